@@ -1,0 +1,32 @@
+"""Errors a person can mend: one line that says what is wrong, one that says what to do."""
+
+
+class UserError(Exception):
+    """A mistake of the caller's: bad input, an unknown name, options that contradict each other.
+
+    The command line prints `error: message` and `hint: hint` without a traceback and exits with 2.
+
+    Args:
+        message: What is wrong and which value, on one line.
+        hint: The cure, on one line; empty where there is none.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = " ".join(message.split())
+        self.hint = " ".join(hint.split())
+
+    def __str__(self) -> str:
+        return f"{self.message} (hint: {self.hint})" if self.hint else self.message
+
+
+class ModelError(UserError):
+    """A model that cannot be loaded, or that does not do what a classifier must do."""
+
+
+class ImageError(UserError):
+    """An image that cannot be studied; in a study it becomes a row with a reason."""
+
+
+class StoreError(UserError):
+    """A run directory that cannot be read, written or continued."""

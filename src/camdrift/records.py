@@ -1,0 +1,247 @@
+"""Tables of a study: every column with its type and meaning, documented once, here.
+
+A value that does not exist is null, never NaN, 0 or an empty string.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import polars as pl
+
+SCHEMA_VERSION: Final = 1
+
+CLEAN: Final = "clean"
+ADVERSARIAL: Final = "adversarial"
+NOISE: Final = "noise"
+
+ANALYSED: Final = "analysed"
+NO_ADVERSARIAL: Final = "no_adversarial"
+UNREADABLE: Final = "unreadable"
+FAILED: Final = "failed"
+
+ZERO_MAP_SEED: Final = "zero_map_seed"
+ZERO_MAP_VARIANT: Final = "zero_map_variant"
+
+CENSORED_ABOVE: Final = "above"
+CENSORED_BELOW: Final = "below"
+
+DEFAULT_STRENGTHS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
+DEFAULT_NOISE_LADDER: Final = (8.0, 16.0, 32.0)
+TARGETS: Final = ("own", "seed", "label")
+DEFAULT_TARGETS: Final = ("own", "seed")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, its polars type, and what it says."""
+
+    name: str
+    dtype: pl.DataType
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its name, what a row stands for, and its columns in order."""
+
+    name: str
+    row: str
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pl.Schema:
+        """Column names and types, as polars wants them."""
+        return pl.Schema({column.name: column.dtype for column in self.columns})
+
+    def frame(self, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None) -> pl.DataFrame:
+        """A data frame of this table from rows, or from columns, with exactly its columns and types.
+
+        Args:
+            rows: A list of rows, or a mapping of column name to values; columns left out are null.
+
+        Raises:
+            ValueError: A column this table does not have.
+        """
+        data = rows if rows is not None else []
+        names = set(data) if isinstance(data, Mapping) else {name for row in data for name in row}
+        if unknown := sorted(names - set(self.schema)):
+            raise ValueError(f"table `{self.name}` has no column {unknown}, got: {sorted(names)}")
+        if not isinstance(data, Mapping):
+            return pl.DataFrame(list(data), schema=self.schema, orient="row")
+        given = pl.DataFrame(dict(data), schema_overrides={n: t for n, t in self.schema.items() if n in data})
+        missing = [pl.lit(None, dtype=t).alias(n) for n, t in self.schema.items() if n not in data]
+        return given.with_columns(missing).select(self.schema.names())
+
+
+def _table(name: str, row: str, *columns: tuple[str, Any, str]) -> Table:
+    return Table(name, row, tuple(Column(n, t() if isinstance(t, type) else t, m) for n, t, m in columns))
+
+
+SEEDS: Final = _table(
+    "seeds",
+    "one seed image",
+    ("seed_id", pl.String, "name of the seed image: its path below the folder that was studied"),
+    ("path", pl.String, "file it was read from"),
+    ("sha256", pl.String, "checksum of the file; null if the file could not be read"),
+    ("label", pl.Int64, "index of the true class, where known"),
+    ("clean_class", pl.Int64, "class that the model predicts for the unperturbed image"),
+    ("clean_probability", pl.Float64, "its softmax probability"),
+    ("status", pl.String, "analysed, no_adversarial, unreadable or failed"),
+    ("reason", pl.String, "why, unless analysed"),
+    ("adversarial_class", pl.Int64, "class predicted at strength 1 (perturbed, clipped)"),
+    ("adversarial_probability", pl.Float64, "its softmax probability"),
+    ("iterations", pl.Int64, "perturbation steps the attack spent on this seed"),
+    ("perturbation_mean", pl.Float64, "mean of the base perturbation, in pixel units (images in [0, 1])"),
+    ("perturbation_std", pl.Float64, "its standard deviation over all entries"),
+    ("perturbation_l2", pl.Float64, "its L2 norm"),
+    ("perturbation_linf", pl.Float64, "its largest absolute entry"),
+    ("relative_l2", pl.Float64, "its L2 norm over the L2 norm of the seed image"),
+    ("noise_mean", pl.Float64, "mean of the first noise draw before clipping"),
+    ("noise_std", pl.Float64, "standard deviation of the first noise draw before clipping"),
+    ("survives_uint8", pl.Boolean, "does the adversarial image still fool the model when rounded to 8 bits?"),
+)
+
+VARIANTS: Final = _table(
+    "variants",
+    "one perturbed image: seed x condition x strength x draw",
+    ("seed_id", pl.String, "seed image"),
+    ("condition", pl.String, "adversarial or noise"),
+    ("strength", pl.Float64, "factor s on the base perturbation"),
+    ("draw", pl.Int64, "noise draw, from 0; 0 for adversarial"),
+    ("predicted_class", pl.Int64, "class that the model predicts"),
+    ("probability", pl.Float64, "its softmax probability"),
+    ("is_flipped", pl.Boolean, "does the prediction differ from that of the clean image?"),
+    ("realised_l2", pl.Float64, "L2 norm of perturbed minus seed image, after clipping"),
+    ("realised_linf", pl.Float64, "largest absolute difference, after clipping"),
+    ("clipped_fraction", pl.Float64, "share of entries that clipping to [0, 1] changed"),
+)
+
+SIMILARITY: Final = _table(
+    "similarity",
+    "seed x condition x strength x draw x target x layer",
+    ("seed_id", pl.String, "seed image"),
+    ("condition", pl.String, "adversarial or noise"),
+    ("strength", pl.Float64, "factor s on the base perturbation"),
+    ("draw", pl.Int64, "noise draw, from 0; 0 for adversarial"),
+    ("target", pl.String, "whose class is explained: own, seed or label"),
+    ("layer", pl.String, "dotted name of the convolution"),
+    ("layer_label", pl.String, "display name (the paper's on VGG-16, else the layer's own)"),
+    ("layer_index", pl.Int64, "position in execution order, from 0"),
+    ("similarity", pl.Float64, "cosine of the seed's and the variant's attribution, in [0, 1]; null if undefined"),
+    ("undefined_reason", pl.String, "zero_map_seed or zero_map_variant where similarity is null"),
+)
+
+FLOOR: Final = _table(
+    "floor",
+    "pair of different seeds x target x layer",
+    ("seed_id", pl.String, "seed image"),
+    ("other_seed_id", pl.String, "the unrelated seed image that it is held against"),
+    ("target", pl.String, "whose class is explained: own, seed or label"),
+    ("layer", pl.String, "dotted name of the convolution"),
+    ("similarity", pl.Float64, "cosine of the two clean attributions; null if either is all zero"),
+)
+
+LAYERS: Final = _table(
+    "layers",
+    "target x strength x layer",
+    ("target", pl.String, "whose class is explained: own, seed or label"),
+    ("strength", pl.Float64, "factor s on the base perturbation"),
+    ("layer", pl.String, "dotted name of the convolution"),
+    ("layer_label", pl.String, "display name (the paper's on VGG-16, else the layer's own)"),
+    ("layer_index", pl.Int64, "position in execution order, from 0"),
+    ("n", pl.Int64, "adversarial variants with a defined similarity"),
+    ("n_undefined", pl.Int64, "adversarial variants without"),
+    ("n_noise", pl.Int64, "noisy variants (all draws) with a defined similarity"),
+    ("n_noise_undefined", pl.Int64, "noisy variants without"),
+    ("n_pairs", pl.Int64, "seeds with both an adversarial and a noisy similarity; paired statistics rest on them"),
+    ("adversarial_mean", pl.Float64, "mean similarity under the attack"),
+    ("adversarial_median", pl.Float64, "median similarity under the attack"),
+    ("adversarial_std", pl.Float64, "sample standard deviation of the similarity under the attack"),
+    ("noise_mean", pl.Float64, "mean similarity under noise"),
+    ("noise_median", pl.Float64, "median similarity under noise"),
+    ("noise_std", pl.Float64, "sample standard deviation of the similarity under noise"),
+    ("floor", pl.Float64, "mean similarity of clean attributions of different seeds: what a lost map scores"),
+    ("n_floor", pl.Int64, "pairs of seeds behind the floor"),
+    ("threshold", pl.Float64, "tau: median similarity under noise; below it a layer is compromised"),
+    ("compromised_fraction", pl.Float64, "share of adversarial variants below the threshold"),
+    ("compromised_low", pl.Float64, "lower end of its Wilson 95 % interval"),
+    ("compromised_high", pl.Float64, "upper end of its Wilson 95 % interval"),
+    ("auc", pl.Float64, "P(adversarial similarity < noisy similarity of the same seed) + half the ties"),
+    ("auc_low", pl.Float64, "lower end of its bootstrap 95 % interval"),
+    ("auc_high", pl.Float64, "upper end of its bootstrap 95 % interval"),
+    ("difference_mean", pl.Float64, "mean of noisy minus adversarial similarity, per seed"),
+    ("difference_low", pl.Float64, "lower end of its 95 % t interval"),
+    ("difference_high", pl.Float64, "upper end of its 95 % t interval"),
+    ("wilcoxon_p", pl.Float64, "two-sided Wilcoxon signed-rank p of that difference"),
+    ("wilcoxon_p_holm", pl.Float64, "the same, Holm-corrected over the layers of this target and strength"),
+    ("gain", pl.Float64, "noise-equivalent gain: noise that moves the layer as far, over the attack (L2)"),
+    ("gain_low", pl.Float64, "lower end of its bootstrap 95 % interval"),
+    ("gain_high", pl.Float64, "upper end of its bootstrap 95 % interval"),
+    ("gain_censored", pl.String, "above: gain is a lower bound ('> g'); below: an upper bound; null: measured"),
+    ("gain_low_censored", pl.String, "the same for the lower end of the interval"),
+    ("gain_high_censored", pl.String, "the same for the upper end of the interval"),
+    ("rank", pl.Int64, "rank by gain among the layers, 1 = highest; ties share the smallest"),
+    ("rank_low", pl.Int64, "lower end of its bootstrap 95 % interval"),
+    ("rank_high", pl.Int64, "upper end of its bootstrap 95 % interval"),
+)
+
+COUNTS: Final = _table(
+    "counts",
+    "target x strength x number of compromised layers",
+    ("target", pl.String, "whose class is explained: own, seed or label"),
+    ("strength", pl.Float64, "factor s on the base perturbation"),
+    ("n_compromised", pl.Int64, "number of compromised layers, 0 to all (undefined ones do not count)"),
+    ("n_seeds", pl.Int64, "adversarial examples that compromise so many"),
+)
+
+COVERAGE: Final = _table(
+    "coverage",
+    "seeds so far x condition x strength",
+    ("step", pl.Int64, "readable seeds so far, from 1"),
+    ("seed_id", pl.String, "the seed that was added in this step"),
+    ("condition", pl.String, "clean, adversarial or noise; the last two count clean seeds and their variants"),
+    ("strength", pl.Float64, "factor s; 0 for clean"),
+    ("covered", pl.Int64, "neurons covered so far"),
+    ("total", pl.Int64, "neurons of the model"),
+)
+
+TABLES: Final = {t.name: t for t in (SEEDS, VARIANTS, SIMILARITY, FLOOR, LAYERS, COUNTS, COVERAGE)}
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """A layer of a classifier, as `camdrift layers` prints it.
+
+    Attributes:
+        name: Dotted module name; `name:2` for the second call of a module that runs several times.
+        label: Display name.
+        kind: Type of the module.
+        shape: (channels, height, width) of the activation.
+        tap: Where the activation is taken, in words.
+        note: Why the layer is left out by default; empty if it is taken.
+    """
+
+    name: str
+    label: str
+    kind: str
+    shape: tuple[int, ...]
+    tap: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; handed to the caller's callback.
+
+    Attributes:
+        stage: What is being done: attack, explain, write, statistics, report.
+        seeds_done: Seeds finished, unreadable ones included.
+        seeds_total: Seeds of the study.
+        successes: Adversarial examples so far.
+    """
+
+    stage: str
+    seeds_done: int
+    seeds_total: int
+    successes: int

@@ -1,0 +1,70 @@
+"""Axis names of every tensor that crosses a file border, and the records that carry tensors.
+
+Images are RGB float32 in [0, 1] ("pixel space") wherever they appear; the model owns its normalisation.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Image = Float[Tensor, "3 height width"]
+Images = Float[Tensor, "batch 3 height width"]
+Logits = Float[Tensor, "batch classes"]
+Classes = Int[Tensor, " batch"]
+Activations = Float[Tensor, "batch channels h w"]
+Maps = Float[Tensor, "batch h w"]
+Values = Float[Tensor, " batch"]
+Covered = Bool[Tensor, "batch neurons"]
+
+
+class Bounds(NamedTuple):
+    """Smallest and largest value of a pixel."""
+
+    lower: float
+    upper: float
+
+
+PIXELS = Bounds(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class SeedImage:
+    """One seed image, read and cropped.
+
+    Attributes:
+        seed_id: Name of the seed, stable over runs.
+        pixels: The image in pixel space.
+        label: Index of its true class, None where unknown.
+    """
+
+    seed_id: str
+    pixels: Image
+    label: int | None
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What an attack made of one seed image.
+
+    Attributes:
+        base_perturbation: Adversarial image minus seed image, pixel units, not clipped; None without success.
+        iterations: Perturbation steps spent on this seed.
+    """
+
+    base_perturbation: Image | None
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Raw attributions of one batch.
+
+    Attributes:
+        logits: The model's output.
+        maps: For every target asked for, in that order, the raw map of each layer by name.
+    """
+
+    logits: Logits
+    maps: tuple[dict[str, Maps], ...]
