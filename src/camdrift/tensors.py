@@ -68,3 +68,14 @@ class Explanation:
 
     logits: Logits
     maps: tuple[dict[str, Maps], ...]
+
+
+def perturbed(seed: Image, perturbation: Image, strength: float = 1.0) -> Image:
+    """The variant clip(x + s * delta, 0, 1), always computed from the seed (Eqs. 1 and 3, Renkhoff 2022).
+
+    Args:
+        seed: Seed image in pixel space.
+        perturbation: Base perturbation in pixel units.
+        strength: Factor s on it, dimensionless.
+    """
+    return (seed + strength * perturbation).clamp(PIXELS.lower, PIXELS.upper)

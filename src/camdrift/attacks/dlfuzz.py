@@ -1,0 +1,305 @@
+"""DLFuzz: walk uphill on class confusion and neuron activation (Guo et al., ESEC/FSE 2018), in batches.
+
+Differences from the published code, each made on purpose:
+- Success is a prediction on the *clipped* image that differs from that of the seed itself (published: unclipped, and
+  different from the popped image, so that a fuzzed image which returns to the seed's class counts as a success).
+- The first success of a seed is its adversarial example, and the seed is done (published: it walks on).
+- The network only ever sees clipped images; the walk itself is not clipped.
+- An image is kept as it was when it was kept (published: in-place steps move it on to the last iterate).
+- Class scores may be logits (`scores="logit"`); the published ImageNet call uses probabilities, whose gradient
+  vanishes at confident seeds.
+- The seeds of a chunk advance side by side; coverage is merged in seed order after each step, and `walkers=1` walks
+  them one after the other, as published.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from camdrift import hooks
+from camdrift.attacks.base import Advance
+from camdrift.attacks.neurons import STRATEGIES, NeuronTable, Selection, neuron_table, select_neurons
+from camdrift.coverage import THRESHOLD, NeuronObserver, NeuronRecord
+from camdrift.errors import UserError
+from camdrift.models import Classifier
+from camdrift.streams import stream_seed
+from camdrift.tensors import Attacked, Image, Images, Logits, perturbed
+
+PRESETS: Final[dict[str, dict[str, Any]]] = {"dlfuzz": {}, "dlfuzz:paper": {"strategy": "1", "iterations": 1}}
+
+# The published 1e-5 stabilises a gradient per grey level; ours is per unit of [0, 1].
+TINY: Final = 1e-5 * 255
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """An image in a seed's queue: where it lies and what the model said of it."""
+
+    perturbation: Image
+    classes: Tensor
+    covered: NDArray[np.bool_]
+    values: NDArray[np.float64]
+
+
+@dataclass
+class _Walk:
+    """One seed on its way."""
+
+    position: int
+    seed: Image
+    clean_class: int
+    norm: float
+    rng: np.random.Generator
+    queue: deque[_Kept]
+    perturbation: Image = field(init=False)
+    classes: Tensor = field(init=False)
+    selection: Selection = field(init=False)
+    iterations: int = 0
+    adversarial: Image | None = None
+
+    @property
+    def image(self) -> Image:
+        return perturbed(self.seed, self.perturbation)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What one batch of walks got from the network."""
+
+    logits: Logits
+    neurons: NeuronRecord
+    gradient: Tensor | None
+
+
+@dataclass(frozen=True)
+class DLFuzz:
+    """The DLFuzz attack. Defaults are the published ImageNet call; `dlfuzz:paper` is Renkhoff 2022's.
+
+    Attributes:
+        preset: Name it was made from.
+        strategy: Any of the digits 0 to 3, combined as in "02", or "none".
+        neurons: How many neurons to activate, in all.
+        threshold: Scaled output above which a neuron is covered.
+        iterations: Steps per popped image.
+        step: Root mean square of one step, in pixel units.
+        predict_weight: Weight of the competing classes in the objective.
+        neuron_weight: Weight of the neurons in the objective.
+        competitors: How many competing classes.
+        scores: What stands for a class in the objective: probability or logit.
+        keep_gain: An image is kept if it adds more than `keep_gain / (position + 1)` of coverage ...
+        keep_ratio: ... and lies closer to its seed than this share of the mean-subtracted seed's L2 norm.
+        walkers: Seeds that advance side by side; 0 for the whole chunk.
+    """
+
+    preset: str = "dlfuzz"
+    strategy: str = "2"
+    neurons: int = 10
+    threshold: float = THRESHOLD
+    iterations: int = 3
+    step: float = 0.5 / 255
+    predict_weight: float = 0.5
+    neuron_weight: float = 0.5
+    competitors: int = 4
+    scores: str = "probability"
+    keep_gain: float = 0.01
+    keep_ratio: float = 0.02
+    walkers: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strategy", str(self.strategy).lower())
+        if not self.strategies or len(set(self.strategies)) < len(self.strategies):
+            _refuse("strategy", "be none or different digits 0 to 3", self.strategy)
+        for name, least in (("neurons", len(self.strategies)), ("iterations", 1), ("competitors", 1), ("walkers", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                _refuse(name, f"be an integer of at least {least}", value)
+        for name in ("threshold", "step", "predict_weight", "neuron_weight", "keep_gain", "keep_ratio"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                _refuse(name, "be a number of at least 0", value)
+        if self.scores not in ("probability", "logit"):
+            _refuse("scores", "be probability or logit", self.scores)
+
+    @classmethod
+    def settings(cls) -> tuple[str, ...]:
+        """Names of what can be set."""
+        return tuple(f.name for f in fields(cls) if f.name != "preset")
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """The strategies as separate names; empty if any is unknown."""
+        if self.strategy == "none":
+            return ("none",)
+        return tuple(self.strategy) if set(self.strategy) <= set(STRATEGIES) else ()
+
+    @property
+    def spec(self) -> str:
+        """The preset with every setting that is not the default."""
+        changed = [f for f in fields(self) if f.name != "preset" and getattr(self, f.name) != f.default]
+        inside = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in changed)
+        return f"{self.preset}({inside})" if inside else self.preset
+
+    def __call__(
+        self,
+        classifier: Classifier,
+        images: Images,
+        clean: Logits,
+        neurons: NeuronRecord,
+        *,
+        seed_ids: Sequence[str],
+        rng_seed: int,
+        batch_size: int,
+        advance: Advance,
+    ) -> list[Attacked]:
+        """For each seed of the chunk its base perturbation, or none (see `attacks.base.Attack`)."""
+        chunk = _Chunk(self, classifier, batch_size)
+        walks = [
+            _start(self, classifier, position, images[position], clean[position], neurons, (rng_seed, seed_id))
+            for position, seed_id in enumerate(seed_ids)
+        ]
+        for group in _batches(walks, self.walkers or max(1, len(walks))):
+            for finished in chunk.advance(group):
+                done = group[0].position + finished
+                advance(done, sum(walk.adversarial is not None for walk in walks))
+        return [Attacked(walk.adversarial, walk.iterations) for walk in walks]
+
+
+def _refuse(name: str, rule: str, value: object) -> None:
+    raise UserError(f"`attack` setting `{name}` must {rule}, got: {value}")
+
+
+def _start(
+    attack: DLFuzz,
+    classifier: Classifier,
+    position: int,
+    seed: Image,
+    logits: Tensor,
+    neurons: NeuronRecord,
+    key: tuple[int, str],
+) -> _Walk:
+    mean = torch.tensor(classifier.mean, device=seed.device).view(3, 1, 1)
+    values = neurons.values[position : position + 1]
+    first = _Kept(
+        torch.zeros_like(seed),
+        _ranking(logits, attack.competitors),
+        (values > attack.threshold)[0].cpu().numpy(),
+        values[0].double().cpu().numpy(),
+    )
+    rng = np.random.default_rng(stream_seed(*key, "attack"))
+    norm = float(torch.linalg.vector_norm(seed - mean))
+    return _Walk(position, seed, int(logits.argmax()), norm, rng, deque([first]))
+
+
+def _ranking(logits: Tensor, competitors: int) -> Tensor:
+    """The predicted class and its competitors, best first."""
+    return logits.topk(min(1 + competitors, logits.numel())).indices
+
+
+class _Chunk:
+    """Coverage shared by the walks of one chunk."""
+
+    def __init__(self, attack: DLFuzz, classifier: Classifier, batch_size: int) -> None:
+        self.attack, self.classifier, self.batch_size = attack, classifier, batch_size
+        self.table: NeuronTable = neuron_table(classifier)
+        self.times = np.zeros(len(self.table.is_dense), dtype=np.int64)
+
+    def advance(self, walks: Sequence[_Walk]) -> Iterator[int]:
+        """Walk all of them to their end; yields how many are finished whenever a round is over."""
+        active = list(walks)
+        while active := [walk for walk in active if walk.adversarial is None and walk.queue]:
+            yield len(walks) - len(active)
+            for walk in active:
+                self._pop(walk)
+            for iteration in range(self.attack.iterations + 1):
+                self._iterate(active, iteration)
+        yield len(walks)
+
+    def _pop(self, walk: _Walk) -> None:
+        popped = walk.queue.popleft()
+        self.times += popped.covered
+        walk.perturbation, walk.classes = popped.perturbation.clone(), popped.classes
+        walk.selection = select_neurons(
+            self.attack.strategies,
+            self.attack.neurons,
+            table=self.table,
+            times=self.times,
+            values=popped.values,
+            threshold=self.attack.threshold,
+            rng=walk.rng,
+        )
+
+    def _iterate(self, active: Sequence[_Walk], iteration: int) -> None:
+        """One pass at the current images: judge them (unless just popped), then step on (unless at the end)."""
+        walking = [walk for walk in active if walk.adversarial is None]
+        is_last = iteration == self.attack.iterations
+        for batch in _batches(walking, self.batch_size):
+            seen = self._pass(batch, differentiate=not is_last)
+            if seen.gradient is not None:
+                steps = self.attack.step * _normalised(seen.gradient)
+            for row, walk in enumerate(batch):
+                if iteration > 0:
+                    self._judge(walk, seen, row)
+                if seen.gradient is not None and walk.adversarial is None:
+                    walk.perturbation = walk.perturbation + steps[row]
+                    walk.iterations += 1
+
+    def _pass(self, walks: Sequence[_Walk], *, differentiate: bool) -> _Pass:
+        images = torch.stack([walk.image for walk in walks]).requires_grad_(differentiate)
+        observer = NeuronObserver(self.classifier)
+        with torch.set_grad_enabled(differentiate), hooks.capturing({}, observer.receivers):
+            logits = self.classifier(images)
+            record = observer.record(logits)
+            if not differentiate:
+                return _Pass(logits, record, None)
+            objective = self._objective(walks, logits, record)
+        gradient = torch.autograd.grad(objective.sum(), images)[0]
+        return _Pass(logits.detach(), record, gradient)
+
+    def _objective(self, walks: Sequence[_Walk], logits: Logits, record: NeuronRecord) -> Tensor:
+        """Eq. 8, Renkhoff 2022, with DLFuzz's weights: w_p sum_i c_i - c + w_n sum_j n_j, one value per image."""
+        scores = logits if self.attack.scores == "logit" else logits.softmax(1)
+        ranked = scores.gather(1, torch.stack([walk.classes for walk in walks]))
+        objective = self.attack.predict_weight * ranked[:, 1:].sum(1) - ranked[:, 0]
+        weights = np.zeros((len(walks), self.times.size), dtype=np.float32)
+        for row, walk in enumerate(walks):
+            np.add.at(weights[row], walk.selection.neurons, walk.selection.signs)
+        start = 0
+        for group in self.classifier.neuron_groups:
+            part, start = weights[:, start : start + group.neurons], start + group.neurons
+            if part.any():
+                outputs = record.outputs[group.name]
+                pushed = torch.as_tensor(part, device=outputs.device) * outputs
+                objective = objective + self.attack.neuron_weight * pushed.sum(1)
+        return objective
+
+    def _judge(self, walk: _Walk, seen: _Pass, row: int) -> None:
+        logits, values = seen.logits[row], seen.neurons.values[row]
+        covered = (values > self.attack.threshold).cpu().numpy()
+        before = np.count_nonzero(self.times)
+        self.times += covered
+        gain = (np.count_nonzero(self.times) - before) / self.times.size
+        if int(logits.argmax()) != walk.clean_class and bool(torch.isfinite(logits).all()):
+            walk.adversarial = walk.perturbation
+            return
+        ratio = float(torch.linalg.vector_norm(walk.perturbation)) / max(walk.norm, TINY)
+        if gain > self.attack.keep_gain / (walk.position + 1) and ratio < self.attack.keep_ratio:
+            ranking = _ranking(logits, self.attack.competitors)
+            walk.queue.append(_Kept(walk.perturbation, ranking, covered, values.double().cpu().numpy()))
+
+
+def _normalised(gradient: Tensor) -> Tensor:
+    """The gradient of each image over its root mean square; 0 where it is not finite."""
+    finite = torch.where(torch.isfinite(gradient).flatten(1).all(1)[:, None, None, None], gradient, 0.0)
+    rms = finite.square().mean((1, 2, 3), keepdim=True).sqrt()
+    return finite / (rms + TINY)
+
+
+def _batches(items: Sequence[_Walk], size: int) -> Iterator[Sequence[_Walk]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

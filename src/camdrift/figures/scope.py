@@ -1,0 +1,146 @@
+"""What a study covers, in display order: layers, targets, strengths, and how its seeds fared."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from camdrift.records import ADVERSARIAL, ANALYSED, FAILED, NO_ADVERSARIAL, UNREADABLE
+
+Tables = Mapping[str, pl.DataFrame]
+Record = Mapping[str, Any]
+
+# The headline target first: under `own` a flipped prediction adds the change of class to every layer.
+TARGET_ORDER: Final = ("seed", "own", "label")
+TARGET_WORDS: Final = {
+    "seed": "explained class: the seed's clean prediction (target seed)",
+    "own": "explained class: each image's own prediction (target own)",
+    "label": "explained class: the true class (target label)",
+}
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a study covers.
+
+    Attributes:
+        model: Name of the model.
+        layers: Dotted names in execution order.
+        labels: Their display names.
+        indices: Their positions as the tables and the gallery have them.
+        targets: Targets in display order.
+        strengths: Strengths of the attack, ascending.
+        reference: The strength closest to 1, which the like-for-like figures are drawn at.
+        statuses: Number of seeds by status.
+        draws: Noise draws per seed and strength.
+    """
+
+    model: str
+    layers: tuple[str, ...]
+    labels: tuple[str, ...]
+    indices: tuple[int, ...]
+    targets: tuple[str, ...]
+    strengths: tuple[float, ...]
+    reference: float
+    statuses: Mapping[str, int]
+    draws: int
+
+    @property
+    def analysed(self) -> int:
+        """Number of seeds with an adversarial example and similarities."""
+        return self.statuses.get(ANALYSED, 0)
+
+    @property
+    def readable(self) -> int:
+        """Number of seeds that the attack ran on."""
+        return self.analysed + self.statuses.get(NO_ADVERSARIAL, 0)
+
+    @property
+    def total(self) -> int:
+        """Number of seeds found, unreadable ones included."""
+        return sum(self.statuses.values())
+
+
+def scope(tables: Tables, record: Record) -> Scope:
+    """What the study covers; layers and strengths come from the record where no table has them."""
+    rows = _layer_rows(tables["layers"], record)
+    strengths = _strengths(tables, record)
+    present = set(tables["layers"]["target"]) or set(_effective(record).get("targets") or ())
+    return Scope(
+        model=str(record.get("model", {}).get("name") or record.get("model", {}).get("spec") or "the model"),
+        layers=tuple(name for _, name, _ in rows),
+        labels=tuple(label for _, _, label in rows),
+        indices=tuple(index for index, _, _ in rows),
+        targets=tuple(sorted(present, key=lambda t: (*TARGET_ORDER, t).index(t))),
+        strengths=strengths,
+        reference=min(strengths, key=lambda s: abs(np.log(s)), default=1.0),
+        statuses={str(status): int(n) for status, n in tables["seeds"]["status"].value_counts().iter_rows()},
+        draws=1 + int(tables["similarity"]["draw"].cast(pl.Int64).max() or 0),  # type: ignore[arg-type]
+    )
+
+
+def _effective(record: Record) -> Mapping[str, Any]:
+    effective: Mapping[str, Any] = record.get("arguments", {}).get("effective", {})
+    return effective
+
+
+def _layer_rows(layers: pl.DataFrame, record: Record) -> list[tuple[int, str, str]]:
+    if layers.is_empty():
+        listed = enumerate(record.get("layers") or [])
+        return [(i, str(row["name"]), str(row.get("label") or row["name"])) for i, row in listed]
+    unique = layers.unique("layer").sort("layer_index")
+    return list(unique.select("layer_index", "layer", "layer_label").iter_rows())
+
+
+def _strengths(tables: Tables, record: Record) -> tuple[float, ...]:
+    for name in ("layers", "variants", "coverage"):
+        frame = tables[name]
+        attacked = frame.filter(pl.col("condition") == ADVERSARIAL) if "condition" in frame.columns else frame
+        if found := sorted(set(attacked["strength"])):
+            return tuple(found)
+    return tuple(sorted(_effective(record).get("strengths") or ()))
+
+
+def grid(scope: Scope, layers: pl.DataFrame, column: str, target: str) -> np.ndarray:
+    """Values of one numeric column, (strengths, layers), NaN where the table has null or no row."""
+    values = np.full((len(scope.strengths), len(scope.layers)), np.nan)
+    rows = layers.filter(pl.col("target") == target, pl.col(column).is_not_null())
+    for strength, layer, value in rows.select("strength", "layer", column).iter_rows():
+        values[scope.strengths.index(strength), scope.layers.index(layer)] = value
+    return values
+
+
+def stage(label: str) -> str:
+    """The part of a network that a layer belongs to: its label up to the first number.
+
+    Example:
+        >>> stage("block4_conv1"), stage("blocks.3.2.conv_pwl"), stage("conv_stem")
+        ('block4', 'blocks.3', 'conv_stem')
+    """
+    found = re.match(r".*?\d+[a-z]?(?![a-z])", label)
+    return found.group() if found else label
+
+
+def reason_for_nothing(scope: Scope) -> str:
+    """One or two sentences on why no layer could be measured."""
+    if not scope.total:
+        return "The study has no images."
+    parts = [
+        (NO_ADVERSARIAL, "kept the model's prediction throughout the attack"),
+        (UNREADABLE, "could not be read"),
+        (FAILED, "failed"),
+    ]
+    words = [f"{n} {what}" for status, what in parts if (n := scope.statuses.get(status, 0))]
+    if scope.analysed:
+        words.append(f"{scope.analysed} had an adversarial example, but no map that can be compared")
+    images = "image" if scope.total == 1 else "images"
+    return f"Of {scope.total} {images}, {', '.join(words)}. Without an adversarial example no layer can be measured."
+
+
+def span(values: np.ndarray | list[int]) -> str:
+    """The range of some counts: '14', or '12 to 14'."""
+    low, high = int(np.min(values)), int(np.max(values))
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

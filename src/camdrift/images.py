@@ -1,0 +1,431 @@
+"""Seed images: find, read, resize and crop, checksum.
+
+Every file is judged by its content. What cannot be studied raises `ImageError` with a reason; nothing else
+escapes a broken file, no warning either, and no setting of Pillow's is changed.
+"""
+
+import hashlib
+import importlib.util
+import io
+import os
+import re
+import stat
+import threading
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePath
+from typing import Final
+
+import numpy as np
+import PIL.Image
+import torch
+from numpy.typing import NDArray
+from PIL.ExifTags import Base as ExifTag
+from PIL.Image import Resampling, Transpose
+
+from camdrift.errors import ImageError, UserError
+from camdrift.tensors import Image
+
+SHORTEST_SIDE: Final = 8
+LARGEST_ASPECT: Final = 20
+LARGEST_FILE: Final = 2**30
+
+_ACCEPTED: Final = (
+    "give a folder, an image, a glob such as 'photos/*.jpg', or a .txt list of paths, one a line"
+)
+_ENDINGS: Final = (
+    "in a folder, images are known by their ending: .jpg, .png, .tif, .webp and others of Pillow's"
+)
+_INTERPOLATIONS: Final = {"bilinear": Resampling.BILINEAR, "bicubic": Resampling.BICUBIC}
+# Drawings (they start Ghostscript), films and measured data, which Pillow opens but which are no photographs.
+_NO_PICTURES: Final = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"})
+# Their further frames are a second view or layers; the first is the whole picture.
+_PICTURE_FIRST: Final = frozenset({"MPO", "PSD"})
+# Mode `I` is 32 bits wide; only in these formats is it known to hold 16-bit values.
+_INTEGER_IS_16_BIT: Final = frozenset({"PNG", "PPM"})
+_TIFF_BITS: Final = 258
+_TURNS: Final = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+# `warnings.catch_warnings` swaps the filters of the whole process: two threads that leave it in the wrong
+# order would leave Pillow's warnings off for good.
+_DECODING: Final = threading.Lock()
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """Where one seed image lies.
+
+    Attributes:
+        seed_id: Its path below the folder that is studied, with forward slashes; unique in a study.
+        path: The file.
+        folder: First folder below the studied one, a candidate class; None if the image lies in no sub-folder.
+        label: Index of its true class, None where unknown.
+    """
+
+    seed_id: str
+    path: Path
+    folder: str | None
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class ReadImage:
+    """One image, read and cropped.
+
+    Attributes:
+        pixels: RGB in [0, 1], contiguous, (3, size, size).
+        sha256: Checksum of the file, 64 hexadecimal digits.
+    """
+
+    pixels: Image
+    sha256: str
+
+
+def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[ImageFile]:
+    """The images of a source, sorted by `seed_id`.
+
+    A folder gives every image below it: files that are not hidden and whose ending Pillow knows. Links to
+    folders are followed, but no folder is visited twice. A glob gives the images it matches, and those below
+    the folders it matches (`**` does not follow links). Paths given one by one, in a sequence or a text file,
+    are always taken, whatever their name and even if nothing is there: `read_image` says what is wrong. A
+    folder among them stands for its images. The same file given twice is taken once.
+
+    Args:
+        source: A folder, a file, a glob, a .txt file with one path per line, or a sequence of paths. What
+            exists under the very name is never read as a glob. In a text file, paths start from its own folder;
+            blank lines and lines that start with # are skipped (write ./#1.jpg for a file named so).
+
+    Raises:
+        UserError: Nothing is there, or no image is.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return _from_list([_path(entry) for entry in source], "no images: the list of paths is empty")
+    path = _path(source)
+    shown = display_path(path)
+    if _is_folder(path):
+        return _from_folder(path)
+    if not _exists(path):
+        return _from_list(
+            _matches(path), f"no such file or folder, and no image matches it as a glob: {shown}"
+        )
+    entries = _listed(path) if path.suffix.lower() == ".txt" else [path]
+    return _from_list(entries, f"no images: the list holds no paths: {shown}")
+
+
+def limit_images(files: Sequence[ImageFile], limit: int) -> list[ImageFile]:
+    """`limit` of the files, spread evenly over them, in their order; all of them if there are no more.
+
+    Raises:
+        UserError: `limit` is below 1.
+    """
+    if limit < 1:
+        raise UserError(f"`limit` must be at least 1, got: {limit}", "leave it out to study every image")
+    count = min(limit, len(files))
+    return [files[index * len(files) // count] for index in range(count)]
+
+
+def default_photographs() -> list[ImageFile]:
+    """The twenty ImageNet photographs that foolbox ships, with their labels (ImageNet class index).
+
+    Raises:
+        UserError: foolbox is not installed.
+    """
+    spec = importlib.util.find_spec("foolbox")  # does not import it: that takes seconds
+    roots = list(spec.submodule_search_locations or []) if spec else []
+    paths = sorted(path for root in roots for path in Path(root, "data").glob("imagenet_*_*.jpg"))
+    if not paths:
+        raise UserError("the default photographs come with foolbox, which is missing", "pip install foolbox")
+    return [ImageFile(path.name, path, None, int(path.stem.rpartition("_")[2])) for path in paths]
+
+
+def read_image(file: ImageFile, *, size: int, resize: int, interpolation: str = "bilinear") -> ReadImage:
+    """The pixels of an image file, and its checksum.
+
+    The picture is turned upright (EXIF), reduced to 8-bit RGB, resized so that its short side is `resize`, and
+    its centre is cropped: pixel for pixel what torchvision's Resize and CenterCrop give. Transparency shows
+    white, 16-bit grey is scaled by 1/257, floats are read on [0, 1], colour profiles are ignored.
+
+    Args:
+        file: The image file.
+        size: Side of the crop in pixels, at most `resize`.
+        resize: Short side before the crop, in pixels.
+        interpolation: bilinear or bicubic, both with antialiasing.
+
+    Raises:
+        ImageError: The file cannot be studied; the message is a short reason without the file's name.
+        UserError: An argument is out of range.
+    """
+    if interpolation not in _INTERPOLATIONS:
+        raise UserError(f"`interpolation` must be one of {', '.join(_INTERPOLATIONS)}, got: {interpolation}")
+    if not 1 <= size <= resize:
+        raise UserError(f"`size` must lie between 1 and `resize` ({resize}), got: {size}")
+    data = _read_bytes(file.path)
+    picture = _cropped(_decode(data), size, resize, _INTERPOLATIONS[interpolation])
+    return ReadImage(_pixels(picture), hashlib.sha256(data).hexdigest())
+
+
+def images_checksum(checksums: Iterable[str]) -> str:
+    """SHA-256 over the checksums of all images, sorted and joined by newlines: order does not matter."""
+    return hashlib.sha256("\n".join(sorted(checksums)).encode()).hexdigest()
+
+
+def display_path(path: PurePath) -> str:
+    """A path as text that every file can hold: bytes of a name that are no UTF-8 are written as escapes."""
+    return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _path(entry: str | os.PathLike[str]) -> Path:
+    if not str(entry).strip():
+        raise UserError("the path of the images is empty", _ACCEPTED)
+    return Path(entry)
+
+
+def _mode(path: Path) -> int | None:
+    """Type and rights of what lies under a path; None if nothing does or nobody may look."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+
+
+def _exists(path: Path) -> bool:
+    return _mode(path) is not None
+
+
+def _is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(_mode(path) or 0)
+
+
+def _from_folder(root: Path) -> list[ImageFile]:
+    paths = _walk(root)
+    if paths == [root]:
+        raise UserError(f"the folder cannot be opened: {display_path(root)}", "check its permissions")
+    if not paths:
+        raise UserError(f"no images in the folder: {display_path(root)}", _ENDINGS)
+    return _sorted_files((path, path.relative_to(root)) for path in paths)
+
+
+def _from_list(entries: Sequence[Path], if_none: str) -> list[ImageFile]:
+    """The files of a list, a folder in it replaced by its images, named from their longest common parent."""
+    if not entries:
+        raise UserError(if_none, _ACCEPTED)
+    paths = [path for entry in entries for path in (_walk(entry) if _is_folder(entry) else ()) or (entry,)]
+    real = {parent: os.path.realpath(parent) for parent in {path.parent for path in paths}}
+    first = {(real[path.parent], path.name): path for path in reversed(paths)}
+    places = {path: _absolute(path, real[path.parent]) for path in first.values()}
+    root = os.path.commonpath([place.parent for place in places.values()])
+    return _sorted_files((path, place.relative_to(root)) for path, place in places.items())
+
+
+def _absolute(path: Path, real_parent: str) -> Path:
+    # `link/..` is not the folder that holds the link, so `..` cannot just be struck out of a path.
+    return Path(real_parent, path.name) if ".." in path.parts else path.absolute()
+
+
+def _sorted_files(places: Iterable[tuple[Path, PurePath]]) -> list[ImageFile]:
+    files = []
+    for path, below in places:
+        folder = display_path(PurePath(below.parts[0])) if len(below.parts) > 1 else None
+        files.append(ImageFile(display_path(below), path, folder))
+    return sorted(files, key=lambda file: file.seed_id)
+
+
+def _walk(root: Path) -> list[Path]:
+    """Images below a folder, and folders that cannot be opened (reading them tells why)."""
+    files: list[Path] = []
+    folders, links, seen = [root], list[Path](), set[str]()
+    while folders or links:
+        # Links last, so that a folder with two names is visited under its own.
+        folder = folders.pop() if folders else links.pop(0)
+        real = os.path.realpath(folder)
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError:
+            files.append(folder)
+            continue
+        for path in entries:
+            if path.name.startswith("."):
+                continue
+            if _is_folder(path):
+                (links if path.is_symlink() else folders).append(path)
+            elif _is_named_image(path):
+                files.append(path)
+    return files
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """Images and folders that a glob matches; leading folders that exist are taken as they are, not matched."""
+    base, rest = Path(), list(pattern.parts)
+    while rest and _is_folder(base / rest[0]):
+        base /= rest.pop(0)
+    if not any(mark in part for part in rest for mark in "*?["):
+        return []
+    try:
+        found = sorted(base.glob(str(PurePath(*rest))))
+    except ValueError as error:
+        raise UserError(f"not a valid glob: {display_path(pattern)} ({error})", _ACCEPTED) from error
+    shown = [path for path in found if not any(p.startswith(".") for p in path.relative_to(base).parts)]
+    folders = {path: _walk(path) for path in shown if _is_folder(path)}
+    return [file for path in shown for file in folders.get(path, [path] if _is_named_image(path) else [])]
+
+
+def _listed(path: Path) -> list[Path]:
+    """The paths that a text file lists; outer spaces of a line count only if a file is named so."""
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"the list of images is not UTF-8 text: {display_path(path)}", _ACCEPTED) from error
+    except OSError as error:
+        raise UserError(f"cannot read {display_path(path)}: {error.strerror}", _ACCEPTED) from error
+    lines = [line.removesuffix("\r") for line in lines if line.strip() and not line.startswith("#")]
+    return [path.parent / (line if _exists(path.parent / line) else line.strip()) for line in lines]
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    PIL.Image.init()
+    return tuple(name for name in PIL.Image.ID if name not in _NO_PICTURES)
+
+
+@cache
+def _endings() -> frozenset[str]:
+    readable = {*_formats(), "MPO"}  # MPO is opened as JPEG
+    return frozenset(end for end, name in PIL.Image.registered_extensions().items() if name in readable)
+
+
+def _is_named_image(path: Path) -> bool:
+    return path.suffix.lower() in _endings()
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The bytes of a file, or an `ImageError` that says why there are none."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            next(path.iterdir(), None)  # a folder without permission says so
+            raise ImageError("a folder, not an image file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("a device or a pipe, not an image file")
+        if status.st_size > LARGEST_FILE:
+            raise ImageError(f"too large: {status.st_size:,} bytes, at most {LARGEST_FILE:,} are read")
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError("no such file") from error
+    except PermissionError as error:
+        raise ImageError("permission denied") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    if not data:
+        raise ImageError("empty file (0 bytes)")
+    return data
+
+
+def _decode(data: bytes) -> PIL.Image.Image:
+    """The picture in a file's bytes: 8-bit RGB, upright."""
+    with _DECODING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = PIL.Image.open(io.BytesIO(data), formats=_formats())
+            _refuse(image)
+            image.load()
+            picture = _as_rgb(image)
+            turn = _turn(image)
+        except ImageError:
+            raise
+        except Exception as error:  # decoders of broken bytes raise anything, from KeyError to MemoryError
+            raise ImageError(_reason(error)) from error
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "not an image in a known format, or damaged at its very start"
+    if isinstance(error, PIL.Image.DecompressionBombError):
+        count = re.search(r"(\d+) pixels", str(error))
+        return _too_large(f"{int(count[1]):,}" if count else "too many")
+    if "truncated" in str(error).lower() or isinstance(error, EOFError):
+        return "truncated: the file ends before the picture does"
+    return f"cannot be decoded: {str(error)[:160] or type(error).__name__}"
+
+
+def _too_large(pixels: str) -> str:
+    return f"too large: {pixels} pixels, at most {PIL.Image.MAX_IMAGE_PIXELS or 0:,} are read"
+
+
+def _refuse(image: PIL.Image.Image) -> None:
+    """Raises `ImageError` for a picture that is not worth decoding."""
+    short, long = sorted(image.size)
+    shown = f"{image.width} x {image.height}"
+    if short < SHORTEST_SIDE:
+        raise ImageError(f"too small: {shown} pixels, the short side must be at least {SHORTEST_SIDE}")
+    if long > LARGEST_ASPECT * short:
+        raise ImageError(f"too narrow: {shown} pixels, the sides may differ {LARGEST_ASPECT}-fold at most")
+    if PIL.Image.MAX_IMAGE_PIXELS is not None and short * long > PIL.Image.MAX_IMAGE_PIXELS:
+        raise ImageError(_too_large(f"{shown} = {short * long:,}"))
+    if image.format not in _PICTURE_FIRST and getattr(image, "is_animated", False):
+        raise ImageError("several frames or pages: give each as a file of its own")
+
+
+def _as_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _eight_bit(image).convert("RGB")
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    # convert("RGB") would drop alpha and show whatever colour hides behind it.
+    layer = image.convert("RGBA")
+    return PIL.Image.alpha_composite(PIL.Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def _eight_bit(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Grey of 8 bits from deep grey, scaled, where convert("RGB") would clip."""
+    values: NDArray[np.float32] = np.asarray(image).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ImageError("some pixels are not finite (NaN or infinity)")
+    lowest, highest = float(values.min()), float(values.max())
+    largest = _largest_value(image)
+    if largest is None or lowest < 0 or highest > largest:
+        raise ImageError(f"values from {lowest:g} to {highest:g}: what is black, what is white is unknown")
+    return PIL.Image.fromarray(np.rint(values * (255 / largest)).astype(np.uint8))
+
+
+def _largest_value(image: PIL.Image.Image) -> float | None:
+    """The value that stands for white; None where the format does not tell."""
+    if image.mode == "F":
+        return 1.0
+    if image.mode == "I":
+        return 65535.0 if image.format in _INTEGER_IS_16_BIT else None
+    bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS, (16,))
+    return float(2 ** bits[0] - 1)
+
+
+def _turn(image: PIL.Image.Image) -> Transpose | None:
+    """How to turn the picture upright; damaged metadata does not spoil it."""
+    try:
+        return _TURNS.get(image.getexif().get(ExifTag.Orientation, 1))
+    except Exception:
+        return None
+
+
+def _cropped(picture: PIL.Image.Image, size: int, resize: int, filter_: Resampling) -> PIL.Image.Image:
+    short = min(picture.size)
+    width, height = (int(resize * side / short) for side in picture.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return picture.resize((width, height), filter_).crop((left, top, left + size, top + size))
+
+
+def _pixels(picture: PIL.Image.Image) -> Image:
+    values = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    planes = values.view(picture.height, picture.width, 3).permute(2, 0, 1)
+    return torch.empty(planes.shape, dtype=torch.float32).copy_(planes).div_(255)

@@ -1,0 +1,249 @@
+"""An image classifier that owns its normalisation and knows its layers by name."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from camdrift import hooks
+from camdrift.errors import ModelError, UserError
+from camdrift.hooks import Tap
+from camdrift.layers import Layer, NeuronGroup, find_layers, find_neurons, label_blocks
+from camdrift.records import LayerInfo
+from camdrift.tensors import Images, Logits
+
+PRECISIONS: Final = ("fp32", "tf32", "bf16")
+
+
+class Classifier:
+    """A torch classifier seen from pixel space: images in [0, 1] in, logits out.
+
+    The wrapped module is never changed: it runs in evaluation mode with frozen parameters inside every call and is
+    as it was afterwards.
+
+    Attributes:
+        module: The wrapped network, without DataParallel or compilation around it.
+        mean, std: Per-channel normalisation, in pixel units.
+        size: Height and width of the input.
+        resize: Length of an image's short side before the centre crop to `size`.
+        interpolation: bilinear or bicubic.
+        labels: Class names, or None.
+        spec: What the classifier was loaded from.
+        weights: Where its weights came from, in words.
+        remarks: What was done to the module before it could be studied (unwrapped, for example).
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        size: int = 224,
+        resize: int | None = None,
+        interpolation: str = "bilinear",
+        labels: Sequence[str] | None = None,
+        spec: str = "",
+        weights: str = "",
+        device: str | torch.device | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        self.module, self.remarks = _unwrapped(module)
+        _check_normalisation(mean, std)
+        if size < 1 or (resize or size) < size:
+            raise ModelError(f"`size` must be at least 1 and at most `resize`, got: {size} and {resize}")
+        if precision not in PRECISIONS:
+            raise UserError(f"`precision` must be one of {', '.join(PRECISIONS)}, got: {precision}")
+        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+        self.size, self.resize, self.interpolation = size, resize or size, interpolation
+        self.labels = None if labels is None else tuple(labels)
+        self.spec = spec or type(self.module).__name__
+        self.weights, self.precision = weights, precision
+        self.device = torch.device(device) if device is not None else _device_of(self.module)
+        self._mean = torch.tensor(self.mean, device=self.device).view(1, -1, 1, 1)
+        self._std = torch.tensor(self.std, device=self.device).view(1, -1, 1, 1)
+        self.classes = self._preflight()
+
+    def __repr__(self) -> str:
+        return f"Classifier({self.spec}, {self.classes} classes, {self.size} px, {len(self.layers)} layers)"
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """Evaluation mode and frozen parameters inside the block, everything as before after it."""
+        return hooks.undisturbed(self.module)
+
+    def __call__(self, images: Images) -> Logits:
+        """Logits of images in pixel space, float32; differentiable if gradients are enabled."""
+        autocast: AbstractContextManager[Any] = nullcontext()
+        if self.precision == "bf16":
+            autocast = torch.autocast(self.device.type, dtype=torch.bfloat16)
+        with self.undisturbed(), autocast:
+            output = self.module((images - self._mean) / self._std)
+        if not isinstance(output, Tensor):
+            raise ModelError(
+                f"`model` must return a tensor of logits, got: {type(output).__name__}",
+                "wrap it in a module whose forward returns the logits",
+            )
+        return output.float()
+
+    def _preflight(self) -> int:
+        """The number of classes, after checking on made-up images that the model is a classifier."""
+        generator = torch.Generator().manual_seed(0)
+        images = torch.rand((2, 3, self.size, self.size), generator=generator).to(self.device)
+        try:
+            with torch.no_grad():
+                logits, again = self(images), self(images)
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+            raise ModelError(
+                f"`model` failed on two images of {self.size} px: {_first_line(error)}",
+                "does it take (batch, 3, height, width)? `SIZE` in a factory's module, or `size=`, sets the input size",
+            ) from error
+        if logits.ndim != 2 or logits.shape[0] != 2 or logits.shape[1] < 2:
+            raise ModelError(
+                f"`model` must return logits of shape (batch, classes), got: {tuple(logits.shape)} for 2 images",
+                "wrap it in a module whose forward returns the logits",
+            )
+        if not torch.isfinite(logits).all():
+            raise ModelError("`model` must return finite logits, got: NaN or infinity", "are its weights loaded?")
+        if not torch.allclose(logits, again, rtol=1e-2, atol=1e-3):
+            raise ModelError(
+                "`model` must return the same logits for the same images, got: two different answers",
+                "it draws random numbers even in evaluation mode (dropout that is always on?); switch that off",
+            )
+        total = logits.sum(1)
+        if (logits >= 0).all() and torch.allclose(total, torch.ones_like(total), atol=1e-3):
+            raise ModelError(
+                "`model` must return logits, got: probabilities (every row sums to 1)", "leave out its last softmax"
+            )
+        if self.labels is not None and len(self.labels) != logits.shape[1]:
+            raise ModelError(
+                f"`labels` must name every class, got: {len(self.labels)} names for {logits.shape[1]} classes"
+            )
+        return int(logits.shape[1])
+
+    @cached_property
+    def _calls(self) -> list[hooks.Call]:
+        generator = torch.Generator().manual_seed(0)
+        example = torch.rand((1, 3, self.size, self.size), generator=generator).to(self.device)
+        return hooks.trace(self.module, lambda: self(example))
+
+    @cached_property
+    def _found(self) -> dict[str, Layer]:
+        """Every convolution by name, with a note on each that is left out by default."""
+        layers = find_layers(self._calls)
+        if type(self.module).__name__ == "VGG":
+            layers = label_blocks(layers, self._calls)
+        reached = self._reached({layer.info.name: layer.tap for layer in layers})
+        for position, layer in enumerate(layers):
+            if not layer.info.note and layer.info.name not in reached:
+                note = "no gradient of the logits reaches it"
+                layers[position] = replace(layer, info=replace(layer.info, note=note))
+        return {layer.info.name: layer for layer in layers}
+
+    def _reached(self, taps: Mapping[str, Tap]) -> set[str]:
+        example = torch.rand((1, 3, self.size, self.size), generator=torch.Generator().manual_seed(0))
+        with torch.enable_grad(), hooks.capturing(taps) as capture:
+            logits = self(example.to(self.device))
+        return set(hooks.reduce_gradients(logits.sum(), capture, lambda activation, _: activation.new_ones(())))
+
+    @property
+    def layer_infos(self) -> tuple[LayerInfo, ...]:
+        """Every 2-d convolution in execution order, with those left out by default and why."""
+        return tuple(layer.info for layer in self._found.values())
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that a study takes by default, in execution order."""
+        return tuple(info.name for info in self.layer_infos if not info.note)
+
+    def select_layers(self, globs: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Names of the layers that match any of `globs` (by name or label), in execution order.
+
+        Raises:
+            UserError: A glob that matches nothing, or a layer that has no map.
+        """
+        if not globs:
+            if not self.layers:
+                raise ModelError(f"`model` has no 2-d convolution with a map, got: {self.spec}")
+            return self.layers
+        chosen: set[str] = set()
+        for glob in globs:
+            matches = [i for i in self.layer_infos if fnmatchcase(i.name, glob) or fnmatchcase(i.label, glob)]
+            usable = [info for info in matches if not info.note]
+            if not usable:
+                reason = f"{matches[0].name}: {matches[0].note}" if matches else "no such layer"
+                raise UserError(f"`layers` must match layers with a map, got: {glob} ({reason})", _LAYERS_HINT)
+            chosen.update(info.name for info in usable)
+        return tuple(name for name in self.layers if name in chosen)
+
+    def taps(self, layers: Sequence[str]) -> dict[str, Tap]:
+        """Where the activations of `layers` are taken.
+
+        Raises:
+            UserError: A name that is no layer of this classifier.
+        """
+        for name in layers:
+            if name not in self._found:
+                raise UserError(f"`layers` must name layers of the model, got: {name}", _LAYERS_HINT)
+        return {name: self._found[name].tap for name in layers}
+
+    @cached_property
+    def neuron_groups(self) -> tuple[NeuronGroup, ...]:
+        """The neurons of DLFuzz's coverage: groups in execution order, the softmax units last."""
+        return tuple(find_neurons(self._calls, self.classes))
+
+    def weights_checksum(self) -> str:
+        """SHA-256 over names, types, shapes and values of the state dict."""
+        digest = sha256()
+        for name, tensor in sorted(self.module.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def class_name(self, index: int) -> str:
+        """The class's name, or its number where names are unknown."""
+        return self.labels[index] if self.labels is not None else f"class {index}"
+
+
+_LAYERS_HINT = "`camdrift layers --model SPEC` lists the layers"
+
+
+def _unwrapped(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    remarks: list[str] = []
+    while True:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError("`model` must be an eager module, got: TorchScript", "load the module it was made from")
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            remarks.append(f"unwrapped {type(module).__name__}")
+            module = module.module
+        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+            remarks.append("unwrapped torch.compile")
+            module = inner
+        else:
+            return module, tuple(remarks)
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    tensor = next(iter([*module.parameters(), *module.buffers()]), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
+    if len(mean) != 3 or len(std) != 3:
+        raise ModelError(f"`mean` and `std` must have three values each, got: {len(mean)} and {len(std)}")
+    if not all(value > 0 for value in std):
+        raise ModelError(f"`std` must be positive, got: {tuple(std)}")
+    if max(*map(abs, mean), *std) > 10:
+        raise ModelError(
+            f"`mean` and `std` must be in pixel units [0, 1], got: {tuple(mean)} and {tuple(std)}", "divide them by 255"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__

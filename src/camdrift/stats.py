@@ -1,0 +1,365 @@
+"""Statistics of a study, from tables to tables: thresholds, compromised layers, intervals, gains, ranks.
+
+The independent unit is the seed. Inside this file tables are dense arrays with NaN where a similarity is
+undefined or missing; seeds are sorted by name, so that the order of rows changes no digit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import polars as pl
+import scipy.stats
+
+from camdrift.gain import (
+    ABOVE,
+    BELOW,
+    Floats,
+    Gains,
+    Interval,
+    Ints,
+    gain_interval,
+    noise_equivalent_gain,
+    percentile_interval,
+    rank_by_gain,
+    resample_counts,
+    resampled_medians,
+)
+from camdrift.records import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, COUNTS, LAYERS, NOISE, TARGETS
+
+_CENSORED: Final = {ABOVE: CENSORED_ABOVE, BELOW: CENSORED_BELOW}
+_UPPER_QUANTILE: Final = 0.975
+
+
+class _Dense(NamedTuple):
+    """One condition of a table: values (strengths, layers, seeds, draws), and rows per (strength, layer)."""
+
+    values: Floats
+    rows: Ints
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """Similarities of one target.
+
+    Attributes:
+        layers: layer, layer_label, layer_index; in order of layer_index.
+        strengths: Strengths of the attack, ascending.
+        ladder: Strengths of the attack or the noise, ascending.
+        adversarial: Similarities under the attack; one draw.
+        noise: Similarities under noise, over the ladder.
+        matched: The part of `noise` at the strengths of the attack.
+    """
+
+    layers: pl.DataFrame
+    strengths: Floats
+    ladder: Floats
+    adversarial: _Dense
+    noise: _Dense
+    matched: _Dense
+
+
+class _Moments(NamedTuple):
+    n: Ints
+    mean: Floats
+    std: Floats
+
+
+def layer_statistics(
+    similarity: pl.DataFrame,
+    variants: pl.DataFrame,
+    floor: pl.DataFrame,
+    *,
+    rng_seed: int,
+    n_bootstrap: int = 1000,
+) -> pl.DataFrame:
+    """Table `layers`: every statistic of section 3 of the method, per target, strength of the attack, and layer.
+
+    Args:
+        similarity: Table `similarity`; its seeds are those that count.
+        variants: Table `variants`, for the L2 norms that the strengths realise.
+        floor: Table `floor`.
+        rng_seed: Fixes the bootstrap; all targets, strengths and layers share its resamples.
+        n_bootstrap: Number of resamples of the seeds.
+
+    Raises:
+        ValueError: A table with two rows for one cell, a target that is none of `TARGETS`, negative `n_bootstrap`.
+    """
+    targets = sorted(similarity["target"].unique().to_list(), key=TARGETS.index)
+    if not targets:
+        return LAYERS.frame()
+    seeds = similarity["seed_id"].unique().sort().to_list()
+    resamples = resample_counts(len(seeds), n_bootstrap, rng_seed=rng_seed)
+    parts = []
+    for target in targets:
+        arrays = _arrays(similarity.filter(pl.col("target") == target), seeds)
+        names = arrays.layers["layer"].to_list()
+        columns = _keys(arrays, target) | _descriptive(arrays) | _paired(arrays, resamples)
+        columns |= _floor(floor.filter(pl.col("target") == target), names, len(arrays.strengths))
+        columns |= _gain(arrays, variants, seeds, resamples)
+        parts.append(_frame(columns))
+    return pl.concat(parts)
+
+
+def compromised_counts(similarity: pl.DataFrame, layers: pl.DataFrame) -> pl.DataFrame:
+    """Table `counts`: how many adversarial examples compromise exactly k layers, k = 0 to all.
+
+    An undefined similarity, or one without a threshold, does not count as compromised.
+
+    Args:
+        similarity: Table `similarity`.
+        layers: Table `layers` of the same study, for the thresholds.
+    """
+    group = ["target", "strength"]
+    thresholds = layers.select(*group, "layer", "threshold")
+    adversarial = similarity.filter(pl.col("condition") == ADVERSARIAL)
+    is_compromised = (pl.col("similarity") < pl.col("threshold")).fill_null(False)
+    examples = (
+        adversarial.join(thresholds, on=[*group, "layer"], how="left")
+        .group_by(*group, "seed_id")
+        .agg(is_compromised.sum().cast(pl.Int64).alias("n_compromised"))
+    )
+    tally = examples.group_by(*group, "n_compromised").agg(pl.len().cast(pl.Int64).alias("n_seeds"))
+    possible = (
+        layers.group_by(*group)
+        .agg(pl.int_range(0, pl.col("layer").n_unique() + 1, dtype=pl.Int64).alias("n_compromised"))
+        .explode("n_compromised")
+    )
+    counts = possible.join(tally, on=[*group, "n_compromised"], how="left").with_columns(
+        pl.col("n_seeds").fill_null(0)
+    )
+    order = pl.col("target").replace_strict({t: i for i, t in enumerate(TARGETS)}, return_dtype=pl.Int64)
+    return counts.sort(order, "strength", "n_compromised").select(COUNTS.schema.names())
+
+
+def wilson_interval(successes: Ints, trials: Ints) -> Interval:
+    """Wilson's 95 % interval of a share, same shape; NaN where there are no trials."""
+    pairs = np.stack([np.ravel(successes), np.ravel(trials)], axis=1)
+    distinct, which = np.unique(pairs, axis=0, return_inverse=True)
+    ends = np.full((len(distinct), 2), np.nan)
+    for i, (k, n) in enumerate(distinct.tolist()):
+        if n > 0:
+            ends[i] = scipy.stats.binomtest(k, n).proportion_ci(method="wilson")
+    low, high = ends[which.ravel()].T
+    return Interval(low.reshape(np.shape(successes)), high.reshape(np.shape(successes)))
+
+
+def wilcoxon_p(differences: Floats) -> Floats:
+    """Two-sided Wilcoxon signed-rank p along the last axis; NaN differences are left out.
+
+    Zeros are dropped (Wilcoxon's own rule); NaN where nothing else is left.
+    """
+    rows = differences.reshape(-1, differences.shape[-1])
+    kept = [row[~np.isnan(row) & (row != 0)] for row in rows]
+    p = [scipy.stats.wilcoxon(row).pvalue if row.size else np.nan for row in kept]
+    return np.array(p, dtype=np.float64).reshape(differences.shape[:-1])
+
+
+def holm(p_values: Floats) -> Floats:
+    """Holm's step-down correction along the last axis; NaN stays NaN and does not count as a test."""
+    order = np.argsort(p_values, axis=-1, kind="stable")
+    tests = np.count_nonzero(~np.isnan(p_values), axis=-1, keepdims=True)
+    remaining = np.maximum(tests - np.arange(p_values.shape[-1]), 1)
+    steps = np.take_along_axis(p_values, order, axis=-1) * remaining
+    corrected = np.empty_like(p_values)
+    np.put_along_axis(corrected, order, np.minimum(np.maximum.accumulate(steps, axis=-1), 1), axis=-1)
+    return corrected
+
+
+def _arrays(similarity: pl.DataFrame, seeds: Sequence[str]) -> _Arrays:
+    """The rows of one target as dense arrays."""
+    layers = similarity.select("layer", "layer_label", "layer_index").unique().sort("layer_index", "layer")
+    adversarial, noise = (similarity.filter(pl.col("condition") == c) for c in (ADVERSARIAL, NOISE))
+    strengths = adversarial["strength"].unique().sort().to_numpy()
+    ladder = similarity["strength"].unique().sort().to_numpy()
+    names = layers["layer"].to_list()
+    noise_cells = _dense(noise, "similarity", ladder, names, seeds)
+    at = np.searchsorted(ladder, strengths)
+    matched = _Dense(noise_cells.values[at], noise_cells.rows[at])
+    cells = _dense(adversarial, "similarity", strengths, names, seeds)
+    return _Arrays(layers, strengths, ladder, cells, noise_cells, matched)
+
+
+def _dense(
+    frame: pl.DataFrame, column: str, strengths: Floats, layers: Sequence[str], seeds: Sequence[str]
+) -> _Dense:
+    """One condition of a table as an array."""
+    draws, draw = np.unique(frame["draw"].to_numpy(), return_inverse=True)
+    shape = (len(strengths), len(layers), len(seeds), max(1, len(draws)))
+    strength = np.searchsorted(strengths, frame["strength"].to_numpy())
+    cell = np.ravel_multi_index(
+        (strength, _codes(frame["layer"], layers), _codes(frame["seed_id"], seeds), draw), shape
+    )
+    rows = np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape)
+    if rows.max(initial=0) > 1:
+        raise ValueError(
+            f"`{column}` must have one row per cell, got: {len(frame)} rows in {np.count_nonzero(rows)} cells"
+        )
+    values = np.full(rows.size, np.nan)
+    values[cell] = frame[column].cast(pl.Float64).to_numpy()
+    return _Dense(values.reshape(shape), rows.sum(axis=(2, 3)))
+
+
+def _codes(names: pl.Series, categories: Sequence[str]) -> Ints:
+    return names.cast(pl.Enum(categories)).to_physical().to_numpy().astype(np.int64)
+
+
+def _keys(arrays: _Arrays, target: str) -> dict[str, Any]:
+    n_layers, n_strengths = len(arrays.layers), len(arrays.strengths)
+    repeated = {name: np.tile(arrays.layers[name].to_numpy(), n_strengths) for name in arrays.layers.columns}
+    return {
+        "target": [target] * (n_layers * n_strengths),
+        "strength": np.repeat(arrays.strengths, n_layers),
+        **repeated,
+    }
+
+
+def _moments(values: Floats) -> _Moments:
+    """Number, mean and sample standard deviation of the defined values of the last axis."""
+    defined = ~np.isnan(values)
+    n = np.count_nonzero(defined, axis=-1)
+    mean = _ratio(np.where(defined, values, 0).sum(axis=-1), n)
+    squares = np.where(defined, (values - mean[..., None]) ** 2, 0).sum(axis=-1)
+    return _Moments(n, mean, np.sqrt(_ratio(squares, n - 1)))
+
+
+def _ratio(numerator: Floats | Ints, denominator: Floats | Ints) -> Floats:
+    """The quotient, NaN where the denominator is not positive."""
+    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)
+
+
+def _medians(values: Floats) -> Floats:
+    """Median over the last two axes."""
+    return resampled_medians(values, np.ones((1, values.shape[-2]), np.int64))[0]
+
+
+def _descriptive(arrays: _Arrays) -> dict[str, Any]:
+    """Both conditions by themselves, the threshold, and the layers that the attack compromises."""
+    adversarial, noise = arrays.adversarial.values, arrays.matched.values
+    attack, control = _moments(_pool(adversarial)), _moments(_pool(noise))
+    threshold = _medians(noise)
+    compromised = np.count_nonzero(adversarial < threshold[..., None, None], axis=(-2, -1))
+    trials = np.where(np.isnan(threshold), 0, attack.n)
+    wilson = wilson_interval(compromised, trials)
+    return {
+        "n": attack.n,
+        "n_undefined": arrays.adversarial.rows - attack.n,
+        "n_noise": control.n,
+        "n_noise_undefined": arrays.matched.rows - control.n,
+        "adversarial_mean": attack.mean,
+        "adversarial_median": _medians(adversarial),
+        "adversarial_std": attack.std,
+        "noise_mean": control.mean,
+        "noise_median": threshold,
+        "noise_std": control.std,
+        "threshold": threshold,
+        "compromised_fraction": _ratio(compromised, trials),
+        "compromised_low": wilson.low,
+        "compromised_high": wilson.high,
+    }
+
+
+def _pool(values: Floats) -> Floats:
+    """Seeds and draws on one axis."""
+    return values.reshape(*values.shape[:-2], -1)
+
+
+def _paired(arrays: _Arrays, resamples: Ints) -> dict[str, Any]:
+    """What the attack does to a seed against what noise does to the same seed."""
+    adversarial, noise = arrays.adversarial.values, arrays.matched.values
+    difference = _moments(noise).mean - adversarial[..., 0]
+    wins = np.where(np.isnan(noise), np.nan, (adversarial < noise) + (adversarial == noise) / 2)
+    auc = np.where(np.isnan(difference), np.nan, _moments(wins).mean)
+    paired = _moments(difference)
+    ends = _auc_interval(auc, resamples)
+    degrees = np.maximum(paired.n - 1, 1)
+    half = scipy.stats.t.ppf(_UPPER_QUANTILE, degrees) * paired.std / np.sqrt(degrees + 1)
+    p = wilcoxon_p(difference)
+    return {
+        "n_pairs": paired.n,
+        "auc": _moments(auc).mean,
+        "auc_low": ends.low,
+        "auc_high": ends.high,
+        "difference_mean": paired.mean,
+        "difference_low": paired.mean - half,
+        "difference_high": paired.mean + half,
+        "wilcoxon_p": p,
+        "wilcoxon_p_holm": holm(p),
+    }
+
+
+def _auc_interval(auc: Floats, resamples: Ints) -> Interval:
+    """Bootstrap interval of the mean over seeds (last axis); NaN below two seeds."""
+    defined = ~np.isnan(auc)
+    weights = resamples.astype(np.float64)
+    drawn = weights @ defined.reshape(-1, auc.shape[-1]).T.astype(np.float64)
+    total = weights @ np.where(defined, auc, 0).reshape(-1, auc.shape[-1]).T
+    ends = percentile_interval(_ratio(total, drawn))
+    enough = np.count_nonzero(defined, axis=-1) > 1
+    return Interval(*(np.where(enough, end.reshape(enough.shape), np.nan) for end in ends))
+
+
+def _floor(floor: pl.DataFrame, layers: Sequence[str], n_strengths: int) -> dict[str, Any]:
+    """Mean similarity of unrelated seeds: the same at every strength."""
+    ordered = floor.drop_nulls("similarity").sort("seed_id", "other_seed_id")
+    pairs = [ordered.filter(pl.col("layer") == layer)["similarity"].to_numpy() for layer in layers]
+    means = [values.mean() if values.size else np.nan for values in pairs]
+    return {"floor": np.tile(means, n_strengths), "n_floor": np.tile([v.size for v in pairs], n_strengths)}
+
+
+def _gain(arrays: _Arrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Ints) -> dict[str, Any]:
+    """Gain and rank, both with bootstrap intervals; an interval takes two seeds on either side."""
+    gains = _all_gains(arrays, variants, seeds, resamples)
+    observed, replicates = gains[0], gains[1:]
+    attacked = ~np.isnan(arrays.adversarial.values[..., 0])
+    noisy = (~np.isnan(arrays.noise.values)).any(axis=(0, 3))
+    enough = (np.count_nonzero(attacked, axis=-1) > 1) & (np.count_nonzero(noisy, axis=-1) > 1)
+    ends, flags = gain_interval(observed, replicates)
+    ranks = percentile_interval(rank_by_gain(replicates.value))
+    low, high, rank_low, rank_high = (np.where(enough, end, np.nan) for end in (*ends, *ranks))
+    return {
+        "gain": observed.value,
+        "gain_low": low,
+        "gain_high": high,
+        "gain_censored": _flags(observed.censored),
+        "gain_low_censored": _flags(np.where(enough, flags.low, 0)),
+        "gain_high_censored": _flags(np.where(enough, flags.high, 0)),
+        "rank": rank_by_gain(observed.value),
+        "rank_low": rank_low,
+        "rank_high": rank_high,
+    }
+
+
+def _all_gains(arrays: _Arrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Ints) -> Gains:
+    """Gains (1 + replicates, strengths, layers): of all seeds first, then of every resample."""
+    counts = np.concatenate([np.ones((1, len(seeds)), resamples.dtype), resamples])
+    attack_l2 = resampled_medians(_norms(variants, ADVERSARIAL, arrays.strengths, seeds), counts)
+    noise_l2 = resampled_medians(_norms(variants, NOISE, arrays.ladder, seeds), counts)
+    attack = resampled_medians(1 - arrays.adversarial.values, counts)
+    noise = resampled_medians(1 - arrays.noise.values, counts)
+    ladder_last = np.moveaxis(noise, 1, -1)[:, None]
+    return noise_equivalent_gain(attack, attack_l2[..., None], ladder_last, noise_l2[:, None, None])
+
+
+def _norms(variants: pl.DataFrame, condition: str, strengths: Floats, seeds: Sequence[str]) -> Floats:
+    """Realised L2 norms of one condition, (strengths, seeds, draws), of the given seeds and strengths."""
+    wanted = variants.filter(
+        pl.col("condition") == condition,
+        pl.col("seed_id").is_in(list(seeds)),
+        pl.col("strength").is_in(strengths.tolist()),
+    ).with_columns(layer=pl.lit("all"))
+    return _dense(wanted, "realised_l2", strengths, ["all"], seeds).values[:, 0]
+
+
+def _flags(codes: Floats | Ints) -> list[str | None]:
+    return [_CENSORED.get(int(code)) for code in codes.ravel()]
+
+
+def _frame(columns: dict[str, Any]) -> pl.DataFrame:
+    """Rows of table `layers` from arrays of any shape; NaN becomes null."""
+    data = {}
+    for name, values in columns.items():
+        series = pl.Series(name, values.ravel() if isinstance(values, np.ndarray) else values)
+        data[name] = (series.fill_nan(None) if series.dtype.is_float() else series).cast(LAYERS.schema[name])
+    return LAYERS.frame(data)
