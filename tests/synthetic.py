@@ -15,7 +15,9 @@ from scipy import stats
 from camdrift import records
 
 VGG16 = tuple(
-    f"block{block}_conv{conv}" for block, convs in enumerate((2, 2, 3, 3, 3), 1) for conv in range(1, convs + 1)
+    f"block{block}_conv{conv}"
+    for block, convs in enumerate((2, 2, 3, 3, 3), 1)
+    for conv in range(1, convs + 1)
 )
 EFFICIENTNET = (
     "conv_stem",
@@ -122,10 +124,24 @@ class _Maker:
         row |= {"status": status, "reason": reason}
         if status == records.UNREADABLE:
             return row
-        row |= {"sha256": f"{i:064x}", "clean_class": i % 7, "clean_probability": 0.9 - 0.02 * i, "iterations": 3 + i % 3}
+        row |= {
+            "sha256": f"{i:064x}",
+            "clean_class": i % 7,
+            "clean_probability": 0.9 - 0.02 * i,
+            "iterations": 3 + i % 3,
+        }
         if status == records.ANALYSED:
-            row |= {"adversarial_class": (i + 1) % 7, "adversarial_probability": 0.4 + 0.01 * i, "noise_mean": 0.0}
-            row |= {"perturbation_mean": 0.0, "perturbation_std": 0.004, "perturbation_l2": 1.5, "noise_std": 0.004}
+            row |= {
+                "adversarial_class": (i + 1) % 7,
+                "adversarial_probability": 0.4 + 0.01 * i,
+                "noise_mean": 0.0,
+            }
+            row |= {
+                "perturbation_mean": 0.0,
+                "perturbation_std": 0.004,
+                "perturbation_l2": 1.5,
+                "noise_std": 0.004,
+            }
             row |= {"perturbation_linf": 0.03, "relative_l2": 0.008, "survives_uint8": i % 4 != 0}
         return row
 
@@ -143,7 +159,11 @@ class _Maker:
                 rows.append(
                     {"seed_id": seed["seed_id"], "condition": condition, "strength": strength, "draw": draw}
                     | {"predicted_class": predicted, "probability": 0.55 + 0.01 * i, "is_flipped": flipped}
-                    | {"realised_l2": 1.5 * strength, "realised_linf": 0.03 * strength, "clipped_fraction": 0.01}
+                    | {
+                        "realised_l2": 1.5 * strength,
+                        "realised_linf": 0.03 * strength,
+                        "clipped_fraction": 0.01,
+                    }
                 )
         return records.VARIANTS.frame(rows)
 
@@ -163,11 +183,19 @@ class _Maker:
                     lost = attacked and strength == max(self.strengths) and i == 1
                     if lost:
                         values[-1] = None
-                    parts.append(self._similarity_rows(seed["seed_id"], condition, strength, draw, target, values))
+                    parts.append(
+                        self._similarity_rows(seed["seed_id"], condition, strength, draw, target, values)
+                    )
         return pl.concat(parts)
 
     def _similarity_rows(
-        self, seed_id: str, condition: str, strength: float, draw: int, target: str, values: list[float | None]
+        self,
+        seed_id: str,
+        condition: str,
+        strength: float,
+        draw: int,
+        target: str,
+        values: list[float | None],
     ) -> pl.DataFrame:
         n = len(self.labels)
         columns: dict[str, list[Any]] = {
@@ -234,7 +262,9 @@ class _Maker:
     def _gain(self, gain: float, strength: float) -> dict[str, Any]:
         top = max(*self.strengths, *self.ladder) / strength
         values = {"gain": gain, "gain_low": gain * 0.78, "gain_high": gain * 1.28}
-        censored = {f"{name}_censored": records.CENSORED_ABOVE if v >= top else None for name, v in values.items()}
+        censored = {
+            f"{name}_censored": records.CENSORED_ABOVE if v >= top else None for name, v in values.items()
+        }
         return {name: min(v, top) for name, v in values.items()} | censored
 
     def counts(self, similarity: pl.DataFrame, layers: pl.DataFrame) -> pl.DataFrame:
@@ -246,8 +276,15 @@ class _Maker:
         hit = (pl.col("similarity") < pl.col("threshold")).fill_null(value=False).sum().alias("hits")
         per_seed = joined.group_by("target", "strength", "seed_id").agg(hit)
         rows = [
-            {"target": target, "strength": strength, "n_compromised": k, "n_seeds": int((part["hits"] == k).sum())}
-            for (target, strength), part in sorted(per_seed.group_by("target", "strength"), key=lambda item: item[0])
+            {
+                "target": target,
+                "strength": strength,
+                "n_compromised": k,
+                "n_seeds": int((part["hits"] == k).sum()),
+            }
+            for (target, strength), part in sorted(
+                per_seed.group_by("target", "strength"), key=lambda item: item[0]
+            )
             for k in range(len(self.labels) + 1)
         ]
         return records.COUNTS.frame(rows)
@@ -259,9 +296,18 @@ class _Maker:
             clean = round(7400 * (1 - np.exp(-step / 9)))
             curves = [(records.CLEAN, 0.0, clean)]
             curves += [(records.ADVERSARIAL, s, clean + round(9 * step * s**0.4)) for s in self.strengths]
-            curves += [(records.NOISE, s, clean + round(2 * step * s**0.5)) for s in (*self.strengths, *self.ladder)]
+            curves += [
+                (records.NOISE, s, clean + round(2 * step * s**0.5)) for s in (*self.strengths, *self.ladder)
+            ]
             rows += [
-                {"step": step, "seed_id": seed_id, "condition": c, "strength": s, "covered": k, "total": 14888}
+                {
+                    "step": step,
+                    "seed_id": seed_id,
+                    "condition": c,
+                    "strength": s,
+                    "covered": k,
+                    "total": 14888,
+                }
                 for c, s, k in curves
             ]
         return records.COVERAGE.frame(rows)
@@ -301,7 +347,14 @@ class _Maker:
             "arguments": {"passed": {"images": "photos/"}, "effective": effective},
             "model": model,
             "layers": [
-                {"name": n, "label": x, "kind": "Conv2d", "shape": [64, 14, 14], "tap": "behind ReLU", "note": ""}
+                {
+                    "name": n,
+                    "label": x,
+                    "kind": "Conv2d",
+                    "shape": [64, 14, 14],
+                    "tap": "behind ReLU",
+                    "note": "",
+                }
                 for n, x in rows
             ],
             "images": {"source": "photos/", "n": seeds.height, "sha256": "cd" * 32},
@@ -327,7 +380,9 @@ def _moments(condition: str, values: np.ndarray) -> dict[str, float | None]:
 def _picture(i: int, noise: int, generator: np.random.Generator, size: int = 224) -> np.ndarray:
     y, x = np.mgrid[0:size, 0:size] / size
     waves = [np.sin((3 + i) * x + c) * np.cos((4 + c) * y + i) for c in range(3)]
-    pixels = np.stack([127 + 80 * wave for wave in waves]) + generator.normal(0, noise + 1e-9, (3, size, size))
+    pixels = np.stack([127 + 80 * wave for wave in waves]) + generator.normal(
+        0, noise + 1e-9, (3, size, size)
+    )
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 

@@ -96,7 +96,12 @@ def neuron_coverage(classifier: Classifier, images: Images, *, threshold: float 
         images: Batch in pixel space.
         threshold: Between 0 and 1.
     """
+    return observe(classifier, images)[1].covered(threshold)
+
+
+def observe(classifier: Classifier, images: Images) -> tuple[Logits, NeuronRecord]:
+    """Logits of a batch and what the neurons did, from one forward pass without gradients."""
     observer = NeuronObserver(classifier)
     with torch.no_grad(), hooks.capturing({}, observer.receivers):
         logits = classifier(images)
-    return observer.record(logits).covered(threshold)
+    return logits, observer.record(logits)

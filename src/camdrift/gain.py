@@ -84,7 +84,7 @@ def resampled_medians(values: Floats, counts: Ints) -> Floats:
 
 
 def _sorted_medians(values: Floats, counts: Ints, seeds: Ints) -> Floats:
-    """Median of ascending `values`, each drawn as often as its seed, (replicates,); NaN where none is drawn."""
+    """Median of ascending `values`, each drawn as often as its seed; NaN where none is drawn."""
     chunk = max(1, _CHUNK_ELEMENTS // len(values))
     parts = [_chunk_medians(values, counts[i : i + chunk], seeds) for i in range(0, len(counts), chunk)]
     return np.concatenate([np.empty(0), *parts])
@@ -147,7 +147,7 @@ def noise_equivalent_gain(deviation: Floats, l2: Floats, noise_deviation: Floats
     and an attack that does not move the layer at all is censored below.
 
     Args:
-        deviation: Deviation under the attack, (...).
+        deviation: Deviation under the attack, (...), at least one axis.
         l2: Realised L2 norm of the attack, (...) or broadcastable to it.
         noise_deviation: Deviation under noise at every strength of the ladder, (..., ladder).
         noise_l2: Realised L2 norm of that noise, (..., ladder); any order.
@@ -170,7 +170,7 @@ def noise_equivalent_gain(deviation: Floats, l2: Floats, noise_deviation: Floats
 
 
 def _noise_curve(noise_deviation: Floats, noise_l2: Floats) -> tuple[Floats, Floats]:
-    """L2 norms in ascending order and the monotone deviations there; points left out are infinite, and last."""
+    """L2 norms in ascending order and the monotone deviations there; infinite, and last, where left out."""
     l2, deviation = np.broadcast_arrays(noise_l2, noise_deviation)
     l2 = np.where((l2 > 0) & ~np.isnan(deviation), l2, np.inf)
     order = np.argsort(l2, axis=-1, kind="stable")

@@ -158,7 +158,9 @@ class _Tracer(TorchFunctionMode):
         source_shape = tuple(inputs[0].shape) if inputs else ()
         self.producer[id(output)] = len(self.calls)
         self.outputs.append((output, output._version))
-        self.calls.append(Call(len(self.calls), name, family, module, kind, tuple(output.shape), source_shape))
+        self.calls.append(
+            Call(len(self.calls), name, family, module, kind, tuple(output.shape), source_shape)
+        )
 
     def finish(self, result: Any) -> list[Call]:
         for call, (output, version) in zip(self.calls, self.outputs, strict=True):

@@ -7,16 +7,17 @@ escapes a broken file, no warning either, and no setting of Pillow's is changed.
 import hashlib
 import importlib.util
 import io
+import math
 import os
 import re
 import stat
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePath
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import PIL.Image
@@ -32,12 +33,8 @@ SHORTEST_SIDE: Final = 8
 LARGEST_ASPECT: Final = 20
 LARGEST_FILE: Final = 2**30
 
-_ACCEPTED: Final = (
-    "give a folder, an image, a glob such as 'photos/*.jpg', or a .txt list of paths, one a line"
-)
-_ENDINGS: Final = (
-    "in a folder, images are known by their ending: .jpg, .png, .tif, .webp and others of Pillow's"
-)
+_ACCEPTED: Final = "give a folder, an image, a glob like 'photos/*.jpg', or a .txt file of paths, one a line"
+_ENDINGS: Final = "in a folder, images are known by their ending: .jpg, .png, .webp and others of Pillow's"
 _INTERPOLATIONS: Final = {"bilinear": Resampling.BILINEAR, "bicubic": Resampling.BICUBIC}
 # Drawings (they start Ghostscript), films and measured data, which Pillow opens but which are no photographs.
 _NO_PICTURES: Final = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"})
@@ -45,7 +42,6 @@ _NO_PICTURES: Final = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", 
 _PICTURE_FIRST: Final = frozenset({"MPO", "PSD"})
 # Mode `I` is 32 bits wide; only in these formats is it known to hold 16-bit values.
 _INTEGER_IS_16_BIT: Final = frozenset({"PNG", "PPM"})
-_TIFF_BITS: Final = 258
 _TURNS: Final = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -67,7 +63,7 @@ class ImageFile:
     Attributes:
         seed_id: Its path below the folder that is studied, with forward slashes; unique in a study.
         path: The file.
-        folder: First folder below the studied one, a candidate class; None if the image lies in no sub-folder.
+        folder: First folder below the studied one, a candidate class; None for an image in no sub-folder.
         label: Index of its true class, None where unknown.
     """
 
@@ -101,7 +97,7 @@ def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
 
     Args:
         source: A folder, a file, a glob, a .txt file with one path per line, or a sequence of paths. What
-            exists under the very name is never read as a glob. In a text file, paths start from its own folder;
+            exists under the very name is never read as a glob. In a text file, paths start from its folder;
             blank lines and lines that start with # are skipped (write ./#1.jpg for a file named so).
 
     Raises:
@@ -113,10 +109,8 @@ def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
     shown = display_path(path)
     if _is_folder(path):
         return _from_folder(path)
-    if not _exists(path):
-        return _from_list(
-            _matches(path), f"no such file or folder, and no image matches it as a glob: {shown}"
-        )
+    if _mode(path) is None:
+        return _from_list(_matches(path), f"no such file or folder, and no image matches it: {shown}")
     entries = _listed(path) if path.suffix.lower() == ".txt" else [path]
     return _from_list(entries, f"no images: the list holds no paths: {shown}")
 
@@ -150,9 +144,9 @@ def default_photographs() -> list[ImageFile]:
 def read_image(file: ImageFile, *, size: int, resize: int, interpolation: str = "bilinear") -> ReadImage:
     """The pixels of an image file, and its checksum.
 
-    The picture is turned upright (EXIF), reduced to 8-bit RGB, resized so that its short side is `resize`, and
-    its centre is cropped: pixel for pixel what torchvision's Resize and CenterCrop give. Transparency shows
-    white, 16-bit grey is scaled by 1/257, floats are read on [0, 1], colour profiles are ignored.
+    The picture is turned upright (EXIF), reduced to 8-bit RGB, resized so that its short side is `resize`,
+    and cropped to its centre: pixel for pixel what torchvision's Resize and CenterCrop give. Transparency
+    shows white, 16-bit grey is scaled by 1/257, floats are read on [0, 1], colour profiles are ignored.
 
     Args:
         file: The image file.
@@ -184,7 +178,7 @@ def display_path(path: PurePath) -> str:
 
 
 def _path(entry: str | os.PathLike[str]) -> Path:
-    if not str(entry).strip():
+    if not os.fspath(entry).strip():
         raise UserError("the path of the images is empty", _ACCEPTED)
     return Path(entry)
 
@@ -195,10 +189,6 @@ def _mode(path: Path) -> int | None:
         return path.stat().st_mode
     except (OSError, ValueError):
         return None
-
-
-def _exists(path: Path) -> bool:
-    return _mode(path) is not None
 
 
 def _is_folder(path: Path) -> bool:
@@ -221,52 +211,42 @@ def _from_list(entries: Sequence[Path], if_none: str) -> list[ImageFile]:
     paths = [path for entry in entries for path in (_walk(entry) if _is_folder(entry) else ()) or (entry,)]
     real = {parent: os.path.realpath(parent) for parent in {path.parent for path in paths}}
     first = {(real[path.parent], path.name): path for path in reversed(paths)}
-    places = {path: _absolute(path, real[path.parent]) for path in first.values()}
+    # `link/..` is not the folder that holds the link, so `..` cannot just be struck out of a path.
+    places = {p: Path(*key) if ".." in p.parts else p.absolute() for key, p in first.items()}
     root = os.path.commonpath([place.parent for place in places.values()])
     return _sorted_files((path, place.relative_to(root)) for path, place in places.items())
 
 
-def _absolute(path: Path, real_parent: str) -> Path:
-    # `link/..` is not the folder that holds the link, so `..` cannot just be struck out of a path.
-    return Path(real_parent, path.name) if ".." in path.parts else path.absolute()
-
-
 def _sorted_files(places: Iterable[tuple[Path, PurePath]]) -> list[ImageFile]:
-    files = []
-    for path, below in places:
-        folder = display_path(PurePath(below.parts[0])) if len(below.parts) > 1 else None
-        files.append(ImageFile(display_path(below), path, folder))
-    return sorted(files, key=lambda file: file.seed_id)
+    named = sorted((display_path(below), path) for path, below in places)
+    return [ImageFile(name, path, name.partition("/")[0] if "/" in name else None) for name, path in named]
 
 
 def _walk(root: Path) -> list[Path]:
     """Images below a folder, and folders that cannot be opened (reading them tells why)."""
-    files: list[Path] = []
-    folders, links, seen = [root], list[Path](), set[str]()
+    files, folders, links, seen = list[Path](), [root], list[Path](), set[str]()
+    endings = _endings()
     while folders or links:
         # Links last, so that a folder with two names is visited under its own.
         folder = folders.pop() if folders else links.pop(0)
-        real = os.path.realpath(folder)
-        if real in seen:
+        if (real := os.path.realpath(folder)) in seen:
             continue
         seen.add(real)
         try:
-            entries = sorted(folder.iterdir())
+            entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         except OSError:
+            entries = []
             files.append(folder)
-            continue
         for path in entries:
-            if path.name.startswith("."):
-                continue
             if _is_folder(path):
                 (links if path.is_symlink() else folders).append(path)
-            elif _is_named_image(path):
+            elif path.suffix.lower() in endings:
                 files.append(path)
     return files
 
 
 def _matches(pattern: Path) -> list[Path]:
-    """Images and folders that a glob matches; leading folders that exist are taken as they are, not matched."""
+    """Images and folders that a glob matches; leading folders that exist are taken by their very name."""
     base, rest = Path(), list(pattern.parts)
     while rest and _is_folder(base / rest[0]):
         base /= rest.pop(0)
@@ -277,8 +257,8 @@ def _matches(pattern: Path) -> list[Path]:
     except ValueError as error:
         raise UserError(f"not a valid glob: {display_path(pattern)} ({error})", _ACCEPTED) from error
     shown = [path for path in found if not any(p.startswith(".") for p in path.relative_to(base).parts)]
-    folders = {path: _walk(path) for path in shown if _is_folder(path)}
-    return [file for path in shown for file in folders.get(path, [path] if _is_named_image(path) else [])]
+    images = [path for path in shown if path.suffix.lower() in _endings() and not _is_folder(path)]
+    return images + [file for path in shown if _is_folder(path) for file in _walk(path)]
 
 
 def _listed(path: Path) -> list[Path]:
@@ -290,7 +270,7 @@ def _listed(path: Path) -> list[Path]:
     except OSError as error:
         raise UserError(f"cannot read {display_path(path)}: {error.strerror}", _ACCEPTED) from error
     lines = [line.removesuffix("\r") for line in lines if line.strip() and not line.startswith("#")]
-    return [path.parent / (line if _exists(path.parent / line) else line.strip()) for line in lines]
+    return [path.parent / (line.strip() if _mode(path.parent / line) is None else line) for line in lines]
 
 
 @cache
@@ -305,10 +285,6 @@ def _endings() -> frozenset[str]:
     return frozenset(end for end, name in PIL.Image.registered_extensions().items() if name in readable)
 
 
-def _is_named_image(path: Path) -> bool:
-    return path.suffix.lower() in _endings()
-
-
 def _read_bytes(path: Path) -> bytes:
     """The bytes of a file, or an `ImageError` that says why there are none."""
     try:
@@ -321,12 +297,9 @@ def _read_bytes(path: Path) -> bytes:
         if status.st_size > LARGEST_FILE:
             raise ImageError(f"too large: {status.st_size:,} bytes, at most {LARGEST_FILE:,} are read")
         data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ImageError("no such file") from error
-    except PermissionError as error:
-        raise ImageError("permission denied") from error
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        why = str(getattr(error, "strerror", None) or error)
+        raise ImageError(f"cannot be opened: {why.lower()}") from error
     if not data:
         raise ImageError("empty file (0 bytes)")
     return data
@@ -340,8 +313,7 @@ def _decode(data: bytes) -> PIL.Image.Image:
             image = PIL.Image.open(io.BytesIO(data), formats=_formats())
             _refuse(image)
             image.load()
-            picture = _as_rgb(image)
-            turn = _turn(image)
+            picture, turn = _as_rgb(image), _turn(image)
         except ImageError:
             raise
         except Exception as error:  # decoders of broken bytes raise anything, from KeyError to MemoryError
@@ -350,18 +322,15 @@ def _decode(data: bytes) -> PIL.Image.Image:
 
 
 def _reason(error: Exception) -> str:
+    said = str(error)
     if isinstance(error, PIL.UnidentifiedImageError):
-        return "not an image in a known format, or damaged at its very start"
+        return "not an image in a known format or variant, or damaged at its very start"
     if isinstance(error, PIL.Image.DecompressionBombError):
-        count = re.search(r"(\d+) pixels", str(error))
-        return _too_large(f"{int(count[1]):,}" if count else "too many")
-    if "truncated" in str(error).lower() or isinstance(error, EOFError):
+        count = re.search(r"(\d+) pixels", said)
+        return f"too large: {int(count[1]):,} pixels" if count else "too large: too many pixels"
+    if "truncated" in said.lower() or isinstance(error, EOFError):
         return "truncated: the file ends before the picture does"
-    return f"cannot be decoded: {str(error)[:160] or type(error).__name__}"
-
-
-def _too_large(pixels: str) -> str:
-    return f"too large: {pixels} pixels, at most {PIL.Image.MAX_IMAGE_PIXELS or 0:,} are read"
+    return f"cannot be decoded: {said[:160] or type(error).__name__}"
 
 
 def _refuse(image: PIL.Image.Image) -> None:
@@ -372,8 +341,9 @@ def _refuse(image: PIL.Image.Image) -> None:
         raise ImageError(f"too small: {shown} pixels, the short side must be at least {SHORTEST_SIDE}")
     if long > LARGEST_ASPECT * short:
         raise ImageError(f"too narrow: {shown} pixels, the sides may differ {LARGEST_ASPECT}-fold at most")
-    if PIL.Image.MAX_IMAGE_PIXELS is not None and short * long > PIL.Image.MAX_IMAGE_PIXELS:
-        raise ImageError(_too_large(f"{shown} = {short * long:,}"))
+    limit = PIL.Image.MAX_IMAGE_PIXELS
+    if limit is not None and short * long > limit:
+        raise ImageError(f"too large: {short * long:,} pixels ({shown}), at most {limit:,} are read")
     if image.format not in _PICTURE_FIRST and getattr(image, "is_animated", False):
         raise ImageError("several frames or pages: give each as a file of its own")
 
@@ -390,24 +360,23 @@ def _as_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 def _eight_bit(image: PIL.Image.Image) -> PIL.Image.Image:
     """Grey of 8 bits from deep grey, scaled, where convert("RGB") would clip."""
-    values: NDArray[np.float32] = np.asarray(image).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ImageError("some pixels are not finite (NaN or infinity)")
-    lowest, highest = float(values.min()), float(values.max())
-    largest = _largest_value(image)
-    if largest is None or lowest < 0 or highest > largest:
-        raise ImageError(f"values from {lowest:g} to {highest:g}: what is black, what is white is unknown")
-    return PIL.Image.fromarray(np.rint(values * (255 / largest)).astype(np.uint8))
+    values: NDArray[np.float32] = np.asarray(image, dtype=np.float32)
+    tags = getattr(image, "tag_v2", {})
+    lowest, highest, white = float(values.min()), float(values.max()), _white(image, tags)
+    if not 0 <= lowest <= highest <= white:
+        raise ImageError(f"values from {lowest:g} to {highest:g}: neither in [0, 1] nor known as 16-bit")
+    if tags.get(ExifTag.PhotometricInterpretation) == 0:  # white is zero; Pillow minds it up to 8 bits only
+        values = white - values
+    return PIL.Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
 
 
-def _largest_value(image: PIL.Image.Image) -> float | None:
-    """The value that stands for white; None where the format does not tell."""
+def _white(image: PIL.Image.Image, tags: Mapping[int, Any]) -> float:
+    """The largest value that a pixel can have; NaN where the format does not tell."""
     if image.mode == "F":
         return 1.0
-    if image.mode == "I":
-        return 65535.0 if image.format in _INTEGER_IS_16_BIT else None
-    bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS, (16,))
-    return float(2 ** bits[0] - 1)
+    if image.mode == "I" and image.format not in _INTEGER_IS_16_BIT:
+        return math.nan
+    return float(2 ** tags.get(ExifTag.BitsPerSample, (16,))[0] - 1)
 
 
 def _turn(image: PIL.Image.Image) -> Transpose | None:

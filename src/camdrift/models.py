@@ -109,7 +109,9 @@ class Classifier:
                 "wrap it in a module whose forward returns the logits",
             )
         if not torch.isfinite(logits).all():
-            raise ModelError("`model` must return finite logits, got: NaN or infinity", "are its weights loaded?")
+            raise ModelError(
+                "`model` must return finite logits, got: NaN or infinity", "are its weights loaded?"
+            )
         if not torch.allclose(logits, again, rtol=1e-2, atol=1e-3):
             raise ModelError(
                 "`model` must return the same logits for the same images, got: two different answers",
@@ -118,7 +120,8 @@ class Classifier:
         total = logits.sum(1)
         if (logits >= 0).all() and torch.allclose(total, torch.ones_like(total), atol=1e-3):
             raise ModelError(
-                "`model` must return logits, got: probabilities (every row sums to 1)", "leave out its last softmax"
+                "`model` must return logits, got: probabilities (every row sums to 1)",
+                "leave out its last softmax",
             )
         if self.labels is not None and len(self.labels) != logits.shape[1]:
             raise ModelError(
@@ -149,7 +152,9 @@ class Classifier:
         example = torch.rand((1, 3, self.size, self.size), generator=torch.Generator().manual_seed(0))
         with torch.enable_grad(), hooks.capturing(taps) as capture:
             logits = self(example.to(self.device))
-        return set(hooks.reduce_gradients(logits.sum(), capture, lambda activation, _: activation.new_ones(())))
+        return set(
+            hooks.reduce_gradients(logits.sum(), capture, lambda activation, _: activation.new_ones(()))
+        )
 
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
@@ -177,7 +182,9 @@ class Classifier:
             usable = [info for info in matches if not info.note]
             if not usable:
                 reason = f"{matches[0].name}: {matches[0].note}" if matches else "no such layer"
-                raise UserError(f"`layers` must match layers with a map, got: {glob} ({reason})", _LAYERS_HINT)
+                raise UserError(
+                    f"`layers` must match layers with a map, got: {glob} ({reason})", _LAYERS_HINT
+                )
             chosen.update(info.name for info in usable)
         return tuple(name for name in self.layers if name in chosen)
 
@@ -217,7 +224,9 @@ def _unwrapped(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     remarks: list[str] = []
     while True:
         if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError("`model` must be an eager module, got: TorchScript", "load the module it was made from")
+            raise ModelError(
+                "`model` must be an eager module, got: TorchScript", "load the module it was made from"
+            )
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             remarks.append(f"unwrapped {type(module).__name__}")
             module = module.module
@@ -240,7 +249,8 @@ def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
         raise ModelError(f"`std` must be positive, got: {tuple(std)}")
     if max(*map(abs, mean), *std) > 10:
         raise ModelError(
-            f"`mean` and `std` must be in pixel units [0, 1], got: {tuple(mean)} and {tuple(std)}", "divide them by 255"
+            f"`mean` and `std` must be in pixel units [0, 1], got: {tuple(mean)} and {tuple(std)}",
+            "divide them by 255",
         )
 
 

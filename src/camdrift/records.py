@@ -128,7 +128,11 @@ SIMILARITY: Final = _table(
     ("layer", pl.String, "dotted name of the convolution"),
     ("layer_label", pl.String, "display name (the paper's on VGG-16, else the layer's own)"),
     ("layer_index", pl.Int64, "position in execution order, from 0"),
-    ("similarity", pl.Float64, "cosine of the seed's and the variant's attribution, in [0, 1]; null if undefined"),
+    (
+        "similarity",
+        pl.Float64,
+        "cosine of the seed's and the variant's attribution, in [0, 1]; null if undefined",
+    ),
     ("undefined_reason", pl.String, "zero_map_seed or zero_map_variant where similarity is null"),
 )
 
@@ -154,7 +158,11 @@ LAYERS: Final = _table(
     ("n_undefined", pl.Int64, "adversarial variants without"),
     ("n_noise", pl.Int64, "noisy variants (all draws) with a defined similarity"),
     ("n_noise_undefined", pl.Int64, "noisy variants without"),
-    ("n_pairs", pl.Int64, "seeds with both an adversarial and a noisy similarity; paired statistics rest on them"),
+    (
+        "n_pairs",
+        pl.Int64,
+        "seeds with both an adversarial and a noisy similarity; paired statistics rest on them",
+    ),
     ("adversarial_mean", pl.Float64, "mean similarity under the attack"),
     ("adversarial_median", pl.Float64, "median similarity under the attack"),
     ("adversarial_std", pl.Float64, "sample standard deviation of the similarity under the attack"),
@@ -178,7 +186,11 @@ LAYERS: Final = _table(
     ("gain", pl.Float64, "noise-equivalent gain: noise that moves the layer as far, over the attack (L2)"),
     ("gain_low", pl.Float64, "lower end of its bootstrap 95 % interval"),
     ("gain_high", pl.Float64, "upper end of its bootstrap 95 % interval"),
-    ("gain_censored", pl.String, "above: gain is a lower bound ('> g'); below: an upper bound; null: measured"),
+    (
+        "gain_censored",
+        pl.String,
+        "above: gain is a lower bound ('> g'); below: an upper bound; null: measured",
+    ),
     ("gain_low_censored", pl.String, "the same for the lower end of the interval"),
     ("gain_high_censored", pl.String, "the same for the upper end of the interval"),
     ("rank", pl.Int64, "rank by gain among the layers, 1 = highest; ties share the smallest"),
@@ -200,7 +212,11 @@ COVERAGE: Final = _table(
     "seeds so far x condition x strength",
     ("step", pl.Int64, "readable seeds so far, from 1"),
     ("seed_id", pl.String, "the seed that was added in this step"),
-    ("condition", pl.String, "clean, adversarial or noise; the last two count clean seeds and their variants"),
+    (
+        "condition",
+        pl.String,
+        "clean, adversarial or noise; the last two count clean seeds and their variants",
+    ),
     ("strength", pl.Float64, "factor s; 0 for clean"),
     ("covered", pl.Int64, "neurons covered so far"),
     ("total", pl.Int64, "neurons of the model"),

@@ -74,7 +74,7 @@ def layer_statistics(
     rng_seed: int,
     n_bootstrap: int = 1000,
 ) -> pl.DataFrame:
-    """Table `layers`: every statistic of section 3 of the method, per target, strength of the attack, and layer.
+    """Table `layers`: every statistic of a layer, per target and strength of the attack (method section 3).
 
     Args:
         similarity: Table `similarity`; its seeds are those that count.
@@ -84,9 +84,10 @@ def layer_statistics(
         n_bootstrap: Number of resamples of the seeds.
 
     Raises:
-        ValueError: A table with two rows for one cell, a target that is none of `TARGETS`, negative `n_bootstrap`.
+        ValueError: Two rows for one cell, a target that is none of `TARGETS`, or negative `n_bootstrap`.
     """
-    targets = sorted(similarity["target"].unique().to_list(), key=TARGETS.index)
+    attacked = similarity.filter(pl.col("condition") == ADVERSARIAL)
+    targets = sorted(attacked["target"].unique().to_list(), key=TARGETS.index)
     if not targets:
         return LAYERS.frame()
     seeds = similarity["seed_id"].unique().sort().to_list()
@@ -105,7 +106,8 @@ def layer_statistics(
 def compromised_counts(similarity: pl.DataFrame, layers: pl.DataFrame) -> pl.DataFrame:
     """Table `counts`: how many adversarial examples compromise exactly k layers, k = 0 to all.
 
-    An undefined similarity, or one without a threshold, does not count as compromised.
+    An undefined similarity, or one without a threshold, does not count as compromised; an adversarial example
+    without any defined similarity counts with k = 0.
 
     Args:
         similarity: Table `similarity`.
@@ -202,7 +204,9 @@ def _dense(
 
 
 def _codes(names: pl.Series, categories: Sequence[str]) -> Ints:
-    return names.cast(pl.Enum(categories)).to_physical().to_numpy().astype(np.int64)
+    """Position of each name among the categories."""
+    codes: Ints = names.cast(pl.Enum(categories)).to_physical().to_numpy().astype(np.int64)
+    return codes
 
 
 def _keys(arrays: _Arrays, target: str) -> dict[str, Any]:
@@ -231,7 +235,8 @@ def _ratio(numerator: Floats | Ints, denominator: Floats | Ints) -> Floats:
 
 def _medians(values: Floats) -> Floats:
     """Median over the last two axes."""
-    return resampled_medians(values, np.ones((1, values.shape[-2]), np.int64))[0]
+    medians: Floats = resampled_medians(values, np.ones((1, values.shape[-2]), np.int64))[0]
+    return medians
 
 
 def _descriptive(arrays: _Arrays) -> dict[str, Any]:

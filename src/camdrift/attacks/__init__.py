@@ -27,4 +27,6 @@ def make_attack(spec: str) -> Attack:
     try:
         return DLFuzz(**{"preset": parsed.name, **PRESETS[parsed.name], **parsed.settings})
     except TypeError as error:
-        raise UserError(f"`attack` has no such setting, got: {spec}", f"settings: {', '.join(DLFuzz.settings())}") from error
+        raise UserError(
+            f"`attack` has no such setting, got: {spec}", f"settings: {', '.join(DLFuzz.settings())}"
+        ) from error

@@ -115,7 +115,12 @@ class DLFuzz:
         object.__setattr__(self, "strategy", str(self.strategy).lower())
         if not self.strategies or len(set(self.strategies)) < len(self.strategies):
             _refuse("strategy", "be none or different digits 0 to 3", self.strategy)
-        for name, least in (("neurons", len(self.strategies)), ("iterations", 1), ("competitors", 1), ("walkers", 0)):
+        for name, least in (
+            ("neurons", len(self.strategies)),
+            ("iterations", 1),
+            ("competitors", 1),
+            ("walkers", 0),
+        ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 _refuse(name, f"be an integer of at least {least}", value)
@@ -160,7 +165,9 @@ class DLFuzz:
         """For each seed of the chunk its base perturbation, or none (see `attacks.base.Attack`)."""
         chunk = _Chunk(self, classifier, batch_size)
         walks = [
-            _start(self, classifier, position, images[position], clean[position], neurons, (rng_seed, seed_id))
+            _start(
+                self, classifier, position, images[position], clean[position], neurons, (rng_seed, seed_id)
+            )
             for position, seed_id in enumerate(seed_ids)
         ]
         for group in _batches(walks, self.walkers or max(1, len(walks))):

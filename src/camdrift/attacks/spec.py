@@ -56,5 +56,6 @@ def _literal(node: ast.expr, spec: str) -> Any:
 
 def _malformed(spec: str) -> UserError:
     return UserError(
-        f"`attack` must be NAME or NAME(key=value, ...), got: {spec}", "for example dlfuzz(iterations=5, step=0.5/255)"
+        f"`attack` must be NAME or NAME(key=value, ...), got: {spec}",
+        "for example dlfuzz(iterations=5, step=0.5/255)",
     )

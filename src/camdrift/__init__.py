@@ -1,0 +1,68 @@
+"""camdrift shows where inside an image classifier an adversarial attack takes hold."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from camdrift.errors import ImageError, ModelError, StoreError, UserError
+from camdrift.provenance import camdrift_version
+
+if TYPE_CHECKING:
+    from camdrift.attacks import make_attack
+    from camdrift.compare import similarity
+    from camdrift.coverage import neuron_coverage
+    from camdrift.explain import attribute
+    from camdrift.models import Classifier
+    from camdrift.noise import matched_noise
+    from camdrift.run import run
+    from camdrift.study import Study
+    from camdrift.study import open_study as open  # noqa: A004 - the contract's name
+    from camdrift.zoo import load_model, wrap
+
+__version__ = camdrift_version()
+
+# Names whose modules need torch are imported when they are first used.
+_LAZY = {
+    "Classifier": ("models", "Classifier"),
+    "Study": ("study", "Study"),
+    "attribute": ("explain", "attribute"),
+    "load_model": ("zoo", "load_model"),
+    "make_attack": ("attacks", "make_attack"),
+    "matched_noise": ("noise", "matched_noise"),
+    "neuron_coverage": ("coverage", "neuron_coverage"),
+    "open": ("study", "open_study"),
+    "run": ("run", "run"),
+    "similarity": ("compare", "similarity"),
+    "wrap": ("zoo", "wrap"),
+}
+
+__all__ = [
+    "Classifier",
+    "ImageError",
+    "ModelError",
+    "StoreError",
+    "Study",
+    "UserError",
+    "__version__",
+    "attribute",
+    "load_model",
+    "make_attack",
+    "matched_noise",
+    "neuron_coverage",
+    "open",
+    "run",
+    "similarity",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module `camdrift` has no attribute `{name}`")
+    module, attribute = _LAZY[name]
+    value = getattr(import_module(f"camdrift.{module}"), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

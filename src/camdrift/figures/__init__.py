@@ -1,0 +1,51 @@
+"""Figures of a study from its stored tables; functions return figures and never save them."""
+
+from matplotlib.figure import Figure
+
+from camdrift.figures.compromise import compromised_layers, compromised_probability
+from camdrift.figures.coverage import coverage_by_condition, coverage_by_strength
+from camdrift.figures.gain import gain
+from camdrift.figures.heatmaps import Gallery, heatmaps
+from camdrift.figures.scope import Record, Tables
+from camdrift.figures.similarity import (
+    similarity_adversarial,
+    similarity_noise,
+    strength_adversarial,
+    strength_noise,
+)
+
+__all__ = [
+    "compromised_layers",
+    "compromised_probability",
+    "coverage_by_condition",
+    "coverage_by_strength",
+    "gain",
+    "heatmaps",
+    "similarity_adversarial",
+    "similarity_noise",
+    "strength_adversarial",
+    "strength_noise",
+    "study_figures",
+]
+
+
+def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str, Figure]:
+    """All figures of a study by file stem, in the paper's order; one without data says so in words.
+
+    Args:
+        tables: All tables of `records.TABLES` by name.
+        record: The run record, as `run.json` holds it.
+        gallery: Images and heatmaps of sample seeds; may be empty.
+    """
+    return {
+        "figure_2a_coverage_by_condition": coverage_by_condition(tables, record),
+        "figure_2b_coverage_by_strength": coverage_by_strength(tables, record),
+        "figure_3_heatmaps": heatmaps(tables, record, gallery),
+        "figure_4a_similarity_adversarial": similarity_adversarial(tables, record),
+        "figure_4b_similarity_noise": similarity_noise(tables, record),
+        "figure_5a_strength_adversarial": strength_adversarial(tables, record),
+        "figure_5b_strength_noise": strength_noise(tables, record),
+        "figure_6_compromised_probability": compromised_probability(tables, record),
+        "figure_7_compromised_layers": compromised_layers(tables, record),
+        "figure_8_gain": gain(tables, record),
+    }

@@ -1,0 +1,134 @@
+"""Figures 6 and 7: which layers the attack compromises, and how many at once."""
+
+import itertools
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from camdrift.figures.canvas import (
+    INK,
+    MARKERS,
+    MUTED,
+    blank,
+    boxes,
+    dodge,
+    layer_panels,
+    printable,
+    sheet,
+    strength_colours,
+    strength_handles,
+    strength_text,
+    styled,
+    vlines,
+)
+from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, grid, reason_for_nothing, scope, span
+
+_UPRIGHT: Final[dict[str, Any]] = {"rotation": 90, "ha": "center", "va": "center", "size": 8.0}
+BY_CONSTRUCTION: Final = (
+    "The threshold is the median under noise: it compromises about half of all noisy images by construction."
+)
+
+
+@styled
+def compromised_probability(tables: Tables, record: Record) -> Figure:
+    """Figure 6: share of adversarial examples that compromise each layer, per strength, with Wilson intervals."""
+    of = scope(tables, record)
+    title = "Probability that the attack compromises a layer"
+    layers = tables["layers"]
+    shares = {target: grid(of, layers, "compromised_fraction", target) for target in of.targets}
+    if not any(np.isfinite(values).any() for values in shares.values()):
+        return blank(title, reason_for_nothing(of))
+    n = span(layers["n"].filter(layers["n"] > 0).to_list())
+    note = f"{of.model}; n = {n} seeds per layer and strength. Bars: Wilson 95 % intervals. {BY_CONSTRUCTION}"
+    half = Line2D([], [], color=INK, lw=0.9, ls=(0, (5, 3)), label="0.5: no worse than noise")
+    figure, panels = layer_panels(of, title, note, height=1.9, handles=[*strength_handles(of), half])
+    for axes, target in zip(panels, of.targets, strict=True):
+        ends = [grid(of, layers, f"compromised_{end}", target) for end in ("low", "high")]
+        axes.axhline(0.5, color=INK, lw=0.9, ls=(0, (5, 3)), zorder=1)
+        _shares(axes, of, shares[target], ends)
+        axes.set_ylim(-0.03, 1.05)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+        axes.set_ylabel("compromised\n(share of seeds)")
+    return figure
+
+
+def _shares(axes: Axes, of: Scope, shares: np.ndarray, ends: list[np.ndarray]) -> None:
+    offsets, low, high = dodge(len(of.strengths)), *ends
+    looks = zip(strength_colours(of), itertools.cycle(MARKERS), strict=False)
+    for row, (colour, marker) in zip(range(len(of.strengths)), looks, strict=False):
+        x = np.arange(shares.shape[1]) + offsets[row]
+        vlines(axes, x, low[row], high[row], colors=colour, linewidths=0.9, alpha=0.55, zorder=2)
+        label = f"strength {strength_text(of.strengths[row])}"
+        axes.plot(x, shares[row], color=colour, marker=marker, ls="", markersize=3.2, zorder=3, label=label)
+
+
+@styled
+def compromised_layers(tables: Tables, record: Record) -> Figure:
+    """Figure 7: how many layers an adversarial example compromises, one histogram per strength and target."""
+    of = scope(tables, record)
+    title = "How many layers one adversarial example compromises"
+    counts = tables["counts"]
+    if not counts["n_seeds"].sum():
+        return blank(title, reason_for_nothing(of))
+    totals = counts.group_by("target", "strength").agg(pl.col("n_seeds").sum())["n_seeds"].to_list()
+    note = f"{of.model}; n = {span(totals)} seeds per strength. {BY_CONSTRUCTION}"
+    rows, columns = len(of.strengths), len(of.targets)
+    height, foot = 0.85, 0.45
+    page = sheet(title, note, width=8.0, body=foot + rows * height + 0.2)
+    each = (8.0 - 0.62 - 0.12 - 0.35 * (columns - 1)) / columns
+    for column, target in enumerate(of.targets):
+        for row, strength in enumerate(of.strengths):
+            bottom = foot + (rows - 1 - row) * height
+            axes = page.axes(0.62 + column * (each + 0.35), bottom, each, height - 0.28)
+            values = _histogram(counts, target, strength, len(of.layers))
+            _bars(axes, values, strength_colours(of)[row], f"strength {strength_text(strength)}")
+            _frame(axes, of, is_first=column == 0, is_last=row == rows - 1)
+        name = printable(TARGET_WORDS.get(target, target), 60 if columns < 3 else 40)
+        axes.text(0, rows * height / (height - 0.28), name, transform=axes.transAxes, size=8.0, va="bottom")
+    page.figure.text(
+        0.02, (foot + rows * height / 2) / page.figure.get_figheight(), "share of seeds", **_UPRIGHT
+    )
+    return page.figure
+
+
+def _histogram(counts: pl.DataFrame, target: str, strength: float, layers: int) -> np.ndarray:
+    """Seeds by number of compromised layers, (layers + 1,)."""
+    values = np.zeros(layers + 1)
+    rows = counts.filter(pl.col("target") == target, pl.col("strength") == strength)
+    for number, seeds in rows.select("n_compromised", "n_seeds").iter_rows():
+        values[number] = seeds
+    return values
+
+
+def median_count(values: np.ndarray) -> float:
+    """Median of a histogram: `values[k]` seeds with k compromised layers."""
+    return float(np.median(np.repeat(np.arange(len(values)), values.astype(int))))
+
+
+def _bars(axes: Axes, values: np.ndarray, colour: Any, label: str) -> None:
+    total, layers = values.sum(), len(values) - 1
+    text = label
+    if total:
+        shares = values / total
+        filled = np.where(values > 0, shares, np.nan)
+        boxes(axes, range(layers + 1), 0 * filled, filled, width=0.8, facecolors=colour, edgecolors="none")
+        text += f": median {median_count(values):g} of {layers}, all {layers} in {100 * shares[-1]:.0f} %"
+    axes.text(0, 1.06, text, size=7.0, color=MUTED, va="bottom", transform=axes.transAxes)
+
+
+def _frame(axes: Axes, of: Scope, *, is_first: bool, is_last: bool) -> None:
+    axes.set_xlim(-0.7, len(of.layers) + 0.7)
+    axes.set_ylim(0, 1.0)
+    axes.set_yticks([0, 0.5, 1])
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    axes.grid(axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(14, integer=True))
+    axes.tick_params(labelbottom=is_last, labelleft=is_first)
+    axes.spines["bottom"].set_color(MUTED)
+    if is_last:
+        axes.set_xlabel("compromised layers (count)")

@@ -1,0 +1,132 @@
+"""Figures 2a and 2b: how neuron coverage grows with the seeds."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from camdrift.figures.canvas import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    blank,
+    sheet,
+    strength_colours,
+    strength_text,
+    styled,
+)
+from camdrift.figures.scope import Record, Scope, Tables, reason_for_nothing, scope
+from camdrift.records import ADVERSARIAL, CLEAN, NOISE
+
+_CREDIT = "Adversarial and noise count the clean images plus each image's variant, by the same rule."
+
+
+@styled
+def coverage_by_condition(tables: Tables, record: Record) -> Figure:
+    """Figure 2a: neurons covered by clean, adversarial and noisy images at the reference strength.
+
+    Left in percent of all neurons, right as neurons beyond those of the clean images alone, where the conditions
+    part visibly.
+    """
+    of = scope(tables, record)
+    title = f"Neuron coverage by condition, strength {strength_text(of.reference)}"
+    coverage = tables["coverage"]
+    if coverage.is_empty():
+        return blank(title, reason_for_nothing(of))
+    pairs = [(CLEAN, 0.0), (ADVERSARIAL, of.reference), (NOISE, of.reference)]
+    curves = [(c, _curve(coverage, c, s)) for c, s in pairs]
+    handles = [_handle(c, curve, coverage) for c, curve in curves if len(curve)]
+    page = sheet(title, _note(of, coverage, _CREDIT), width=8.0, body=3.0, handles=handles)
+    share, beyond = (page.axes(x, 0.45, 3.3, 2.3) for x in (0.62, 4.58))
+    for condition, curve in curves:
+        look = {"color": COLOURS[condition], "ls": DASHES[condition]}
+        _draw(share, curve, 100 / _total(coverage), **look)
+        if condition != CLEAN:
+            _draw(beyond, curve - curves[0][1][: len(curve)] * [0, 1], 1, **look)
+    share.set_title("all covered neurons", loc="left", size=8.0, pad=5)
+    beyond.set_title("beyond those of the clean images alone", loc="left", size=8.0, pad=5)
+    _finish(share, "covered neurons (%)")
+    _finish(beyond, "additional neurons (count)")
+    return page.figure
+
+
+@styled
+def coverage_by_strength(tables: Tables, record: Record) -> Figure:
+    """Figure 2b: neurons covered at each strength beyond those of the clean images, adversarial and noise."""
+    of = scope(tables, record)
+    title = "Neuron coverage by strength, beyond the clean images"
+    coverage = tables["coverage"]
+    if coverage.is_empty() or not of.strengths:
+        return blank(title, reason_for_nothing(of))
+    clean = _curve(coverage, CLEAN, 0.0)
+    last = f"The clean images alone cover {int(clean[-1, 1]):,} neurons ({100 * clean[-1, 1] / _total(coverage):.1f} %)."
+    page = sheet(title, _note(of, coverage, last), width=8.0, body=3.0)
+    panels: list[Axes] = []
+    for left, condition in ((0.62, ADVERSARIAL), (4.58, NOISE)):
+        share = {"sharey": panels[0]} if panels else {}
+        axes = page.axes(left, 0.45, 3.3, 2.3, **share)
+        axes.set_title(condition, loc="left", size=8.0, color=COLOURS[condition], weight="bold", pad=5)
+        looks = zip(of.strengths, strength_colours(of), itertools.cycle(MARKERS), strict=False)
+        handles = []
+        for strength, colour, marker in looks:
+            curve = _curve(coverage, condition, strength)
+            excess = curve - clean[: len(curve)] * [0, 1]
+            line = _draw(axes, excess, 1, color=colour, ls=DASHES[condition], marker=marker)
+            line.set_label(
+                f"{strength_text(strength)}: +{int(excess[-1, 1]):,}"
+                if len(excess)
+                else strength_text(strength)
+            )
+            handles.append(line)
+        axes.legend(
+            handles=handles[::-1],
+            title="strength: neurons",
+            title_fontsize=7.5,
+            fontsize=7.5,
+            loc="upper left",
+        )
+        _finish(axes, "additional neurons (count)")
+        panels.append(axes)
+    return page.figure
+
+
+def _curve(coverage: pl.DataFrame, condition: str, strength: float) -> np.ndarray:
+    """(steps, 2): seeds so far and neurons covered."""
+    rows = coverage.filter(pl.col("condition") == condition, pl.col("strength") == strength).sort("step")
+    return rows.select("step", "covered").to_numpy().astype(float)
+
+
+def _total(coverage: pl.DataFrame) -> int:
+    return int(coverage["total"][0])
+
+
+def _handle(condition: str, curve: np.ndarray, coverage: pl.DataFrame) -> Line2D:
+    label = f"{condition}: {100 * curve[-1, 1] / _total(coverage):.1f} %"
+    return Line2D([], [], color=COLOURS[condition], ls=DASHES[condition], label=label)
+
+
+def _draw(axes: Axes, curve: np.ndarray, scale: float, **look: Any) -> Line2D:
+    every = max(1, len(curve) // 12)
+    (line,) = axes.plot(curve[:, 0], curve[:, 1] * scale, markevery=every, **look)
+    return line
+
+
+def _note(of: Scope, coverage: pl.DataFrame, more: str) -> str:
+    steps = int(coverage["step"].n_unique())
+    return f"{of.model}, {_total(coverage):,} neurons; n = {steps:,} images, {of.analysed:,} with an adversarial example. {more}"
+
+
+def _finish(axes: Axes, name: str) -> None:
+    axes.set_xlabel("seed images so far (count)")
+    axes.set_ylabel(name)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(axis="y")

@@ -1,0 +1,112 @@
+"""Figure 8: noise-equivalent gain, how many times stronger noise must be to move a layer as far as the attack."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from camdrift.figures.canvas import (
+    INK,
+    MARKERS,
+    MUTED,
+    blank,
+    dodge,
+    layer_panels,
+    strength_colours,
+    strength_handles,
+    strength_text,
+    styled,
+    vlines,
+)
+from camdrift.figures.scope import Record, Scope, Tables, grid, reason_for_nothing, scope, span
+from camdrift.records import CENSORED_ABOVE, CENSORED_BELOW
+
+_ARROW = 1.16
+
+
+@styled
+def gain(tables: Tables, record: Record) -> Figure:
+    """Figure 8: noise-equivalent gain per layer and strength on a log axis, censored values open and with an arrow."""
+    of = scope(tables, record)
+    title = "Noise-equivalent gain: how much stronger noise must be to move a layer as far"
+    layers = tables["layers"]
+    if not layers["gain"].drop_nulls().len():
+        return blank(title, reason_for_nothing(of))
+    n = span(layers["n_pairs"].filter(layers["n_pairs"] > 0).to_list() or [0])
+    note = (
+        f"{of.model}; n = {n} seeds. Bars: bootstrap 95 % intervals. Open marks with an arrow are bounds: the attack "
+        "moves the layer further (arrow up) or less far (arrow down) than any noise that was tried."
+    )
+    bound = Line2D([], [], color=MUTED, marker="o", mfc="white", ls="", label="bound only")
+    handles = [*strength_handles(of), bound]
+    figure, panels = layer_panels(of, title, note, height=2.5, handles=handles)
+    limits = _limits(layers)
+    for axes, target in zip(panels, of.targets, strict=True):
+        axes.set_yscale("log")
+        axes.set_ylim(*limits)
+        _target(axes, of, layers, target)
+        _log_axis(axes, limits)
+    return figure
+
+
+def _limits(layers: pl.DataFrame) -> tuple[float, float]:
+    values = pl.concat([layers[name] for name in ("gain", "gain_low", "gain_high")]).drop_nulls()
+    positive = values.filter(values > 0).to_numpy()
+    return float(min(positive.min(), 1.0)) / 1.25, float(max(positive.max(), 1.0)) * 1.45
+
+
+def _target(axes: Axes, of: Scope, layers: pl.DataFrame, target: str) -> None:
+    values, low, high = (grid(of, layers, name, target) for name in ("gain", "gain_low", "gain_high"))
+    bounds, low_bounds, high_bounds = (
+        _censored(of, layers, name, target)
+        for name in ("gain_censored", "gain_low_censored", "gain_high_censored")
+    )
+    offsets = dodge(len(of.strengths))
+    looks = zip(strength_colours(of), itertools.cycle(MARKERS), strict=False)
+    for row, (colour, marker) in zip(range(len(of.strengths)), looks, strict=False):
+        x = np.arange(values.shape[1]) + offsets[row]
+        vlines(axes, x, low[row], high[row], colors=colour, linewidths=1.0, alpha=0.5, zorder=2)
+        measured = bounds[row] == 0
+        axes.plot(x, values[row], color=colour, lw=0.8, alpha=0.35, zorder=1.5)
+        look: dict[str, Any] = {"color": colour, "marker": marker, "ls": "", "markersize": 3.6, "zorder": 3}
+        label = f"strength {strength_text(of.strengths[row])}"
+        axes.plot(x[measured], values[row][measured], label=label, **look)
+        axes.plot(x[~measured], values[row][~measured], mfc="white", **look)
+        _arrows(axes, x, values[row], bounds[row], colour)
+        _arrows(axes, x, high[row], np.where(measured, high_bounds[row], 0), colour)
+        _arrows(axes, x, low[row], np.where(measured, low_bounds[row], 0), colour)
+
+
+def _censored(of: Scope, layers: pl.DataFrame, column: str, target: str) -> np.ndarray:
+    """(strengths, layers): 1 where the value is a lower bound, -1 where an upper bound, else 0."""
+    signs = (
+        pl.when(pl.col(column) == CENSORED_ABOVE)
+        .then(1)
+        .when(pl.col(column) == CENSORED_BELOW)
+        .then(-1)
+        .otherwise(0)
+    )
+    return np.nan_to_num(grid(of, layers.with_columns(signs.alias("sign")), "sign", target))
+
+
+def _arrows(axes: Axes, x: np.ndarray, values: np.ndarray, signs: np.ndarray, colour: Any) -> None:
+    for sign, head in ((1, "^"), (-1, "v")):
+        chosen = (signs == sign) & np.isfinite(values)
+        tips = values[chosen] * _ARROW**sign
+        vlines(axes, x[chosen], values[chosen], tips, colors=colour, linewidths=0.9, zorder=2.5)
+        axes.plot(x[chosen], tips, color=colour, marker=head, markersize=2.6, ls="", zorder=3)
+
+
+def _log_axis(axes: Axes, limits: tuple[float, float]) -> None:
+    axes.axhline(1, color=INK, lw=0.9, ls=(0, (5, 3)), zorder=1)
+    wide = np.log10(limits[1] / limits[0]) > 3
+    axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(which="minor", length=0)
+    axes.set_ylabel("gain (times the\nattack's L2 norm)")

@@ -1,0 +1,204 @@
+"""Figure 3: heatmaps of sample seeds, layer by layer, under all three conditions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from camdrift.figures.canvas import COLOURS, MARGIN, MUTED, Sheet, blank, printable, sheet, styled, text_width
+from camdrift.figures.scope import Record, Scope, Tables, reason_for_nothing, scope
+from camdrift.records import ADVERSARIAL, CLEAN, NOISE
+
+Gallery = Mapping[str, np.ndarray]
+
+_MOST_LAYERS: Final = 16
+_MOST_SEEDS: Final = 3
+_PER_INCH: Final = 160  # pixels, as figures are saved
+_CONDITIONS: Final = (CLEAN, ADVERSARIAL, NOISE)
+_TARGET: Final = "own"
+_GAP: Final = 0.06
+_BELOW: Final = 0.24
+_AFTER_IMAGE: Final = 0.18
+_MAP: Final = "inferno"
+
+
+@styled
+def heatmaps(tables: Tables, record: Record, gallery: Gallery) -> Figure:
+    """Figure 3: clean, adversarial and noisy image and their maps, with the similarity under each map.
+
+    Maps are drawn bilinearly enlarged, as the similarity sees them, each scaled by its own maximum.
+    """
+    of = scope(tables, record)
+    title = "Where the model looks: heatmaps of sample images, layer by layer"
+    ids = [str(seed_id) for seed_id in gallery.get("seed_ids", ())]
+    if not ids:
+        return blank(
+            title, reason_for_nothing(of) if not of.analysed else "No heatmaps were stored for this study."
+        )
+    columns = _columns(len(of.labels))
+    shown = ids[:_MOST_SEEDS]
+    page, layout = _page(of, columns, len(shown), title, _note(of, columns, len(shown)))
+    for position, seed_id in enumerate(shown):
+        subject = _Subject(
+            gallery, position, _classes(tables, record, seed_id), _similarities(tables, seed_id)
+        )
+        _block(page, layout, of, subject, columns)
+    _scale(page)
+    return page.figure
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Measures in inches."""
+
+    cell: float
+    left: float
+    head: float
+    block: float
+
+    def place(self, column: int) -> float:
+        """Left edge of a column of pictures; column 0 is the image, set apart from the maps."""
+        return column * (self.cell + _GAP) + (_AFTER_IMAGE if column else 0.0)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """One seed of the gallery and what the tables say of it."""
+
+    gallery: Gallery
+    position: int
+    classes: Mapping[str, str]
+    similarities: Mapping[tuple[str, str], float | None]
+
+
+def _columns(count: int) -> tuple[int, ...]:
+    """Positions of the layers to show: all, or evenly chosen ones from the first to the last."""
+    if count <= _MOST_LAYERS:
+        return tuple(range(count))
+    return tuple(int(i) for i in np.linspace(0, count - 1, _MOST_LAYERS).round())
+
+
+def _note(of: Scope, columns: tuple[int, ...], shown: int) -> str:
+    total = len(of.labels)
+    layers = (
+        f"{len(columns)} of {total} layers, evenly chosen" if len(columns) < total else f"all {total} layers"
+    )
+    return (
+        f"{of.model}; {shown} of {of.analysed:,} analysed images; {layers}; perturbed at strength 1. Each image's own "
+        "prediction is explained; its class and probability stand on the left. Each map is scaled by its own maximum; "
+        "the number under it is its similarity to the clean image's map."
+    )
+
+
+def _page(of: Scope, columns: tuple[int, ...], blocks: int, title: str, note: str) -> tuple[Sheet, _Layout]:
+    width, left = float(np.interp(len(columns), [6, 14], [8.0, 11.0])), 1.42
+    names = [text_width(printable(of.labels[i]), 7.0) for i in columns]
+    right = max(MARGIN, names[-1] * 0.77 - 0.25)
+    cell = min(0.8, (width - left - right - _AFTER_IMAGE) / (len(columns) + 1) - _GAP)
+    layout = _Layout(cell, left, max(names) * 0.66 + 0.14, 3 * (cell + _BELOW) + 0.16)
+    return sheet(title, note, width=width, body=layout.head + blocks * layout.block + 0.2), layout
+
+
+def _block(page: Sheet, layout: _Layout, of: Scope, subject: _Subject, columns: tuple[int, ...]) -> None:
+    """Draws the three rows of one seed; axes units are inches, so that text and pictures share one grid."""
+    width = page.width - layout.left
+    top = page.body - layout.head - subject.position * layout.block
+    axes = page.axes(layout.left, top - layout.block, width, layout.block)
+    axes.set_axis_off()
+    size = (round(layout.block * _PER_INCH), round(width * _PER_INCH), 3)
+    mosaic = np.full(size, 255, dtype=np.uint8)
+    for row, condition in enumerate(_CONDITIONS):
+        y = row * (layout.cell + _BELOW)
+        _row_name(axes, y + layout.cell / 2, condition, subject.classes[condition])
+        _paste(mosaic, _picture(subject, row, layout.cell), 0.0, y)
+        for column, layer in enumerate(columns, 1):
+            x = layout.place(column)
+            _paste(mosaic, _map(subject, of.indices[layer], row, layout.cell), x, y)
+            value = _similarity_text(subject.similarities.get((condition, of.layers[layer]), np.nan))
+            axes.text(x + layout.cell / 2, y + layout.cell + 0.035, value, ha="center", va="top", size=7.0)
+    axes.imshow(mosaic, extent=(0, width, layout.block, 0), interpolation="none", aspect="auto")
+    if subject.position == 0:
+        for column, name in enumerate(["image", *(printable(of.labels[i]) for i in columns)]):
+            x = layout.place(column) + layout.cell * 0.42
+            axes.text(x, -0.06, name, rotation=40, rotation_mode="anchor", ha="left", va="bottom", size=7.0)
+
+
+def _row_name(axes: Axes, y: float, condition: str, said: str) -> None:
+    look: dict[str, Any] = {"size": 7.5, "ha": "right", "linespacing": 1.3}
+    axes.text(-0.1, y - 0.04, condition, va="bottom", weight="bold", color=COLOURS[condition], **look)
+    axes.text(-0.1, y, said, va="top", color=MUTED, **look)
+
+
+def _paste(mosaic: np.ndarray, picture: np.ndarray, x: float, y: float) -> None:
+    row, column = round(y * _PER_INCH), round(x * _PER_INCH)
+    mosaic[row : row + picture.shape[0], column : column + picture.shape[1]] = picture
+
+
+def _classes(tables: Tables, record: Record, seed_id: str) -> dict[str, str]:
+    """What the model says of the clean, the adversarial and the noisy image."""
+    this = pl.col("seed_id") == seed_id
+    variants = tables["variants"].filter(this, pl.col("strength") == 1.0, pl.col("draw") == 0)
+    found = {row["condition"]: (row["predicted_class"], row["probability"]) for row in variants.to_dicts()}
+    for row in tables["seeds"].filter(this).to_dicts():
+        found[CLEAN] = (row["clean_class"], row["clean_probability"])
+        found.setdefault(ADVERSARIAL, (row["adversarial_class"], row["adversarial_probability"]))
+    labels = (record.get("model") or {}).get("labels")
+    return {c: _class_text(*found.get(c, (None, None)), labels) for c in _CONDITIONS}
+
+
+def _similarities(tables: Tables, seed_id: str) -> dict[tuple[str, str], float | None]:
+    """Similarity by condition and layer, of the image that the gallery shows."""
+    shown = (pl.col("strength") == 1.0) & (pl.col("draw") == 0) & (pl.col("target") == _TARGET)
+    rows = tables["similarity"].filter(pl.col("seed_id") == seed_id, shown)
+    return {
+        (c, layer): value for c, layer, value in rows.select("condition", "layer", "similarity").iter_rows()
+    }
+
+
+def _class_text(index: int | None, probability: float | None, labels: list[str] | None) -> str:
+    if index is None:
+        return ""
+    name = labels[index] if labels and index < len(labels) else f"class {index}"
+    return f"{printable(name, 20)}\n{probability:.2f}" if probability is not None else printable(name, 20)
+
+
+def _picture(subject: _Subject, row: int, cell: float) -> np.ndarray:
+    pixels = subject.gallery[f"{subject.position}/image"][row].transpose(1, 2, 0)
+    return _resized(np.ascontiguousarray(pixels), cell)
+
+
+def _map(subject: _Subject, layer_index: int, row: int, cell: float) -> np.ndarray:
+    """The heatmap in colour, (cell, cell, 3); light grey where none was stored."""
+    stored = subject.gallery.get(f"{subject.position}/map/{layer_index}")
+    if stored is None:
+        return _resized(np.full((1, 1, 3), 230, dtype=np.uint8), cell)
+    colours: np.ndarray = mpl.colormaps[_MAP](_resized(stored[row], cell), bytes=True)[..., :3]
+    return colours
+
+
+def _resized(values: np.ndarray, cell: float) -> np.ndarray:
+    side = round(cell * _PER_INCH)
+    return np.asarray(Image.fromarray(values).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _similarity_text(value: float | None) -> str:
+    """Two digits; nothing for NaN, which stands for a map without a similarity, such as the clean one."""
+    if value is None:
+        return "zero map"
+    if np.isnan(value):
+        return ""
+    return ">0.99" if 0.995 <= value < 1 else f"{value:.2f}"
+
+
+def _scale(page: Sheet) -> None:
+    axes = page.axes(page.width - 2.45, 0.12, 1.2, 0.09, xticks=[], yticks=[])
+    axes.imshow(np.linspace(0, 1, 128)[None], cmap=_MAP, aspect="auto", extent=(0, 1, 0, 1))
+    axes.spines[:].set_visible(False)
+    axes.text(-0.04, 0.5, "0", ha="right", va="center", size=7.0)
+    axes.text(1.04, 0.5, "the map's maximum", ha="left", va="center", size=7.0)

@@ -1,0 +1,222 @@
+"""Figures 4a to 5b: how far each layer's map moves under the attack and under noise of the same size."""
+
+import itertools
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from camdrift.figures.canvas import (
+    COLOURS,
+    DASHES,
+    INK,
+    MARKERS,
+    MUTED,
+    blank,
+    boxes,
+    hlines,
+    layer_panels,
+    strength_colours,
+    strength_handles,
+    strength_text,
+    styled,
+    vlines,
+)
+from camdrift.figures.scope import Record, Scope, Tables, grid, reason_for_nothing, scope, span
+from camdrift.records import ADVERSARIAL, NOISE
+
+_SHOW_POINTS_UP_TO: Final = 40
+_BANDS_UP_TO: Final = 2
+_FLOOR_TEXT: Final = "floor: unrelated images"
+_TICKS: Final = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+_AXIS_NOTE: Final = (
+    "The axis is linear in the distance between the two maps at unit length, which spreads the upper end."
+)
+
+
+def similarity_adversarial(tables: Tables, record: Record) -> Figure:
+    """Figure 4a: distribution of each layer's similarity under the attack, at the reference strength."""
+    return _distribution(tables, scope(tables, record), ADVERSARIAL)
+
+
+def similarity_noise(tables: Tables, record: Record) -> Figure:
+    """Figure 4b: distribution of each layer's similarity under noise, at the reference strength."""
+    return _distribution(tables, scope(tables, record), NOISE)
+
+
+def strength_adversarial(tables: Tables, record: Record) -> Figure:
+    """Figure 5a: mean similarity of each layer under the attack, one curve per strength."""
+    return _means(tables, scope(tables, record), ADVERSARIAL)
+
+
+def strength_noise(tables: Tables, record: Record) -> Figure:
+    """Figure 5b: mean similarity of each layer under noise, one curve per strength."""
+    return _means(tables, scope(tables, record), NOISE)
+
+
+@styled
+def _distribution(tables: Tables, of: Scope, condition: str) -> Figure:
+    subject = "the attack" if condition == ADVERSARIAL else "noise of the same size"
+    title = f"How similar each layer's map stays under {subject}, strength {strength_text(of.reference)}"
+    samples = {target: _samples(tables["similarity"], of, condition, target) for target in of.targets}
+    if not any(len(values) for layers in samples.values() for values in layers):
+        return blank(title, reason_for_nothing(of))
+    note = f"{of.model}; {_sizes(samples, of, condition)} Boxes: quartiles and median; whiskers: 5th to 95th percentile. {_AXIS_NOTE}"
+    figure, panels = layer_panels(of, title, note, height=2.0, handles=_distribution_handles(condition))
+    low = _lowest(tables, of)
+    for axes, target in zip(panels, of.targets, strict=True):
+        _boxplots(axes, samples[target], COLOURS[condition])
+        _floor(axes, tables, of, target)
+        if condition == ADVERSARIAL:
+            tau = grid(of, tables["layers"], "threshold", target)[of.strengths.index(of.reference)]
+            look = {"colors": COLOURS[NOISE], "linewidths": 1.6, "zorder": 4, "label": "threshold"}
+            hlines(axes, np.arange(len(tau)), tau, 0.84, **look)
+        _similarity_axis(axes, low)
+    return figure
+
+
+def _samples(similarity: pl.DataFrame, of: Scope, condition: str, target: str) -> list[np.ndarray]:
+    """Defined similarities of each layer, all draws."""
+    wanted = (
+        (pl.col("condition") == condition)
+        & (pl.col("strength") == of.reference)
+        & (pl.col("target") == target)
+    )
+    rows = similarity.filter(wanted, pl.col("similarity").is_not_null()).sort("seed_id", "draw")
+    groups = {
+        key: part["similarity"].to_numpy() for (key,), part in rows.group_by("layer", maintain_order=True)
+    }
+    return [groups.get(layer, np.empty(0)) for layer in of.layers]
+
+
+def _boxplots(axes: Axes, samples: list[np.ndarray], colour: str) -> None:
+    x = np.arange(len(samples))
+    five = np.full((len(samples), 5), np.nan)
+    for i, values in enumerate(samples):
+        if len(values):
+            five[i] = np.percentile(values, [5, 25, 50, 75, 95])
+    low, first, middle, third, high = five.T
+    edge = {"colors": colour, "linewidths": 0.9}
+    vlines(axes, x, low, first, zorder=2, **edge)
+    vlines(axes, x, third, high, zorder=2, **edge)
+    boxes(
+        axes,
+        x,
+        first,
+        third,
+        width=0.56,
+        facecolors=f"{colour}33",
+        edgecolors=colour,
+        linewidths=0.9,
+        zorder=2,
+    )
+    hlines(axes, x, middle, 0.56, colors=INK, linewidths=1.6, zorder=5, label="median")
+    if 0 < max(len(values) for values in samples) <= _SHOW_POINTS_UP_TO:
+        spread = [i + 0.4 * ((np.arange(len(v)) * 0.618034) % 1 - 0.5) for i, v in enumerate(samples)]
+        look = {"s": 4, "color": colour, "alpha": 0.55, "linewidths": 0, "zorder": 3}
+        axes.scatter(np.concatenate(spread), np.concatenate(samples), **look)
+
+
+def _distribution_handles(condition: str) -> list[Line2D | Patch]:
+    colour = COLOURS[condition]
+    box = Patch(facecolor=f"{colour}33", edgecolor=colour, label=f"{condition}: middle half of the images")
+    handles: list[Line2D | Patch] = [box, Line2D([], [], color=INK, lw=1.6, label="median")]
+    if condition == ADVERSARIAL:
+        text = "threshold: median under noise"
+        handles.append(Line2D([], [], color=COLOURS[NOISE], lw=1.6, label=text))
+    return [*handles, _floor_handle()]
+
+
+def _floor_handle() -> Line2D:
+    return Line2D([], [], color=MUTED, ls=(0, (1, 1)), lw=1.2, label=_FLOOR_TEXT)
+
+
+def _floor(axes: Axes, tables: Tables, of: Scope, target: str) -> None:
+    floor = grid(of, tables["layers"], "floor", target)[of.strengths.index(of.reference)]
+    x = np.arange(len(floor))
+    axes.plot(x, floor, color=MUTED, ls=(0, (1, 1)), lw=1.2, marker="", zorder=1.5, label="floor")
+
+
+def _sizes(samples: dict[str, list[np.ndarray]], of: Scope, condition: str) -> str:
+    counts = [len(values) for layers in samples.values() for values in layers if len(values)]
+    if condition == NOISE and of.draws > 1:
+        return f"n = {span(counts)} noisy images per layer ({of.draws} draws per seed)."
+    return f"n = {span(counts)} seeds per layer."
+
+
+def _lowest(tables: Tables, of: Scope) -> float:
+    """The lower end of the similarity axis, the same for both conditions so that the figures can be held together."""
+    rows = tables["similarity"].filter(pl.col("strength") == of.reference)
+    return _lower_end([rows["similarity"], tables["layers"]["floor"]])
+
+
+def _lower_end(columns: list[pl.Series]) -> float:
+    smallest = min(float(v) for column in columns if (v := column.min()) is not None)  # type: ignore[arg-type]
+    return max(0.0, float(np.floor(10 * smallest - 0.3)) / 10)
+
+
+def _similarity_axis(axes: Axes, low: float) -> None:
+    """Sets an axis from `low` to 1 that is linear in |u - v| = sqrt(2 - 2 cos) of two maps at unit length."""
+    axes.set_yscale("function", functions=(_stretch, _shrink))
+    axes.set_ylim(low, _shrink(0.02 * (1 - _stretch(low))))
+    axes.set_yticks([tick for tick in _TICKS if tick >= low], [f"{tick:g}" for tick in _TICKS if tick >= low])
+    axes.minorticks_off()
+    axes.set_ylabel("similarity to the\nclean image's map (cosine)")
+
+
+def _stretch(similarity: Any) -> Any:
+    return np.sign(similarity - 1) * np.sqrt(np.abs(similarity - 1))
+
+
+def _shrink(distance: Any) -> Any:
+    return 1 + np.sign(distance) * np.square(distance)
+
+
+@styled
+def _means(tables: Tables, of: Scope, condition: str) -> Figure:
+    subject = "the attack" if condition == ADVERSARIAL else "noise of the same size"
+    title = f"Mean similarity of each layer's map under {subject}, by strength"
+    layers = tables["layers"]
+    means = {target: grid(of, layers, f"{condition}_mean", target) for target in of.targets}
+    if not any(np.isfinite(values).any() for values in means.values()):
+        return blank(title, reason_for_nothing(of))
+    count = layers["n" if condition == ADVERSARIAL else "n_noise"]
+    banded = len(of.strengths) <= _BANDS_UP_TO
+    band = " Bands: mean ± 2 standard errors." if banded else ""
+    unit = "seeds" if condition == ADVERSARIAL or of.draws == 1 else "noisy images"
+    note = f"{of.model}; n = {span(count.filter(count > 0).to_list())} {unit} per layer and strength.{band} {_AXIS_NOTE}"
+    figure, panels = layer_panels(
+        of, title, note, height=2.0, handles=[*strength_handles(of), _floor_handle()]
+    )
+    low = _lower_end([layers[name] for name in ("adversarial_mean", "noise_mean", "floor")])
+    for axes, target in zip(panels, of.targets, strict=True):
+        _floor(axes, tables, of, target)
+        _curves(axes, of, means[target], condition)
+        if banded:
+            _bands(axes, tables, of, condition, target)
+        _similarity_axis(axes, low)
+    return figure
+
+
+def _curves(axes: Axes, of: Scope, means: np.ndarray, condition: str) -> None:
+    looks = zip(of.strengths, means, strength_colours(of), itertools.cycle(MARKERS), strict=False)
+    for strength, row, colour, marker in looks:
+        look = {"color": colour, "marker": marker, "markersize": 3.2, "ls": DASHES[condition], "lw": 1.2}
+        axes.plot(np.arange(len(row)), row, label=f"strength {strength_text(strength)}", **look)
+
+
+def _bands(axes: Axes, tables: Tables, of: Scope, condition: str, target: str) -> None:
+    count = "n" if condition == ADVERSARIAL else "n_noise"
+    names = (f"{condition}_mean", f"{condition}_std", count)
+    mean, std, n = (grid(of, tables["layers"], name, target) for name in names)
+    for row, colour in enumerate(strength_colours(of)):
+        error = 2 * std[row] / np.sqrt(n[row])
+        x = np.arange(error.size)
+        high = np.minimum(mean[row] + error, 1.0)
+        axes.fill_between(
+            x, np.maximum(mean[row] - error, 0.0), high, color=colour, alpha=0.15, lw=0, zorder=1
+        )

@@ -1,0 +1,292 @@
+"""A study from images to report, in reading order."""
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+import torch
+
+from camdrift import provenance
+from camdrift.attacks import make_attack
+from camdrift.chunk import GROWTH, Plan, study_chunk
+from camdrift.clock import Clock
+from camdrift.errors import StoreError, UserError
+from camdrift.gallery import merge_galleries
+from camdrift.growth import coverage_growth
+from camdrift.images import ImageFile, default_photographs, find_images, images_checksum, limit_images
+from camdrift.labels import class_index
+from camdrift.models import Classifier
+from camdrift.records import ANALYSED, Progress
+from camdrift.settings import Settings
+from camdrift.stats import compromised_counts, layer_statistics
+from camdrift.store import RunDirectory
+from camdrift.study import Study, open_study
+
+# Small batches are fastest on a processor: measured with VGG-16 and EfficientNet-Lite0 (docs/benchmarks.md).
+AUTO_BATCH: Final = {"cpu": 4, "cuda": 64}
+
+OnProgress = Callable[[Progress], None]
+
+
+def run(
+    classifier: Classifier,
+    images: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
+    *,
+    out: str | PathLike[str] | None = None,
+    settings: Settings | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+    command: str | None = None,
+    **options: Any,
+) -> Study:
+    """Study a classifier and return the finished study.
+
+    Args:
+        classifier: What `load_model` or `wrap` returned.
+        images: A folder, a file, a glob, a text file of paths, or a list of paths; None for the twenty ImageNet
+            photographs that foolbox ships.
+        out: Run directory; None for a new folder under `runs/`.
+        settings: Options of the study; or give them by name:
+        **options: Fields of `Settings`: attack, strengths, targets, layers, limit, rng_seed, noise_draws,
+            noise_ladder, chunk_size, batch_size.
+        resume: Continue the run in `out`.
+        overwrite: Replace the run in `out`.
+        on_progress: Called whenever there is something to show.
+        command: The command line, for the record.
+
+    Raises:
+        UserError: Input or options that cannot be studied.
+    """
+    settings = _settings(settings, options)
+    if resume and (overwrite or out is None):
+        got = "--resume and --overwrite" if overwrite else "--resume without --out"
+        raise UserError(f"`resume` must come with a run directory and without `overwrite`, got: {got}")
+    clock = Clock()
+    with clock("total"):
+        files = _seed_files(images, settings)
+        plan = _plan(classifier, files, settings, clock)
+        record = _record(plan, files, images, command)
+        directory = _directory(out, record, settings, resume=resume, overwrite=overwrite)
+        if resume and directory.read_record()["status"] == "done":
+            return open_study(directory.path)
+        directory.write_record(record)
+        _run_chunks(plan, files, directory, on_progress or _silent)
+        _finish(plan, directory, on_progress or _silent)
+    study = Study(directory)
+    with clock("report"):
+        study.report()
+    seconds = {stage: round(value, 3) for stage, value in clock.seconds.items()}
+    checksums = study.seeds["sha256"].drop_nulls().to_list()
+    done = {"status": "done", "finished": provenance.now(), "timings": seconds}
+    directory.write_record(
+        {**record, **done, "images": {**record["images"], "sha256": images_checksum(checksums)}}
+    )
+    return open_study(directory.path)
+
+
+def _silent(progress: Progress) -> None:
+    """Shows nothing."""
+
+
+def _settings(settings: Settings | None, options: dict[str, Any]) -> Settings:
+    if settings is not None and options:
+        raise UserError(f"`settings` must come alone, got also: {', '.join(options)}")
+    try:
+        return settings or Settings(**options)
+    except TypeError as error:
+        raise UserError(
+            f"no such option: {str(error).split()[-1]}", f"options: {', '.join(Settings().as_record())}"
+        ) from error
+
+
+def _seed_files(images: Any, settings: Settings) -> list[ImageFile]:
+    files = default_photographs() if images is None else find_images(images)
+    return files if settings.limit is None else limit_images(files, settings.limit)
+
+
+def _plan(classifier: Classifier, files: Sequence[ImageFile], settings: Settings, clock: Clock) -> Plan:
+    if not isinstance(classifier, Classifier):
+        raise UserError(
+            f"`classifier` must be a camdrift classifier, got: {type(classifier).__name__}",
+            "camdrift.wrap(module, mean=..., std=..., size=...) makes one of any torch module",
+        )
+    labels = _folder_labels(classifier, files)
+    if "label" in settings.targets and not labels and all(file.label is None for file in files):
+        raise UserError(
+            "`target` label must have images whose class is known, got: folders that are not all classes",
+            "name the folders after the model's classes or WordNet IDs, or leave out `label`",
+        )
+    return Plan(
+        classifier=classifier,
+        attack=make_attack(settings.attack),
+        settings=settings,
+        layers=classifier.select_layers(settings.layers),
+        labels=labels,
+        batch_size=settings.batch_size or AUTO_BATCH.get(classifier.device.type, 8),
+        clock=clock,
+    )
+
+
+def _folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[str, int]:
+    """Class index of every folder, if all of them are classes; else nothing."""
+    if classifier.labels is None:
+        return {}
+    found = {
+        name: class_index(name, classifier.labels)
+        for name in {f.folder for f in files if f.folder is not None}
+    }
+    known = {name: index for name, index in found.items() if index is not None}
+    return known if len(known) == len(found) else {}
+
+
+def _record(plan: Plan, files: Sequence[ImageFile], images: Any, command: str | None) -> dict[str, Any]:
+    model, settings = plan.classifier, plan.settings
+    source = "foolbox (20 ImageNet photographs)" if images is None else _source(images)
+    listing = sha256("\n".join(file.seed_id for file in files).encode(errors="surrogateescape")).hexdigest()
+    return {
+        "camdrift": provenance.camdrift_version(),
+        "status": "running",
+        "command": command,
+        "started": provenance.now(),
+        "finished": None,
+        "arguments": {
+            "passed": {"images": None if images is None else source, **settings.as_record()},
+            "effective": {
+                "images": source,
+                "model": model.spec,
+                "weights": model.weights,
+                **settings.as_record(),
+                "attack": plan.attack.spec,
+                "layers": list(plan.layers),
+                "batch_size": plan.batch_size,
+                "device": str(model.device),
+                "precision": model.precision,
+            },
+        },
+        "model": {
+            "spec": model.spec,
+            "name": type(model.module).__name__,
+            "weights": model.weights,
+            "weights_sha256": model.weights_checksum(),
+            "size": model.size,
+            "resize": model.resize,
+            "interpolation": model.interpolation,
+            "mean": list(model.mean),
+            "std": list(model.std),
+            "classes": model.classes,
+            "neurons": sum(group.neurons for group in model.neuron_groups),
+            "labels": None if model.labels is None else list(model.labels),
+            "remarks": list(model.remarks),
+        },
+        "layers": [
+            {
+                "name": i.name,
+                "label": i.label,
+                "kind": i.kind,
+                "shape": list(i.shape),
+                "tap": i.tap,
+                "note": i.note,
+            }
+            for i in model.layer_infos
+        ],
+        "images": {"source": source, "n": len(files), "listing_sha256": listing, "sha256": None},
+        "versions": provenance.versions(),
+        "machine": provenance.machine(),
+        "device": _device_name(model.device),
+        "timings": {},
+    }
+
+
+def _source(images: Any) -> str:
+    return str(images) if isinstance(images, str | PathLike) else f"{len(images)} paths"
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _directory(
+    out: str | PathLike[str] | None,
+    record: dict[str, Any],
+    settings: Settings,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> RunDirectory:
+    if not resume or out is None:
+        return RunDirectory.create(_new_folder(record) if out is None else Path(out), overwrite=overwrite)
+    directory = RunDirectory.open(Path(out))
+    before = directory.read_record()
+    changed = settings.differences({**before["arguments"]["passed"]})
+    for name, old, new in (
+        ("model", before["model"]["spec"], record["model"]["spec"]),
+        ("weights", before["model"]["weights_sha256"], record["model"]["weights_sha256"]),
+        ("list of images", before["images"]["listing_sha256"], record["images"]["listing_sha256"]),
+        ("precision", *(r["arguments"]["effective"]["precision"] for r in (before, record))),
+    ):
+        if old != new:
+            changed.append(f"{name} was {old}, now {new}")
+    if changed:
+        raise StoreError(
+            f"`resume` must continue the same study, got: {out}, where {'; '.join(changed)}",
+            "give the arguments of the first command, or another --out",
+        )
+    return directory
+
+
+def _new_folder(record: dict[str, Any]) -> Path:
+    """A folder under `runs/` that is not there yet, named after model, attack and time."""
+    words = f"{record['model']['spec']}-{record['arguments']['effective']['attack'].partition('(')[0]}"
+    slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in Path(words).name)
+    stem = f"{slug}-{record['started'][:19].replace(':', '').replace('T', '-')}"
+    taken = (Path("runs") / (stem if not number else f"{stem}-{number}") for number in range(10_000))
+    return next(path for path in taken if not path.exists())
+
+
+def _run_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress) -> None:
+    size = plan.settings.chunk_size or len(files)
+    done = directory.chunks_done()
+    finished, successes = 0, 0
+    for index, start in enumerate(range(0, len(files), size)):
+        part = files[start : start + size]
+        if index not in done:
+
+            def advance(stage: str, seeds: int, found: int, base: tuple[int, int] = (finished, successes)) -> None:
+                on_progress(Progress(stage, base[0] + seeds, len(files), base[1] + found))
+
+            result = study_chunk(plan, part, advance)
+            with plan.clock("write"):
+                directory.write_chunk(index, result.tables, result.gallery)
+        finished += len(part)
+        successes += directory.read_chunk(index, "seeds").filter(pl.col("status") == ANALYSED).height
+        on_progress(Progress("write", finished, len(files), successes))
+
+
+def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> None:
+    """Merge the chunks, and add the tables that need all seeds."""
+    total = sum(group.neurons for group in plan.classifier.neuron_groups)
+    with plan.clock("write"):
+        for name in ("seeds", "variants", "similarity", "floor"):
+            directory.merge_table(name)
+        directory.write_gallery(merge_galleries(list(directory.chunk_galleries())))
+    with plan.clock("coverage"):
+        directory.write_table("coverage", coverage_growth(directory.chunk_tables(GROWTH), total))
+    seeds = directory.read_table("seeds")
+    successes = seeds.filter(pl.col("status") == ANALYSED).height
+    on_progress(Progress("statistics", seeds.height, seeds.height, successes))
+    with plan.clock("statistics"):
+        similarity = directory.read_table("similarity")
+        layers = layer_statistics(
+            similarity,
+            directory.read_table("variants"),
+            directory.read_table("floor"),
+            rng_seed=plan.settings.rng_seed,
+        )
+        directory.write_table("layers", layers)
+        directory.write_table("counts", compromised_counts(similarity, layers))
+    directory.drop_chunks()
+    on_progress(Progress("report", seeds.height, seeds.height, successes))

@@ -1,0 +1,91 @@
+"""What a study is asked to do: every option, checked once."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
+from typing import Any, Final
+
+from camdrift.errors import UserError
+from camdrift.records import DEFAULT_NOISE_LADDER, DEFAULT_STRENGTHS, DEFAULT_TARGETS, TARGETS
+
+# These change how a study is computed, not what comes out (up to float rounding): a resumed run may change them.
+_FREE_ON_RESUME: Final = ("batch_size",)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of a study.
+
+    Attributes:
+        attack: Attack spec.
+        strengths: Factors on the base perturbation, for attack and noise.
+        targets: Whose class is explained: own, seed, label.
+        layers: Globs over layer names; empty for every convolution.
+        limit: Number of seed images, spread evenly over the sorted list; None for all.
+        rng_seed: Seed of every random draw.
+        noise_draws: Noise draws per seed image.
+        noise_ladder: Further strengths of the noise alone, for the noise-equivalent gain.
+        chunk_size: Seeds that share one coverage table and are stored together; 0 for all.
+        batch_size: Images per pass; 0 for a size that suits the device.
+    """
+
+    attack: str = "dlfuzz"
+    strengths: tuple[float, ...] = DEFAULT_STRENGTHS
+    targets: tuple[str, ...] = DEFAULT_TARGETS
+    layers: tuple[str, ...] = ()
+    limit: int | None = None
+    rng_seed: int = 0
+    noise_draws: int = 1
+    noise_ladder: tuple[float, ...] = DEFAULT_NOISE_LADDER
+    chunk_size: int = 32
+    batch_size: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("strengths", "noise_ladder"):
+            object.__setattr__(self, name, _strengths(name, getattr(self, name)))
+        object.__setattr__(self, "targets", tuple(self.targets))
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if not self.strengths:
+            raise UserError("`strengths` must name at least one strength, got: none")
+        unknown = [target for target in self.targets if target not in TARGETS]
+        if unknown or not self.targets or len(set(self.targets)) < len(self.targets):
+            got = ", ".join(self.targets) or "none"
+            raise UserError(f"`target` must be one or more of {', '.join(TARGETS)}, each once, got: {got}")
+        least = {"rng_seed": 0, "noise_draws": 1, "chunk_size": 0, "batch_size": 0, "limit": 1}
+        for name, smallest in least.items():
+            _check_integer(name, getattr(self, name), smallest)
+
+    @property
+    def noise_strengths(self) -> tuple[float, ...]:
+        """Every strength at which noise is applied, ascending."""
+        return tuple(sorted({*self.strengths, *self.noise_ladder}))
+
+    def as_record(self) -> dict[str, Any]:
+        """The settings as JSON values."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
+
+    def differences(self, record: dict[str, Any]) -> list[str]:
+        """Settings that differ from a stored record, among those that decide what comes out."""
+        mine = self.as_record()
+        names = [field.name for field in fields(self) if field.name not in _FREE_ON_RESUME]
+        return [
+            f"{name} was {record.get(name)}, now {mine[name]}"
+            for name in names
+            if record.get(name) != mine[name]
+        ]
+
+
+def _strengths(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
+            raise UserError(f"`{name}` must be positive, got: {value}")
+    return tuple(sorted({float(value) for value in values}))
+
+
+def _check_integer(name: str, value: int | None, smallest: int) -> None:
+    if value is None and name == "limit":
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+        raise UserError(f"`{name}` must be an integer of at least {smallest}, got: {value}")

@@ -1,0 +1,252 @@
+"""The run directory: finished chunks, final tables, the run record. Knows files, no science.
+
+Everything is written under another name first and renamed when complete, so a killed run leaves whole files only:
+
+    run.json               what was run, with what, and how far it is
+    chunks/00007/          tables and gallery of one finished chunk, until the run is complete
+    seeds.parquet ...      the final tables
+    gallery.npz            images and heatmaps of a few seeds
+"""
+
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from camdrift.errors import StoreError
+from camdrift.records import SCHEMA_VERSION, TABLES
+
+RECORD: Final = "run.json"
+GALLERY: Final = "gallery.npz"
+CHUNKS: Final = "chunks"
+_OURS: Final = (RECORD, GALLERY, CHUNKS, "report.html", "figures", *(f"{name}.parquet" for name in TABLES))
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class RunDirectory:
+    """A run directory on disk.
+
+    Attributes:
+        path: The directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, *, overwrite: bool = False) -> "RunDirectory":
+        """A new, empty run directory.
+
+        Raises:
+            StoreError: The folder is there already and has something in it.
+        """
+        if path.exists() and not path.is_dir():
+            raise StoreError(f"`out` must be a folder, got: {path} (a file)")
+        if path.is_dir() and any(path.iterdir()):
+            cls._clear(path, overwrite=overwrite)
+        with _disk(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def _clear(cls, path: Path, *, overwrite: bool) -> None:
+        if not (path / RECORD).is_file():
+            raise StoreError(
+                f"`out` must be new or a run directory, got: {path} (a folder with other things in it)",
+                "choose another --out",
+            )
+        if not overwrite:
+            raise StoreError(
+                f"`out` must be new, got: {path} (there is a run in it)",
+                "--resume continues it, --overwrite starts again, another --out leaves it alone",
+            )
+        with _disk(path):
+            for name in _OURS:
+                entry = path / name
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink(missing_ok=True)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """An existing run directory.
+
+        Raises:
+            StoreError: No run there, or one of another schema.
+        """
+        if not (path / RECORD).is_file():
+            raise StoreError(
+                f"no run in {path} ({RECORD} is missing)", "name the folder that `camdrift run` wrote"
+            )
+        directory = cls(path)
+        version = directory.read_record().get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"{path} has schema version {version}, this camdrift reads {SCHEMA_VERSION}",
+                "read it with the camdrift that wrote it, or run the study again",
+            )
+        return directory
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Replace run.json."""
+        text = json.dumps(
+            {"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, allow_nan=False
+        )
+        self._write(RECORD, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+    def read_record(self) -> dict[str, Any]:
+        """run.json.
+
+        Raises:
+            StoreError: It is damaged.
+        """
+        try:
+            record = json.loads((self.path / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self.path / RECORD} cannot be read: {error}") from error
+        if not isinstance(record, dict):
+            raise StoreError(f"{self.path / RECORD} must hold an object, got: {type(record).__name__}")
+        return record
+
+    def write_chunk(self, index: int, tables: Mapping[str, pl.DataFrame], arrays: Arrays) -> None:
+        """Store a finished chunk, whole or not at all."""
+        final = self.path / CHUNKS / f"{index:05d}"
+        aside = final.with_suffix(".part")
+        with _disk(self.path):
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            for name, table in tables.items():
+                table.write_parquet(aside / f"{name}.parquet")
+            with (aside / GALLERY).open("wb") as file:
+                np.savez_compressed(file, **{key: np.asarray(value) for key, value in arrays.items()})
+            _settle(aside)
+            aside.rename(final)
+
+    def chunks_done(self) -> set[int]:
+        """Indexes of the chunks that are stored."""
+        folder = self.path / CHUNKS
+        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        return {int(name) for name in names if re.fullmatch(r"\d{5,}", name)}
+
+    def read_chunk(self, index: int, name: str) -> pl.DataFrame:
+        """One table of a finished chunk.
+
+        Raises:
+            StoreError: It is not there, or damaged.
+        """
+        return _read_parquet(self.path / CHUNKS / f"{index:05d}" / f"{name}.parquet")
+
+    def chunk_tables(self, name: str) -> Iterator[pl.DataFrame]:
+        """One table of each finished chunk, in chunk order."""
+        return (self.read_chunk(index, name) for index in sorted(self.chunks_done()))
+
+    def chunk_galleries(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """The arrays of each finished chunk, in chunk order."""
+        for index in sorted(self.chunks_done()):
+            yield _read_arrays(self.path / CHUNKS / f"{index:05d}" / GALLERY)
+
+    def drop_chunks(self) -> None:
+        """Remove the chunks, once the final tables hold everything in them."""
+        with _disk(self.path):
+            shutil.rmtree(self.path / CHUNKS, ignore_errors=True)
+
+    def merge_table(self, name: str) -> None:
+        """Make a final table out of the chunks' parts, in chunk order, without holding it in memory."""
+        files = [self.path / CHUNKS / f"{i:05d}" / f"{name}.parquet" for i in sorted(self.chunks_done())]
+        parts = pl.scan_parquet(files)
+        self._write(f"{name}.parquet", lambda path: parts.sink_parquet(path, maintain_order=True))
+
+    def write_table(self, name: str, table: pl.DataFrame) -> None:
+        """Replace a final table; its columns must be the ones that `records` documents."""
+        if table.schema != TABLES[name].schema:
+            raise ValueError(
+                f"table `{name}` must have the schema {TABLES[name].schema}, got: {table.schema}"
+            )
+        self._write(f"{name}.parquet", table.write_parquet)
+
+    def read_table(self, name: str) -> pl.DataFrame:
+        """A final table.
+
+        Raises:
+            StoreError: It is not there (yet), or damaged.
+        """
+        path = self.path / f"{name}.parquet"
+        if not path.is_file():
+            raise StoreError(
+                f"{path} is missing",
+                "the run is not complete: `camdrift run ... --resume` with the same --out ends it",
+            )
+        return _read_parquet(path)
+
+    def write_gallery(self, arrays: Arrays) -> None:
+        """Replace the gallery."""
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
+                np.savez_compressed(file, **{key: np.asarray(value) for key, value in arrays.items()})
+
+        self._write(GALLERY, write)
+
+    def read_gallery(self) -> dict[str, NDArray[Any]]:
+        """The gallery's arrays; empty if there is none."""
+        path = self.path / GALLERY
+        return _read_arrays(path) if path.is_file() else {}
+
+    def _write(self, name: str, write: Any) -> None:
+        final = self.path / name
+        aside = self.path / f".{name}.part"
+        with _disk(self.path):
+            try:
+                write(aside)
+                _sync(aside)
+                aside.replace(final)
+            finally:
+                aside.unlink(missing_ok=True)
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise StoreError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+
+
+def _settle(folder: Path) -> None:
+    for path in folder.iterdir():
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """Turns a failing disk into one clear line."""
+    try:
+        yield
+    except (OSError, pl.exceptions.PolarsError) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        what = "the disk is full" if full else str(error).splitlines()[0]
+        hint = "free some space, then continue with --resume" if full else "is the folder writable?"
+        raise StoreError(f"cannot write to {path}: {what}", hint) from error

@@ -1,0 +1,89 @@
+"""A finished study: its tables, its record, its report."""
+
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from camdrift.records import TABLES
+from camdrift.report import write_report
+from camdrift.store import RunDirectory
+
+
+class Study:
+    """A study in a run directory. Tables are polars data frames, read when first asked for.
+
+    Attributes:
+        path: The run directory.
+    """
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._directory = directory
+        self.path = directory.path
+
+    def __repr__(self) -> str:
+        effective = self.record["arguments"]["effective"]
+        analysed = self.seeds.filter(pl.col("status") == "analysed").height
+        return (
+            f"Study({effective['model']}, {effective['attack']}: {analysed} of {self.seeds.height} seed images "
+            f"analysed, {self.layers['layer'].n_unique()} layers; {self.path})"
+        )
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """run.json: arguments, versions, checksums, timings."""
+        return self._directory.read_record()
+
+    @cached_property
+    def seeds(self) -> pl.DataFrame:
+        """One row per seed image."""
+        return self._directory.read_table("seeds")
+
+    @cached_property
+    def variants(self) -> pl.DataFrame:
+        """One row per perturbed image."""
+        return self._directory.read_table("variants")
+
+    @cached_property
+    def similarity(self) -> pl.DataFrame:
+        """One row per perturbed image, target and layer."""
+        return self._directory.read_table("similarity")
+
+    @cached_property
+    def floor(self) -> pl.DataFrame:
+        """One row per pair of different seeds, target and layer."""
+        return self._directory.read_table("floor")
+
+    @cached_property
+    def layers(self) -> pl.DataFrame:
+        """One row per target, strength and layer: the statistics."""
+        return self._directory.read_table("layers")
+
+    @cached_property
+    def counts(self) -> pl.DataFrame:
+        """One row per target, strength and number of compromised layers."""
+        return self._directory.read_table("counts")
+
+    @cached_property
+    def coverage(self) -> pl.DataFrame:
+        """One row per seed so far, condition and strength."""
+        return self._directory.read_table("coverage")
+
+    def report(self) -> Path:
+        """Rebuild figures and report from the stored tables alone; returns the report's path."""
+        tables = {name: getattr(self, name) for name in TABLES}
+        return write_report(self.path, tables, self.record, self._directory.read_gallery())
+
+
+def open_study(path: str | PathLike[str]) -> Study:
+    """The study in a run directory.
+
+    Raises:
+        StoreError: No run there, or one that is not complete.
+    """
+    study = Study(RunDirectory.open(Path(path)))
+    if study.record.get("status") != "done":
+        study.layers  # noqa: B018 - raises the error that says how to complete the run
+    return study

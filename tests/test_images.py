@@ -1,0 +1,523 @@
+"""Seed images: every odd file is read to known values or refused with a reason; every name is ordinary."""
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import struct
+import sys
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageFile
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize, ToTensor
+
+from camdrift.errors import ImageError, UserError
+from camdrift.images import (
+    LARGEST_FILE,
+    ImageFile,
+    default_photographs,
+    display_path,
+    find_images,
+    images_checksum,
+    limit_images,
+    read_image,
+)
+
+PHOTOS = Path(__file__).parents[2] / "shared" / "images" / "imagenette"
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def plain(mode, colour, size=(8, 8)):
+    return PIL.Image.new(mode, size, colour)
+
+
+def grey16(value):
+    return PIL.Image.fromarray(np.full((8, 8), value, np.uint16))
+
+
+def tiff(bits, white_is_zero, data, sample_format=1):
+    """A grey TIFF of 8 x 8 pixels, in variants that Pillow reads but does not write."""
+    tags = [(256, 8), (257, 8), (258, bits), (259, 1), (262, 0 if white_is_zero else 1), (273, 8), (277, 1)]
+    tags += [(278, 8), (279, len(data)), (339, sample_format)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return (
+        b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+    )
+
+
+def forged_png(width, height):
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(bytes(9))),
+    ]
+    parts = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def frames(kind):
+    red, blue = plain("RGB", "red", (16, 16)), plain("RGB", "blue", (16, 16))
+    return encoded(red, kind, save_all=True, append_images=[blue])
+
+
+def noise(width, height, seed=0):
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return PIL.Image.fromarray(values)
+
+
+def palette_with_hidden_red():
+    image = plain("P", 0)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((7, 7), 1)
+    return encoded(image, "PNG", transparency=0)
+
+
+def levels(path, size=8, resize=8):
+    """The pixels that are read, on the scale 0 to 255."""
+    return read_image(ImageFile("x", Path(path), None), size=size, resize=resize).pixels * 255
+
+
+def reason_for(path):
+    with pytest.raises(ImageError) as caught:
+        levels(path)
+    return caught.value.message
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+def ids(source):
+    return [file.seed_id for file in find_images(source)]
+
+
+READABLE = {
+    "grey": (encoded(plain("L", 100), "PNG"), (100, 100, 100)),
+    "1-bit white": (encoded(plain("1", 1), "PNG"), (255, 255, 255)),
+    "grey with alpha 128": (encoded(plain("LA", (100, 128)), "PNG"), (177, 177, 177)),
+    "transparent red": (encoded(plain("RGBA", (255, 0, 0, 0)), "PNG"), (255, 255, 255)),
+    "opaque red": (encoded(plain("RGBA", (255, 0, 0, 255)), "PNG"), (255, 0, 0)),
+    "one colour transparent": (
+        encoded(plain("RGB", (1, 2, 3)), "PNG", transparency=(1, 2, 3)),
+        (255, 255, 255),
+    ),
+    "palette, hidden red": (palette_with_hidden_red(), (255, 255, 255)),
+    "CMYK TIFF": (encoded(plain("CMYK", (255, 0, 0, 0)), "TIFF"), (0, 255, 255)),
+    "CMYK JPEG": (encoded(plain("CMYK", (255, 0, 0, 0)), "JPEG"), (0, 255, 255)),
+    "16-bit PNG": (encoded(grey16(2570), "PNG"), (10, 10, 10)),
+    "16-bit PNG, rounded up": (encoded(grey16(1000), "PNG"), (4, 4, 4)),  # 1000 / 257 = 3.89
+    "16-bit TIFF": (encoded(grey16(65535), "TIFF"), (255, 255, 255)),
+    "16-bit JPEG 2000": (encoded(grey16(2570), "JPEG2000"), (10, 10, 10)),
+    "16-bit TIFF, white is zero": (tiff(16, True, struct.pack("<H", 2570) * 64), (245, 245, 245)),
+    "12-bit TIFF": (tiff(12, False, b"\x80\x08\x00" * 32), (128, 128, 128)),  # 0x800 / 4095 * 255 = 127.5
+    "PGM up to 1000": (b"P5 8 8 1000\n" + struct.pack(">H", 200) * 64, (51, 51, 51)),
+    "float TIFF": (tiff(32, False, struct.pack("<f", 0.2) * 64, 3), (51, 51, 51)),
+    "single GIF": (encoded(plain("RGB", (9, 8, 7)), "GIF"), (9, 8, 7)),
+    "MPO of two views": (frames("MPO"), (254, 0, 0)),
+    "damaged EXIF": (encoded(plain("L", 100), "JPEG", exif=b"Exif\0\0II*\0\xff\xff"), (100, 100, 100)),
+}
+
+REFUSED = {
+    "truncated JPEG": (encoded(noise(64, 64), "JPEG")[:-500], "^truncated"),
+    "truncated PNG": (encoded(noise(64, 64), "PNG")[:-500], "^truncated"),
+    "truncated WEBP": (encoded(noise(64, 64), "WEBP")[:-500], "^cannot be decoded"),
+    "empty": (b"", "^empty file"),
+    "text": (b"How to label these images\n", "^not an image"),
+    "drawing": (encoded(plain("RGB", 0), "EPS"), "^not an image"),
+    "animated GIF": (frames("GIF"), "^several frames"),
+    "animated PNG": (frames("PNG"), "^several frames"),
+    "animated WEBP": (frames("WEBP"), "^several frames"),
+    "TIFF of two pages": (frames("TIFF"), "^several frames"),
+    "1 x 1": (encoded(plain("RGB", 0, (1, 1)), "PNG"), "^too small: 1 x 1 pixels"),
+    "100 x 7": (encoded(plain("RGB", 0, (100, 7)), "PNG"), "^too small: 100 x 7 pixels"),
+    "4000 x 10": (encoded(plain("RGB", 0, (4000, 10)), "PNG"), "^too narrow: 4000 x 10 pixels"),
+    "10 x 201": (encoded(plain("RGB", 0, (10, 201)), "PNG"), "^too narrow: 10 x 201 pixels"),
+    "twice Pillow's limit": (forged_png(60000, 60000), "^too large: 3,600,000,000 pixels"),
+    "above Pillow's limit": (forged_png(9500, 9500), r"^too large: 90,250,000 pixels \(9500 x 9500\)"),
+    "not a number": (tiff(32, False, struct.pack("<f", np.nan) * 64, 3), "^values from nan"),
+    "floats up to 5": (tiff(32, False, struct.pack("<ff", 0, 5) * 32, 3), "^values from 0 to 5"),
+    "negative floats": (tiff(32, False, struct.pack("<ff", -1, 1) * 32, 3), "^values from -1 to 1"),
+    "32-bit integers": (tiff(32, False, struct.pack("<II", 0, 70000) * 32), "^values from 0 to 70000"),
+}
+
+
+@pytest.mark.parametrize(("data", "colour"), READABLE.values(), ids=READABLE)
+def test_every_kind_of_image_is_read_to_its_colours(data, colour, tmp_path):
+    path = tmp_path / "picture.jpg"  # judged by content, whatever the name says
+    path.write_bytes(data)
+    assert levels(path)[:, 0, 0].tolist() == pytest.approx(colour, abs=0.01)
+
+
+@pytest.mark.parametrize(("data", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_studied_is_refused_with_a_reason(data, reason, tmp_path):
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(data)
+    assert re.search(reason, reason_for(path))
+    assert not re.search("/|0x|\n", reason_for(path))
+
+
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
+    values = np.arange(0, 65536, 1024, np.uint16).reshape(8, 8)
+    PIL.Image.fromarray(values).save(tmp_path / "deep.png")
+    expected = [[round(float(value) / 257) for value in row] for row in values]
+    for channel in levels(tmp_path / "deep.png"):
+        assert channel.round().tolist() == expected
+
+
+# Where the stored corners (top left, top right) belong, from the EXIF table of row 0 and column 0.
+CORNERS = {1: "TL TR", 2: "TR TL", 3: "BR BL", 4: "BL BR", 5: "TL BL", 6: "TR BR", 7: "BR TR", 8: "BL TL"}
+
+
+@pytest.mark.parametrize("orientation", CORNERS)
+def test_pictures_are_turned_upright(orientation, tmp_path):
+    stored, exif = plain("RGB", 0, (16, 16)), PIL.Image.Exif()
+    stored.putpixel((0, 0), (255, 0, 0))
+    stored.putpixel((15, 0), (0, 255, 0))
+    exif[274] = orientation
+    stored.save(tmp_path / "phone.png", exif=exif)
+    shown = levels(tmp_path / "phone.png", 16, 16)
+    corners = {"TL": (0, 0), "TR": (0, -1), "BL": (-1, 0), "BR": (-1, -1)}
+    red, green = CORNERS[orientation].split()
+    assert shown[:, *corners[red]].tolist() == [255, 0, 0]
+    assert shown[:, *corners[green]].tolist() == [0, 255, 0]
+    assert shown.sum() == 510
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("size", "resize"), [(224, 256), (224, 224), (31, 48), (30, 33)])
+@pytest.mark.parametrize("shape", [(500, 375), (333, 500), (224, 224), (37, 100), (64, 700), (1001, 77)])
+def test_pixels_equal_torchvisions(shape, size, resize, interpolation, tmp_path):
+    image = noise(*shape)
+    image.save(tmp_path / "noise.png")
+    peer = Compose([Resize(resize, InterpolationMode(interpolation)), CenterCrop(size), ToTensor()])
+    file = ImageFile("noise", tmp_path / "noise.png", None)
+    ours = read_image(file, size=size, resize=resize, interpolation=interpolation)
+    assert torch.equal(ours.pixels, peer(image))
+    assert ours.pixels.is_contiguous()
+    assert ours.pixels.untyped_storage().nbytes() == 4 * 3 * size * size
+    assert ours.sha256 == hashlib.sha256((tmp_path / "noise.png").read_bytes()).hexdigest()
+
+
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs of the Imagenette set are not here")
+def test_photographs_equal_torchvisions():
+    peer = Compose([Resize(256), CenterCrop(224), ToTensor()])
+    files = find_images(PHOTOS)
+    assert {file.folder for file in files} == {path.name for path in PHOTOS.iterdir()}
+    for file in limit_images(files, 10):
+        with PIL.Image.open(file.path) as image:
+            expected = peer(image.convert("RGB"))
+        assert torch.equal(read_image(file, size=224, resize=256).pixels, expected)
+
+
+def test_files_that_cannot_be_opened_are_refused_with_a_reason(tmp_path, monkeypatch):
+    assert reason_for(tmp_path / "none.jpg") == "cannot be opened: no such file or directory"
+    assert reason_for(tmp_path) == "a folder, not an image file"
+    assert reason_for("null\0byte.jpg").startswith("cannot be opened: ")
+    assert reason_for("x" * 5000).startswith("cannot be opened: ")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert reason_for(tmp_path / "pipe.jpg") == "a device or a pipe, not an image file"
+    with (tmp_path / "film.jpg").open("wb") as film:
+        film.truncate(LARGEST_FILE + 1)
+    assert reason_for(tmp_path / "film.jpg").startswith("too large: 1,073,741,825 bytes")
+    touch(tmp_path, "locked.jpg")
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", denied)  # the superuser may read everything
+    assert reason_for(tmp_path / "locked.jpg") == "cannot be opened: permission denied"
+
+
+def test_threads_leave_warnings_and_pillow_as_they_were(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(READABLE["damaged EXIF"][0])
+    (tmp_path / "b.jpg").write_bytes(REFUSED["truncated JPEG"][0])
+    before = list(warnings.filters), PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES
+    with ThreadPoolExecutor(8) as pool:
+        good = list(pool.map(levels, [tmp_path / "a.jpg"] * 200))
+        bad = list(pool.map(reason_for, [tmp_path / "b.jpg"] * 50))
+    assert len(good) == 200
+    assert set(bad) == {"truncated: the file ends before the picture does"}
+    assert before == (list(warnings.filters), PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"interpolation": "nearest"}, "`interpolation` must be one of bilinear, bicubic, got: nearest"),
+        ({"size": 0}, "`size` must lie between 1 and `resize` (8), got: 0"),
+        ({"size": 9}, "`size` must lie between 1 and `resize` (8), got: 9"),
+    ],
+)
+def test_arguments_out_of_range_are_the_callers_mistake(options, message, tmp_path):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        read_image(ImageFile("x", tmp_path, None), **{"size": 8, "resize": 8, **options})
+    assert not isinstance(caught.value, ImageError)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz") / "image"
+
+
+def survives(scratch, data):
+    scratch.write_bytes(data)
+    with contextlib.suppress(ImageError):
+        pixels = levels(scratch)
+        assert pixels.shape == (3, 8, 8)
+        assert 0 <= pixels.min() <= pixels.max() <= 255
+
+
+MAGIC = [
+    b"",
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF89a",
+    b"II*\0",
+    b"BM",
+    b"P5 9 9 255\n",
+    b"RIFF",
+    b"8BPS",
+]
+WHOLE = [encoded(noise(24, 16), kind) for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP")]
+
+
+@settings(max_examples=200, deadline=None)
+@given(start=st.sampled_from(MAGIC), rest=st.binary(max_size=200))
+def test_random_bytes_raise_nothing_but_image_errors(scratch, start, rest):
+    survives(scratch, start + rest)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    data=st.sampled_from(WHOLE),
+    edits=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=8),
+)
+def test_random_damage_raises_nothing_but_image_errors(scratch, data, edits):
+    damaged = bytearray(data)
+    for place, value in edits:
+        damaged[int(place * len(damaged))] = value
+    survives(scratch, bytes(damaged))
+
+
+def test_folders_are_searched_for_visible_images(tmp_path):
+    touch(
+        tmp_path, "b/2.JPG", "b/1.png", "a/deep/er/x.webp", "top.tif", "a/notes.txt", "a/x.eps", "a/film.mpg"
+    )
+    touch(tmp_path, ".hidden.jpg", ".cache/x.jpg", "a/._x.jpg", "a/table.pdf", "a/README")
+    files = find_images(tmp_path)
+    assert [(file.seed_id, file.folder) for file in files] == [
+        ("a/deep/er/x.webp", "a"),
+        ("b/1.png", "b"),
+        ("b/2.JPG", "b"),
+        ("top.tif", None),
+    ]
+    assert [file.path for file in files] == [tmp_path / file.seed_id for file in files]
+    assert {file.label for file in files} == {None}
+
+
+def test_the_order_of_the_file_system_does_not_matter(tmp_path, monkeypatch):
+    touch(tmp_path, *(f"{folder}/{name}.jpg" for folder in "ab" for name in "321"))
+    expected, listed = ids(tmp_path), Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: sorted(listed(path), reverse=True))
+    assert ids(tmp_path) == expected == sorted(expected)
+
+
+NAMES = [
+    "a b.jpg",
+    "a,b.jpg",
+    "a[1].png",
+    "[0].png",
+    "*.jpg",
+    "a\nb.jpg",
+    "Ü 猫.jpg",
+    "#1.jpg",
+    'a\'s "b".jpg',
+    "{x}.jpg",
+]
+
+
+def test_odd_names_are_ordinary(tmp_path):
+    touch(tmp_path, *NAMES, "class [1], a/x.jpg", "a1.png")
+    assert ids(tmp_path) == sorted([*NAMES, "class [1], a/x.jpg", "a1.png"])
+    for name in NAMES:
+        assert ids(tmp_path / name) == [name]
+        assert ids([str(tmp_path / name)]) == [name]
+    assert ids(tmp_path / "class [1], a" / "*.jpg") == ["x.jpg"]
+    lines = [f"./{name}" for name in NAMES if "\n" not in name]
+    (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
+    assert ids(tmp_path / "list.txt") == sorted(name for name in NAMES if "\n" not in name)
+
+
+def test_names_that_are_not_utf_8_are_found_and_shown(tmp_path):
+    raw = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    try:
+        Path(os.fsdecode(raw)).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    (file,) = find_images(tmp_path)
+    assert file.seed_id == r"caf\udce9.jpg"
+    assert display_path(file.path).encode("utf-8").endswith(rb"/caf\udce9.jpg")
+    assert file.path.read_bytes() == b"x"
+
+
+def test_globs_match_images_and_folders(tmp_path, monkeypatch):
+    touch(tmp_path, "a/1.jpg", "a/2.png", "b/1.jpg", "b/c/3.jpg", "b/notes.md", ".h/1.jpg")
+    assert ids(tmp_path / "*" / "*.jpg") == ["a/1.jpg", "b/1.jpg"]
+    assert ids(tmp_path / "**" / "*.jpg") == ["a/1.jpg", "b/1.jpg", "b/c/3.jpg"]
+    assert ids(tmp_path / "*") == ["a/1.jpg", "a/2.png", "b/1.jpg", "b/c/3.jpg"]
+    monkeypatch.chdir(tmp_path / "a")
+    assert ids("?.jpg") == ["1.jpg"]
+    assert [(file.seed_id, file.folder) for file in find_images("../[ab]/1.*")] == [
+        ("a/1.jpg", "a"),
+        ("b/1.jpg", "b"),
+    ]
+
+
+def test_lists_are_taken_as_they_are(tmp_path):
+    touch(tmp_path, "lists/near.dat", "photos/b.jpg", "photos/ b.jpg")
+    lines = [
+        "# seeds",
+        "",
+        "near.dat",
+        "  ../photos/b.jpg  ",
+        f"{tmp_path}/photos/ b.jpg",
+        "../gone.jpg",
+        "near.dat",
+    ]
+    (tmp_path / "lists" / "all.TXT").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    files = find_images(str(tmp_path / "lists" / "all.TXT"))
+    assert [file.seed_id for file in files] == ["gone.jpg", "lists/near.dat", "photos/ b.jpg", "photos/b.jpg"]
+    assert [file.folder for file in files] == [None, "lists", "photos", "photos"]
+    assert reason_for(files[0].path) == "cannot be opened: no such file or directory"
+
+
+def test_the_same_file_is_taken_once(tmp_path, monkeypatch):
+    touch(tmp_path, "a/1.jpg", "a/2.jpg")
+    monkeypatch.chdir(tmp_path)
+    files = find_images(["a/1.jpg", tmp_path / "a" / "1.jpg", "a/../a/1.jpg", "a"])
+    assert [(file.seed_id, file.path) for file in files] == [
+        ("1.jpg", Path("a/1.jpg")),
+        ("2.jpg", Path("a/2.jpg")),
+    ]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    touch(tmp_path, "root/real/1.jpg", "elsewhere/2.jpg")
+    root = tmp_path / "root"
+    (root / "real" / "loop").symlink_to(root)
+    (root / "alias").symlink_to(root / "real")
+    (root / "outside").symlink_to(tmp_path / "elsewhere")
+    (root / "self").symlink_to(root / "self")
+    (root / "link.jpg").symlink_to(tmp_path / "elsewhere" / "2.jpg")
+    (root / "broken.jpg").symlink_to(tmp_path / "gone.jpg")
+    assert ids(root) == ["broken.jpg", "link.jpg", "outside/2.jpg", "real/1.jpg"]
+
+
+def test_a_folder_that_cannot_be_opened_becomes_a_row(tmp_path, monkeypatch):
+    touch(tmp_path, "a/1.jpg", "locked/2.jpg")
+    listed = Path.iterdir
+
+    def closed(path):
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", closed)  # the superuser may open everything
+    assert ids(tmp_path) == ["a/1.jpg", "locked"]
+    assert reason_for(tmp_path / "locked") == "cannot be opened: permission denied"
+    with pytest.raises(UserError, match=r"the folder cannot be opened: .*locked"):
+        find_images(tmp_path / "locked")
+
+
+def test_sources_without_images_are_the_users_mistake(tmp_path):
+    touch(tmp_path, "documents/thesis.pdf")
+    (tmp_path / "empty.txt").write_text("\n  \n# nothing\n")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9.jpg\n")
+    sources = {
+        tmp_path / "gone": r"no such file or folder.*gone \(hint: give a folder, an image, a glob",
+        tmp_path / "gone[1].jpg": r"no such file or folder.*gone\[1\]\.jpg",
+        tmp_path / "**jpg": r"no such file or folder|not a valid glob",
+        tmp_path / "documents": r"no images in the folder: .*documents \(hint: .*ending",
+        tmp_path / "empty.txt": r"the list holds no paths: .*empty\.txt",
+        tmp_path / "latin.txt": r"not UTF-8 text: .*latin\.txt",
+        "": "the path of the images is empty",
+        ("a.jpg", " "): "the path of the images is empty",
+        (): "the list of paths is empty",
+    }
+    for source, message in sources.items():
+        with pytest.raises(UserError, match=message):
+            find_images(source)
+
+
+def test_looking_changes_nothing(tmp_path):
+    touch(tmp_path, "a/1.jpg")
+    (tmp_path / "a" / "1.jpg").write_bytes(READABLE["grey"][0])
+    paths = [tmp_path, tmp_path / "a", tmp_path / "a" / "1.jpg"]
+    before = [(path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
+    levels(find_images(tmp_path)[0].path)
+    assert [(path.stat().st_mtime_ns, path.stat().st_size) for path in paths] == before
+
+
+def test_limits_spread_over_the_list():
+    files = [ImageFile(f"{folder}/{n}", Path("x"), str(folder)) for folder in range(5) for n in range(4)]
+    assert [file.seed_id for file in limit_images(files, 5)] == ["0/0", "1/0", "2/0", "3/0", "4/0"]
+    assert [file.seed_id for file in limit_images(files, 3)] == ["0/0", "1/2", "3/1"]  # 0, 20/3, 40/3
+    assert limit_images(files, 20) == limit_images(files, 99) == files
+    with pytest.raises(UserError, match="`limit` must be at least 1, got: 0"):
+        limit_images(files, 0)
+
+
+@given(total=st.integers(1, 60), limit=st.integers(1, 60))
+def test_limits_give_that_many_different_files_in_order(total, limit):
+    files = [ImageFile(f"{n:02}", Path("x"), None) for n in range(total)]
+    taken = limit_images(files, limit)
+    assert len(set(taken)) == len(taken) == min(limit, total)
+    assert taken == sorted(taken, key=files.index)
+    gaps = np.diff([*map(files.index, taken), total])
+    assert gaps.max() - gaps.min() <= 1
+
+
+def test_the_default_photographs_are_read_and_labelled():
+    files = default_photographs()
+    assert [(file.seed_id, file.label) for file in files[::19]] == [
+        ("imagenet_00_243.jpg", 243),
+        ("imagenet_19_305.jpg", 305),
+    ]
+    assert len(files) == 20
+    assert len({read_image(file, size=224, resize=224).sha256 for file in files}) == 20
+
+
+def test_the_default_photographs_do_not_import_foolbox(tmp_path, monkeypatch):
+    touch(tmp_path, "foolbox/data/imagenet_00_7.jpg", "foolbox/data/cifar10_00_3.png")
+    (tmp_path / "foolbox" / "__init__.py").write_text("raise RuntimeError")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "foolbox", raising=False)
+    assert [file.label for file in default_photographs()] == [7]
+
+
+def test_missing_foolbox_has_a_cure(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"foolbox.* \(hint: pip install foolbox\)"):
+        default_photographs()
+
+
+def test_the_checksum_of_all_images_ignores_their_order():
+    expected = hashlib.sha256(b"aa\nbb\ncc").hexdigest()
+    assert images_checksum(["cc", "aa", "bb"]) == images_checksum(iter(["aa", "bb", "cc"])) == expected
+    assert images_checksum(["aa", "aabb"]) != images_checksum(["aaaa", "bb"])
