@@ -1,7 +1,7 @@
-"""A plausible study without a model: tables that agree with each other, for the tests of figures and reports.
+"""A plausible study without a model: tables that agree with each other, for tests of figures and reports.
 
-A layer's deviation follows `reach * (1 - exp(-sensitivity * strength))`; the attack acts like noise `gain` times as
-strong, so the LAYERS table's gains are those that the similarities were made with.
+A layer's deviation follows `reach * (1 - exp(-sensitivity * strength))`; the attack acts like noise `gain`
+times as strong, so the LAYERS table's gains are those that the similarities were made with.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,8 @@ def study(
     ladder: Sequence[float] = LADDER,
 ) -> Study:
     """A study of so many seeds of each status over these layers, strengths and targets."""
-    maker = _Maker(tuple(labels), tuple(strengths), tuple(targets), tuple(ladder), draws)
+    rungs = tuple(s for s in ladder if s not in strengths)
+    maker = _Maker(tuple(labels), tuple(strengths), tuple(targets), rungs, draws)
     seeds = maker.seeds(analysed, resistant, unreadable, failed)
     similarity = maker.similarity(seeds)
     layers = maker.layers(similarity)
@@ -251,10 +252,12 @@ class _Maker:
             "layer_index": i, "n": len(attacked), "n_undefined": both[0].null_count(), "n_noise": len(noisy),
             "n_noise_undefined": both[1].null_count(), "n_pairs": len(attacked),
             **_moments("adversarial", attacked), **_moments("noise", noisy),
-            "floor": 1.02 - float(self.reach[i]), "n_floor": len(attacked), "threshold": float(np.median(noisy)),
-            "compromised_fraction": hits / len(attacked), "compromised_low": low, "compromised_high": high,
+            "floor": 1.02 - float(self.reach[i]), "n_floor": len(attacked),
+            "threshold": float(np.median(noisy)), "compromised_fraction": hits / len(attacked),
+            "compromised_low": low, "compromised_high": high,
             "auc": auc, "auc_low": max(0.0, auc - 0.1), "auc_high": min(1.0, auc + 0.05),
-            "difference_mean": difference, "difference_low": 0.7 * difference, "difference_high": 1.3 * difference,
+            "difference_mean": difference, "difference_low": 0.7 * difference,
+            "difference_high": 1.3 * difference,
             "wilcoxon_p": 0.0001, "wilcoxon_p_holm": 0.0001 * len(self.labels),
             **self._gain(float(self.gains(target, strength)[i]), strength),
         }  # fmt: skip
@@ -332,15 +335,23 @@ class _Maker:
             "batch_size": 4, "device": "cpu", "precision": "fp32",
         }  # fmt: skip
         model = {
-            "spec": "torchvision/vgg16", "name": "VGG-16", "weights": "IMAGENET1K_V1", "weights_sha256": "ab" * 32,
-            "size": [224, 224], "resize": 256, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
-            "classes": len(CLASSES), "neurons": 14888, "labels": list(CLASSES),
-        }  # fmt: skip
+            "spec": "torchvision/vgg16",
+            "name": "VGG",
+            "weights": "IMAGENET1K_V1",
+            "weights_sha256": "ab" * 32,
+            "size": 224,
+            "resize": 256,
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+            "classes": len(CLASSES),
+            "neurons": 14888,
+            "labels": list(CLASSES),
+        }
         rows = zip(self.names, self.labels, strict=True)
         return {
             "schema_version": records.SCHEMA_VERSION,
             "camdrift": "0.1.0",
-            "status": "complete",
+            "status": "done",
             "command": "camdrift run photos/ --model torchvision/vgg16",
             "started": "2026-01-02T03:04:05+00:00",
             "finished": "2026-01-02T03:14:05+00:00",
@@ -380,9 +391,8 @@ def _moments(condition: str, values: np.ndarray) -> dict[str, float | None]:
 def _picture(i: int, noise: int, generator: np.random.Generator, size: int = 224) -> np.ndarray:
     y, x = np.mgrid[0:size, 0:size] / size
     waves = [np.sin((3 + i) * x + c) * np.cos((4 + c) * y + i) for c in range(3)]
-    pixels = np.stack([127 + 80 * wave for wave in waves]) + generator.normal(
-        0, noise + 1e-9, (3, size, size)
-    )
+    noisy = generator.normal(0, noise, (size, size, 3))
+    pixels = np.stack([127 + 80 * wave for wave in waves], axis=-1) + noisy
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 

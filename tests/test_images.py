@@ -17,7 +17,7 @@ import PIL.Image
 import PIL.ImageFile
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize, ToTensor
 
@@ -55,18 +55,17 @@ def tiff(bits, white_is_zero, data, sample_format=1):
     tags = [(256, 8), (257, 8), (258, bits), (259, 1), (262, 0 if white_is_zero else 1), (273, 8), (277, 1)]
     tags += [(278, 8), (279, len(data)), (339, sample_format)]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
-    return (
-        b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
-    )
+    head = b"II*\0" + struct.pack("<I", 8 + len(data))
+    return head + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def forged_png(width, height):
-    chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(bytes(9))),
-    ]
-    parts = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0"))
 
 
 def frames(kind):
@@ -107,16 +106,25 @@ def ids(source):
     return [file.seed_id for file in find_images(source)]
 
 
+def deny(monkeypatch, method, name):
+    """Takes away a right, as no permission bits do from the superuser."""
+    granted = getattr(Path, method)
+
+    def denied(path):
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return granted(path)
+
+    monkeypatch.setattr(Path, method, denied)
+
+
 READABLE = {
     "grey": (encoded(plain("L", 100), "PNG"), (100, 100, 100)),
     "1-bit white": (encoded(plain("1", 1), "PNG"), (255, 255, 255)),
     "grey with alpha 128": (encoded(plain("LA", (100, 128)), "PNG"), (177, 177, 177)),
     "transparent red": (encoded(plain("RGBA", (255, 0, 0, 0)), "PNG"), (255, 255, 255)),
     "opaque red": (encoded(plain("RGBA", (255, 0, 0, 255)), "PNG"), (255, 0, 0)),
-    "one colour transparent": (
-        encoded(plain("RGB", (1, 2, 3)), "PNG", transparency=(1, 2, 3)),
-        (255, 255, 255),
-    ),
+    "one clear colour": (encoded(plain("RGB", (1, 2, 3)), "PNG", transparency=(1, 2, 3)), (255, 255, 255)),
     "palette, hidden red": (palette_with_hidden_red(), (255, 255, 255)),
     "CMYK TIFF": (encoded(plain("CMYK", (255, 0, 0, 0)), "TIFF"), (0, 255, 255)),
     "CMYK JPEG": (encoded(plain("CMYK", (255, 0, 0, 0)), "JPEG"), (0, 255, 255)),
@@ -130,7 +138,8 @@ READABLE = {
     "float TIFF": (tiff(32, False, struct.pack("<f", 0.2) * 64, 3), (51, 51, 51)),
     "single GIF": (encoded(plain("RGB", (9, 8, 7)), "GIF"), (9, 8, 7)),
     "MPO of two views": (frames("MPO"), (254, 0, 0)),
-    "damaged EXIF": (encoded(plain("L", 100), "JPEG", exif=b"Exif\0\0II*\0\xff\xff"), (100, 100, 100)),
+    "damaged EXIF": (encoded(plain("L", 100), "PNG", exif=b"Exif\0\0II*\0\xff\xff"), (100, 100, 100)),
+    "cut EXIF": (encoded(plain("L", 100), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0"), (100, 100, 100)),
 }
 
 REFUSED = {
@@ -236,16 +245,12 @@ def test_files_that_cannot_be_opened_are_refused_with_a_reason(tmp_path, monkeyp
         film.truncate(LARGEST_FILE + 1)
     assert reason_for(tmp_path / "film.jpg").startswith("too large: 1,073,741,825 bytes")
     touch(tmp_path, "locked.jpg")
-
-    def denied(path):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "read_bytes", denied)  # the superuser may read everything
+    deny(monkeypatch, "read_bytes", "locked.jpg")
     assert reason_for(tmp_path / "locked.jpg") == "cannot be opened: permission denied"
 
 
 def test_threads_leave_warnings_and_pillow_as_they_were(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(READABLE["damaged EXIF"][0])
+    (tmp_path / "a.jpg").write_bytes(READABLE["cut EXIF"][0])
     (tmp_path / "b.jpg").write_bytes(REFUSED["truncated JPEG"][0])
     before = list(warnings.filters), PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES
     with ThreadPoolExecutor(8) as pool:
@@ -256,18 +261,14 @@ def test_threads_leave_warnings_and_pillow_as_they_were(tmp_path):
     assert before == (list(warnings.filters), PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"interpolation": "nearest"}, "`interpolation` must be one of bilinear, bicubic, got: nearest"),
-        ({"size": 0}, "`size` must lie between 1 and `resize` (8), got: 0"),
-        ({"size": 9}, "`size` must lie between 1 and `resize` (8), got: 9"),
-    ],
-)
-def test_arguments_out_of_range_are_the_callers_mistake(options, message, tmp_path):
-    with pytest.raises(UserError, match=re.escape(message)) as caught:
-        read_image(ImageFile("x", tmp_path, None), **{"size": 8, "resize": 8, **options})
-    assert not isinstance(caught.value, ImageError)
+def test_arguments_out_of_range_are_the_callers_mistake(tmp_path):
+    file, sizes = ImageFile("x", tmp_path, None), r"`size` must lie between 1 and `resize` \(8\), got: "
+    with pytest.raises(UserError, match="`interpolation` must be one of bilinear, bicubic, got: nearest"):
+        read_image(file, size=8, resize=8, interpolation="nearest")
+    for size in (0, 9):
+        with pytest.raises(UserError, match=f"{sizes}{size}") as caught:
+            read_image(file, size=size, resize=8)
+        assert not isinstance(caught.value, ImageError)
 
 
 @pytest.fixture(scope="module")
@@ -283,17 +284,8 @@ def survives(scratch, data):
         assert 0 <= pixels.min() <= pixels.max() <= 255
 
 
-MAGIC = [
-    b"",
-    b"\xff\xd8\xff",
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF89a",
-    b"II*\0",
-    b"BM",
-    b"P5 9 9 255\n",
-    b"RIFF",
-    b"8BPS",
-]
+MAGIC = b"|\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF89a|II*\0|BM|P5 9 9 255\n|RIFF|8BPS".split(b"|")
+EDITS = st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=8)
 WHOLE = [encoded(noise(24, 16), kind) for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP")]
 
 
@@ -303,11 +295,8 @@ def test_random_bytes_raise_nothing_but_image_errors(scratch, start, rest):
     survives(scratch, start + rest)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    data=st.sampled_from(WHOLE),
-    edits=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=8),
-)
+@settings(max_examples=300, deadline=None)
+@given(data=st.sampled_from(WHOLE), edits=EDITS)
 def test_random_damage_raises_nothing_but_image_errors(scratch, data, edits):
     damaged = bytearray(data)
     for place, value in edits:
@@ -316,17 +305,11 @@ def test_random_damage_raises_nothing_but_image_errors(scratch, data, edits):
 
 
 def test_folders_are_searched_for_visible_images(tmp_path):
-    touch(
-        tmp_path, "b/2.JPG", "b/1.png", "a/deep/er/x.webp", "top.tif", "a/notes.txt", "a/x.eps", "a/film.mpg"
-    )
+    touch(tmp_path, "b/2.JPG", "b/1.png", "a/deep/er/x.webp", "top.tif", "a/notes.txt", "a/x.eps", "a/y.mpg")
     touch(tmp_path, ".hidden.jpg", ".cache/x.jpg", "a/._x.jpg", "a/table.pdf", "a/README")
     files = find_images(tmp_path)
-    assert [(file.seed_id, file.folder) for file in files] == [
-        ("a/deep/er/x.webp", "a"),
-        ("b/1.png", "b"),
-        ("b/2.JPG", "b"),
-        ("top.tif", None),
-    ]
+    assert [file.seed_id for file in files] == ["a/deep/er/x.webp", "b/1.png", "b/2.JPG", "top.tif"]
+    assert [file.folder for file in files] == ["a", "b", "b", None]
     assert [file.path for file in files] == [tmp_path / file.seed_id for file in files]
     assert {file.label for file in files} == {None}
 
@@ -338,18 +321,7 @@ def test_the_order_of_the_file_system_does_not_matter(tmp_path, monkeypatch):
     assert ids(tmp_path) == expected == sorted(expected)
 
 
-NAMES = [
-    "a b.jpg",
-    "a,b.jpg",
-    "a[1].png",
-    "[0].png",
-    "*.jpg",
-    "a\nb.jpg",
-    "Ü 猫.jpg",
-    "#1.jpg",
-    'a\'s "b".jpg',
-    "{x}.jpg",
-]
+NAMES = ["a b.jpg", "a,b.jpg", "a[1].png", "[0].png", "*.jpg", "a\nb.jpg", "Ü 猫.jpg", "#1.jpg", "{'\"}.jpg"]
 
 
 def test_odd_names_are_ordinary(tmp_path):
@@ -383,26 +355,17 @@ def test_globs_match_images_and_folders(tmp_path, monkeypatch):
     assert ids(tmp_path / "*") == ["a/1.jpg", "a/2.png", "b/1.jpg", "b/c/3.jpg"]
     monkeypatch.chdir(tmp_path / "a")
     assert ids("?.jpg") == ["1.jpg"]
-    assert [(file.seed_id, file.folder) for file in find_images("../[ab]/1.*")] == [
-        ("a/1.jpg", "a"),
-        ("b/1.jpg", "b"),
-    ]
+    files = find_images("../[ab]/1.*")
+    assert [(file.seed_id, file.folder) for file in files] == [("a/1.jpg", "a"), ("b/1.jpg", "b")]
 
 
 def test_lists_are_taken_as_they_are(tmp_path):
-    touch(tmp_path, "lists/near.dat", "photos/b.jpg", "photos/ b.jpg")
-    lines = [
-        "# seeds",
-        "",
-        "near.dat",
-        "  ../photos/b.jpg  ",
-        f"{tmp_path}/photos/ b.jpg",
-        "../gone.jpg",
-        "near.dat",
-    ]
+    touch(tmp_path, "lists/near.dat", "photos/b.jpg", "photos/c.jpg ")
+    lines = ["# seeds", "", "near.dat", "  ../photos/b.jpg  ", f"{tmp_path}/photos/c.jpg "]
+    lines += ["../gone.jpg", "near.dat"]
     (tmp_path / "lists" / "all.TXT").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
     files = find_images(str(tmp_path / "lists" / "all.TXT"))
-    assert [file.seed_id for file in files] == ["gone.jpg", "lists/near.dat", "photos/ b.jpg", "photos/b.jpg"]
+    assert [file.seed_id for file in files] == ["gone.jpg", "lists/near.dat", "photos/b.jpg", "photos/c.jpg "]
     assert [file.folder for file in files] == [None, "lists", "photos", "photos"]
     assert reason_for(files[0].path) == "cannot be opened: no such file or directory"
 
@@ -410,11 +373,9 @@ def test_lists_are_taken_as_they_are(tmp_path):
 def test_the_same_file_is_taken_once(tmp_path, monkeypatch):
     touch(tmp_path, "a/1.jpg", "a/2.jpg")
     monkeypatch.chdir(tmp_path)
-    files = find_images(["a/1.jpg", tmp_path / "a" / "1.jpg", "a/../a/1.jpg", "a"])
-    assert [(file.seed_id, file.path) for file in files] == [
-        ("1.jpg", Path("a/1.jpg")),
-        ("2.jpg", Path("a/2.jpg")),
-    ]
+    files = find_images(["a", tmp_path / "a" / "1.jpg", "a/../a/1.jpg"])
+    assert [file.seed_id for file in files] == ["1.jpg", "2.jpg"]
+    assert [file.path for file in files] == [Path("a/1.jpg"), Path("a/2.jpg")]
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path):
@@ -431,14 +392,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
 
 def test_a_folder_that_cannot_be_opened_becomes_a_row(tmp_path, monkeypatch):
     touch(tmp_path, "a/1.jpg", "locked/2.jpg")
-    listed = Path.iterdir
-
-    def closed(path):
-        if path.name == "locked":
-            raise PermissionError(13, "Permission denied", str(path))
-        return listed(path)
-
-    monkeypatch.setattr(Path, "iterdir", closed)  # the superuser may open everything
+    deny(monkeypatch, "iterdir", "locked")
     assert ids(tmp_path) == ["a/1.jpg", "locked"]
     assert reason_for(tmp_path / "locked") == "cannot be opened: permission denied"
     with pytest.raises(UserError, match=r"the folder cannot be opened: .*locked"):
@@ -483,22 +437,10 @@ def test_limits_spread_over_the_list():
         limit_images(files, 0)
 
 
-@given(total=st.integers(1, 60), limit=st.integers(1, 60))
-def test_limits_give_that_many_different_files_in_order(total, limit):
-    files = [ImageFile(f"{n:02}", Path("x"), None) for n in range(total)]
-    taken = limit_images(files, limit)
-    assert len(set(taken)) == len(taken) == min(limit, total)
-    assert taken == sorted(taken, key=files.index)
-    gaps = np.diff([*map(files.index, taken), total])
-    assert gaps.max() - gaps.min() <= 1
-
-
 def test_the_default_photographs_are_read_and_labelled():
     files = default_photographs()
-    assert [(file.seed_id, file.label) for file in files[::19]] == [
-        ("imagenet_00_243.jpg", 243),
-        ("imagenet_19_305.jpg", 305),
-    ]
+    assert [file.seed_id for file in files[::19]] == ["imagenet_00_243.jpg", "imagenet_19_305.jpg"]
+    assert [file.label for file in files[::19]] == [243, 305]
     assert len(files) == 20
     assert len({read_image(file, size=224, resize=224).sha256 for file in files}) == 20
 

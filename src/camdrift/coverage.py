@@ -75,8 +75,10 @@ class NeuronObserver:
 
 
 def _min_max(mean: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
-    # The mean of scaled values is the scaled mean; 0/0 is NaN, which no threshold lies below.
-    return (mean - lowest[:, None]) / (highest - lowest)[:, None]
+    # The mean of scaled values is the scaled mean. A constant layer's mean may be rounded off its only value, so that
+    # 0/0 has to be made: it is NaN, which no threshold lies below.
+    span = torch.where(highest > lowest, highest - lowest, torch.nan)
+    return (mean - lowest[:, None]) / span[:, None]
 
 
 def neuron_count(classifier: Classifier) -> int:

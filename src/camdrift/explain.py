@@ -63,7 +63,7 @@ def explain(
     names = classifier.select_layers() if layers is None else layers
     receivers = {} if observer is None else observer.receivers
     with torch.enable_grad(), hooks.capturing(classifier.taps(names), receivers) as capture:
-        logits = classifier(images)
+        logits = classifier(images.detach())
     own = logits.detach().argmax(1)
     wanted = [own if target is None else target for target in targets]
     unique = list({tuple(classes.tolist()): classes for classes in wanted}.items())

@@ -113,8 +113,7 @@ def percentile_interval(replicates: Floats) -> Interval:
         return Interval(*np.full((2, *replicates.shape[1:]), np.nan))
     ordered = np.sort(replicates, axis=0)
     last = np.maximum(np.count_nonzero(~np.isnan(replicates), axis=0) - 1, 0)
-    # 1e-9 keeps a percentile that falls on a replicate there when the product is rounded.
-    low = np.floor(_CONFIDENCE_TAIL * last + 1e-9).astype(np.int64)
+    low = np.floor(_CONFIDENCE_TAIL * last).astype(np.int64)
     low_values = np.take_along_axis(ordered, low[None], axis=0)[0]
     high_values = np.take_along_axis(ordered, (last - low)[None], axis=0)[0]
     return Interval(low_values, high_values)
@@ -206,10 +205,8 @@ def gain_interval(observed: Gains, replicates: Gains) -> tuple[Interval, Interva
         observed: Gains of the whole sample, (...).
         replicates: Gains of the resamples, (replicates, ...).
     """
-    held = np.clip(replicates.value, observed.least, observed.most)
-    held = np.where(replicates.censored == ABOVE, np.inf, held)
-    held = np.where(replicates.censored == BELOW, -np.inf, held)
-    ends = percentile_interval(held)
+    value = np.where(replicates.censored == ABOVE, np.inf, replicates.value)
+    ends = percentile_interval(np.where(replicates.censored == BELOW, -np.inf, value))
     flags = (np.where(np.isinf(end), np.sign(end), 0.0) for end in ends)
     values = (np.clip(end, observed.least, observed.most) for end in ends)
     return Interval(*values), Interval(*flags)

@@ -39,8 +39,16 @@ class NeuronGroup:
     channel_axis: int
 
 
+def _outranking(family: str) -> tuple[str, ...]:
+    ranking = (CONVOLUTION, LINEAR, POOL, NORM, ACTIVATION)
+    return ranking[: ranking.index(family)]
+
+
 def call_names(calls: Sequence[Call]) -> list[str]:
-    """A unique name per call: its module's dotted name, with `:2` for a second call of the same kind."""
+    """A unique name per call: its module's dotted name, with `:2` for a second call of the same kind.
+
+    Where one module calls a convolution and a pool itself, the pool is named `module.max_pool2d`.
+    """
     seen: Counter[tuple[str, str]] = Counter()
     total = Counter((call.module, call.family) for call in calls)
     names = []
@@ -48,6 +56,8 @@ def call_names(calls: Sequence[Call]) -> list[str]:
         key = (call.module, call.family)
         seen[key] += 1
         base = call.module or call.operation
+        if call.module and any((call.module, family) in total for family in _outranking(call.family)):
+            base = f"{base}.{call.operation}"
         names.append(f"{base}:{seen[key]}" if total[key] > 1 else base)
     return names
 

@@ -98,7 +98,9 @@ class Classifier:
         try:
             with torch.no_grad():
                 logits, again = self(images), self(images)
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        except UserError:
+            raise
+        except Exception as error:
             raise ModelError(
                 f"`model` failed on two images of {self.size} px: {_first_line(error)}",
                 "does it take (batch, 3, height, width)? `SIZE` in a factory's module, or `size=`, sets the input size",

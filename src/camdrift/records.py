@@ -96,7 +96,7 @@ SEEDS: Final = _table(
     ("perturbation_std", pl.Float64, "its standard deviation over all entries"),
     ("perturbation_l2", pl.Float64, "its L2 norm"),
     ("perturbation_linf", pl.Float64, "its largest absolute entry"),
-    ("relative_l2", pl.Float64, "its L2 norm over the L2 norm of the seed image"),
+    ("relative_l2", pl.Float64, "its L2 norm over the L2 norm of the seed image; null if that is 0"),
     ("noise_mean", pl.Float64, "mean of the first noise draw before clipping"),
     ("noise_std", pl.Float64, "standard deviation of the first noise draw before clipping"),
     ("survives_uint8", pl.Boolean, "does the adversarial image still fool the model when rounded to 8 bits?"),

@@ -40,6 +40,7 @@ def run(
     resume: bool = False,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
+    on_start: Callable[[Path], None] | None = None,
     command: str | None = None,
     **options: Any,
 ) -> Study:
@@ -56,6 +57,7 @@ def run(
         resume: Continue the run in `out`.
         overwrite: Replace the run in `out`.
         on_progress: Called whenever there is something to show.
+        on_start: Called once with the run directory, before the first chunk.
         command: The command line, for the record.
 
     Raises:
@@ -74,6 +76,8 @@ def run(
         if resume and directory.read_record()["status"] == "done":
             return open_study(directory.path)
         directory.write_record(record)
+        if on_start is not None:
+            on_start(directory.path)
         _run_chunks(plan, files, directory, on_progress or _silent)
         _finish(plan, directory, on_progress or _silent)
     study = Study(directory)
@@ -247,7 +251,9 @@ def _new_folder(record: dict[str, Any]) -> Path:
     return next(path for path in taken if not path.exists())
 
 
-def _run_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress) -> None:
+def _run_chunks(
+    plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress
+) -> None:
     size = plan.settings.chunk_size or len(files)
     done = directory.chunks_done()
     finished, successes = 0, 0
@@ -255,7 +261,9 @@ def _run_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory,
         part = files[start : start + size]
         if index not in done:
 
-            def advance(stage: str, seeds: int, found: int, base: tuple[int, int] = (finished, successes)) -> None:
+            def advance(
+                stage: str, seeds: int, found: int, base: tuple[int, int] = (finished, successes)
+            ) -> None:
                 on_progress(Progress(stage, base[0] + seeds, len(files), base[1] + found))
 
             result = study_chunk(plan, part, advance)

@@ -80,7 +80,7 @@ class Settings:
 def _strengths(name: str, values: Sequence[float]) -> tuple[float, ...]:
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
-            raise UserError(f"`{name}` must be positive, got: {value}")
+            raise UserError(f"`{name}` must be positive and finite, got: {value}")
     return tuple(sorted({float(value) for value in values}))
 
 

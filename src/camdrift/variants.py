@@ -40,8 +40,11 @@ def plan_variants(
     return [Variant(position, *kind) for kind in kinds for position in range(seeds)]
 
 
-def describe_perturbation(seed: Image, perturbation: Image, noise: Image) -> dict[str, float]:
-    """The columns of `seeds` on a base perturbation and its first noise draw, in pixel units, in float64."""
+def describe_perturbation(seed: Image, perturbation: Image, noise: Image) -> dict[str, float | None]:
+    """The columns of `seeds` on a base perturbation and its first noise draw, in pixel units, in float64.
+
+    An all-black seed has no relative norm.
+    """
     delta, eta = perturbation.double(), noise.double()
     length = torch.linalg.vector_norm(delta).item()
     seed_length = torch.linalg.vector_norm(seed.double()).item()
@@ -50,7 +53,7 @@ def describe_perturbation(seed: Image, perturbation: Image, noise: Image) -> dic
         "perturbation_std": delta.std(correction=0).item(),
         "perturbation_l2": length,
         "perturbation_linf": delta.abs().max().item(),
-        "relative_l2": length / seed_length if seed_length > 0 else float("inf"),
+        "relative_l2": length / seed_length if seed_length > 0 else None,
         "noise_mean": eta.mean().item(),
         "noise_std": eta.std(correction=0).item(),
     }

@@ -98,7 +98,7 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
+        torch.empty(0, device=chosen).cpu()
     except (RuntimeError, AssertionError, ValueError) as error:
         hint = "`--device cpu` always works; `cuda` needs an NVIDIA GPU and a CUDA build of torch"
         raise UserError(f"`device` must be one that torch can use here, got: {device}", hint) from error
@@ -113,7 +113,9 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """
     state = _strip_wrapping(_read_state(path))
     expected = module.state_dict()
-    missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    # Old checkpoints have no batch counters, which evaluation never reads.
+    missing = [n for n in expected.keys() - state.keys() if not n.endswith("num_batches_tracked")]
+    unexpected = state.keys() - expected.keys()
     reshaped = [n for n in expected.keys() & state.keys() if expected[n].shape != state[n].shape]
     problems = [
         f"{len(names)} {what} (first: {sorted(names)[0]})"
@@ -215,8 +217,9 @@ def _torchvision(spec: str, weights: str | Path | None) -> tuple[nn.Module, dict
     except ValueError as error:
         hint = "python -c 'import torchvision; print(torchvision.models.list_models())' lists them"
         raise ModelError(f"`model` must name a torchvision model, got: {spec}", hint) from error
+    settings = _torchvision_settings(chosen)
     module = _download(spec, lambda: models.get_model(name, weights=None if weights is not None else chosen))
-    return module, _torchvision_settings(chosen)
+    return module, settings
 
 
 def _torchvision_settings(chosen: Any) -> dict[str, Any]:
@@ -265,14 +268,17 @@ def _download(spec: str, build: Callable[[], nn.Module]) -> nn.Module:
 
 def _factory(spec: str) -> tuple[nn.Module, dict[str, Any]]:
     place, _, name = spec.rpartition(":")
-    source = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
-    factory = getattr(source, name, None)
-    if not callable(factory):
-        raise ModelError(f"`model` must name a function, got: {spec} (no `{name}` in {place})", _SPECS)
-    try:
-        module = factory()
-    except Exception as error:
-        raise ModelError(f"`model` {spec} failed: {_one_line(error)}") from error
+    is_file = place.endswith(".py")
+    # Factories import what lies beside them as often when they run as when they are imported.
+    with _importing(Path(place).resolve().parent if is_file else Path.cwd()):
+        source = _import_file(Path(place)) if is_file else _import_module(place)
+        factory = getattr(source, name, None)
+        if not callable(factory):
+            raise ModelError(f"`model` must name a function, got: {spec} (no `{name}` in {place})", _SPECS)
+        try:
+            module = factory()
+        except Exception as error:
+            raise ModelError(f"`model` {spec} failed: {_one_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise ModelError(f"`model` must return an nn.Module, got: {type(module).__name__} from {spec}")
     named = {"mean": "MEAN", "std": "STD", "size": "SIZE", "labels": "LABELS"}
@@ -287,22 +293,20 @@ def _import_file(path: Path) -> ModuleType:
     assert found is not None
     assert found.loader is not None
     module = module_from_spec(found)
-    with _importing(path.resolve().parent):
-        try:
-            sys.modules[found.name] = module
-            found.loader.exec_module(module)
-        except Exception as error:
-            del sys.modules[found.name]
-            raise ModelError(f"`model` {path} could not be imported: {_one_line(error)}") from error
+    try:
+        sys.modules[found.name] = module
+        found.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[found.name]
+        raise ModelError(f"`model` {path} could not be imported: {_one_line(error)}") from error
     return module
 
 
 def _import_module(name: str) -> ModuleType:
-    with _importing(Path.cwd()):
-        try:
-            return importlib.import_module(name)
-        except Exception as error:
-            raise ModelError(f"`model` {name} could not be imported: {_one_line(error)}", _SPECS) from error
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise ModelError(f"`model` {name} could not be imported: {_one_line(error)}", _SPECS) from error
 
 
 @contextmanager

@@ -24,9 +24,10 @@ def make_attack(spec: str) -> Attack:
     parsed = parse_spec(spec)
     if parsed.name not in PRESETS:
         raise UserError(f"`attack` must be one of {', '.join(PRESETS)}, got: {parsed.name}")
-    try:
-        return DLFuzz(**{"preset": parsed.name, **PRESETS[parsed.name], **parsed.settings})
-    except TypeError as error:
+    unknown = [name for name in parsed.settings if name not in DLFuzz.settings()]
+    if unknown:
         raise UserError(
-            f"`attack` has no such setting, got: {spec}", f"settings: {', '.join(DLFuzz.settings())}"
-        ) from error
+            f"`attack` has no such setting, got: {', '.join(unknown)}",
+            f"settings: {', '.join(DLFuzz.settings())}",
+        )
+    return DLFuzz(preset=parsed.name, **{**PRESETS[parsed.name], **parsed.settings})

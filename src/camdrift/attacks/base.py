@@ -1,7 +1,7 @@
 """The contract of an attack."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from camdrift.coverage import NeuronRecord
 from camdrift.models import Classifier
@@ -10,6 +10,7 @@ from camdrift.tensors import Attacked, Images, Logits
 Advance = Callable[[int, int], None]
 
 
+@runtime_checkable
 class Attack(Protocol):
     """Looks for an adversarial example of every seed of a chunk.
 

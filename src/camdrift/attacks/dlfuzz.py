@@ -15,6 +15,7 @@ Differences from the published code, each made on purpose:
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from sys import float_info
 from typing import Any, Final
 
 import numpy as np
@@ -113,6 +114,8 @@ class DLFuzz:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strategy", str(self.strategy).lower())
+        if self.preset not in PRESETS:
+            _refuse("preset", f"be one of {', '.join(PRESETS)}", self.preset)
         if not self.strategies or len(set(self.strategies)) < len(self.strategies):
             _refuse("strategy", "be none or different digits 0 to 3", self.strategy)
         for name, least in (
@@ -124,10 +127,11 @@ class DLFuzz:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 _refuse(name, f"be an integer of at least {least}", value)
-        for name in ("threshold", "step", "predict_weight", "neuron_weight", "keep_gain", "keep_ratio"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        for name in ("step", "predict_weight", "neuron_weight", "keep_gain", "keep_ratio"):
+            if not _lies_within(value := getattr(self, name), float_info.max):
                 _refuse(name, "be a number of at least 0", value)
+        if not _lies_within(self.threshold, 1):
+            _refuse("threshold", "be a number from 0 to 1", self.threshold)
         if self.scores not in ("probability", "logit"):
             _refuse("scores", "be probability or logit", self.scores)
 
@@ -145,9 +149,13 @@ class DLFuzz:
 
     @property
     def spec(self) -> str:
-        """The preset with every setting that is not the default."""
-        changed = [f for f in fields(self) if f.name != "preset" and getattr(self, f.name) != f.default]
-        inside = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in changed)
+        """The preset with every setting that is not the default, and every one that the preset sets."""
+        names = [
+            f.name
+            for f in fields(self)
+            if f.name in PRESETS[self.preset] or (f.name != "preset" and getattr(self, f.name) != f.default)
+        ]
+        inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return f"{self.preset}({inside})" if inside else self.preset
 
     def __call__(
@@ -175,6 +183,10 @@ class DLFuzz:
                 done = group[0].position + finished
                 advance(done, sum(walk.adversarial is not None for walk in walks))
         return [Attacked(walk.adversarial, walk.iterations) for walk in walks]
+
+
+def _lies_within(value: object, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _refuse(name: str, rule: str, value: object) -> None:

@@ -11,7 +11,7 @@ from camdrift.layers import LINEAR, SOFTMAX, NeuronGroup
 from camdrift.models import Classifier
 
 STRATEGIES: Final = ("none", "0", "1", "2", "3")
-TOP_SHARE: Final = 0.1
+TOP_ONE_IN: Final = 10
 ABOVE, BELOW = 0.25, 0.2
 
 Counts = NDArray[np.int64]
@@ -42,13 +42,13 @@ class NeuronTable:
 def neuron_table(classifier: Classifier) -> NeuronTable:
     """The table of a classifier's neurons.
 
-    Strategy 2's candidates are a tenth of all neurons (1,488 of VGG-16's 14,888), those with the highest mean over
-    their kernel, among layers with weights and positive means; biases do not count.
+    Strategy 2's candidates are a tenth of all neurons, rounded up (1,489 of VGG-16's 14,888): those with the highest
+    mean over their kernel, among layers with weights and positive means; biases do not count.
     """
     groups = classifier.neuron_groups
     means = np.concatenate([_mean_weights(classifier, group) for group in groups])
     order = np.argsort(-means, kind="stable")
-    top = order[: int(TOP_SHARE * means.size)]
+    top = order[: -(-means.size // TOP_ONE_IN)]
     dense = np.concatenate([np.full(g.neurons, g.kind in (LINEAR, SOFTMAX)) for g in groups])
     return NeuronTable(top[means[top] > 0], dense)
 

@@ -6,6 +6,9 @@ from typing import Any
 
 from camdrift.errors import UserError
 
+# What Python's parser and `literal_eval` raise, and what a division of two literals does.
+_NOT_LITERAL = (SyntaxError, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError)
+
 
 @dataclass(frozen=True)
 class AttackSpec:
@@ -29,33 +32,26 @@ def parse_spec(spec: str) -> AttackSpec:
     if not bracket:
         return AttackSpec(name.strip())
     try:
-        call = ast.parse(f"f({rest}", mode="eval").body
-    except SyntaxError as error:
-        raise _malformed(spec) from error
+        return AttackSpec(name.strip(), _settings(ast.parse(f"f({rest}", mode="eval").body))
+    except _NOT_LITERAL as error:
+        raise UserError(
+            f"`attack` must be NAME or NAME(key=value, ...), each key once, got: {spec}",
+            "for example dlfuzz(iterations=5, step=0.5/255)",
+        ) from error
+
+
+def _settings(call: ast.expr) -> dict[str, Any]:
     if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name):
-        raise _malformed(spec)
-    settings = {}
+        raise ValueError("not NAME(key=value, ...)")
+    settings: dict[str, Any] = {}
     for keyword in call.keywords:
-        if keyword.arg is None:
-            raise _malformed(spec)
-        settings[keyword.arg] = _literal(keyword.value, spec)
-    return AttackSpec(name.strip(), settings)
+        if keyword.arg is None or keyword.arg in settings:
+            raise ValueError("a key must have a name, and be given once")
+        settings[keyword.arg] = _literal(keyword.value)
+    return settings
 
 
-def _literal(node: ast.expr, spec: str) -> Any:
+def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-        over, under = _literal(node.left, spec), _literal(node.right, spec)
-        if isinstance(over, int | float) and isinstance(under, int | float) and under != 0:
-            return over / under
-        raise _malformed(spec)
-    try:
-        return ast.literal_eval(node)
-    except ValueError as error:
-        raise _malformed(spec) from error
-
-
-def _malformed(spec: str) -> UserError:
-    return UserError(
-        f"`attack` must be NAME or NAME(key=value, ...), got: {spec}",
-        "for example dlfuzz(iterations=5, step=0.5/255)",
-    )
+        return _literal(node.left) / _literal(node.right)
+    return ast.literal_eval(node)

@@ -1,6 +1,7 @@
 """The look that all figures share: colours, type, sheets with a header, panels with one column per layer.
 
-Sizes are inches and every margin is computed from the text it holds, so that no layout engine has to draw twice.
+Sizes are inches and every margin is computed from the text it holds, so that no layout engine has to draw
+twice; one weight of one font, since a PDF embeds each weight that it uses, which takes longer than drawing.
 """
 
 import functools
@@ -76,7 +77,7 @@ _LEGEND: Final[dict[str, Any]] = {
     "handletextpad": 0.5,
     "labelspacing": 0.35,
 }
-_TITLE_SIZE: Final = 10.5
+_TITLE_SIZE: Final = 11.5
 _NOTE_SIZE: Final = 7.5
 _LONGEST_LABEL: Final = 30
 _MOST_NAMES: Final = 64
@@ -154,16 +155,16 @@ class Sheet:
 def sheet(title: str, note: str, *, width: float, body: float, handles: Sequence[Artist] = ()) -> Sheet:
     """A sheet with a title, a note of as many lines as it needs and a legend, above `body` inches of room."""
     inner = width - 2 * MARGIN
-    titles = wrapped(title, _TITLE_SIZE, inner * 0.88)  # bold is wider
+    titles = wrapped(title, _TITLE_SIZE, inner)
     notes = wrapped(note, _NOTE_SIZE, inner)
     columns = _legend_columns(handles, inner)
     rows = -(-len(handles) // columns) if handles else 0
-    heights = [0.19] * len(titles) + [0.03] + [0.145] * len(notes)
+    heights = [0.2] * len(titles) + [0.03] + [0.145] * len(notes)
     tops = [MARGIN, *(MARGIN + h for h in itertools.accumulate(heights))]
     head = tops[-1] + 0.05 + 0.19 * rows
     figure = Figure(figsize=(width, head + body))
     for line, top in zip(titles, tops[: len(titles)], strict=True):
-        _line(figure, line, top, width, size=_TITLE_SIZE, weight="bold", color=INK)
+        _line(figure, line, top, width, size=_TITLE_SIZE, color=INK)
     for line, top in zip(notes, tops[len(titles) + 1 : -1], strict=True):
         _line(figure, line, top, width, size=_NOTE_SIZE, color=MUTED)
     if handles:
@@ -219,7 +220,7 @@ def strength_handles(scope: Scope) -> list[Line2D]:
 def layer_panels(
     scope: Scope, title: str, note: str, *, height: float, handles: Sequence[Artist] = ()
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with one panel per target, one above the other, one column per layer; the lowest names the layers."""
+    """A figure with one panel per target, one above the other, one column per layer, named at the foot."""
     count, rows, gap = len(scope.labels), len(scope.targets), 0.36
     width = float(np.interp(count, [16, 48], [8.0, 11.0]))
     names = _LayerNames([printable(label) for label in scope.labels])
@@ -251,8 +252,8 @@ class _LayerNames:
         self.size = 7.0 if self.upright else 7.5
         self.step = -(-len(shown) // _MOST_NAMES)
         longest = max(text_width(name, self.size) for name in shown)
-        self.depth = longest * (1.0 if self.upright else 0.66) + 0.1
-        self.foot = self.depth + 0.27
+        self.depth = longest * (1.0 if self.upright else 0.66) + 0.14
+        self.foot = self.depth + 0.3
         self.left = 0.7 if self.upright else max(0.7, text_width(shown[0], self.size) * 0.77 - 0.15)
 
     def write(self, axes: Axes) -> None:
@@ -264,7 +265,7 @@ class _LayerNames:
         for i in range(0, len(self.shown), self.step):
             axes.text(i, below, self.shown[i], size=self.size, transform=axes.get_xaxis_transform(), **look)
         note = f", every {_ordinal(self.step)} named" if self.step > 1 else ""
-        axes.set_xlabel(f"layer, in execution order{note}", labelpad=self.depth * 72 - 2)
+        axes.set_xlabel(f"layer, in execution order{note}", labelpad=self.depth * 72 + 2)
 
 
 def _ordinal(number: int) -> str:
@@ -281,6 +282,11 @@ def _stages(axes: Axes, labels: Sequence[str]) -> None:
         boxes, facecolors=BAND, edgecolors="none", transform=axes.get_xaxis_transform(), zorder=0
     )
     axes.add_collection(shade, autolim=False)
+
+
+def mark_size(scope: Scope) -> float:
+    """Size of a mark in points, smaller where many layers share the width."""
+    return float(np.interp(len(scope.labels), [20, 50, 150], [3.6, 3.0, 1.8]))
 
 
 def dodge(count: int, width: float = 0.62) -> np.ndarray:

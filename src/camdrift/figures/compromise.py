@@ -18,12 +18,13 @@ from camdrift.figures.canvas import (
     boxes,
     dodge,
     layer_panels,
-    printable,
+    mark_size,
     sheet,
     strength_colours,
     strength_handles,
     strength_text,
     styled,
+    text_width,
     vlines,
 )
 from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, grid, reason_for_nothing, scope, span
@@ -36,7 +37,7 @@ BY_CONSTRUCTION: Final = (
 
 @styled
 def compromised_probability(tables: Tables, record: Record) -> Figure:
-    """Figure 6: share of adversarial examples that compromise each layer, per strength, with Wilson intervals."""
+    """Figure 6: share of adversarial examples that compromise each layer, per strength, Wilson intervals."""
     of = scope(tables, record)
     title = "Probability that the attack compromises a layer"
     layers = tables["layers"]
@@ -64,7 +65,16 @@ def _shares(axes: Axes, of: Scope, shares: np.ndarray, ends: list[np.ndarray]) -
         x = np.arange(shares.shape[1]) + offsets[row]
         vlines(axes, x, low[row], high[row], colors=colour, linewidths=0.9, alpha=0.55, zorder=2)
         label = f"strength {strength_text(of.strengths[row])}"
-        axes.plot(x, shares[row], color=colour, marker=marker, ls="", markersize=3.2, zorder=3, label=label)
+        axes.plot(
+            x,
+            shares[row],
+            color=colour,
+            marker=marker,
+            ls="",
+            markersize=mark_size(of),
+            zorder=3,
+            label=label,
+        )
 
 
 @styled
@@ -80,15 +90,16 @@ def compromised_layers(tables: Tables, record: Record) -> Figure:
     rows, columns = len(of.strengths), len(of.targets)
     height, foot = 0.85, 0.45
     page = sheet(title, note, width=8.0, body=foot + rows * height + 0.2)
-    each = (8.0 - 0.62 - 0.12 - 0.35 * (columns - 1)) / columns
+    each = (8.0 - 0.74 - 0.12 - 0.35 * (columns - 1)) / columns
     for column, target in enumerate(of.targets):
         for row, strength in enumerate(of.strengths):
             bottom = foot + (rows - 1 - row) * height
-            axes = page.axes(0.62 + column * (each + 0.35), bottom, each, height - 0.28)
+            axes = page.axes(0.74 + column * (each + 0.35), bottom, each, height - 0.28)
             values = _histogram(counts, target, strength, len(of.layers))
             _bars(axes, values, strength_colours(of)[row], f"strength {strength_text(strength)}")
             _frame(axes, of, is_first=column == 0, is_last=row == rows - 1)
-        name = printable(TARGET_WORDS.get(target, target), 60 if columns < 3 else 40)
+        name = TARGET_WORDS.get(target, target)
+        name = name if text_width(name, 8.0) < each else f"target {target}"
         axes.text(0, rows * height / (height - 0.28), name, transform=axes.transAxes, size=8.0, va="bottom")
     page.figure.text(
         0.02, (foot + rows * height / 2) / page.figure.get_figheight(), "share of seeds", **_UPRIGHT

@@ -1,7 +1,6 @@
 """Figures 2a and 2b: how neuron coverage grows with the seeds."""
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,8 +30,8 @@ _CREDIT = "Adversarial and noise count the clean images plus each image's varian
 def coverage_by_condition(tables: Tables, record: Record) -> Figure:
     """Figure 2a: neurons covered by clean, adversarial and noisy images at the reference strength.
 
-    Left in percent of all neurons, right as neurons beyond those of the clean images alone, where the conditions
-    part visibly.
+    Left in percent of all neurons, right as neurons beyond those of the clean images alone, where the
+    conditions part visibly.
     """
     of = scope(tables, record)
     title = f"Neuron coverage by condition, strength {strength_text(of.reference)}"
@@ -65,13 +64,14 @@ def coverage_by_strength(tables: Tables, record: Record) -> Figure:
     if coverage.is_empty() or not of.strengths:
         return blank(title, reason_for_nothing(of))
     clean = _curve(coverage, CLEAN, 0.0)
-    last = f"The clean images alone cover {int(clean[-1, 1]):,} neurons ({100 * clean[-1, 1] / _total(coverage):.1f} %)."
+    count = int(clean[-1, 1])
+    last = f"The clean images alone cover {count:,} neurons ({100 * count / _total(coverage):.1f} %)."
     page = sheet(title, _note(of, coverage, last), width=8.0, body=3.0)
     panels: list[Axes] = []
     for left, condition in ((0.62, ADVERSARIAL), (4.58, NOISE)):
         share = {"sharey": panels[0]} if panels else {}
         axes = page.axes(left, 0.45, 3.3, 2.3, **share)
-        axes.set_title(condition, loc="left", size=8.0, color=COLOURS[condition], weight="bold", pad=5)
+        axes.set_title(condition, loc="left", size=8.0, color=COLOURS[condition], pad=5)
         looks = zip(of.strengths, strength_colours(of), itertools.cycle(MARKERS), strict=False)
         handles = []
         for strength, colour, marker in looks:
@@ -119,7 +119,8 @@ def _draw(axes: Axes, curve: np.ndarray, scale: float, **look: Any) -> Line2D:
 
 def _note(of: Scope, coverage: pl.DataFrame, more: str) -> str:
     steps = int(coverage["step"].n_unique())
-    return f"{of.model}, {_total(coverage):,} neurons; n = {steps:,} images, {of.analysed:,} with an adversarial example. {more}"
+    images = f"n = {steps:,} images, {of.analysed:,} with an adversarial example"
+    return f"{of.model}, {_total(coverage):,} neurons; {images}. {more}"
 
 
 def _finish(axes: Axes, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Figure 8: noise-equivalent gain, how many times stronger noise must be to move a layer as far as the attack."""
+"""Figure 8: noise-equivalent gain, how much stronger noise must be to move a layer as far as the attack."""
 
 import itertools
 from typing import Any
@@ -17,6 +17,7 @@ from camdrift.figures.canvas import (
     blank,
     dodge,
     layer_panels,
+    mark_size,
     strength_colours,
     strength_handles,
     strength_text,
@@ -31,7 +32,7 @@ _ARROW = 1.16
 
 @styled
 def gain(tables: Tables, record: Record) -> Figure:
-    """Figure 8: noise-equivalent gain per layer and strength on a log axis, censored values open and with an arrow."""
+    """Figure 8: noise-equivalent gain per layer and strength, log axis; bounds are open, with an arrow."""
     of = scope(tables, record)
     title = "Noise-equivalent gain: how much stronger noise must be to move a layer as far"
     layers = tables["layers"]
@@ -39,8 +40,8 @@ def gain(tables: Tables, record: Record) -> Figure:
         return blank(title, reason_for_nothing(of))
     n = span(layers["n_pairs"].filter(layers["n_pairs"] > 0).to_list() or [0])
     note = (
-        f"{of.model}; n = {n} seeds. Bars: bootstrap 95 % intervals. Open marks with an arrow are bounds: the attack "
-        "moves the layer further (arrow up) or less far (arrow down) than any noise that was tried."
+        f"{of.model}; n = {n} seeds. Bars: bootstrap 95 % intervals. Open marks with an arrow are bounds: "
+        "the attack moves the layer further (arrow up) or less far (arrow down) than any noise tried."
     )
     bound = Line2D([], [], color=MUTED, marker="o", mfc="white", ls="", label="bound only")
     handles = [*strength_handles(of), bound]
@@ -72,8 +73,10 @@ def _target(axes: Axes, of: Scope, layers: pl.DataFrame, target: str) -> None:
         x = np.arange(values.shape[1]) + offsets[row]
         vlines(axes, x, low[row], high[row], colors=colour, linewidths=1.0, alpha=0.5, zorder=2)
         measured = bounds[row] == 0
-        axes.plot(x, values[row], color=colour, lw=0.8, alpha=0.35, zorder=1.5)
-        look: dict[str, Any] = {"color": colour, "marker": marker, "ls": "", "markersize": 3.6, "zorder": 3}
+        trace = np.where(measured, values[row], np.nan)
+        axes.plot(x, trace, color=colour, lw=0.8, alpha=0.35, zorder=1.5)
+        look: dict[str, Any] = {"color": colour, "marker": marker, "ls": "", "zorder": 3}
+        look["markersize"] = mark_size(of)
         label = f"strength {strength_text(of.strengths[row])}"
         axes.plot(x[measured], values[row][measured], label=label, **look)
         axes.plot(x[~measured], values[row][~measured], mfc="white", **look)
@@ -91,7 +94,7 @@ def _censored(of: Scope, layers: pl.DataFrame, column: str, target: str) -> np.n
         .then(-1)
         .otherwise(0)
     )
-    return np.nan_to_num(grid(of, layers.with_columns(signs.alias("sign")), "sign", target))
+    return np.asarray(np.nan_to_num(grid(of, layers.with_columns(signs.alias("sign")), "sign", target)))
 
 
 def _arrows(axes: Axes, x: np.ndarray, values: np.ndarray, signs: np.ndarray, colour: Any) -> None:

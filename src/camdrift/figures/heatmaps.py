@@ -11,7 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from camdrift.figures.canvas import COLOURS, MARGIN, MUTED, Sheet, blank, printable, sheet, styled, text_width
+from camdrift.figures.canvas import (
+    COLOURS,
+    MARGIN,
+    MUTED,
+    Sheet,
+    blank,
+    printable,
+    sheet,
+    strength_text,
+    styled,
+    text_width,
+)
 from camdrift.figures.scope import Record, Scope, Tables, reason_for_nothing, scope
 from camdrift.records import ADVERSARIAL, CLEAN, NOISE
 
@@ -21,7 +32,11 @@ _MOST_LAYERS: Final = 16
 _MOST_SEEDS: Final = 3
 _PER_INCH: Final = 160  # pixels, as figures are saved
 _CONDITIONS: Final = (CLEAN, ADVERSARIAL, NOISE)
-_TARGET: Final = "own"
+_EXPLAINED: Final = {
+    "own": "Each image's own prediction is explained",
+    "seed": "The seed's clean prediction is explained",
+    "label": "The true class is explained",
+}
 _GAP: Final = 0.06
 _BELOW: Final = 0.24
 _AFTER_IMAGE: Final = 0.18
@@ -45,9 +60,8 @@ def heatmaps(tables: Tables, record: Record, gallery: Gallery) -> Figure:
     shown = ids[:_MOST_SEEDS]
     page, layout = _page(of, columns, len(shown), title, _note(of, columns, len(shown)))
     for position, seed_id in enumerate(shown):
-        subject = _Subject(
-            gallery, position, _classes(tables, record, seed_id), _similarities(tables, seed_id)
-        )
+        classes, similarities = _classes(tables, record, of, seed_id), _similarities(tables, of, seed_id)
+        subject = _Subject(gallery, position, classes, similarities)
         _block(page, layout, of, subject, columns)
     _scale(page)
     return page.figure
@@ -89,10 +103,11 @@ def _note(of: Scope, columns: tuple[int, ...], shown: int) -> str:
     layers = (
         f"{len(columns)} of {total} layers, evenly chosen" if len(columns) < total else f"all {total} layers"
     )
+    explained = _EXPLAINED.get(of.shown_target, of.shown_target)
     return (
-        f"{of.model}; {shown} of {of.analysed:,} analysed images; {layers}; perturbed at strength 1. Each image's own "
-        "prediction is explained; its class and probability stand on the left. Each map is scaled by its own maximum; "
-        "the number under it is its similarity to the clean image's map."
+        f"{of.model}; {shown} of {of.analysed:,} analysed images; {layers}; perturbed at strength "
+        f"{strength_text(of.reference)}. {explained}; class and probability stand on the left. Each map is "
+        "scaled by its own maximum; the number under it is its similarity to the clean image's map."
     )
 
 
@@ -131,7 +146,7 @@ def _block(page: Sheet, layout: _Layout, of: Scope, subject: _Subject, columns: 
 
 def _row_name(axes: Axes, y: float, condition: str, said: str) -> None:
     look: dict[str, Any] = {"size": 7.5, "ha": "right", "linespacing": 1.3}
-    axes.text(-0.1, y - 0.04, condition, va="bottom", weight="bold", color=COLOURS[condition], **look)
+    axes.text(-0.1, y - 0.04, condition, va="bottom", color=COLOURS[condition], **look)
     axes.text(-0.1, y, said, va="top", color=MUTED, **look)
 
 
@@ -140,21 +155,22 @@ def _paste(mosaic: np.ndarray, picture: np.ndarray, x: float, y: float) -> None:
     mosaic[row : row + picture.shape[0], column : column + picture.shape[1]] = picture
 
 
-def _classes(tables: Tables, record: Record, seed_id: str) -> dict[str, str]:
+def _classes(tables: Tables, record: Record, of: Scope, seed_id: str) -> dict[str, str]:
     """What the model says of the clean, the adversarial and the noisy image."""
     this = pl.col("seed_id") == seed_id
-    variants = tables["variants"].filter(this, pl.col("strength") == 1.0, pl.col("draw") == 0)
+    variants = tables["variants"].filter(this, pl.col("strength") == of.reference, pl.col("draw") == 0)
     found = {row["condition"]: (row["predicted_class"], row["probability"]) for row in variants.to_dicts()}
     for row in tables["seeds"].filter(this).to_dicts():
         found[CLEAN] = (row["clean_class"], row["clean_probability"])
-        found.setdefault(ADVERSARIAL, (row["adversarial_class"], row["adversarial_probability"]))
     labels = (record.get("model") or {}).get("labels")
     return {c: _class_text(*found.get(c, (None, None)), labels) for c in _CONDITIONS}
 
 
-def _similarities(tables: Tables, seed_id: str) -> dict[tuple[str, str], float | None]:
+def _similarities(tables: Tables, of: Scope, seed_id: str) -> dict[tuple[str, str], float | None]:
     """Similarity by condition and layer, of the image that the gallery shows."""
-    shown = (pl.col("strength") == 1.0) & (pl.col("draw") == 0) & (pl.col("target") == _TARGET)
+    shown = (
+        (pl.col("strength") == of.reference) & (pl.col("draw") == 0) & (pl.col("target") == of.shown_target)
+    )
     rows = tables["similarity"].filter(pl.col("seed_id") == seed_id, shown)
     return {
         (c, layer): value for c, layer, value in rows.select("condition", "layer", "similarity").iter_rows()
@@ -169,8 +185,7 @@ def _class_text(index: int | None, probability: float | None, labels: list[str] 
 
 
 def _picture(subject: _Subject, row: int, cell: float) -> np.ndarray:
-    pixels = subject.gallery[f"{subject.position}/image"][row].transpose(1, 2, 0)
-    return _resized(np.ascontiguousarray(pixels), cell)
+    return _resized(subject.gallery[f"{subject.position}/image"][row], cell)
 
 
 def _map(subject: _Subject, layer_index: int, row: int, cell: float) -> np.ndarray:

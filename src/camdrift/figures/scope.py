@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from camdrift.records import ADVERSARIAL, ANALYSED, FAILED, NO_ADVERSARIAL, UNREADABLE
+from camdrift.records import ADVERSARIAL, ANALYSED, DEFAULT_TARGETS, FAILED, NO_ADVERSARIAL, UNREADABLE
 
 Tables = Mapping[str, pl.DataFrame]
 Record = Mapping[str, Any]
@@ -34,6 +34,7 @@ class Scope:
         targets: Targets in display order.
         strengths: Strengths of the attack, ascending.
         reference: The strength closest to 1, which the like-for-like figures are drawn at.
+        shown_target: Target of the gallery's heatmaps: the first that the study was asked for.
         statuses: Number of seeds by status.
         draws: Noise draws per seed and strength.
     """
@@ -45,6 +46,7 @@ class Scope:
     targets: tuple[str, ...]
     strengths: tuple[float, ...]
     reference: float
+    shown_target: str
     statuses: Mapping[str, int]
     draws: int
 
@@ -68,29 +70,42 @@ def scope(tables: Tables, record: Record) -> Scope:
     """What the study covers; layers and strengths come from the record where no table has them."""
     rows = _layer_rows(tables["layers"], record)
     strengths = _strengths(tables, record)
-    present = set(tables["layers"]["target"]) or set(_effective(record).get("targets") or ())
+    asked = list(effective(record).get("targets") or DEFAULT_TARGETS)
+    present = set(tables["layers"]["target"]) or set(asked)
     return Scope(
-        model=str(record.get("model", {}).get("name") or record.get("model", {}).get("spec") or "the model"),
+        model=_model_name(record),
         layers=tuple(name for _, name, _ in rows),
         labels=tuple(label for _, _, label in rows),
         indices=tuple(index for index, _, _ in rows),
         targets=tuple(sorted(present, key=lambda t: (*TARGET_ORDER, t).index(t))),
         strengths=strengths,
-        reference=min(strengths, key=lambda s: abs(np.log(s)), default=1.0),
+        reference=min(strengths, key=lambda strength: abs(strength - 1), default=1.0),
+        shown_target=asked[0],
         statuses={str(status): int(n) for status, n in tables["seeds"]["status"].value_counts().iter_rows()},
         draws=1 + int(tables["similarity"]["draw"].cast(pl.Int64).max() or 0),  # type: ignore[arg-type]
     )
 
 
-def _effective(record: Record) -> Mapping[str, Any]:
-    effective: Mapping[str, Any] = record.get("arguments", {}).get("effective", {})
-    return effective
+def effective(record: Record) -> Mapping[str, Any]:
+    """The effective arguments of the run; empty if the record has none."""
+    arguments: Mapping[str, Any] = (record.get("arguments") or {}).get("effective") or {}
+    return arguments
+
+
+def _model_name(record: Record) -> str:
+    """The model's spec, without the folders of a file."""
+    model = record.get("model") or {}
+    spec = str(model.get("spec") or model.get("name") or "the model")
+    return spec.replace("\\", "/").rpartition("/")[2] if ".py:" in spec else spec
 
 
 def _layer_rows(layers: pl.DataFrame, record: Record) -> list[tuple[int, str, str]]:
     if layers.is_empty():
-        listed = enumerate(record.get("layers") or [])
-        return [(i, str(row["name"]), str(row.get("label") or row["name"])) for i, row in listed]
+        listed = {
+            str(row["name"]): str(row.get("label") or row["name"]) for row in record.get("layers") or []
+        }
+        chosen = [name for name in effective(record).get("layers") or () if name in listed] or list(listed)
+        return [(i, name, listed[name]) for i, name in enumerate(chosen)]
     unique = layers.unique("layer").sort("layer_index")
     return list(unique.select("layer_index", "layer", "layer_label").iter_rows())
 
@@ -101,7 +116,7 @@ def _strengths(tables: Tables, record: Record) -> tuple[float, ...]:
         attacked = frame.filter(pl.col("condition") == ADVERSARIAL) if "condition" in frame.columns else frame
         if found := sorted(set(attacked["strength"])):
             return tuple(found)
-    return tuple(sorted(_effective(record).get("strengths") or ()))
+    return tuple(sorted(effective(record).get("strengths") or ()))
 
 
 def grid(scope: Scope, layers: pl.DataFrame, column: str, target: str) -> np.ndarray:
@@ -133,11 +148,11 @@ def reason_for_nothing(scope: Scope) -> str:
         (UNREADABLE, "could not be read"),
         (FAILED, "failed"),
     ]
-    words = [f"{n} {what}" for status, what in parts if (n := scope.statuses.get(status, 0))]
+    words = [f"{n:,} {what}" for status, what in parts if (n := scope.statuses.get(status, 0))]
     if scope.analysed:
-        words.append(f"{scope.analysed} had an adversarial example, but no map that can be compared")
-    images = "image" if scope.total == 1 else "images"
-    return f"Of {scope.total} {images}, {', '.join(words)}. Without an adversarial example no layer can be measured."
+        words.append(f"{scope.analysed:,} had an adversarial example, but no map that can be compared")
+    images = f"{scope.total:,} {'image' if scope.total == 1 else 'images'}"
+    return f"Of {images}, {', '.join(words)}. Without an adversarial example no layer can be measured."
 
 
 def span(values: np.ndarray | list[int]) -> str:

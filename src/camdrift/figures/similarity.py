@@ -65,7 +65,8 @@ def _distribution(tables: Tables, of: Scope, condition: str) -> Figure:
     samples = {target: _samples(tables["similarity"], of, condition, target) for target in of.targets}
     if not any(len(values) for layers in samples.values() for values in layers):
         return blank(title, reason_for_nothing(of))
-    note = f"{of.model}; {_sizes(samples, of, condition)} Boxes: quartiles and median; whiskers: 5th to 95th percentile. {_AXIS_NOTE}"
+    boxes_are = "Boxes: quartiles and median; whiskers: 5th to 95th percentile."
+    note = f"{of.model}; {_sizes(samples, of, condition)} {boxes_are} {_AXIS_NOTE}"
     figure, panels = layer_panels(of, title, note, height=2.0, handles=_distribution_handles(condition))
     low = _lowest(tables, of)
     for axes, target in zip(panels, of.targets, strict=True):
@@ -117,7 +118,7 @@ def _boxplots(axes: Axes, samples: list[np.ndarray], colour: str) -> None:
     hlines(axes, x, middle, 0.56, colors=INK, linewidths=1.6, zorder=5, label="median")
     if 0 < max(len(values) for values in samples) <= _SHOW_POINTS_UP_TO:
         spread = [i + 0.4 * ((np.arange(len(v)) * 0.618034) % 1 - 0.5) for i, v in enumerate(samples)]
-        look = {"s": 4, "color": colour, "alpha": 0.55, "linewidths": 0, "zorder": 3}
+        look: dict[str, Any] = {"s": 4, "color": colour, "alpha": 0.55, "linewidths": 0, "zorder": 3}
         axes.scatter(np.concatenate(spread), np.concatenate(samples), **look)
 
 
@@ -149,7 +150,7 @@ def _sizes(samples: dict[str, list[np.ndarray]], of: Scope, condition: str) -> s
 
 
 def _lowest(tables: Tables, of: Scope) -> float:
-    """The lower end of the similarity axis, the same for both conditions so that the figures can be held together."""
+    """The lower end of the similarity axis, one for both conditions, so that figures can be compared."""
     rows = tables["similarity"].filter(pl.col("strength") == of.reference)
     return _lower_end([rows["similarity"], tables["layers"]["floor"]])
 
@@ -188,7 +189,8 @@ def _means(tables: Tables, of: Scope, condition: str) -> Figure:
     banded = len(of.strengths) <= _BANDS_UP_TO
     band = " Bands: mean ± 2 standard errors." if banded else ""
     unit = "seeds" if condition == ADVERSARIAL or of.draws == 1 else "noisy images"
-    note = f"{of.model}; n = {span(count.filter(count > 0).to_list())} {unit} per layer and strength.{band} {_AXIS_NOTE}"
+    n = span(count.filter(count > 0).to_list())
+    note = f"{of.model}; n = {n} {unit} per layer and strength.{band} {_AXIS_NOTE}"
     figure, panels = layer_panels(
         of, title, note, height=2.0, handles=[*strength_handles(of), _floor_handle()]
     )

@@ -1,0 +1,229 @@
+"""The command line: arguments, progress, exit codes; no computation."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from camdrift.errors import UserError
+from camdrift.progress import show_progress
+from camdrift.provenance import camdrift_version
+
+app = typer.Typer(
+    add_completion=False,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Show where inside an image classifier an adversarial attack takes hold.",
+)
+
+_MODEL_HELP = (
+    "efficientnet-lite0 (embedded), torchvision/NAME[@WEIGHTS], timm/NAME, path/to/file.py:factory "
+    "or package.module:factory."
+)
+
+ImagesArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="Folder (sub-folders are classes), file, glob, or text file of paths. "
+        "Left out: the twenty ImageNet photographs that foolbox ships.",
+        show_default=False,
+    ),
+]
+ModelOption = Annotated[str, typer.Option(help=_MODEL_HELP, metavar="SPEC")]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(help="State dict for the model: .safetensors, or .pt/.pth read without unpickling code.", metavar="FILE"),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"camdrift {camdrift_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+) -> None:
+    """Show where inside an image classifier an adversarial attack takes hold."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command("run")
+def run_command(
+    images: ImagesArgument = None,
+    model: ModelOption = "efficientnet-lite0",
+    weights: WeightsOption = None,
+    attack: Annotated[
+        str, typer.Option(help="dlfuzz or dlfuzz:paper, with settings if wanted: 'dlfuzz(iterations=5)'.", metavar="SPEC")
+    ] = "dlfuzz",
+    strengths: Annotated[
+        str, typer.Option(help="Factors on the perturbation, for attack and noise.", metavar="LIST")
+    ] = "0.25,0.5,1,2,4",
+    target: Annotated[
+        str,
+        typer.Option(help="Whose class is explained: own prediction, the seed's, the true label.", metavar="LIST"),
+    ] = "own,seed",
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Globs over layer names, separated by commas. Left out: every 2-d convolution.", metavar="GLOBS"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory. Left out: a new folder under runs/.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Study N images, spread evenly over the sorted list.", metavar="N")
+    ] = None,
+    rng_seed: Annotated[int, typer.Option(help="Seed of every random draw.", metavar="N")] = 0,
+    noise_draws: Annotated[int, typer.Option(help="Noise draws per image.", metavar="N")] = 1,
+    noise_ladder: Annotated[
+        str, typer.Option(help="Further strengths of the noise, to measure gains with.", metavar="LIST")
+    ] = "8,16,32",
+    chunk_size: Annotated[
+        str, typer.Option(help="Images that share one coverage table and are stored together; or all.", metavar="N")
+    ] = "32",
+    batch_size: Annotated[str, typer.Option(help="Images per pass, or auto.", metavar="N")] = "auto",
+    device: DeviceOption = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, tf32 or bf16.")] = "fp32",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+) -> None:
+    """Study a classifier: attack it, explain every layer, and write tables, figures and a report."""
+    from camdrift.settings import Settings
+
+    settings = Settings(
+        attack=attack,
+        strengths=_numbers("strengths", strengths),
+        targets=_words(target),
+        layers=_words(layers or ""),
+        limit=limit,
+        rng_seed=rng_seed,
+        noise_draws=noise_draws,
+        noise_ladder=_numbers("noise-ladder", noise_ladder),
+        chunk_size=_count("chunk-size", chunk_size, "all"),
+        batch_size=_count("batch-size", batch_size, "auto"),
+    )
+    with show_progress(Console(stderr=True)) as on_progress:
+        on_progress.say(f"loading {model}")
+        from camdrift.run import run
+        from camdrift.zoo import load_model
+
+        classifier = load_model(model, weights=weights, device=device, precision=precision)
+        study = run(
+            classifier,
+            images,
+            out=out,
+            settings=settings,
+            resume=resume,
+            overwrite=overwrite,
+            on_progress=on_progress,
+            on_start=on_progress.started,
+            command=_command_line(),
+        )
+    typer.echo(study.summary())
+    typer.echo(str(study.path / "report.html"))
+
+
+@app.command("report")
+def report_command(
+    run_directory: Annotated[Path, typer.Argument(help="Folder that `camdrift run` wrote.", metavar="RUN")],
+) -> None:
+    """Rebuild figures and report of a run from its stored tables alone."""
+    from camdrift.study import open_study
+
+    typer.echo(str(open_study(run_directory).report()))
+
+
+@app.command("layers")
+def layers_command(
+    model: ModelOption = "efficientnet-lite0",
+    weights: WeightsOption = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """List the layers of a model: name, label, type, shape, where it is tapped, and why it is left out."""
+    from camdrift.zoo import load_model
+
+    classifier = load_model(model, weights=weights, device=device)
+    infos = classifier.layer_infos
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    has_labels, has_notes = any(i.label != i.name for i in infos), any(i.note for i in infos)
+    names = ["name", *(["label"] if has_labels else []), "type", "shape", "tapped behind"]
+    for name in [*names, *(["left out because"] if has_notes else [])]:
+        table.add_column(name, overflow="fold")
+    for i in infos:
+        cells = [i.name, *([i.label] if has_labels else []), i.kind, "x".join(map(str, i.shape)), i.tap]
+        table.add_row(*cells, *([i.note] if has_notes else []))
+    # Piped output keeps one line per layer, however long.
+    console = Console(width=None if sys.stdout.isatty() else 400, markup=False, highlight=False)
+    console.print(table)
+    neurons = sum(group.neurons for group in classifier.neuron_groups)
+    console.print(f"\n{len(classifier.layers)} of {len(infos)} convolutions are studied; {neurons:,} neurons")
+
+
+def main() -> None:
+    """Run the command line; exit codes: 0 done, 2 the user's mistake, 130 interrupted."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except UserError as error:
+        sys.exit(_complain(error.message, error.hint))
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = "camdrift" if context is None else context.command_path
+        sys.exit(_complain(_lowered(error.format_message()), f"`{command} --help` shows what it takes"))
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe has gone: nothing is left to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _complain(message: str, hint: str) -> int:
+    typer.echo(f"error: {message}", err=True)
+    if hint:
+        typer.echo(f"hint: {hint}", err=True)
+    return 2
+
+
+def _lowered(message: str) -> str:
+    return " ".join((message[:1].lower() + message[1:].rstrip(".")).split())
+
+
+def _command_line() -> str:
+    return shlex.join(["camdrift", *sys.argv[1:]])
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    numbers = []
+    for word in _words(text):
+        try:
+            numbers.append(float(word))
+        except ValueError as error:
+            raise UserError(f"`{name}` must be numbers separated by commas, got: {text}") from error
+    return tuple(numbers)
+
+
+def _count(name: str, text: str, word: str) -> int:
+    if text == word:
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"`{name}` must be an integer of at least 1 or {word}, got: {text}")
+    return int(text)
+

@@ -1,0 +1,143 @@
+"""The report of a stored study: figures as files, and one HTML page that holds everything a reader needs."""
+
+import base64
+import os
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import jinja2
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from camdrift.figures import study_figures
+from camdrift.figures.heatmaps import Gallery
+from camdrift.figures.scope import Record, Tables, reason_for_nothing, scope
+from camdrift.report import contents, findings
+
+__all__ = ["render", "write_report"]
+
+# Without hinting text is drawn in half the time; type 42 is what publishers take.
+_SAVING: Final[dict[Any, Any]] = {"text.hinting": "none", "pdf.fonttype": 42, "pdf.compression": 6}
+_FEW_COLOURS: Final = 1 << 14
+
+
+def write_report(directory: Path, tables: Tables, record: Record, gallery: Gallery) -> Path:
+    """Write `figures/*.png`, `figures/*.pdf` and `report.html` into a run directory; the path of the page.
+
+    The same tables, record and gallery give the same bytes.
+
+    Args:
+        directory: The run directory.
+        tables: All tables of `records.TABLES` by name.
+        record: The run record, as `run.json` holds it.
+        gallery: Images and heatmaps of sample seeds; may be empty.
+    """
+    folder = directory / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    images = {}
+    for name, figure in study_figures(tables, record, gallery).items():
+        raster = _raster(figure)
+        png = _png(raster, figure)
+        _replace(folder / f"{name}.png", png)
+        _replace(folder / f"{name}.pdf", _pdf(figure))
+        images[name] = png if raster.mode == "P" else _webp(raster)
+    page = directory / "report.html"
+    _replace(page, render(tables, record, images).encode())
+    return page
+
+
+def render(tables: Tables, record: Record, images: Mapping[str, bytes]) -> str:
+    """The report as one self-contained page: no script, nothing fetched.
+
+    Args:
+        tables: All tables of `records.TABLES` by name.
+        record: The run record, as `run.json` holds it.
+        images: Encoded pictures (PNG, JPEG or WebP) by the figure's file stem; a missing one is left out.
+    """
+    of = scope(tables, record)
+    template = _environment().get_template("template.html.jinja")
+    return template.render(
+        headline=findings.headline(tables, of),
+        reading=findings.reading_of(of),
+        sentences=findings.sentences(tables, record, of),
+        nothing=None if of.analysed else reason_for_nothing(of),
+        facts=contents.facts(record, of),
+        figures={name: _picture(data) for name, data in images.items()},
+        layer_tables=contents.layer_tables(tables, of),
+        left_out=contents.left_out(tables),
+        undefined=contents.undefined(tables),
+        making=contents.making(record),
+        model=of.model,
+        attack=contents.effective(record).get("attack") or "attack",
+        version=record.get("camdrift") or "",
+    )
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("camdrift.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+class _Picture(NamedTuple):
+    source: str
+    width: int
+    height: int
+
+
+def _picture(data: bytes) -> _Picture:
+    with Image.open(BytesIO(data)) as image:
+        kind, (width, height) = Image.MIME[str(image.format)], image.size
+    return _Picture(f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}", width, height)
+
+
+def _raster(figure: Figure) -> Image.Image:
+    """The figure's pixels, with a palette where few colours do."""
+    with mpl.rc_context(_SAVING):
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    if pixels.getcolors(_FEW_COLOURS) is None:
+        return pixels
+    return pixels.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+
+
+def _png(raster: Image.Image, figure: Figure) -> bytes:
+    buffer = BytesIO()
+    raster.save(buffer, "PNG", dpi=(figure.dpi, figure.dpi))
+    return buffer.getvalue()
+
+
+def _webp(raster: Image.Image) -> bytes:
+    """A photograph-like figure for the page, a fifth of its PNG's size."""
+    buffer = BytesIO()
+    raster.save(buffer, "WEBP", quality=85, method=2)
+    return buffer.getvalue()
+
+
+def _pdf(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    with mpl.rc_context(_SAVING):
+        figure.savefig(
+            buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None}
+        )
+    return buffer.getvalue()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write beside the file and rename, so that a reader never sees half of it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,169 @@
+"""What the report's template is filled with: plain rows and texts, made from tables and record."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+
+from camdrift.figures.canvas import strength_text
+from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, effective
+from camdrift.records import ADVERSARIAL, FAILED, NO_ADVERSARIAL, NOISE, UNREADABLE
+from camdrift.report import numbers
+
+LONGEST_LIST: Final = 50
+_LEFT_OUT: Final = {
+    NO_ADVERSARIAL: "Without an adversarial example",
+    UNREADABLE: "Unreadable",
+    FAILED: "Failed",
+}
+
+
+class LayerTable(NamedTuple):
+    """One table of layers.
+
+    Attributes:
+        caption: Target and strength in words.
+        rows: Cells as text, in the order of the template's columns; then the gain bar's length in percent.
+    """
+
+    caption: str
+    rows: list[tuple[Any, ...]]
+
+
+class LeftOut(NamedTuple):
+    """Images of one status that could not be analysed.
+
+    Attributes:
+        title: What they have in common.
+        total: How many there are.
+        rows: Seed and reason of the first `LONGEST_LIST`.
+    """
+
+    title: str
+    total: int
+    rows: list[tuple[str, str]]
+
+
+def layer_tables(tables: Tables, of: Scope) -> list[LayerTable]:
+    """One table per target and strength; the headline target at the reference strength first."""
+    strengths = [of.reference, *(s for s in of.strengths if s != of.reference)]
+    layers = tables["layers"]
+    found = []
+    for target in of.targets:
+        for strength in strengths:
+            at = layers.filter(pl.col("target") == target, pl.col("strength") == strength).sort("layer_index")
+            if at.height:
+                caption = f"Strength {strength_text(strength)}; {TARGET_WORDS.get(target, target)}"
+                found.append(LayerTable(caption, list(_layer_rows(at))))
+    return found
+
+
+def _layer_rows(layers: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
+    highest = float(layers["gain"].max() or 1.0)  # type: ignore[arg-type]
+    for row in layers.iter_rows(named=True):
+        yield (
+            row["layer_label"],
+            _rank(row),
+            numbers.times(row["gain"], row["gain_censored"]),
+            numbers.times_between(row),
+            numbers.fraction(row["adversarial_mean"]),
+            numbers.fraction(row["noise_mean"]),
+            numbers.fraction(row["floor"], 2),
+            numbers.fraction(row["difference_mean"]),
+            numbers.between(row["difference_low"], row["difference_high"], 3),
+            numbers.p_value(row["wilcoxon_p_holm"]),
+            numbers.fraction(row["auc"], 2),
+            numbers.between(row["auc_low"], row["auc_high"]),
+            numbers.percent(row["compromised_fraction"]),
+            numbers.between(row["compromised_low"], row["compromised_high"]),
+            _size(row),
+            round(100 * (row["gain"] or 0.0) / highest),
+        )
+
+
+def _rank(row: Mapping[str, Any]) -> str:
+    if row["rank"] is None:
+        return numbers.UNDEFINED
+    low, high = row["rank_low"], row["rank_high"]
+    return f"{row['rank']}" if low is None else f"{row['rank']} [{low}, {high}]"
+
+
+def _size(row: Mapping[str, Any]) -> str:
+    undefined = (row["n_undefined"] or 0) + (row["n_noise_undefined"] or 0)
+    return f"{row['n']}" if not undefined else f"{row['n']} ({undefined} undefined)"
+
+
+def left_out(tables: Tables) -> list[LeftOut]:
+    """The images that could not be analysed, by status, with their reasons."""
+    found = []
+    for status, title in _LEFT_OUT.items():
+        rows = tables["seeds"].filter(pl.col("status") == status)
+        if rows.height:
+            first = rows.head(LONGEST_LIST).select("seed_id", pl.col("reason").fill_null(numbers.UNDEFINED))
+            found.append(LeftOut(title, rows.height, list(first.iter_rows())))
+    return found
+
+
+def undefined(tables: Tables) -> list[str]:
+    """How many similarities are undefined, and why, one sentence per condition; the layers that have most."""
+    similarity = tables["similarity"]
+    lines = []
+    for condition in (ADVERSARIAL, NOISE):
+        rows = similarity.filter(pl.col("condition") == condition)
+        lost = rows.filter(pl.col("similarity").is_null())
+        if rows.height:
+            reasons = lost["undefined_reason"].fill_null("unknown").value_counts().sort("undefined_reason")
+            why = ", ".join(f"{reason} {n:,}" for reason, n in reasons.iter_rows())
+            of_all = f"{lost.height:,} of {rows.height:,} {condition} similarities are undefined"
+            lines.append(f"{of_all} ({why})." if why else f"{of_all}.")
+    lost = similarity.filter(pl.col("similarity").is_null())
+    if lost.height:
+        most = (
+            lost.group_by("layer_label", "layer_index")
+            .len()
+            .sort(-pl.col("len").cast(pl.Int64), "layer_index")
+        )
+        named = ", ".join(f"{label} {n:,}" for label, _, n in most.head(5).iter_rows())
+        lines.append(f"Most of them in: {named}.")
+    return lines
+
+
+def facts(record: Record, of: Scope) -> list[tuple[str, str]]:
+    """The study at a glance: label and value."""
+    found = f"{of.analysed:,} of {of.readable:,}"
+    rate = f"{found} ({numbers.share_of(of.analysed, of.readable)})" if of.readable else "none was attacked"
+    return [
+        ("Model", of.model),
+        ("Attack", numbers.shown(effective(record).get("attack"))),
+        ("Images", f"{of.total:,} found, {of.total - of.statuses.get(UNREADABLE, 0):,} readable"),
+        ("Adversarial examples", rate),
+        ("Layers", f"{len(of.layers):,}"),
+        ("Strengths", ", ".join(map(strength_text, of.strengths)) or numbers.UNDEFINED),
+    ]
+
+
+def making(record: Record) -> list[tuple[str, list[tuple[str, str]]]]:
+    """How the study was made: groups of label and value; what the record lacks is left out."""
+    model, images = record.get("model") or {}, record.get("images") or {}
+    groups = {
+        "Run": {
+            key: record.get(key) for key in ("command", "status", "started", "finished", "device", "machine")
+        },
+        "Settings": effective(record),
+        "Model": {key: value for key, value in model.items() if key != "labels"},
+        "Images": images,
+        "Versions": {"camdrift": record.get("camdrift"), **(record.get("versions") or {})},
+        "Time": {k: numbers.duration(float(v)) for k, v in (record.get("timings") or {}).items()},
+    }
+    rows = {
+        title: [(_words(k), numbers.shown(v)) for k, v in values.items()] for title, values in groups.items()
+    }
+    return [
+        (title, [row for row in group if row[1] != numbers.UNDEFINED])
+        for title, group in rows.items()
+        if group
+    ]
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ").replace("sha256", "SHA-256").replace("rng seed", "rng_seed")

@@ -1,0 +1,173 @@
+"""The findings in words: sentences whose every number comes from the tables."""
+
+from typing import Any
+
+import polars as pl
+
+from camdrift.figures.canvas import strength_text
+from camdrift.figures.scope import Record, Scope, Tables, effective, span
+from camdrift.records import ANALYSED, CENSORED_ABOVE, CENSORED_BELOW, NOISE
+from camdrift.report.numbers import count, percent, share_of, times, times_between
+
+Row = dict[str, Any]
+
+_EXPLAINING = {
+    "seed": "",
+    "own": ", explaining each image's own class,",
+    "label": ", explaining the true class,",
+}
+
+
+def headline(tables: Tables, of: Scope) -> str:
+    """The study's main result as a sentence without its full stop."""
+    top, _ = _extremes(_ranked(tables, of, _lowest(of)))
+    if not top:
+        return "No adversarial example was found" if not of.analysed else "No layer could be measured"
+    return f"At strength {strength_text(_lowest(of))} the attack moves {_named(top)} {_as_far_as(top[0])}"
+
+
+def sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
+    """What was found, in full sentences; those that the study cannot support are left out."""
+    strengths = dict.fromkeys([_lowest(of), of.reference])
+    found = [
+        success(tables, record, of),
+        *(gains(tables, of, strength) for strength in strengths),
+        differences(tables, of),
+        flips(tables, of),
+        compromised(tables, of),
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def success(tables: Tables, record: Record, of: Scope) -> str:
+    """How often the attack changed the prediction, and whether 8-bit rounding undoes it."""
+    if not of.readable:
+        return ""
+    attack = effective(record).get("attack") or "chosen"
+    rate = share_of(of.analysed, of.readable)
+    text = f"The attack ({attack}) changed the prediction for {of.analysed:,} of {count(of.readable, 'image')} ({rate})."
+    survives = tables["seeds"].filter(pl.col("status") == ANALYSED)["survives_uint8"].drop_nulls()
+    if len(survives):
+        text += f" {int(survives.sum()):,} of {len(survives):,} still fool the model when rounded to 8 bits."
+    return text
+
+
+def gains(tables: Tables, of: Scope, strength: float) -> str:
+    """The layers of highest and lowest gain at one strength, with intervals and n."""
+    rows = _ranked(tables, of, strength)
+    top, bottom = _extremes(rows)
+    if not top:
+        return ""
+    explaining = _EXPLAINING.get(of.targets[0], "")
+    text = f"At strength {strength_text(strength)} the attack{explaining} moves {_named(top)} {_as_far_as(top[0], interval=True)}"
+    if bottom:
+        text += f"; {_named(bottom)} only {_times_as_strong(bottom[0], interval=True)}"
+    notes = [f"n = {span([row['n'] for row in (*top, *bottom)])}"]
+    if len(top) == 1 and top[0]["rank_low"] is not None:
+        notes.append(f"{top[0]['layer_label']} ranks {_ranks(top[0])} of {count(len(rows), 'layer')}")
+    return f"{text} ({'; '.join(notes)})."
+
+
+def differences(tables: Tables, of: Scope) -> str:
+    """In how many layers the attack lowers similarity more than noise does, by the corrected test."""
+    rows = _at(tables, of, of.reference).filter(pl.col("wilcoxon_p_holm").is_not_null())
+    if rows.is_empty():
+        return ""
+    lower = rows.filter(pl.col("wilcoxon_p_holm") < 0.05, pl.col("difference_mean") > 0).height
+    return (
+        f"At strength {strength_text(of.reference)} similarity is lower under the attack than under noise of the same "
+        f"size in {lower} of {count(rows.height, 'layer')} (Wilcoxon signed-rank test, Holm-corrected p < 0.05, "
+        f"n = {span(rows['n_pairs'].to_list())})."
+    )
+
+
+def flips(tables: Tables, of: Scope) -> str:
+    """How often noise alone changes the prediction."""
+    at = (pl.col("condition") == NOISE) & (pl.col("strength") == of.reference)
+    flipped = tables["variants"].filter(at)["is_flipped"].drop_nulls()
+    if not len(flipped):
+        return ""
+    hits, n = int(flipped.sum()), len(flipped)
+    # Draws of one seed are not independent, so there is no interval to give.
+    rate = share_of(hits, n) if of.draws == 1 else f"{percent(hits / n)}, {of.draws} draws per image"
+    return (
+        f"Noise of the same size at strength {strength_text(of.reference)} changed the prediction for {hits:,} of "
+        f"{count(n, 'noisy image')} ({rate})."
+    )
+
+
+def compromised(tables: Tables, of: Scope) -> str:
+    """How many layers one adversarial example compromises, and why that says little."""
+    at = (pl.col("target") == of.targets[0]) & (pl.col("strength") == of.reference) & (pl.col("n_seeds") > 0)
+    rows = tables["counts"].filter(at).sort("n_compromised")
+    total = int(rows["n_seeds"].sum())
+    if not total:
+        return ""
+    layers = len(of.layers)
+    spread = pl.Series([k for k, n in rows.select("n_compromised", "n_seeds").iter_rows() for _ in range(n)])
+    everything = int((spread == layers).sum())
+    return (
+        f"At strength {strength_text(of.reference)} the median adversarial example compromises {spread.median():g} of "
+        f"{count(layers, 'layer')}; {everything:,} of {total:,} compromise all of them. Read this with care: the "
+        "threshold is the median under noise, so it compromises about half of all noisy images by construction, "
+        "and under an effective attack it saturates. The gain does neither."
+    )
+
+
+def reading_of(of: Scope) -> str:
+    """Which images the study rests on, in one sentence."""
+    names = {
+        "no_adversarial": "kept the model's prediction",
+        "unreadable": "could not be read",
+        "failed": "failed",
+    }
+    rest = [f"{of.statuses[status]:,} {words}" for status, words in names.items() if of.statuses.get(status)]
+    tail = f"; {', '.join(rest)}" if rest else ""
+    return f"{count(of.total, 'image')}: {of.analysed:,} analysed{tail}."
+
+
+def _lowest(of: Scope) -> float:
+    return min(of.strengths, default=of.reference)
+
+
+def _at(tables: Tables, of: Scope, strength: float) -> pl.DataFrame:
+    target = of.targets[0] if of.targets else None
+    return tables["layers"].filter(pl.col("target") == target, pl.col("strength") == strength)
+
+
+def _ranked(tables: Tables, of: Scope, strength: float) -> list[Row]:
+    rows = _at(tables, of, strength).filter(pl.col("gain").is_not_null(), pl.col("rank").is_not_null())
+    return rows.sort("rank", "layer_index").to_dicts()
+
+
+def _extremes(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """The layers that share the highest rank, and those that share the lowest, if that is another."""
+    if not rows:
+        return [], []
+    first, last = rows[0]["rank"], rows[-1]["rank"]
+    bottom = [row for row in rows if row["rank"] == last] if last != first else []
+    return [row for row in rows if row["rank"] == first], bottom
+
+
+def _named(rows: list[Row]) -> str:
+    first = str(rows[0]["layer_label"])
+    return first if len(rows) == 1 else f"{first} and {count(len(rows) - 1, 'other layer')}"
+
+
+def _as_far_as(row: Row, *, interval: bool = False) -> str:
+    if row["gain_censored"] == CENSORED_ABOVE:
+        return f"further than noise {times(row['gain'])} times as strong, the strongest that was tried"
+    if row["gain_censored"] == CENSORED_BELOW:
+        return f"less far than noise {times(row['gain'])} times as strong, the weakest that was tried"
+    return f"as far as noise {_times_as_strong(row, interval=interval)} as strong"
+
+
+def _times_as_strong(row: Row, *, interval: bool) -> str:
+    bounds = f" {times_between(row)}" if interval and times_between(row) else ""
+    return f"{times(row['gain'], row['gain_censored'])}{bounds} times"
+
+
+def _ranks(row: Row) -> str:
+    low, high = row["rank_low"], row["rank_high"]
+    ends = f"{low}" if low == high else f"{low} to {high}"
+    return f"{row['rank']} [{ends}]".replace(" to ", ", ")

@@ -1,0 +1,140 @@
+"""Numbers as a reader wants them: sensible digits, intervals, bounds; undefined values are a dash."""
+
+from math import floor, isfinite, sqrt
+from typing import Any, Final
+
+from camdrift.records import CENSORED_ABOVE, CENSORED_BELOW
+
+UNDEFINED: Final = "–"
+_BOUNDS: Final = {CENSORED_ABOVE: "> ", CENSORED_BELOW: "< "}
+_Z95: Final = 1.959963984540054
+
+
+def count(number: int, noun: str) -> str:
+    """A number and its noun.
+
+    Example:
+        >>> count(1, "image"), count(1200, "image")
+        ('1 image', '1,200 images')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def times(value: float | None, censored: str | None = None) -> str:
+    """A gain with two digits, or more where it is above 100; a bound is marked as one.
+
+    Example:
+        >>> times(31.4), times(8.26), times(0.613), times(128.0, "above"), times(None)
+        ('31', '8.3', '0.61', '> 128', '–')
+    """
+    if value is None:
+        return UNDEFINED
+    sign = _BOUNDS.get(censored or "", "")
+    if value >= 9.95:
+        return f"{sign}{value:,.0f}"
+    return f"{sign}{value:.1f}" if value >= 0.995 else f"{sign}{value:.2g}"
+
+
+def times_between(row: dict[str, Any]) -> str:
+    """The interval of a gain from a row of the layers table, `[24, 40]`; empty where there is none."""
+    if row["gain_low"] is None or row["gain_high"] is None:
+        return ""
+    low = times(row["gain_low"], row["gain_low_censored"])
+    high = times(row["gain_high"], row["gain_high_censored"])
+    return f"[{low}, {high}]"
+
+
+def percent(share: float | None) -> str:
+    """A share in percent; nothing but all is 100 %, nothing but none is 0 %.
+
+    Example:
+        >>> percent(0.784), percent(0.9991), percent(1.0), percent(0.004), percent(None)
+        ('78 %', '99.9 %', '100 %', '0.4 %', '–')
+    """
+    if share is None:
+        return UNDEFINED
+    value = 100 * share
+    if 0 < value < 0.95 or 99.05 < value < 100:
+        value = min(max(value, 0.1), 99.9)
+        return f"{value:.1f}\u00a0%"
+    return f"{value:.0f}\u00a0%"
+
+
+def fraction(value: float | None, digits: int = 3) -> str:
+    """A number between -1 and 1; one that is not quite 1 never reads as 1.
+
+    Example:
+        >>> fraction(0.91234), fraction(0.99997), fraction(1.0), fraction(-0.0312), fraction(None)
+        ('0.912', '> 0.999', '1.000', '-0.031', '–')
+    """
+    if value is None:
+        return UNDEFINED
+    if value < 1 and round(value, digits) >= 1:
+        return f"> {1 - 10**-digits:.{digits}f}"
+    return f"{value:.{digits}f}"
+
+
+def between(low: float | None, high: float | None, digits: int = 2) -> str:
+    """An interval, `[0.87, 1.00]`; empty where there is none.
+
+    Ends are rounded outwards, so that an interval that leaves out 0.5 may still print 0.50 but never the reverse.
+
+    Example:
+        >>> between(0.876, 0.991), between(None, 1.0)
+        ('[0.87, 1.00]', '')
+    """
+    if low is None or high is None:
+        return ""
+    scale = 10**digits
+    # 1e-9 keeps an end that has no more digits than these where it is.
+    ends = floor(low * scale + 1e-9) / scale, -floor(-high * scale + 1e-9) / scale
+    return f"[{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
+
+
+def p_value(value: float | None) -> str:
+    """A p value, two digits, `< 0.001` where it is that small."""
+    if value is None:
+        return UNDEFINED
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """A time span.
+
+    Example:
+        >>> duration(0.0312), duration(12.34), duration(412.3), duration(7384)
+        ('0.03 s', '12.3 s', '6 min 52 s', '2 h 3 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson 95 % interval of a share."""
+    share, spread = hits / n, _Z95**2 / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = _Z95 * sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def share_of(hits: int, n: int) -> str:
+    """`78 %, 95 % interval 55 to 91 %`."""
+    low, high = (percent(end).removesuffix("\u00a0%") for end in wilson(hits, n))
+    return f"{percent(hits / n)}, 95\u00a0% interval {low} to {high}\u00a0%"
+
+
+def shown(value: Any) -> str:
+    """A value of the run record as text: lists joined, missing ones a dash."""
+    if value is None or value == "" or value == [] or value == {}:
+        return UNDEFINED
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}" if isfinite(value) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {shown(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(shown(item) for item in value)
+    return str(value)

@@ -1,0 +1,60 @@
+"""Shared by all tests: where the shared pictures and models lie, and a small classifier with images for it.
+
+Torch is imported by those fixtures alone that need it: tests of tables and figures start without.
+"""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+def shared(*parts):
+    """A file or folder beside the project; the test is skipped where it is absent."""
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"needs ../shared/{'/'.join(parts)} beside the project")
+    return path
+
+
+@pytest.fixture(scope="session")
+def imagenette():
+    """200 validation photographs in ten folders named by WordNet ID."""
+    return shared("images", "imagenette")
+
+
+@pytest.fixture(scope="session")
+def dlfuzz_seeds():
+    """DLFuzz's twenty ImageNet seeds."""
+    return shared("images", "dlfuzz_seeds")
+
+
+@pytest.fixture(scope="session")
+def dlfuzz_adversarial():
+    """24 adversarial images that DLFuzz published."""
+    return shared("images", "dlfuzz_adversarial")
+
+
+@pytest.fixture(scope="session")
+def vgg16_imagenette():
+    """Spec of a real VGG-16 for Imagenette's ten classes."""
+    shared("models", "vgg16_imagenette.safetensors")
+    return f"{shared('models', 'vgg16_imagenette.py')}:build"
+
+
+@pytest.fixture
+def plain():
+    """A classifier of 16 px images and four classes with two convolutions, `features.0` and `features.3`."""
+    from camdrift.models import Classifier
+    from nets import Plain, fixed
+
+    return Classifier(fixed(Plain()), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), size=16)
+
+
+@pytest.fixture
+def images():
+    """Eight images of 16 px."""
+    import torch
+
+    return torch.rand((8, 3, 16, 16), generator=torch.Generator().manual_seed(1))
