@@ -68,9 +68,9 @@ def small_classifier(rng_seed=0):
     return Classifier(SmallNet(rng_seed), mean=MEAN, std=STD, size=8)
 
 
-def plain_classifier(net):
-    """A classifier of 8 px that hands pixels to `net` as they are, and has forgotten what it saw so far."""
-    classifier = Classifier(Remembering(net), size=8)
+def plain_classifier(net, *, size=8, mean=(0.0, 0.0, 0.0)):
+    """A classifier that remembers what `net` sees, and has forgotten what it saw so far."""
+    classifier = Classifier(Remembering(net), size=size, mean=mean)
     assert classifier.neuron_groups
     classifier.module.seen.clear()
     return classifier
@@ -83,9 +83,7 @@ def seed_images(count, rng_seed=0):
     return (base + 0.1 * torch.randn((count, 3, 8, 8), generator=generator)).clamp(0, 1)
 
 
-def attack(
-    dlfuzz, classifier, images, *, rng_seed=0, batch_size=4, seed_ids=None, advance=None, clean=None
-):
+def attack(dlfuzz, classifier, images, *, rng_seed=0, batch_size=4, seed_ids=None, advance=None, clean=None):
     """`dlfuzz` on a chunk, called as the pipeline calls it; `clean` overrides the clean logits."""
     logits, neurons = observe(classifier, images)
     return dlfuzz(

@@ -4,6 +4,7 @@ import copy
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 
@@ -238,6 +239,15 @@ def replace_parts(module, wanted, make):
             if wanted(part):
                 setattr(parent, name, make(part))
     return module
+
+
+def vgg(configuration, classes=10):
+    """torchvision's VGG with its in-place ReLUs, and one linear layer in place of the huge three."""
+    with torch.device("meta"):
+        net = torchvision.models.VGG(nn.Identity(), init_weights=False)
+    net.features = torchvision.models.vgg.make_layers(configuration)
+    net.avgpool, net.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(configuration[-2], classes)
+    return net
 
 
 def snapshot(module):

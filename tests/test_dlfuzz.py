@@ -1,5 +1,6 @@
 """The walk of DLFuzz: a naive walk as oracle, steps worked by hand, and what counts as success."""
 
+import math
 from functools import cache
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from camdrift.attacks import dlfuzz as module
-from camdrift.attacks import make_attack
+from camdrift.attacks import DLFuzz, make_attack
 from camdrift.attacks.neurons import Selection
 from camdrift.tensors import perturbed
 from fuzz_nets import (
@@ -30,7 +31,6 @@ CHECKERS = np.where(np.indices((8, 8)).sum(0) % 2, 1.0, -1.0)
 CASES = [
     ("dlfuzz", 5),
     ("dlfuzz:paper", 5),
-    ("dlfuzz(step=2/255, threshold=0.4, keep_ratio=0.08)", 1),
     ("dlfuzz(step=2/255, threshold=0.4, keep_ratio=0.08)", 3),
     ("dlfuzz(step=2/255, keep_ratio=0.08, predict_weight=2, neuron_weight=0.1, competitors=2)", 4),
     ("dlfuzz(step=4/255, keep_ratio=0.2, scores='logit')", 2),
@@ -64,8 +64,10 @@ def assert_same(found, expected):
 
 
 class TestAgainstNaiveWalk:
-    @pytest.mark.parametrize("walkers", [1, 0, 4], ids=["published order", "side by side", "four at a time"])
-    @pytest.mark.parametrize(("spec", "net"), CASES)
+    @pytest.mark.parametrize(
+        ("spec", "net", "walkers"),
+        [(*case, 1) for case in CASES] + [(*case, 0) for case in CASES[1::2]] + [(*CASES[-2], 4)],
+    )
     def test_same_walk(self, spec, net, walkers, monkeypatch):
         pops = []
 
@@ -82,12 +84,12 @@ class TestAgainstNaiveWalk:
         np.testing.assert_array_equal([counts for counts, _ in pops], oracle.pops)
         np.testing.assert_array_equal(pops[-1][1], oracle.times)
 
-    @pytest.mark.parametrize(("spec", "net"), CASES)
-    def test_batch_size_changes_nothing(self, spec, net):
-        classifier, images = small_classifier(net), seed_images(6, net)
+    @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+    @pytest.mark.parametrize(("spec", "net"), [CASES[2], CASES[-2]])
+    def test_batch_size_changes_nothing(self, spec, net, batch_size):
         _, expected = naive(spec, net, 0)
-        for batch_size in (1, 2, 3, 8):
-            assert_same(attack(make_attack(spec), classifier, images, batch_size=batch_size), expected)
+        found = attack(make_attack(spec), small_classifier(net), seed_images(6, net), batch_size=batch_size)
+        assert_same(found, expected)
 
     def test_every_branch_is_seen(self):
         walks = [
@@ -100,7 +102,6 @@ class TestAgainstNaiveWalk:
         assert any(walk.popped == 1 and walk.iterations > 1 for walk in found)
         assert any(walk.popped > 2 for walk in found)
         assert any(walk.popped > 1 and walk.perturbation is None for *_, walk in walks)
-        assert any(np.abs(walk.perturbation).max() > 0 for walk in found)
         too_far = too_little = 0
         for position, settings, walk in walks:
             for _, gain, ratio in walk.passed_over:
@@ -129,8 +130,10 @@ class TestStep:
     def test_step_of_a_large_image_is_194_grey_levels_long(self):
         checkers = np.where(np.indices((224, 224)).sum(0) % 2, 1.0, -1.0)
         weight = np.stack([np.zeros((3, 224, 224)), np.stack([1000 * checkers] * 3)])
-        classifier = plain_classifier_of_size(Linear(weight, [100.0, 0.0]), 224)
-        (found,) = attack(make_attack("dlfuzz(scores='logit')"), classifier, torch.full((1, 3, 224, 224), 0.5))
+        classifier = plain_classifier(Linear(weight, [100.0, 0.0]), size=224)
+        (found,) = attack(
+            make_attack("dlfuzz(scores='logit')"), classifier, torch.full((1, 3, 224, 224), 0.5)
+        )
         assert 255 * found.base_perturbation.norm().item() == pytest.approx(194.0, abs=0.05)
         assert found.iterations == 1
 
@@ -180,7 +183,7 @@ class TestStep:
         with torch.no_grad():
             net[0].weight.copy_(torch.from_numpy(kernel)[:, :, None, None])
             net[2].weight.zero_()
-            net[2].bias.copy_(torch.tensor([1.0, 0.0]))
+            net[2].bias.copy_(torch.tensor([2.0, 0.0]))
         classifier = plain_classifier(net)
         attack(make_attack(f"dlfuzz(iterations=1, neuron_weight={weight})"), classifier, grey())
         gradient = weight * (kernel[0] - 2 * kernel[1]) / 64
@@ -198,7 +201,9 @@ class TestStep:
         chosen = []
         with pytest.MonkeyPatch.context() as patch:
             real = module.select_neurons
-            patch.setattr(module, "select_neurons", lambda *a, **k: chosen.append(real(*a, **k)) or chosen[-1])
+            patch.setattr(
+                module, "select_neurons", lambda *a, **k: chosen.append(real(*a, **k)) or chosen[-1]
+            )
             # Clean logits of another class make every image a success, so that the first step comes back.
             clean = classifier(image).roll(1, 1)
             (found,) = attack(settings, classifier, image, clean=clean)
@@ -212,14 +217,14 @@ class TestStep:
 
     def test_gradient_that_is_not_finite_does_not_move(self):
         class Undefined(nn.Module):
-            """The gradient of sqrt(max(mean - 0.5, 0)) is 0 * infinity for dark images; the logits are fine."""
+            """The gradient of sqrt((mean - 0.25)^2) is 0 / 0 for one image; its logits are fine."""
 
             def __init__(self):
                 super().__init__()
                 self.linear = Linear(checkered([0, 0, 0], [8, 8, 8]), [0.1, 0.0])
 
             def forward(self, x):
-                return self.linear(x) + 0 * torch.sqrt(torch.relu(x.mean((1, 2, 3)) - 0.5))[:, None]
+                return self.linear(x) + 0 * torch.sqrt((x.mean((1, 2, 3)) - 0.25).square())[:, None]
 
         classifier = plain_classifier(Undefined())
         dark, bright = attack(
@@ -232,14 +237,10 @@ class TestStep:
         assert bright.base_perturbation is not None
 
 
-def plain_classifier_of_size(net, size):
-    from camdrift.models import Classifier
-
-    return Classifier(net, size=size)
-
-
 class TestSuccess:
-    FLIPPED_BY_ONE_STEP = checkered([0, 0, 0], [8, 8, 8])  # y1 - y0 grows by 8 * 192 * 0.5 / 255 = 3.01 a step
+    FLIPPED_BY_ONE_STEP = checkered(
+        [0, 0, 0], [8, 8, 8]
+    )  # y1 - y0 grows by 8 * 192 * 0.5 / 255 = 3.01 a step
 
     @pytest.mark.parametrize(("margin", "iterations"), [(3.0, 1), (3.1, 2), (6.1, 3)])
     def test_first_success_ends_the_walk(self, margin, iterations):
@@ -266,7 +267,7 @@ class TestSuccess:
         assert (found.base_perturbation, found.iterations) == (None, 3)
         assert all(torch.equal(image, extreme[0]) for image in classifier.module.seen)
 
-    @pytest.mark.parametrize(("spec", "net"), CASES)
+    @pytest.mark.parametrize(("spec", "net"), [CASES[4], CASES[-1]])
     def test_strength_1_is_exactly_the_image_that_was_judged(self, spec, net):
         inner = small_classifier(net)
         classifier = plain_classifier(
@@ -277,13 +278,14 @@ class TestSuccess:
         norm.running_var.copy_(torch.tensor(inner.std) ** 2)
         images = seed_images(6, net)
         clean = classifier(images).argmax(1)
+        classifier.module.seen.clear()
         found = attack(make_attack(spec), classifier, images, batch_size=1)
-        for image, own, result in zip(images, clean, found, strict=True):
-            if result.base_perturbation is None:
-                continue
-            judged = perturbed(image, result.base_perturbation)
+        successes = [(i, result) for i, result in enumerate(found) if result.base_perturbation is not None]
+        assert successes
+        for i, result in successes:
+            judged = perturbed(images[i], result.base_perturbation)
             assert any(torch.equal(judged, seen) for seen in classifier.module.seen)
-            assert classifier(judged[None]).argmax() != own
+            assert classifier(judged[None]).argmax() != clean[i]
 
     def test_against_the_clean_class(self):
         # The model says class 0 everywhere; the clean logits said class 1.
@@ -296,15 +298,16 @@ class TestSuccess:
 
     def test_nan_is_no_success(self):
         class Brittle(nn.Module):
-            """Turns to NaN as soon as class 1 is within 1 of class 0."""
+            """The logit of class 1 is NaN for images that are nearly, but not quite, of one colour."""
 
             def __init__(self, weight):
                 super().__init__()
                 self.linear = Linear(weight, [3.5, 0.0])
 
             def forward(self, x):
-                y = self.linear(x)
-                return y + torch.stack([0 * y[:, 0], 0 * torch.log(y[:, 0] - y[:, 1] - 1)], 1)
+                spread = x.var((1, 2, 3))
+                brittle = torch.sqrt((spread - 1e-7) * (spread - 1e-2))
+                return self.linear(x) + 0 * torch.stack([torch.zeros_like(brittle), brittle], 1)
 
         classifier = plain_classifier(Brittle(self.FLIPPED_BY_ONE_STEP))
         (found,) = attack(make_attack("dlfuzz(scores='logit')"), classifier, grey())
@@ -314,24 +317,123 @@ class TestSuccess:
 
 
 class TestKeeping:
-    """One step on grey lifts the softmax unit of class 1 over a quarter of the range: one new neuron of three."""
+    """One step on grey covers the softmax unit of class 1: one new neuron of three. A second step covers no more."""
 
-    GAIN = 1 / 3
-    MEAN = 0.25
+    # softmax(1.5, 0.2, -0.6) is scaled to 1, 0.17, 0; one step adds 192 * 0.5 / 255 = 0.38 to the second logit and
+    # makes it 0.31, two make it 0.52. The walk never flips the class: that needs four.
+    WEIGHT, BIAS, MEAN = checkered([0, 0, 0], [1, 1, 1], [0, 0, 0]), (1.5, 0.2, -0.6), 0.25
 
-    def iterations(self, position=0, **settings):
-        """Steps taken; two if and only if the stepped image was kept, because the second step adds nothing."""
-        from camdrift.models import Classifier
+    def walk(self, *, before=0, iterations=1, keep_ratio=1, keep_gain=0.01):
+        """Steps spent on grey, and what the network saw, after `before` seeds that cover nothing but class 0."""
+        far = (grey() - 0.5 * torch.from_numpy(CHECKERS).float()).clamp(0, 1)
+        classifier = plain_classifier(Linear(self.WEIGHT, self.BIAS), mean=[self.MEAN] * 3)
+        settings = DLFuzz(
+            scores="logit",
+            competitors=1,
+            walkers=1,
+            iterations=iterations,
+            keep_ratio=keep_ratio,
+            keep_gain=keep_gain,
+        )
+        *others, found = attack(settings, classifier, torch.cat([far] * before + [grey()]))
+        assert all(other.iterations == 1 for other in others)
+        assert found.base_perturbation is None
+        return found.iterations, classifier.module.seen
 
-        weight = checkered([0, 0, 0], [1, 1, 1], [0, 0, 0])
-        # softmax 0.74, 0.17, 0.09: scaled 1, 0.12, 0. One step adds 192 * 0.5 / 255 = 0.38 to the second logit:
-        # 0.67, 0.23, 0.09, scaled 0.25 up. The margin of 1.5 needs four.
-        classifier = Classifier(Linear(weight, [1.5, 0.05, -0.6]), mean=[self.MEAN] * 3, size=8)
-        inside = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-        spec = f"dlfuzz(scores='logit', iterations=1, competitors=1, walkers=1, {inside})"
-        # Seeds before this one that cover nothing of it: they are predicted class 2 and never move.
-        found = attack(make_attack(spec), classifier, grey())
-        return found[position].iterations
+    @pytest.mark.parametrize("before", [0, 1, 3])
+    def test_gain_must_exceed_the_limit_over_the_position(self, before):
+        limit = (before + 1) / 3
+        assert self.walk(before=before, keep_gain=limit)[0] == 1
+        assert self.walk(before=before, keep_gain=math.nextafter(limit, 0))[0] == 2
 
-    def test_worked_by_hand(self):
-        assert self.iterations(keep_ratio=1.0) == 2
+    def ratio(self):
+        """L2 norm of the first step over the L2 norm of grey minus the mean, in the order of float32 operations."""
+        gradient = torch.from_numpy(checkered([0.5] * 3)[0]).float()
+        step = STEP * (gradient / (gradient.square().mean().sqrt() + TINY))
+        return float(step.norm()) / float((grey() - self.MEAN).norm())
+
+    def test_ratio_must_stay_under_the_limit(self):
+        assert self.ratio() == pytest.approx(STEP / (1 + 2 * TINY) / (0.5 - self.MEAN), rel=1e-5)
+        assert self.walk(keep_ratio=self.ratio())[0] == 1
+        assert self.walk(keep_ratio=math.nextafter(self.ratio(), 1))[0] == 2
+
+    def test_kept_as_it_was_when_it_was_kept(self):
+        iterations, seen = self.walk(iterations=2)
+        assert iterations == 4
+        _, seed, first, second, popped, *_ = seen
+        assert torch.equal(popped, first)
+        assert not torch.equal(popped, seed)
+        assert not torch.equal(popped, second)
+
+
+class TestStreams:
+    """What decides a seed's walk beside the network: `rng_seed`, its ID, and what was covered before it."""
+
+    SPEC = "dlfuzz(strategy='2', neurons=3, step=3/255, keep_gain=1)"  # selection without coverage; keeps nothing
+
+    def found(self, order=range(6), *, spec=SPEC, rng_seed=0, rename=lambda name: name):
+        images, ids = seed_images(6, 1), names(6)
+        results = attack(
+            make_attack(spec),
+            small_classifier(1),
+            torch.stack([images[i] for i in order]),
+            seed_ids=[rename(ids[i]) for i in order],
+            rng_seed=rng_seed,
+            batch_size=1,
+        )
+        return dict(zip(order, results, strict=True))
+
+    def same(self, one, other):
+        a, b = one.base_perturbation, other.base_perturbation
+        if a is None or b is None:
+            return a is b and one.iterations == other.iterations
+        return torch.equal(a, b)
+
+    def test_chunk_matters_through_coverage_alone(self):
+        together = self.found()
+        assert sum(result.base_perturbation is not None for result in together.values()) >= 2
+        for order in ([5, 3, 1, 0, 2, 4], [4, 5], [1]):
+            for seed, result in self.found(order).items():
+                assert self.same(result, together[seed])
+
+    def test_earlier_seeds_do_not_know_later_ones(self):
+        spec = "dlfuzz:paper(step=3/255, keep_ratio=0.1, walkers=1)"
+        together = self.found(spec=spec)
+        for seed, result in self.found([0, 1, 2], spec=spec).items():
+            assert self.same(result, together[seed])
+
+    def test_same_streams_same_perturbations(self):
+        first, second = self.found(), self.found()
+        assert all(self.same(first[seed], second[seed]) for seed in first)
+
+    @pytest.mark.parametrize("changed", [{"rng_seed": 1}, {"rename": "other {}".format}])
+    def test_other_streams_other_perturbations(self, changed):
+        first, second = self.found(), self.found(**changed)
+        assert not all(self.same(first[seed], second[seed]) for seed in first)
+
+
+def test_advance_tells_seeds_finished_and_successes():
+    calls = []
+    classifier, images = small_classifier(1), seed_images(6, 1)
+    spec = "dlfuzz(step=3/255, walkers=2)"
+    found = attack(make_attack(spec), classifier, images, advance=lambda *call: calls.append(call))
+    successes = sum(result.base_perturbation is not None for result in found)
+    assert 0 < successes < 6
+    assert calls[0] == (0, 0)
+    assert calls[-1] == (6, successes)
+    assert calls == sorted(calls)
+    assert {finished for finished, _ in calls} >= {2, 4}
+
+
+def test_caller_finds_everything_as_it_was():
+    classifier, images = small_classifier(1), seed_images(3, 1)
+    classifier.module.train()
+    before = images.clone()
+    with torch.no_grad():
+        attack(make_attack("dlfuzz"), classifier, images)
+    assert torch.equal(images, before)
+    assert not images.requires_grad
+    assert all(
+        parameter.requires_grad and parameter.grad is None for parameter in classifier.module.parameters()
+    )
+    assert classifier.module.training

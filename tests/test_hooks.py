@@ -51,7 +51,7 @@ class TestTrace:
         calls = traced(Branched())
         stem = by_name(calls, " relu")
         assert readers(calls, stem) == [("left", "conv2d"), ("right", "conv2d")]
-        assert stem.other_readers == ["__iadd__"]
+        assert len(stem.other_readers) == 1  # the addition
         assert readers(calls, by_name(calls, "left conv2d")) == []
         assert by_name(calls, "left conv2d").other_readers == ["cat"]
         assert readers(calls, by_name(calls, "last conv2d")) == [("act", "silu")]

@@ -1,6 +1,8 @@
 """camdrift shows where inside an image classifier an adversarial attack takes hold."""
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from camdrift.errors import ImageError, ModelError, StoreError, UserError
@@ -66,3 +68,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Whoever imports the module `camdrift.run` would put it in the place of the function.
+        is_shadow = name in _LAZY and isinstance(value, ModuleType)
+        super().__setattr__(name, getattr(value, name) if is_shadow else value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -3,11 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from camdrift.hooks import ACTIVATION, CONVOLUTION, LINEAR, NORM, POOL, Call, Tap
 from camdrift.records import LayerInfo
 
 SOFTMAX = "softmax"
+
+# Images of a traced pass: two tell one row per image from one row per window and from one row for all images.
+TRACED_IMAGES: Final = 2
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,8 @@ def _describe_tap(calls: Sequence[Call], chain: Sequence[Call]) -> str:
     return f"{behind}, then {', '.join(dict.fromkeys(readers)) or 'nothing'}"
 
 
-def _note(call: Call, shape: tuple[int, ...]) -> str:
-    if len(shape) != 4 or shape[0] != call.source_shape[0]:
+def _note(shape: tuple[int, ...]) -> str:
+    if len(shape) != 4 or shape[0] != TRACED_IMAGES:
         return "output is no (batch, channels, height, width)"
     if shape[2] * shape[3] == 1:
         return "1x1 output: a map of one value cannot move"
@@ -93,14 +97,18 @@ def _note(call: Call, shape: tuple[int, ...]) -> str:
 
 
 def find_layers(calls: Sequence[Call]) -> list[Layer]:
-    """Every 2-d convolution in execution order, tapped behind its norm and activation."""
+    """Every 2-d convolution in execution order, tapped behind its norm and activation.
+
+    Args:
+        calls: Trace of a pass of `TRACED_IMAGES` images.
+    """
     layers = []
     for call, name in zip(calls, call_names(calls), strict=True):
         if call.family != CONVOLUTION:
             continue
         chain = follow(calls, call)
         shape = chain[-1].shape
-        info = LayerInfo(name, name, call.kind, shape[1:], _describe_tap(calls, chain), _note(call, shape))
+        info = LayerInfo(name, name, call.kind, shape[1:], _describe_tap(calls, chain), _note(shape))
         layers.append(Layer(info, chain[-1].tap))
     return layers
 
@@ -127,7 +135,12 @@ def find_neurons(calls: Sequence[Call], classes: int) -> list[NeuronGroup]:
 
     Channels of every convolution, pool and linear output after its activation, and the softmax units in place of
     the linear layer that yields the logits (Keras's `predictions` is one layer with its softmax). An adaptive pool
-    that leaves the size as it is (torchvision's VGG at 224 px) does nothing and is not counted.
+    that leaves the size as it is (torchvision's VGG at 224 px) does nothing and is not counted. Nor is an output
+    that has not one row per image, such as those of attention inside windows.
+
+    Args:
+        calls: Trace of a pass of `TRACED_IMAGES` images.
+        classes: Number of classes.
     """
     groups = []
     logits = ""
@@ -140,7 +153,7 @@ def find_neurons(calls: Sequence[Call], classes: int) -> list[NeuronGroup]:
         if end.is_output:
             logits = call.module
             continue
-        if len(end.shape) < 2 or end.shape[0] != call.source_shape[0]:
+        if len(end.shape) < 2 or end.shape[0] != TRACED_IMAGES:
             continue
         axis = -1 if call.family == LINEAR else 1
         groups.append(NeuronGroup(name, call.module, call.family, end.tap, end.shape[axis], axis))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from camdrift import hooks
 from camdrift.errors import ModelError, UserError
 from camdrift.hooks import Tap
-from camdrift.layers import Layer, NeuronGroup, find_layers, find_neurons, label_blocks
+from camdrift.layers import TRACED_IMAGES, Layer, NeuronGroup, find_layers, find_neurons, label_blocks
 from camdrift.records import LayerInfo
 from camdrift.tensors import Images, Logits
 
@@ -134,7 +134,7 @@ class Classifier:
     @cached_property
     def _calls(self) -> list[hooks.Call]:
         generator = torch.Generator().manual_seed(0)
-        example = torch.rand((1, 3, self.size, self.size), generator=generator).to(self.device)
+        example = torch.rand((TRACED_IMAGES, 3, self.size, self.size), generator=generator).to(self.device)
         return hooks.trace(self.module, lambda: self(example))
 
     @cached_property

@@ -74,22 +74,29 @@ def run(
         record = _record(plan, files, images, command)
         directory = _directory(out, record, settings, resume=resume, overwrite=overwrite)
         if resume and directory.read_record()["status"] == "done":
-            return open_study(directory.path)
+            return _reported(open_study(directory.path))
         directory.write_record(record)
         if on_start is not None:
             on_start(directory.path)
         _run_chunks(plan, files, directory, on_progress or _silent)
         _finish(plan, directory, on_progress or _silent)
-    study = Study(directory)
-    with clock("report"):
+    _complete(record, directory, clock)
+    return _reported(open_study(directory.path))
+
+
+def _reported(study: Study) -> Study:
+    if not (study.path / "report.html").is_file():
         study.report()
+    return study
+
+
+def _complete(record: dict[str, Any], directory: RunDirectory, clock: Clock) -> None:
+    """Mark the run as done: from here on its report is made of what is stored, the record included."""
     seconds = {stage: round(value, 3) for stage, value in clock.seconds.items()}
-    checksums = study.seeds["sha256"].drop_nulls().to_list()
-    done = {"status": "done", "finished": provenance.now(), "timings": seconds}
-    directory.write_record(
-        {**record, **done, "images": {**record["images"], "sha256": images_checksum(checksums)}}
-    )
-    return open_study(directory.path)
+    checksums = directory.read_table("seeds")["sha256"].drop_nulls().to_list()
+    images = {**record["images"], "sha256": images_checksum(checksums)}
+    done = {"status": "done", "finished": provenance.now(), "timings": seconds, "images": images}
+    directory.write_record({**record, **done})
 
 
 def _silent(progress: Progress) -> None:

@@ -101,15 +101,15 @@ class DLFuzz:
     preset: str = "dlfuzz"
     strategy: str = "2"
     neurons: int = 10
-    threshold: float = THRESHOLD
+    threshold: int | float = THRESHOLD
     iterations: int = 3
-    step: float = 0.5 / 255
-    predict_weight: float = 0.5
-    neuron_weight: float = 0.5
+    step: int | float = 0.5 / 255
+    predict_weight: int | float = 0.5
+    neuron_weight: int | float = 0.5
     competitors: int = 4
     scores: str = "probability"
-    keep_gain: float = 0.01
-    keep_ratio: float = 0.02
+    keep_gain: int | float = 0.01
+    keep_ratio: int | float = 0.02
     walkers: int = 0
 
     def __post_init__(self) -> None:
@@ -130,7 +130,7 @@ class DLFuzz:
         for name in ("step", "predict_weight", "neuron_weight", "keep_gain", "keep_ratio"):
             if not _lies_within(value := getattr(self, name), float_info.max):
                 _refuse(name, "be a number of at least 0", value)
-        if not _lies_within(self.threshold, 1):
+        if not _lies_within(self.threshold, 1.0):
             _refuse("threshold", "be a number from 0 to 1", self.threshold)
         if self.scores not in ("probability", "logit"):
             _refuse("scores", "be probability or logit", self.scores)
@@ -276,8 +276,8 @@ class _Chunk:
             record = observer.record(logits)
             if not differentiate:
                 return _Pass(logits, record, None)
-            objective = self._objective(walks, logits, record)
-        gradient = torch.autograd.grad(objective.sum(), images)[0]
+            objective = self._objective(walks, logits, record).sum()
+        gradient = torch.autograd.grad(objective, images)[0]
         return _Pass(logits.detach(), record, gradient)
 
     def _objective(self, walks: Sequence[_Walk], logits: Logits, record: NeuronRecord) -> Tensor:

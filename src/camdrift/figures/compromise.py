@@ -138,8 +138,10 @@ def _frame(axes: Axes, of: Scope, *, is_first: bool, is_last: bool) -> None:
     axes.set_yticks([0, 0.5, 1])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes.grid(axis="y")
-    axes.xaxis.set_major_locator(MaxNLocator(14, integer=True))
-    axes.tick_params(labelbottom=is_last, labelleft=is_first)
-    axes.spines["bottom"].set_color(MUTED)
+    axes.tick_params(labelleft=is_first)
     if is_last:
+        axes.xaxis.set_major_locator(MaxNLocator(14, integer=True))
         axes.set_xlabel("compromised layers (count)")
+    else:
+        axes.set_xticks([])
+    axes.spines["bottom"].set_color(MUTED)

@@ -76,7 +76,7 @@ def _target(axes: Axes, of: Scope, layers: pl.DataFrame, target: str) -> None:
         trace = np.where(measured, values[row], np.nan)
         axes.plot(x, trace, color=colour, lw=0.8, alpha=0.35, zorder=1.5)
         look: dict[str, Any] = {"color": colour, "marker": marker, "ls": "", "zorder": 3}
-        look["markersize"] = mark_size(of)
+        look |= {"markersize": mark_size(of), "markeredgewidth": 0.8}
         label = f"strength {strength_text(of.strengths[row])}"
         axes.plot(x[measured], values[row][measured], label=label, **look)
         axes.plot(x[~measured], values[row][~measured], mfc="white", **look)

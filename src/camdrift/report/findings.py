@@ -2,11 +2,17 @@
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from camdrift.figures.canvas import strength_text
 from camdrift.figures.scope import Record, Scope, Tables, effective, span
-from camdrift.records import ANALYSED, CENSORED_ABOVE, CENSORED_BELOW, NOISE
+from camdrift.records import (
+    ANALYSED,
+    CENSORED_ABOVE,
+    CENSORED_BELOW,
+    NOISE,
+)
 from camdrift.report.numbers import count, percent, share_of, times, times_between
 
 Row = dict[str, Any]
@@ -23,7 +29,7 @@ def headline(tables: Tables, of: Scope) -> str:
     top, _ = _extremes(_ranked(tables, of, _lowest(of)))
     if not top:
         return "No adversarial example was found" if not of.analysed else "No layer could be measured"
-    return f"At strength {strength_text(_lowest(of))} the attack moves {_named(top)} {_as_far_as(top[0])}"
+    return f"At {_strength(_lowest(of))} the attack moves {_named(top)} {_as_far_as(top[0])}"
 
 
 def sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
@@ -44,8 +50,8 @@ def success(tables: Tables, record: Record, of: Scope) -> str:
     if not of.readable:
         return ""
     attack = effective(record).get("attack") or "chosen"
-    rate = share_of(of.analysed, of.readable)
-    text = f"The attack ({attack}) changed the prediction for {of.analysed:,} of {count(of.readable, 'image')} ({rate})."
+    share = f"{of.analysed:,} of {count(of.readable, 'image')} ({share_of(of.analysed, of.readable)})"
+    text = f"The attack ({attack}) changed the prediction for {share}."
     survives = tables["seeds"].filter(pl.col("status") == ANALYSED)["survives_uint8"].drop_nulls()
     if len(survives):
         text += f" {int(survives.sum()):,} of {len(survives):,} still fool the model when rounded to 8 bits."
@@ -58,8 +64,8 @@ def gains(tables: Tables, of: Scope, strength: float) -> str:
     top, bottom = _extremes(rows)
     if not top:
         return ""
-    explaining = _EXPLAINING.get(of.targets[0], "")
-    text = f"At strength {strength_text(strength)} the attack{explaining} moves {_named(top)} {_as_far_as(top[0], interval=True)}"
+    attack = f"At {_strength(strength)} the attack{_EXPLAINING.get(of.targets[0], '')}"
+    text = f"{attack} moves {_named(top)} {_as_far_as(top[0], interval=True)}"
     if bottom:
         text += f"; {_named(bottom)} only {_times_as_strong(bottom[0], interval=True)}"
     notes = [f"n = {span([row['n'] for row in (*top, *bottom)])}"]
@@ -75,8 +81,8 @@ def differences(tables: Tables, of: Scope) -> str:
         return ""
     lower = rows.filter(pl.col("wilcoxon_p_holm") < 0.05, pl.col("difference_mean") > 0).height
     return (
-        f"At strength {strength_text(of.reference)} similarity is lower under the attack than under noise of the same "
-        f"size in {lower} of {count(rows.height, 'layer')} (Wilcoxon signed-rank test, Holm-corrected p < 0.05, "
+        f"At {_strength(of.reference)} similarity is lower under the attack than under noise of the same "
+        f"size in {lower} of {count(rows.height, 'layer')} (Wilcoxon signed-rank test, Holm-corrected p < 0.05; "
         f"n = {span(rows['n_pairs'].to_list())})."
     )
 
@@ -90,10 +96,8 @@ def flips(tables: Tables, of: Scope) -> str:
     hits, n = int(flipped.sum()), len(flipped)
     # Draws of one seed are not independent, so there is no interval to give.
     rate = share_of(hits, n) if of.draws == 1 else f"{percent(hits / n)}, {of.draws} draws per image"
-    return (
-        f"Noise of the same size at strength {strength_text(of.reference)} changed the prediction for {hits:,} of "
-        f"{count(n, 'noisy image')} ({rate})."
-    )
+    share = f"{hits:,} of {count(n, 'noisy image')} ({rate})"
+    return f"Noise of the same size at {_strength(of.reference)} changed the prediction for {share}."
 
 
 def compromised(tables: Tables, of: Scope) -> str:
@@ -104,13 +108,13 @@ def compromised(tables: Tables, of: Scope) -> str:
     if not total:
         return ""
     layers = len(of.layers)
-    spread = pl.Series([k for k, n in rows.select("n_compromised", "n_seeds").iter_rows() for _ in range(n)])
+    spread = np.repeat(rows["n_compromised"].to_numpy(), rows["n_seeds"].to_numpy())
     everything = int((spread == layers).sum())
     return (
-        f"At strength {strength_text(of.reference)} the median adversarial example compromises {spread.median():g} of "
-        f"{count(layers, 'layer')}; {everything:,} of {total:,} compromise all of them. Read this with care: the "
-        "threshold is the median under noise, so it compromises about half of all noisy images by construction, "
-        "and under an effective attack it saturates. The gain does neither."
+        f"At {_strength(of.reference)} the median adversarial example compromises {np.median(spread):g} of "
+        f"{count(layers, 'layer')}; {everything:,} of {total:,} compromise all of them. Read this with care: "
+        "the threshold is the median under noise, so it compromises about half of all noisy images by "
+        "construction, and under an effective attack it saturates. The gain does neither."
     )
 
 
@@ -124,6 +128,10 @@ def reading_of(of: Scope) -> str:
     rest = [f"{of.statuses[status]:,} {words}" for status, words in names.items() if of.statuses.get(status)]
     tail = f"; {', '.join(rest)}" if rest else ""
     return f"{count(of.total, 'image')}: {of.analysed:,} analysed{tail}."
+
+
+def _strength(strength: float) -> str:
+    return f"strength {strength_text(strength)}"
 
 
 def _lowest(of: Scope) -> float:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from camdrift.records import CENSORED_ABOVE, CENSORED_BELOW
 
-UNDEFINED: Final = "–"
+UNDEFINED: Final = "\u2013"
 _BOUNDS: Final = {CENSORED_ABOVE: "> ", CENSORED_BELOW: "< "}
 _Z95: Final = 1.959963984540054
 
@@ -24,8 +24,8 @@ def times(value: float | None, censored: str | None = None) -> str:
     """A gain with two digits, or more where it is above 100; a bound is marked as one.
 
     Example:
-        >>> times(31.4), times(8.26), times(0.613), times(128.0, "above"), times(None)
-        ('31', '8.3', '0.61', '> 128', '–')
+        >>> times(31.4), times(8.26), times(0.613), times(128.0, "above")
+        ('31', '8.3', '0.61', '> 128')
     """
     if value is None:
         return UNDEFINED
@@ -48,8 +48,8 @@ def percent(share: float | None) -> str:
     """A share in percent; nothing but all is 100 %, nothing but none is 0 %.
 
     Example:
-        >>> percent(0.784), percent(0.9991), percent(1.0), percent(0.004), percent(None)
-        ('78 %', '99.9 %', '100 %', '0.4 %', '–')
+        >>> [percent(p).replace("\u00a0", " ") for p in (0.784, 0.9991, 1.0, 0.004)]
+        ['78 %', '99.9 %', '100 %', '0.4 %']
     """
     if share is None:
         return UNDEFINED
@@ -64,8 +64,8 @@ def fraction(value: float | None, digits: int = 3) -> str:
     """A number between -1 and 1; one that is not quite 1 never reads as 1.
 
     Example:
-        >>> fraction(0.91234), fraction(0.99997), fraction(1.0), fraction(-0.0312), fraction(None)
-        ('0.912', '> 0.999', '1.000', '-0.031', '–')
+        >>> fraction(0.91234), fraction(0.99997), fraction(1.0), fraction(-0.0312)
+        ('0.912', '> 0.999', '1.000', '-0.031')
     """
     if value is None:
         return UNDEFINED
@@ -77,7 +77,7 @@ def fraction(value: float | None, digits: int = 3) -> str:
 def between(low: float | None, high: float | None, digits: int = 2) -> str:
     """An interval, `[0.87, 1.00]`; empty where there is none.
 
-    Ends are rounded outwards, so that an interval that leaves out 0.5 may still print 0.50 but never the reverse.
+    Ends are rounded outwards: what is printed holds the whole interval.
 
     Example:
         >>> between(0.876, 0.991), between(None, 1.0)

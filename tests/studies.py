@@ -1,0 +1,86 @@
+"""A whole study in seconds: a tiny classifier that DLFuzz fools, images for it, and what a study of them must hold."""
+
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+import camdrift
+from camdrift.models import Classifier
+
+ATTACK = "dlfuzz(scores='logit', step=1/255)"
+SIZE = 32
+SOURCE = Path(__file__).parents[1] / "src"
+
+
+class TinyNet(nn.Module):
+    """Convolutions with batch norm, in-place ReLU, pool and linear head; weights fixed, ten classes.
+
+    The branch `side` speaks against class 3 alone and for all others alike, so that its map for class 3 is all zero.
+    """
+
+    def __init__(self, rng_seed=1):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.relu, self.pool = nn.ReLU(inplace=True), nn.MaxPool2d(2)
+        self.body, self.last = nn.Conv2d(8, 12, 3, padding=1), nn.Conv2d(12, 16, 3, padding=1)
+        self.body_norm, self.head = nn.BatchNorm2d(12), nn.Linear(16 * 16, 10)
+        self.average, self.side = nn.AdaptiveAvgPool2d(4), nn.Conv2d(8, 4, 1)
+        generator = torch.Generator().manual_seed(rng_seed)
+        with torch.no_grad():
+            for part in (self.stem, self.body, self.last, self.head, self.side):
+                scale = (2 / part.weight[0].numel()) ** 0.5
+                part.weight.copy_(torch.randn(part.weight.shape, generator=generator) * scale)
+                part.bias.copy_(0.1 * torch.randn(part.bias.shape, generator=generator))
+            self.norm.running_mean.fill_(0.1)
+            self.body_norm.running_var.fill_(0.7)
+
+    def forward(self, x):
+        x = self.pool(self.relu(self.norm(self.stem(x))))
+        side = torch.relu(self.side(x)).mean((1, 2, 3))
+        x = self.relu(self.body_norm(self.body(x)))
+        x = self.average(torch.relu(self.last(x)))
+        sign = torch.where(torch.arange(10, device=x.device) == 3, -0.1, 0.1)
+        return self.head(x.flatten(1)) + side[:, None] * sign
+
+
+def tiny_classifier(rng_seed=1, **settings):
+    """A classifier made of `TinyNet`."""
+    return Classifier(TinyNet(rng_seed).eval(), mean=(0.5,) * 3, std=(0.25,) * 3, size=SIZE, **settings)
+
+
+def write_factory(folder, *, name="tiny.py", rng_seed=1, labels=None, extra=""):
+    """A Python file whose `build` returns a `TinyNet`; returns the spec for --model."""
+    head = f"import torch\nfrom torch import nn\n\nMEAN, STD, SIZE = (0.5,) * 3, (0.25,) * 3, {SIZE}\n"
+    labelled = "" if labels is None else f"LABELS = {list(labels)!r}\n"
+    tail = f"\n\ndef build():\n    return TinyNet({rng_seed})\n"
+    path = Path(folder) / name
+    path.write_text(head + labelled + "\n\n" + inspect.getsource(TinyNet) + tail + extra)
+    return f"{path}:build"
+
+
+def picture(number, size=(40, 36)):
+    """A smooth random picture."""
+    rng = np.random.default_rng(number)
+    small = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+    return small.resize(size, Image.Resampling.BICUBIC)
+
+
+def write_images(folder, count=12):
+    """`count` PNG files, `img_00.png` and so on; returns the folder."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        picture(number).save(folder / f"img_{number:02d}.png")
+    return folder
+
+
+def study_of(classifier, images, out, **options):
+    """`camdrift.run` with the attack that fools `TinyNet`."""
+    return camdrift.run(classifier, images, out=out, **{"attack": ATTACK, **options})

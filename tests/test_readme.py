@@ -1,0 +1,43 @@
+"""The README's Python examples run, its links exist, and generated documentation is up to date."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_python_examples_run_in_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["study"].seeds.height == 2
+    assert set(names["top"]["target"]) == {"seed"}
+    assert names["similarity"].shape == (2,)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_every_link_to_a_file_exists():
+    targets = [t for t in re.findall(r"\]\(([^)#]+)\)", README) if not t.startswith("http")]
+    assert targets
+    assert [t for t in targets if not (ROOT / t).is_file()] == []
+
+
+def test_options_named_in_the_readme_exist():
+    source = (ROOT / "src/camdrift/cli.py").read_text(encoding="utf-8")
+    commands = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)) + " ".join(re.findall(r"`([^`]*)`", README))
+    options = {o.removeprefix("--").replace("-", "_") for o in re.findall(r"--[a-z][a-z-]+", commands)} - {"help"}
+    assert {"resume", "out", "model", "weights", "attack", "limit"} <= options
+    assert [o for o in options if not re.search(rf"\b{o}:", source)] == []
+
+
+def test_the_page_on_tables_is_the_one_that_records_make():
+    made = runpy.run_path(str(ROOT / "docs/make_tables.py"))["tables_page"]()
+    assert (ROOT / "docs/tables.md").read_text(encoding="utf-8") == made
