@@ -42,7 +42,8 @@ def candidates(net: nn.Module, images: Tensor, classes: Tensor) -> dict[str, Cal
 
     def captum() -> object:
         return [
-            LayerGradCam(net, relu).attribute(images, target=classes, relu_attributions=True) for relu in relus
+            LayerGradCam(net, relu).attribute(images, target=classes, relu_attributions=True)
+            for relu in relus
         ]
 
     def gradcam() -> object:
@@ -91,7 +92,9 @@ def main() -> None:
         for name, run in runs.items():
             times[name].append(seconds(run) / options.batch)
     base, own = "bare forward + backward", "camdrift, 13 layers at once"
-    print(f"VGG-16, batch {options.batch}, {options.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(
+        f"VGG-16, batch {options.batch}, {options.device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
     print(f"{'':34}{'s/image':>9}{'x bare':>9}{'x camdrift':>12}")
     for name, own_times in times.items():
         to_bare = statistics.median(a / b for a, b in zip(own_times, times[base], strict=True))

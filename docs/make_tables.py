@@ -13,7 +13,12 @@ def tables_page() -> str:
         "This page is written by `python docs/make_tables.py`.\n",
     ]
     for table in TABLES.values():
-        parts += [f"## {table.name}\n", f"One row per {table.row}.\n", "| column | type | meaning |", "|---|---|---|"]
+        parts += [
+            f"## {table.name}\n",
+            f"One row per {table.row}.\n",
+            "| column | type | meaning |",
+            "|---|---|---|",
+        ]
         parts += [f"| `{c.name}` | {c.dtype} | {c.meaning} |" for c in table.columns]
         parts.append("")
     return "\n".join(parts)

@@ -1,9 +1,6 @@
 """A whole study in seconds: a tiny classifier that DLFuzz fools, images for it, and what a study of them must hold."""
 
 import inspect
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 class TinyNet(nn.Module):
     """Convolutions with batch norm, in-place ReLU, pool and linear head; weights fixed, ten classes.
 
-    The branch `side` speaks against class 3 alone and for all others alike, so that its map for class 3 is all zero.
+    The branch `side` speaks against classes 0 and 2 and for all others, so that its map for these two is all zero.
     """
 
     def __init__(self, rng_seed=1):
@@ -46,7 +43,7 @@ class TinyNet(nn.Module):
         side = torch.relu(self.side(x)).mean((1, 2, 3))
         x = self.relu(self.body_norm(self.body(x)))
         x = self.average(torch.relu(self.last(x)))
-        sign = torch.where(torch.arange(10, device=x.device) == 3, -0.1, 0.1)
+        sign = torch.where(torch.arange(10, device=x.device) % 2 + torch.arange(10, device=x.device) // 3 == 0, -0.1, 0.1)
         return self.head(x.flatten(1)) + side[:, None] * sign
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from camdrift.attacks import dlfuzz as module
 from camdrift.attacks import DLFuzz, make_attack
+from camdrift.attacks import dlfuzz as module
 from camdrift.attacks.neurons import Selection
 from camdrift.tensors import perturbed
 from fuzz_nets import (
@@ -131,15 +131,11 @@ class TestStep:
         checkers = np.where(np.indices((224, 224)).sum(0) % 2, 1.0, -1.0)
         weight = np.stack([np.zeros((3, 224, 224)), np.stack([1000 * checkers] * 3)])
         classifier = plain_classifier(Linear(weight, [100.0, 0.0]), size=224)
-        (found,) = attack(
-            make_attack("dlfuzz(scores='logit')"), classifier, torch.full((1, 3, 224, 224), 0.5)
-        )
+        (found,) = attack(make_attack("dlfuzz(scores='logit')"), classifier, torch.full((1, 3, 224, 224), 0.5))
         assert 255 * found.base_perturbation.norm().item() == pytest.approx(194.0, abs=0.05)
         assert found.iterations == 1
 
-    @pytest.mark.parametrize(
-        ("slope", "share"), [(1e4, 1.0), (TINY, 0.5), (3 * TINY, 0.75), (TINY / 3, 0.25)]
-    )
+    @pytest.mark.parametrize(("slope", "share"), [(1e4, 1.0), (TINY, 0.5), (3 * TINY, 0.75), (TINY / 3, 0.25)])
     def test_stabiliser_is_a_gradient_per_grey_level(self, slope, share):
         # Objective 0.5 * y1 - y0, gradient 0.5 * 2 * slope at every pixel, up to the sign.
         classifier = linear(checkered([0, 0, 0], [2 * slope] * 3), [1e-6, 0.0])
@@ -189,9 +185,7 @@ class TestStep:
         gradient = weight * (kernel[0] - 2 * kernel[1]) / 64
         expected = STEP * gradient / (np.sqrt(np.mean(gradient**2)) + TINY)
         step = (classifier.module.seen[-1] - classifier.module.seen[0]).numpy()
-        np.testing.assert_allclose(
-            step, np.broadcast_to(expected[:, None, None], (3, 8, 8)), atol=1e-7, rtol=1e-4
-        )
+        np.testing.assert_allclose(step, np.broadcast_to(expected[:, None, None], (3, 8, 8)), atol=1e-7, rtol=1e-4)
 
     @pytest.mark.parametrize("scores", ["probability", "logit"])
     @pytest.mark.parametrize("net", [1, 2, 3])
@@ -201,9 +195,7 @@ class TestStep:
         chosen = []
         with pytest.MonkeyPatch.context() as patch:
             real = module.select_neurons
-            patch.setattr(
-                module, "select_neurons", lambda *a, **k: chosen.append(real(*a, **k)) or chosen[-1]
-            )
+            patch.setattr(module, "select_neurons", lambda *a, **k: chosen.append(real(*a, **k)) or chosen[-1])
             # Clean logits of another class make every image a success, so that the first step comes back.
             clean = classifier(image).roll(1, 1)
             (found,) = attack(settings, classifier, image, clean=clean)
@@ -227,20 +219,14 @@ class TestStep:
                 return self.linear(x) + 0 * torch.sqrt((x.mean((1, 2, 3)) - 0.25).square())[:, None]
 
         classifier = plain_classifier(Undefined())
-        dark, bright = attack(
-            make_attack("dlfuzz(scores='logit')"), classifier, torch.cat([grey(0.25), grey(0.75)])
-        )
+        dark, bright = attack(make_attack("dlfuzz(scores='logit')"), classifier, torch.cat([grey(0.25), grey(0.75)]))
         assert (dark.base_perturbation, dark.iterations) == (None, 3)
-        assert all(
-            torch.equal(image, grey(0.25)[0]) for image in classifier.module.seen if image.mean() < 0.5
-        )
+        assert all(torch.equal(image, grey(0.25)[0]) for image in classifier.module.seen if image.mean() < 0.5)
         assert bright.base_perturbation is not None
 
 
 class TestSuccess:
-    FLIPPED_BY_ONE_STEP = checkered(
-        [0, 0, 0], [8, 8, 8]
-    )  # y1 - y0 grows by 8 * 192 * 0.5 / 255 = 3.01 a step
+    FLIPPED_BY_ONE_STEP = checkered([0, 0, 0], [8, 8, 8])  # y1 - y0 grows by 8 * 192 * 0.5 / 255 = 3.01 a step
 
     @pytest.mark.parametrize(("margin", "iterations"), [(3.0, 1), (3.1, 2), (6.1, 3)])
     def test_first_success_ends_the_walk(self, margin, iterations):
@@ -270,9 +256,7 @@ class TestSuccess:
     @pytest.mark.parametrize(("spec", "net"), [CASES[4], CASES[-1]])
     def test_strength_1_is_exactly_the_image_that_was_judged(self, spec, net):
         inner = small_classifier(net)
-        classifier = plain_classifier(
-            nn.Sequential(nn.BatchNorm2d(3, affine=False, eps=0), inner.module).eval()
-        )
+        classifier = plain_classifier(nn.Sequential(nn.BatchNorm2d(3, affine=False, eps=0), inner.module).eval())
         norm = classifier.module.net[0]
         norm.running_mean.copy_(torch.tensor(inner.mean))
         norm.running_var.copy_(torch.tensor(inner.std) ** 2)
@@ -290,9 +274,7 @@ class TestSuccess:
     def test_against_the_clean_class(self):
         # The model says class 0 everywhere; the clean logits said class 1.
         classifier = linear(self.FLIPPED_BY_ONE_STEP, [100.0, 0.0])
-        (found,) = attack(
-            make_attack("dlfuzz(scores='logit')"), classifier, grey(), clean=torch.tensor([[0.0, 1.0]])
-        )
+        (found,) = attack(make_attack("dlfuzz(scores='logit')"), classifier, grey(), clean=torch.tensor([[0.0, 1.0]]))
         assert found.iterations == 1
         assert found.base_perturbation is not None
 
@@ -433,7 +415,5 @@ def test_caller_finds_everything_as_it_was():
         attack(make_attack("dlfuzz"), classifier, images)
     assert torch.equal(images, before)
     assert not images.requires_grad
-    assert all(
-        parameter.requires_grad and parameter.grad is None for parameter in classifier.module.parameters()
-    )
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in classifier.module.parameters())
     assert classifier.module.training

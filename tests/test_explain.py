@@ -1,26 +1,20 @@
 """Attributions: worked by hand, naive float64, Captum as oracle on odd networks, and nothing left behind."""
 
-import itertools
 
 import numpy as np
 import pytest
 import timm
 import torch
-import torch.nn.functional as F
 import torchvision
 from captum.attr import LayerGradCam
 from scipy.signal import correlate2d
 from torch import nn
 
 from camdrift import hooks
-from camdrift.coverage import NeuronObserver, observe
-from camdrift.errors import UserError
-from camdrift.explain import attribute, explain, grad_cam
+from camdrift.explain import attribute, grad_cam
 from camdrift.models import Classifier
 from nets import (
     Branched,
-    Fickle,
-    Functional,
     InTurn,
     NamedActivation,
     OneReLU,
@@ -32,7 +26,6 @@ from nets import (
     calibrated,
     fixed,
     replace_parts,
-    snapshot,
     vgg,
 )
 

@@ -32,8 +32,12 @@ def test_every_link_to_a_file_exists():
 
 def test_options_named_in_the_readme_exist():
     source = (ROOT / "src/camdrift/cli.py").read_text(encoding="utf-8")
-    commands = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)) + " ".join(re.findall(r"`([^`]*)`", README))
-    options = {o.removeprefix("--").replace("-", "_") for o in re.findall(r"--[a-z][a-z-]+", commands)} - {"help"}
+    commands = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)) + " ".join(
+        re.findall(r"`([^`]*)`", README)
+    )
+    options = {o.removeprefix("--").replace("-", "_") for o in re.findall(r"--[a-z][a-z-]+", commands)} - {
+        "help"
+    }
     assert {"resume", "out", "model", "weights", "attack", "limit"} <= options
     assert [o for o in options if not re.search(rf"\b{o}:", source)] == []
 

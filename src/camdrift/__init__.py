@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from camdrift.noise import matched_noise
     from camdrift.run import run
     from camdrift.study import Study
-    from camdrift.study import open_study as open  # noqa: A004 - the contract's name
+    from camdrift.study import open_study as open
     from camdrift.zoo import load_model, wrap
 
 __version__ = camdrift_version()

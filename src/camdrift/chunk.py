@@ -259,7 +259,7 @@ def _explain_all(
         noise_strengths=settings.noise_strengths,
         draws=settings.noise_draws,
     )
-    tables = []
+    tables: list[pl.DataFrame] = []
     for number, batch in enumerate(_batches(variants, plan.batch_size)):
         advance(number * plan.batch_size * len(seeds) // len(variants))
         images = _stack(

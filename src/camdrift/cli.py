@@ -38,7 +38,10 @@ ImagesArgument = Annotated[
 ModelOption = Annotated[str, typer.Option(help=_MODEL_HELP, metavar="SPEC")]
 WeightsOption = Annotated[
     Path | None,
-    typer.Option(help="State dict for the model: .safetensors, or .pt/.pth read without unpickling code.", metavar="FILE"),
+    typer.Option(
+        help="State dict for the model: .safetensors, or .pt/.pth read without unpickling code.",
+        metavar="FILE",
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
@@ -67,21 +70,30 @@ def run_command(
     model: ModelOption = "efficientnet-lite0",
     weights: WeightsOption = None,
     attack: Annotated[
-        str, typer.Option(help="dlfuzz or dlfuzz:paper, with settings if wanted: 'dlfuzz(iterations=5)'.", metavar="SPEC")
+        str,
+        typer.Option(
+            help="dlfuzz or dlfuzz:paper, with settings if wanted: 'dlfuzz(iterations=5)'.", metavar="SPEC"
+        ),
     ] = "dlfuzz",
     strengths: Annotated[
         str, typer.Option(help="Factors on the perturbation, for attack and noise.", metavar="LIST")
     ] = "0.25,0.5,1,2,4",
     target: Annotated[
         str,
-        typer.Option(help="Whose class is explained: own prediction, the seed's, the true label.", metavar="LIST"),
+        typer.Option(
+            help="Whose class is explained: own prediction, the seed's, the true label.", metavar="LIST"
+        ),
     ] = "own,seed",
     layers: Annotated[
         str | None,
-        typer.Option(help="Globs over layer names, separated by commas. Left out: every 2-d convolution.", metavar="GLOBS"),
+        typer.Option(
+            help="Globs over layer names, separated by commas. Left out: every 2-d convolution.",
+            metavar="GLOBS",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run directory. Left out: a new folder under runs/.", show_default=False)
+        Path | None,
+        typer.Option(help="Run directory. Left out: a new folder under runs/.", show_default=False),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Study N images, spread evenly over the sorted list.", metavar="N")
@@ -92,7 +104,10 @@ def run_command(
         str, typer.Option(help="Further strengths of the noise, to measure gains with.", metavar="LIST")
     ] = "8,16,32",
     chunk_size: Annotated[
-        str, typer.Option(help="Images that share one coverage table and are stored together; or all.", metavar="N")
+        str,
+        typer.Option(
+            help="Images that share one coverage table and are stored together; or all.", metavar="N"
+        ),
     ] = "32",
     batch_size: Annotated[str, typer.Option(help="Images per pass, or auto.", metavar="N")] = "auto",
     device: DeviceOption = "auto",
@@ -226,4 +241,3 @@ def _count(name: str, text: str, word: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise UserError(f"`{name}` must be an integer of at least 1 or {word}, got: {text}")
     return int(text)
-

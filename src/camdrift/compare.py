@@ -30,8 +30,10 @@ class Comparison(NamedTuple):
 
     def reasons(self) -> NDArray[np.object_]:
         """Why a similarity is undefined; None where it is defined."""
-        variant = np.where(self.variant_is_zero, ZERO_MAP_VARIANT, None)
-        return np.asarray(np.where(self.seed_is_zero, ZERO_MAP_SEED, variant), dtype=object)
+        reasons = np.full(self.similarity.shape, None, dtype=object)
+        reasons[self.variant_is_zero] = ZERO_MAP_VARIANT
+        reasons[self.seed_is_zero] = ZERO_MAP_SEED
+        return reasons
 
 
 def similarity(a: Maps, b: Maps, size: tuple[int, int] = (224, 224)) -> Values:

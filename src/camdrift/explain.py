@@ -100,6 +100,6 @@ def _as_classes(classifier: Classifier, images: Images, target: int | Sequence[i
         raise UserError(
             f"`target` must have one class per image ({len(images)}), got: shape {tuple(classes.shape)}"
         )
-    if len(images) and not (0 <= int(classes.min()) and int(classes.max()) < classifier.classes):
+    if len(images) and not (int(classes.min()) >= 0 and int(classes.max()) < classifier.classes):
         raise UserError(f"`target` must lie in 0..{classifier.classes - 1}, got: {classes.tolist()}")
     return classes.long()

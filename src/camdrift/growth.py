@@ -14,7 +14,7 @@ Flags = NDArray[np.bool_]
 # One row per readable seed, condition and strength of a chunk: the neurons it covers that no earlier seed of the
 # chunk did. Chunks are merged from these rows, so the growth over a study does not depend on how it was cut.
 NEWLY_COVERED: Final = pl.Schema(
-    {"seed_id": pl.String, "condition": pl.String, "strength": pl.Float64, "neurons": pl.List(pl.Int32)}
+    {"seed_id": pl.String(), "condition": pl.String(), "strength": pl.Float64(), "neurons": pl.List(pl.Int32)}
 )
 
 

@@ -80,7 +80,7 @@ def _table(name: str, row: str, *columns: tuple[str, Any, str]) -> Table:
 
 SEEDS: Final = _table(
     "seeds",
-    "one seed image",
+    "seed image",
     ("seed_id", pl.String, "name of the seed image: its path below the folder that was studied"),
     ("path", pl.String, "file it was read from"),
     ("sha256", pl.String, "checksum of the file; null if the file could not be read"),
@@ -104,7 +104,7 @@ SEEDS: Final = _table(
 
 VARIANTS: Final = _table(
     "variants",
-    "one perturbed image: seed x condition x strength x draw",
+    "perturbed image: seed x condition x strength x draw",
     ("seed_id", pl.String, "seed image"),
     ("condition", pl.String, "adversarial or noise"),
     ("strength", pl.Float64, "factor s on the base perturbation"),

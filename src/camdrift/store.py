@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import polars as pl
@@ -129,7 +129,7 @@ class RunDirectory:
             for name, table in tables.items():
                 table.write_parquet(aside / f"{name}.parquet")
             with (aside / GALLERY).open("wb") as file:
-                np.savez_compressed(file, **{key: np.asarray(value) for key, value in arrays.items()})
+                _write_arrays(file, arrays)
             _settle(aside)
             aside.rename(final)
 
@@ -194,7 +194,7 @@ class RunDirectory:
 
         def write(path: Path) -> None:
             with path.open("wb") as file:
-                np.savez_compressed(file, **{key: np.asarray(value) for key, value in arrays.items()})
+                _write_arrays(file, arrays)
 
         self._write(GALLERY, write)
 
@@ -220,6 +220,11 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         return pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise StoreError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _write_arrays(file: IO[bytes], arrays: Arrays) -> None:
+    named: dict[str, Any] = {key: np.asarray(value) for key, value in arrays.items()}
+    np.savez_compressed(file, **named)
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:

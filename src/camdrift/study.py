@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from camdrift.records import TABLES
-from camdrift.report import write_report
+from camdrift.report import summary, write_report
 from camdrift.store import RunDirectory
 
 
@@ -71,10 +71,17 @@ class Study:
         """One row per seed so far, condition and strength."""
         return self._directory.read_table("coverage")
 
+    def summary(self) -> str:
+        """What was found, in a few sentences with intervals and n."""
+        return "\n".join(summary(self._tables, self.record))
+
+    @property
+    def _tables(self) -> dict[str, pl.DataFrame]:
+        return {name: getattr(self, name) for name in TABLES}
+
     def report(self) -> Path:
         """Rebuild figures and report from the stored tables alone; returns the report's path."""
-        tables = {name: getattr(self, name) for name in TABLES}
-        return write_report(self.path, tables, self.record, self._directory.read_gallery())
+        return write_report(self.path, self._tables, self.record, self._directory.read_gallery())
 
 
 def open_study(path: str | PathLike[str]) -> Study:

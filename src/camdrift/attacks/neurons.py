@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from camdrift.layers import LINEAR, SOFTMAX, NeuronGroup
+from camdrift.hooks import LINEAR
+from camdrift.layers import SOFTMAX, NeuronGroup
 from camdrift.models import Classifier
 
 STRATEGIES: Final = ("none", "0", "1", "2", "3")

@@ -19,7 +19,7 @@ from camdrift.figures.heatmaps import Gallery
 from camdrift.figures.scope import Record, Tables, effective, reason_for_nothing, scope
 from camdrift.report import contents, findings
 
-__all__ = ["render", "write_report"]
+__all__ = ["render", "summary", "write_report"]
 
 # Without hinting text is drawn in half the time; type 42 is what publishers take.
 _SAVING: Final[dict[Any, Any]] = {"text.hinting": "none", "pdf.fonttype": 42, "pdf.compression": 6}
@@ -50,6 +50,12 @@ def write_report(directory: Path, tables: Tables, record: Record, gallery: Galle
     page = directory / "report.html"
     _replace(page, render(tables, record, images).encode())
     return page
+
+
+def summary(tables: Tables, record: Record) -> list[str]:
+    """What a study found, in full sentences with intervals and n; why there is nothing, if there is nothing."""
+    of = scope(tables, record)
+    return findings.sentences(tables, record, of) if of.analysed else [reason_for_nothing(of)]
 
 
 def render(tables: Tables, record: Record, images: Mapping[str, bytes]) -> str:
