@@ -1,4 +1,4 @@
-"""Networks for the attack's tests, and DLFuzz once more: one seed, one image, float64, nothing shared with camdrift."""
+"""Networks for the attack's tests, and DLFuzz once more: one seed, one image at a time, in float64."""
 
 import copy
 from collections import deque
@@ -14,6 +14,7 @@ from camdrift.models import Classifier
 from camdrift.streams import stream_seed
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+CHECKERS = np.where(np.indices((8, 8)).sum(0) % 2, 1.0, -1.0)
 
 
 class SmallNet(nn.Module):
@@ -76,6 +77,20 @@ def plain_classifier(net, *, size=8, mean=(0.0, 0.0, 0.0)):
     return classifier
 
 
+def linear(weight, bias):
+    """A classifier of logits weight * x + bias; `weight` has one 8x8 map per class and channel."""
+    return plain_classifier(Linear(weight, bias))
+
+
+def grey(value=0.5):
+    return torch.full((1, 3, 8, 8), value)
+
+
+def checkered(*rows):
+    """Weights with zero sum: each row is one class, its numbers scale a checkerboard per channel."""
+    return np.array(rows, dtype=float)[:, :, None, None] * CHECKERS
+
+
 def seed_images(count, rng_seed=0):
     """Variations of one image, so that a step still finds neurons which no seed before has covered."""
     generator = torch.Generator().manual_seed(rng_seed)
@@ -116,7 +131,7 @@ class NaiveWalk:
 class NaiveDLFuzz:
     """DLFuzz on a `SmallNet` as the specification tells it (1.3 to 1.5), with camdrift's stated differences.
 
-    The neurons to push are drawn by `select_neurons`, which has its own tests; everything else is written anew.
+    The neurons to push are drawn by `select_neurons`, which has its own tests; all else is written anew.
     """
 
     def __init__(self, dlfuzz, classifier, rng_seed=0):
@@ -163,7 +178,7 @@ class NaiveDLFuzz:
         return torch.autograd.grad(self.objective(image, classes, selection), image)[0]
 
     def walk(self, result, position, seed, seed_id):
-        """A generator that stops after every pop and every step, so that several seeds can walk side by side."""
+        """A generator that stops after every pop and every step, so that seeds can walk side by side."""
         s = self.settings
         rng = np.random.default_rng(stream_seed(self.rng_seed, seed_id, "attack"))
         own_class = int(self.look(seed)[0].argmax())

@@ -89,7 +89,10 @@ class OneReLU(nn.Module):
 
 
 class Branched(nn.Module):
-    """A stem that feeds two branches; one has no activation, the other's norm output is overwritten by `+=`."""
+    """A stem that feeds two branches; one has no activation, the other's norm output is overwritten by `+=`.
+
+    One in-place ReLU module serves the stem and the second branch.
+    """
 
     def __init__(self):
         super().__init__()
@@ -98,7 +101,7 @@ class Branched(nn.Module):
         self.act, self.head = nn.SiLU(), nn.Linear(6, 4)
 
     def forward(self, x):
-        stem = F.relu(self.norm(self.stem(x)), inplace=True)
+        stem = self.relu(self.norm(self.stem(x)))
         left = self.left(stem)
         right = self.right_norm(self.right(stem))
         right += stem

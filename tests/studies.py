@@ -43,7 +43,7 @@ class TinyNet(nn.Module):
         side = torch.relu(self.side(x)).mean((1, 2, 3))
         x = self.relu(self.body_norm(self.body(x)))
         x = self.average(torch.relu(self.last(x)))
-        sign = torch.where(torch.arange(10, device=x.device) % 2 + torch.arange(10, device=x.device) // 3 == 0, -0.1, 0.1)
+        sign = torch.tensor([-0.1 if k in (0, 2) else 0.1 for k in range(10)])
         return self.head(x.flatten(1)) + side[:, None] * sign
 
 

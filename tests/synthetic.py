@@ -15,9 +15,7 @@ from scipy import stats
 from camdrift import records
 
 VGG16 = tuple(
-    f"block{block}_conv{conv}"
-    for block, convs in enumerate((2, 2, 3, 3, 3), 1)
-    for conv in range(1, convs + 1)
+    f"block{block}_conv{conv}" for block, convs in enumerate((2, 2, 3, 3, 3), 1) for conv in range(1, convs + 1)
 )
 EFFICIENTNET = (
     "conv_stem",
@@ -184,9 +182,7 @@ class _Maker:
                     lost = attacked and strength == max(self.strengths) and i == 1
                     if lost:
                         values[-1] = None
-                    parts.append(
-                        self._similarity_rows(seed["seed_id"], condition, strength, draw, target, values)
-                    )
+                    parts.append(self._similarity_rows(seed["seed_id"], condition, strength, draw, target, values))
         return pl.concat(parts)
 
     def _similarity_rows(
@@ -265,9 +261,7 @@ class _Maker:
     def _gain(self, gain: float, strength: float) -> dict[str, Any]:
         top = max(*self.strengths, *self.ladder) / strength
         values = {"gain": gain, "gain_low": gain * 0.78, "gain_high": gain * 1.28}
-        censored = {
-            f"{name}_censored": records.CENSORED_ABOVE if v >= top else None for name, v in values.items()
-        }
+        censored = {f"{name}_censored": records.CENSORED_ABOVE if v >= top else None for name, v in values.items()}
         return {name: min(v, top) for name, v in values.items()} | censored
 
     def counts(self, similarity: pl.DataFrame, layers: pl.DataFrame) -> pl.DataFrame:
@@ -285,9 +279,7 @@ class _Maker:
                 "n_compromised": k,
                 "n_seeds": int((part["hits"] == k).sum()),
             }
-            for (target, strength), part in sorted(
-                per_seed.group_by("target", "strength"), key=lambda item: item[0]
-            )
+            for (target, strength), part in sorted(per_seed.group_by("target", "strength"), key=lambda item: item[0])
             for k in range(len(self.labels) + 1)
         ]
         return records.COUNTS.frame(rows)
@@ -295,13 +287,13 @@ class _Maker:
     def coverage(self, seeds: pl.DataFrame) -> pl.DataFrame:
         readable = seeds.filter(pl.col("status").is_in([records.ANALYSED, records.NO_ADVERSARIAL]))
         rows = []
-        for step, seed_id in enumerate(readable["seed_id"], 1):
+        attacked = 0
+        for step, (seed_id, status) in enumerate(readable.select("seed_id", "status").iter_rows(), 1):
+            attacked += status == records.ANALYSED
             clean = round(7400 * (1 - np.exp(-step / 9)))
             curves = [(records.CLEAN, 0.0, clean)]
-            curves += [(records.ADVERSARIAL, s, clean + round(9 * step * s**0.4)) for s in self.strengths]
-            curves += [
-                (records.NOISE, s, clean + round(2 * step * s**0.5)) for s in (*self.strengths, *self.ladder)
-            ]
+            curves += [(records.ADVERSARIAL, s, clean + round(9 * attacked * s**0.4)) for s in self.strengths]
+            curves += [(records.NOISE, s, clean + round(2 * attacked * s**0.5)) for s in self.strengths]
             rows += [
                 {
                     "step": step,

@@ -13,9 +13,13 @@ from camdrift.attacks import dlfuzz as module
 from camdrift.attacks.neurons import Selection
 from camdrift.tensors import perturbed
 from fuzz_nets import (
+    CHECKERS,
     Linear,
     NaiveDLFuzz,
     attack,
+    checkered,
+    grey,
+    linear,
     names,
     plain_classifier,
     seed_images,
@@ -25,7 +29,6 @@ from fuzz_nets import (
 STEP = 0.5 / 255
 # The published 1e-5, in the gradient's unit here: per unit of [0, 1] instead of per grey level.
 TINY = 1e-5 * 255
-CHECKERS = np.where(np.indices((8, 8)).sum(0) % 2, 1.0, -1.0)
 
 # Spec and network; between them they see every branch of the walk (the last test of the class below).
 CASES = [
@@ -110,20 +113,6 @@ class TestAgainstNaiveWalk:
                 too_little += gain > 0 and not gains
         assert too_far
         assert too_little
-
-
-def linear(weight, bias):
-    """A classifier of logits weight * x + bias; `weight` has one 8x8 map per class and channel."""
-    return plain_classifier(Linear(weight, bias))
-
-
-def grey(value=0.5):
-    return torch.full((1, 3, 8, 8), value)
-
-
-def checkered(*rows):
-    """Weights with zero sum: each row is one class, its numbers scale a checkerboard per channel."""
-    return np.array(rows, dtype=float)[:, :, None, None] * CHECKERS
 
 
 class TestStep:
@@ -299,14 +288,14 @@ class TestSuccess:
 
 
 class TestKeeping:
-    """One step on grey covers the softmax unit of class 1: one new neuron of three. A second step covers no more."""
+    """One step on grey covers the softmax unit of class 1: one new neuron of three. A second covers no more."""
 
-    # softmax(1.5, 0.2, -0.6) is scaled to 1, 0.17, 0; one step adds 192 * 0.5 / 255 = 0.38 to the second logit and
-    # makes it 0.31, two make it 0.52. The walk never flips the class: that needs four.
+    # softmax(1.5, 0.2, -0.6) is scaled to 1, 0.17, 0; one step adds 192 * 0.5 / 255 = 0.38 to the second logit
+    # and makes it 0.31, two make it 0.52. The walk never flips the class: that needs four.
     WEIGHT, BIAS, MEAN = checkered([0, 0, 0], [1, 1, 1], [0, 0, 0]), (1.5, 0.2, -0.6), 0.25
 
     def walk(self, *, before=0, iterations=1, keep_ratio=1, keep_gain=0.01):
-        """Steps spent on grey, and what the network saw, after `before` seeds that cover nothing but class 0."""
+        """Steps spent on grey, and what the network saw, behind `before` seeds that only cover class 0."""
         far = (grey() - 0.5 * torch.from_numpy(CHECKERS).float()).clamp(0, 1)
         classifier = plain_classifier(Linear(self.WEIGHT, self.BIAS), mean=[self.MEAN] * 3)
         settings = DLFuzz(
@@ -329,7 +318,7 @@ class TestKeeping:
         assert self.walk(before=before, keep_gain=math.nextafter(limit, 0))[0] == 2
 
     def ratio(self):
-        """L2 norm of the first step over the L2 norm of grey minus the mean, in the order of float32 operations."""
+        """L2 norm of the first step over that of grey minus the mean, in the order of float32 operations."""
         gradient = torch.from_numpy(checkered([0.5] * 3)[0]).float()
         step = STEP * (gradient / (gradient.square().mean().sqrt() + TINY))
         return float(step.norm()) / float((grey() - self.MEAN).norm())
@@ -351,7 +340,8 @@ class TestKeeping:
 class TestStreams:
     """What decides a seed's walk beside the network: `rng_seed`, its ID, and what was covered before it."""
 
-    SPEC = "dlfuzz(strategy='2', neurons=3, step=3/255, keep_gain=1)"  # selection without coverage; keeps nothing
+    # Strategy 2 selects without coverage, and nothing is ever kept.
+    SPEC = "dlfuzz(strategy='2', neurons=3, step=3/255, keep_gain=1)"
 
     def found(self, order=range(6), *, spec=SPEC, rng_seed=0, rename=lambda name: name):
         images, ids = seed_images(6, 1), names(6)

@@ -49,7 +49,7 @@ class TestTrace:
 
     def test_readers_are_known_and_other_operations(self):
         calls = traced(Branched())
-        stem = by_name(calls, " relu")
+        stem = by_name(calls, "relu relu")
         assert readers(calls, stem) == [("left", "conv2d"), ("right", "conv2d")]
         assert len(stem.other_readers) == 1  # the addition
         assert readers(calls, by_name(calls, "left conv2d")) == []
@@ -59,7 +59,7 @@ class TestTrace:
     def test_overwritten_in_place(self):
         calls = traced(Branched())
         overwritten = {(call.module, call.operation) for call in calls if call.is_overwritten}
-        # `norm` by F.relu(inplace=True); `right_norm` by += and, once more, by the in-place ReLU behind it
+        # `norm` by the in-place ReLU; `right_norm` by += and, once more, by the in-place ReLU behind it
         assert overwritten == {("norm", "batch_norm"), ("right_norm", "batch_norm")}
 
     def test_shapes(self):

@@ -40,7 +40,9 @@ def test_other_names_are_no_class(name):
     assert class_index(name, IMAGENETTE) is None
 
 
-@pytest.mark.parametrize(("synset", "index"), [("n01440764", 0), ("n02102040", 217), ("n02123045", 281), ("n15075141", 999)])
+@pytest.mark.parametrize(
+    ("synset", "index"), [("n01440764", 0), ("n02102040", 217), ("n02123045", 281), ("n15075141", 999)]
+)
 def test_wordnet_ids_of_imagenet(synset, index):
     assert class_index(synset, imagenet_labels()) == index
 

@@ -16,9 +16,7 @@ from camdrift.models import Classifier
 from nets import Branched, Functional, OneReLU, Plain, SelfPooled, Squeezed, Twice, conv, fixed, vgg
 
 VGG16_LABELS = [
-    f"block{block}_conv{number}"
-    for block, convs in enumerate((2, 2, 3, 3, 3), 1)
-    for number in range(1, convs + 1)
+    f"block{block}_conv{number}" for block, convs in enumerate((2, 2, 3, 3, 3), 1) for number in range(1, convs + 1)
 ]
 
 
@@ -110,9 +108,7 @@ class TestFindLayers:
 
     def test_map_of_one_value_is_noted(self):
         notes = {name: info.note for name, info in infos(Squeezed()).items() if info.note}
-        assert notes == dict.fromkeys(
-            ("reduce", "expand"), "1x1 output: a map of one value cannot move"
-        )
+        assert notes == dict.fromkeys(("reduce", "expand"), "1x1 output: a map of one value cannot move")
 
     @pytest.mark.parametrize("fold", [lambda x: x.unflatten(2, (2, 8)).transpose(1, 2).flatten(0, 1), lambda x: x[0]])
     def test_output_without_one_map_per_image_is_noted(self, fold):

@@ -45,9 +45,7 @@ class TestMoments:
             matched_noise(torch.full((3, 4, 4), 0.25), rng_seed=0, seed_id="a"), torch.full((3, 4, 4), 0.25)
         )
 
-    @pytest.mark.parametrize(
-        ("spoil", "moments"), [(lambda draw: draw + 0.1, "0.1"), (lambda draw: 1.1 * draw, "1.1")]
-    )
+    @pytest.mark.parametrize(("spoil", "moments"), [(lambda draw: draw + 0.1, "0.1"), (lambda draw: 1.1 * draw, "1.1")])
     def test_a_bad_draw_is_refused(self, spoil, moments, monkeypatch):
         drawn = torch.randn
         monkeypatch.setattr(noise.torch, "randn", lambda *args, **options: spoil(drawn(*args, **options)))

@@ -76,7 +76,7 @@ def show_progress(console: Console) -> Iterator[Shown]:
 def _bar(console: Console) -> Bar:
     return Bar(
         SpinnerColumn(),
-        TextColumn("{task.description:<10}"),
+        TextColumn("{task.description:<10}", markup=False),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TextColumn("images, {task.fields[successes]} adversarial,"),

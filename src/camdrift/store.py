@@ -13,10 +13,12 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 import polars as pl
@@ -28,7 +30,9 @@ from camdrift.records import SCHEMA_VERSION, TABLES
 RECORD: Final = "run.json"
 GALLERY: Final = "gallery.npz"
 CHUNKS: Final = "chunks"
-_OURS: Final = (RECORD, GALLERY, CHUNKS, "report.html", "figures", *(f"{name}.parquet" for name in TABLES))
+FIGURES: Final = "figures"
+# The record is last, so that a folder in which clearing was cut short still counts as a run.
+_FILES: Final = (GALLERY, "report.html", *(f"{name}.parquet" for name in TABLES), RECORD)
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -52,15 +56,17 @@ class RunDirectory:
         """
         if path.exists() and not path.is_dir():
             raise StoreError(f"`out` must be a folder, got: {path} (a file)")
-        if path.is_dir() and any(path.iterdir()):
+        with on_disk(path):
+            is_taken = path.is_dir() and any(path.iterdir())
+        if is_taken:
             cls._clear(path, overwrite=overwrite)
-        with _disk(path):
+        with on_disk(path):
             path.mkdir(parents=True, exist_ok=True)
         return cls(path)
 
     @classmethod
     def _clear(cls, path: Path, *, overwrite: bool) -> None:
-        if not (path / RECORD).is_file():
+        if not _is_run(path):
             raise StoreError(
                 f"`out` must be new or a run directory, got: {path} (a folder with other things in it)",
                 "choose another --out",
@@ -70,13 +76,16 @@ class RunDirectory:
                 f"`out` must be new, got: {path} (there is a run in it)",
                 "--resume continues it, --overwrite starts again, another --out leaves it alone",
             )
-        with _disk(path):
-            for name in _OURS:
-                entry = path / name
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink(missing_ok=True)
+        figures = path / FIGURES
+        with on_disk(path):
+            shutil.rmtree(path / CHUNKS, ignore_errors=True)
+            for file in (*figures.glob("figure_*.png"), *figures.glob("figure_*.pdf")):
+                file.unlink()
+            if figures.is_dir() and not any(figures.iterdir()):
+                figures.rmdir()
+            for name in _FILES:
+                (path / f".{name}.part").unlink(missing_ok=True)
+                (path / name).unlink(missing_ok=True)
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
@@ -103,7 +112,9 @@ class RunDirectory:
         text = json.dumps(
             {"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, allow_nan=False
         )
-        self._write(RECORD, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        # Bytes of a file name that are no UTF-8 reach Python as lone surrogates, which no file can hold.
+        data = f"{text}\n".encode("utf-8", "replace")
+        self._write(RECORD, lambda path: path.write_bytes(data))
 
     def read_record(self) -> dict[str, Any]:
         """run.json.
@@ -123,7 +134,7 @@ class RunDirectory:
         """Store a finished chunk, whole or not at all."""
         final = self.path / CHUNKS / f"{index:05d}"
         aside = final.with_suffix(".part")
-        with _disk(self.path):
+        with on_disk(self.path):
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
             for name, table in tables.items():
@@ -158,13 +169,13 @@ class RunDirectory:
 
     def drop_chunks(self) -> None:
         """Remove the chunks, once the final tables hold everything in them."""
-        with _disk(self.path):
+        with on_disk(self.path):
             shutil.rmtree(self.path / CHUNKS, ignore_errors=True)
 
     def merge_table(self, name: str) -> None:
         """Make a final table out of the chunks' parts, in chunk order, without holding it in memory."""
         files = [self.path / CHUNKS / f"{i:05d}" / f"{name}.parquet" for i in sorted(self.chunks_done())]
-        parts = pl.scan_parquet(files)
+        parts = pl.scan_parquet(files, glob=False)
         self._write(f"{name}.parquet", lambda path: parts.sink_parquet(path, maintain_order=True))
 
     def write_table(self, name: str, table: pl.DataFrame) -> None:
@@ -206,7 +217,7 @@ class RunDirectory:
     def _write(self, name: str, write: Any) -> None:
         final = self.path / name
         aside = self.path / f".{name}.part"
-        with _disk(self.path):
+        with on_disk(self.path):
             try:
                 write(aside)
                 _sync(aside)
@@ -215,11 +226,20 @@ class RunDirectory:
                 aside.unlink(missing_ok=True)
 
 
+def _is_run(path: Path) -> bool:
+    """Is there a record that camdrift wrote?"""
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and {"schema_version", "camdrift"} <= record.keys()
+
+
 def _read_parquet(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise StoreError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise StoreError(f"{path} cannot be read: {_first_line(error)}") from error
 
 
 def _write_arrays(file: IO[bytes], arrays: Arrays) -> None:
@@ -231,7 +251,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
 
 
@@ -245,13 +265,21 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 @contextmanager
-def _disk(path: Path) -> Iterator[None]:
-    """Turns a failing disk into one clear line."""
+def on_disk(path: Path) -> Iterator[None]:
+    """Turns what fails on the disk inside the block into one clear line.
+
+    Raises:
+        StoreError: Something could not be written.
+    """
     try:
         yield
     except (OSError, pl.exceptions.PolarsError) as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        what = "the disk is full" if full else str(error).splitlines()[0]
+        what = "the disk is full" if full else _first_line(error)
         hint = "free some space, then continue with --resume" if full else "is the folder writable?"
         raise StoreError(f"cannot write to {path}: {what}", hint) from error

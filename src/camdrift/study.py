@@ -7,9 +7,10 @@ from typing import Any
 
 import polars as pl
 
+from camdrift.errors import StoreError
 from camdrift.records import TABLES
 from camdrift.report import summary, write_report
-from camdrift.store import RunDirectory
+from camdrift.store import RunDirectory, on_disk
 
 
 class Study:
@@ -80,8 +81,14 @@ class Study:
         return {name: getattr(self, name) for name in TABLES}
 
     def report(self) -> Path:
-        """Rebuild figures and report from the stored tables alone; returns the report's path."""
-        return write_report(self.path, self._tables, self.record, self._directory.read_gallery())
+        """Rebuild figures and report from the stored tables alone; returns the report's path.
+
+        Raises:
+            StoreError: A table is missing or damaged, or the run directory cannot be written.
+        """
+        tables, gallery = self._tables, self._directory.read_gallery()
+        with on_disk(self.path):
+            return write_report(self.path, tables, self.record, gallery)
 
 
 def open_study(path: str | PathLike[str]) -> Study:
@@ -92,5 +99,8 @@ def open_study(path: str | PathLike[str]) -> Study:
     """
     study = Study(RunDirectory.open(Path(path)))
     if study.record.get("status") != "done":
-        study.layers  # noqa: B018 - raises the error that says how to complete the run
+        raise StoreError(
+            f"the run in {path} is not complete",
+            f"the command that began it, with --resume --out {path}, completes it",
+        )
     return study

@@ -149,9 +149,7 @@ def _webp(raster: Image.Image) -> bytes:
 def _pdf(figure: Figure) -> bytes:
     buffer = BytesIO()
     with mpl.rc_context(_SAVING):
-        figure.savefig(
-            buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None}
-        )
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return buffer.getvalue()
 
 

@@ -118,11 +118,7 @@ def undefined(tables: Tables) -> list[str]:
             lines.append(f"{of_all} ({why})." if why else f"{of_all}.")
     lost = similarity.filter(pl.col("similarity").is_null())
     if lost.height:
-        most = (
-            lost.group_by("layer_label", "layer_index")
-            .len()
-            .sort(-pl.col("len").cast(pl.Int64), "layer_index")
-        )
+        most = lost.group_by("layer_label", "layer_index").len().sort(-pl.col("len").cast(pl.Int64), "layer_index")
         named = ", ".join(f"{label} {n:,}" for label, _, n in most.head(5).iter_rows())
         lines.append(f"Most of them in: {named}.")
     return lines
@@ -146,23 +142,15 @@ def making(record: Record) -> list[tuple[str, list[tuple[str, str]]]]:
     """How the study was made: groups of label and value; what the record lacks is left out."""
     model, images = record.get("model") or {}, record.get("images") or {}
     groups = {
-        "Run": {
-            key: record.get(key) for key in ("command", "status", "started", "finished", "device", "machine")
-        },
+        "Run": {key: record.get(key) for key in ("command", "status", "started", "finished", "device", "machine")},
         "Settings": effective(record),
         "Model": {key: value for key, value in model.items() if key != "labels"},
         "Images": images,
         "Versions": {"camdrift": record.get("camdrift"), **(record.get("versions") or {})},
         "Time": {k: numbers.duration(float(v)) for k, v in (record.get("timings") or {}).items()},
     }
-    rows = {
-        title: [(_words(k), numbers.shown(v)) for k, v in values.items()] for title, values in groups.items()
-    }
-    return [
-        (title, [row for row in group if row[1] != numbers.UNDEFINED])
-        for title, group in rows.items()
-        if group
-    ]
+    rows = {title: [(_words(k), numbers.shown(v)) for k, v in values.items()] for title, values in groups.items()}
+    return [(title, [row for row in group if row[1] != numbers.UNDEFINED]) for title, group in rows.items() if group]
 
 
 def _words(key: str) -> str:

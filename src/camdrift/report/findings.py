@@ -82,8 +82,8 @@ def differences(tables: Tables, of: Scope) -> str:
     lower = rows.filter(pl.col("wilcoxon_p_holm") < 0.05, pl.col("difference_mean") > 0).height
     return (
         f"At {_strength(of.reference)} similarity is lower under the attack than under noise of the same "
-        f"size in {lower} of {count(rows.height, 'layer')} (Wilcoxon signed-rank test, Holm-corrected p < 0.05; "
-        f"n = {span(rows['n_pairs'].to_list())})."
+        f"size in {lower} of {count(rows.height, 'layer')} (Wilcoxon signed-rank test, Holm-corrected "
+        f"p < 0.05; n = {span(rows['n_pairs'].to_list())})."
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from camdrift.records import CENSORED_ABOVE, CENSORED_BELOW
 
 UNDEFINED: Final = "\u2013"
-_BOUNDS: Final = {CENSORED_ABOVE: "> ", CENSORED_BELOW: "< "}
+_BOUNDS: Final = {CENSORED_ABOVE: ">\u00a0", CENSORED_BELOW: "<\u00a0"}
 _Z95: Final = 1.959963984540054
 
 
@@ -24,7 +24,7 @@ def times(value: float | None, censored: str | None = None) -> str:
     """A gain with two digits, or more where it is above 100; a bound is marked as one.
 
     Example:
-        >>> times(31.4), times(8.26), times(0.613), times(128.0, "above")
+        >>> times(31.4), times(8.26), times(0.613), times(128.0, "above").replace("\u00a0", " ")
         ('31', '8.3', '0.61', '> 128')
     """
     if value is None:
