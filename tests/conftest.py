@@ -44,17 +44,26 @@ def vgg16_imagenette():
 
 
 @pytest.fixture
-def plain():
-    """A classifier of 16 px images and four classes with two convolutions, `features.0` and `features.3`."""
-    from camdrift.models import Classifier
-    from nets import Plain, fixed
-
-    return Classifier(fixed(Plain()), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), size=16)
-
-
-@pytest.fixture
 def images():
     """Eight images of 16 px."""
     import torch
 
     return torch.rand((8, 3, 16, 16), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def plain(images):
+    """A classifier of 16 px images with two convolutions, `features.0` and `features.3`, and four classes.
+
+    It predicts several classes for `images`.
+    """
+    import torch
+
+    from camdrift.models import Classifier
+    from nets import Plain, fixed
+
+    module = fixed(Plain())
+    classifier = Classifier(module, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), size=16)
+    with torch.no_grad():
+        module.head.bias -= classifier(images).mean(0)
+    return classifier

@@ -1,6 +1,9 @@
 """A whole study in seconds: a tiny classifier that DLFuzz fools, images for it, and what a study of them must hold."""
 
 import inspect
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,16 @@ from camdrift.models import Classifier
 ATTACK = "dlfuzz(scores='logit', step=1/255)"
 SIZE = 32
 SOURCE = Path(__file__).parents[1] / "src"
+
+# Run first in a process, it makes every import of torch fail.
+WITHOUT_TORCH = """
+import sys
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "timm"):
+            raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, NoTorch())
+"""
 
 
 class TinyNet(nn.Module):
@@ -81,3 +94,21 @@ def write_images(folder, count=12):
 def study_of(classifier, images, out, **options):
     """`camdrift.run` with the attack that fools `TinyNet`."""
     return camdrift.run(classifier, images, out=out, **{"attack": ATTACK, **options})
+
+
+def python(code, *arguments, cwd, **options):
+    """A finished Python process that can import camdrift."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def environment():
+    """Variables of a child process: this source tree, one thread, and what the shell has."""
+    return {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}

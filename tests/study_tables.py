@@ -48,11 +48,7 @@ def random_study(n_seeds=12, n_layers=3, *, n_draws=1, undefined=0.0, rng_seed=0
             l2 = strength * size * rng.uniform(0.8, 1, n_seeds)
             variants += norms(condition, strength, l2.tolist(), draw=draw)
             for target, layer in itertools.product(("own", "seed"), range(n_layers)):
-                push = (
-                    (0.7 + 1.5 * layer if condition == ADVERSARIAL else 1.0)
-                    * l2
-                    * rng.lognormal(0, 0.5, n_seeds)
-                )
+                push = (0.7 + 1.5 * layer if condition == ADVERSARIAL else 1.0) * l2 * rng.lognormal(0, 0.5, n_seeds)
                 values = [None if rng.random() < undefined else v for v in np.exp(-0.1 * push).tolist()]
                 where = {"layer": f"l{layer}", "index": layer, "target": target, "draw": draw}
                 rows += cells(condition, strength, values, **where)
@@ -62,8 +58,5 @@ def random_study(n_seeds=12, n_layers=3, *, n_draws=1, undefined=0.0, rng_seed=0
 def pivot(table, column, **where):
     frame = table.filter(**where).sort("seed_id")
     return np.array(
-        [
-            part[column].to_numpy()
-            for _, part in frame.sort("strength").group_by("strength", maintain_order=True)
-        ]
+        [part[column].to_numpy() for _, part in frame.sort("strength").group_by("strength", maintain_order=True)]
     )

@@ -268,9 +268,7 @@ class TestAgainstNaiveLoop:
             attack = pivot(similarity, "similarity", condition=ADVERSARIAL, **where)[strength_index]
             noise = pivot(similarity, "similarity", condition=NOISE, **where)
             for b, seeds in enumerate([np.arange(12), *drawn]):
-                values[b, layer] = naive_gain(
-                    attack[seeds], attack_l2[seeds], noise[:, seeds], noise_l2[:, seeds]
-                )
+                values[b, layer] = naive_gain(attack[seeds], attack_l2[seeds], noise[:, seeds], noise_l2[:, seeds])
         least, most = (np.median(noise_l2[k]) / np.median(attack_l2) for k in (0, -1))
         rows = table.filter(target=target, strength=(0.5, 1.0)[strength_index]).rows(named=True)
         ranks = scipy.stats.rankdata(-values[..., 0], method="min", axis=1)
@@ -293,9 +291,7 @@ class TestAgainstNaiveLoop:
         drawn = [np.repeat(np.arange(12), c) for c in gain.resample_counts(12, 300, rng_seed=9)]
         for row in table.rows(named=True):
             where = {"target": row["target"], "layer": row["layer"], "strength": row["strength"]}
-            attack, noise = (
-                pivot(similarity, "similarity", condition=c, **where)[0] for c in (ADVERSARIAL, NOISE)
-            )
+            attack, noise = (pivot(similarity, "similarity", condition=c, **where)[0] for c in (ADVERSARIAL, NOISE))
             shares = np.sort([np.mean(attack[seeds] < noise[seeds]) for seeds in drawn])
             assert (row["auc_low"], row["auc_high"]) == pytest.approx((shares[7], shares[292]))
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from camdrift.errors import UserError
 from camdrift.progress import show_progress
 from camdrift.provenance import camdrift_version
+from camdrift.settings import Settings
 
 app = typer.Typer(
     add_completion=False,
@@ -44,6 +45,44 @@ WeightsOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+AttackOption = Annotated[
+    str,
+    typer.Option(help="dlfuzz or dlfuzz:paper, with settings if wanted: 'dlfuzz(iterations=5)'.", metavar="SPEC"),
+]
+StrengthsOption = Annotated[
+    str, typer.Option(help="Factors on the perturbation, for attack and noise.", metavar="LIST")
+]
+TargetOption = Annotated[
+    str,
+    typer.Option(help="Whose class is explained: own prediction, the seed's, the true label.", metavar="LIST"),
+]
+LayersOption = Annotated[
+    str,
+    typer.Option(
+        help="Globs over layer names, separated by commas. Left out: every 2-d convolution.",
+        metavar="GLOBS",
+        show_default=False,
+    ),
+]
+OutOption = Annotated[
+    Path | None, typer.Option(help="Run directory. Left out: a new folder under runs/.", show_default=False)
+]
+LimitOption = Annotated[
+    int | None, typer.Option(help="Study N images, spread evenly over the sorted list.", metavar="N")
+]
+RngSeedOption = Annotated[int, typer.Option(help="Seed of every random draw.", metavar="N")]
+NoiseDrawsOption = Annotated[int, typer.Option(help="Noise draws per image.", metavar="N")]
+NoiseLadderOption = Annotated[
+    str, typer.Option(help="Further strengths of the noise, to measure gains with.", metavar="LIST")
+]
+ChunkSizeOption = Annotated[
+    str,
+    typer.Option(help="Images that share one coverage table and are stored together; or all.", metavar="N"),
+]
+BatchSizeOption = Annotated[str, typer.Option(help="Images per pass, or auto.", metavar="N")]
+PrecisionOption = Annotated[str, typer.Option(help="fp32, tf32 or bf16.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
 
 
 def _version(wanted: bool) -> None:
@@ -69,60 +108,28 @@ def run_command(
     images: ImagesArgument = None,
     model: ModelOption = "efficientnet-lite0",
     weights: WeightsOption = None,
-    attack: Annotated[
-        str,
-        typer.Option(
-            help="dlfuzz or dlfuzz:paper, with settings if wanted: 'dlfuzz(iterations=5)'.", metavar="SPEC"
-        ),
-    ] = "dlfuzz",
-    strengths: Annotated[
-        str, typer.Option(help="Factors on the perturbation, for attack and noise.", metavar="LIST")
-    ] = "0.25,0.5,1,2,4",
-    target: Annotated[
-        str,
-        typer.Option(
-            help="Whose class is explained: own prediction, the seed's, the true label.", metavar="LIST"
-        ),
-    ] = "own,seed",
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            help="Globs over layer names, separated by commas. Left out: every 2-d convolution.",
-            metavar="GLOBS",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Run directory. Left out: a new folder under runs/.", show_default=False),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Study N images, spread evenly over the sorted list.", metavar="N")
-    ] = None,
-    rng_seed: Annotated[int, typer.Option(help="Seed of every random draw.", metavar="N")] = 0,
-    noise_draws: Annotated[int, typer.Option(help="Noise draws per image.", metavar="N")] = 1,
-    noise_ladder: Annotated[
-        str, typer.Option(help="Further strengths of the noise, to measure gains with.", metavar="LIST")
-    ] = "8,16,32",
-    chunk_size: Annotated[
-        str,
-        typer.Option(
-            help="Images that share one coverage table and are stored together; or all.", metavar="N"
-        ),
-    ] = "32",
-    batch_size: Annotated[str, typer.Option(help="Images per pass, or auto.", metavar="N")] = "auto",
+    attack: AttackOption = "dlfuzz",
+    strengths: StrengthsOption = "0.25,0.5,1,2,4",
+    target: TargetOption = "own,seed",
+    layers: LayersOption = "",
+    out: OutOption = None,
+    limit: LimitOption = None,
+    rng_seed: RngSeedOption = 0,
+    noise_draws: NoiseDrawsOption = 1,
+    noise_ladder: NoiseLadderOption = "8,16,32",
+    chunk_size: ChunkSizeOption = "32",
+    batch_size: BatchSizeOption = "auto",
     device: DeviceOption = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, tf32 or bf16.")] = "fp32",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    precision: PrecisionOption = "fp32",
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Study a classifier: attack it, explain every layer, and write tables, figures and a report."""
-    from camdrift.settings import Settings
-
     settings = Settings(
         attack=attack,
         strengths=_numbers("strengths", strengths),
         targets=_words(target),
-        layers=_words(layers or ""),
+        layers=_words(layers),
         limit=limit,
         rng_seed=rng_seed,
         noise_draws=noise_draws,
@@ -130,8 +137,8 @@ def run_command(
         chunk_size=_count("chunk-size", chunk_size, "all"),
         batch_size=_count("batch-size", batch_size, "auto"),
     )
-    with show_progress(Console(stderr=True)) as on_progress:
-        on_progress.say(f"loading {model}")
+    with show_progress(Console(stderr=True)) as shown:
+        shown.say(f"loading {model}")
         from camdrift.run import run
         from camdrift.zoo import load_model
 
@@ -143,12 +150,11 @@ def run_command(
             settings=settings,
             resume=resume,
             overwrite=overwrite,
-            on_progress=on_progress,
-            on_start=on_progress.started,
+            on_progress=shown,
+            on_start=shown.started,
             command=_command_line(),
         )
-    typer.echo(study.summary())
-    typer.echo(str(study.path / "report.html"))
+    typer.echo(f"{study.summary()}\n{study.path / 'report.html'}")
 
 
 @app.command("report")
@@ -190,7 +196,7 @@ def layers_command(
 def main() -> None:
     """Run the command line; exit codes: 0 done, 2 the user's mistake, 130 interrupted."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(prog_name="camdrift", standalone_mode=False) or 0)
     except UserError as error:
         sys.exit(_complain(error.message, error.hint))
     except typer.TyperException as error:
@@ -208,8 +214,7 @@ def main() -> None:
 
 def _complain(message: str, hint: str) -> int:
     typer.echo(f"error: {message}", err=True)
-    if hint:
-        typer.echo(f"hint: {hint}", err=True)
+    typer.echo(f"hint: {hint or '`camdrift COMMAND --help` shows what it takes'}", err=True)
     return 2
 
 

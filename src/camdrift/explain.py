@@ -69,7 +69,8 @@ def explain(
     unique = list({tuple(classes.tolist()): classes for classes in wanted}.items())
     maps: dict[tuple[int, ...], dict[str, Maps]] = {}
     for position, (key, classes) in enumerate(unique):
-        score = logits.gather(1, classes[:, None]).sum()
+        with torch.enable_grad():
+            score = logits.gather(1, classes[:, None]).sum()
         is_last = position == len(unique) - 1
         reduced = hooks.reduce_gradients(score, capture, grad_cam, retain_graph=not is_last)
         maps[key] = {name: reduced.get(name, _zero_map(capture.activations[name])) for name in names}

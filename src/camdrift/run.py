@@ -1,6 +1,7 @@
 """A study from images to report, in reading order."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
@@ -11,14 +12,22 @@ import torch
 
 from camdrift import provenance
 from camdrift.attacks import make_attack
-from camdrift.chunk import GROWTH, Plan, study_chunk
+from camdrift.chunk import GROWTH, study_chunk
 from camdrift.clock import Clock
-from camdrift.errors import StoreError, UserError
+from camdrift.errors import ImageError, StoreError, UserError
 from camdrift.gallery import merge_galleries
 from camdrift.growth import coverage_growth
-from camdrift.images import ImageFile, default_photographs, find_images, images_checksum, limit_images
+from camdrift.images import (
+    ImageFile,
+    default_photographs,
+    find_images,
+    images_checksum,
+    limit_images,
+    read_image,
+)
 from camdrift.labels import class_index
 from camdrift.models import Classifier
+from camdrift.plan import Plan
 from camdrift.records import ANALYSED, Progress
 from camdrift.settings import Settings
 from camdrift.stats import compromised_counts, layer_statistics
@@ -66,7 +75,10 @@ def run(
     settings = _settings(settings, options)
     if resume and (overwrite or out is None):
         got = "--resume and --overwrite" if overwrite else "--resume without --out"
-        raise UserError(f"`resume` must come with a run directory and without `overwrite`, got: {got}")
+        raise UserError(
+            f"`resume` must come with a run directory and without `overwrite`, got: {got}",
+            "--resume --out RUN continues a run, --overwrite --out RUN starts again",
+        )
     clock = Clock()
     with clock("total"):
         files = _seed_files(images, settings)
@@ -74,7 +86,9 @@ def run(
         record = _record(plan, files, images, command)
         directory = _directory(out, record, settings, resume=resume, overwrite=overwrite)
         if resume and directory.read_record()["status"] == "done":
+            directory.drop_chunks()
             return _reported(open_study(directory.path))
+        _check_stored_images(plan, files, directory)
         directory.write_record(record)
         if on_start is not None:
             on_start(directory.path)
@@ -97,6 +111,8 @@ def _complete(record: dict[str, Any], directory: RunDirectory, clock: Clock) -> 
     images = {**record["images"], "sha256": images_checksum(checksums)}
     done = {"status": "done", "finished": provenance.now(), "timings": seconds, "images": images}
     directory.write_record({**record, **done})
+    # Only now: a run that is killed before has everything it needs to be resumed.
+    directory.drop_chunks()
 
 
 def _silent(progress: Progress) -> None:
@@ -106,12 +122,10 @@ def _silent(progress: Progress) -> None:
 def _settings(settings: Settings | None, options: dict[str, Any]) -> Settings:
     if settings is not None and options:
         raise UserError(f"`settings` must come alone, got also: {', '.join(options)}")
-    try:
-        return settings or Settings(**options)
-    except TypeError as error:
-        raise UserError(
-            f"no such option: {str(error).split()[-1]}", f"options: {', '.join(Settings().as_record())}"
-        ) from error
+    unknown = [name for name in options if name not in Settings.names()]
+    if unknown:
+        raise UserError(f"no such option: {', '.join(unknown)}", f"options: {', '.join(Settings.names())}")
+    return settings or Settings(**options)
 
 
 def _seed_files(images: Any, settings: Settings) -> list[ImageFile]:
@@ -146,10 +160,7 @@ def _folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[s
     """Class index of every folder, if all of them are classes; else nothing."""
     if classifier.labels is None:
         return {}
-    found = {
-        name: class_index(name, classifier.labels)
-        for name in {f.folder for f in files if f.folder is not None}
-    }
+    found = {name: class_index(name, classifier.labels) for name in {f.folder for f in files if f.folder is not None}}
     known = {name: index for name, index in found.items() if index is not None}
     return known if len(known) == len(found) else {}
 
@@ -178,37 +189,31 @@ def _record(plan: Plan, files: Sequence[ImageFile], images: Any, command: str | 
                 "precision": model.precision,
             },
         },
-        "model": {
-            "spec": model.spec,
-            "name": type(model.module).__name__,
-            "weights": model.weights,
-            "weights_sha256": model.weights_checksum(),
-            "size": model.size,
-            "resize": model.resize,
-            "interpolation": model.interpolation,
-            "mean": list(model.mean),
-            "std": list(model.std),
-            "classes": model.classes,
-            "neurons": sum(group.neurons for group in model.neuron_groups),
-            "labels": None if model.labels is None else list(model.labels),
-            "remarks": list(model.remarks),
-        },
-        "layers": [
-            {
-                "name": i.name,
-                "label": i.label,
-                "kind": i.kind,
-                "shape": list(i.shape),
-                "tap": i.tap,
-                "note": i.note,
-            }
-            for i in model.layer_infos
-        ],
+        "model": _model_record(model),
+        "layers": [{**asdict(info), "shape": list(info.shape)} for info in model.layer_infos],
         "images": {"source": source, "n": len(files), "listing_sha256": listing, "sha256": None},
         "versions": provenance.versions(),
         "machine": provenance.machine(),
         "device": _device_name(model.device),
         "timings": {},
+    }
+
+
+def _model_record(model: Classifier) -> dict[str, Any]:
+    return {
+        "spec": model.spec,
+        "name": type(model.module).__name__,
+        "weights": model.weights,
+        "weights_sha256": model.weights_checksum(),
+        "size": model.size,
+        "resize": model.resize,
+        "interpolation": model.interpolation,
+        "mean": list(model.mean),
+        "std": list(model.std),
+        "classes": model.classes,
+        "neurons": sum(group.neurons for group in model.neuron_groups),
+        "labels": None if model.labels is None else list(model.labels),
+        "remarks": list(model.remarks),
     }
 
 
@@ -232,13 +237,8 @@ def _directory(
         return RunDirectory.create(_new_folder(record) if out is None else Path(out), overwrite=overwrite)
     directory = RunDirectory.open(Path(out))
     before = directory.read_record()
-    changed = settings.differences({**before["arguments"]["passed"]})
-    for name, old, new in (
-        ("model", before["model"]["spec"], record["model"]["spec"]),
-        ("weights", before["model"]["weights_sha256"], record["model"]["weights_sha256"]),
-        ("list of images", before["images"]["listing_sha256"], record["images"]["listing_sha256"]),
-        ("precision", *(r["arguments"]["effective"]["precision"] for r in (before, record))),
-    ):
+    changed = settings.differences(before["arguments"]["passed"])
+    for (name, old), new in zip(_identity(before).items(), _identity(record).values(), strict=True):
         if old != new:
             changed.append(f"{name} was {old}, now {new}")
     if changed:
@@ -247,6 +247,38 @@ def _directory(
             "give the arguments of the first command, or another --out",
         )
     return directory
+
+
+def _identity(record: dict[str, Any]) -> dict[str, str]:
+    """What makes a study the same study, beside its settings: words by name."""
+    model, images, effective = record["model"], record["images"], record["arguments"]["effective"]
+    return {
+        "model": model["spec"],
+        "weights": f"those of checksum {model['weights_sha256'][:12]}",
+        "input": ", ".join(f"{key} {model[key]}" for key in ("size", "resize", "interpolation", "mean", "std")),
+        "list of images": f"{images['n']} of checksum {images['listing_sha256'][:12]}",
+        "precision": effective["precision"],
+    }
+
+
+def _check_stored_images(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory) -> None:
+    """Raises `StoreError` if an image has changed since its chunk was stored."""
+    stored = [table.select("seed_id", "sha256") for table in directory.chunk_tables("seeds")]
+    before = {seed_id: checksum for table in stored for seed_id, checksum in table.iter_rows()}
+    changed = [f.seed_id for f in files if f.seed_id in before and _checksum(plan, f) != before[f.seed_id]]
+    if changed:
+        raise StoreError(
+            f"`resume` must continue with the same images, got: {len(changed)} changed (first: {changed[0]})",
+            "--overwrite starts again, another --out keeps what is there",
+        )
+
+
+def _checksum(plan: Plan, file: ImageFile) -> str | None:
+    model = plan.classifier
+    try:
+        return read_image(file, size=model.size, resize=model.resize).sha256
+    except ImageError:
+        return None
 
 
 def _new_folder(record: dict[str, Any]) -> Path:
@@ -258,9 +290,7 @@ def _new_folder(record: dict[str, Any]) -> Path:
     return next(path for path in taken if not path.exists())
 
 
-def _run_chunks(
-    plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress
-) -> None:
+def _run_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress) -> None:
     size = plan.settings.chunk_size or len(files)
     done = directory.chunks_done()
     finished, successes = 0, 0
@@ -268,12 +298,16 @@ def _run_chunks(
         part = files[start : start + size]
         if index not in done:
 
-            def advance(
-                stage: str, seeds: int, found: int, base: tuple[int, int] = (finished, successes)
-            ) -> None:
+            def advance(stage: str, seeds: int, found: int, base: tuple[int, int] = (finished, successes)) -> None:
                 on_progress(Progress(stage, base[0] + seeds, len(files), base[1] + found))
 
-            result = study_chunk(plan, part, advance)
+            try:
+                result = study_chunk(plan, part, advance)
+            except torch.OutOfMemoryError as error:
+                raise UserError(
+                    f"`batch_size` {plan.batch_size} needs more memory than {plan.classifier.device} has",
+                    f"--resume --out {directory.path} with a smaller --batch-size goes on",
+                ) from error
             with plan.clock("write"):
                 directory.write_chunk(index, result.tables, result.gallery)
         finished += len(part)
@@ -303,5 +337,4 @@ def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> Non
         )
         directory.write_table("layers", layers)
         directory.write_table("counts", compromised_counts(similarity, layers))
-    directory.drop_chunks()
     on_progress(Progress("report", seeds.height, seeds.height, successes))

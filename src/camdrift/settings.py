@@ -43,8 +43,9 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("strengths", "noise_ladder"):
             object.__setattr__(self, name, _strengths(name, getattr(self, name)))
-        object.__setattr__(self, "targets", tuple(self.targets))
-        object.__setattr__(self, "layers", tuple(self.layers))
+        for name in ("targets", "layers"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         if not self.strengths:
             raise UserError("`strengths` must name at least one strength, got: none")
         unknown = [target for target in self.targets if target not in TARGETS]
@@ -55,6 +56,11 @@ class Settings:
         for name, smallest in least.items():
             _check_integer(name, getattr(self, name), smallest)
 
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of the options."""
+        return tuple(field.name for field in fields(cls))
+
     @property
     def noise_strengths(self) -> tuple[float, ...]:
         """Every strength at which noise is applied, ascending."""
@@ -62,22 +68,18 @@ class Settings:
 
     def as_record(self) -> dict[str, Any]:
         """The settings as JSON values."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     def differences(self, record: dict[str, Any]) -> list[str]:
         """Settings that differ from a stored record, among those that decide what comes out."""
         mine = self.as_record()
-        names = [field.name for field in fields(self) if field.name not in _FREE_ON_RESUME]
-        return [
-            f"{name} was {record.get(name)}, now {mine[name]}"
-            for name in names
-            if record.get(name) != mine[name]
-        ]
+        names = [name for name in self.names() if name not in _FREE_ON_RESUME]
+        return [f"{name} was {record.get(name)}, now {mine[name]}" for name in names if record.get(name) != mine[name]]
 
 
-def _strengths(name: str, values: Sequence[float]) -> tuple[float, ...]:
+def _strengths(name: str, values: float | Sequence[float]) -> tuple[float, ...]:
+    if isinstance(values, int | float):
+        values = (values,)
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
             raise UserError(f"`{name}` must be positive and finite, got: {value}")

@@ -128,9 +128,7 @@ def compromised_counts(similarity: pl.DataFrame, layers: pl.DataFrame) -> pl.Dat
         .agg(pl.int_range(0, pl.col("layer").n_unique() + 1, dtype=pl.Int64).alias("n_compromised"))
         .explode("n_compromised")
     )
-    counts = possible.join(tally, on=[*group, "n_compromised"], how="left").with_columns(
-        pl.col("n_seeds").fill_null(0)
-    )
+    counts = possible.join(tally, on=[*group, "n_compromised"], how="left").with_columns(pl.col("n_seeds").fill_null(0))
     order = pl.col("target").replace_strict({t: i for i, t in enumerate(TARGETS)}, return_dtype=pl.Int64)
     return counts.sort(order, "strength", "n_compromised").select(COUNTS.schema.names())
 
@@ -183,9 +181,7 @@ def _arrays(similarity: pl.DataFrame, seeds: Sequence[str]) -> _Arrays:
     return _Arrays(layers, strengths, ladder, cells, noise_cells, matched)
 
 
-def _dense(
-    frame: pl.DataFrame, column: str, strengths: Floats, layers: Sequence[str], seeds: Sequence[str]
-) -> _Dense:
+def _dense(frame: pl.DataFrame, column: str, strengths: Floats, layers: Sequence[str], seeds: Sequence[str]) -> _Dense:
     """One condition of a table as an array."""
     draws, draw = np.unique(frame["draw"].to_numpy(), return_inverse=True)
     shape = (len(strengths), len(layers), len(seeds), max(1, len(draws)))

@@ -95,9 +95,7 @@ class RunDirectory:
             StoreError: No run there, or one of another schema.
         """
         if not (path / RECORD).is_file():
-            raise StoreError(
-                f"no run in {path} ({RECORD} is missing)", "name the folder that `camdrift run` wrote"
-            )
+            raise StoreError(f"no run in {path} ({RECORD} is missing)", "name the folder that `camdrift run` wrote")
         directory = cls(path)
         version = directory.read_record().get("schema_version")
         if version != SCHEMA_VERSION:
@@ -109,9 +107,7 @@ class RunDirectory:
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        text = json.dumps(
-            {"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, allow_nan=False
-        )
+        text = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, allow_nan=False)
         # Bytes of a file name that are no UTF-8 reach Python as lone surrogates, which no file can hold.
         data = f"{text}\n".encode("utf-8", "replace")
         self._write(RECORD, lambda path: path.write_bytes(data))
@@ -181,9 +177,7 @@ class RunDirectory:
     def write_table(self, name: str, table: pl.DataFrame) -> None:
         """Replace a final table; its columns must be the ones that `records` documents."""
         if table.schema != TABLES[name].schema:
-            raise ValueError(
-                f"table `{name}` must have the schema {TABLES[name].schema}, got: {table.schema}"
-            )
+            raise ValueError(f"table `{name}` must have the schema {TABLES[name].schema}, got: {table.schema}")
         self._write(f"{name}.parquet", table.write_parquet)
 
     def read_table(self, name: str) -> pl.DataFrame:

@@ -23,9 +23,7 @@ _SPECS = (
     "models are `efficientnet-lite0`, `torchvision/NAME[@WEIGHTS]`, `timm/NAME`, `path/to/file.py:factory` "
     "or `package.module:factory`"
 )
-_NO_DOWNLOAD = (
-    "give a file with --weights FILE, or leave out --model to study the embedded efficientnet-lite0"
-)
+_NO_DOWNLOAD = "give a file with --weights FILE, or leave out --model to study the embedded efficientnet-lite0"
 
 
 def load_model(
@@ -163,7 +161,7 @@ def _strip_wrapping(state: dict[str, Any]) -> dict[str, Any]:
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(state.get(key), dict):
             state = state[key]
-    for prefix in ("module.", "_orig_mod."):
+    for prefix in ("module.", "_orig_mod.", "module."):  # data-parallel inside a compiled module, or around it
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}

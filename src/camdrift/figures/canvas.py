@@ -110,9 +110,7 @@ def text_width(text: str, size: float) -> float:
 def printable(text: str, longest: int = _LONGEST_LABEL) -> str:
     """The text with its middle left out where it is too long, and signs the font lacks replaced."""
     font = get_font(findfont(_FONT))
-    known = "".join(
-        c if c == " " or font.get_char_index(ord(c)) else "\ufffd" for c in " ".join(text.split())
-    )
+    known = "".join(c if c == " " or font.get_char_index(ord(c)) else "\ufffd" for c in " ".join(text.split()))
     if len(known) <= longest:
         return known
     tail = (longest - 1) * 2 // 3
@@ -211,10 +209,7 @@ def strength_text(strength: float) -> str:
 def strength_handles(scope: Scope) -> list[Line2D]:
     """Legend entries: one colour and marker per strength."""
     looks = zip(scope.strengths, strength_colours(scope), itertools.cycle(MARKERS), strict=False)
-    return [
-        Line2D([], [], color=c, marker=m, markersize=4, label=f"strength {strength_text(s)}")
-        for s, c, m in looks
-    ]
+    return [Line2D([], [], color=c, marker=m, markersize=4, label=f"strength {strength_text(s)}") for s, c, m in looks]
 
 
 def layer_panels(
@@ -224,9 +219,7 @@ def layer_panels(
     count, rows, gap = len(scope.labels), len(scope.targets), 0.36
     width = float(np.interp(count, [16, 48], [8.0, 11.0]))
     names = _LayerNames([printable(label) for label in scope.labels])
-    page = sheet(
-        title, note, width=width, body=names.foot + rows * height + (rows - 1) * gap + 0.26, handles=handles
-    )
+    page = sheet(title, note, width=width, body=names.foot + rows * height + (rows - 1) * gap + 0.26, handles=handles)
     panels = []
     for row, target in enumerate(scope.targets):
         bottom = names.foot + (rows - 1 - row) * (height + gap)
@@ -278,9 +271,7 @@ def _stages(axes: Axes, labels: Sequence[str]) -> None:
     ends = list(itertools.accumulate(runs))
     spans = [(end - run - 0.5, end - 0.5) for end, run in zip(ends, runs, strict=True)][1::2]
     boxes = [[(a, 0), (a, 1), (b, 1), (b, 0)] for a, b in spans]
-    shade = PolyCollection(
-        boxes, facecolors=BAND, edgecolors="none", transform=axes.get_xaxis_transform(), zorder=0
-    )
+    shade = PolyCollection(boxes, facecolors=BAND, edgecolors="none", transform=axes.get_xaxis_transform(), zorder=0)
     axes.add_collection(shade, autolim=False)
 
 

@@ -101,9 +101,7 @@ def compromised_layers(tables: Tables, record: Record) -> Figure:
         name = TARGET_WORDS.get(target, target)
         name = name if text_width(name, 8.0) < each else f"target {target}"
         axes.text(0, rows * height / (height - 0.28), name, transform=axes.transAxes, size=8.0, va="bottom")
-    page.figure.text(
-        0.02, (foot + rows * height / 2) / page.figure.get_figheight(), "share of seeds", **_UPRIGHT
-    )
+    page.figure.text(0.02, (foot + rows * height / 2) / page.figure.get_figheight(), "share of seeds", **_UPRIGHT)
     return page.figure
 
 

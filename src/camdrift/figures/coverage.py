@@ -14,6 +14,7 @@ from camdrift.figures.canvas import (
     COLOURS,
     DASHES,
     MARKERS,
+    MUTED,
     blank,
     sheet,
     strength_colours,
@@ -39,10 +40,12 @@ def coverage_by_condition(tables: Tables, record: Record) -> Figure:
     if coverage.is_empty():
         return blank(title, reason_for_nothing(of))
     pairs = [(CLEAN, 0.0), (ADVERSARIAL, of.reference), (NOISE, of.reference)]
-    curves = [(c, _curve(coverage, c, s)) for c, s in pairs]
+    curves = [(c, _curve(coverage, c, s)) for c, s in pairs if of.analysed or c == CLEAN]
     handles = [_handle(c, curve, coverage) for c, curve in curves if len(curve)]
     page = sheet(title, _note(of, coverage, _CREDIT), width=8.0, body=3.0, handles=handles)
     share, beyond = (page.axes(x, 0.45, 3.3, 2.3) for x in (0.62, 4.58))
+    if not of.analysed:
+        beyond.text(0.5, 0.5, "no adversarial example,\nnothing to add", ha="center", color=MUTED)
     for condition, curve in curves:
         look = {"color": COLOURS[condition], "ls": DASHES[condition]}
         _draw(share, curve, 100 / _total(coverage), **look)
@@ -61,7 +64,7 @@ def coverage_by_strength(tables: Tables, record: Record) -> Figure:
     of = scope(tables, record)
     title = "Neuron coverage by strength, beyond the clean images"
     coverage = tables["coverage"]
-    if coverage.is_empty() or not of.strengths:
+    if coverage.is_empty() or not of.analysed:
         return blank(title, reason_for_nothing(of))
     clean = _curve(coverage, CLEAN, 0.0)
     count = int(clean[-1, 1])
@@ -79,9 +82,7 @@ def coverage_by_strength(tables: Tables, record: Record) -> Figure:
             excess = curve - clean[: len(curve)] * [0, 1]
             line = _draw(axes, excess, 1, color=colour, ls=DASHES[condition], marker=marker)
             line.set_label(
-                f"{strength_text(strength)}: +{int(excess[-1, 1]):,}"
-                if len(excess)
-                else strength_text(strength)
+                f"{strength_text(strength)}: +{int(excess[-1, 1]):,}" if len(excess) else strength_text(strength)
             )
             handles.append(line)
         axes.legend(
@@ -129,5 +130,5 @@ def _finish(axes: Axes, name: str) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(axis="y")

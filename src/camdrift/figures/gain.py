@@ -64,8 +64,7 @@ def _limits(layers: pl.DataFrame) -> tuple[float, float]:
 def _target(axes: Axes, of: Scope, layers: pl.DataFrame, target: str) -> None:
     values, low, high = (grid(of, layers, name, target) for name in ("gain", "gain_low", "gain_high"))
     bounds, low_bounds, high_bounds = (
-        _censored(of, layers, name, target)
-        for name in ("gain_censored", "gain_low_censored", "gain_high_censored")
+        _censored(of, layers, name, target) for name in ("gain_censored", "gain_low_censored", "gain_high_censored")
     )
     offsets = dodge(len(of.strengths))
     looks = zip(strength_colours(of), itertools.cycle(MARKERS), strict=False)
@@ -88,11 +87,7 @@ def _target(axes: Axes, of: Scope, layers: pl.DataFrame, target: str) -> None:
 def _censored(of: Scope, layers: pl.DataFrame, column: str, target: str) -> np.ndarray:
     """(strengths, layers): 1 where the value is a lower bound, -1 where an upper bound, else 0."""
     signs = (
-        pl.when(pl.col(column) == CENSORED_ABOVE)
-        .then(1)
-        .when(pl.col(column) == CENSORED_BELOW)
-        .then(-1)
-        .otherwise(0)
+        pl.when(pl.col(column) == CENSORED_ABOVE).then(1).when(pl.col(column) == CENSORED_BELOW).then(-1).otherwise(0)
     )
     return np.asarray(np.nan_to_num(grid(of, layers.with_columns(signs.alias("sign")), "sign", target)))
 

@@ -53,9 +53,7 @@ def heatmaps(tables: Tables, record: Record, gallery: Gallery) -> Figure:
     title = "Where the model looks: heatmaps of sample images, layer by layer"
     ids = [str(seed_id) for seed_id in gallery.get("seed_ids", ())]
     if not ids:
-        return blank(
-            title, reason_for_nothing(of) if not of.analysed else "No heatmaps were stored for this study."
-        )
+        return blank(title, reason_for_nothing(of) if not of.analysed else "No heatmaps were stored for this study.")
     columns = _columns(len(of.labels))
     shown = ids[:_MOST_SEEDS]
     page, layout = _page(of, columns, len(shown), title, _note(of, columns, len(shown)))
@@ -100,9 +98,7 @@ def _columns(count: int) -> tuple[int, ...]:
 
 def _note(of: Scope, columns: tuple[int, ...], shown: int) -> str:
     total = len(of.labels)
-    layers = (
-        f"{len(columns)} of {total} layers, evenly chosen" if len(columns) < total else f"all {total} layers"
-    )
+    layers = f"{len(columns)} of {total} layers, evenly chosen" if len(columns) < total else f"all {total} layers"
     explained = _EXPLAINED.get(of.shown_target, of.shown_target)
     return (
         f"{of.model}; {shown} of {of.analysed:,} analysed images; {layers}; perturbed at strength "
@@ -168,13 +164,9 @@ def _classes(tables: Tables, record: Record, of: Scope, seed_id: str) -> dict[st
 
 def _similarities(tables: Tables, of: Scope, seed_id: str) -> dict[tuple[str, str], float | None]:
     """Similarity by condition and layer, of the image that the gallery shows."""
-    shown = (
-        (pl.col("strength") == of.reference) & (pl.col("draw") == 0) & (pl.col("target") == of.shown_target)
-    )
+    shown = (pl.col("strength") == of.reference) & (pl.col("draw") == 0) & (pl.col("target") == of.shown_target)
     rows = tables["similarity"].filter(pl.col("seed_id") == seed_id, shown)
-    return {
-        (c, layer): value for c, layer, value in rows.select("condition", "layer", "similarity").iter_rows()
-    }
+    return {(c, layer): value for c, layer, value in rows.select("condition", "layer", "similarity").iter_rows()}
 
 
 def _class_text(index: int | None, probability: float | None, labels: list[str] | None) -> str:

@@ -101,9 +101,7 @@ def _model_name(record: Record) -> str:
 
 def _layer_rows(layers: pl.DataFrame, record: Record) -> list[tuple[int, str, str]]:
     if layers.is_empty():
-        listed = {
-            str(row["name"]): str(row.get("label") or row["name"]) for row in record.get("layers") or []
-        }
+        listed = {str(row["name"]): str(row.get("label") or row["name"]) for row in record.get("layers") or []}
         chosen = [name for name in effective(record).get("layers") or () if name in listed] or list(listed)
         return [(i, name, listed[name]) for i, name in enumerate(chosen)]
     unique = layers.unique("layer").sort("layer_index")

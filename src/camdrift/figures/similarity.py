@@ -82,15 +82,9 @@ def _distribution(tables: Tables, of: Scope, condition: str) -> Figure:
 
 def _samples(similarity: pl.DataFrame, of: Scope, condition: str, target: str) -> list[np.ndarray]:
     """Defined similarities of each layer, all draws."""
-    wanted = (
-        (pl.col("condition") == condition)
-        & (pl.col("strength") == of.reference)
-        & (pl.col("target") == target)
-    )
+    wanted = (pl.col("condition") == condition) & (pl.col("strength") == of.reference) & (pl.col("target") == target)
     rows = similarity.filter(wanted, pl.col("similarity").is_not_null()).sort("seed_id", "draw")
-    groups = {
-        key: part["similarity"].to_numpy() for (key,), part in rows.group_by("layer", maintain_order=True)
-    }
+    groups = {key: part["similarity"].to_numpy() for (key,), part in rows.group_by("layer", maintain_order=True)}
     return [groups.get(layer, np.empty(0)) for layer in of.layers]
 
 
@@ -191,9 +185,7 @@ def _means(tables: Tables, of: Scope, condition: str) -> Figure:
     unit = "seeds" if condition == ADVERSARIAL or of.draws == 1 else "noisy images"
     n = span(count.filter(count > 0).to_list())
     note = f"{of.model}; n = {n} {unit} per layer and strength.{band} {_AXIS_NOTE}"
-    figure, panels = layer_panels(
-        of, title, note, height=2.0, handles=[*strength_handles(of), _floor_handle()]
-    )
+    figure, panels = layer_panels(of, title, note, height=2.0, handles=[*strength_handles(of), _floor_handle()])
     low = _lower_end([layers[name] for name in ("adversarial_mean", "noise_mean", "floor")])
     for axes, target in zip(panels, of.targets, strict=True):
         _floor(axes, tables, of, target)
@@ -219,6 +211,4 @@ def _bands(axes: Axes, tables: Tables, of: Scope, condition: str, target: str) -
         error = 2 * std[row] / np.sqrt(n[row])
         x = np.arange(error.size)
         high = np.minimum(mean[row] + error, 1.0)
-        axes.fill_between(
-            x, np.maximum(mean[row] - error, 0.0), high, color=colour, alpha=0.15, lw=0, zorder=1
-        )
+        axes.fill_between(x, np.maximum(mean[row] - error, 0.0), high, color=colour, alpha=0.15, lw=0, zorder=1)

@@ -72,7 +72,7 @@ def render(tables: Tables, record: Record, images: Mapping[str, bytes]) -> str:
         headline=findings.headline(tables, of),
         reading=findings.reading_of(of),
         sentences=findings.sentences(tables, record, of),
-        nothing=None if of.analysed else reason_for_nothing(of),
+        nothing="" if (tables["layers"]["n"] > 0).any() else reason_for_nothing(of),
         facts=contents.facts(record, of),
         figures={name: _picture(data) for name, data in images.items()},
         layer_tables=contents.layer_tables(tables, of),

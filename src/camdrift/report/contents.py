@@ -75,7 +75,7 @@ def _layer_rows(layers: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
             numbers.fraction(row["auc"], 2),
             numbers.between(row["auc_low"], row["auc_high"]),
             numbers.percent(row["compromised_fraction"]),
-            numbers.between(row["compromised_low"], row["compromised_high"]),
+            numbers.percent_between(row["compromised_low"], row["compromised_high"]),
             _size(row),
             round(100 * (row["gain"] or 0.0) / highest),
         )
@@ -119,8 +119,8 @@ def undefined(tables: Tables) -> list[str]:
     lost = similarity.filter(pl.col("similarity").is_null())
     if lost.height:
         most = lost.group_by("layer_label", "layer_index").len().sort(-pl.col("len").cast(pl.Int64), "layer_index")
-        named = ", ".join(f"{label} {n:,}" for label, _, n in most.head(5).iter_rows())
-        lines.append(f"Most of them in: {named}.")
+        named = ", ".join(f"{label} ({n:,})" for label, _, n in most.head(5).iter_rows())
+        lines.append(f"Most of them are in {named}.")
     return lines
 
 
@@ -142,7 +142,7 @@ def making(record: Record) -> list[tuple[str, list[tuple[str, str]]]]:
     """How the study was made: groups of label and value; what the record lacks is left out."""
     model, images = record.get("model") or {}, record.get("images") or {}
     groups = {
-        "Run": {key: record.get(key) for key in ("command", "status", "started", "finished", "device", "machine")},
+        "Run": {key: record.get(key) for key in ("command", "started", "finished", "device", "machine")},
         "Settings": effective(record),
         "Model": {key: value for key, value in model.items() if key != "labels"},
         "Images": images,
@@ -154,4 +154,4 @@ def making(record: Record) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def _words(key: str) -> str:
-    return key.replace("_", " ").replace("sha256", "SHA-256").replace("rng seed", "rng_seed")
+    return key.replace("_", " ").replace("sha256", "SHA-256")

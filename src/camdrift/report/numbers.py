@@ -7,6 +7,7 @@ from camdrift.records import CENSORED_ABOVE, CENSORED_BELOW
 
 UNDEFINED: Final = "\u2013"
 _BOUNDS: Final = {CENSORED_ABOVE: ">\u00a0", CENSORED_BELOW: "<\u00a0"}
+_LONGEST_LIST: Final = 12
 _Z95: Final = 1.959963984540054
 
 
@@ -120,13 +121,20 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
 
 def share_of(hits: int, n: int) -> str:
-    """`78 %, 95 % interval 55 to 91 %`."""
+    """A share with its interval in words, `78 %, 95 % interval 55 to 91 %`."""
     low, high = (percent(end).removesuffix("\u00a0%") for end in wilson(hits, n))
     return f"{percent(hits / n)}, 95\u00a0% interval {low} to {high}\u00a0%"
 
 
+def percent_between(low: float | None, high: float | None) -> str:
+    """The interval of a share in percent, `[55, 91]`; empty where there is none."""
+    if low is None or high is None:
+        return ""
+    return f"[{percent(low)}, {percent(high)}]".replace("\u00a0%", "")
+
+
 def shown(value: Any) -> str:
-    """A value of the run record as text: lists joined, missing ones a dash."""
+    """A value of the run record as text: lists joined, long ones cut, missing values a dash."""
     if value is None or value == "" or value == [] or value == {}:
         return UNDEFINED
     if isinstance(value, bool):
@@ -136,5 +144,6 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {shown(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(shown(item) for item in value)
+        rest = f", … ({len(value)} in all)" if len(value) > _LONGEST_LIST else ""
+        return ", ".join(shown(item) for item in value[: 3 if rest else None]) + rest
     return str(value)

@@ -1,0 +1,193 @@
+"""Maps of a chunk's images: explain every variant, hold it against its seed, write down what was seen."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from camdrift import records
+from camdrift.compare import Comparison, compare_layers, unrelated_pairs
+from camdrift.coverage import NeuronObserver, NeuronRecord
+from camdrift.explain import explain
+from camdrift.gallery import Gallery
+from camdrift.plan import Plan, Seed, batches, known, stack
+from camdrift.tensors import Classes, Explanation, Maps, perturbed
+from camdrift.variants import Variant, measure_variant, plan_variants
+
+
+def explain_all(
+    plan: Plan, seeds: Sequence[Seed], gallery: Gallery, advance: Callable[[int], None]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The similarity and floor tables of the analysed seeds; fills their variant rows and the gallery."""
+    if not seeds:
+        return records.SIMILARITY.frame(), records.FLOOR.frame()
+    settings, clock = plan.settings, plan.clock
+    clean = _clean_maps(plan, seeds)
+    with clock("compare"):
+        floor = _floor(plan, seeds, clean)
+    for position, seed in enumerate(seeds[: gallery.size]):
+        gallery.add_clean(position, seed.file.seed_id, known(seed.pixels), clean[0], plan.layers)
+    variants = plan_variants(
+        len(seeds),
+        strengths=settings.strengths,
+        noise_strengths=settings.noise_strengths,
+        draws=settings.noise_draws,
+    )
+    tables: list[pl.DataFrame] = []
+    for number, batch in enumerate(batches(variants, plan.batch_size)):
+        advance(number * plan.batch_size * len(seeds) // len(variants))
+        images = stack(
+            perturbed(known(seeds[v.position].pixels), seeds[v.position].delta(v), v.strength) for v in batch
+        )
+        with clock("explain"):
+            seen, record = _explain(plan, images, [seeds[v.position] for v in batch], batch)
+        with clock("compare"):
+            tables.extend(_compare(plan, seeds, batch, clean, seen))
+            _note_variants(seeds, batch, seen, record)
+        for row, variant in enumerate(batch):
+            gallery.add_variant(variant, row, images, seen.maps[0], plan.layers)
+    order = ["position", "condition", "strength", "draw", "target_index", "layer_index"]
+    similarity = pl.concat(tables).sort(order).select(records.SIMILARITY.schema.names())
+    return similarity, floor
+
+
+def _wanted(plan: Plan, seeds: Sequence[Seed]) -> list[Classes | None]:
+    """The classes to explain, one set per target. Seeds without a label stand in with their own class."""
+    device = plan.classifier.device
+    clean = [seed.clean_class for seed in seeds]
+    labels = [seed.clean_class if seed.row["label"] is None else int(seed.row["label"]) for seed in seeds]
+    sets = {
+        "own": None,
+        "seed": torch.tensor(clean, device=device),
+        "label": torch.tensor(labels, device=device),
+    }
+    return [sets[target] for target in plan.settings.targets]
+
+
+def _clean_maps(plan: Plan, seeds: Sequence[Seed]) -> list[dict[str, Maps]]:
+    """For each target, the maps of the clean images by layer, shape (seeds, h, w)."""
+    parts = []
+    with plan.clock("explain"):
+        for batch in batches(seeds, plan.batch_size):
+            images = stack(known(seed.pixels) for seed in batch)
+            parts.append(explain(plan.classifier, images, _wanted(plan, batch), layers=plan.layers).maps)
+    return [
+        {name: torch.cat([part[target][name] for part in parts]) for name in plan.layers}
+        for target in range(len(plan.settings.targets))
+    ]
+
+
+def _explain(
+    plan: Plan, images: Tensor, seeds: Sequence[Seed], batch: Sequence[Variant]
+) -> tuple[Explanation, NeuronRecord | None]:
+    """The explanation of a batch of variants, with its neurons if coverage counts any of them."""
+    counted = any(v.strength in plan.settings.strengths and v.draw == 0 for v in batch)
+    observer = NeuronObserver(plan.classifier) if counted else None
+    seen = explain(plan.classifier, images, _wanted(plan, seeds), layers=plan.layers, observer=observer)
+    return seen, observer.record(seen.logits) if observer is not None else None
+
+
+def _compare(
+    plan: Plan,
+    seeds: Sequence[Seed],
+    batch: Sequence[Variant],
+    clean: Sequence[dict[str, Maps]],
+    seen: Explanation,
+) -> Iterator[pl.DataFrame]:
+    positions = torch.tensor([v.position for v in batch], device=plan.classifier.device)
+    done: dict[tuple[int, int], Comparison] = {}
+    for index, target in enumerate(plan.settings.targets):
+        # Where no prediction has changed, two targets share their maps and need comparing once.
+        key = (id(seen.maps[index]), id(clean[index]) if target == "label" else 0)
+        if key not in done:
+            own = {name: maps[positions] for name, maps in clean[index].items()}
+            done[key] = compare_layers(own, seen.maps[index], plan.size)
+        taken = [i for i, v in enumerate(batch) if target != "label" or seeds[v.position].row["label"] is not None]
+        yield _similarity_rows(plan, seeds, [batch[i] for i in taken], (index, target), done[key], taken)
+
+
+def _similarity_rows(
+    plan: Plan,
+    seeds: Sequence[Seed],
+    batch: Sequence[Variant],
+    target: tuple[int, str],
+    comparison: Comparison,
+    taken: Sequence[int],
+) -> pl.DataFrame:
+    infos = {info.name: info for info in plan.classifier.layer_infos}
+    layers, count = len(plan.layers), len(batch)
+    columns: dict[str, Any] = {
+        "seed_id": np.repeat([seeds[v.position].file.seed_id for v in batch], layers).tolist(),
+        "condition": np.repeat([v.condition for v in batch], layers).tolist(),
+        "strength": np.repeat([v.strength for v in batch], layers),
+        "draw": np.repeat([v.draw for v in batch], layers),
+        "target": [target[1]] * (layers * count),
+        "layer": list(plan.layers) * count,
+        "layer_label": [infos[name].label for name in plan.layers] * count,
+        "layer_index": np.tile(np.arange(layers), count),
+        "similarity": pl.Series(comparison.similarity[:, taken].T.ravel(), dtype=pl.Float64, nan_to_null=True),
+        "undefined_reason": comparison.reasons()[:, taken].T.ravel().tolist(),
+    }
+    order = {
+        "position": pl.Series(np.repeat([v.position for v in batch], layers), dtype=pl.Int64),
+        "target_index": pl.Series([target[0]] * (layers * count), dtype=pl.Int64),
+    }
+    return records.SIMILARITY.frame(columns).with_columns(**order)
+
+
+def _floor(plan: Plan, seeds: Sequence[Seed], clean: Sequence[dict[str, Maps]]) -> pl.DataFrame:
+    pairs = unrelated_pairs(len(seeds))
+    if not pairs:
+        return records.FLOOR.frame()
+    device = plan.classifier.device
+    mine, other = (torch.tensor(side, device=device) for side in zip(*pairs, strict=True))
+    rows = []
+    for target, maps in zip(plan.settings.targets, clean, strict=True):
+        a = {name: part[mine] for name, part in maps.items()}
+        b = {name: part[other] for name, part in maps.items()}
+        values = compare_layers(a, b, plan.size).similarity
+        for column, (i, j) in enumerate(pairs):
+            if target == "label" and None in (seeds[i].row["label"], seeds[j].row["label"]):
+                continue
+            names = {
+                "seed_id": seeds[i].file.seed_id,
+                "other_seed_id": seeds[j].file.seed_id,
+                "target": target,
+            }
+            for layer, value in zip(plan.layers, values[:, column].tolist(), strict=True):
+                rows.append({**names, "layer": layer, "similarity": None if np.isnan(value) else value})
+    return records.FLOOR.frame(rows)
+
+
+def _note_variants(
+    seeds: Sequence[Seed], batch: Sequence[Variant], seen: Explanation, record: NeuronRecord | None
+) -> None:
+    probabilities, classes = seen.logits.softmax(1).max(1)
+    finite = torch.isfinite(seen.logits).all(1).tolist()
+    covered = None if record is None else record.covered().cpu().numpy()
+    for row, v in enumerate(batch):
+        seed = seeds[v.position]
+        if not finite[row] and seed.perturbation is not None:
+            where = f"{v.condition} image at strength {v.strength:g}"
+            seed.row |= {
+                "status": records.FAILED,
+                "reason": f"the model returned NaN or infinity for the {where}",
+            }
+        found, probability = int(classes[row]), float(probabilities[row])
+        if covered is not None and v.draw == 0:
+            seed.variants_covered[v.condition, v.strength] = covered[row]
+        seed.variant_rows.append(
+            {
+                "seed_id": seed.file.seed_id,
+                "condition": v.condition,
+                "strength": v.strength,
+                "draw": v.draw,
+                "predicted_class": found,
+                "probability": probability,
+                "is_flipped": found != seed.clean_class,
+                **measure_variant(known(seed.pixels), seed.delta(v), v.strength),
+            }
+        )

@@ -1,0 +1,311 @@
+"""What the figures show is what the tables say."""
+
+from io import BytesIO
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+from synthetic import EFFICIENTNET, LADDER, VGG16, Study, study
+
+from camdrift import figures
+from camdrift.figures.canvas import COLOURS, printable, text_width
+from camdrift.figures.scope import scope
+from camdrift.records import ADVERSARIAL, CLEAN, NOISE
+
+NAMES = [
+    "figure_2a_coverage_by_condition",
+    "figure_2b_coverage_by_strength",
+    "figure_3_heatmaps",
+    "figure_4a_similarity_adversarial",
+    "figure_4b_similarity_noise",
+    "figure_5a_strength_adversarial",
+    "figure_5b_strength_noise",
+    "figure_6_compromised_probability",
+    "figure_7_compromised_layers",
+    "figure_8_gain",
+]
+
+
+@pytest.fixture(scope="module")
+def vgg() -> Study:
+    return study()
+
+
+def all_figures(made: Study) -> dict[str, Figure]:
+    return figures.study_figures(made.tables, made.record, made.gallery)
+
+
+def column(made: Study, name: str, target: str, strength: float) -> np.ndarray:
+    at = (pl.col("target") == target) & (pl.col("strength") == strength)
+    return made.tables["layers"].filter(at).sort("layer_index")[name].cast(pl.Float64).to_numpy()
+
+
+def lines(axes: Axes) -> dict[str, np.ndarray]:
+    """y values of every labelled line."""
+    found = {str(line.get_label()): np.asarray(line.get_ydata(), dtype=float) for line in axes.lines}
+    return {label: y for label, y in found.items() if not label.startswith("_")}
+
+
+def strokes(axes: Axes, label: str) -> np.ndarray:
+    """End points of a labelled line collection, (strokes, 2, 2)."""
+    (found,) = (c for c in axes.collections if isinstance(c, LineCollection) and c.get_label() == label)
+    return np.array(found.get_segments())
+
+
+def words(figure: Figure) -> str:
+    return " ".join(text.get_text().replace("\n", " ") for text in figure.findobj(Text))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"labels": EFFICIENTNET[:22], "gallery_seeds": 1},
+        {"strengths": (1.0,), "targets": ("seed",)},
+        {"strengths": (0.5, 2.0), "targets": ("own", "seed", "label"), "draws": 2, "labels": VGG16[:3]},
+        {"analysed": 1, "labels": VGG16[:2], "strengths": (2.0,)},
+        {"analysed": 0},
+        {"analysed": 0, "resistant": 0, "unreadable": 0},
+    ],
+    ids=["default", "long names", "one strength, one target", "three targets", "one seed", "none", "no images"],
+)
+def test_every_figure_draws_with_all_its_text_on_the_page(options):
+    for name, figure in all_figures(study(**options)).items():
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        width, height = canvas.get_width_height()
+        for text in figure.findobj(Text):
+            if text.get_text().strip() and text.get_visible():
+                box = text.get_window_extent(canvas.get_renderer())
+                inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
+                assert inside, f"{name}: {text.get_text()!r} lies at {box.extents}, page {width} x {height}"
+
+
+def test_figures_come_by_file_name_in_the_papers_order(vgg):
+    assert list(all_figures(vgg)) == NAMES
+
+
+def test_matplotlib_settings_are_left_alone(vgg):
+    before = dict(mpl.rcParams)
+    figures.gain(vgg.tables, vgg.record)
+    assert dict(mpl.rcParams) == before
+
+
+def test_mean_similarity_curves_are_the_tables_means(vgg):
+    for draw, name in (
+        (figures.strength_adversarial, "adversarial_mean"),
+        (figures.strength_noise, "noise_mean"),
+    ):
+        for axes, target in zip(draw(vgg.tables, vgg.record).axes, ("seed", "own"), strict=True):
+            drawn = lines(axes)
+            for strength in (0.25, 0.5, 1.0, 2.0, 4.0):
+                np.testing.assert_array_equal(
+                    drawn[f"strength {strength:g}"], column(vgg, name, target, strength)
+                )
+            np.testing.assert_array_equal(drawn["floor"], column(vgg, "floor", target, 1.0))
+
+
+def test_few_curves_carry_bands_of_two_standard_errors():
+    made = study(VGG16[:4], strengths=(1.0,), targets=("seed",))
+    (axes,) = figures.strength_noise(made.tables, made.record).axes
+    (band,) = (c for c in axes.collections if type(c).__name__ == "FillBetweenPolyCollection")
+    mean, std, n = (column(made, name, "seed", 1.0) for name in ("noise_mean", "noise_std", "n_noise"))
+    drawn = band.get_paths()[0].vertices
+    for layer in range(4):
+        low, high = drawn[drawn[:, 0] == layer][:, 1].min(), drawn[drawn[:, 0] == layer][:, 1].max()
+        error = 2 * std[layer] / np.sqrt(n[layer])
+        assert (low, high) == pytest.approx((mean[layer] - error, min(1.0, mean[layer] + error)))
+
+
+@pytest.mark.parametrize("condition", [ADVERSARIAL, NOISE])
+def test_boxes_hold_the_middle_half_of_the_similarities(vgg, condition):
+    draw = figures.similarity_adversarial if condition == ADVERSARIAL else figures.similarity_noise
+    for axes, target in zip(draw(vgg.tables, vgg.record).axes, ("seed", "own"), strict=True):
+        at = (pl.col("condition") == condition) & (pl.col("target") == target) & (pl.col("strength") == 1)
+        rows = vgg.tables["similarity"].filter(at)
+        samples = [rows.filter(pl.col("layer_label") == label)["similarity"].to_numpy() for label in VGG16]
+        np.testing.assert_allclose(strokes(axes, "median")[:, 0, 1], [np.median(s) for s in samples])
+        solid = [c for c in axes.collections if isinstance(c, PolyCollection)][-1]
+        corners = np.array([path.vertices[:, 1] for path in solid.get_paths()])
+        quartiles = [np.quantile(s, [0.25, 0.75]) for s in samples]
+        np.testing.assert_allclose(np.stack([corners.min(1), corners.max(1)], 1), quartiles)
+        assert to_hex(solid.get_edgecolor()[0]) == COLOURS[condition]
+        (points,) = (c for c in axes.collections if isinstance(c, PathCollection))
+        drawn = np.asarray(points.get_offsets())
+        np.testing.assert_allclose(drawn[:, 1], np.concatenate(samples))
+        np.testing.assert_array_equal(np.round(drawn[:, 0]), np.repeat(np.arange(13), 14))
+
+
+def test_thresholds_and_floors_are_drawn_into_the_distribution(vgg):
+    for axes, target in zip(
+        figures.similarity_adversarial(vgg.tables, vgg.record).axes, ("seed", "own"), strict=True
+    ):
+        tau = column(vgg, "threshold", target, 1.0)
+        np.testing.assert_array_equal(strokes(axes, "threshold")[:, 0, 1], tau)
+        np.testing.assert_array_equal(lines(axes)["floor"], column(vgg, "floor", target, 1.0))
+
+
+def test_similarity_axis_is_linear_in_the_distance_of_unit_vectors(vgg):
+    axes = figures.similarity_noise(vgg.tables, vgg.record).axes[0]
+    similarity = 1 - np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5]) ** 2 / 2  # |u - v|^2 = 2 - 2 cos
+    heights = axes.transData.transform(np.column_stack([np.zeros(6), similarity]))[:, 1]
+    np.testing.assert_allclose(np.diff(heights), np.diff(heights)[0])
+    assert heights[0] > heights[1]
+
+
+def test_both_similarity_figures_share_one_axis(vgg):
+    attacked, noisy = (
+        f(vgg.tables, vgg.record) for f in (figures.similarity_adversarial, figures.similarity_noise)
+    )
+    assert attacked.axes[0].get_ylim() == noisy.axes[0].get_ylim()
+
+
+def test_compromised_probability_shows_shares_and_wilson_intervals(vgg):
+    figure = figures.compromised_probability(vgg.tables, vgg.record)
+    assert "compromises about half of all noisy images by construction" in words(figure)
+    for axes, target in zip(figure.axes, ("seed", "own"), strict=True):
+        intervals = [np.array(c.get_segments()) for c in axes.collections if isinstance(c, LineCollection)]
+        for strength, drawn in zip((0.25, 0.5, 1.0, 2.0, 4.0), intervals, strict=True):
+            share, low, high = (
+                column(vgg, f"compromised_{end}", target, strength) for end in ("fraction", "low", "high")
+            )
+            np.testing.assert_array_equal(lines(axes)[f"strength {strength:g}"], share)
+            np.testing.assert_array_equal(drawn[:, :, 1], np.stack([low, high], 1))
+            np.testing.assert_array_equal(np.round(drawn[:, 0, 0]), np.arange(13))
+        assert [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [0.5]
+
+
+def test_histograms_are_the_counts_as_shares(vgg):
+    figure = figures.compromised_layers(vgg.tables, vgg.record)
+    panels = iter(figure.axes)
+    for target in ("seed", "own"):
+        for strength in (0.25, 0.5, 1.0, 2.0, 4.0):
+            at = (pl.col("target") == target) & (pl.col("strength") == strength) & (pl.col("n_seeds") > 0)
+            rows = vgg.tables["counts"].filter(at).sort("n_compromised")
+            axes = next(panels)
+            (bars,) = (c for c in axes.collections if isinstance(c, PolyCollection))
+            boxes = np.array([path.vertices for path in bars.get_paths()])
+            np.testing.assert_allclose(boxes[:, :4, 0].mean(1), rows["n_compromised"])
+            np.testing.assert_allclose(boxes[:, :, 1].max(1), rows["n_seeds"] / 14)
+            values = np.repeat(rows["n_compromised"].to_numpy(), rows["n_seeds"].to_numpy())
+            shown = f"strength {strength:g}: median {np.median(values):g} of 13"
+            assert shown in " ".join(text.get_text() for text in axes.texts)
+
+
+def test_gain_keeps_bounds_apart_from_measured_values(vgg):
+    figure = figures.gain(vgg.tables, vgg.record)
+    for axes, target in zip(figure.axes, ("seed", "own"), strict=True):
+        assert axes.get_yscale() == "log"
+        for strength in (0.25, 1.0, 4.0):
+            at = (pl.col("target") == target) & (pl.col("strength") == strength)
+            rows = vgg.tables["layers"].filter(at).sort("layer_index")
+            measured = rows.filter(pl.col("gain_censored").is_null())
+            np.testing.assert_array_equal(lines(axes)[f"strength {strength:g}"], measured["gain"])
+    bounds = vgg.tables["layers"].filter(pl.col("gain_censored") == "above")
+    assert bounds.height > 20
+    hollow = [
+        line for axes in figure.axes for line in axes.lines if to_hex(line.get_markerfacecolor()) == "#ffffff"
+    ]
+    assert sorted(y for line in hollow for y in line.get_ydata()) == sorted(bounds["gain"])
+    # An arrow for every bound, and for every end of a measured value's interval that is one.
+    ends = vgg.tables["layers"].filter(
+        pl.col("gain_censored").is_null(), pl.col("gain_high_censored") == "above"
+    )
+    tips = [y for axes in figure.axes for line in axes.lines if line.get_marker() == "^" for y in line.get_ydata()]
+    expected = [*bounds["gain"], *ends["gain_high"]]
+    np.testing.assert_allclose(sorted(tips), np.sort(expected) * 1.16)
+
+
+def test_gain_below_the_ladder_points_down():
+    made = study(VGG16[:2], strengths=(1.0,), targets=("seed",))
+    low = made.tables["layers"].with_columns(
+        gain=pl.Series([0.25, 3.0]),
+        gain_low=pl.Series([0.25, 2.0]),
+        gain_high=pl.Series([0.5, 4.0]),
+        gain_censored=pl.Series(["below", None]),
+        gain_low_censored=pl.Series(["below", None]),
+        gain_high_censored=pl.Series([None, None], dtype=pl.String),
+    )
+    (axes,) = figures.gain({**made.tables, "layers": low}, made.record).axes
+    assert [list(line.get_ydata()) for line in axes.lines if line.get_marker() == "v"][0] == [0.25 / 1.16]
+    np.testing.assert_array_equal(lines(axes)["strength 1"], [3.0])
+    assert axes.get_ylim()[0] < 0.25 / 1.16
+
+
+def test_coverage_is_drawn_in_percent_and_beyond_the_clean_images(vgg):
+    share, beyond = figures.coverage_by_condition(vgg.tables, vgg.record).axes
+    coverage = vgg.tables["coverage"]
+    covered = {
+        c: coverage.filter(pl.col("condition") == c, pl.col("strength") == s).sort("step")["covered"].to_numpy()
+        for c, s in ((CLEAN, 0.0), (ADVERSARIAL, 1.0), (NOISE, 1.0))
+    }
+    for line, condition in zip(share.lines, covered, strict=True):
+        np.testing.assert_allclose(line.get_ydata(), 100 * covered[condition] / 14888)
+        assert line.get_color() == COLOURS[condition]
+    for line, condition in zip(beyond.lines, (ADVERSARIAL, NOISE), strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), covered[condition] - covered[CLEAN])
+
+
+def test_coverage_by_strength_names_the_neurons_each_strength_adds(vgg):
+    adversarial, noise = figures.coverage_by_strength(vgg.tables, vgg.record).axes
+    last = vgg.tables["coverage"].filter(pl.col("step") == 18)
+    clean = last.filter(pl.col("condition") == CLEAN)["covered"].item()
+    for axes, condition in ((adversarial, ADVERSARIAL), (noise, NOISE)):
+        for strength in (0.25, 4.0):
+            at = (pl.col("condition") == condition) & (pl.col("strength") == strength)
+            more = last.filter(at)["covered"].item() - clean
+            assert lines(axes)[f"{strength:g}: +{more:,}"][-1] == more
+
+
+def test_a_strength_has_one_colour_in_every_figure(vgg):
+    def colour(axes: Axes, start: str) -> str:
+        return next(to_hex(line.get_color()) for line in axes.lines if str(line.get_label()).startswith(start))
+
+    drawn = [
+        f(vgg.tables, vgg.record).axes[0]
+        for f in (figures.gain, figures.strength_noise, figures.compromised_probability)
+    ]
+    added = figures.coverage_by_strength(vgg.tables, vgg.record).axes[0]
+    for strength in ("0.25", "1", "4"):
+        assert len({colour(axes, f"strength {strength}") for axes in drawn} | {colour(added, f"{strength}:")}) == 1
+
+
+def test_heatmaps_show_image_maps_and_similarities(vgg):
+    figure = figures.heatmaps(vgg.tables, vgg.record, vgg.gallery)
+    block = figure.axes[0]
+    (mosaic,) = (np.asarray(image.get_array()) for image in block.images)
+    place, size = block.images[0].get_extent(), mosaic.shape
+    scale = size[1] / place[1]
+    similarity = vgg.tables["similarity"].filter(
+        pl.col("seed_id") == "photos/000.jpg",
+        pl.col("target") == "own",
+        pl.col("condition") == ADVERSARIAL,
+        pl.col("strength") == 1.0,
+    )
+    numbers = [text for text in block.texts if text.get_text() == f"{similarity['similarity'][7]:.2f}"]
+    assert numbers
+    x, y = numbers[0].get_position()
+    cell = 2 * (block.texts[3].get_position()[0] - block.texts[2].get_position()[0])
+    del cell
+    side = np.flatnonzero((mosaic[:, 0] != 255).any(-1))[:1].size
+    assert side == 1
+    picture = Image.fromarray(vgg.gallery["0/image"][0])
+    edge = int(np.argmin((mosaic[:, 0] != 255).any(-1)))
+    np.testing.assert_array_equal(
+        mosaic[:edge, :edge], np.asarray(picture.resize((edge, edge), Image.Resampling.BILINEAR))
+    )
+    column = round(x * scale - edge / 2)
+    row = round(y * scale - 0.035 * scale) - edge
+    small = Image.fromarray(vgg.gallery["0/map/7"][1]).resize((edge, edge), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(
+        mosaic[row : row + edge, column : column + edge],
+        mpl.colormaps["inferno"](np.asarray(small), bytes=True)[..., :3],
+    )
