@@ -18,14 +18,18 @@ ATTACK = "dlfuzz(scores='logit', step=1/255)"
 SIZE = 32
 SOURCE = Path(__file__).parents[1] / "src"
 
-# Run first in a process, it makes every import of torch fail.
+# Run first in a process, it makes every import of torch fail; asking whether torch is there stays allowed.
 WITHOUT_TORCH = """
 import sys
-class NoTorch:
+from importlib.machinery import ModuleSpec
+class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "torchvision", "timm"):
-            raise ImportError(f"{name} is blocked")
-sys.meta_path.insert(0, NoTorch())
+        return ModuleSpec(name, self) if name.partition(".")[0] in ("torch", "torchvision", "timm") else None
+    def create_module(self, spec):
+        raise ImportError(f"{spec.name} is blocked")
+    def exec_module(self, module):
+        raise ImportError
+sys.meta_path.insert(0, Blocked())
 """
 
 
@@ -112,3 +116,32 @@ def python(code, *arguments, cwd, **options):
 def environment():
     """Variables of a child process: this source tree, one thread, and what the shell has."""
     return {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+
+
+def skip_report(monkeypatch):
+    """Let runs end without drawing: the page is a stub."""
+    monkeypatch.setattr("camdrift.study.write_report", _stub)
+
+
+def _stub(directory, *_):
+    page = directory / "report.html"
+    page.write_text("stub")
+    return page
+
+
+def stop_when(condition):
+    """A progress callback that interrupts the run as Ctrl-C does, the first time that `condition` holds."""
+
+    def on_progress(progress):
+        if condition(progress):
+            raise KeyboardInterrupt
+
+    return on_progress
+
+
+def listing(folder):
+    """Every file below a folder with its time of change and its bytes."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for path in sorted(Path(folder).rglob("*"))
+    }

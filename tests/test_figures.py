@@ -13,12 +13,12 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
-from synthetic import EFFICIENTNET, LADDER, VGG16, Study, study
 
 from camdrift import figures
 from camdrift.figures.canvas import COLOURS, printable, text_width
 from camdrift.figures.scope import scope
 from camdrift.records import ADVERSARIAL, CLEAN, NOISE
+from synthetic import EFFICIENTNET, LADDER, VGG16, Study, study
 
 NAMES = [
     "figure_2a_coverage_by_condition",
@@ -77,16 +77,13 @@ def words(figure: Figure) -> str:
     ],
     ids=["default", "long names", "one strength, one target", "three targets", "one seed", "none", "no images"],
 )
-def test_every_figure_draws_with_all_its_text_on_the_page(options):
+def test_every_figure_stays_on_its_page(options):
     for name, figure in all_figures(study(**options)).items():
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
-        width, height = canvas.get_width_height()
-        for text in figure.findobj(Text):
-            if text.get_text().strip() and text.get_visible():
-                box = text.get_window_extent(canvas.get_renderer())
-                inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
-                assert inside, f"{name}: {text.get_text()!r} lies at {box.extents}, page {width} x {height}"
+        box = figure.get_tightbbox(canvas.get_renderer())
+        width, height = figure.get_size_inches()
+        assert min(box.x0, box.y0, width - box.x1, height - box.y1) > -0.01, name
 
 
 def test_figures_come_by_file_name_in_the_papers_order(vgg):
@@ -107,9 +104,7 @@ def test_mean_similarity_curves_are_the_tables_means(vgg):
         for axes, target in zip(draw(vgg.tables, vgg.record).axes, ("seed", "own"), strict=True):
             drawn = lines(axes)
             for strength in (0.25, 0.5, 1.0, 2.0, 4.0):
-                np.testing.assert_array_equal(
-                    drawn[f"strength {strength:g}"], column(vgg, name, target, strength)
-                )
+                np.testing.assert_array_equal(drawn[f"strength {strength:g}"], column(vgg, name, target, strength))
             np.testing.assert_array_equal(drawn["floor"], column(vgg, "floor", target, 1.0))
 
 
@@ -145,9 +140,7 @@ def test_boxes_hold_the_middle_half_of_the_similarities(vgg, condition):
 
 
 def test_thresholds_and_floors_are_drawn_into_the_distribution(vgg):
-    for axes, target in zip(
-        figures.similarity_adversarial(vgg.tables, vgg.record).axes, ("seed", "own"), strict=True
-    ):
+    for axes, target in zip(figures.similarity_adversarial(vgg.tables, vgg.record).axes, ("seed", "own"), strict=True):
         tau = column(vgg, "threshold", target, 1.0)
         np.testing.assert_array_equal(strokes(axes, "threshold")[:, 0, 1], tau)
         np.testing.assert_array_equal(lines(axes)["floor"], column(vgg, "floor", target, 1.0))
@@ -162,9 +155,7 @@ def test_similarity_axis_is_linear_in_the_distance_of_unit_vectors(vgg):
 
 
 def test_both_similarity_figures_share_one_axis(vgg):
-    attacked, noisy = (
-        f(vgg.tables, vgg.record) for f in (figures.similarity_adversarial, figures.similarity_noise)
-    )
+    attacked, noisy = (f(vgg.tables, vgg.record) for f in (figures.similarity_adversarial, figures.similarity_noise))
     assert attacked.axes[0].get_ylim() == noisy.axes[0].get_ylim()
 
 
@@ -211,14 +202,10 @@ def test_gain_keeps_bounds_apart_from_measured_values(vgg):
             np.testing.assert_array_equal(lines(axes)[f"strength {strength:g}"], measured["gain"])
     bounds = vgg.tables["layers"].filter(pl.col("gain_censored") == "above")
     assert bounds.height > 20
-    hollow = [
-        line for axes in figure.axes for line in axes.lines if to_hex(line.get_markerfacecolor()) == "#ffffff"
-    ]
+    hollow = [line for axes in figure.axes for line in axes.lines if to_hex(line.get_markerfacecolor()) == "#ffffff"]
     assert sorted(y for line in hollow for y in line.get_ydata()) == sorted(bounds["gain"])
     # An arrow for every bound, and for every end of a measured value's interval that is one.
-    ends = vgg.tables["layers"].filter(
-        pl.col("gain_censored").is_null(), pl.col("gain_high_censored") == "above"
-    )
+    ends = vgg.tables["layers"].filter(pl.col("gain_censored").is_null(), pl.col("gain_high_censored") == "above")
     tips = [y for axes in figure.axes for line in axes.lines if line.get_marker() == "^" for y in line.get_ydata()]
     expected = [*bounds["gain"], *ends["gain_high"]]
     np.testing.assert_allclose(sorted(tips), np.sort(expected) * 1.16)
@@ -235,7 +222,8 @@ def test_gain_below_the_ladder_points_down():
         gain_high_censored=pl.Series([None, None], dtype=pl.String),
     )
     (axes,) = figures.gain({**made.tables, "layers": low}, made.record).axes
-    assert [list(line.get_ydata()) for line in axes.lines if line.get_marker() == "v"][0] == [0.25 / 1.16]
+    tips = next(line.get_ydata() for line in axes.lines if line.get_marker() == "v")
+    np.testing.assert_allclose(tips, [0.25 / 1.16])
     np.testing.assert_array_equal(lines(axes)["strength 1"], [3.0])
     assert axes.get_ylim()[0] < 0.25 / 1.16
 
@@ -290,22 +278,108 @@ def test_heatmaps_show_image_maps_and_similarities(vgg):
         pl.col("condition") == ADVERSARIAL,
         pl.col("strength") == 1.0,
     )
-    numbers = [text for text in block.texts if text.get_text() == f"{similarity['similarity'][7]:.2f}"]
-    assert numbers
-    x, y = numbers[0].get_position()
-    cell = 2 * (block.texts[3].get_position()[0] - block.texts[2].get_position()[0])
-    del cell
-    side = np.flatnonzero((mosaic[:, 0] != 255).any(-1))[:1].size
-    assert side == 1
-    picture = Image.fromarray(vgg.gallery["0/image"][0])
+    value = f"{similarity['similarity'][7]:.2f}"
+    x, y = next(text for text in block.texts if text.get_text() == value).get_position()
     edge = int(np.argmin((mosaic[:, 0] != 255).any(-1)))
-    np.testing.assert_array_equal(
-        mosaic[:edge, :edge], np.asarray(picture.resize((edge, edge), Image.Resampling.BILINEAR))
+    clean = Image.fromarray(vgg.gallery["0/image"][0]).resize((edge, edge), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(mosaic[:edge, :edge], np.asarray(clean))
+    column, row = round(x * scale - edge / 2), round((y - 0.035) * scale) - edge
+    map_of_layer = Image.fromarray(vgg.gallery["0/map/7"][1])
+    values = np.asarray(map_of_layer.resize((edge, edge), Image.Resampling.BILINEAR))
+    drawn = mosaic[row : row + edge, column : column + edge]
+    np.testing.assert_array_equal(drawn, mpl.colormaps["inferno"](values, bytes=True)[..., :3])
+
+
+def test_heatmaps_of_many_layers_are_an_even_choice():
+    made = study(EFFICIENTNET, analysed=2, targets=("seed", "own"), strengths=(1.0,), gallery_seeds=1)
+    figure = figures.heatmaps(made.tables, made.record, made.gallery)
+    said = words(figure)
+    assert "16 of 49 layers, evenly chosen" in said
+    assert "The seed's clean prediction is explained" in said  # the first target is what the gallery shows
+    named = [t.get_text() for t in figure.axes[0].texts if t.get_text() in EFFICIENTNET]
+    places = [EFFICIENTNET.index(name) for name in named]
+    assert (len(places), places[0], places[-1]) == (16, 0, 48)
+    assert set(np.diff(places)) <= {3, 4}
+
+
+def test_heatmaps_name_what_the_model_says(vgg):
+    said = words(figures.heatmaps(vgg.tables, vgg.record, vgg.gallery))
+    seed = vgg.tables["seeds"].row(1, named=True)
+    assert f"tabby cat {seed['clean_probability']:.2f}" in said  # class 1
+    assert "red fox 0.56" in said  # class 2, from the variants table
+
+
+def test_zero_maps_and_near_identity_are_not_rounded_away(vgg):
+    similarity = vgg.tables["similarity"].with_columns(
+        similarity=pl.when(pl.col("condition") == ADVERSARIAL).then(None).otherwise(0.9999)
     )
-    column = round(x * scale - edge / 2)
-    row = round(y * scale - 0.035 * scale) - edge
-    small = Image.fromarray(vgg.gallery["0/map/7"][1]).resize((edge, edge), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(
-        mosaic[row : row + edge, column : column + edge],
-        mpl.colormaps["inferno"](np.asarray(small), bytes=True)[..., :3],
-    )
+    figure = figures.heatmaps({**vgg.tables, "similarity": similarity}, vgg.record, vgg.gallery)
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert (texts.count("zero map"), texts.count(">0.99")) == (3 * 13, 3 * 13)
+
+
+def test_names_are_text_whatever_signs_they_hold():
+    odd = ("a$b$", "x_{1}^2", "\u540d\u524d", "tab\there", "q" * 60)
+    made = study(odd, strengths=(1.0,), targets=("seed",), gallery_seeds=1)
+    figure = figures.gain(made.tables, made.record)
+    figure.savefig(BytesIO(), format="pdf")
+    said = words(figure)
+    assert "a$b$" in said
+    assert "x_{1}^2" in said
+    assert "\ufffd\ufffd" in said
+    assert "tab here" in said
+
+
+def test_long_names_keep_both_ends():
+    assert printable("features.denseblock3.denselayer14.conv2", 20) == "feature…ayer14.conv2"
+    assert len(printable("x" * 99, 20)) == 20
+
+
+def test_text_is_measured_as_it_is_drawn():
+    figure = Figure()
+    text = figure.text(0, 0, "blocks.3.2.conv_pwl", size=7, family="DejaVu Sans")
+    canvas = FigureCanvasAgg(figure)
+    drawn = text.get_window_extent(canvas.get_renderer()).width / figure.dpi
+    assert text_width("blocks.3.2.conv_pwl", 7) == pytest.approx(drawn, rel=0.06)
+
+
+def test_without_an_adversarial_example_every_figure_says_why():
+    made = study(analysed=0, resistant=3, unreadable=2, failed=1)
+    for name, figure in all_figures(made).items():
+        if name == NAMES[0]:
+            assert "no adversarial example, nothing to add" in words(figure)
+            assert [line.get_color() for line in figure.axes[0].lines] == [COLOURS[CLEAN]]
+        else:
+            assert (
+                "Nothing to show. Of 6 images, 3 kept the model's prediction throughout the attack, 2 could not be "
+                "read, 1 failed."
+            ) in words(figure)
+
+
+def test_n_is_a_range_where_layers_differ(vgg):
+    # One adversarial similarity is undefined at strength 4, so n is 13 there.
+    assert "n = 13 to 14 seeds per layer and strength" in words(figures.strength_adversarial(vgg.tables, vgg.record))
+    assert "n = 14 seeds per layer." in words(figures.similarity_adversarial(vgg.tables, vgg.record))
+
+
+def test_draws_are_counted_as_images_not_as_seeds():
+    made = study(VGG16[:2], draws=3, strengths=(1.0,))
+    said = words(figures.similarity_noise(made.tables, made.record))
+    assert "n = 42 noisy images per layer (3 draws per seed)" in said
+
+
+def test_scope_orders_targets_and_finds_the_strength_next_to_one():
+    made = study(VGG16[:2], strengths=(0.5, 1.25, 4.0), targets=("label", "own", "seed"))
+    of = scope(made.tables, made.record)
+    assert of.targets == ("seed", "own", "label")
+    assert of.reference == 1.25
+    assert (of.analysed, of.readable, of.total) == (14, 18, 19)
+    assert 8.0 in LADDER
+    assert 8.0 not in of.strengths
+
+
+def test_layers_of_an_empty_study_come_from_the_record():
+    made = study(VGG16[:3], analysed=0)
+    assert scope(made.tables, made.record).labels == VGG16[:3]
+    chosen = {**made.record, "arguments": {"effective": {"layers": ["features.2"]}}}
+    assert scope(made.tables, chosen).labels == (VGG16[2],)

@@ -63,6 +63,19 @@ class TestFollow:
         assert chain(calls, names.index("left")) == ["conv2d"]  # goes into cat
         assert chain(calls, names.index("right")) == ["conv2d", "batch_norm"]  # += comes first
 
+    def test_an_activation_that_is_not_the_only_reader_is_not_waited_for(self):
+        class Gated(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv = conv(3, 4)
+
+            def forward(self, x):
+                x = self.conv(x)
+                return (x * F.sigmoid(x)).mean((2, 3))
+
+        assert chain(traced(Gated()), 0) == ["conv2d"]
+        assert infos(Gated())["conv"].tap.startswith("conv2d, then sigmoid, ")
+
     def test_what_the_network_returns_is_not_passed_over(self):
         class ReturnsBoth(nn.Module):
             def __init__(self):

@@ -71,6 +71,7 @@ class TestPreflight:
     def test_log_probabilities_and_positive_logits_will_do(self):
         assert wrapping(lambda y: y.log_softmax(1)).classes == 4
         assert wrapping(F.relu).classes == 4
+        assert wrapping(lambda y: y - y.mean(1, keepdim=True) + 0.25).classes == 4  # sums to 1, but not all positive
 
     def test_labels_that_do_not_match(self):
         with refused("`labels` must name every class, got: 3 names for 4 classes"):

@@ -32,12 +32,17 @@ TARGETS: Final = ("own", "seed", "label")
 DEFAULT_TARGETS: Final = ("own", "seed")
 
 
+# pl.DataType and pl.Schema, which beartype refuses because polars prints them in two ways.
+PolarsType = Any
+PolarsSchema = Any
+
+
 @dataclass(frozen=True)
 class Column:
     """One column: its name, its polars type, and what it says."""
 
     name: str
-    dtype: pl.DataType
+    dtype: PolarsType
     meaning: str
 
 
@@ -50,7 +55,7 @@ class Table:
     columns: tuple[Column, ...]
 
     @property
-    def schema(self) -> pl.Schema:
+    def schema(self) -> PolarsSchema:
         """Column names and types, as polars wants them."""
         return pl.Schema({column.name: column.dtype for column in self.columns})
 

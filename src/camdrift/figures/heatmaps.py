@@ -110,7 +110,9 @@ def _note(of: Scope, columns: tuple[int, ...], shown: int) -> str:
 def _page(of: Scope, columns: tuple[int, ...], blocks: int, title: str, note: str) -> tuple[Sheet, _Layout]:
     width, left = float(np.interp(len(columns), [6, 14], [8.0, 11.0])), 1.42
     names = [text_width(printable(of.labels[i]), 7.0) for i in columns]
-    right = max(MARGIN, names[-1] * 0.77 - 0.25)
+    # Slanted names reach past the last column: the last one most, unless one before it is longer.
+    reach = [name * 0.77 - 0.45 * after for after, name in enumerate(reversed(names))]
+    right = max(MARGIN, max(reach) - 0.2)
     cell = min(0.8, (width - left - right - _AFTER_IMAGE) / (len(columns) + 1) - _GAP)
     layout = _Layout(cell, left, max(names) * 0.66 + 0.14, 3 * (cell + _BELOW) + 0.16)
     return sheet(title, note, width=width, body=layout.head + blocks * layout.block + 0.2), layout

@@ -104,7 +104,7 @@ def duration(seconds: float) -> str:
 
     Example:
         >>> duration(0.0312), duration(12.34), duration(412.3), duration(7384)
-        ('0.03 s', '12.3 s', '6 min 52 s', '2 h 3 min')
+        ('0.031 s', '12.3 s', '6 min 52 s', '2 h 3 min')
     """
     if seconds < 60:
         return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
