@@ -8,14 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from polars.testing import assert_frame_equal
 from torch import nn
 
 import camdrift
 from camdrift.models import Classifier
+from camdrift.records import TABLES
 
 ATTACK = "dlfuzz(scores='logit', step=1/255)"
 SIZE = 32
+# Three chunks of eight images, in half a second.
+SMALL = {"strengths": (1.0,), "noise_ladder": (4.0,), "chunk_size": 3}
 SOURCE = Path(__file__).parents[1] / "src"
 
 # Run first in a process, it makes every import of torch fail; asking whether torch is there stays allowed.
@@ -145,3 +150,32 @@ def listing(folder):
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
         for path in sorted(Path(folder).rglob("*"))
     }
+
+
+def naive_similarity(one, other):
+    """Eq. 5 as the paper writes it: both maps at the size of the input, in float64; NaN where one is all zero."""
+    one, other = (
+        F.interpolate(m[None].double(), size=(SIZE, SIZE), mode="bilinear", align_corners=False).flatten().numpy()
+        for m in (one, other)
+    )
+    if not one.any() or not other.any():
+        return np.nan
+    return float(one @ other / np.sqrt((one @ one) * (other @ other)))
+
+
+def assert_same(one, other, *, without=()):
+    """The same tables, value for value."""
+    for name in TABLES:
+        assert_frame_equal(
+            getattr(one, name).drop(without, strict=False),
+            getattr(other, name).drop(without, strict=False),
+            check_exact=True,
+        )
+
+
+def assert_close(one, other):
+    """The same rows and classes; floats that differ by rounding at most. Ranks may swap where gains are that close."""
+    for name in ("seeds", "variants", "similarity", "floor", "coverage"):
+        assert_frame_equal(getattr(one, name), getattr(other, name), rel_tol=1e-3, abs_tol=1e-5)
+    names = ["target", "strength", "layer", "n", "n_undefined", "threshold", "gain"]
+    assert_frame_equal(one.layers.select(names), other.layers.select(names), rel_tol=1e-2, abs_tol=1e-5)

@@ -154,7 +154,8 @@ def test_tables_and_reports_import_without_torch(tmp_path):
     """Also through other modules: a fresh process in which torch cannot be imported."""
     names = [name for name in sorted(MODULES) if unit(name) in NO_TORCH_IN]
     code = WITHOUT_TORCH + "\n".join(f"import camdrift.{name}" for name in names)
-    code += "\nimport camdrift\nassert callable(camdrift.open)\ntry:\n    import torch\nexcept ImportError:\n    print('blocked')"
+    code += "\nimport camdrift\nassert callable(camdrift.open)"
+    code += "\ntry:\n    import torch\nexcept ImportError:\n    print('blocked')"
     done = python(code, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "blocked\n"), done.stderr
 

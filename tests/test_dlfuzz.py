@@ -295,19 +295,13 @@ class TestKeeping:
     # and makes it 0.31, two make it 0.52. The walk never flips the class: that needs four.
     WEIGHT, BIAS, MEAN = checkered([0, 0, 0], [1, 1, 1], [0, 0, 0]), (1.5, 0.2, -0.6), 0.25
 
-    def walk(self, *, before=0, iterations=1, keep_ratio=1, keep_gain=0.01):
+    def walk(self, *, before=0, iterations=1, keep_ratio=1, **settings):
         """Steps spent on grey, and what the network saw, behind `before` seeds that only cover class 0."""
         far = (grey() - 0.5 * torch.from_numpy(CHECKERS).float()).clamp(0, 1)
         classifier = plain_classifier(Linear(self.WEIGHT, self.BIAS), mean=[self.MEAN] * 3)
-        settings = DLFuzz(
-            scores="logit",
-            competitors=1,
-            walkers=1,
-            iterations=iterations,
-            keep_ratio=keep_ratio,
-            keep_gain=keep_gain,
-        )
-        *others, found = attack(settings, classifier, torch.cat([far] * before + [grey()]))
+        settings |= {"iterations": iterations, "keep_ratio": keep_ratio}
+        dlfuzz = DLFuzz(scores="logit", competitors=1, walkers=1, **settings)
+        *others, found = attack(dlfuzz, classifier, torch.cat([far] * before + [grey()]))
         assert all(other.iterations == 1 for other in others)
         assert found.base_perturbation is None
         return found.iterations, classifier.module.seen
@@ -365,7 +359,7 @@ class TestStreams:
     def test_chunk_matters_through_coverage_alone(self):
         together = self.found()
         assert sum(result.base_perturbation is not None for result in together.values()) >= 2
-        for order in ([5, 3, 1, 0, 2, 4], [4, 5], [1]):
+        for order in (range(6), [5, 3, 1, 0, 2, 4], [4, 5], [1]):
             for seed, result in self.found(order).items():
                 assert self.same(result, together[seed])
 
@@ -374,10 +368,6 @@ class TestStreams:
         together = self.found(spec=spec)
         for seed, result in self.found([0, 1, 2], spec=spec).items():
             assert self.same(result, together[seed])
-
-    def test_same_streams_same_perturbations(self):
-        first, second = self.found(), self.found()
-        assert all(self.same(first[seed], second[seed]) for seed in first)
 
     @pytest.mark.parametrize("changed", [{"rng_seed": 1}, {"rename": "other {}".format}])
     def test_other_streams_other_perturbations(self, changed):

@@ -189,13 +189,13 @@ class TestCall:
         assert gradient.any()
         assert torch.equal(found, module.eval()(image))
 
-    def test_bf16_is_computed_in_bf16_and_returned_in_fp32(self):
-        module, image = fixed(Plain()), torch.rand(2, 3, 16, 16)
+    def test_bf16_is_computed_in_bf16_and_returned_in_fp32(self, images):
+        module = fixed(Plain())
         exact, rough = Classifier(module, size=16), Classifier(module, size=16, precision="bf16")
-        assert rough(image).dtype == torch.float32
-        assert torch.equal(rough(image), rough(image).bfloat16().float())
-        torch.testing.assert_close(rough(image), exact(image), rtol=0.05, atol=0.05)
-        assert not torch.equal(rough(image), exact(image))
+        assert rough(images).dtype == torch.float32
+        assert torch.equal(rough(images), rough(images).bfloat16().float())
+        torch.testing.assert_close(rough(images), exact(images), rtol=0.05, atol=0.05)
+        assert not torch.equal(rough(images), exact(images))
 
 
 class TestLayers:

@@ -9,6 +9,7 @@ from scipy.stats import chisquare
 from torch import nn
 
 from camdrift.attacks.neurons import NeuronTable, neuron_table, select_neurons
+from camdrift.coverage import neuron_coverage
 from camdrift.models import Classifier
 from fuzz_nets import SmallNet, small_classifier
 
@@ -229,3 +230,16 @@ class TestNeuronTable:
     def test_linear_layers_and_softmax_are_dense(self):
         dense = neuron_table(small_classifier(0)).is_dense
         assert dense.tolist() == [False] * 28 + [True] * 90
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7, 1.3])
+def test_constant_layer_covers_nothing(value):
+    # The float32 mean of 49 equal values may differ from them in the last bit, on either side.
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4 * 49, 3))
+    with torch.no_grad():
+        net[0].weight.zero_()
+        net[0].bias.fill_(value)
+        net[2].bias.copy_(torch.tensor([1.0, 0.0, 0.0]))
+    covered = neuron_coverage(Classifier(net, size=7), torch.rand((2, 3, 7, 7)))
+    assert not covered[:, :4].any()
+    assert covered[:, 4:].any()

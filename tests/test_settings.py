@@ -137,3 +137,9 @@ def test_option_that_the_record_does_not_know():
     record = Settings().as_record()
     del record["noise_draws"]
     assert Settings().differences(record) == ["noise_draws was None, now 1"]
+
+
+def test_one_value_may_stand_alone():
+    settings = Settings(strengths=1, noise_ladder=8.0, targets="seed", layers="features.*")
+    assert (settings.strengths, settings.noise_ladder) == ((1.0,), (8.0,))
+    assert (settings.targets, settings.layers) == (("seed",), ("features.*",))

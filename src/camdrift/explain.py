@@ -98,9 +98,7 @@ def _as_classes(classifier: Classifier, images: Images, target: int | Sequence[i
     if classes.ndim == 0:
         classes = classes.expand(len(images))
     if classes.shape != (len(images),):
-        raise UserError(
-            f"`target` must have one class per image ({len(images)}), got: shape {tuple(classes.shape)}"
-        )
+        raise UserError(f"`target` must have one class per image ({len(images)}), got: shape {tuple(classes.shape)}")
     if len(images) and not (int(classes.min()) >= 0 and int(classes.max()) < classifier.classes):
         raise UserError(f"`target` must lie in 0..{classifier.classes - 1}, got: {classes.tolist()}")
     return classes.long()

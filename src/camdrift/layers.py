@@ -145,9 +145,7 @@ def find_neurons(calls: Sequence[Call], classes: int) -> list[NeuronGroup]:
     groups = []
     logits = ""
     for call, name in zip(calls, call_names(calls), strict=True):
-        if call.family not in (CONVOLUTION, LINEAR, POOL) or (
-            call.family == POOL and _is_identity_pool(call)
-        ):
+        if call.family not in (CONVOLUTION, LINEAR, POOL) or (call.family == POOL and _is_identity_pool(call)):
             continue
         end = follow(calls, call)[-1] if call.family != POOL else call
         if end.is_output:

@@ -111,9 +111,7 @@ class Classifier:
                 "wrap it in a module whose forward returns the logits",
             )
         if not torch.isfinite(logits).all():
-            raise ModelError(
-                "`model` must return finite logits, got: NaN or infinity", "are its weights loaded?"
-            )
+            raise ModelError("`model` must return finite logits, got: NaN or infinity", "are its weights loaded?")
         if not torch.allclose(logits, again, rtol=1e-2, atol=1e-3):
             raise ModelError(
                 "`model` must return the same logits for the same images, got: two different answers",
@@ -154,9 +152,7 @@ class Classifier:
         example = torch.rand((1, 3, self.size, self.size), generator=torch.Generator().manual_seed(0))
         with torch.enable_grad(), hooks.capturing(taps) as capture:
             logits = self(example.to(self.device))
-        return set(
-            hooks.reduce_gradients(logits.sum(), capture, lambda activation, _: activation.new_ones(()))
-        )
+        return set(hooks.reduce_gradients(logits.sum(), capture, lambda activation, _: activation.new_ones(())))
 
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
@@ -184,9 +180,7 @@ class Classifier:
             usable = [info for info in matches if not info.note]
             if not usable:
                 reason = f"{matches[0].name}: {matches[0].note}" if matches else "no such layer"
-                raise UserError(
-                    f"`layers` must match layers with a map, got: {glob} ({reason})", _LAYERS_HINT
-                )
+                raise UserError(f"`layers` must match layers with a map, got: {glob} ({reason})", _LAYERS_HINT)
             chosen.update(info.name for info in usable)
         return tuple(name for name in self.layers if name in chosen)
 
@@ -226,9 +220,7 @@ def _unwrapped(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     remarks: list[str] = []
     while True:
         if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError(
-                "`model` must be an eager module, got: TorchScript", "load the module it was made from"
-            )
+            raise ModelError("`model` must be an eager module, got: TorchScript", "load the module it was made from")
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             remarks.append(f"unwrapped {type(module).__name__}")
             module = module.module

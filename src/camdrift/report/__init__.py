@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from camdrift.figures import study_figures
@@ -148,6 +149,9 @@ def _webp(raster: Image.Image) -> bytes:
 
 def _pdf(figure: Figure) -> bytes:
     buffer = BytesIO()
+    for text in figure.findobj(Text):
+        if hasattr(text, "set_fontfeatures"):  # from matplotlib 3.11 on, where a ligature is embedded as a second font
+            text.set_fontfeatures(["-liga"])
     with mpl.rc_context(_SAVING):
         figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return buffer.getvalue()

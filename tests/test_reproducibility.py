@@ -1,0 +1,231 @@
+"""The same study again: with another batch size, order, limit, layers, labels; in another place."""
+
+import importlib
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from polars.testing import assert_frame_equal
+
+import camdrift
+from camdrift.attacks import make_attack
+from camdrift.coverage import observe
+from camdrift.errors import UserError
+from camdrift.images import ImageFile, read_image
+from camdrift.tensors import perturbed
+from studies import (
+    ATTACK,
+    SIZE,
+    SMALL,
+    assert_close,
+    assert_same,
+    listing,
+    naive_similarity,
+    skip_report,
+    study_of,
+    tiny_classifier,
+    write_images,
+)
+
+OPTIONS = {"strengths": (0.5, 1.0, 2.0), "noise_ladder": (8.0,), "noise_draws": 2, "chunk_size": 5}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return tiny_classifier()
+
+
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch):
+    skip_report(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def study(classifier, photos, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        skip_report(patch)
+        return study_of(classifier, photos, tmp_path_factory.mktemp("study") / "run", **OPTIONS)
+
+
+class TestReproducibility:
+    """Results depend on images, model, options and the chunk: on nothing else."""
+
+    def again(self, classifier, source, out, **changed):
+        return study_of(classifier, source, out, **{**OPTIONS, **changed})
+
+    @pytest.mark.parametrize("batch_size", [1, 3, 8])
+    def test_batch_size_changes_rounding_only(self, study, classifier, photos, tmp_path, batch_size):
+        assert_close(self.again(classifier, photos, tmp_path / "run", batch_size=batch_size), study)
+
+    def test_the_same_run_gives_the_same_tables(self, study, classifier, photos, tmp_path):
+        assert_same(self.again(classifier, photos, tmp_path / "run"), study)
+
+    def test_another_rng_seed_draws_other_noise(self, study, classifier, photos, tmp_path):
+        other = self.again(classifier, photos, tmp_path / "run", rng_seed=1)
+        clean = ["seed_id", "sha256", "clean_class", "clean_probability"]
+        assert_frame_equal(other.seeds.select(clean), study.seeds.select(clean))
+        both = other.seeds.join(study.seeds, on="seed_id").drop_nulls(["noise_mean", "noise_mean_right"])
+        assert both.height > 5
+        assert (both["noise_mean"] != both["noise_mean_right"]).all()
+        key = ["seed_id", "condition", "strength", "draw", "target", "layer"]
+        rows = other.similarity.join(study.similarity, on=key).filter(condition="noise").drop_nulls("similarity")
+        assert (rows["similarity"] != rows["similarity_right"]).mean() > 0.9
+
+    def test_the_order_of_files_does_not_matter(self, study, classifier, photos, tmp_path):
+        """Copies made backwards, and paths given one by one, backwards."""
+        copies = tmp_path / "copies"
+        copies.mkdir()
+        for path in sorted(photos.iterdir(), reverse=True):
+            shutil.copyfile(path, copies / path.name)
+        for number, source in enumerate((copies, sorted(photos.iterdir(), reverse=True))):
+            assert_same(self.again(classifier, source, tmp_path / f"run{number}"), study, without=["path"])
+
+    def test_limit_spreads_over_the_list(self, classifier, photos, tmp_path):
+        found = self.again(classifier, photos, tmp_path / "run", limit=4)
+        assert found.seeds["seed_id"].to_list() == [f"img_{i:02d}.png" for i in (0, 3, 6, 9)]
+
+    def test_layers_can_be_chosen(self, study, classifier, photos, tmp_path):
+        found = self.again(classifier, photos, tmp_path / "run", layers="*st*")
+        assert found.layers["layer"].unique().sort().to_list() == ["last", "stem"]
+        key = ["seed_id", "condition", "strength", "draw", "target", "layer"]
+        both = found.similarity.join(study.similarity, on=key)
+        assert both.height == found.similarity.height
+        assert_series_close(both["similarity"], both["similarity_right"])
+
+    def test_the_models_own_state_is_left_as_it_was(self, photos, tmp_path):
+        model = tiny_classifier()
+        model.module.train()
+        before = {name: value.clone() for name, value in model.module.state_dict().items()}
+        self.again(model, photos, tmp_path / "run", limit=3)
+        assert model.module.training
+        assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
+        assert all(p.requires_grad and p.grad is None for p in model.module.parameters())
+
+
+class TestLabels:
+    def test_folders_that_are_classes_give_the_true_class(self, photos, tmp_path):
+        names = [f"class {number}" for number in range(10)]
+        model = tiny_classifier(labels=names)
+        for number, path in enumerate(sorted(photos.iterdir())):
+            folder = tmp_path / "sorted" / f"class_{number % 3}"
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / path.name)
+        options = {"targets": ("label", "own"), "strengths": (1.0,), "noise_ladder": ()}
+        found = study_of(model, tmp_path / "sorted", tmp_path / "run", **options)
+        labels = dict(found.seeds.select("seed_id", "label").iter_rows())
+        assert labels == {name: int(name[6]) for name in labels}
+        name = found.seeds.filter(status="analysed")["seed_id"][0]
+        path = tmp_path / "sorted" / name
+        image = read_image(ImageFile(name, path, None), size=SIZE, resize=SIZE).pixels
+        delta = perturbation_of(model, image, found, name)
+        maps = [camdrift.attribute(model, x[None], labels[name]) for x in (image, perturbed(image, delta))]
+        rows = found.similarity.filter(seed_id=name, condition="adversarial", target="label")
+        assert rows.height == len(model.layers)
+        for layer, value in rows.select("layer", "similarity").drop_nulls().iter_rows():
+            assert value == pytest.approx(naive_similarity(maps[0][layer], maps[1][layer]), abs=2e-4)
+
+    def test_label_needs_labels(self, classifier, photos, tmp_path):
+        with pytest.raises(UserError, match="`target` label must have images whose class is known"):
+            study_of(classifier, photos, tmp_path / "run", targets=("label",))
+        assert not (tmp_path / "run").exists()
+
+
+def perturbation_of(model, image, found, name):
+    """The perturbation of one seed of a study in one chunk."""
+    names = found.seeds["seed_id"].to_list()
+    paths = found.seeds["path"].to_list()
+    files = [ImageFile(n, Path(p), None) for n, p in zip(names, paths, strict=True)]
+    images = torch.stack([read_image(file, size=SIZE, resize=SIZE).pixels for file in files])
+    options = {"seed_ids": names, "rng_seed": 0, "batch_size": 4, "advance": lambda done, found: None}
+    attacked = make_attack(ATTACK)(model, images, *observe(model, images), **options)
+    return attacked[names.index(name)].base_perturbation
+
+
+class TestWhere:
+    def test_the_images_and_the_working_directory_are_left_alone(self, classifier, photos, tmp_path, monkeypatch):
+        here = tmp_path / "here"
+        here.mkdir()
+        monkeypatch.chdir(here)
+        before = listing(photos)
+        study_of(classifier, photos, tmp_path / "elsewhere" / "deep" / "run", limit=3)
+        assert listing(photos) == before
+        assert list(here.iterdir()) == []
+        assert {p.name for p in tmp_path.iterdir()} == {"here", "elsewhere"}
+
+    def test_by_default_every_run_gets_its_own_folder_under_runs(self, classifier, photos, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        options = {"attack": ATTACK, "limit": 2, "strengths": (1.0,), "noise_ladder": ()}
+        paths = [camdrift.run(classifier, photos, **options).path for _ in range(2)]
+        assert paths[0] != paths[1]
+        assert [path.parent.as_posix() for path in paths] == ["runs", "runs"]
+        assert all(path.name.startswith("TinyNet-dlfuzz-") for path in paths)
+
+    @pytest.mark.parametrize("name", ["plain", "a [1], b%20*?", "<b>", "ünïcode 象"])
+    def test_any_name_will_do_for_a_run(self, classifier, photos, tmp_path, name):
+        out = tmp_path / name
+        study_of(classifier, photos, out, limit=3, **SMALL)
+        assert camdrift.open(out).seeds.height == 3
+
+    def test_the_function_stays_reachable_when_its_module_is_imported(self):
+        module = importlib.import_module("camdrift.run")
+        assert camdrift.run is module.run
+        assert callable(vars(camdrift)["run"])
+
+    def test_too_little_memory_is_said_in_words(self, classifier, photos, tmp_path, monkeypatch):
+        def fail(*_):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+        monkeypatch.setattr(importlib.import_module("camdrift.run"), "study_chunk", fail)
+        with pytest.raises(UserError, match="`batch_size` 7 needs more memory than cpu has") as caught:
+            study_of(classifier, photos, tmp_path / "run", batch_size=7)
+        assert "smaller --batch-size" in caught.value.hint
+
+    def test_a_study_describes_itself(self, classifier, photos, tmp_path):
+        found = study_of(classifier, photos, tmp_path / "run", limit=3, **SMALL)
+        assert re.search(r"Study\(TinyNet, dlfuzz\(.*\): \d of 3 seed images analysed, \d layers; .*run\)", repr(found))
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"strength": 1}, "no such option: strength"),
+            ({"strengths": ()}, "`strengths` must name at least one strength, got: none"),
+            ({"strengths": (1.0, -2)}, "`strengths` must be positive and finite, got: -2"),
+            ({"strengths": (float("nan"),)}, "`strengths` must be positive and finite, got: nan"),
+            ({"noise_ladder": (float("inf"),)}, "`noise_ladder` must be positive and finite, got: inf"),
+            (
+                {"targets": ("own", "mine")},
+                "`target` must be one or more of own, seed, label, each once, got: own, mine",
+            ),
+            ({"targets": "mine"}, "got: mine"),
+            ({"targets": ()}, "got: none"),
+            ({"limit": 0}, "`limit` must be an integer of at least 1, got: 0"),
+            ({"batch_size": -1}, "`batch_size` must be an integer of at least 0, got: -1"),
+            ({"chunk_size": 2.5}, "`chunk_size` must be an integer of at least 0, got: 2.5"),
+            ({"noise_draws": True}, "`noise_draws` must be an integer of at least 1, got: True"),
+            ({"rng_seed": -1}, "`rng_seed` must be an integer of at least 0, got: -1"),
+            ({"attack": "fgsm"}, "`attack` must be one of dlfuzz, dlfuzz:paper, got: fgsm"),
+            ({"layers": "features.*"}, r"`layers` must match layers with a map, got: features.\* \(no such layer\)"),
+        ],
+        ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    )
+    def test_bad_options_are_named_with_their_value(self, classifier, photos, tmp_path, options, message):
+        with pytest.raises(UserError, match=message):
+            camdrift.run(classifier, photos, out=tmp_path / "run", **options)
+        assert not (tmp_path / "run").exists()
+
+    def test_a_bare_module_is_no_classifier(self, classifier, photos, tmp_path):
+        with pytest.raises(UserError, match="must be a camdrift classifier, got: TinyNet") as caught:
+            camdrift.run(classifier.module, photos, out=tmp_path / "run")
+        assert "camdrift.wrap" in caught.value.hint
+
+
+def assert_series_close(one, other):
+    assert one.is_null().to_list() == other.is_null().to_list()
+    assert one.drop_nulls().to_numpy() == pytest.approx(other.drop_nulls().to_numpy(), abs=1e-5)
