@@ -41,10 +41,7 @@ def candidates(net: nn.Module, images: Tensor, classes: Tensor) -> dict[str, Cal
             return extractor(classes.tolist(), scores, normalized=False)
 
     def captum() -> object:
-        return [
-            LayerGradCam(net, relu).attribute(images, target=classes, relu_attributions=True)
-            for relu in relus
-        ]
+        return [LayerGradCam(net, relu).attribute(images, target=classes, relu_attributions=True) for relu in relus]
 
     def gradcam() -> object:
         maps = []

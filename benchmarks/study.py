@@ -38,9 +38,7 @@ def main() -> None:
             batch_size=options.batch_size,
             on_progress=lambda progress: counted.update(stage=progress.stage),
         )
-        show(
-            study.record["timings"], counted, study.seeds.height, (study.seeds["status"] == "analysed").sum()
-        )
+        show(study.record["timings"], counted, study.seeds.height, (study.seeds["status"] == "analysed").sum())
 
 
 def time_coverage(counted: dict) -> None:

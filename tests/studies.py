@@ -147,7 +147,7 @@ def stop_when(condition):
 def listing(folder):
     """Every file below a folder with its time of change and its bytes."""
     return {
-        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        str(path.relative_to(folder)): (path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
         for path in sorted(Path(folder).rglob("*"))
     }
 

@@ -105,7 +105,7 @@ def test_mean_similarity_curves_are_the_tables_means(vgg):
             drawn = lines(axes)
             for strength in (0.25, 0.5, 1.0, 2.0, 4.0):
                 np.testing.assert_array_equal(drawn[f"strength {strength:g}"], column(vgg, name, target, strength))
-            np.testing.assert_array_equal(drawn["floor"], column(vgg, "floor", target, 1.0))
+            np.testing.assert_array_equal(strokes(axes, "floor")[:, 0, 1], column(vgg, "floor", target, 1.0))
 
 
 def test_few_curves_carry_bands_of_two_standard_errors():
@@ -143,7 +143,7 @@ def test_thresholds_and_floors_are_drawn_into_the_distribution(vgg):
     for axes, target in zip(figures.similarity_adversarial(vgg.tables, vgg.record).axes, ("seed", "own"), strict=True):
         tau = column(vgg, "threshold", target, 1.0)
         np.testing.assert_array_equal(strokes(axes, "threshold")[:, 0, 1], tau)
-        np.testing.assert_array_equal(lines(axes)["floor"], column(vgg, "floor", target, 1.0))
+        np.testing.assert_array_equal(strokes(axes, "floor")[:, 0, 1], column(vgg, "floor", target, 1.0))
 
 
 def test_similarity_axis_is_linear_in_the_distance_of_unit_vectors(vgg):

@@ -312,3 +312,18 @@ class TestWeightsChecksum:
 
         one, other = (Classifier(Head(order), size=16).weights_checksum() for order in ("ab", "ba"))
         assert one == other
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
+def test_numerics_set_what_the_precision_says_and_put_it_back(precision, expected):
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [backend.fp32_precision for backend in backends]
+    classifier = Classifier(fixed(Plain()), size=16, precision=precision)
+    with classifier.numerics():
+        assert [backend.fp32_precision for backend in backends] == [expected, expected]
+    assert [backend.fp32_precision for backend in backends] == before
+
+
+def test_bfloat16_counts_the_logits_once():
+    kinds = [group.kind for group in Classifier(fixed(Plain()), size=16, precision="bf16").neuron_groups]
+    assert kinds == [group.kind for group in Classifier(fixed(Plain()), size=16).neuron_groups]

@@ -35,9 +35,7 @@ def test_options_named_in_the_readme_exist():
     commands = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)) + " ".join(
         re.findall(r"`([^`]*)`", README)
     )
-    options = {o.removeprefix("--").replace("-", "_") for o in re.findall(r"--[a-z][a-z-]+", commands)} - {
-        "help"
-    }
+    options = {o.removeprefix("--").replace("-", "_") for o in re.findall(r"--[a-z][a-z-]+", commands)} - {"help"}
     assert {"resume", "out", "model", "weights", "attack", "limit"} <= options
     assert [o for o in options if not re.search(rf"\b{o}:", source)] == []
 

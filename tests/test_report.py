@@ -83,7 +83,7 @@ def written(small, tmp_path_factory) -> Path:
 def layers(*rows: dict) -> dict[str, pl.DataFrame]:
     """Tables of a study whose layers table holds these rows."""
     common = {"target": "seed", "strength": 0.25, "n": 14, "n_pairs": 14, "n_undefined": 0, "n_noise": 14}
-    filled = [{"layer": row["layer_label"], "layer_index": i, **common, **row} for i, row in enumerate(rows)]
+    filled = [{"layer": f"{row['layer_label']}{i}", "layer_index": i, **common, **row} for i, row in enumerate(rows)]
     return {name: table.frame() for name, table in TABLES.items()} | {"layers": LAYERS.frame(filled)}
 
 
@@ -119,6 +119,18 @@ def test_gain_sentence_says_what_a_bound_is():
     assert "; a only < 0.25 times (n = 14" in sentence(DEEP, low)
     assert sentence(low | {"rank": 1}).startswith(
         "At strength 0.25 the attack moves a less far than noise 0.25 times as strong, the weakest that was tried"
+    )
+
+
+def test_layers_measured_on_few_images_are_not_named():
+    rare = {"layer_label": "rare", "gain": 1.5, "rank": 3, "n": 2, "n_pairs": 6}
+    half = {"layer_label": "half", "gain": 2.0, "gain_low": None, "rank": 2, "n": 7, "n_pairs": 7}
+    said = sentence(DEEP, half, rare, rare | {"gain": 99.0, "rank": 0})
+    assert said.startswith(
+        "At strength 0.25 the attack moves block5_conv3 as far as noise 31 [24, 40] times as strong;"
+    )
+    assert said.endswith(
+        "; half only 2.0 times (n = 7 to 14; not counting 2 layers whose map is undefined for most images)."
     )
 
 
@@ -215,7 +227,7 @@ def test_images_left_out_are_listed_with_reasons_and_long_lists_cut():
     made = study(VGG16[:2], strengths=(1.0,), analysed=2, resistant=1, unreadable=73)
     found = page(made)
     assert "Unreadable: 73" in found.text
-    assert "And 23 more in seeds.parquet ." in plain(found.text)
+    assert "And 23 more in seeds.parquet." in plain(found.text)
     lists = [table for table in found.tables if table[0] == ["Image", "Reason"]]
     assert [len(table) - 1 for table in lists] == [1, 50]
     assert " | ".join(lists[1][1]) == "photos/003.jpg | not an image: unknown format"

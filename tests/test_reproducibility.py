@@ -29,12 +29,12 @@ from studies import (
     write_images,
 )
 
-OPTIONS = {"strengths": (0.5, 1.0, 2.0), "noise_ladder": (8.0,), "noise_draws": 2, "chunk_size": 5}
+OPTIONS = {"strengths": (0.5, 1.0), "noise_ladder": (8.0,), "noise_draws": 2, "chunk_size": 5}
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("photos"))
+    return write_images(tmp_path_factory.mktemp("photos"), 9)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ class TestReproducibility:
         clean = ["seed_id", "sha256", "clean_class", "clean_probability"]
         assert_frame_equal(other.seeds.select(clean), study.seeds.select(clean))
         both = other.seeds.join(study.seeds, on="seed_id").drop_nulls(["noise_mean", "noise_mean_right"])
-        assert both.height > 5
+        assert both.height > 4
         assert (both["noise_mean"] != both["noise_mean_right"]).all()
         key = ["seed_id", "condition", "strength", "draw", "target", "layer"]
         rows = other.similarity.join(study.similarity, on=key).filter(condition="noise").drop_nulls("similarity")
@@ -89,7 +89,7 @@ class TestReproducibility:
 
     def test_limit_spreads_over_the_list(self, classifier, photos, tmp_path):
         found = self.again(classifier, photos, tmp_path / "run", limit=4)
-        assert found.seeds["seed_id"].to_list() == [f"img_{i:02d}.png" for i in (0, 3, 6, 9)]
+        assert found.seeds["seed_id"].to_list() == [f"img_{i:02d}.png" for i in (0, 2, 4, 6)]
 
     def test_layers_can_be_chosen(self, study, classifier, photos, tmp_path):
         found = self.again(classifier, photos, tmp_path / "run", layers="*st*")

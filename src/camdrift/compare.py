@@ -66,9 +66,7 @@ def similarity(a: Maps, b: Maps, size: tuple[int, int] = (224, 224)) -> Values:
     return _cosine(*_products(a, b, size))
 
 
-def compare_layers(
-    seeds: Mapping[str, Maps], variants: Mapping[str, Maps], size: tuple[int, int]
-) -> Comparison:
+def compare_layers(seeds: Mapping[str, Maps], variants: Mapping[str, Maps], size: tuple[int, int]) -> Comparison:
     """The similarity of seeds and variants at every layer.
 
     Args:

@@ -40,7 +40,8 @@ def attribute(
     if isinstance(target, str) and target != "own":
         raise UserError(f"`target` must be `own`, a class or one class per image, got: {target}")
     wanted = None if isinstance(target, str) else _as_classes(classifier, images, target)
-    return explain(classifier, images, [wanted], layers=layers).maps[0]
+    with classifier.numerics():
+        return explain(classifier, images, [wanted], layers=layers).maps[0]
 
 
 def explain(

@@ -55,12 +55,8 @@ class Gallery:
 
     def arrays(self, kept: Collection[str]) -> dict[str, NDArray[Any]]:
         """The pictures of the seeds in `kept`, by key."""
-        chosen = [
-            i for i, seed_id in enumerate(self._seed_ids) if seed_id in kept and len(self._images[i]) == 3
-        ]
-        arrays: dict[str, NDArray[Any]] = {
-            "seed_ids": np.array([self._seed_ids[i] for i in chosen], dtype=np.str_)
-        }
+        chosen = [i for i, seed_id in enumerate(self._seed_ids) if seed_id in kept and len(self._images[i]) == 3]
+        arrays: dict[str, NDArray[Any]] = {"seed_ids": np.array([self._seed_ids[i] for i in chosen], dtype=np.str_)}
         for place, i in enumerate(chosen):
             arrays[f"{place}/image"] = np.stack([self._images[i][slot] for slot in range(3)])
             for index in range(len(self._maps[i][0])):
@@ -68,9 +64,7 @@ class Gallery:
         return arrays
 
 
-def merge_galleries(
-    galleries: Sequence[Mapping[str, NDArray[Any]]], limit: int = PER_CHUNK
-) -> dict[str, Any]:
+def merge_galleries(galleries: Sequence[Mapping[str, NDArray[Any]]], limit: int = PER_CHUNK) -> dict[str, Any]:
     """One gallery with the first `limit` seeds of several."""
     seed_ids: list[str] = []
     merged: dict[str, Any] = {}

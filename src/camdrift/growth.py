@@ -42,9 +42,7 @@ def newly_covered(
             added = own | changed[key] if key in changed else own
             new = np.flatnonzero(added & ~so_far[key])
             so_far[key] |= added
-            rows.append(
-                {"seed_id": seed_id, "condition": key[0], "strength": key[1], "neurons": new.tolist()}
-            )
+            rows.append({"seed_id": seed_id, "condition": key[0], "strength": key[1], "neurons": new.tolist()})
     return pl.DataFrame(rows, schema=NEWLY_COVERED)
 
 

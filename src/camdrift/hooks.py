@@ -8,6 +8,7 @@ registered on the network itself. Only tracing puts module hooks on it, to learn
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -158,9 +159,7 @@ class _Tracer(TorchFunctionMode):
         source_shape = tuple(inputs[0].shape) if inputs else ()
         self.producer[id(output)] = len(self.calls)
         self.outputs.append((output, output._version))
-        self.calls.append(
-            Call(len(self.calls), name, family, module, kind, tuple(output.shape), source_shape)
-        )
+        self.calls.append(Call(len(self.calls), name, family, module, kind, tuple(output.shape), source_shape))
 
     def finish(self, result: Any) -> list[Call]:
         for call, (output, version) in zip(self.calls, self.outputs, strict=True):
@@ -244,9 +243,7 @@ class Capture:
 
 
 @contextmanager
-def capturing(
-    taps: Mapping[str, Tap], receivers: Mapping[Tap, Sequence[Receiver]] | None = None
-) -> Iterator[Capture]:
+def capturing(taps: Mapping[str, Tap], receivers: Mapping[Tap, Sequence[Receiver]] | None = None) -> Iterator[Capture]:
     """A `Capture` that one forward pass inside the block fills.
 
     Args:
@@ -262,16 +259,21 @@ def capturing(
     for name, tap in taps.items():
         names.setdefault(tap, []).append(name)
 
-    def handler(tap: Tap) -> Callable[[Tensor], Tensor]:
-        def receive(output: Tensor) -> Tensor:
-            for receiver in receivers.get(tap, ()):
-                receiver(output)
-            return capture.keep(names[tap], output, overwritten=tap.overwritten) if names[tap] else output
-
-        return receive
-
-    with _Watch({tap.index: (tap.operation, handler(tap)) for tap in names}):
+    handlers = {
+        tap.index: (tap.operation, partial(_receive, capture, kept, receivers.get(tap, ()), tap.overwritten))
+        for tap, kept in names.items()
+    }
+    with _Watch(handlers):
         yield capture
+
+
+def _receive(
+    capture: Capture, names: Sequence[str], receivers: Sequence[Receiver], overwritten: bool, output: Tensor
+) -> Tensor:
+    """What the network gets in place of a tapped output, after everybody has seen it."""
+    for receiver in receivers:
+        receiver(output)
+    return capture.keep(names, output, overwritten=overwritten) if names else output
 
 
 def reduce_gradients(
@@ -297,15 +299,12 @@ def reduce_gradients(
     for name, activation in capture.activations.items():
         names.setdefault(id(activation), []).append(name)
 
-    def hook(activation: Tensor) -> Callable[[Tensor], None]:
-        def receive(gradient: Tensor) -> None:
-            value = reduce(activation.detach(), gradient)
-            reduced.update(dict.fromkeys(names[id(activation)], value))
-
-        return receive
+    def receive(activation: Tensor, gradient: Tensor) -> None:
+        value = reduce(activation.detach(), gradient)
+        reduced.update(dict.fromkeys(names[id(activation)], value))
 
     unique = {id(activation): activation for activation in capture.activations.values()}.values()
-    handles = [activation.register_hook(hook(activation)) for activation in unique]
+    handles = [activation.register_hook(partial(receive, activation)) for activation in unique]
     try:
         if score.requires_grad:
             torch.autograd.grad(score, capture.roots, retain_graph=retain_graph, allow_unused=True)

@@ -1,7 +1,7 @@
 """An image classifier that owns its normalisation and knows its layers by name."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -79,17 +79,36 @@ class Classifier:
 
     def __call__(self, images: Images) -> Logits:
         """Logits of images in pixel space, float32; differentiable if gradients are enabled."""
-        autocast: AbstractContextManager[Any] = nullcontext()
-        if self.precision == "bf16":
-            autocast = torch.autocast(self.device.type, dtype=torch.bfloat16)
-        with self.undisturbed(), autocast:
-            output = self.module((images - self._mean) / self._std)
+        output = self._forward(images)
         if not isinstance(output, Tensor):
             raise ModelError(
                 f"`model` must return a tensor of logits, got: {type(output).__name__}",
                 "wrap it in a module whose forward returns the logits",
             )
         return output.float()
+
+    def _forward(self, images: Images) -> Any:
+        autocast: AbstractContextManager[Any] = nullcontext()
+        if self.precision == "bf16":
+            autocast = torch.autocast(self.device.type, dtype=torch.bfloat16)
+        with self.undisturbed(), autocast:
+            return self.module((images - self._mean) / self._std)
+
+    @contextmanager
+    def numerics(self) -> Iterator[None]:
+        """GPU products and convolutions in this classifier's precision inside the block; torch's settings as before after it.
+
+        Without it torch rounds float32 convolutions to TF32 on recent GPUs, whatever `precision` says.
+        """
+        backends: Any = (torch.backends.cuda.matmul, vars(torch.backends.cudnn)["conv"])
+        before = [backend.fp32_precision for backend in backends]
+        try:
+            for backend in backends:
+                backend.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
+            yield
+        finally:
+            for backend, setting in zip(backends, before, strict=True):
+                backend.fp32_precision = setting
 
     def _preflight(self) -> int:
         """The number of classes, after checking on made-up images that the model is a classifier."""
@@ -133,7 +152,7 @@ class Classifier:
     def _calls(self) -> list[hooks.Call]:
         generator = torch.Generator().manual_seed(0)
         example = torch.rand((TRACED_IMAGES, 3, self.size, self.size), generator=generator).to(self.device)
-        return hooks.trace(self.module, lambda: self(example))
+        return hooks.trace(self.module, lambda: self._forward(example))
 
     @cached_property
     def _found(self) -> dict[str, Layer]:

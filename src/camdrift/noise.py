@@ -33,6 +33,4 @@ def _verify(standard: torch.Tensor) -> None:
     error = standard.numel() ** -0.5
     mean, std = standard.mean().item(), standard.std(correction=0).item()
     if abs(mean) > 6 * error or abs(std - 1) > 6 * error:
-        raise ArithmeticError(
-            f"noise must have mean 0 and standard deviation 1 before scaling, got: {mean}, {std}"
-        )
+        raise ArithmeticError(f"noise must have mean 0 and standard deviation 1 before scaling, got: {mean}, {std}")

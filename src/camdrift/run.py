@@ -92,7 +92,8 @@ def run(
         directory.write_record(record)
         if on_start is not None:
             on_start(directory.path)
-        _run_chunks(plan, files, directory, on_progress or _silent)
+        with classifier.numerics():
+            _run_chunks(plan, files, directory, on_progress or _silent)
         _finish(plan, directory, on_progress or _silent)
     _complete(record, directory, clock)
     return _reported(open_study(directory.path))

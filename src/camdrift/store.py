@@ -243,7 +243,8 @@ def _write_arrays(file: IO[bytes], arrays: Arrays) -> None:
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # NumPy leaves a file that it opened itself open if the archive is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error

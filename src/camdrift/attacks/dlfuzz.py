@@ -173,9 +173,7 @@ class DLFuzz:
         """For each seed of the chunk its base perturbation, or none (see `attacks.base.Attack`)."""
         chunk = _Chunk(self, classifier, batch_size)
         walks = [
-            _start(
-                self, classifier, position, images[position], clean[position], neurons, (rng_seed, seed_id)
-            )
+            _start(self, classifier, position, images[position], clean[position], neurons, (rng_seed, seed_id))
             for position, seed_id in enumerate(seed_ids)
         ]
         for group in _batches(walks, self.walkers or max(1, len(walks))):

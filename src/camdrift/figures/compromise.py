@@ -86,6 +86,8 @@ def compromised_layers(tables: Tables, record: Record) -> Figure:
     if not counts["n_seeds"].sum():
         return blank(title, reason_for_nothing(of))
     totals = counts.group_by("target", "strength").agg(pl.col("n_seeds").sum())["n_seeds"].to_list()
+    share = pl.col("n_seeds") / pl.col("n_seeds").sum().over("target", "strength")
+    top = min(1.0, np.ceil(5.5 * float(counts.select(share.fill_nan(0).max()).item())) / 5)
     note = f"{of.model}; n = {span(totals)} seeds per strength. {BY_CONSTRUCTION}"
     rows, columns = len(of.strengths), len(of.targets)
     height, foot = 0.85, 0.45
@@ -97,7 +99,7 @@ def compromised_layers(tables: Tables, record: Record) -> Figure:
             axes = page.axes(0.74 + column * (each + 0.35), bottom, each, height - 0.28)
             values = _histogram(counts, target, strength, len(of.layers))
             _bars(axes, values, strength_colours(of)[row], f"strength {strength_text(strength)}")
-            _frame(axes, of, is_first=column == 0, is_last=row == rows - 1)
+            _frame(axes, of, top, is_first=column == 0, is_last=row == rows - 1)
         name = TARGET_WORDS.get(target, target)
         name = name if text_width(name, 8.0) < each else f"target {target}"
         axes.text(0, rows * height / (height - 0.28), name, transform=axes.transAxes, size=8.0, va="bottom")
@@ -130,10 +132,10 @@ def _bars(axes: Axes, values: np.ndarray, colour: Any, label: str) -> None:
     axes.text(0, 1.06, text, size=7.0, color=MUTED, va="bottom", transform=axes.transAxes)
 
 
-def _frame(axes: Axes, of: Scope, *, is_first: bool, is_last: bool) -> None:
+def _frame(axes: Axes, of: Scope, top: float, *, is_first: bool, is_last: bool) -> None:
     axes.set_xlim(-0.7, len(of.layers) + 0.7)
-    axes.set_ylim(0, 1.0)
-    axes.set_yticks([0, 0.5, 1])
+    axes.set_ylim(0, top)
+    axes.set_yticks([0, top / 2, top])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes.grid(axis="y")
     axes.tick_params(labelleft=is_first)

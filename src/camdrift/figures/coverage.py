@@ -1,6 +1,5 @@
 """Figures 2a and 2b: how neuron coverage grows with the seeds."""
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -66,35 +65,32 @@ def coverage_by_strength(tables: Tables, record: Record) -> Figure:
     coverage = tables["coverage"]
     if coverage.is_empty() or not of.analysed:
         return blank(title, reason_for_nothing(of))
-    clean = _curve(coverage, CLEAN, 0.0)
-    count = int(clean[-1, 1])
+    count = int(_curve(coverage, CLEAN, 0.0)[-1, 1])
     last = f"The clean images alone cover {count:,} neurons ({100 * count / _total(coverage):.1f} %)."
     page = sheet(title, _note(of, coverage, last), width=8.0, body=3.0)
     panels: list[Axes] = []
     for left, condition in ((0.62, ADVERSARIAL), (4.58, NOISE)):
         share = {"sharey": panels[0]} if panels else {}
-        axes = page.axes(left, 0.45, 3.3, 2.3, **share)
+        axes = page.axes(left, 0.45, 2.3, 2.3, **share)
         axes.set_title(condition, loc="left", size=8.0, color=COLOURS[condition], pad=5)
-        looks = zip(of.strengths, strength_colours(of), itertools.cycle(MARKERS), strict=False)
-        handles = []
-        for strength, colour, marker in looks:
-            curve = _curve(coverage, condition, strength)
-            excess = curve - clean[: len(curve)] * [0, 1]
-            line = _draw(axes, excess, 1, color=colour, ls=DASHES[condition], marker=marker)
-            line.set_label(
-                f"{strength_text(strength)}: +{int(excess[-1, 1]):,}" if len(excess) else strength_text(strength)
-            )
-            handles.append(line)
-        axes.legend(
-            handles=handles[::-1],
-            title="strength: neurons",
-            title_fontsize=7.5,
-            fontsize=7.5,
-            loc="upper left",
-        )
+        lines = [_added(axes, of, coverage, condition, row) for row in range(len(of.strengths))]
+        # Beside the axes, strongest first, which is most often the order in which the lines end.
+        beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.05), "fontsize": 7.5}
+        axes.legend(handles=lines[::-1], title="strength: neurons", title_fontsize=7.5, **beside)
         _finish(axes, "additional neurons (count)")
         panels.append(axes)
     return page.figure
+
+
+def _added(axes: Axes, of: Scope, coverage: pl.DataFrame, condition: str, row: int) -> Line2D:
+    """The line of one strength: neurons beyond those of the clean images, their last number in its label."""
+    clean, curve = _curve(coverage, CLEAN, 0.0), _curve(coverage, condition, of.strengths[row])
+    excess = curve - clean[: len(curve)] * [0, 1]
+    marker = MARKERS[row % len(MARKERS)]
+    line = _draw(axes, excess, 1, color=strength_colours(of)[row], ls=DASHES[condition], marker=marker)
+    last = f": +{int(excess[-1, 1]):,}" if len(excess) else ""
+    line.set_label(f"{strength_text(of.strengths[row])}{last}")
+    return line
 
 
 def _curve(coverage: pl.DataFrame, condition: str, strength: float) -> np.ndarray:

@@ -58,7 +58,7 @@ def gain(tables: Tables, record: Record) -> Figure:
 def _limits(layers: pl.DataFrame) -> tuple[float, float]:
     values = pl.concat([layers[name] for name in ("gain", "gain_low", "gain_high")]).drop_nulls()
     positive = values.filter(values > 0).to_numpy()
-    return float(min(positive.min(), 1.0)) / 1.25, float(max(positive.max(), 1.0)) * 1.45
+    return float(min(positive.min(), 1.0)) / 1.45, float(max(positive.max(), 1.0)) * 1.45
 
 
 def _target(axes: Axes, of: Scope, layers: pl.DataFrame, target: str) -> None:
@@ -80,8 +80,8 @@ def _target(axes: Axes, of: Scope, layers: pl.DataFrame, target: str) -> None:
         axes.plot(x[measured], values[row][measured], label=label, **look)
         axes.plot(x[~measured], values[row][~measured], mfc="white", **look)
         _arrows(axes, x, values[row], bounds[row], colour)
-        _arrows(axes, x, high[row], np.where(measured, high_bounds[row], 0), colour)
-        _arrows(axes, x, low[row], np.where(measured, low_bounds[row], 0), colour)
+        _arrows(axes, x, high[row], np.where(measured, high_bounds[row], 0), colour, alpha=0.5)
+        _arrows(axes, x, low[row], np.where(measured, low_bounds[row], 0), colour, alpha=0.5)
 
 
 def _censored(of: Scope, layers: pl.DataFrame, column: str, target: str) -> np.ndarray:
@@ -92,12 +92,13 @@ def _censored(of: Scope, layers: pl.DataFrame, column: str, target: str) -> np.n
     return np.asarray(np.nan_to_num(grid(of, layers.with_columns(signs.alias("sign")), "sign", target)))
 
 
-def _arrows(axes: Axes, x: np.ndarray, values: np.ndarray, signs: np.ndarray, colour: Any) -> None:
+def _arrows(axes: Axes, x: np.ndarray, values: np.ndarray, signs: np.ndarray, colour: Any, alpha: float = 1.0) -> None:
     for sign, head in ((1, "^"), (-1, "v")):
         chosen = (signs == sign) & np.isfinite(values)
         tips = values[chosen] * _ARROW**sign
-        vlines(axes, x[chosen], values[chosen], tips, colors=colour, linewidths=0.9, zorder=2.5)
-        axes.plot(x[chosen], tips, color=colour, marker=head, markersize=2.6, ls="", zorder=3)
+        vlines(axes, x[chosen], values[chosen], tips, colors=colour, linewidths=0.9, alpha=alpha, zorder=2.5)
+        look: dict[str, Any] = {"color": colour, "marker": head, "markersize": 2.6, "markeredgewidth": 0}
+        axes.plot(x[chosen], tips, ls="", alpha=alpha, zorder=3, **look)
 
 
 def _log_axis(axes: Axes, limits: tuple[float, float]) -> None:

@@ -126,6 +126,12 @@ def grid(scope: Scope, layers: pl.DataFrame, column: str, target: str) -> np.nda
     return values
 
 
+def reference_row(scope: Scope, layers: pl.DataFrame, column: str, target: str) -> np.ndarray:
+    """Values of one numeric column at the reference strength, (layers,), NaN where there is none."""
+    row: np.ndarray = grid(scope, layers, column, target)[scope.strengths.index(scope.reference)]
+    return row
+
+
 def stage(label: str) -> str:
     """The part of a network that a layer belongs to: its label up to the first number.
 

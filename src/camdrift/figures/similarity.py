@@ -26,12 +26,13 @@ from camdrift.figures.canvas import (
     styled,
     vlines,
 )
-from camdrift.figures.scope import Record, Scope, Tables, grid, reason_for_nothing, scope, span
+from camdrift.figures.scope import Record, Scope, Tables, grid, reason_for_nothing, reference_row, scope, span
 from camdrift.records import ADVERSARIAL, NOISE
 
 _SHOW_POINTS_UP_TO: Final = 40
 _BANDS_UP_TO: Final = 2
 _FLOOR_TEXT: Final = "floor: unrelated images"
+_DOTS: Final[Any] = (0, (1, 1))
 _TICKS: Final = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 _AXIS_NOTE: Final = (
     "The axis is linear in the distance between the two maps at unit length, which spreads the upper end."
@@ -73,7 +74,7 @@ def _distribution(tables: Tables, of: Scope, condition: str) -> Figure:
         _boxplots(axes, samples[target], COLOURS[condition])
         _floor(axes, tables, of, target)
         if condition == ADVERSARIAL:
-            tau = grid(of, tables["layers"], "threshold", target)[of.strengths.index(of.reference)]
+            tau = reference_row(of, tables["layers"], "threshold", target)
             look = {"colors": COLOURS[NOISE], "linewidths": 1.6, "zorder": 4, "label": "threshold"}
             hlines(axes, np.arange(len(tau)), tau, 0.84, **look)
         _similarity_axis(axes, low)
@@ -127,13 +128,13 @@ def _distribution_handles(condition: str) -> list[Line2D | Patch]:
 
 
 def _floor_handle() -> Line2D:
-    return Line2D([], [], color=MUTED, ls=(0, (1, 1)), lw=1.2, label=_FLOOR_TEXT)
+    return Line2D([], [], color=MUTED, ls=_DOTS, lw=1.2, label=_FLOOR_TEXT)
 
 
 def _floor(axes: Axes, tables: Tables, of: Scope, target: str) -> None:
-    floor = grid(of, tables["layers"], "floor", target)[of.strengths.index(of.reference)]
-    x = np.arange(len(floor))
-    axes.plot(x, floor, color=MUTED, ls=(0, (1, 1)), lw=1.2, marker="", zorder=1.5, label="floor")
+    floor = reference_row(of, tables["layers"], "floor", target)
+    look = {"colors": MUTED, "linewidths": 1.2, "linestyles": [_DOTS], "zorder": 1.5, "label": "floor"}
+    hlines(axes, np.arange(len(floor)), floor, 0.84, **look)
 
 
 def _sizes(samples: dict[str, list[np.ndarray]], of: Scope, condition: str) -> str:

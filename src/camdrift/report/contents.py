@@ -127,7 +127,7 @@ def undefined(tables: Tables) -> list[str]:
 def facts(record: Record, of: Scope) -> list[tuple[str, str]]:
     """The study at a glance: label and value."""
     found = f"{of.analysed:,} of {of.readable:,}"
-    rate = f"{found} ({numbers.share_of(of.analysed, of.readable)})" if of.readable else "none was attacked"
+    rate = f"{found} ({numbers.percent(of.analysed / of.readable)})" if of.readable else "none was attacked"
     return [
         ("Model", of.model),
         ("Attack", numbers.shown(effective(record).get("attack"))),

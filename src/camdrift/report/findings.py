@@ -26,7 +26,7 @@ _EXPLAINING = {
 
 def headline(tables: Tables, of: Scope) -> str:
     """The study's main result as a sentence without its full stop."""
-    top, _ = _extremes(_ranked(tables, of, _lowest(of)))
+    top, _ = _extremes(_well_measured(_ranked(tables, of, _lowest(of))))
     if not top:
         return "No adversarial example was found" if not of.analysed else "No layer could be measured"
     return f"At {_strength(_lowest(of))} the attack moves {_named(top)} {_as_far_as(top[0])}"
@@ -60,7 +60,8 @@ def success(tables: Tables, record: Record, of: Scope) -> str:
 
 def gains(tables: Tables, of: Scope, strength: float) -> str:
     """The layers of highest and lowest gain at one strength, with intervals and n."""
-    rows = _ranked(tables, of, strength)
+    ranked = _ranked(tables, of, strength)
+    rows = _well_measured(ranked)
     top, bottom = _extremes(rows)
     if not top:
         return ""
@@ -70,7 +71,9 @@ def gains(tables: Tables, of: Scope, strength: float) -> str:
         text += f"; {_named(bottom)} only {_times_as_strong(bottom[0], interval=True)}"
     notes = [f"n = {span([row['n'] for row in (*top, *bottom)])}"]
     if len(top) == 1 and top[0]["rank_low"] is not None:
-        notes.append(f"{top[0]['layer_label']} ranks {_ranks(top[0])} of {count(len(rows), 'layer')}")
+        notes.append(f"{top[0]['layer_label']} ranks {_ranks(top[0])} of {count(len(ranked), 'layer')}")
+    if rest := len(ranked) - len(rows):
+        notes.append(f"not counting {count(rest, 'layer')} whose map is undefined for most images")
     return f"{text} ({'; '.join(notes)})."
 
 
@@ -146,6 +149,12 @@ def _at(tables: Tables, of: Scope, strength: float) -> pl.DataFrame:
 def _ranked(tables: Tables, of: Scope, strength: float) -> list[Row]:
     rows = _at(tables, of, strength).filter(pl.col("gain").is_not_null(), pl.col("rank").is_not_null())
     return rows.sort("rank", "layer_index").to_dicts()
+
+
+def _well_measured(rows: list[Row]) -> list[Row]:
+    """The layers measured on at least half as many seeds as the best: a median of two images ranks nothing."""
+    most = max((row["n_pairs"] or 0 for row in rows), default=0)
+    return [row for row in rows if 2 * (row["n_pairs"] or 0) >= most]
 
 
 def _extremes(rows: list[Row]) -> tuple[list[Row], list[Row]]:
