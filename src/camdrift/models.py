@@ -96,11 +96,12 @@ class Classifier:
 
     @contextmanager
     def numerics(self) -> Iterator[None]:
-        """GPU products and convolutions in this classifier's precision inside the block; torch's settings as before after it.
+        """GPU arithmetic in this classifier's precision inside the block; torch's settings as before after it.
 
         Without it torch rounds float32 convolutions to TF32 on recent GPUs, whatever `precision` says.
         """
-        backends: Any = (torch.backends.cuda.matmul, vars(torch.backends.cudnn)["conv"])
+        cudnn: Any = torch.backends.cudnn
+        backends: Any = (torch.backends.cuda.matmul, cudnn.conv)
         before = [backend.fp32_precision for backend in backends]
         try:
             for backend in backends:

@@ -103,7 +103,7 @@ def _arrows(axes: Axes, x: np.ndarray, values: np.ndarray, signs: np.ndarray, co
 
 def _log_axis(axes: Axes, limits: tuple[float, float]) -> None:
     axes.axhline(1, color=INK, lw=0.9, ls=(0, (5, 3)), zorder=1)
-    wide = np.log10(limits[1] / limits[0]) > 3
+    wide = np.log10(limits[1] / limits[0]) > 4
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())

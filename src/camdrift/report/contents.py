@@ -76,7 +76,8 @@ def _layer_rows(layers: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
             numbers.between(row["auc_low"], row["auc_high"]),
             numbers.percent(row["compromised_fraction"]),
             numbers.percent_between(row["compromised_low"], row["compromised_high"]),
-            _size(row),
+            f"{row['n']:,}",
+            f"{(row['n_undefined'] or 0) + (row['n_noise_undefined'] or 0):,}",
             round(100 * (row["gain"] or 0.0) / highest),
         )
 
@@ -86,11 +87,6 @@ def _rank(row: Mapping[str, Any]) -> str:
         return numbers.UNDEFINED
     low, high = row["rank_low"], row["rank_high"]
     return f"{row['rank']}" if low is None else f"{row['rank']} [{low}, {high}]"
-
-
-def _size(row: Mapping[str, Any]) -> str:
-    undefined = (row["n_undefined"] or 0) + (row["n_noise_undefined"] or 0)
-    return f"{row['n']}" if not undefined else f"{row['n']} ({undefined} undefined)"
 
 
 def left_out(tables: Tables) -> list[LeftOut]:
