@@ -197,7 +197,7 @@ class TestModels:
         options = {**QUICK, "noise_ladder": (32.0,), "attack": "dlfuzz(scores='logit', step=4/255, iterations=9)"}
         plain = study_of(tiny_classifier(), photos, tmp_path / "plain", **options)
         assert plain.seeds.filter(seed_id="dark.png")["status"].item() == "analysed"
-        study = study_of(moody(lambda mean: (mean > 0.06) & (mean < 0.35)), photos, tmp_path / "run", **options)
+        study = study_of(moody(lambda mean: (mean > 0.1) & (mean < 0.45)), photos, tmp_path / "run", **options)
         row = study.seeds.row(by_predicate=pl.col("seed_id") == "dark.png", named=True)
         assert row["status"] == "failed"
         assert row["reason"] == "the model returned NaN or infinity for the noise image at strength 32"
@@ -270,24 +270,24 @@ class TestReports:
     def test_names_and_labels_stay_text(self, tmp_path):
         """What looks like HTML, markup or a list is an ordinary name."""
         names = [
-            "<script>alert(1)<img src=x>.png",
+            "<script>alert(1)<img src=x onerror=y>.png",
             "a, b [1] (2) {x}.png",
             "$x_1$ & 'q' \"d\".png",
-            "[bold]b[/bold] %s.jpg",
+            "[bold]b[ bold] %s.jpg",
         ]
-        folder = tmp_path / "<b>photos, 100%</b>"
+        folder = tmp_path / "<b>photos, 100% [all]"
         folder.mkdir()
         for number, name in enumerate(names):
             picture(number).convert("RGB").save(folder / name)
-        (folder / "<i>broken</i>.png").write_text("no image")
+        (folder / "<i>broken<i>.png").write_text("no image")
         labels = [f"<b>class {number}</b>, [{number}] $\\frac" for number in range(10)]
         model = tiny_classifier(labels=labels, spec="<script>net</script>")
         study = study_of(model, folder, tmp_path / "run", command="camdrift run <script>", **QUICK)
-        assert study.seeds["seed_id"].to_list() == sorted([*names, "<i>broken</i>.png"])
+        assert study.seeds["seed_id"].to_list() == sorted([*names, "<i>broken<i>.png"])
         assert set(study.seeds["status"]) >= {"analysed", "unreadable"}
         page = Page(study.path / "report.html")
-        assert {"script", "i"} & {tag for tag, _ in page.tags} <= {"i"}
+        assert not {"script", "iframe", "object", "link"} & {tag for tag, _ in page.tags}
         assert all(not attributes.get("src", "data:").startswith(("http", "x")) for _, attributes in page.tags)
-        assert "<i>broken</i>.png" in page.text
+        assert "<i>broken<i>.png" in page.text
         assert "camdrift run <script>" in page.text
-        assert not any("on" in (key or "")[:2] for _, attributes in page.tags for key in attributes)
+        assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
