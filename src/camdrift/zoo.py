@@ -178,6 +178,8 @@ def _embedded(weights: str | Path | None) -> tuple[nn.Module, dict[str, Any]]:
         # The package's state dict has timm's tensors in timm's order under other names.
         state = _read_state(_embedded_file())
         module.load_state_dict(dict(zip(module.state_dict(), state.values(), strict=True)))
+    # Depthwise convolutions run a quarter faster on a processor in this layout (docs/benchmarks.md).
+    module = module.to(memory_format=torch.channels_last)
     settings = {
         "mean": (127 / 255,) * 3,
         "std": (128 / 255,) * 3,
