@@ -1,10 +1,9 @@
 """The command line: arguments, progress, exit codes; no computation."""
 
-import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -23,6 +22,9 @@ app = typer.Typer(
     help="Show where inside an image classifier an adversarial attack takes hold.",
 )
 
+# What typer returns for a KeyboardInterrupt, as shells do.
+INTERRUPTED: Final = 130
+
 _MODEL_HELP = (
     "efficientnet-lite0 (embedded), torchvision/NAME[@WEIGHTS], timm/NAME, path/to/file.py:factory "
     "or package.module:factory."
@@ -33,6 +35,7 @@ ImagesArgument = Annotated[
     typer.Argument(
         help="Folder (sub-folders are classes), file, glob, or text file of paths. "
         "Left out: the twenty ImageNet photographs that foolbox ships.",
+        metavar="[IMAGES]",
         show_default=False,
     ),
 ]
@@ -196,20 +199,16 @@ def layers_command(
 def main() -> None:
     """Run the command line; exit codes: 0 done, 2 the user's mistake, 130 interrupted."""
     try:
-        sys.exit(app(prog_name="camdrift", standalone_mode=False) or 0)
+        code = app(prog_name="camdrift", standalone_mode=False) or 0
     except UserError as error:
         sys.exit(_complain(error.message, error.hint))
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = "camdrift" if context is None else context.command_path
         sys.exit(_complain(_lowered(error.format_message()), f"`{command} --help` shows what it takes"))
-    except (KeyboardInterrupt, typer.Abort):
+    if code == INTERRUPTED:
         typer.echo("interrupted", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of a pipe has gone: nothing is left to say, and nobody to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    sys.exit(code)
 
 
 def _complain(message: str, hint: str) -> int:

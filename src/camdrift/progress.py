@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from time import monotonic
 
 from rich.console import Console
@@ -64,8 +65,9 @@ def show_progress(console: Console) -> Iterator[Shown]:
                 yield shown
     except KeyboardInterrupt:
         if shown.path is not None:
+            again = f"--resume --out {quote(str(shown.path))}"
             console.print(
-                f"stopped; finished chunks are kept: the same command with --resume --out {shown.path} goes on",
+                f"stopped; finished chunks are kept: the same command with {again} goes on",
                 markup=False,
                 highlight=False,
                 soft_wrap=True,

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 import polars as pl
@@ -307,7 +308,7 @@ def _run_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory,
             except torch.OutOfMemoryError as error:
                 raise UserError(
                     f"`batch_size` {plan.batch_size} needs more memory than {plan.classifier.device} has",
-                    f"--resume --out {directory.path} with a smaller --batch-size goes on",
+                    f"--resume --out {quote(str(directory.path))} with a smaller --batch-size goes on",
                 ) from error
             with plan.clock("write"):
                 directory.write_chunk(index, result.tables, result.gallery)

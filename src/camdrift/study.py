@@ -3,6 +3,7 @@
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import polars as pl
@@ -101,6 +102,6 @@ def open_study(path: str | PathLike[str]) -> Study:
     if study.record.get("status") != "done":
         raise StoreError(
             f"the run in {path} is not complete",
-            f"the command that began it, with --resume --out {path}, completes it",
+            f"the command that began it, with --resume --out {quote(str(path))}, completes it",
         )
     return study
