@@ -1,7 +1,6 @@
 """The command line as a person meets it: what it prints where, its exit codes, and what it leaves behind."""
 
 import inspect
-import io
 import re
 import shlex
 import signal
@@ -11,13 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from torch import nn
 
 import camdrift
 from camdrift import cli
-from camdrift.progress import show_progress
-from camdrift.records import Progress
 from studies import (
     ATTACK,
     SMALL,
@@ -273,7 +269,7 @@ class TestAgain:
 
     def test_ctrl_c_says_how_to_go_on_and_that_works(self, camdrift_command, spec, tmp_path, monkeypatch):
         """A real SIGINT, sent when the first chunk has been stored."""
-        photos = write_images(tmp_path / "photos", 40)
+        photos = write_images(tmp_path / "photos", 16)
         line = ["run", str(photos), "--model", spec, *QUICK, "--chunk-size", "2", "--out", "a run"]
         options = {"cwd": tmp_path, "env": environment(), "text": True}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -379,30 +375,3 @@ class TestHelp:
     def test_help_comes_without_torch(self, tmp_path):
         done = python(WITHOUT_TORCH + MAIN, "run", "--help", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-
-
-class TestProgress:
-    """What a person sees while a run is going."""
-
-    def shown(self, *, terminal, steps, seconds=0.0, monkeypatch=None):
-        clock = iter([0.0, *(seconds * (i + 1) for i in range(len(steps) * 2))])
-        if monkeypatch is not None:
-            monkeypatch.setattr("camdrift.progress.monotonic", lambda: next(clock))
-        console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
-        with show_progress(console) as progress:
-            progress.say("loading my[/]net")
-            for step in steps:
-                progress(step)
-        return console.file.getvalue()
-
-    def test_a_terminal_gets_a_bar_even_for_odd_names(self):
-        text = self.shown(terminal=True, steps=[Progress("attack", 3, 8, 2)])
-        assert "3/8" in text
-        assert "2 adversarial" in text
-
-    def test_a_pipe_gets_a_line_every_half_minute(self, monkeypatch):
-        steps = [Progress("attack", i, 8, i) for i in range(4)]
-        assert self.shown(terminal=False, steps=steps) == ""
-        text = self.shown(terminal=False, steps=steps, seconds=20.0, monkeypatch=monkeypatch)
-        assert text.splitlines()[0] == "attack: 1/8 images, 1 adversarial examples"
-        assert 1 <= len(text.splitlines()) < 4

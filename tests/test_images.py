@@ -305,10 +305,10 @@ def test_random_damage_raises_nothing_but_image_errors(scratch, data, edits):
 
 
 def test_folders_are_searched_for_visible_images(tmp_path):
-    touch(tmp_path, "b/2.JPG", "b/1.png", "a/deep/er/x.webp", "top.tif", "a/notes.txt", "a/x.eps", "a/y.mpg")
+    touch(tmp_path, "b/2.JPG", "b/1.png", "a/deep/er/x.webp", "top.mpo", "a/notes.txt", "a/x.eps", "a/y.mpg")
     touch(tmp_path, ".hidden.jpg", ".cache/x.jpg", "a/._x.jpg", "a/table.pdf", "a/README")
     files = find_images(tmp_path)
-    assert [file.seed_id for file in files] == ["a/deep/er/x.webp", "b/1.png", "b/2.JPG", "top.tif"]
+    assert [file.seed_id for file in files] == ["a/deep/er/x.webp", "b/1.png", "b/2.JPG", "top.mpo"]
     assert [file.folder for file in files] == ["a", "b", "b", None]
     assert [file.path for file in files] == [tmp_path / file.seed_id for file in files]
     assert {file.label for file in files} == {None}
@@ -412,6 +412,7 @@ def test_sources_without_images_are_the_users_mistake(tmp_path):
         tmp_path / "latin.txt": r"not UTF-8 text: .*latin\.txt",
         "": "the path of the images is empty",
         ("a.jpg", " "): "the path of the images is empty",
+        "null\0byte.jpg": "no such file or folder",
         (): "the list of paths is empty",
     }
     for source, message in sources.items():
