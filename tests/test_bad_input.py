@@ -181,9 +181,9 @@ class TestModels:
     def test_nan_for_a_clean_image(self, tmp_path):
         photos = write_images(tmp_path / "photos", 4)
         good = study_of(moody(lambda mean: mean > 0.95), photos, tmp_path / "good", **QUICK)
-        Image.new("RGB", (40, 40), "white").save(photos / "white.png")
+        Image.new("RGB", (40, 40), "white").save(photos / "a white.png")
         study = study_of(moody(lambda mean: mean > 0.95), photos, tmp_path / "run", **QUICK)
-        row = study.seeds.row(by_predicate=pl.col("seed_id") == "white.png", named=True)
+        row = study.seeds.row(by_predicate=pl.col("seed_id") == "a white.png", named=True)
         assert (row["status"], row["reason"]) == ("failed", "the model returned NaN or infinity for the clean image")
         assert row["sha256"] is not None
         assert all(row[name] is None for name in ["clean_class", "clean_probability", *MEASURED])
@@ -205,6 +205,10 @@ class TestModels:
         for table in (study.variants, study.similarity):
             others = getattr(plain, "variants" if table is study.variants else "similarity")
             assert_frame_equal(table, others.filter(pl.col("seed_id") != "dark.png"))
+        # Its clean image still counts for coverage, its variants do not.
+        first = study.coverage.filter(step=1, seed_id="dark.png")["covered"].to_list()
+        assert first == [first[0]] * 3
+        assert plain.coverage.filter(step=1)["covered"].n_unique() > 1
         assert "dark.png" not in {*study.floor["seed_id"], *study.floor["other_seed_id"]}
 
     def test_a_model_that_always_says_the_same(self, tmp_path):

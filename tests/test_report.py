@@ -343,7 +343,7 @@ def test_palette_keeps_frequent_colours_and_takes_the_nearest_for_others():
     rare = generator.integers(0, 256, (400, 3), dtype=np.uint8)
     frequent = generator.integers(0, 256, (200, 3), dtype=np.uint8)
     pixels = np.concatenate([np.repeat(frequent, 5, axis=0), rare])[:, None]
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(pixels).convert("RGBA")
     drawn = report._with_palette(image, image.getcolors(1 << 13))
     buffer = BytesIO()
     drawn.save(buffer, "PNG")

@@ -29,7 +29,7 @@ from studies import (
     write_images,
 )
 
-STRENGTHS, LADDER, DRAWS, CHUNK = (0.5, 1.0, 2.0), (8.0,), 2, 5
+STRENGTHS, LADDER, DRAWS, CHUNK = (0.5, 1.0, 16.0), (8.0,), 2, 5
 TARGETS = ("own", "seed")
 NOISE_STRENGTHS = (*STRENGTHS, *LADDER)
 
@@ -152,6 +152,24 @@ class TestFiles:
         stages = {k: v for k, v in record["timings"].items() if k != "total"}
         assert {"attack", "explain", "compare", "write"} <= stages.keys()
         assert 0 < sum(stages.values()) <= record["timings"]["total"] + 0.01
+
+    def test_the_gallery_shows_the_first_analysed_seeds(self, study, classifier, pixels, perturbations):
+        with np.load(study.path / "gallery.npz") as gallery:
+            names = gallery["seed_ids"].tolist()
+            assert names == list(perturbations)[:3]
+            for place, name in enumerate(names):
+                for slot, condition in enumerate(("clean", "adversarial", "noise")):
+                    image = pixels[name]
+                    if condition != "clean":
+                        row = {"seed_id": name, "condition": condition, "strength": 1.0, "draw": 0}
+                        image = variant(row, pixels, perturbations)
+                    shown = gallery[f"{place}/image"][slot].astype(int)
+                    assert np.abs(shown - 255 * image.permute(1, 2, 0).numpy()).max() <= 0.51
+                    maps = camdrift.attribute(classifier, image[None], "own")
+                    for index, layer in enumerate(classifier.layers):
+                        found = gallery[f"{place}/map/{index}"][slot].astype(int)
+                        peak = max(float(maps[layer].max()), 1e-30)
+                        assert np.abs(found - 255 * maps[layer][0].numpy() / peak).max() <= 1
 
     def test_the_report_tells_the_study(self, study, classifier):
         page = (study.path / "report.html").read_text()

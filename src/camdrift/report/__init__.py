@@ -25,7 +25,6 @@ __all__ = ["render", "summary", "write_report"]
 # Without hinting text is drawn in half the time; type 42 is what publishers take.
 _SAVING: Final[dict[Any, Any]] = {"text.hinting": "none", "pdf.fonttype": 42, "pdf.compression": 6}
 _FEW_COLOURS: Final = 1 << 13
-_PACK: Final = np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
 
 
 def write_report(directory: Path, tables: Tables, record: Record, gallery: Gallery) -> Path:
@@ -113,25 +112,30 @@ def _raster(figure: Figure) -> Image.Image:
     with mpl.rc_context(_SAVING):
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
-        pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+        pixels = Image.fromarray(np.asarray(canvas.buffer_rgba()))
     colours = pixels.getcolors(_FEW_COLOURS)
-    return pixels if colours is None else _with_palette(pixels, colours)
+    return pixels.convert("RGB") if colours is None else _with_palette(pixels, colours)
 
 
 def _with_palette(pixels: Image.Image, colours: list[tuple[int, Any]]) -> Image.Image:
-    """The image in its 256 most frequent colours, those exact, every other as the nearest of them.
+    """The opaque RGBA image in its 256 most frequent colours, those exact, every other as the nearest of them.
 
     What is not exact are rare mixtures along the edges of lines and letters. Pillow's own quantisation would
     tint the white ground.
     """
-    ordered = np.array([colour for _, colour in sorted(colours, reverse=True)], dtype=np.int32)
-    palette = ordered[:256]
-    nearest = np.square(ordered[:, None] - palette).sum(-1, dtype=np.int32).argmin(1)
-    table = np.zeros(1 << 24, dtype=np.uint8)
-    table[ordered @ _PACK] = nearest
-    image = Image.fromarray(table[np.asarray(pixels) @ _PACK])
-    image.putpalette(palette.astype(np.uint8).tobytes())
+    ordered = np.array([colour for _, colour in sorted(colours, reverse=True)], dtype=np.uint8)
+    channels = ordered[:, :3].astype(np.int32)
+    table = np.empty(1 << 24, dtype=np.uint8)
+    table[_packed(ordered)] = np.square(channels[:, None] - channels[:256]).sum(-1, dtype=np.int32).argmin(1)
+    image = Image.fromarray(table[_packed(np.asarray(pixels))])
+    image.putpalette(ordered[:256, :3].tobytes())
     return image
+
+
+def _packed(rgba: np.ndarray) -> np.ndarray:
+    """Red, green and blue of every pixel in one number below 2^24."""
+    packed: np.ndarray = rgba.view("<u4")[..., 0] & np.uint32(0xFFFFFF)
+    return packed
 
 
 def _png(raster: Image.Image, figure: Figure) -> bytes:
