@@ -22,10 +22,14 @@ def shown(*, terminal, steps, seconds=0.0, monkeypatch=None):
     return console.file.getvalue()
 
 
-def test_a_terminal_gets_a_bar_even_for_odd_names():
+def test_a_terminal_gets_a_bar():
     text = shown(terminal=True, steps=[Progress("attack", 3, 8, 2)])
     assert "3/8" in text
     assert "2 adversarial" in text
+
+
+def test_names_are_no_markup():
+    assert "loading my[/]net" in shown(terminal=True, steps=[])
 
 
 def test_a_pipe_gets_a_line_every_half_minute(monkeypatch):

@@ -87,6 +87,16 @@ class TestReproducibility:
         for number, source in enumerate((copies, sorted(photos.iterdir(), reverse=True))):
             assert_same(self.again(classifier, source, tmp_path / f"run{number}"), study, without=["path"])
 
+    def test_further_draws_of_noise_add_rows_and_change_none(self, classifier, photos, tmp_path):
+        """Coverage, too, counts the first draw alone; at this strength every draw covers other neurons."""
+        strong = {"strengths": (1.0, 64.0), "limit": 2}
+        one, three = (self.again(classifier, photos, tmp_path / str(n), noise_draws=n, **strong) for n in (1, 3))
+        for name in ("seeds", "coverage", "floor"):
+            assert_frame_equal(getattr(one, name), getattr(three, name))
+        for name in ("variants", "similarity"):
+            assert_frame_equal(getattr(one, name), getattr(three, name).filter(draw=0), rel_tol=1e-4)
+        assert set(three.variants.filter(condition="noise")["draw"]) == {0, 1, 2}
+
     def test_limit_spreads_over_the_list(self, classifier, photos, tmp_path):
         found = self.again(classifier, photos, tmp_path / "run", limit=4)
         assert found.seeds["seed_id"].to_list() == [f"img_{i:02d}.png" for i in (0, 2, 4, 6)]

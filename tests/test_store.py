@@ -153,7 +153,6 @@ class TestOwnership:
     @pytest.fixture
     def full(self, run):
         """A run directory with everything in it, and things of somebody else's beside."""
-        run.drop_chunks()
         for table in TABLES.values():
             run.write_table(table.name, table.frame())
         run.write_gallery(arrays(1))
@@ -183,6 +182,7 @@ class TestOwnership:
         for path in (full / "figures").iterdir():
             path.unlink()
         (full / "figures").rmdir()
+        RunDirectory.open(full).drop_chunks()
         (full / "chunks").symlink_to(precious, target_is_directory=True)
         RunDirectory.create(full, overwrite=True)
         assert (precious / "figure_1.png").read_text() == "mine"
