@@ -1,6 +1,6 @@
 """Where the time of a study goes: attack, passes, similarity, coverage, writing; and its peak memory.
 
-    python benchmarks/study.py [IMAGES] [--model SPEC] [--attack SPEC] [--limit 8]
+    python benchmarks/study.py [IMAGES] [--model SPEC] [--attack SPEC] [--limit 8] [--out run]
 
 The passes are what the network itself needs; everything else is camdrift's own work. Neuron coverage is counted inside
 the forward passes, so its time is taken there and subtracted from theirs.
@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch-size", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="keep the run directory here")
     options = parser.parse_args()
     counted = {"attack": 0.0, "explain": 0.0}
     time_coverage(counted)
@@ -32,7 +33,7 @@ def main() -> None:
         study = run(
             load_model(options.model, device=options.device),
             options.images,
-            out=Path(folder) / "run",
+            out=options.out or Path(folder) / "run",
             attack=options.attack,
             limit=options.limit,
             batch_size=options.batch_size,
