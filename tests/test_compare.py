@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.spatial import distance
 
 from camdrift.compare import compare_layers, similarity, unrelated_pairs
-from camdrift.records import ZERO_MAP_SEED, ZERO_MAP_VARIANT
+from camdrift.records import NON_FINITE_MAP, ZERO_MAP_SEED, ZERO_MAP_VARIANT
 
 
 def random_maps(shape, rng_seed=0, share=0.4):
@@ -166,9 +166,11 @@ class TestCompareLayers:
     def test_reasons(self):
         seeds, variants = self.maps(0), self.maps(1)
         seeds["b"][1], variants["b"][2], seeds["e"][3], variants["e"][3] = 0, 0, 0, 0
+        seeds["c"][0, 2, 2], variants["a"][1, 2, 2] = torch.nan, torch.inf
         found = compare_layers(seeds, variants, (16, 16))
         expected = np.full((5, 4), None, dtype=object)
         expected[1, 1], expected[1, 2], expected[4, 3] = ZERO_MAP_SEED, ZERO_MAP_VARIANT, ZERO_MAP_SEED
+        expected[2, 0], expected[0, 1] = NON_FINITE_MAP, NON_FINITE_MAP
         assert found.reasons().tolist() == expected.tolist()
         assert np.isnan(found.similarity).tolist() == (expected != None).tolist()  # noqa: E711 - entry by entry
 

@@ -13,7 +13,7 @@ import camdrift
 from camdrift.attacks import make_attack
 from camdrift.coverage import observe
 from camdrift.errors import UserError
-from camdrift.images import ImageFile, read_image
+from camdrift.images import read_image
 from camdrift.tensors import perturbed
 from studies import (
     ATTACK,
@@ -133,7 +133,7 @@ class TestLabels:
         assert labels == {name: int(name[6]) for name in labels}
         name = found.seeds.filter(status="analysed")["seed_id"][0]
         path = tmp_path / "sorted" / name
-        image = read_image(ImageFile(name, path, None), size=SIZE, resize=SIZE).pixels
+        image = read_image(path, size=SIZE, resize=SIZE).pixels
         delta = perturbation_of(model, image, found, name)
         maps = [camdrift.attribute(model, x[None], labels[name]) for x in (image, perturbed(image, delta))]
         rows = found.similarity.filter(seed_id=name, condition="adversarial", target="label")
@@ -151,8 +151,7 @@ def perturbation_of(model, image, found, name):
     """The perturbation of one seed of a study in one chunk."""
     names = found.seeds["seed_id"].to_list()
     paths = found.seeds["path"].to_list()
-    files = [ImageFile(n, Path(p), None) for n, p in zip(names, paths, strict=True)]
-    images = torch.stack([read_image(file, size=SIZE, resize=SIZE).pixels for file in files])
+    images = torch.stack([read_image(Path(path), size=SIZE, resize=SIZE).pixels for path in paths])
     options = {"seed_ids": names, "rng_seed": 0, "batch_size": 4, "advance": lambda done, found: None}
     attacked = make_attack(ATTACK)(model, images, *observe(model, images), **options)
     return attacked[names.index(name)].base_perturbation

@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 import camdrift
 from camdrift.attacks import make_attack
 from camdrift.coverage import observe
-from camdrift.images import ImageFile, read_image
+from camdrift.images import read_image
 from camdrift.noise import matched_noise
 from camdrift.records import TABLES
 from camdrift.tensors import perturbed
@@ -71,7 +71,7 @@ def study(classifier, photos, tmp_path_factory):
 def pixels(photos):
     """The seed images by name, read without camdrift's pipeline."""
     paths = sorted(photos.iterdir())
-    return {p.name: read_image(ImageFile(p.name, p, None), size=SIZE, resize=SIZE).pixels for p in paths}
+    return {p.name: read_image(p, size=SIZE, resize=SIZE).pixels for p in paths}
 
 
 @pytest.fixture(scope="module")

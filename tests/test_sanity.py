@@ -6,8 +6,9 @@ import torch
 
 import camdrift
 from camdrift.compare import compare_layers
-from camdrift.images import default_photographs, find_images, limit_images, read_image
+from camdrift.images import read_image
 from camdrift.noise import matched_noise
+from camdrift.sources import default_photographs, find_images, limit_images
 from camdrift.tensors import perturbed
 
 pytestmark = pytest.mark.slow
@@ -57,7 +58,9 @@ class TestStudy:
 
 def assert_strength_0_moves_nothing(classifier, files):
     read = [
-        read_image(f, size=classifier.size, resize=classifier.resize, interpolation=classifier.interpolation).pixels
+        read_image(
+            f.path, size=classifier.size, resize=classifier.resize, interpolation=classifier.interpolation
+        ).pixels
         for f in files
     ]
     noise = [matched_noise(p - 0.5, rng_seed=0, seed_id=f.seed_id) for p, f in zip(read, files, strict=True)]

@@ -15,8 +15,9 @@ from torch import nn
 
 from camdrift import zoo
 from camdrift.errors import ModelError, UserError
-from camdrift.images import default_photographs, read_image
+from camdrift.images import read_image
 from camdrift.labels import imagenet_labels
+from camdrift.sources import default_photographs
 from camdrift.zoo import load_model, load_weights, resolve_device, wrap
 from nets import Branched, Plain, calibrated, fixed
 
@@ -336,7 +337,9 @@ class TestEmbedded:
         classifier = load_model(device="cpu")
         assert (classifier.mean, classifier.std) == ((127 / 255,) * 3, (128 / 255,) * 3)
         read = [
-            read_image(file, size=classifier.size, resize=classifier.resize, interpolation=classifier.interpolation)
+            read_image(
+                file.path, size=classifier.size, resize=classifier.resize, interpolation=classifier.interpolation
+            )
             for file in default_photographs()
         ]
         with torch.no_grad():

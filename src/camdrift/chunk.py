@@ -13,11 +13,12 @@ from camdrift.coverage import NeuronRecord, observe
 from camdrift.errors import ImageError
 from camdrift.gallery import Gallery
 from camdrift.growth import newly_covered
-from camdrift.images import ImageFile, display_path, read_image
+from camdrift.images import read_image
 from camdrift.maps import explain_all
 from camdrift.noise import matched_noise
 from camdrift.plan import Plan, Seed, batches, known, stack
 from camdrift.records import ADVERSARIAL, NOISE
+from camdrift.sources import ImageFile, display_path
 from camdrift.tensors import Logits, perturbed
 from camdrift.variants import describe_perturbation, rounded
 
@@ -77,7 +78,7 @@ def _read(plan: Plan, file: ImageFile) -> Seed:
     model = plan.classifier
     seed = Seed(file, row)
     try:
-        read = read_image(file, size=model.size, resize=model.resize, interpolation=model.interpolation)
+        read = read_image(file.path, size=model.size, resize=model.resize, interpolation=model.interpolation)
     except ImageError as error:
         seed.fail(records.UNREADABLE, error.message)
         return seed

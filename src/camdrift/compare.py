@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from camdrift.records import ZERO_MAP_SEED, ZERO_MAP_VARIANT
+from camdrift.records import NON_FINITE_MAP, ZERO_MAP_SEED, ZERO_MAP_VARIANT
 from camdrift.tensors import Maps, Values
 
 
@@ -31,13 +31,14 @@ class Comparison(NamedTuple):
     def reasons(self) -> NDArray[np.object_]:
         """Why a similarity is undefined; None where it is defined."""
         reasons = np.full(self.similarity.shape, None, dtype=object)
+        reasons[np.isnan(self.similarity)] = NON_FINITE_MAP
         reasons[self.variant_is_zero] = ZERO_MAP_VARIANT
         reasons[self.seed_is_zero] = ZERO_MAP_SEED
         return reasons
 
 
 def similarity(a: Maps, b: Maps, size: tuple[int, int] = (224, 224)) -> Values:
-    """Cosine of two batches of maps after bilinear interpolation to `size`; NaN where a map is all zero.
+    """Cosine of two batches of maps after bilinear interpolation to `size`; NaN where a map is all zero or not finite.
 
     Eq. 5, Renkhoff 2022, on raw maps. No full-size map is made: with R the interpolation matrix of an axis
     (align_corners=False) and G = R^T R, the inner product of two interpolated maps is sum((G_h A G_w) * B), exact
@@ -117,9 +118,10 @@ def _cosine(product: Values, square_a: Values, square_b: Values) -> Values:
 
 
 def _unit_peak(maps: Maps) -> Float[Tensor, "batch h w"]:
-    # Cosine ignores scale, and squares of raw early maps would underflow.
+    # Cosine ignores scale, and squares of raw early maps would underflow. A map that is not finite has peak NaN or
+    # infinity, and gives NaN from here on.
     peak = maps.flatten(1).amax(1).double()[:, None, None]
-    return torch.where(peak > 0, maps.double() / peak, 0.0)
+    return torch.where(peak == 0, 0.0, maps.double() / peak)
 
 
 def _gram(maps: Float[Tensor, "batch h w"], size: tuple[int, int]) -> Float[Tensor, "batch h w"]:

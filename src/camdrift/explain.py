@@ -40,8 +40,10 @@ def attribute(
     if isinstance(target, str) and target != "own":
         raise UserError(f"`target` must be `own`, a class or one class per image, got: {target}")
     wanted = None if isinstance(target, str) else _as_classes(classifier, images, target)
+    place = {info.name: number for number, info in enumerate(classifier.layer_infos)}
+    names = None if layers is None else sorted(layers, key=lambda name: place.get(name, -1))
     with classifier.numerics():
-        return explain(classifier, images, [wanted], layers=layers).maps[0]
+        return explain(classifier, images, [wanted], layers=names).maps[0]
 
 
 def explain(

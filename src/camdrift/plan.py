@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from camdrift import records
 from camdrift.attacks import Attack
 from camdrift.clock import Clock
-from camdrift.images import ImageFile
 from camdrift.models import Classifier
 from camdrift.settings import Settings
+from camdrift.sources import ImageFile
 from camdrift.tensors import Image, Images
 from camdrift.variants import Variant
 

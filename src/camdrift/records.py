@@ -22,6 +22,7 @@ FAILED: Final = "failed"
 
 ZERO_MAP_SEED: Final = "zero_map_seed"
 ZERO_MAP_VARIANT: Final = "zero_map_variant"
+NON_FINITE_MAP: Final = "non_finite_map"
 
 CENSORED_ABOVE: Final = "above"
 CENSORED_BELOW: Final = "below"
@@ -138,7 +139,7 @@ SIMILARITY: Final = _table(
         pl.Float64,
         "cosine of the seed's and the variant's attribution, in [0, 1]; null if undefined",
     ),
-    ("undefined_reason", pl.String, "zero_map_seed or zero_map_variant where similarity is null"),
+    ("undefined_reason", pl.String, "zero_map_seed, zero_map_variant or non_finite_map where similarity is null"),
 )
 
 FLOOR: Final = _table(

@@ -18,19 +18,13 @@ from camdrift.clock import Clock
 from camdrift.errors import ImageError, StoreError, UserError
 from camdrift.gallery import merge_galleries
 from camdrift.growth import coverage_growth
-from camdrift.images import (
-    ImageFile,
-    default_photographs,
-    find_images,
-    images_checksum,
-    limit_images,
-    read_image,
-)
+from camdrift.images import images_checksum, read_image
 from camdrift.labels import class_index
 from camdrift.models import Classifier
 from camdrift.plan import Plan
 from camdrift.records import ANALYSED, Progress
 from camdrift.settings import Settings
+from camdrift.sources import ImageFile, default_photographs, find_images, limit_images
 from camdrift.stats import compromised_counts, layer_statistics
 from camdrift.store import RunDirectory
 from camdrift.study import Study, open_study
@@ -278,7 +272,7 @@ def _check_stored_images(plan: Plan, files: Sequence[ImageFile], directory: RunD
 def _checksum(plan: Plan, file: ImageFile) -> str | None:
     model = plan.classifier
     try:
-        return read_image(file, size=model.size, resize=model.resize).sha256
+        return read_image(file.path, size=model.size, resize=model.resize).sha256
     except ImageError:
         return None
 
