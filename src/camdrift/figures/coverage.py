@@ -66,7 +66,7 @@ def coverage_by_strength(tables: Tables, record: Record) -> Figure:
     if coverage.is_empty() or not of.analysed:
         return blank(title, reason_for_nothing(of))
     count = int(_curve(coverage, CLEAN, 0.0)[-1, 1])
-    last = f"The clean images alone cover {count:,} neurons ({100 * count / _total(coverage):.1f} %)."
+    last = f"The clean images alone cover {count:,} neurons ({100 * count / _total(coverage):.1f}\u00a0%)."
     page = sheet(title, _note(of, coverage, last), width=8.0, body=3.0)
     panels: list[Axes] = []
     for left, condition in ((0.62, ADVERSARIAL), (4.58, NOISE)):
