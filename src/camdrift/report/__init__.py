@@ -1,13 +1,11 @@
 """The report of a stored study: figures as files, and one HTML page that holds everything a reader needs."""
 
-import base64
 import os
-from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import jinja2
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,8 +15,9 @@ from PIL import Image
 
 from camdrift.figures import study_figures
 from camdrift.figures.heatmaps import Gallery
-from camdrift.figures.scope import Record, Tables, effective, reason_for_nothing, scope
-from camdrift.report import contents, findings
+from camdrift.figures.scope import Record, Tables, reason_for_nothing, scope
+from camdrift.report import findings
+from camdrift.report.page import plotting_library, render
 
 __all__ = ["render", "summary", "write_report"]
 
@@ -40,15 +39,15 @@ def write_report(directory: Path, tables: Tables, record: Record, gallery: Galle
     """
     folder = directory / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    images = {}
-    for name, figure in study_figures(tables, record, gallery).items():
-        raster = _raster(figure)
-        png = _png(raster, figure)
-        _replace(folder / f"{name}.png", png)
-        _replace(folder / f"{name}.pdf", _pdf(figure))
-        images[name] = png if raster.mode == "P" else _webp(raster)
+    # The plotting library of the page is bundled meanwhile: that takes two seconds and no interpreter.
+    with ThreadPoolExecutor(1) as pool:
+        bundle = pool.submit(plotting_library)
+        for name, figure in study_figures(tables, record, gallery).items():
+            _replace(folder / f"{name}.png", _png(_raster(figure), figure))
+            _replace(folder / f"{name}.pdf", _pdf(figure))
+        bundle.result()
     page = directory / "report.html"
-    _replace(page, render(tables, record, images).encode())
+    _replace(page, render(tables, record, gallery).encode())
     return page
 
 
@@ -56,55 +55,6 @@ def summary(tables: Tables, record: Record) -> list[str]:
     """What a study found, in full sentences with intervals and n; why there is nothing, if there is nothing."""
     of = scope(tables, record)
     return findings.sentences(tables, record, of) if of.analysed else [reason_for_nothing(of)]
-
-
-def render(tables: Tables, record: Record, images: Mapping[str, bytes]) -> str:
-    """The report as one self-contained page: no script, nothing fetched.
-
-    Args:
-        tables: All tables of `records.TABLES` by name.
-        record: The run record, as `run.json` holds it.
-        images: Encoded pictures (PNG, JPEG or WebP) by the figure's file stem; a missing one is left out.
-    """
-    of = scope(tables, record)
-    template = _environment().get_template("template.html.jinja")
-    return template.render(
-        headline=findings.headline(tables, of),
-        reading=findings.reading_of(of),
-        sentences=findings.sentences(tables, record, of),
-        nothing="" if (tables["layers"]["n"] > 0).any() else reason_for_nothing(of),
-        facts=contents.facts(record, of),
-        figures={name: _picture(data) for name, data in images.items()},
-        layer_tables=contents.layer_tables(tables, of),
-        left_out=contents.left_out(tables),
-        undefined=contents.undefined(tables),
-        making=contents.making(record),
-        model=of.model,
-        attack=effective(record).get("attack") or "attack",
-        version=record.get("camdrift") or "",
-    )
-
-
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("camdrift.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-
-
-class _Picture(NamedTuple):
-    source: str
-    width: int
-    height: int
-
-
-def _picture(data: bytes) -> _Picture:
-    with Image.open(BytesIO(data)) as image:
-        kind, (width, height) = Image.MIME[str(image.format)], image.size
-    return _Picture(f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}", width, height)
 
 
 def _raster(figure: Figure) -> Image.Image:
@@ -141,13 +91,6 @@ def _packed(rgba: np.ndarray) -> np.ndarray:
 def _png(raster: Image.Image, figure: Figure) -> bytes:
     buffer = BytesIO()
     raster.save(buffer, "PNG", dpi=(figure.dpi, figure.dpi))
-    return buffer.getvalue()
-
-
-def _webp(raster: Image.Image) -> bytes:
-    """A photograph-like figure for the page, a fifth of its PNG's size."""
-    buffer = BytesIO()
-    raster.save(buffer, "WEBP", quality=85, method=2)
     return buffer.getvalue()
 
 

@@ -1,12 +1,11 @@
 """What the report's template is filled with: plain rows and texts, made from tables and record."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import polars as pl
 
 from camdrift.figures.canvas import strength_text
-from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, effective
+from camdrift.figures.scope import Record, Scope, Tables, effective
 from camdrift.records import ADVERSARIAL, FAILED, NO_ADVERSARIAL, NOISE, UNREADABLE
 from camdrift.report import numbers
 
@@ -16,18 +15,6 @@ _LEFT_OUT: Final = {
     UNREADABLE: "Unreadable",
     FAILED: "Failed",
 }
-
-
-class LayerTable(NamedTuple):
-    """One table of layers.
-
-    Attributes:
-        caption: Target and strength in words.
-        rows: Cells as text, in the order of the template's columns; then the gain bar's length in percent.
-    """
-
-    caption: str
-    rows: list[tuple[Any, ...]]
 
 
 class LeftOut(NamedTuple):
@@ -44,51 +31,6 @@ class LeftOut(NamedTuple):
     rows: list[tuple[str, str]]
 
 
-def layer_tables(tables: Tables, of: Scope) -> list[LayerTable]:
-    """One table per target and strength; the headline target at the reference strength first."""
-    strengths = [of.reference, *(s for s in of.strengths if s != of.reference)]
-    layers = tables["layers"]
-    found = []
-    for target in of.targets:
-        for strength in strengths:
-            at = layers.filter(pl.col("target") == target, pl.col("strength") == strength).sort("layer_index")
-            if at.height:
-                caption = f"Strength {strength_text(strength)}; {TARGET_WORDS.get(target, target)}"
-                found.append(LayerTable(caption, list(_layer_rows(at))))
-    return found
-
-
-def _layer_rows(layers: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
-    highest = float(layers["gain"].max() or 1.0)  # type: ignore[arg-type]
-    for row in layers.iter_rows(named=True):
-        yield (
-            row["layer_label"],
-            _rank(row),
-            numbers.times(row["gain"], row["gain_censored"]),
-            numbers.times_between(row),
-            numbers.fraction(row["adversarial_mean"]),
-            numbers.fraction(row["noise_mean"]),
-            numbers.fraction(row["floor"], 2),
-            numbers.fraction(row["difference_mean"]),
-            numbers.between(row["difference_low"], row["difference_high"], 3),
-            numbers.p_value(row["wilcoxon_p_holm"]),
-            numbers.fraction(row["auc"], 2),
-            numbers.between(row["auc_low"], row["auc_high"]),
-            numbers.percent(row["compromised_fraction"]),
-            numbers.percent_between(row["compromised_low"], row["compromised_high"]),
-            f"{row['n']:,}",
-            f"{(row['n_undefined'] or 0) + (row['n_noise_undefined'] or 0):,}",
-            round(100 * (row["gain"] or 0.0) / highest),
-        )
-
-
-def _rank(row: Mapping[str, Any]) -> str:
-    if row["rank"] is None:
-        return numbers.UNDEFINED
-    low, high = row["rank_low"], row["rank_high"]
-    return f"{row['rank']}" if low is None else f"{row['rank']} [{low}, {high}]"
-
-
 def left_out(tables: Tables) -> list[LeftOut]:
     """The images that could not be analysed, by status, with their reasons."""
     found = []
@@ -98,6 +40,15 @@ def left_out(tables: Tables) -> list[LeftOut]:
             first = rows.head(LONGEST_LIST).select("seed_id", pl.col("reason").fill_null(numbers.UNDEFINED))
             found.append(LeftOut(title, rows.height, list(first.iter_rows())))
     return found
+
+
+def shown_seeds(count: int, of: Scope) -> str:
+    """How many images the explorer shows, in a sentence; empty for none."""
+    if not count:
+        return ""
+    if count >= of.analysed:
+        return f"All {numbers.count(of.analysed, 'analysed image')}." if count > 1 else "The one analysed image."
+    return f"{numbers.count(count, 'image')} of {of.analysed:,} analysed, chosen to span the range of deviation."
 
 
 def undefined(tables: Tables) -> list[str]:

@@ -1,0 +1,217 @@
+"""The numbers behind the page: tables of a study as nested lists for its script, null where undefined."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from camdrift.dose import dose_response
+from camdrift.figures.scope import Record, Scope, Tables, stage
+from camdrift.records import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, CLEAN, LAYERS, NOISE
+
+CONDITIONS: Final = (ADVERSARIAL, NOISE)
+QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
+MOST_STEPS: Final = 240
+_KEYS: Final = ("target", "strength", "layer", "layer_label", "layer_index")
+_CENSORED: Final = {CENSORED_ABOVE: 1, CENSORED_BELOW: -1}
+_DIGITS: Final = 6
+
+
+def study_data(tables: Tables, record: Record, of: Scope, seed_ids: Sequence[str]) -> dict[str, Any]:
+    """Everything the page's script draws from, apart from pictures; what is nested is indexed in the order named.
+
+    Args:
+        tables: All tables of `records.TABLES` by name.
+        record: The run record.
+        of: What the study covers; its orders of targets, strengths and layers are the indexes.
+        seed_ids: Seeds that the explorer shows.
+    """
+    return {
+        "layers": layers(of),
+        "targets": list(of.targets),
+        "strengths": list(of.strengths),
+        "reference": of.strengths.index(of.reference) if of.strengths else 0,
+        "columns": [column.name for column in LAYERS.columns],
+        "stats": statistics(tables["layers"], of),
+        "spread": {condition: quantiles(tables["similarity"], of, condition) for condition in CONDITIONS},
+        "counts": counts(tables["counts"], of),
+        "coverage": coverage(tables["coverage"], of),
+        "dose": dose(tables, of),
+        "seeds": seeds(tables, of, seed_ids),
+        "classes": class_names(tables, record, seed_ids),
+    }
+
+
+def layers(of: Scope) -> list[dict[str, Any]]:
+    """Names of the layers: `name` and `title` as in the tables, `label` for display, and the stage they belong to."""
+    columns = zip(of.indices, of.layers, of.labels, distinct(of.labels, of.layers), strict=True)
+    return [
+        {"index": index, "name": name, "title": title, "label": label, "stage": stage(title)}
+        for index, name, title, label in columns
+    ]
+
+
+def distinct(labels: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The display names, each replaced by the layer's own name where another layer has the same."""
+    return [label if labels.count(label) == 1 else name for label, name in zip(labels, names, strict=True)]
+
+
+def statistics(layers: pl.DataFrame, of: Scope) -> dict[str, list[Any]]:
+    """Every column of table `layers` as [target][strength][layer]; `*_censored` as 1 above, -1 below, 0 measured."""
+    found = {}
+    for column in LAYERS.columns:
+        if column.name in _KEYS:
+            continue
+        values = layers[column.name]
+        if column.dtype == pl.String:
+            values = values.replace_strict(_CENSORED, default=0, return_dtype=pl.Int64)
+        cells = zip(layers["target"], layers["strength"], layers["layer"], values, strict=True)
+        found[column.name] = _cube(((key, _short(value)) for *key, value in cells), of)
+    return found
+
+
+def quantiles(similarity: pl.DataFrame, of: Scope, condition: str) -> list[Any]:
+    """5th, 25th, 50th, 75th and 95th percentile of the defined similarities: [target][strength][layer][quantile]."""
+    names = [f"q{number}" for number in range(len(QUANTILES))]
+    parts = [
+        pl.col("similarity").quantile(q, interpolation="linear").alias(name)
+        for q, name in zip(QUANTILES, names, strict=True)
+    ]
+    at = (pl.col("condition") == condition) & pl.col("similarity").is_not_null()
+    rows = similarity.filter(at).group_by("target", "strength", "layer").agg(parts)
+    cells = rows.select("target", "strength", "layer", *names).iter_rows()
+    return _cube((([*cell[:3]], [_short(value) for value in cell[3:]]) for cell in cells), of)
+
+
+def counts(table: pl.DataFrame, of: Scope) -> list[Any]:
+    """Adversarial examples that compromise k layers: [target][strength][k]."""
+    found: list[Any] = [[[0] * (len(of.layers) + 1) for _ in of.strengths] for _ in of.targets]
+    for target, strength, compromised, n in table.iter_rows():
+        found[of.targets.index(target)][of.strengths.index(strength)][compromised] = n
+    return found
+
+
+def coverage(table: pl.DataFrame, of: Scope) -> dict[str, Any]:
+    """Covered neurons as images are added: `steps`, `total`, `clean` [step], and per condition [strength][step].
+
+    Long studies are thinned to `MOST_STEPS` evenly spaced steps, the first and last included.
+    """
+    steps = table["step"].unique().sort().to_list()
+    if len(steps) > MOST_STEPS:
+        steps = [steps[i] for i in np.linspace(0, len(steps) - 1, MOST_STEPS).round().astype(int)]
+    kept = table.filter(pl.col("step").is_in(steps))
+    curves = {
+        key: dict(part.select("step", "covered").iter_rows()) for key, part in kept.group_by("condition", "strength")
+    }
+    series = {
+        condition: [[curves.get((condition, s), {}).get(step) for step in steps] for s in of.strengths]
+        for condition in CONDITIONS
+    }
+    clean = [curves.get((CLEAN, 0.0), {}).get(step) for step in steps]
+    return {"steps": steps, "total": int(table["total"].max() or 0), "clean": clean, **series}  # type: ignore[arg-type]
+
+
+def dose(tables: Tables, of: Scope) -> list[Any]:
+    """Dose and response of every layer, [target][layer]: per condition rows of strength, L2, deviation, fit."""
+    found: list[Any] = [[{condition: [] for condition in CONDITIONS} for _ in of.layers] for _ in of.targets]
+    rows = dose_response(tables["similarity"], tables["variants"]).drop("n").iter_rows()
+    for target, layer, condition, *values in rows:
+        if target in of.targets and layer in of.layers:
+            place = found[of.targets.index(target)][of.layers.index(layer)]
+            place[condition].append([_short(value) for value in values])
+    return found
+
+
+def seeds(tables: Tables, of: Scope, seed_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """What the tables say of some seeds; similarities as [condition][target][strength][layer], first draw."""
+    chosen = pl.col("seed_id").is_in(list(seed_ids)) & (pl.col("strength").is_in(list(of.strengths)))
+    first = chosen & (pl.col("draw") == 0)
+    similar = _by_seed(tables["similarity"].filter(first))
+    varied = _by_seed(tables["variants"].filter(first))
+    rows = {row["seed_id"]: row for row in tables["seeds"].filter(pl.col("seed_id").is_in(list(seed_ids))).to_dicts()}
+    thresholds = {
+        (target, strength, layer): value
+        for target, strength, layer, value in tables["layers"].select(*_KEYS[:3], "threshold").iter_rows()
+    }
+    return [_seed(rows[i], similar.get(i), varied.get(i), thresholds, of) for i in seed_ids]
+
+
+def _seed(
+    row: Mapping[str, Any],
+    similar: pl.DataFrame | None,
+    varied: pl.DataFrame | None,
+    thresholds: Mapping[tuple[str, float, str], float | None],
+    of: Scope,
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "id": row["seed_id"],
+        "label": row["label"],
+        "clean": [row["clean_class"], _short(row["clean_probability"])],
+        "iterations": row["iterations"],
+        "survives": row["survives_uint8"],
+        "relative_l2": _short(row["relative_l2"]),
+        "linf": _short(row["perturbation_linf"]),
+    }
+    for condition in CONDITIONS:
+        cells = [] if similar is None else list(similar.filter(pl.col("condition") == condition).iter_rows(named=True))
+        keyed = [([cell["target"], cell["strength"], cell["layer"]], cell["similarity"]) for cell in cells]
+        marks = [(key, _is_below(value, thresholds.get((key[0], key[1], key[2])))) for key, value in keyed]
+        found[condition] = {
+            "similarity": _cube(((key, _short(value)) for key, value in keyed), of),
+            "compromised": _cube(marks, of),
+            "said": _said(varied, condition, of),
+        }
+    return found
+
+
+def _is_below(value: float | None, threshold: float | None) -> int | None:
+    return None if value is None or threshold is None else int(value < threshold)
+
+
+def _said(varied: pl.DataFrame | None, condition: str, of: Scope) -> list[Any]:
+    """[strength]: class, probability, flipped (1 or 0), realised L2 and L-inf, clipped fraction."""
+    found: list[Any] = [None] * len(of.strengths)
+    if varied is not None:
+        for row in varied.filter(pl.col("condition") == condition).iter_rows(named=True):
+            found[of.strengths.index(row["strength"])] = [
+                row["predicted_class"],
+                _short(row["probability"]),
+                int(row["is_flipped"]),
+                *(_short(row[name]) for name in ("realised_l2", "realised_linf", "clipped_fraction")),
+            ]
+    return found
+
+
+def class_names(tables: Tables, record: Record, seed_ids: Sequence[str]) -> dict[int, str]:
+    """Names of the classes that the explorer mentions, by index."""
+    chosen = pl.col("seed_id").is_in(list(seed_ids))
+    clean, varied = tables["seeds"].filter(chosen), tables["variants"].filter(chosen)
+    columns = (clean["label"], clean["clean_class"], varied["predicted_class"])
+    indexes = sorted({int(i) for column in columns for i in column.drop_nulls()})
+    labels = (record.get("model") or {}).get("labels") or []
+    return {i: labels[i] if i < len(labels) else f"class {i}" for i in indexes}
+
+
+def _by_seed(table: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    return {str(key[0]): part for key, part in table.group_by("seed_id")}
+
+
+def _cube(cells: Iterable[tuple[Sequence[Any], Any]], of: Scope) -> list[Any]:
+    """Values by (target, strength, layer) as nested lists; None where there is none, or it is of no interest."""
+    found: list[Any] = [[[None] * len(of.layers) for _ in of.strengths] for _ in of.targets]
+    targets, strengths, layers = (
+        {key: i for i, key in enumerate(keys)} for keys in (of.targets, of.strengths, of.layers)
+    )
+    for (target, strength, layer), value in cells:
+        if target in targets and strength in strengths and layer in layers:
+            found[targets[target]][strengths[strength]][layers[layer]] = value
+    return found
+
+
+def _short(value: Any) -> Any:
+    """A float with six digits; None for what JSON does not have."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.{_DIGITS}g}") if isfinite(value) else None

@@ -1,0 +1,132 @@
+"""The page of a report: one self-contained file that fetches nothing, with everything it shows inside."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+import jinja2
+import matplotlib as mpl
+import numpy as np
+import vl_convert
+from markupsafe import Markup
+
+from camdrift.figures.canvas import strength_text
+from camdrift.figures.scope import TARGET_WORDS, Record, Tables, effective, reason_for_nothing, scope
+from camdrift.report import contents, findings
+from camdrift.report.data import study_data
+from camdrift.report.pictures import Gallery, picture_data
+
+_SCRIPTS: Final = ("state", "controls", "strip", "explorer", "charts", "table", "main")
+_RAMPS: Final = ("viridis", "inferno")
+
+
+def render(tables: Tables, record: Record, gallery: Gallery) -> str:
+    """The report as one page: its words ready to read, its views drawn by the script inside it.
+
+    Args:
+        tables: All tables of `records.TABLES` by name.
+        record: The run record, as `run.json` holds it.
+        gallery: Images and heatmaps of sample seeds; may be empty.
+    """
+    of = scope(tables, record)
+    nothing = "" if (tables["layers"]["n"] > 0).any() else reason_for_nothing(of)
+    shown, pictures = picture_data({} if nothing else gallery, of.indices)
+    data = {} if nothing else study_data(tables, record, of, shown) | {"ramps": _ramps()}
+    scripts = () if nothing else (plotting_library(), _script())
+    return (
+        _environment()
+        .get_template("template.html.jinja")
+        .render(
+            headline=findings.headline(tables, of),
+            reading=findings.reading_of(of),
+            sentences=findings.sentences(tables, record, of),
+            nothing=nothing,
+            interactive=not nothing,
+            facts=contents.facts(record, of),
+            left_out=contents.left_out(tables),
+            undefined=contents.undefined(tables),
+            making=contents.making(record),
+            model=of.model,
+            attack=effective(record).get("attack") or "attack",
+            version=record.get("camdrift") or "",
+            strengths=[strength_text(strength) for strength in of.strengths],
+            targets=of.targets,
+            target_words=TARGET_WORDS,
+            shown_seeds=contents.shown_seeds(len(shown), of),
+            study=as_json(data),
+            pictures=as_json(pictures),
+            scripts=[Markup(script) for script in scripts],
+            policy=_policy(scripts),
+            style=Markup(_style()),
+        )
+    )
+
+
+@cache
+def plotting_library() -> str:
+    """Vega-Embed, Vega-Lite and Vega as one script: `vegaEmbed` in the page."""
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    assert "</script" not in script.lower()
+    return script
+
+
+def as_json(value: Any) -> Markup:
+    """A value as JSON that stays inside its script element, whatever names it holds."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text.encode("utf-8", "replace").decode())
+
+
+def _asset(name: str) -> str:
+    return (files("camdrift.report.page") / name).read_text(encoding="utf-8")
+
+
+def _script() -> str:
+    """The page's own script, one scope for all of its files."""
+    body = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
+    return f'(() => {{\n"use strict";\n{body}}})();\n'
+
+
+def _style() -> str:
+    steps = np.linspace(0, 1, 9)
+    viridis = ", ".join(mpl.colors.to_hex(colour) for colour in mpl.colormaps["viridis"](steps))
+    return _asset("style.css").replace(":root {", f":root {{\n  --viridis: {viridis};", 1)
+
+
+def _ramps() -> dict[str, str]:
+    """256 RGB triplets of each colour map, as bytes in base64."""
+    shades = np.arange(256)
+    return {
+        name: base64.b64encode(mpl.colormaps[name](shades, bytes=True)[:, :3].tobytes()).decode("ascii")
+        for name in _RAMPS
+    }
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """A Content-Security-Policy under which only these scripts run, and nothing is fetched."""
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests) or "'none'"
+    rules = {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "style-src": "'unsafe-inline'",
+        "script-src": allowed,
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("camdrift.report.page", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )

@@ -1,0 +1,569 @@
+// The figures, interactive: Vega-Lite draws them, the state fills them. Drawn when they first come into view.
+
+const INK = "var(--ink)";
+const MUTED = "var(--muted)";
+const LINE = "var(--line)";
+const COLOUR = { clean: "var(--muted)", [ADVERSARIAL]: "var(--adversarial)", [NOISE]: "var(--noise)" };
+
+const config = {
+  background: "transparent",
+  font: "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif",
+  view: { stroke: null },
+  axis: {
+    labelColor: INK,
+    titleColor: INK,
+    domainColor: MUTED,
+    tickColor: MUTED,
+    gridColor: LINE,
+    labelFontSize: 11,
+    titleFontSize: 12,
+    titleFontWeight: "normal",
+    titlePadding: 8,
+  },
+};
+
+// Similarities crowd below 1. On this axis equal steps are equal distances between maps of unit length.
+const TICKS = [1, 0.99, 0.95, 0.9, 0.75, 0.5, 0.25, 0];
+const distance = (similarity) => (similarity === null ? null : Math.sqrt(Math.max(0, 2 - 2 * similarity)));
+
+const layerAxis = () => ({
+  field: "layer",
+  type: "ordinal",
+  scale: { domain: study.layers.map((_, index) => index), paddingInner: 0.25, paddingOuter: 0.15 },
+  axis: {
+    title: null,
+    labelAngle: -40,
+    labelOverlap: "parity",
+    labelLimit: 150,
+    grid: false,
+    labelExpr: `${JSON.stringify(study.layers.map(({ label }) => label))}[datum.value]`,
+  },
+});
+
+const similarityAxis = (field, extra = {}) => ({
+  field,
+  type: "quantitative",
+  scale: { domain: [0, similarityDomain()], reverse: true, nice: false },
+  axis: {
+    title: "similarity to the clean map",
+    values: TICKS.map(distance),
+    labelExpr: "format(1 - datum.value * datum.value / 2, '.4~f')",
+    grid: true,
+  },
+  ...extra,
+});
+
+let widest = null;
+
+function similarityDomain() {
+  if (widest === null) {
+    const shown = [study.spread.adversarial, study.spread.noise].flat(3).filter(Boolean).map((cell) => cell[0]);
+    const floors = study.stats.floor.flat(2).filter((value) => value !== null);
+    const means = [study.stats.adversarial_mean, study.stats.noise_mean].flat(3).filter((value) => value !== null);
+    widest = Math.min(Math.SQRT2, 1.03 * distance(Math.min(0.75, ...shown, ...floors, ...means)));
+  }
+  return widest;
+}
+
+const chosenBand = {
+  data: { name: "chosen" },
+  mark: { type: "bar", color: "var(--band)", width: { band: 1.2 }, tooltip: null },
+  encoding: { x: layerAxis(), y: { value: 0 }, y2: { value: "height" } },
+};
+chosenBand.mark.description = "the chosen layer";
+
+function chosenRows() {
+  return [{ layer: state.layer }];
+}
+
+function layerRows(make) {
+  return study.layers.map((_, layer) => ({ layer, ...make(layer) }));
+}
+
+const label = (layer) => study.layers[layer].label;
+
+// Values of one statistic over layers, one line per strength; the shown strength stands out.
+function strengthLines(column, write, map = (value) => value) {
+  return study.strengths.flatMap((strength, s) =>
+    layerRows((layer) => {
+      const value = stat(column, layer, s);
+      return {
+        strength,
+        y: value === null ? null : map(value),
+        shown: s === state.strength ? 1 : 0,
+        tip: `${label(layer)}\nstrength ${strength}: ${write(layer, s)}`,
+      };
+    }),
+  );
+}
+
+const tip = { field: "tip", type: "nominal" };
+
+function boundSign(name, layer, s = state.strength) {
+  return stat(name, layer, s);
+}
+
+const charts = {
+  gain: {
+    height: 260,
+    when: ["strength", "target", "layer"],
+    layers: () => [
+      {
+        data: { name: "one" },
+        mark: { type: "rule", color: INK, strokeDash: [5, 3] },
+        encoding: { y: { field: "y", type: "quantitative" } },
+      },
+      {
+        data: { name: "lines" },
+        mark: { type: "line", strokeWidth: 1.2, color: MUTED, opacity: 0.45 },
+        encoding: { x: layerAxis(), y: { field: "y", type: "quantitative" }, detail: { field: "strength", type: "nominal" } },
+      },
+      {
+        data: { name: "points" },
+        mark: { type: "rule", strokeWidth: 2.5, opacity: 0.45, color: COLOUR.adversarial },
+        encoding: { x: layerAxis(), y: { field: "low", type: "quantitative" }, y2: { field: "high" } },
+      },
+      {
+        data: { name: "points" },
+        mark: { type: "point", size: 70, filled: false, strokeWidth: 1.8, color: COLOUR.adversarial },
+        encoding: {
+          x: layerAxis(),
+          y: {
+            field: "y",
+            type: "quantitative",
+            scale: { type: "log", domain: gainDomain(), nice: false },
+            axis: { title: "gain (times L2 norm)", format: "~g", grid: true, values: gainTicks() },
+          },
+          shape: {
+            field: "bound",
+            type: "nominal",
+            scale: { domain: [-1, 0, 1], range: ["triangle-down", "circle", "triangle-up"] },
+            legend: null,
+          },
+          fill: {
+            field: "bound",
+            type: "nominal",
+            scale: { domain: [-1, 0, 1], range: ["var(--paper)", "var(--adversarial)", "var(--paper)"] },
+            legend: null,
+          },
+          tooltip: tip,
+        },
+      },
+    ],
+    rows: () => ({
+      one: [{ y: 1 }],
+      lines: strengthLines("gain", () => "").filter(({ shown }) => !shown),
+      points: layerRows((layer) => ({
+        y: stat("gain", layer),
+        low: stat("gain_low", layer),
+        high: stat("gain_high", layer),
+        bound: stat("gain_censored", layer) ?? 0,
+        tip: `${label(layer)}\ngain ${gainText(layer)}\nrank ${stat("rank", layer) ?? DASH}, n = ${stat("n_pairs", layer) ?? 0}`,
+      })).filter(({ y }) => y !== null),
+    }),
+  },
+
+  spread: {
+    height: 260,
+    when: ["strength", "target", "condition", "layer", "seed"],
+    layers: () => [
+      {
+        data: { name: "boxes" },
+        mark: { type: "rule", strokeWidth: 1.3 },
+        encoding: { x: layerAxis(), y: similarityAxis("q0"), y2: { field: "q4" }, color: { field: "colour", type: "nominal", scale: null } },
+      },
+      {
+        data: { name: "boxes" },
+        mark: { type: "bar", fillOpacity: 0.35, strokeWidth: 1.2, width: { band: 0.75 } },
+        encoding: {
+          x: layerAxis(),
+          y: similarityAxis("q1"),
+          y2: { field: "q3" },
+          color: { field: "colour", type: "nominal", scale: null },
+          stroke: { field: "colour", type: "nominal", scale: null },
+          tooltip: tip,
+        },
+      },
+      {
+        data: { name: "boxes" },
+        mark: { type: "tick", thickness: 2.5, color: INK, width: { band: 0.75 } },
+        encoding: { x: layerAxis(), y: similarityAxis("q2") },
+      },
+      {
+        data: { name: "levels" },
+        mark: { type: "tick", thickness: 2, color: COLOUR.noise, width: { band: 1 } },
+        encoding: { x: layerAxis(), y: similarityAxis("threshold") },
+      },
+      {
+        data: { name: "levels" },
+        mark: { type: "tick", thickness: 2, color: MUTED, width: { band: 1 }, opacity: 0.8 },
+        encoding: { x: layerAxis(), y: similarityAxis("floor") },
+      },
+      {
+        data: { name: "ceiling" },
+        mark: { type: "rule", color: MUTED, strokeWidth: 1 },
+        encoding: { y: similarityAxis("y") },
+      },
+      {
+        data: { name: "seed" },
+        mark: { type: "point", shape: "diamond", size: 55, filled: true, color: INK, opacity: 0.9 },
+        encoding: { x: layerAxis(), y: similarityAxis("y"), tooltip: tip },
+      },
+    ],
+    rows: () => ({
+      boxes: layerRows((layer) => {
+        const cell = study.spread[state.condition][state.target][state.strength][layer];
+        if (!cell) return null;
+        const ends = Object.fromEntries(cell.map((value, i) => [`q${i}`, distance(value)]));
+        const n = stat(state.condition === NOISE ? "n_noise" : "n", layer);
+        const words = `median ${fraction(cell[2])}, middle half ${fraction(cell[1])} to ${fraction(cell[3])}, n = ${n}`;
+        return { ...ends, colour: COLOUR[state.condition], tip: `${label(layer)}\n${words}` };
+      }).filter((row) => "q0" in row),
+      levels: layerRows((layer) => ({ threshold: distance(stat("threshold", layer)), floor: distance(stat("floor", layer)) })),
+      ceiling: [{ y: 0 }],
+      seed: study.seeds.length
+        ? layerRows((layer) => {
+            const value = similarityOf(state.seed, state.condition, layer);
+            return { y: distance(value), tip: `${label(layer)}\n${study.seeds[state.seed].id}: ${fraction(value)}` };
+          }).filter(({ y }) => y !== null)
+        : [],
+    }),
+  },
+
+  strengths: {
+    height: 260,
+    when: ["strength", "target", "condition", "layer"],
+    layers: () => [
+      {
+        data: { name: "floors" },
+        mark: { type: "tick", thickness: 2, color: MUTED, width: { band: 1 }, opacity: 0.8 },
+        encoding: { x: layerAxis(), y: similarityAxis("y") },
+      },
+      {
+        data: { name: "lines" },
+        mark: { type: "line", point: { size: 30, filled: true } },
+        encoding: {
+          x: layerAxis(),
+          y: similarityAxis("y"),
+          color: strengthColour(),
+          detail: { field: "strength", type: "nominal" },
+          strokeWidth: { field: "shown", type: "ordinal", scale: { domain: [0, 1], range: [1.2, 3.2] }, legend: null },
+          tooltip: tip,
+        },
+      },
+    ],
+    rows: () => {
+      const column = state.condition === NOISE ? "noise_mean" : "adversarial_mean";
+      return {
+        floors: layerRows((layer) => ({ y: distance(stat("floor", layer)) })),
+        lines: strengthLines(column, (layer, s) => fraction(stat(column, layer, s)), distance),
+      };
+    },
+  },
+
+  compromised: {
+    height: 220,
+    when: ["strength", "target", "layer"],
+    layers: () => [
+      {
+        data: { name: "half" },
+        mark: { type: "rule", color: INK, strokeDash: [5, 3] },
+        encoding: { y: { field: "y", type: "quantitative" } },
+      },
+      {
+        data: { name: "points" },
+        mark: { type: "rule", strokeWidth: 2.5, opacity: 0.45, color: COLOUR.adversarial },
+        encoding: { x: layerAxis(), y: { field: "low", type: "quantitative" }, y2: { field: "high" } },
+      },
+      {
+        data: { name: "points" },
+        mark: { type: "point", filled: true, size: 70, color: COLOUR.adversarial, opacity: 1 },
+        encoding: {
+          x: layerAxis(),
+          y: {
+            field: "y",
+            type: "quantitative",
+            scale: { domain: [0, 1] },
+            axis: { title: "share of examples", format: ".0%", grid: true, values: [0, 0.25, 0.5, 0.75, 1] },
+          },
+          tooltip: tip,
+        },
+      },
+    ],
+    rows: () => ({
+      half: [{ y: 0.5 }],
+      points: layerRows((layer) => ({
+        y: stat("compromised_fraction", layer),
+        low: stat("compromised_low", layer),
+        high: stat("compromised_high", layer),
+        tip: `${label(layer)}\ncompromised ${percent(stat("compromised_fraction", layer))} of ${stat("n", layer) ?? 0}`,
+      })).filter(({ y }) => y !== null),
+    }),
+  },
+
+  counts: {
+    height: 220,
+    when: ["strength", "target"],
+    layers: () => [
+      {
+        data: { name: "bars" },
+        mark: { type: "bar", color: COLOUR.adversarial },
+        encoding: {
+          x: {
+            field: "k",
+            type: "ordinal",
+            scale: { domain: Array.from({ length: study.layers.length + 1 }, (_, k) => k) },
+            axis: { title: "compromised layers", labelAngle: 0, labelOverlap: "parity", grid: false },
+          },
+          y: {
+            field: "n",
+            type: "quantitative",
+            scale: { domainMin: 0 },
+            axis: { title: "adversarial examples", tickMinStep: 1, format: "d", grid: true },
+          },
+          tooltip: tip,
+        },
+      },
+    ],
+    rows: () => ({
+      bars: study.counts[state.target][state.strength].map((n, k) => ({
+        k,
+        n,
+        tip: `${n} compromise ${k} of ${study.layers.length} layers`,
+      })),
+    }),
+  },
+
+  coverage: {
+    height: 220,
+    when: ["strength"],
+    layers: () => [
+      {
+        data: { name: "lines" },
+        mark: { type: "line", strokeWidth: 2 },
+        encoding: {
+          x: stepAxis(),
+          y: { field: "y", type: "quantitative", axis: { title: "covered neurons", format: ".1%", grid: true, tickCount: 5 } },
+          color: { field: "colour", type: "nominal", scale: null },
+          strokeDash: { field: "dash", type: "nominal", scale: { domain: ["clean", ADVERSARIAL, NOISE], range: [[1.5, 2], [1, 0], [6, 3]] }, legend: null },
+          tooltip: tip,
+        },
+      },
+    ],
+    rows: () => {
+      const { steps, total, clean } = study.coverage;
+      const curves = { clean, [ADVERSARIAL]: study.coverage.adversarial[state.strength], [NOISE]: study.coverage.noise[state.strength] };
+      return {
+        lines: CONDITIONS.flatMap((condition) =>
+          steps.map((step, i) => ({
+            step,
+            y: curves[condition][i] === null ? null : curves[condition][i] / total,
+            colour: COLOUR[condition],
+            dash: condition,
+            tip: `${condition}, ${step} images: ${(curves[condition][i] ?? 0).toLocaleString("en")} of ${total.toLocaleString("en")} neurons`,
+          })),
+        ),
+      };
+    },
+  },
+
+  beyond: {
+    height: 220,
+    when: ["strength", "condition"],
+    layers: () => [
+      {
+        data: { name: "lines" },
+        mark: { type: "line" },
+        encoding: {
+          x: stepAxis(),
+          y: { field: "y", type: "quantitative", axis: { title: "more neurons", format: "d", tickMinStep: 1, grid: true, tickCount: 5 } },
+          color: strengthColour(),
+          strokeWidth: { field: "shown", type: "ordinal", scale: { domain: [0, 1], range: [1.2, 3.2] }, legend: null },
+          tooltip: tip,
+        },
+      },
+    ],
+    rows: () => ({
+      lines: study.strengths.flatMap((strength, s) =>
+        study.coverage.steps.map((step, i) => {
+          const [covered, clean] = [study.coverage[state.condition][s][i], study.coverage.clean[i]];
+          const y = covered === null || clean === null ? null : covered - clean;
+          return { step, strength, y, shown: s === state.strength ? 1 : 0, tip: `strength ${strength}, ${step} images: ${y} more` };
+        }),
+      ),
+    }),
+  },
+
+  dose: {
+    height: 300,
+    when: ["layer", "strength", "target"],
+    layers: () => [
+      {
+        data: { name: "curve" },
+        mark: { type: "line", strokeWidth: 2, color: COLOUR.noise },
+        encoding: { x: doseAxis(), y: responseAxis() },
+      },
+      {
+        data: { name: "noise" },
+        mark: { type: "point", filled: true, shape: "square", size: 45, color: COLOUR.noise, opacity: 1 },
+        encoding: { x: doseAxis(), y: responseAxis(), tooltip: tip },
+      },
+      {
+        data: { name: "attack" },
+        mark: { type: "line", strokeWidth: 1.2, color: COLOUR.adversarial, opacity: 0.6 },
+        encoding: { x: doseAxis(), y: responseAxis() },
+      },
+      {
+        data: { name: "span" },
+        mark: { type: "rule", strokeWidth: 2, color: INK, strokeDash: [5, 3] },
+        encoding: { x: doseAxis(), x2: { field: "x2" }, y: responseAxis() },
+      },
+      {
+        data: { name: "drops" },
+        mark: { type: "rule", color: MUTED, strokeDash: [2, 3] },
+        encoding: { x: doseAxis(), y: responseAxis(), y2: { value: "height" } },
+      },
+      {
+        data: { name: "attack" },
+        mark: { type: "point", filled: true, opacity: 1, color: COLOUR.adversarial },
+        encoding: {
+          x: doseAxis(),
+          y: responseAxis(),
+          size: { field: "shown", type: "ordinal", scale: { domain: [0, 1], range: [35, 130] }, legend: null },
+          tooltip: tip,
+        },
+      },
+      {
+        data: { name: "words" },
+        mark: { type: "text", dy: -10, fontSize: 13, fontWeight: 600, color: INK },
+        encoding: { x: doseAxis(), y: responseAxis(), text: { field: "text", type: "nominal" } },
+      },
+    ],
+    rows: doseRows,
+  },
+};
+
+function gainDomain() {
+  const found = ["gain", "gain_low", "gain_high"].flatMap((name) => study.stats[name].flat(2)).filter((value) => value > 0);
+  return [Math.min(1, ...found) / 1.3, Math.max(2, ...found) * 1.3];
+}
+
+function gainTicks() {
+  const [low, high] = gainDomain();
+  const found = [];
+  for (let power = -3; power < 6; power += 1) for (const step of [1, 2, 5]) found.push(Number(`${step}e${power}`));
+  return found.filter((value) => value >= low && value <= high);
+}
+
+function stepAxis() {
+  return { field: "step", type: "quantitative", scale: { domainMin: 0, nice: false }, axis: { title: "images so far", tickMinStep: 1, format: "d", grid: false } };
+}
+
+function strengthColour() {
+  const count = study.strengths.length;
+  const range = study.strengths.map((_, s) => `var(--strength-${Math.round((4 * s) / Math.max(1, count - 1))})`);
+  return {
+    field: "strength",
+    type: "ordinal",
+    scale: { domain: study.strengths, range },
+    legend: null,
+  };
+}
+
+function doseAxis() {
+  return { field: "x", type: "quantitative", scale: { type: "log", nice: false, padding: 12 }, axis: { title: "realised L2 norm, median (log)", format: "~g", grid: false, tickCount: 6 } };
+}
+
+function responseAxis() {
+  return { field: "y", type: "quantitative", scale: { type: "log", nice: false, padding: 16 }, axis: { title: "median deviation (log)", format: "~g", grid: true, values: [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1] } };
+}
+
+// The construction of the gain: from the attack's point sideways to the noise curve, then down.
+function doseRows() {
+  const cell = study.dose[state.target][state.layer];
+  const seen = ([strength, x, y], name) => ({ x, y, tip: `${name}, strength ${strength}\nL2 ${x}, deviation ${y}` });
+  const attack = cell.adversarial
+    .filter(([, x, y]) => x > 0 && y > 0)
+    .map((row) => ({ ...seen(row, "attack"), shown: row[0] === study.strengths[state.strength] ? 1 : 0 }));
+  const noise = cell.noise.filter(([, x, y]) => x > 0 && y > 0).map((row) => seen(row, "noise"));
+  const curve = cell.noise.filter(([, x, , fit]) => x > 0 && fit > 0).map(([, x, , fit]) => ({ x, y: fit }));
+  const from = attack.find(({ shown }) => shown);
+  const gain = stat("gain");
+  const found = { curve, noise, attack, span: [], drops: [], words: [] };
+  if (!from || gain === null) return found;
+  const to = from.x * gain;
+  found.span = [{ x: from.x, x2: to, y: from.y }];
+  found.drops = [{ x: from.x, y: from.y }, { x: to, y: from.y }];
+  found.words = [{ x: Math.sqrt(from.x * to), y: from.y, text: `\u00d7 ${times(gain, stat("gain_censored"))}` }];
+  return found;
+}
+
+function specOf(name) {
+  const { layers, height, when } = charts[name];
+  const marked = when.includes("layer") && name !== "dose";
+  return {
+    $schema: "https://vega.github.io/schema/vega-lite/v6.json",
+    description: byId(`chart-${name}`).dataset.description,
+    width: "container",
+    height,
+    autosize: { type: "fit-x", contains: "padding" },
+    config,
+    datasets: rowsOf(name),
+    layer: [...(marked ? [chosenBand] : []), ...layers()],
+  };
+}
+
+function rowsOf(name) {
+  const rows = charts[name].rows();
+  return charts[name].when.includes("layer") && name !== "dose" ? { ...rows, chosen: chosenRows() } : rows;
+}
+
+function fill(view, rows) {
+  for (const [name, values] of Object.entries(rows)) view.data(name, values);
+  view.run();
+}
+
+async function drawChart(name) {
+  const box = byId(`chart-${name}`);
+  if (box.dataset.drawn) return;
+  box.dataset.drawn = "soon";
+  const { view } = await vegaEmbed(box.querySelector(".plot"), specOf(name), {
+    ast: true,
+    renderer: "svg",
+    actions: false,
+    tooltip: { theme: "custom" },
+  });
+  const draw = () => {
+    fill(view, rowsOf(name));
+    describeChart(name);
+  };
+  view.addEventListener("click", (_, item) => {
+    const layer = item?.datum?.layer;
+    if (Number.isInteger(layer)) change({ layer });
+  });
+  onChange(charts[name].when, draw);
+  describeChart(name);
+  box.dataset.drawn = "yes";
+}
+
+// What a chart shows just now, for those who read it by ear, and in print.
+function describeChart(name) {
+  const parts = [`strength ${strengthText()}`];
+  if (charts[name].when.includes("condition")) parts.push(state.condition === NOISE ? "under noise" : "under the attack");
+  if (charts[name].when.includes("target")) parts.push(`target ${study.targets[state.target]}`);
+  if (name === "dose") parts.push(study.layers[state.layer].label);
+  byId(`chart-${name}`).querySelector(".shown").textContent = parts.join(", ");
+}
+
+function bindCharts() {
+  const boxes = Object.keys(charts).map((name) => byId(`chart-${name}`)).filter(Boolean);
+  const nameOf = (box) => box.id.replace("chart-", "");
+  const seen = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) if (entry.isIntersecting) drawChart(nameOf(entry.target));
+    },
+    { rootMargin: "400px" },
+  );
+  for (const box of boxes) seen.observe(box);
+  window.addEventListener("beforeprint", () => boxes.forEach((box) => drawChart(nameOf(box))));
+}

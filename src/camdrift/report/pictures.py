@@ -1,0 +1,124 @@
+"""Images and heatmaps of the explorer: the gallery as small pictures inside the page.
+
+The page rebuilds every variant from three pictures of a seed, as clip(x + s * delta): its clean image, its
+perturbation and its noise. All heatmaps of a seed and target lie side by side in one picture.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Gallery = Mapping[str, NDArray[Any]]
+
+LARGEST_MAP: Final = 56
+MOST_BYTES: Final = 5_500_000
+_BLOCK: Final = 8
+_WIDTH: Final = 1024
+_QUALITY: Final = {"clean": 82, "difference": 70, "maps": 62}
+
+
+class Place(NamedTuple):
+    """Where the heatmaps of one layer lie: those of one seed in a row, `step` pixels apart."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    step: int
+
+
+def picture_data(gallery: Gallery, layer_indices: Sequence[int]) -> tuple[list[str], dict[str, Any]]:
+    """The seeds that the explorer shows, and their pictures for its script.
+
+    Seeds are those of the gallery, in its order; of a gallery that needs more than `MOST_BYTES`, evenly chosen ones.
+
+    Args:
+        gallery: What `Gallery.arrays` gives; may be empty.
+        layer_indices: The study's layers, as the gallery counts them.
+    """
+    ids = [str(seed_id) for seed_id in gallery.get("seed_ids", ())]
+    if not ids:
+        return [], {"targets": [], "places": [], "seeds": []}
+    places, size = _places([gallery[f"0/map/{index}"].shape[1:] for index in layer_indices])
+    first = _seed(gallery, 0, layer_indices, places, size)
+    count = max(1, min(len(ids), MOST_BYTES // sum(map(len, _texts(first)))))
+    chosen = [int(i) for i in np.linspace(0, len(ids) - 1, count).round()]
+    made = [first if i == 0 else _seed(gallery, i, layer_indices, places, size) for i in chosen]
+    data = {"targets": [str(target) for target in gallery["targets"]], "places": places, "seeds": made}
+    return [ids[i] for i in chosen], data
+
+
+def _texts(seed: Mapping[str, Any]) -> list[str]:
+    return [seed["clean"], seed["perturbation"], seed["noise"], *seed["maps"]]
+
+
+def _seed(
+    gallery: Gallery, i: int, layer_indices: Sequence[int], places: Sequence[Place], size: tuple[int, int]
+) -> dict[str, Any]:
+    maps = [gallery[f"{i}/map/{index}"] for index in layer_indices]
+    return {
+        "clean": _encoded(gallery[f"{i}/clean"], _QUALITY["clean"]),
+        **{
+            name: _encoded((gallery[f"{i}/{name}"].astype(np.int16) + 128).astype(np.uint8), _QUALITY["difference"])
+            for name in ("perturbation", "noise")
+        },
+        "peaks": [float(f"{peak:.6g}") for peak in gallery[f"{i}/peaks"]],
+        "maps": [_sprite([layer[target] for layer in maps], places, size) for target in range(len(maps[0]))],
+    }
+
+
+def _places(shapes: Sequence[Sequence[int]]) -> tuple[list[Place], tuple[int, int]]:
+    """Where each layer's heatmaps go, row by row, and the (height, width) of it all.
+
+    Every heatmap starts on a multiple of `_BLOCK` and is filled up to the next, so that what the encoder does to
+    one does not reach its neighbours.
+    """
+    places: list[Place] = []
+    x = y = shelf = width = 0
+    for variants, *sides in shapes:
+        rows, columns = (min(side, LARGEST_MAP) for side in sides)
+        step, height = _padded(columns), _padded(rows)
+        if x and (x + variants * step > _WIDTH or height != shelf):
+            x, y = 0, y + shelf
+        places.append(Place(x, y, columns, rows, step))
+        x, shelf = x + variants * step, height
+        width = max(width, x)
+    return places, (y + shelf, width)
+
+
+def _padded(side: int) -> int:
+    return -(-side // _BLOCK) * _BLOCK
+
+
+def _sprite(layers: Sequence[NDArray[Any]], places: Sequence[Place], size: tuple[int, int]) -> str:
+    """One picture of all heatmaps of a seed and target; `layers` has one (variants, h, w) each."""
+    canvas = np.zeros(size, dtype=np.uint8)
+    for maps, place in zip(layers, places, strict=True):
+        for slot, heatmap in enumerate(maps):
+            small = _reduced(heatmap, (place.width, place.height))
+            filled = np.pad(
+                small, ((0, _padded(place.height) - place.height), (0, place.step - place.width)), mode="edge"
+            )
+            x = place.x + slot * place.step
+            canvas[place.y : place.y + len(filled), x : x + place.step] = filled
+    return _encoded(canvas, _QUALITY["maps"])
+
+
+def _reduced(heatmap: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """The heatmap at most so large, by area averaging, filling 0 to 255 again."""
+    if heatmap.shape == size[::-1]:
+        return heatmap
+    small = np.asarray(Image.fromarray(heatmap).resize(size, Image.Resampling.BOX), dtype=np.float64)
+    peak = small.max()
+    return np.round(small * (255 / peak)).astype(np.uint8) if peak > 0 else small.astype(np.uint8)
+
+
+def _encoded(pixels: NDArray[Any], quality: int) -> str:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=quality, method=3)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
