@@ -31,8 +31,9 @@ RECORD: Final = "run.json"
 GALLERY: Final = "gallery.npz"
 CHUNKS: Final = "chunks"
 FIGURES: Final = "figures"
+REPORT: Final = "report.html"
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
-_FILES: Final = (GALLERY, "report.html", *(f"{name}.parquet" for name in TABLES), RECORD)
+_FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in TABLES), RECORD)
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -1,5 +1,6 @@
 """A finished study: its tables, its record, its report."""
 
+import webbrowser
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -10,8 +11,8 @@ import polars as pl
 
 from camdrift.errors import StoreError
 from camdrift.records import TABLES
-from camdrift.report import summary, write_report
-from camdrift.store import RunDirectory, on_disk
+from camdrift.report import notebook_html, summary, write_report
+from camdrift.store import REPORT, RunDirectory, on_disk
 
 
 class Study:
@@ -76,6 +77,22 @@ class Study:
     def summary(self) -> str:
         """What was found, in a few sentences with intervals and n."""
         return "\n".join(summary(self._tables, self.record))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the summary, and the figures if the report was made."""
+        return notebook_html(self.path, self._tables, self.record)
+
+    def explore(self) -> Path:
+        """Open the report in the browser, made first where it is missing; returns its path.
+
+        Raises:
+            StoreError: As `report`.
+        """
+        page = self.path / REPORT
+        if not page.is_file():
+            self.report()
+        webbrowser.open(page.resolve().as_uri())
+        return page
 
     @property
     def _tables(self) -> dict[str, pl.DataFrame]:

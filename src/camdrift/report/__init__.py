@@ -1,5 +1,6 @@
 """The report of a stored study: figures as files, and one HTML page that holds everything a reader needs."""
 
+import base64
 import os
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import escape
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -15,11 +17,11 @@ from PIL import Image
 
 from camdrift.figures import study_figures
 from camdrift.figures.heatmaps import Gallery
-from camdrift.figures.scope import Record, Tables, reason_for_nothing, scope
+from camdrift.figures.scope import Record, Tables, effective, reason_for_nothing, scope
 from camdrift.report import findings
 from camdrift.report.page import plotting_library, render
 
-__all__ = ["render", "summary", "write_report"]
+__all__ = ["notebook_html", "render", "summary", "write_report"]
 
 # Without hinting text is drawn in half the time; type 42 is what publishers take.
 _SAVING: Final[dict[Any, Any]] = {"text.hinting": "none", "pdf.fonttype": 42, "pdf.compression": 6}
@@ -55,6 +57,26 @@ def summary(tables: Tables, record: Record) -> list[str]:
     """What a study found, in full sentences with intervals and n; why there is nothing, if there is nothing."""
     of = scope(tables, record)
     return findings.sentences(tables, record, of) if of.analysed else [reason_for_nothing(of)]
+
+
+def notebook_html(directory: Path, tables: Tables, record: Record) -> str:
+    """A study for a notebook: what was found, the two main figures, the others folded away.
+
+    Figures are those that `write_report` left in the directory; without them the words stand alone.
+    """
+    of = scope(tables, record)
+    pictures = {path.stem: _inline(path) for path in sorted((directory / "figures").glob("figure_*.png"))}
+    first = [pictures.pop(name) for name in ("figure_8_gain", "figure_3_heatmaps") if name in pictures]
+    rest = f"<details><summary>More figures</summary>{''.join(pictures.values())}</details>" if pictures else ""
+    words = "".join(f"<li>{escape(sentence)}</li>" for sentence in summary(tables, record))
+    title = f"{of.model} under {effective(record).get('attack') or 'attack'}: {findings.reading_of(of)}"
+    return f"<div><p><b>{escape(title)}</b></p><ul>{words}</ul>{''.join(first)}{rest}</div>"
+
+
+def _inline(path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    look = "max-width: 100%; background: #fff"
+    return f'<img alt="{escape(path.stem.replace("_", " "))}" style="{look}" src="data:image/png;base64,{data}">'
 
 
 def _raster(figure: Figure) -> Image.Image:

@@ -555,15 +555,19 @@ function describeChart(name) {
   byId(`chart-${name}`).querySelector(".shown").textContent = parts.join(", ");
 }
 
+// Charts near the reader first, the others when the browser has nothing else to do, so that printing finds all.
 function bindCharts() {
-  const boxes = Object.keys(charts).map((name) => byId(`chart-${name}`)).filter(Boolean);
-  const nameOf = (box) => box.id.replace("chart-", "");
+  const waiting = Object.keys(charts);
   const seen = new IntersectionObserver(
     (entries) => {
-      for (const entry of entries) if (entry.isIntersecting) drawChart(nameOf(entry.target));
+      for (const { isIntersecting, target } of entries) if (isIntersecting) drawChart(target.id.replace("chart-", ""));
     },
     { rootMargin: "400px" },
   );
-  for (const box of boxes) seen.observe(box);
-  window.addEventListener("beforeprint", () => boxes.forEach((box) => drawChart(nameOf(box))));
+  for (const name of waiting) seen.observe(byId(`chart-${name}`));
+  const idle = window.requestIdleCallback ?? ((task) => setTimeout(task, 200));
+  const next = () => {
+    if (waiting.length) drawChart(waiting.shift()).then(() => idle(next));
+  };
+  idle(next);
 }

@@ -103,7 +103,7 @@ function bindStrip() {
   const choose = () => {
     cells.forEach((cell, index) => cell.setAttribute("aria-selected", String(index === state.layer)));
     strip.setAttribute("aria-activedescendant", `cell-${state.layer}`);
-    reveal(strip, cells[state.layer]);
+    reveal(strip.parentElement, cells[state.layer]);
   };
   onChange(["strength", "target", "measure", "condition"], draw);
   onChange(["layer"], choose);
@@ -111,13 +111,11 @@ function bindStrip() {
   choose();
 }
 
-// Scrolls the strip, never the page.
+// Scrolls the box of the strip, never the page.
 function reveal(box, child) {
-  const left = child.offsetLeft - box.offsetLeft;
-  if (left < box.scrollLeft) box.scrollLeft = left - 20;
-  else if (left + child.offsetWidth > box.scrollLeft + box.clientWidth) {
-    box.scrollLeft = left + child.offsetWidth - box.clientWidth + 20;
-  }
+  const [outer, inner] = [box.getBoundingClientRect(), child.getBoundingClientRect()];
+  if (inner.left < outer.left) box.scrollLeft -= outer.left - inner.left + 20;
+  else if (inner.right > outer.right) box.scrollLeft += inner.right - outer.right + 20;
 }
 
 function stageSpans() {
