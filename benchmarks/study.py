@@ -65,6 +65,7 @@ def show(timings: dict, counted: dict, seeds: int, analysed: int) -> None:
         "reading": timings["read"],
         "noise": timings["noise"],
         "statistics": timings["statistics"],
+        "pictures": timings["gallery"],
         "writing": timings["write"],
     }
     rows["other"] = total - sum(rows.values())

@@ -69,7 +69,7 @@ def study(
         "counts": maker.counts(similarity, layers),
         "coverage": maker.coverage(seeds),
     }
-    gallery = maker.gallery(seeds, gallery_seeds)
+    gallery = maker.gallery(similarity, gallery_seeds)
     return Study(tables, maker.record(seeds), gallery)
 
 
@@ -307,24 +307,22 @@ class _Maker:
             ]
         return records.COVERAGE.frame(rows)
 
-    def gallery(self, seeds: pl.DataFrame, count: int) -> dict[str, np.ndarray]:
-        generator = np.random.default_rng(3)
-        ids = [seed["seed_id"] for seed in _analysed(seeds)][:count]
-        arrays = {"seed_ids": np.array(ids, dtype=np.str_)}
-        for i in range(len(ids)):
-            arrays[f"{i}/image"] = np.stack([_picture(i, noise, generator) for noise in (0, 6, 6)])
-            for j, depth in enumerate(self.depth):
-                side = int(2 ** round(6 - 3.2 * depth))
-                centres = ((0.4, 0.5), (0.4 + 0.4 * depth, 0.7), (0.42, 0.52))
-                arrays[f"{i}/map/{j}"] = np.stack([_blob(side, *centre, generator) for centre in centres])
-        return arrays
+    def gallery(self, similarity: pl.DataFrame, count: int) -> dict[str, np.ndarray]:
+        reference = min(self.strengths, key=lambda strength: abs(strength - 1))
+        target = "seed" if "seed" in self.targets else self.targets[0]
+        attacked = similarity.filter(condition=records.ADVERSARIAL, strength=reference, target=target)
+        means = attacked.group_by("seed_id", maintain_order=True).agg(pl.col("similarity").mean())
+        ids = means.sort("similarity", maintain_order=True)["seed_id"].to_list()
+        ranks = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)
+        chosen = [ids[rank] for rank in ranks]
+        return gallery_of(chosen, strengths=self.strengths, targets=self.targets, layers=len(self.labels))
 
     def record(self, seeds: pl.DataFrame) -> dict[str, Any]:
         effective = {
             "images": "photos/", "model": "torchvision/vgg16", "weights": None, "attack": "dlfuzz",
             "strengths": list(self.strengths), "targets": list(self.targets), "layers": None, "limit": None,
-            "rng_seed": 0, "noise_draws": self.draws, "noise_ladder": list(self.ladder), "chunk_size": 32,
-            "batch_size": 4, "device": "cpu", "precision": "fp32",
+            "rng_seed": 0, "noise_draws": self.draws, "noise_ladder": list(self.ladder), "gallery": 24,
+            "chunk_size": 32, "batch_size": 4, "device": "cpu", "precision": "fp32",
         }  # fmt: skip
         model = {
             "spec": "torchvision/vgg16",
@@ -380,12 +378,40 @@ def _moments(condition: str, values: np.ndarray) -> dict[str, float | None]:
     }
 
 
-def _picture(i: int, noise: int, generator: np.random.Generator, size: int = 224) -> np.ndarray:
+def gallery_of(
+    seed_ids: Sequence[str], *, strengths: Sequence[float], targets: Sequence[str], layers: int
+) -> dict[str, np.ndarray]:
+    """A gallery as `camdrift.gallery` describes it: waves as images, blobs as heatmaps that the attack moves."""
+    generator = np.random.default_rng(3)
+    arrays = {
+        "seed_ids": np.array(seed_ids, dtype=np.str_),
+        "strengths": np.array(sorted(strengths), dtype=np.float64),
+        "targets": np.array(targets, dtype=np.str_),
+    }
+    for i in range(len(seed_ids)):
+        arrays[f"{i}/clean"] = _picture(i)
+        for name in ("perturbation", "noise"):
+            raw = generator.normal(0, 1, (224, 224, 3))
+            arrays[f"{i}/{name}"] = np.round(127 * raw / np.abs(raw).max()).astype(np.int8)
+        arrays[f"{i}/peaks"] = np.array([0.03, 0.1])
+        for j, depth in enumerate(np.linspace(0, 1, layers)):
+            arrays[f"{i}/map/{j}"] = _maps(float(depth), sorted(strengths), len(targets), generator)
+    return arrays
+
+
+def _maps(depth: float, strengths: Sequence[float], targets: int, generator: np.random.Generator) -> np.ndarray:
+    """Heatmaps of one layer for clean, adversarial and noisy images, (targets, 1 + 2 strengths, side, side)."""
+    side = int(2 ** round(6 - 3.2 * depth))
+    moves = [s / (1 + s) for s in strengths]
+    centres = [(0.4, 0.5), *((0.4 + 0.5 * depth * m, 0.5 + 0.3 * m) for m in moves)]
+    centres += [(0.4 + 0.04 * m, 0.5 + 0.04 * m) for m in moves]
+    return np.stack([[_blob(side, *centre, generator) for centre in centres] for _ in range(targets)])
+
+
+def _picture(i: int, size: int = 224) -> np.ndarray:
     y, x = np.mgrid[0:size, 0:size] / size
     waves = [np.sin((3 + i) * x + c) * np.cos((4 + c) * y + i) for c in range(3)]
-    noisy = generator.normal(0, noise, (size, size, 3))
-    pixels = np.stack([127 + 80 * wave for wave in waves], axis=-1) + noisy
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+    return np.stack([127 + 80 * wave for wave in waves], axis=-1).astype(np.uint8)
 
 
 def _blob(side: int, cx: float, cy: float, generator: np.random.Generator) -> np.ndarray:

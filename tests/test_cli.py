@@ -1,5 +1,6 @@
 """The command line as a person meets it: what it prints where, its exit codes, and what it leaves behind."""
 
+import importlib
 import inspect
 import re
 import shlex
@@ -148,6 +149,8 @@ class TestMistakes:
             (["--limit", "ten"], "invalid value for '--limit'"),
             (["--rng-seed", "-1"], "`rng_seed` must be an integer of at least 0, got: -1"),
             (["--noise-draws", "0"], "`noise_draws` must be an integer of at least 1, got: 0"),
+            (["--gallery", "-1"], "`gallery` must be an integer of at least 0 or all, got: -1"),
+            (["--gallery", "none"], "`gallery` must be an integer of at least 0 or all, got: none"),
             (["--chunk-size", "0"], "`chunk-size` must be an integer of at least 1 or all, got: 0"),
             (["--batch-size", "-3"], "`batch-size` must be an integer of at least 1 or auto, got: -3"),
             (["--batch-size", "2.5"], "`batch-size` must be an integer of at least 1 or auto, got: 2.5"),
@@ -232,6 +235,28 @@ class TestMistakes:
             assert err.startswith("error: ")
             assert "Traceback" not in err
         assert listing(tmp_path) == before
+
+
+class TestWords:
+    """Options that take a number or a word."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            ([], (24, 32, 0)),
+            (["--gallery", "3", "--chunk-size", "5", "--batch-size", "7"], (3, 5, 7)),
+            (["--gallery", "0"], (0, 32, 0)),
+            (["--gallery", "all", "--chunk-size", "all", "--batch-size", "auto"], (None, 0, 0)),
+        ],
+        ids=["left out", "numbers", "none", "words"],
+    )
+    def test_what_they_mean(self, camdrift_command, spec, monkeypatch, arguments, expected):
+        def note(*_, settings, **__):
+            raise camdrift.UserError(repr((settings.gallery, settings.chunk_size, settings.batch_size)))
+
+        monkeypatch.setattr(importlib.import_module("camdrift.run"), "run", note)
+        err = camdrift_command("run", "--model", spec, *arguments)[2]
+        assert err.splitlines()[0] == f"error: {expected}"
 
 
 class TestAgain:
@@ -365,7 +390,7 @@ class TestHelp:
         options = set(re.findall(r"^\s+--([a-z-]+)", out, re.MULTILINE)) - {"help"}
         assert options == {
             "model", "weights", "attack", "strengths", "target", "layers", "out", "limit", "rng-seed", "noise-draws",
-            "noise-ladder", "chunk-size", "batch-size", "device", "precision", "resume", "overwrite",
+            "noise-ladder", "gallery", "chunk-size", "batch-size", "device", "precision", "resume", "overwrite",
         }  # fmt: skip
         assert "[IMAGES]" in out
 

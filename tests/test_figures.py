@@ -273,7 +273,7 @@ def test_heatmaps_show_image_maps_and_similarities(vgg):
     place, size = block.images[0].get_extent(), mosaic.shape
     scale = size[1] / place[1]
     similarity = vgg.tables["similarity"].filter(
-        pl.col("seed_id") == "photos/000.jpg",
+        pl.col("seed_id") == vgg.gallery["seed_ids"][0],
         pl.col("target") == "own",
         pl.col("condition") == ADVERSARIAL,
         pl.col("strength") == 1.0,
@@ -281,10 +281,13 @@ def test_heatmaps_show_image_maps_and_similarities(vgg):
     value = f"{similarity['similarity'][7]:.2f}"
     x, y = next(text for text in block.texts if text.get_text() == value).get_position()
     edge = int(np.argmin((mosaic[:, 0] != 255).any(-1)))
-    clean = Image.fromarray(vgg.gallery["0/image"][0]).resize((edge, edge), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(mosaic[:edge, :edge], np.asarray(clean))
     column, row = round(x * scale - edge / 2), round((y - 0.035) * scale) - edge
-    map_of_layer = Image.fromarray(vgg.gallery["0/map/7"][1])
+    clean, delta, peak = vgg.gallery["0/clean"], vgg.gallery["0/perturbation"], vgg.gallery["0/peaks"][0]
+    attacked = np.clip(clean / 255 + peak * delta / 127, 0, 1)
+    for top, pixels in ((0, clean), (row, (255 * attacked).round().astype(np.uint8))):
+        shown = Image.fromarray(pixels).resize((edge, edge), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(mosaic[top : top + edge, :edge], np.asarray(shown))
+    map_of_layer = Image.fromarray(vgg.gallery["0/map/7"][0, 3])  # target own; clean, then strengths 0.25, 0.5, 1
     values = np.asarray(map_of_layer.resize((edge, edge), Image.Resampling.BILINEAR))
     drawn = mosaic[row : row + edge, column : column + edge]
     np.testing.assert_array_equal(drawn, mpl.colormaps["inferno"](values, bytes=True)[..., :3])
@@ -304,9 +307,33 @@ def test_heatmaps_of_many_layers_are_an_even_choice():
 
 def test_heatmaps_name_what_the_model_says(vgg):
     said = words(figures.heatmaps(vgg.tables, vgg.record, vgg.gallery))
-    seed = vgg.tables["seeds"].row(1, named=True)
-    assert f"tabby cat {seed['clean_probability']:.2f}" in said  # class 1
-    assert "red fox 0.56" in said  # class 2, from the variants table
+    classes = vgg.record["model"]["labels"]
+    for seed_id in vgg.gallery["seed_ids"]:
+        seed = vgg.tables["seeds"].row(by_predicate=pl.col("seed_id") == seed_id, named=True)
+        attacked = vgg.tables["variants"].filter(seed_id=seed_id, condition=ADVERSARIAL, strength=1.0)
+        assert f"{classes[seed['clean_class']]} {seed['clean_probability']:.2f}" in said
+        assert f"{classes[seed['adversarial_class']]} {attacked['probability'][0]:.2f}" in said
+
+
+@pytest.mark.parametrize(("stored", "shown"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (8, [0, 4, 7]), (14, [0, 6, 13])])
+def test_heatmaps_are_those_of_first_middle_and_last_of_the_gallery(stored, shown):
+    made = study(VGG16[:2], strengths=(0.5, 2.0), gallery_seeds=stored)
+    figure = figures.heatmaps(made.tables, made.record, made.gallery)
+    blocks = [axes for axes in figure.axes if axes.images][: len(shown)]
+    edge = int(np.argmin((np.asarray(blocks[0].images[0].get_array())[:, 0] != 255).any(-1)))
+    for axes, place in zip(blocks, shown, strict=True):
+        # Strength 0.5 is the nearest to 1: clean, 0.5, 2, then noise.
+        noisy = np.clip(made.gallery[f"{place}/clean"] / 255 + 0.05 * (made.gallery[f"{place}/noise"] / 127), 0, 1)
+        mosaic = np.asarray(axes.images[0].get_array())
+        row = mosaic.shape[0] - int(np.argmax((mosaic[::-1, 0] != 255).any(-1))) - edge
+        picture = Image.fromarray((255 * noisy).round().astype(np.uint8))
+        resized = np.asarray(picture.resize((edge, edge), Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(mosaic[row : row + edge, :edge], resized)
+        column = edge + int(np.argmax((mosaic[row, edge:] != 255).any(-1)))
+        values = Image.fromarray(made.gallery[f"{place}/map/0"][0, 3]).resize((edge, edge), Image.Resampling.BILINEAR)
+        colours = mpl.colormaps["inferno"](np.asarray(values), bytes=True)[..., :3]
+        np.testing.assert_array_equal(mosaic[row : row + edge, column : column + edge], colours)
+    assert f"{len(shown)} of 14 analysed images" in words(figure)
 
 
 def test_zero_maps_and_near_identity_are_not_rounded_away(vgg):

@@ -82,8 +82,16 @@ class TestResume:
         resumed = study_of(classifier, eight, out, **SMALL, resume=True)
         assert_same(resumed, whole)
         assert {p.name for p in out.iterdir()} == {p.name for p in whole.path.iterdir()}
-        assert (out / "gallery.npz").exists()
         assert_same_gallery(out, whole.path)
+
+    @pytest.mark.parametrize("gallery", [0, 1, 3])
+    def test_the_gallery_is_the_same_when_it_shows_some_seeds(self, classifier, eight, tmp_path, gallery):
+        options = {**SMALL, "gallery": gallery}
+        with pytest.raises(KeyboardInterrupt):
+            study_of(classifier, eight, tmp_path / "run", **options, on_progress=stop_when(lambda p: p.seeds_done >= 6))
+        for name, more in (("run", {"resume": True}), ("whole", {})):
+            study_of(classifier, eight, tmp_path / name, **options, **more)
+        assert_same_gallery(tmp_path / "run", tmp_path / "whole", seeds=gallery)
 
     def test_interrupted_again_and_again(self, classifier, eight, whole, tmp_path):
         out = self.interrupt(classifier, eight, tmp_path / "run", lambda p: p.seeds_done >= 3)
@@ -139,6 +147,7 @@ class TestResume:
             ({"targets": ("own",)}, r"targets was \['own', 'seed'\], now \['own'\]"),
             ({"rng_seed": 3}, "rng_seed was 0, now 3"),
             ({"noise_draws": 2}, "noise_draws was 1, now 2"),
+            ({"gallery": None}, "gallery was 24, now None"),
             ({"chunk_size": 4}, "chunk_size was 3, now 4"),
             ({"attack": "dlfuzz"}, "attack was .*logit.*, now dlfuzz"),
             ({"layers": ("stem",)}, r"layers was \[\], now \['stem'\]"),
@@ -213,10 +222,14 @@ class TestResume:
         assert (out / "chunks" / "00000").is_dir()
         model = camdrift.load_model(spec)
         resumed = study_of(model, eight, out, **SMALL, resume=True)
-        assert_same(resumed, study_of(model, eight, tmp_path / "whole", **SMALL))
+        whole = study_of(model, eight, tmp_path / "whole", **SMALL)
+        assert_same(resumed, whole)
+        assert_same_gallery(out, whole.path)
 
 
-def assert_same_gallery(one, other):
+def assert_same_gallery(one, other, seeds=None):
     with np.load(one / "gallery.npz") as mine, np.load(other / "gallery.npz") as theirs:
+        shown = len(mine["seed_ids"])
+        assert shown > 3 if seeds is None else shown == seeds
         assert mine.files == theirs.files
         assert all(np.array_equal(mine[key], theirs[key]) for key in mine.files)

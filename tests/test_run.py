@@ -153,24 +153,6 @@ class TestFiles:
         assert {"attack", "explain", "compare", "write"} <= stages.keys()
         assert 0 < sum(stages.values()) <= record["timings"]["total"] + 0.01
 
-    def test_the_gallery_shows_the_first_analysed_seeds(self, study, classifier, pixels, perturbations):
-        with np.load(study.path / "gallery.npz") as gallery:
-            names = gallery["seed_ids"].tolist()
-            assert names == list(perturbations)[:3]
-            for place, name in enumerate(names):
-                for slot, condition in enumerate(("clean", "adversarial", "noise")):
-                    image = pixels[name]
-                    if condition != "clean":
-                        row = {"seed_id": name, "condition": condition, "strength": 1.0, "draw": 0}
-                        image = variant(row, pixels, perturbations)
-                    shown = gallery[f"{place}/image"][slot].astype(int)
-                    assert np.abs(shown - 255 * image.permute(1, 2, 0).numpy()).max() <= 0.51
-                    maps = camdrift.attribute(classifier, image[None], "own")
-                    for index, layer in enumerate(classifier.layers):
-                        found = gallery[f"{place}/map/{index}"][slot].astype(int)
-                        peak = max(float(maps[layer].max()), 1e-30)
-                        assert np.abs(found - 255 * maps[layer][0].numpy() / peak).max() <= 1
-
     def test_the_report_tells_the_study(self, study, classifier):
         page = (study.path / "report.html").read_text()
         analysed = study.seeds.filter(pl.col("status") == "analysed").height
@@ -180,6 +162,111 @@ class TestFiles:
         assert all(layer in page for layer in classifier.layers)
         assert "<script" not in page
         assert not re.search(r"""(src|href)=["']?(https?:|//|/)""", page)
+
+
+def by_deviation(study):
+    """The analysed seeds by how far the attack at strength 1 moved their maps under `seed`, largest first."""
+    rows = study.similarity.filter(condition="adversarial", strength=1.0, target="seed").drop_nulls("similarity")
+    found = {}
+    for name, value in rows.select("seed_id", "similarity").iter_rows():
+        found.setdefault(name, []).append(1 - value)
+    return sorted(found, key=lambda name: -np.mean(found[name]))
+
+
+class TestGallery:
+    def test_pictures_are_those_of_every_analysed_seed_by_deviation(self, study, pixels, perturbations):
+        with np.load(study.path / "gallery.npz") as gallery:
+            assert gallery["seed_ids"].tolist() == by_deviation(study)
+            assert set(gallery["seed_ids"].tolist()) == set(perturbations)
+            assert gallery["strengths"].tolist() == list(STRENGTHS)
+            assert gallery["targets"].tolist() == list(TARGETS)
+            for place, name in enumerate(gallery["seed_ids"].tolist()):
+                clean = gallery[f"{place}/clean"] / 255
+                assert np.abs(clean - pixels[name].permute(1, 2, 0).numpy()).max() <= 1 / 509
+                added = {"adversarial": gallery[f"{place}/perturbation"], "noise": gallery[f"{place}/noise"]}
+                for (condition, values), peak in zip(added.items(), gallery[f"{place}/peaks"], strict=True):
+                    for strength in STRENGTHS:
+                        row = {"seed_id": name, "condition": condition, "strength": strength, "draw": 0}
+                        image = variant(row, pixels, perturbations).permute(1, 2, 0).numpy()
+                        rebuilt = np.clip(clean + strength * peak * values / 127, 0, 1)
+                        assert np.abs(rebuilt - image).max() <= 1 / 509 + strength * peak / 253
+
+    def test_heatmaps_are_those_of_the_maps_one_by_one(self, study, classifier, pixels, perturbations):
+        kinds = [("clean", 0.0)] + [(c, s) for c in ("adversarial", "noise") for s in STRENGTHS]
+        clean_class = dict(study.seeds.select("seed_id", "clean_class").iter_rows())
+        with np.load(study.path / "gallery.npz") as gallery:
+            for place, name in enumerate(gallery["seed_ids"].tolist()[::2]):
+                for slot, (condition, strength) in enumerate(kinds):
+                    row = {"seed_id": name, "condition": condition, "strength": strength, "draw": 0}
+                    image = pixels[name] if condition == "clean" else variant(row, pixels, perturbations)
+                    for target, explained in enumerate(("own", clean_class[name])):
+                        maps = camdrift.attribute(classifier, image[None], explained)
+                        for index, layer in enumerate(classifier.layers):
+                            found = gallery[f"{2 * place}/map/{index}"]
+                            assert found.shape == (2, len(kinds), *maps[layer].shape[1:])
+                            peak = max(float(maps[layer].max()), 1e-30)
+                            expected = 255 * maps[layer][0].numpy() / peak
+                            assert np.abs(found[target, slot] - expected).max() <= 1
+
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    def test_some_seeds_span_the_range(self, classifier, photos, tmp_path, monkeypatch, count):
+        skip_report(monkeypatch)
+        options = {"strengths": (1.0,), "noise_ladder": (), "chunk_size": 0}
+        found = study_of(classifier, photos, tmp_path / "run", gallery=count, **options)
+        order = by_deviation(found)
+        middle = (len(order) - 1) // 2 if count == 1 else round((len(order) - 1) / 2)
+        expected = {1: [order[middle]], 2: [order[0], order[-1]], 3: [order[0], order[middle], order[-1]]}[count]
+        with np.load(found.path / "gallery.npz") as gallery:
+            assert gallery["seed_ids"].tolist() == expected
+            assert found.record["arguments"]["passed"]["gallery"] == count
+            # By key and place alone: every picture goes with its seed.
+            for place, name in enumerate(expected):
+                peak = found.seeds.filter(seed_id=name)["perturbation_linf"][0]
+                assert gallery[f"{place}/peaks"][0] == pytest.approx(peak)
+            assert {key.partition("/")[0] for key in gallery if "/" in key} == {str(i) for i in range(count)}
+
+    def test_all_seeds_also_where_they_are_more_than_are_shown_by_default(self, classifier, tmp_path, monkeypatch):
+        skip_report(monkeypatch)
+        photos = write_images(tmp_path / "photos", 45)
+        options = {"strengths": (1.0,), "noise_ladder": (), "targets": ("seed",), "batch_size": 32}
+        shown = []
+        for name, count in (("default", {}), ("all", {"gallery": None})):
+            found = study_of(classifier, photos, tmp_path / name, **options, **count)
+            with np.load(found.path / "gallery.npz") as gallery:
+                shown.append(gallery["seed_ids"].tolist())
+        order = by_deviation(found)
+        assert len(order) > 24 == len(shown[0])
+        assert shown[0] == [name for name in order if name in shown[0]]
+        assert (shown[0][0], shown[0][-1]) == (order[0], order[-1])
+        assert shown[1] == order
+
+    def test_none(self, classifier, photos, tmp_path):
+        options = {"strengths": (1.0,), "noise_ladder": (), "limit": 4}
+        found = study_of(classifier, photos, tmp_path / "run", gallery=0, **options)
+        with np.load(found.path / "gallery.npz") as gallery:
+            assert sorted(gallery.files) == ["seed_ids", "strengths", "targets"]
+            assert gallery["seed_ids"].tolist() == []
+        assert (found.path / "figures" / "figure_3_heatmaps.png").is_file()
+        assert "<h1" in (found.path / "report.html").read_text()
+
+    def test_seeds_without_a_label_are_explained_by_their_own_class(self, classifier, photos, tmp_path, monkeypatch):
+        """Under `label` alone they have no deviation: they come last, and their pictures are there all the same."""
+        skip_report(monkeypatch)
+        model = tiny_classifier(labels=[f"class {number}" for number in range(10)])
+        for number, path in enumerate(sorted(photos.iterdir())):
+            folder = tmp_path / "sorted" / (f"class_{number % 3}" if number % 2 else ".")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / path.name).write_bytes(path.read_bytes())
+        options = {"strengths": (1.0,), "noise_ladder": (), "targets": ("label",)}
+        found = study_of(model, tmp_path / "sorted", tmp_path / "run", **options)
+        labels = dict(found.seeds.filter(status="analysed").select("seed_id", "label").iter_rows())
+        with np.load(found.path / "gallery.npz") as gallery:
+            names = gallery["seed_ids"].tolist()
+            known = [labels[name] is not None for name in names]
+            assert set(names) == set(labels)
+            assert known == sorted(known, reverse=True)
+            assert set(known) == {True, False}
+            assert all(gallery[f"{place}/map/0"].any() for place in range(len(names)))
 
 
 class TestRows:

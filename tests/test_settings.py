@@ -62,6 +62,9 @@ def test_targets(targets, got):
         ("chunk_size", -1, 0),
         ("batch_size", -5, 0),
         ("batch_size", 2.0, 0),
+        ("gallery", -1, 0),
+        ("gallery", "all", 0),
+        ("gallery", True, 0),
         ("limit", 0, 1),
         ("limit", "10", 1),
         ("noise_draws", True, 1),
@@ -72,8 +75,8 @@ def test_integers(name, value, least):
 
 
 def test_smallest_values_are_allowed():
-    settings = Settings(rng_seed=0, noise_draws=1, chunk_size=0, batch_size=0, limit=1)
-    assert (settings.noise_draws, settings.limit) == (1, 1)
+    settings = Settings(rng_seed=0, noise_draws=1, gallery=0, chunk_size=0, batch_size=0, limit=1)
+    assert (settings.noise_draws, settings.gallery, settings.limit) == (1, 0, 1)
 
 
 def test_defaults_are_the_documented_ones():
@@ -82,6 +85,7 @@ def test_defaults_are_the_documented_ones():
     assert settings.noise_ladder == (8.0, 16.0, 32.0)
     assert settings.targets == ("own", "seed")
     assert (settings.attack, settings.chunk_size, settings.noise_draws, settings.limit) == ("dlfuzz", 32, 1, None)
+    assert settings.gallery == 24
 
 
 def test_strengths_are_sorted_and_each_counts_once():
@@ -116,6 +120,8 @@ def test_record_survives_json_and_makes_the_same_settings():
         ({"rng_seed": 1}, "rng_seed was 0, now 1"),
         ({"noise_draws": 2}, "noise_draws was 1, now 2"),
         ({"noise_ladder": ()}, "noise_ladder was [8.0, 16.0, 32.0], now []"),
+        ({"gallery": 0}, "gallery was 24, now 0"),
+        ({"gallery": None}, "gallery was 24, now None"),
         ({"chunk_size": 0}, "chunk_size was 32, now 0"),
     ],
 )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from camdrift import records
 from camdrift.coverage import NeuronRecord, observe
 from camdrift.errors import ImageError
-from camdrift.gallery import Gallery
+from camdrift.gallery import HeatmapCollector, deviations, header, numbered, picture_arrays, spanning
 from camdrift.growth import newly_covered
 from camdrift.images import read_image
 from camdrift.maps import explain_all
@@ -55,10 +55,10 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: Advance) -> Chu
     with clock("noise"):
         for seed in analysed:
             _draw_noise(plan, seed)
-    gallery = Gallery(plan.settings.strengths)
+    heatmaps = _collector(plan, len(analysed))
     rest = len(seeds) - len(analysed)
     similarity, floor = explain_all(
-        plan, analysed, gallery, lambda done: advance("explain", rest + done, len(analysed))
+        plan, analysed, heatmaps, lambda done: advance("explain", rest + done, len(analysed))
     )
     with clock("coverage"):
         growth = _growth(plan, [seed for seed in seeds if seed.pixels is not None])
@@ -70,7 +70,9 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: Advance) -> Chu
         "floor": floor.filter(pl.col("seed_id").is_in(kept) & pl.col("other_seed_id").is_in(kept)),
         GROWTH: growth,
     }
-    return ChunkResult(tables, gallery.arrays(kept))
+    with clock("gallery"):
+        gallery = _gallery(plan, analysed, tables, heatmaps)
+    return ChunkResult(tables, gallery)
 
 
 def _read(plan: Plan, file: ImageFile) -> Seed:
@@ -191,3 +193,28 @@ def _growth(plan: Plan, seeds: Sequence[Seed]) -> pl.DataFrame:
     clean = [known(seed.covered) for seed in seeds]
     variants = [seed.variants_covered if seed.is_analysed else {} for seed in seeds]
     return newly_covered(ids, clean, variants, plan.settings.strengths)
+
+
+def _collector(plan: Plan, seeds: int) -> HeatmapCollector | None:
+    """Collects heatmaps, if any are to be kept."""
+    settings = plan.settings
+    if settings.gallery == 0:
+        return None
+    return HeatmapCollector(seeds, layers=plan.layers, settings=settings)
+
+
+def _gallery(
+    plan: Plan, seeds: Sequence[Seed], tables: dict[str, pl.DataFrame], heatmaps: HeatmapCollector | None
+) -> dict[str, NDArray[Any]]:
+    """Pictures of the chunk's candidates for the study's gallery."""
+    moved = deviations(tables["seeds"], tables["similarity"], settings=plan.settings)
+    chosen = spanning(moved, plan.gallery_share)
+    positions = {seed.file.seed_id: position for position, seed in enumerate(seeds)}
+    arrays = header(chosen, plan.settings)
+    if heatmaps is None:
+        return arrays
+    for place, position in enumerate(positions[seed_id] for seed_id in chosen):
+        seed = seeds[position]
+        pictures = picture_arrays(known(seed.pixels), known(seed.perturbation), seed.noise[0])
+        arrays |= numbered(place, {**pictures, **heatmaps.arrays(position)})
+    return arrays

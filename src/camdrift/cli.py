@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
@@ -13,6 +13,9 @@ from camdrift.errors import UserError
 from camdrift.progress import show_progress
 from camdrift.provenance import camdrift_version
 from camdrift.settings import Settings
+
+if TYPE_CHECKING:
+    from camdrift.models import Classifier
 
 app = typer.Typer(
     add_completion=False,
@@ -78,6 +81,13 @@ NoiseDrawsOption = Annotated[int, typer.Option(help="Noise draws per image.", me
 NoiseLadderOption = Annotated[
     str, typer.Option(help="Further strengths of the noise, to measure gains with.", metavar="LIST")
 ]
+GalleryOption = Annotated[
+    str,
+    typer.Option(
+        help="Images whose pictures and heatmaps are kept: N from the largest deviation to the smallest, or all.",
+        metavar="N",
+    ),
+]
 ChunkSizeOption = Annotated[
     str,
     typer.Option(help="Images that share one coverage table and are stored together; or all.", metavar="N"),
@@ -120,6 +130,7 @@ def run_command(
     rng_seed: RngSeedOption = 0,
     noise_draws: NoiseDrawsOption = 1,
     noise_ladder: NoiseLadderOption = "8,16,32",
+    gallery: GalleryOption = "24",
     chunk_size: ChunkSizeOption = "32",
     batch_size: BatchSizeOption = "auto",
     device: DeviceOption = "auto",
@@ -137,17 +148,16 @@ def run_command(
         rng_seed=rng_seed,
         noise_draws=noise_draws,
         noise_ladder=_numbers("noise-ladder", noise_ladder),
-        chunk_size=_count("chunk-size", chunk_size, "all"),
-        batch_size=_count("batch-size", batch_size, "auto"),
+        gallery=_count("gallery", gallery, "all", least=0),
+        chunk_size=_count("chunk-size", chunk_size, "all") or 0,
+        batch_size=_count("batch-size", batch_size, "auto") or 0,
     )
     with show_progress(Console(stderr=True)) as shown:
         shown.say(f"loading {model}")
         from camdrift.run import run
-        from camdrift.zoo import load_model
 
-        classifier = load_model(model, weights=weights, device=device, precision=precision)
         study = run(
-            classifier,
+            _load(model, weights, device, precision),
             images,
             out=out,
             settings=settings,
@@ -177,9 +187,7 @@ def layers_command(
     device: DeviceOption = "cpu",
 ) -> None:
     """List the layers of a model: name, label, type, shape, where it is tapped, and why it is left out."""
-    from camdrift.zoo import load_model
-
-    classifier = load_model(model, weights=weights, device=device)
+    classifier = _load(model, weights, device)
     infos = classifier.layer_infos
     table = Table(box=None, pad_edge=False, header_style="bold")
     has_labels, has_notes = any(i.label != i.name for i in infos), any(i.note for i in infos)
@@ -211,6 +219,13 @@ def main() -> None:
     sys.exit(code)
 
 
+def _load(model: str, weights: Path | None, device: str, precision: str = "fp32") -> "Classifier":
+    # Here and not above, so that --help comes at once: torch takes seconds to import.
+    from camdrift.zoo import load_model
+
+    return load_model(model, weights=weights, device=device, precision=precision)
+
+
 def _complain(message: str, hint: str) -> int:
     typer.echo(f"error: {message}", err=True)
     typer.echo(f"hint: {hint or '`camdrift COMMAND --help` shows what it takes'}", err=True)
@@ -239,9 +254,10 @@ def _numbers(name: str, text: str) -> tuple[float, ...]:
     return tuple(numbers)
 
 
-def _count(name: str, text: str, word: str) -> int:
+def _count(name: str, text: str, word: str, *, least: int = 1) -> int | None:
+    """The number that `text` is, None if it is `word`."""
     if text == word:
-        return 0
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"`{name}` must be an integer of at least 1 or {word}, got: {text}")
+        return None
+    if not text.isdecimal() or int(text) < least:
+        raise UserError(f"`{name}` must be an integer of at least {least} or {word}, got: {text}")
     return int(text)

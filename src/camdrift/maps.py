@@ -12,24 +12,25 @@ from camdrift import records
 from camdrift.compare import Comparison, compare_layers, unrelated_pairs
 from camdrift.coverage import NeuronObserver, NeuronRecord
 from camdrift.explain import explain
-from camdrift.gallery import Gallery
+from camdrift.gallery import HeatmapCollector
 from camdrift.plan import Plan, Seed, batches, known, stack
 from camdrift.tensors import Classes, Explanation, Maps, perturbed
 from camdrift.variants import Variant, measure_variant, plan_variants
 
 
 def explain_all(
-    plan: Plan, seeds: Sequence[Seed], gallery: Gallery, advance: Callable[[int], None]
+    plan: Plan, seeds: Sequence[Seed], heatmaps: HeatmapCollector | None, advance: Callable[[int], None]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The similarity and floor tables of the analysed seeds; fills their variant rows and the gallery."""
+    """The similarity and floor tables of the analysed seeds; fills their variant rows and `heatmaps`."""
     if not seeds:
         return records.SIMILARITY.frame(), records.FLOOR.frame()
     settings, clock = plan.settings, plan.clock
     clean = _clean_maps(plan, seeds)
     with clock("compare"):
         floor = _floor(plan, seeds, clean)
-    for position, seed in enumerate(seeds[: gallery.size]):
-        gallery.add_clean(position, seed.file.seed_id, known(seed.pixels), clean[0], plan.layers)
+    if heatmaps is not None:
+        with clock("gallery"):
+            heatmaps.add_clean(clean)
     variants = plan_variants(
         len(seeds),
         strengths=settings.strengths,
@@ -47,8 +48,9 @@ def explain_all(
         with clock("compare"):
             tables.extend(_compare(plan, seeds, batch, clean, seen))
             _note_variants(seeds, batch, seen, record)
-        for row, variant in enumerate(batch):
-            gallery.add_variant(variant, row, images, seen.maps[0], plan.layers)
+        if heatmaps is not None:
+            with clock("gallery"):
+                heatmaps.add_variants(batch, seen.maps)
     order = ["position", "condition", "strength", "draw", "target_index", "layer_index"]
     similarity = pl.concat(tables).sort(order).select(records.SIMILARITY.schema.names())
     return similarity, floor

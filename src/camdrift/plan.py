@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from camdrift import records
 from camdrift.attacks import Attack
 from camdrift.clock import Clock
+from camdrift.gallery import share
 from camdrift.models import Classifier
 from camdrift.settings import Settings
 from camdrift.sources import ImageFile
@@ -31,6 +32,7 @@ class Plan:
         layers: Names of the layers, in execution order.
         labels: Class index of each folder; empty where folders are no classes.
         batch_size: Images per pass.
+        chunks: How many chunks there are.
         clock: Counts the time of the stages.
     """
 
@@ -40,12 +42,18 @@ class Plan:
     layers: tuple[str, ...]
     labels: Mapping[str, int]
     batch_size: int
+    chunks: int
     clock: Clock
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the model's input."""
         return (self.classifier.size, self.classifier.size)
+
+    @property
+    def gallery_share(self) -> int | None:
+        """How many of its seeds each chunk keeps the pictures of; None for all."""
+        return share(self.settings.gallery, self.chunks)
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """A study from images to report, in reading order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from os import PathLike
@@ -10,18 +10,19 @@ from typing import Any, Final
 
 import polars as pl
 import torch
+from numpy.typing import NDArray
 
 from camdrift import provenance
 from camdrift.attacks import make_attack
 from camdrift.chunk import GROWTH, study_chunk
 from camdrift.clock import Clock
 from camdrift.errors import ImageError, StoreError, UserError
-from camdrift.gallery import merge_galleries
+from camdrift.gallery import deviations, header, renumbered, spanning
 from camdrift.growth import coverage_growth
 from camdrift.images import images_checksum, read_image
 from camdrift.labels import class_index
 from camdrift.models import Classifier
-from camdrift.plan import Plan
+from camdrift.plan import Plan, batches
 from camdrift.records import ANALYSED, Progress
 from camdrift.settings import Settings
 from camdrift.sources import ImageFile, default_photographs, find_images, limit_images
@@ -57,7 +58,7 @@ def run(
         out: Run directory; None for a new folder under `runs/`.
         settings: Options of the study; or give them by name:
         **options: Fields of `Settings`: attack, strengths, targets, layers, limit, rng_seed, noise_draws,
-            noise_ladder, chunk_size, batch_size.
+            noise_ladder, gallery, chunk_size, batch_size.
         resume: Continue the run in `out`.
         overwrite: Replace the run in `out`.
         on_progress: Called whenever there is something to show.
@@ -148,6 +149,7 @@ def _plan(classifier: Classifier, files: Sequence[ImageFile], settings: Settings
         layers=classifier.select_layers(settings.layers),
         labels=labels,
         batch_size=settings.batch_size or AUTO_BATCH.get(classifier.device.type, 8),
+        chunks=len(_parts(files, settings)),
         clock=clock,
     )
 
@@ -286,12 +288,15 @@ def _new_folder(record: dict[str, Any]) -> Path:
     return next(path for path in taken if not path.exists())
 
 
+def _parts(files: Sequence[ImageFile], settings: Settings) -> list[Sequence[ImageFile]]:
+    """The images, chunk by chunk."""
+    return list(batches(files, settings.chunk_size or len(files)))
+
+
 def _run_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress) -> None:
-    size = plan.settings.chunk_size or len(files)
     done = directory.chunks_done()
     finished, successes = 0, 0
-    for index, start in enumerate(range(0, len(files), size)):
-        part = files[start : start + size]
+    for index, part in enumerate(_parts(files, plan.settings)):
         if index not in done:
 
             def advance(stage: str, seeds: int, found: int, base: tuple[int, int] = (finished, successes)) -> None:
@@ -317,7 +322,7 @@ def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> Non
     with plan.clock("write"):
         for name in ("seeds", "variants", "similarity", "floor"):
             directory.merge_table(name)
-        directory.write_gallery(merge_galleries(list(directory.chunk_galleries())))
+        directory.write_gallery(_gallery(plan, directory))
     with plan.clock("coverage"):
         directory.write_table("coverage", coverage_growth(directory.chunk_tables(GROWTH), total))
     seeds = directory.read_table("seeds")
@@ -334,3 +339,14 @@ def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> Non
         directory.write_table("layers", layers)
         directory.write_table("counts", compromised_counts(similarity, layers))
     on_progress(Progress("report", seeds.height, seeds.height, successes))
+
+
+def _gallery(plan: Plan, directory: RunDirectory) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Keys and arrays of the study's gallery; no more is read from the chunks than it needs, one chunk at a time."""
+    chunks = zip(directory.chunk_tables("seeds"), directory.chunk_tables("similarity"), strict=True)
+    moved = pl.concat([deviations(*tables, settings=plan.settings) for tables in chunks])
+    held = [seed_id for gallery in directory.chunk_galleries() for seed_id in gallery["seed_ids"].tolist()]
+    chosen = spanning(moved, plan.settings.gallery, held)
+    yield from header(chosen, plan.settings).items()
+    for gallery in directory.chunk_galleries():
+        yield from renumbered(gallery, chosen)

@@ -10,6 +10,7 @@ from camdrift.records import DEFAULT_NOISE_LADDER, DEFAULT_STRENGTHS, DEFAULT_TA
 
 # These change how a study is computed, not what comes out (up to float rounding): a resumed run may change them.
 _FREE_ON_RESUME: Final = ("batch_size",)
+_NONE_IS_ALL: Final = ("limit", "gallery")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Settings:
         rng_seed: Seed of every random draw.
         noise_draws: Noise draws per seed image.
         noise_ladder: Further strengths of the noise alone, for the noise-equivalent gain.
+        gallery: Number of seeds whose images and heatmaps are kept, spread over the range of deviation; 0 for none,
+            None for all.
         chunk_size: Seeds that share one coverage table and are stored together; 0 for all.
         batch_size: Images per pass; 0 for a size that suits the device.
     """
@@ -37,6 +40,7 @@ class Settings:
     rng_seed: int = 0
     noise_draws: int = 1
     noise_ladder: tuple[float, ...] = DEFAULT_NOISE_LADDER
+    gallery: int | None = 24
     chunk_size: int = 32
     batch_size: int = 0
 
@@ -52,7 +56,7 @@ class Settings:
         if unknown or not self.targets or len(set(self.targets)) < len(self.targets):
             got = ", ".join(self.targets) or "none"
             raise UserError(f"`target` must be one or more of {', '.join(TARGETS)}, each once, got: {got}")
-        least = {"rng_seed": 0, "noise_draws": 1, "chunk_size": 0, "batch_size": 0, "limit": 1}
+        least = {"rng_seed": 0, "noise_draws": 1, "chunk_size": 0, "batch_size": 0, "limit": 1, "gallery": 0}
         for name, smallest in least.items():
             _check_integer(name, getattr(self, name), smallest)
 
@@ -87,7 +91,7 @@ def _strengths(name: str, values: float | Sequence[float]) -> tuple[float, ...]:
 
 
 def _check_integer(name: str, value: int | None, smallest: int) -> None:
-    if value is None and name == "limit":
+    if value is None and name in _NONE_IS_ALL:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
         raise UserError(f"`{name}` must be an integer of at least {smallest}, got: {value}")

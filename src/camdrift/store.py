@@ -5,7 +5,7 @@ Everything is written under another name first and renamed when complete, so a k
     run.json               what was run, with what, and how far it is
     chunks/00007/          tables and gallery of one finished chunk, until the run is complete
     seeds.parquet ...      the final tables
-    gallery.npz            images and heatmaps of a few seeds
+    gallery.npz            images and heatmaps of some seeds
 """
 
 import errno
@@ -14,11 +14,11 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
-from zipfile import BadZipFile
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 
 import numpy as np
 import polars as pl
@@ -137,7 +137,7 @@ class RunDirectory:
             for name, table in tables.items():
                 table.write_parquet(aside / f"{name}.parquet")
             with (aside / GALLERY).open("wb") as file:
-                _write_arrays(file, arrays)
+                _write_arrays(file, arrays.items())
             _settle(aside)
             aside.rename(final)
 
@@ -159,10 +159,11 @@ class RunDirectory:
         """One table of each finished chunk, in chunk order."""
         return (self.read_chunk(index, name) for index in sorted(self.chunks_done()))
 
-    def chunk_galleries(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """The arrays of each finished chunk, in chunk order."""
+    def chunk_galleries(self) -> Iterator[Arrays]:
+        """The arrays of each finished chunk, in chunk order; open until the next."""
         for index in sorted(self.chunks_done()):
-            yield _read_arrays(self.path / CHUNKS / f"{index:05d}" / GALLERY)
+            with _opened(self.path / CHUNKS / f"{index:05d}" / GALLERY) as arrays:
+                yield arrays
 
     def drop_chunks(self) -> None:
         """Remove the chunks, once the final tables hold everything in them."""
@@ -195,8 +196,8 @@ class RunDirectory:
             )
         return _read_parquet(path)
 
-    def write_gallery(self, arrays: Arrays) -> None:
-        """Replace the gallery."""
+    def write_gallery(self, arrays: Iterable[tuple[str, NDArray[Any]]]) -> None:
+        """Replace the gallery; keys and arrays are taken one by one."""
 
         def write(path: Path) -> None:
             with path.open("wb") as file:
@@ -204,10 +205,19 @@ class RunDirectory:
 
         self._write(GALLERY, write)
 
-    def read_gallery(self) -> dict[str, NDArray[Any]]:
-        """The gallery's arrays; empty if there is none."""
+    @contextmanager
+    def open_gallery(self) -> Iterator[Arrays]:
+        """The gallery's arrays, each read when it is asked for; empty if there is none.
+
+        Raises:
+            StoreError: It is damaged; an array that cannot be read raises it, too.
+        """
         path = self.path / GALLERY
-        return _read_arrays(path) if path.is_file() else {}
+        if not path.is_file():
+            yield {}
+            return
+        with _opened(path) as arrays:
+            yield arrays
 
     def _write(self, name: str, write: Any) -> None:
         final = self.path / name
@@ -237,16 +247,49 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         raise StoreError(f"{path} cannot be read: {_first_line(error)}") from error
 
 
-def _write_arrays(file: IO[bytes], arrays: Arrays) -> None:
-    named: dict[str, Any] = {key: np.asarray(value) for key, value in arrays.items()}
-    np.savez_compressed(file, **named)
+def _write_arrays(file: IO[bytes], arrays: Iterable[tuple[str, NDArray[Any]]]) -> None:
+    """Write a .npz file; `np.savez_compressed` needs all arrays at once, and spends its time on noise."""
+    with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=1) as archive:
+        for key, value in arrays:
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+class _StoredArrays(Mapping[str, NDArray[Any]]):
+    """The arrays of an open .npz file, each read when it is asked for."""
+
+    def __init__(self, path: Path, archive: Any) -> None:
+        self._path = path
+        self._archive = archive
+        self._keys = dict.fromkeys(archive.files)
+
+    def __getitem__(self, key: str) -> NDArray[Any]:
+        if key not in self._keys:
+            raise KeyError(key)
+        with _readable(self._path):
+            return np.asarray(self._archive[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Arrays]:
+    with ExitStack() as stack:
+        with _readable(path):
+            # NumPy leaves a file that it opened itself open if the archive is damaged.
+            file = stack.enter_context(path.open("rb"))
+            archive = stack.enter_context(np.load(file, allow_pickle=False))
+        yield _StoredArrays(path, archive)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        # NumPy leaves a file that it opened itself open if the archive is damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+        yield
     except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
 

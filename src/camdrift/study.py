@@ -104,8 +104,8 @@ class Study:
         Raises:
             StoreError: A table is missing or damaged, or the run directory cannot be written.
         """
-        tables, gallery = self._tables, self._directory.read_gallery()
-        with on_disk(self.path):
+        tables = self._tables
+        with self._directory.open_gallery() as gallery, on_disk(self.path):
             return write_report(self.path, tables, self.record, gallery)
 
 

@@ -54,12 +54,14 @@ def heatmaps(tables: Tables, record: Record, gallery: Gallery) -> Figure:
     ids = [str(seed_id) for seed_id in gallery.get("seed_ids", ())]
     if not ids:
         return blank(title, reason_for_nothing(of) if not of.analysed else "No heatmaps were stored for this study.")
-    columns = _columns(len(of.labels))
-    shown = ids[:_MOST_SEEDS]
-    page, layout = _page(of, columns, len(shown), title, _note(of, columns, len(shown)))
-    for position, seed_id in enumerate(shown):
+    columns = _even_choice(len(of.labels), _MOST_LAYERS)
+    places = _even_choice(len(ids), _MOST_SEEDS)
+    page, layout = _page(of, columns, len(places), title, _note(of, columns, len(places)))
+    for position, place in enumerate(places):
+        seed_id = ids[place]
         classes, similarities = _classes(tables, record, of, seed_id), _similarities(tables, of, seed_id)
-        subject = _Subject(gallery, position, classes, similarities)
+        images, maps = _images(gallery, place, of), _maps(gallery, place, of)
+        subject = _Subject(position, images, maps, classes, similarities)
         _block(page, layout, of, subject, columns)
     _scale(page)
     return page.figure
@@ -81,27 +83,37 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Subject:
-    """One seed of the gallery and what the tables say of it."""
+    """One seed of the gallery and what the tables say of it.
 
-    gallery: Gallery
+    Attributes:
+        position: Its place on the page.
+        images: Clean, adversarial and noisy image, (3, height, width, 3).
+        maps: Heatmaps of these three by layer index, (3, h, w).
+        classes: What the model says, by condition.
+        similarities: By condition and layer.
+    """
+
     position: int
+    images: np.ndarray
+    maps: Mapping[int, np.ndarray]
     classes: Mapping[str, str]
     similarities: Mapping[tuple[str, str], float | None]
 
 
-def _columns(count: int) -> tuple[int, ...]:
-    """Positions of the layers to show: all, or evenly chosen ones from the first to the last."""
-    if count <= _MOST_LAYERS:
+def _even_choice(count: int, most: int) -> tuple[int, ...]:
+    """Positions to show of so many layers or seeds: all, or evenly chosen ones from the first to the last."""
+    if count <= most:
         return tuple(range(count))
-    return tuple(int(i) for i in np.linspace(0, count - 1, _MOST_LAYERS).round())
+    return tuple(int(i) for i in np.linspace(0, count - 1, most).round())
 
 
 def _note(of: Scope, columns: tuple[int, ...], shown: int) -> str:
     total = len(of.labels)
     layers = f"{len(columns)} of {total} layers, evenly chosen" if len(columns) < total else f"all {total} layers"
+    order = ", largest deviation first" if shown > 1 else ""
     explained = _EXPLAINED.get(of.shown_target, of.shown_target)
     return (
-        f"{of.model}; {shown} of {of.analysed:,} analysed images; {layers}; perturbed at strength "
+        f"{of.model}; {shown} of {of.analysed:,} analysed images{order}; {layers}; perturbed at strength "
         f"{strength_text(of.reference)}. {explained}; class and probability stand on the left. Each map is "
         "scaled by its own maximum; the number under it is its similarity to the clean image's map."
     )
@@ -129,7 +141,7 @@ def _block(page: Sheet, layout: _Layout, of: Scope, subject: _Subject, columns: 
     for row, condition in enumerate(_CONDITIONS):
         y = row * (layout.cell + _BELOW)
         _row_name(axes, y + layout.cell / 2, condition, subject.classes[condition])
-        _paste(mosaic, _picture(subject, row, layout.cell), 0.0, y)
+        _paste(mosaic, _resized(subject.images[row], layout.cell), 0.0, y)
         for column, layer in enumerate(columns, 1):
             x = layout.place(column)
             _paste(mosaic, _map(subject, of.indices[layer], row, layout.cell), x, y)
@@ -178,13 +190,27 @@ def _class_text(index: int | None, probability: float | None, labels: list[str] 
     return f"{printable(name, 20)}\n{probability:.2f}" if probability is not None else printable(name, 20)
 
 
-def _picture(subject: _Subject, row: int, cell: float) -> np.ndarray:
-    return _resized(subject.gallery[f"{subject.position}/image"][row], cell)
+def _images(gallery: Gallery, place: int, of: Scope) -> np.ndarray:
+    """Clean, adversarial and noisy image of one seed, rebuilt from its clean image and what was added to it."""
+    clean = gallery[f"{place}/clean"] / 255
+    images = [clean]
+    for name, peak in zip(("perturbation", "noise"), gallery[f"{place}/peaks"], strict=True):
+        images.append(clean + of.reference * peak * (gallery[f"{place}/{name}"] / 127))
+    return (np.stack(images).clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def _maps(gallery: Gallery, place: int, of: Scope) -> dict[int, np.ndarray]:
+    """Heatmaps of the clean, the adversarial and the noisy image of one seed, by layer index, as far as stored."""
+    strengths = gallery["strengths"].tolist()
+    target, strength = gallery["targets"].tolist().index(of.shown_target), strengths.index(of.reference)
+    slots = [0, 1 + strength, 1 + len(strengths) + strength]
+    keys = {index: f"{place}/map/{index}" for index in of.indices}
+    return {index: gallery[key][target, slots] for index, key in keys.items() if key in gallery}
 
 
 def _map(subject: _Subject, layer_index: int, row: int, cell: float) -> np.ndarray:
     """The heatmap in colour, (cell, cell, 3); light grey where none was stored."""
-    stored = subject.gallery.get(f"{subject.position}/map/{layer_index}")
+    stored = subject.maps.get(layer_index)
     if stored is None:
         return _resized(np.full((1, 1, 3), 230, dtype=np.uint8), cell)
     colours: np.ndarray = mpl.colormaps[_MAP](_resized(stored[row], cell), bytes=True)[..., :3]

@@ -34,7 +34,7 @@ class Scope:
         targets: Targets in display order.
         strengths: Strengths of the attack, ascending.
         reference: The strength closest to 1, which the like-for-like figures are drawn at.
-        shown_target: Target of the gallery's heatmaps: the first that the study was asked for.
+        shown_target: Target of the heatmaps that are drawn: the first that the study was asked for.
         statuses: Number of seeds by status.
         draws: Noise draws per seed and strength.
     """
