@@ -39,6 +39,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.inside = False
+        self.unseen = False
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
@@ -52,11 +53,15 @@ class Page(HTMLParser):
             self.tables[-1][-1].append("")
 
         self.inside |= tag == "table"
+        self.unseen |= tag in ("script", "style")
 
     def handle_endtag(self, tag):
         self.inside &= tag != "table"
+        self.unseen &= tag not in ("script", "style")
 
     def handle_data(self, data):
+        if self.unseen:
+            return
         self.text += data
         if self.inside and self.tables[-1] and self.tables[-1][-1]:
             self.tables[-1][-1][-1] = plain(self.tables[-1][-1][-1] + data)

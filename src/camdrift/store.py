@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
-from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 import polars as pl
@@ -137,7 +137,8 @@ class RunDirectory:
             for name, table in tables.items():
                 table.write_parquet(aside / f"{name}.parquet")
             with (aside / GALLERY).open("wb") as file:
-                _write_arrays(file, arrays.items())
+                # Not compressed: it is read once more and then removed.
+                _write_arrays(file, arrays.items(), ZIP_STORED)
             _settle(aside)
             aside.rename(final)
 
@@ -201,7 +202,7 @@ class RunDirectory:
 
         def write(path: Path) -> None:
             with path.open("wb") as file:
-                _write_arrays(file, arrays)
+                _write_arrays(file, arrays, ZIP_DEFLATED)
 
         self._write(GALLERY, write)
 
@@ -247,9 +248,9 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         raise StoreError(f"{path} cannot be read: {_first_line(error)}") from error
 
 
-def _write_arrays(file: IO[bytes], arrays: Iterable[tuple[str, NDArray[Any]]]) -> None:
+def _write_arrays(file: IO[bytes], arrays: Iterable[tuple[str, NDArray[Any]]], compression: int) -> None:
     """Write a .npz file; `np.savez_compressed` needs all arrays at once, and spends its time on noise."""
-    with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=1) as archive:
+    with ZipFile(file, "w", compression, compresslevel=1) as archive:
         for key, value in arrays:
             with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)

@@ -19,7 +19,7 @@ from camdrift.figures import study_figures
 from camdrift.figures.heatmaps import Gallery
 from camdrift.figures.scope import Record, Tables, effective, reason_for_nothing, scope
 from camdrift.report import findings
-from camdrift.report.page import plotting_library, render
+from camdrift.report.page import render
 
 __all__ = ["notebook_html", "render", "summary", "write_report"]
 
@@ -41,15 +41,14 @@ def write_report(directory: Path, tables: Tables, record: Record, gallery: Galle
     """
     folder = directory / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    # The plotting library of the page is bundled meanwhile: that takes two seconds and no interpreter.
+    # Beside each other: most of the page's time goes into encoders and a bundler that need no interpreter.
     with ThreadPoolExecutor(1) as pool:
-        bundle = pool.submit(plotting_library)
+        rendered = pool.submit(render, tables, record, gallery)
         for name, figure in study_figures(tables, record, gallery).items():
             _replace(folder / f"{name}.png", _png(_raster(figure), figure))
             _replace(folder / f"{name}.pdf", _pdf(figure))
-        bundle.result()
     page = directory / "report.html"
-    _replace(page, render(tables, record, gallery).encode())
+    _replace(page, rendered.result().encode())
     return page
 
 

@@ -16,10 +16,10 @@ from PIL import Image
 Gallery = Mapping[str, NDArray[Any]]
 
 LARGEST_MAP: Final = 56
-MOST_BYTES: Final = 5_500_000
+MOST_BYTES: Final = 6_500_000
 _BLOCK: Final = 8
 _WIDTH: Final = 1024
-_QUALITY: Final = {"clean": 82, "difference": 70, "maps": 62}
+_QUALITY: Final = {"clean": 82, "perturbation": 92, "noise": 40, "maps": 45}
 
 
 class Place(NamedTuple):
@@ -63,10 +63,7 @@ def _seed(
     maps = [gallery[f"{i}/map/{index}"] for index in layer_indices]
     return {
         "clean": _encoded(gallery[f"{i}/clean"], _QUALITY["clean"]),
-        **{
-            name: _encoded((gallery[f"{i}/{name}"].astype(np.int16) + 128).astype(np.uint8), _QUALITY["difference"])
-            for name in ("perturbation", "noise")
-        },
+        **{name: _encoded(_planes(gallery[f"{i}/{name}"]), _QUALITY[name]) for name in ("perturbation", "noise")},
         "peaks": [float(f"{peak:.6g}") for peak in gallery[f"{i}/peaks"]],
         "maps": [_sprite([layer[target] for layer in maps], places, size) for target in range(len(maps[0]))],
     }
@@ -99,26 +96,31 @@ def _sprite(layers: Sequence[NDArray[Any]], places: Sequence[Place], size: tuple
     """One picture of all heatmaps of a seed and target; `layers` has one (variants, h, w) each."""
     canvas = np.zeros(size, dtype=np.uint8)
     for maps, place in zip(layers, places, strict=True):
-        for slot, heatmap in enumerate(maps):
-            small = _reduced(heatmap, (place.width, place.height))
-            filled = np.pad(
-                small, ((0, _padded(place.height) - place.height), (0, place.step - place.width)), mode="edge"
-            )
-            x = place.x + slot * place.step
-            canvas[place.y : place.y + len(filled), x : x + place.step] = filled
+        height = _padded(place.height)
+        margins = ((0, 0), (0, height - place.height), (0, place.step - place.width))
+        filled = np.pad(_reduced(maps, (place.height, place.width)), margins, mode="edge")
+        row = filled.transpose(1, 0, 2).reshape(height, -1)
+        canvas[place.y : place.y + height, place.x : place.x + row.shape[1]] = row
     return _encoded(canvas, _QUALITY["maps"])
 
 
-def _reduced(heatmap: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """The heatmap at most so large, by area averaging, filling 0 to 255 again."""
-    if heatmap.shape == size[::-1]:
-        return heatmap
-    small = np.asarray(Image.fromarray(heatmap).resize(size, Image.Resampling.BOX), dtype=np.float64)
-    peak = small.max()
-    return np.round(small * (255 / peak)).astype(np.uint8) if peak > 0 else small.astype(np.uint8)
+def _reduced(maps: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Heatmaps at most so large (height, width), by area averaging, each filling 0 to 255 again."""
+    if maps.shape[1:] == size:
+        return maps
+    small = np.stack([np.asarray(Image.fromarray(m).resize(size[::-1], Image.Resampling.BOX)) for m in maps])
+    peaks = np.maximum(small.max(axis=(1, 2), keepdims=True), 1)
+    return np.round(small * (255 / peaks)).astype(np.uint8)
+
+
+def _planes(signed: NDArray[Any]) -> NDArray[Any]:
+    """Red, green and blue side by side in grey, 128 for 0: as colours, most of a noise would be averaged away."""
+    shifted = (signed.astype(np.int16) + 128).astype(np.uint8)
+    return np.concatenate(np.moveaxis(shifted, 2, 0), axis=1)
 
 
 def _encoded(pixels: NDArray[Any], quality: int) -> str:
     buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", quality=quality, method=3)
+    # Method 1 is twice as fast as the default, for a tenth more bytes.
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=quality, method=1)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

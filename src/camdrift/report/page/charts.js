@@ -26,6 +26,11 @@ const config = {
 const TICKS = [1, 0.99, 0.95, 0.9, 0.75, 0.5, 0.25, 0];
 const distance = (similarity) => (similarity === null ? null : Math.sqrt(Math.max(0, 2 - 2 * similarity)));
 
+// Vega's expressions know no line separators inside their strings.
+function asExpression(value) {
+  return JSON.stringify(value).replace(/[\u007f-\uffff]/g, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
 const layerAxis = () => ({
   field: "layer",
   type: "ordinal",
@@ -36,7 +41,7 @@ const layerAxis = () => ({
     labelOverlap: "parity",
     labelLimit: 150,
     grid: false,
-    labelExpr: `${JSON.stringify(study.layers.map(({ label }) => label))}[datum.value]`,
+    labelExpr: `${asExpression(study.layers.map(({ label }) => label))}[datum.value]`,
   },
 });
 
@@ -70,8 +75,6 @@ const chosenBand = {
   mark: { type: "bar", color: "var(--band)", width: { band: 1.2 }, tooltip: null },
   encoding: { x: layerAxis(), y: { value: 0 }, y2: { value: "height" } },
 };
-chosenBand.mark.description = "the chosen layer";
-
 function chosenRows() {
   return [{ layer: state.layer }];
 }
@@ -97,7 +100,8 @@ function strengthLines(column, write, map = (value) => value) {
   );
 }
 
-const tip = { field: "tip", type: "nominal" };
+// The same words for the mouse and for those who read by ear.
+const told = { tooltip: { field: "tip", type: "nominal" }, description: { field: "tip", type: "nominal" } };
 
 function boundSign(name, layer, s = state.strength) {
   return stat(name, layer, s);
@@ -146,7 +150,7 @@ const charts = {
             scale: { domain: [-1, 0, 1], range: ["var(--paper)", "var(--adversarial)", "var(--paper)"] },
             legend: null,
           },
-          tooltip: tip,
+          ...told,
         },
       },
     ],
@@ -181,7 +185,7 @@ const charts = {
           y2: { field: "q3" },
           color: { field: "colour", type: "nominal", scale: null },
           stroke: { field: "colour", type: "nominal", scale: null },
-          tooltip: tip,
+          ...told,
         },
       },
       {
@@ -207,7 +211,7 @@ const charts = {
       {
         data: { name: "seed" },
         mark: { type: "point", shape: "diamond", size: 55, filled: true, color: INK, opacity: 0.9 },
-        encoding: { x: layerAxis(), y: similarityAxis("y"), tooltip: tip },
+        encoding: { x: layerAxis(), y: similarityAxis("y"), ...told },
       },
     ],
     rows: () => ({
@@ -248,7 +252,7 @@ const charts = {
           color: strengthColour(),
           detail: { field: "strength", type: "nominal" },
           strokeWidth: { field: "shown", type: "ordinal", scale: { domain: [0, 1], range: [1.2, 3.2] }, legend: null },
-          tooltip: tip,
+          ...told,
         },
       },
     ],
@@ -286,7 +290,7 @@ const charts = {
             scale: { domain: [0, 1] },
             axis: { title: "share of examples", format: ".0%", grid: true, values: [0, 0.25, 0.5, 0.75, 1] },
           },
-          tooltip: tip,
+          ...told,
         },
       },
     ],
@@ -321,7 +325,7 @@ const charts = {
             scale: { domainMin: 0 },
             axis: { title: "adversarial examples", tickMinStep: 1, format: "d", grid: true },
           },
-          tooltip: tip,
+          ...told,
         },
       },
     ],
@@ -346,7 +350,7 @@ const charts = {
           y: { field: "y", type: "quantitative", axis: { title: "covered neurons", format: ".1%", grid: true, tickCount: 5 } },
           color: { field: "colour", type: "nominal", scale: null },
           strokeDash: { field: "dash", type: "nominal", scale: { domain: ["clean", ADVERSARIAL, NOISE], range: [[1.5, 2], [1, 0], [6, 3]] }, legend: null },
-          tooltip: tip,
+          ...told,
         },
       },
     ],
@@ -360,7 +364,7 @@ const charts = {
             y: curves[condition][i] === null ? null : curves[condition][i] / total,
             colour: COLOUR[condition],
             dash: condition,
-            tip: `${condition}, ${step} images: ${(curves[condition][i] ?? 0).toLocaleString("en")} of ${total.toLocaleString("en")} neurons`,
+            tip: `${condition}, image ${step}: ${(curves[condition][i] ?? 0).toLocaleString("en")} of ${total.toLocaleString("en")} neurons`,
           })),
         ),
       };
@@ -379,7 +383,7 @@ const charts = {
           y: { field: "y", type: "quantitative", axis: { title: "more neurons", format: "d", tickMinStep: 1, grid: true, tickCount: 5 } },
           color: strengthColour(),
           strokeWidth: { field: "shown", type: "ordinal", scale: { domain: [0, 1], range: [1.2, 3.2] }, legend: null },
-          tooltip: tip,
+          ...told,
         },
       },
     ],
@@ -388,7 +392,7 @@ const charts = {
         study.coverage.steps.map((step, i) => {
           const [covered, clean] = [study.coverage[state.condition][s][i], study.coverage.clean[i]];
           const y = covered === null || clean === null ? null : covered - clean;
-          return { step, strength, y, shown: s === state.strength ? 1 : 0, tip: `strength ${strength}, ${step} images: ${y} more` };
+          return { step, strength, y, shown: s === state.strength ? 1 : 0, tip: `strength ${strength}, image ${step}: ${y} more` };
         }),
       ),
     }),
@@ -406,7 +410,7 @@ const charts = {
       {
         data: { name: "noise" },
         mark: { type: "point", filled: true, shape: "square", size: 45, color: COLOUR.noise, opacity: 1 },
-        encoding: { x: doseAxis(), y: responseAxis(), tooltip: tip },
+        encoding: { x: doseAxis(), y: responseAxis(), ...told },
       },
       {
         data: { name: "attack" },
@@ -430,7 +434,7 @@ const charts = {
           x: doseAxis(),
           y: responseAxis(),
           size: { field: "shown", type: "ordinal", scale: { domain: [0, 1], range: [35, 130] }, legend: null },
-          tooltip: tip,
+          ...told,
         },
       },
       {
@@ -498,6 +502,11 @@ function doseRows() {
   return found;
 }
 
+// Marks without words of their own are passed over by those who read by ear.
+function silent(layer) {
+  return layer.encoding.description && layer.mark.type !== "line" ? layer : { ...layer, mark: { ...layer.mark, aria: false } };
+}
+
 function specOf(name) {
   const { layers, height, when } = charts[name];
   const marked = when.includes("layer") && name !== "dose";
@@ -509,7 +518,7 @@ function specOf(name) {
     autosize: { type: "fit-x", contains: "padding" },
     config,
     datasets: rowsOf(name),
-    layer: [...(marked ? [chosenBand] : []), ...layers()],
+    layer: [...(marked ? [chosenBand] : []), ...layers()].map(silent),
   };
 }
 

@@ -25,13 +25,27 @@ function load(seed) {
       seed,
       Promise.all(sources.map(pixelsOf)).then(([clean, perturbation, noise, ...maps]) => ({
         clean,
-        [ADVERSARIAL]: { pixels: perturbation, peak: stored.peaks[0] },
-        [NOISE]: { pixels: noise, peak: stored.peaks[1] },
+        [ADVERSARIAL]: { pixels: fromPlanes(perturbation), peak: stored.peaks[0] },
+        [NOISE]: { pixels: fromPlanes(noise), peak: stored.peaks[1] },
         maps,
       })),
     );
   }
   return loaded.get(seed);
+}
+
+// Red, green and blue lie side by side in grey.
+function fromPlanes(planes) {
+  const width = planes.width / 3;
+  const made = new ImageData(width, planes.height);
+  for (let y = 0; y < made.height; y += 1) {
+    for (let x = 0; x < width; x += 1) {
+      const at = 4 * (y * width + x);
+      for (let c = 0; c < 3; c += 1) made.data[at + c] = planes.data[4 * (y * planes.width + c * width + x)];
+      made.data[at + 3] = 255;
+    }
+  }
+  return made;
 }
 
 // Eq. 1 and 3: clip(x + s * delta), from the clean image and the stored perturbation.
@@ -42,17 +56,6 @@ function perturbed(parts, condition, strength) {
   const scale = (strength * peak * 255) / 127;
   for (let i = 0; i < made.data.length; i += 4) {
     for (let c = i; c < i + 3; c += 1) made.data[c] = parts.clean.data[c] + scale * (pixels.data[c] - 128);
-    made.data[i + 3] = 255;
-  }
-  return made;
-}
-
-// The perturbation itself, grey where it is 0, magnified until its largest entry fills the range.
-function magnified(parts, condition) {
-  const { pixels } = parts[condition];
-  const made = new ImageData(pixels.width, pixels.height);
-  for (let i = 0; i < made.data.length; i += 4) {
-    for (let c = i; c < i + 3; c += 1) made.data[c] = pixels.data[c];
     made.data[i + 3] = 255;
   }
   return made;
@@ -261,7 +264,8 @@ function bindImages() {
         shown.className = kind;
       }
     }
-    show(byId("image-perturbation"), magnified(parts, state.condition));
+    // As stored it is magnified until its largest entry fills the range; grey is 0.
+    show(byId("image-perturbation"), parts[state.condition].pixels);
     const shown = state.condition === NOISE ? "noise" : "perturbation";
     const peak = parts[state.condition].peak;
     byId("said-perturbation").textContent = peak ? `${shown}, ${times(0.5 / peak)} times enlarged` : `${shown}, all zero`;
