@@ -458,7 +458,7 @@ def test_readable_on_every_screen_and_by_every_reader(browser, study, tmp_path, 
 def test_on_paper_the_controls_are_gone_and_the_figures_there(browser, study, tmp_path):
     with opened(browser, study, tmp_path) as tab:
         tab.wait_for_function(
-            "() => document.querySelectorAll('.chart').length === document.querySelectorAll('.chart[data-drawn=yes]').length"
+            "() => [...document.querySelectorAll('.chart')].every((chart) => chart.dataset.drawn === 'yes')"
         )
         tab.emulate_media(media="print")
         assert not tab.locator(".controls").is_visible()

@@ -170,6 +170,49 @@ def run_command(
     typer.echo(f"{study.summary()}\n{study.path / 'report.html'}")
 
 
+@app.command("explain")
+def explain_command(
+    image: Annotated[Path, typer.Argument(help="The image.", metavar="IMAGE")],
+    model: ModelOption = "efficientnet-lite0",
+    weights: WeightsOption = None,
+    attack: AttackOption = "dlfuzz",
+    strengths: StrengthsOption = "0.25,0.5,1,2,4",
+    target: TargetOption = "own,seed",
+    layers: LayersOption = "",
+    out: OutOption = None,
+    rng_seed: RngSeedOption = 0,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Attack one image, and show the maps of every layer: a report to explore, and a PNG of all layers."""
+    settings = Settings(
+        attack=attack,
+        strengths=_numbers("strengths", strengths),
+        targets=_words(target),
+        layers=_words(layers),
+        rng_seed=rng_seed,
+    )
+    if image.is_dir():
+        raise UserError(f"`image` must be one image, got: {image} (a folder)", "`camdrift run` studies many")
+    with show_progress(Console(stderr=True)) as shown:
+        shown.say(f"loading {model}")
+        from camdrift.run import run
+
+        study = run(
+            _load(model, weights, device, precision),
+            image,
+            out=out,
+            settings=settings,
+            overwrite=overwrite,
+            on_progress=shown,
+            on_start=shown.started,
+            command=_command_line(),
+        )
+    grid = study.path / "figures" / "layer_grid.png"
+    typer.echo("\n".join([study.summary(), *([str(grid)] if grid.is_file() else []), str(study.path / "report.html")]))
+
+
 @app.command("report")
 def report_command(
     run_directory: Annotated[Path, typer.Argument(help="Folder that `camdrift run` wrote.", metavar="RUN")],

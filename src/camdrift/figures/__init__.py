@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from camdrift.figures.compromise import compromised_layers, compromised_probability
 from camdrift.figures.coverage import coverage_by_condition, coverage_by_strength
 from camdrift.figures.gain import gain
-from camdrift.figures.heatmaps import Gallery, heatmaps
+from camdrift.figures.heatmaps import Gallery, heatmaps, layer_grid
 from camdrift.figures.scope import Record, Tables
 from camdrift.figures.similarity import (
     similarity_adversarial,
@@ -21,6 +21,7 @@ __all__ = [
     "coverage_by_strength",
     "gain",
     "heatmaps",
+    "layer_grid",
     "similarity_adversarial",
     "similarity_noise",
     "strength_adversarial",
@@ -32,12 +33,14 @@ __all__ = [
 def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str, Figure]:
     """All figures of a study by file stem, in the paper's order; one without data says so in words.
 
+    A study of one image has its layer grid, too.
+
     Args:
         tables: All tables of `records.TABLES` by name.
         record: The run record, as `run.json` holds it.
         gallery: Images and heatmaps of sample seeds; may be empty.
     """
-    return {
+    figures = {
         "figure_2a_coverage_by_condition": coverage_by_condition(tables, record),
         "figure_2b_coverage_by_strength": coverage_by_strength(tables, record),
         "figure_3_heatmaps": heatmaps(tables, record, gallery),
@@ -49,3 +52,6 @@ def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str,
         "figure_7_compromised_layers": compromised_layers(tables, record),
         "figure_8_gain": gain(tables, record),
     }
+    if tables["seeds"].height == 1 and len(gallery.get("seed_ids", ())):
+        figures["layer_grid"] = layer_grid(tables, record, gallery, str(gallery["seed_ids"][0]))
+    return figures

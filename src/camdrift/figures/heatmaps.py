@@ -56,13 +56,34 @@ def heatmaps(tables: Tables, record: Record, gallery: Gallery) -> Figure:
         return blank(title, reason_for_nothing(of) if not of.analysed else "No heatmaps were stored for this study.")
     columns = _even_choice(len(of.labels), _MOST_LAYERS)
     places = _even_choice(len(ids), _MOST_SEEDS)
-    page, layout = _page(of, columns, len(places), title, _note(of, columns, len(places)))
+    width, layout = _layout(of, columns)
+    body = layout.head + len(places) * layout.block
+    page = sheet(title, _note(of, columns, len(places)), width=width, body=body + 0.2)
     for position, place in enumerate(places):
-        seed_id = ids[place]
-        classes, similarities = _classes(tables, record, of, seed_id), _similarities(tables, of, seed_id)
-        images, maps = _images(gallery, place, of), _maps(gallery, place, of)
-        subject = _Subject(position, images, maps, classes, similarities)
-        _block(page, layout, of, subject, columns)
+        top = page.body - layout.head - position * layout.block
+        _block(page, layout, of, _subject(tables, record, of, gallery, place), columns, top)
+    _names(page, layout, of, columns, page.body - layout.head)
+    _scale(page)
+    return page.figure
+
+
+@styled
+def layer_grid(tables: Tables, record: Record, gallery: Gallery, seed_id: str) -> Figure:
+    """Figure 3 for one seed of the gallery, with every layer of the study."""
+    of = scope(tables, record)
+    place = [str(held) for held in gallery["seed_ids"]].index(seed_id)
+    subject = _subject(tables, record, of, gallery, place)
+    count = len(of.labels)
+    rows = -(-count // _MOST_LAYERS)
+    parts = [tuple(int(i) for i in part) for part in np.array_split(np.arange(count), rows)]
+    width, layout = _layout(of, max(parts, key=len))
+    stride = layout.head + layout.block
+    title = f"Where the model looks: {printable(seed_id, 60)}, layer by layer"
+    page = sheet(title, _note(of, tuple(range(count)), 1), width=width, body=rows * stride + 0.2)
+    for row, part in enumerate(parts):
+        top = page.body - row * stride - layout.head
+        _block(page, layout, of, subject, part, top)
+        _names(page, layout, of, part, top)
     _scale(page)
     return page.figure
 
@@ -86,14 +107,12 @@ class _Subject:
     """One seed of the gallery and what the tables say of it.
 
     Attributes:
-        position: Its place on the page.
         images: Clean, adversarial and noisy image, (3, height, width, 3).
         maps: Heatmaps of these three by layer index, (3, h, w).
         classes: What the model says, by condition.
         similarities: By condition and layer.
     """
 
-    position: int
     images: np.ndarray
     maps: Mapping[int, np.ndarray]
     classes: Mapping[str, str]
@@ -119,21 +138,26 @@ def _note(of: Scope, columns: tuple[int, ...], shown: int) -> str:
     )
 
 
-def _page(of: Scope, columns: tuple[int, ...], blocks: int, title: str, note: str) -> tuple[Sheet, _Layout]:
+def _subject(tables: Tables, record: Record, of: Scope, gallery: Gallery, place: int) -> _Subject:
+    seed_id = str(gallery["seed_ids"][place])
+    classes, similarities = _classes(tables, record, of, seed_id), _similarities(tables, of, seed_id)
+    return _Subject(_images(gallery, place, of), _maps(gallery, place, of), classes, similarities)
+
+
+def _layout(of: Scope, columns: tuple[int, ...]) -> tuple[float, _Layout]:
+    """Width of the page, and its measures."""
     width, left = float(np.interp(len(columns), [6, 14], [8.0, 11.0])), 1.42
     names = [text_width(printable(of.labels[i]), 7.0) for i in columns]
     # Slanted names reach past the last column: the last one most, unless one before it is longer.
     reach = [name * 0.77 - 0.45 * after for after, name in enumerate(reversed(names))]
     right = max(MARGIN, max(reach) - 0.2)
     cell = min(0.8, (width - left - right - _AFTER_IMAGE) / (len(columns) + 1) - _GAP)
-    layout = _Layout(cell, left, max(names) * 0.66 + 0.14, 3 * (cell + _BELOW) + 0.16)
-    return sheet(title, note, width=width, body=layout.head + blocks * layout.block + 0.2), layout
+    return width, _Layout(cell, left, max(names) * 0.66 + 0.14, 3 * (cell + _BELOW) + 0.16)
 
 
-def _block(page: Sheet, layout: _Layout, of: Scope, subject: _Subject, columns: tuple[int, ...]) -> None:
+def _block(page: Sheet, layout: _Layout, of: Scope, subject: _Subject, columns: tuple[int, ...], top: float) -> None:
     """Draws the three rows of one seed; axes units are inches, so that text and pictures share one grid."""
     width = page.width - layout.left
-    top = page.body - layout.head - subject.position * layout.block
     axes = page.axes(layout.left, top - layout.block, width, layout.block)
     axes.set_axis_off()
     size = (round(layout.block * _PER_INCH), round(width * _PER_INCH), 3)
@@ -148,10 +172,16 @@ def _block(page: Sheet, layout: _Layout, of: Scope, subject: _Subject, columns: 
             value = _similarity_text(subject.similarities.get((condition, of.layers[layer]), np.nan))
             axes.text(x + layout.cell / 2, y + layout.cell + 0.035, value, ha="center", va="top", size=7.0)
     axes.imshow(mosaic, extent=(0, width, layout.block, 0), interpolation="none", aspect="auto")
-    if subject.position == 0:
-        for column, name in enumerate(["image", *(printable(of.labels[i]) for i in columns)]):
-            x = layout.place(column) + layout.cell * 0.42
-            axes.text(x, -0.06, name, rotation=40, rotation_mode="anchor", ha="left", va="bottom", size=7.0)
+
+
+def _names(page: Sheet, layout: _Layout, of: Scope, columns: tuple[int, ...], top: float) -> None:
+    """Names of the columns above a block."""
+    axes = page.axes(layout.left, top, page.width - layout.left, layout.head, xlim=(0, page.width - layout.left))
+    axes.set_ylim(0, layout.head)
+    axes.set_axis_off()
+    for column, name in enumerate(["image", *(printable(of.labels[i]) for i in columns)]):
+        x = layout.place(column) + layout.cell * 0.42
+        axes.text(x, 0.06, name, rotation=40, rotation_mode="anchor", ha="left", va="bottom", size=7.0)
 
 
 def _row_name(axes: Axes, y: float, condition: str, said: str) -> None:

@@ -13,6 +13,7 @@ from camdrift.records import (
     CENSORED_BELOW,
     NOISE,
 )
+from camdrift.report import single
 from camdrift.report.numbers import count, percent, share_of, times, times_between
 
 Row = dict[str, Any]
@@ -24,8 +25,10 @@ _EXPLAINING = {
 }
 
 
-def headline(tables: Tables, of: Scope) -> str:
+def headline(tables: Tables, record: Record, of: Scope) -> str:
     """The study's main result as a sentence without its full stop."""
+    if single.is_single(tables):
+        return single.headline(tables, record, of)
     top, _ = _extremes(_well_measured(_ranked(tables, of, _lowest(of))))
     if not top:
         return "No adversarial example was found" if not of.analysed else "No layer could be measured"
@@ -34,6 +37,8 @@ def headline(tables: Tables, of: Scope) -> str:
 
 def sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
     """What was found, in full sentences; those that the study cannot support are left out."""
+    if single.is_single(tables):
+        return single.sentences(tables, record, of)
     strengths = dict.fromkeys([_lowest(of), of.reference])
     found = [
         success(tables, record, of),

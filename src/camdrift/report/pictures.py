@@ -16,7 +16,7 @@ from PIL import Image
 Gallery = Mapping[str, NDArray[Any]]
 
 LARGEST_MAP: Final = 56
-MOST_BYTES: Final = 6_500_000
+MOST_BYTES: Final = 7_500_000
 _BLOCK: Final = 8
 _WIDTH: Final = 1024
 _QUALITY: Final = {"clean": 82, "perturbation": 92, "noise": 40, "maps": 45}
@@ -110,7 +110,8 @@ def _reduced(maps: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
         return maps
     small = np.stack([np.asarray(Image.fromarray(m).resize(size[::-1], Image.Resampling.BOX)) for m in maps])
     peaks = np.maximum(small.max(axis=(1, 2), keepdims=True), 1)
-    return np.round(small * (255 / peaks)).astype(np.uint8)
+    scaled: NDArray[Any] = np.round(small * (255 / peaks)).astype(np.uint8)
+    return scaled
 
 
 def _planes(signed: NDArray[Any]) -> NDArray[Any]:

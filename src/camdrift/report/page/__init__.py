@@ -41,7 +41,7 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
         _environment()
         .get_template("template.html.jinja")
         .render(
-            headline=findings.headline(tables, of),
+            headline=findings.headline(tables, record, of),
             reading=findings.reading_of(of),
             sentences=findings.sentences(tables, record, of),
             nothing=nothing,

@@ -37,8 +37,8 @@ const layerAxis = () => ({
   scale: { domain: study.layers.map((_, index) => index), paddingInner: 0.25, paddingOuter: 0.15 },
   axis: {
     title: null,
-    labelAngle: -40,
-    labelOverlap: "parity",
+    ...(study.layers.length > 24 ? { labelAngle: -90, labelFontSize: 9.5 } : { labelAngle: -40 }),
+    labelOverlap: "greedy",
     labelLimit: 150,
     grid: false,
     labelExpr: `${asExpression(study.layers.map(({ label }) => label))}[datum.value]`,

@@ -171,7 +171,7 @@ function className(index) {
 
 function mark(seed, condition, layer) {
   const value = similarityOf(seed, condition, layer);
-  if (value === null) return { text: "no direction", sign: DASH, kind: "undefined" };
+  if (value === null) return { text: "undefined", sign: DASH, kind: "undefined" };
   return isCompromised(seed, condition, layer)
     ? { text: fraction(value, 2), sign: "\u25c6", kind: "compromised" }
     : { text: fraction(value, 2), sign: "\u25cb", kind: "sound" };

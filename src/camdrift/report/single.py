@@ -1,0 +1,93 @@
+"""The findings of a study of one image: what happened to it. No statistics: those need more images."""
+
+from typing import Any
+
+import polars as pl
+
+from camdrift.figures.canvas import strength_text
+from camdrift.figures.scope import Record, Scope, Tables, effective
+from camdrift.records import ADVERSARIAL, ANALYSED, NOISE
+from camdrift.report.numbers import fraction
+
+_FURTHEST = 3
+
+Row = dict[str, Any]
+
+
+def is_single(tables: Tables) -> bool:
+    """Is this a study of one image, and has it an adversarial example?"""
+    return tables["seeds"]["status"].to_list() == [ANALYSED]
+
+
+def headline(tables: Tables, record: Record, of: Scope) -> str:
+    """What became of the image, without the full stop."""
+    seed = tables["seeds"].row(0, named=True)
+    before, after = (_name(record, seed[f"{when}_class"]) for when in ("clean", "adversarial"))
+    furthest = _furthest(tables, of)
+    moved = f"; {furthest[0]['layer_label']} moves furthest" if furthest else ""
+    return f"{before} becomes {after}{moved}"
+
+
+def sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
+    """What was done to the image, what moved, and what noise of the same size does."""
+    return [_attack(tables, record), *_moved(tables, of), _noise(tables, record, of), _caution()]
+
+
+def _attack(tables: Tables, record: Record) -> str:
+    seed = tables["seeds"].row(0, named=True)
+    attack = effective(record).get("attack") or "chosen"
+    before, after = (
+        f"{_name(record, seed[f'{when}_class'])} ({fraction(seed[f'{when}_probability'], 2)})"
+        for when in ("clean", "adversarial")
+    )
+    size = f"{255 * seed['perturbation_linf']:.1f}/255"
+    survives = "still fools" if seed["survives_uint8"] else "no longer fools"
+    return (
+        f"The attack ({attack}) turns {before} into {after} with a perturbation of at most {size} per pixel; "
+        f"rounded to 8 bits the image {survives} the model."
+    )
+
+
+def _moved(tables: Tables, of: Scope) -> list[str]:
+    rows = _furthest(tables, of)
+    if not rows:
+        return []
+    named = ", ".join(
+        f"{row['layer_label']} ({fraction(row['adversarial'], 2)}, under noise {fraction(row['noise'], 2)})"
+        for row in rows
+    )
+    return [f"At strength {strength_text(of.reference)} the least similar maps are those of {named}."]
+
+
+def _noise(tables: Tables, record: Record, of: Scope) -> str:
+    at = (pl.col("condition") == NOISE) & (pl.col("strength") == of.reference) & (pl.col("draw") == 0)
+    row = tables["variants"].filter(at).row(0, named=True)
+    verdict = "changes the prediction" if row["is_flipped"] else "leaves the prediction"
+    said = f"{_name(record, row['predicted_class'])} ({fraction(row['probability'], 2)})"
+    return f"Noise of the same mean and standard deviation {verdict}: {said}."
+
+
+def _caution() -> str:
+    return (
+        "One image shows where its own maps went. How sure that is, and which layers an attack moves in general, takes "
+        "a study of many: `camdrift run`. With one image the threshold is its own similarity under noise."
+    )
+
+
+def _furthest(tables: Tables, of: Scope) -> list[Row]:
+    """The layers whose maps the attack moves furthest, with their similarity under noise."""
+    at = (pl.col("target") == of.targets[0]) & (pl.col("strength") == of.reference) & (pl.col("draw") == 0)
+    rows = tables["similarity"].filter(at, pl.col("similarity").is_not_null())
+    sides = [
+        rows.filter(pl.col("condition") == condition).select(
+            "layer_label", "layer_index", pl.col("similarity").alias(condition)
+        )
+        for condition in (ADVERSARIAL, NOISE)
+    ]
+    joined = sides[0].join(sides[1], on=["layer_label", "layer_index"], how="left")
+    return joined.sort(ADVERSARIAL, "layer_index").head(_FURTHEST).to_dicts()
+
+
+def _name(record: Record, index: int) -> str:
+    labels = (record.get("model") or {}).get("labels") or []
+    return str(labels[index]) if index < len(labels) else f"class {index}"
