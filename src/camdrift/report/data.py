@@ -30,6 +30,7 @@ def study_data(tables: Tables, record: Record, of: Scope, seed_ids: Sequence[str
     """
     return {
         "layers": layers(of),
+        "images": of.analysed,
         "targets": list(of.targets),
         "strengths": list(of.strengths),
         "reference": of.strengths.index(of.reference) if of.strengths else 0,

@@ -70,7 +70,7 @@ def _noise(tables: Tables, record: Record, of: Scope) -> str:
 def _caution() -> str:
     return (
         "One image shows where its own maps went. How sure that is, and which layers an attack moves in general, takes "
-        "a study of many: `camdrift run`. With one image the threshold is its own similarity under noise."
+        "a study of many. With one image the threshold is its own similarity under noise."
     )
 
 

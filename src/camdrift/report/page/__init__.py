@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from camdrift.figures.canvas import strength_text
 from camdrift.figures.scope import TARGET_WORDS, Record, Tables, effective, reason_for_nothing, scope
-from camdrift.report import contents, findings
+from camdrift.report import contents, findings, single
 from camdrift.report.data import study_data
 from camdrift.report.pictures import Gallery, picture_data
 
@@ -46,6 +46,7 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
             sentences=findings.sentences(tables, record, of),
             nothing=nothing,
             interactive=not nothing,
+            is_single=single.is_single(tables),
             facts=contents.facts(record, of),
             left_out=contents.left_out(tables),
             undefined=contents.undefined(tables),

@@ -71,6 +71,7 @@ function bindStrip() {
   });
   strip.append(...cells);
   byId("stages").append(...stageSpans());
+  byId("measure").value = state.measure;
   byId("measure").addEventListener("change", (event) => change({ measure: event.target.value }));
   strip.addEventListener("keydown", (event) => {
     const last = study.layers.length - 1;
