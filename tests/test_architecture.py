@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Lowest first; a file imports lower levels only. The folders are packages whose files may import each other.
 LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain"},
-    {"tensors", "settings", "growth", "stats"},
+    {"tensors", "settings", "growth", "stats", "dose"},
     {"hooks", "labels", "images"},
     {"sources"},
     {"layers"},
@@ -36,7 +36,7 @@ LEVELS = (
 # The package itself only hands names on, and may name anything for type checkers.
 ROOT = "__init__"
 # What reads tables must work on a machine without the model.
-NO_TORCH_IN = ("records", "settings", "stats", "gain", "store", "growth", "figures", "report", "study")
+NO_TORCH_IN = ("records", "settings", "stats", "gain", "dose", "store", "growth", "figures", "report", "study")
 
 
 def module(path):
