@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import polars as pl
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 CLEAN: Final = "clean"
 ADVERSARIAL: Final = "adversarial"
