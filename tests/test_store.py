@@ -173,7 +173,7 @@ class TestDamage:
         run.write_record(RECORD)
         record = json.loads((run.path / "run.json").read_text())
         (run.path / "run.json").write_text(json.dumps({**record, "schema_version": 99}))
-        with pytest.raises(StoreError, match="has schema version 99, this camdrift reads 1"):
+        with pytest.raises(StoreError, match=f"has schema version 99, this camdrift reads {SCHEMA_VERSION}"):
             RunDirectory.open(run.path)
 
     def test_there_must_be_a_run(self, tmp_path):
