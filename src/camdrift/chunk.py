@@ -16,7 +16,7 @@ from camdrift.growth import newly_covered
 from camdrift.images import read_image
 from camdrift.maps import explain_all
 from camdrift.noise import matched_noise
-from camdrift.plan import Plan, Seed, batches, known, stack
+from camdrift.plan import MapReceiver, Plan, Seed, batches, known, stack
 from camdrift.records import ADVERSARIAL, NOISE
 from camdrift.sources import ImageFile, display_path
 from camdrift.tensors import Logits, perturbed
@@ -30,7 +30,7 @@ GROWTH: Final = "growth"
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """Tables of one chunk (seeds, variants, similarity, floor and `GROWTH`), and its part of the gallery."""
+    """Tables of one chunk (seeds, variants, similarity, floor, `GROWTH`, examinations), and its part of the gallery."""
 
     tables: dict[str, pl.DataFrame]
     gallery: dict[str, NDArray[Any]]
@@ -57,8 +57,9 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: Advance) -> Chu
             _draw_noise(plan, seed)
     heatmaps = _collector(plan, len(analysed))
     rest = len(seeds) - len(analysed)
+    receivers: dict[str, MapReceiver] = {} if heatmaps is None else {"gallery": heatmaps}
     similarity, floor = explain_all(
-        plan, analysed, heatmaps, lambda done: advance("explain", rest + done, len(analysed))
+        plan, analysed, receivers, lambda done: advance("explain", rest + done, len(analysed))
     )
     with clock("coverage"):
         growth = _growth(plan, [seed for seed in seeds if seed.pixels is not None])
@@ -70,6 +71,9 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: Advance) -> Chu
         "floor": floor.filter(pl.col("seed_id").is_in(kept) & pl.col("other_seed_id").is_in(kept)),
         GROWTH: growth,
     }
+    for examination in plan.examinations:
+        rows = examination(plan, analysed, lambda done: advance("examine", rest + done, len(analysed)))
+        tables[examination.table] = rows.filter(pl.col("seed_id").is_in(kept))
     with clock("gallery"):
         gallery = _gallery(plan, analysed, tables, heatmaps)
     return ChunkResult(tables, gallery)

@@ -1,6 +1,6 @@
 """Maps of a chunk's images: explain every variant, hold it against its seed, write down what was seen."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,25 +12,31 @@ from camdrift import records
 from camdrift.compare import Comparison, compare_layers, unrelated_pairs
 from camdrift.coverage import NeuronObserver, NeuronRecord
 from camdrift.explain import explain
-from camdrift.gallery import HeatmapCollector
-from camdrift.plan import Plan, Seed, batches, known, stack
+from camdrift.plan import MapReceiver, Plan, Seed, batches, known, stack
 from camdrift.tensors import Classes, Explanation, Maps, perturbed
 from camdrift.variants import Variant, measure_variant, plan_variants
 
 
 def explain_all(
-    plan: Plan, seeds: Sequence[Seed], heatmaps: HeatmapCollector | None, advance: Callable[[int], None]
+    plan: Plan, seeds: Sequence[Seed], receivers: Mapping[str, MapReceiver], advance: Callable[[int], None]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The similarity and floor tables of the analysed seeds; fills their variant rows and `heatmaps`."""
+    """The similarity and floor tables of the analysed seeds; fills their variant rows.
+
+    Args:
+        plan: What the chunks share.
+        seeds: The chunk's analysed seeds.
+        receivers: Get all maps, by the stage that their time counts for.
+        advance: Called with the number of seeds done.
+    """
     if not seeds:
         return records.SIMILARITY.frame(), records.FLOOR.frame()
     settings, clock = plan.settings, plan.clock
     clean = _clean_maps(plan, seeds)
     with clock("compare"):
         floor = _floor(plan, seeds, clean)
-    if heatmaps is not None:
-        with clock("gallery"):
-            heatmaps.add_clean(clean)
+    for stage, receiver in receivers.items():
+        with clock(stage):
+            receiver.add_clean(clean)
     variants = plan_variants(
         len(seeds),
         strengths=settings.strengths,
@@ -48,9 +54,9 @@ def explain_all(
         with clock("compare"):
             tables.extend(_compare(plan, seeds, batch, clean, seen))
             _note_variants(seeds, batch, seen, record)
-        if heatmaps is not None:
-            with clock("gallery"):
-                heatmaps.add_variants(batch, seen.maps)
+        for stage, receiver in receivers.items():
+            with clock(stage):
+                receiver.add_variants(batch, seen.maps)
     order = ["position", "condition", "strength", "draw", "target_index", "layer_index"]
     similarity = pl.concat(tables).sort(order).select(records.SIMILARITY.schema.names())
     return similarity, floor

@@ -1,10 +1,11 @@
 """What the chunks of a study share, and what is known of one seed of a chunk."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 
@@ -15,7 +16,7 @@ from camdrift.gallery import share
 from camdrift.models import Classifier
 from camdrift.settings import Settings
 from camdrift.sources import ImageFile
-from camdrift.tensors import Image, Images
+from camdrift.tensors import Image, Images, Maps
 from camdrift.variants import Variant
 
 _T = TypeVar("_T")
@@ -34,6 +35,7 @@ class Plan:
         batch_size: Images per pass.
         chunks: How many chunks there are.
         clock: Counts the time of the stages.
+        examinations: What else is learnt of every chunk.
     """
 
     classifier: Classifier
@@ -44,6 +46,7 @@ class Plan:
     batch_size: int
     chunks: int
     clock: Clock
+    examinations: tuple["Examination", ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -98,6 +101,33 @@ class Seed:
             assert self.perturbation is not None
             return self.perturbation
         return self.noise[variant.draw]
+
+
+class MapReceiver(Protocol):
+    """Receives the maps of a chunk while its images are explained."""
+
+    def add_clean(self, maps: Sequence[Mapping[str, Maps]]) -> None:
+        """Take the maps of the clean images, all seeds of the chunk, by target and layer."""
+        ...
+
+    def add_variants(self, batch: Sequence[Variant], maps: Sequence[Mapping[str, Maps]]) -> None:
+        """Take the maps of a batch of variants, by target and layer."""
+        ...
+
+
+class Examination(Protocol):
+    """One more table about the analysed seeds of a chunk, from passes of its own.
+
+    Attributes:
+        table: Name of the table.
+    """
+
+    @property
+    def table(self) -> str: ...
+
+    def __call__(self, plan: Plan, seeds: Sequence[Seed], advance: Callable[[int], None]) -> pl.DataFrame:
+        """The rows of the analysed seeds; calls `advance` with the number of seeds done."""
+        ...
 
 
 def stack(images: Iterable[Image]) -> Images:

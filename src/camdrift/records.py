@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import polars as pl
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 CLEAN: Final = "clean"
 ADVERSARIAL: Final = "adversarial"
@@ -229,6 +229,8 @@ COVERAGE: Final = _table(
 )
 
 TABLES: Final = {t.name: t for t in (SEEDS, VARIANTS, SIMILARITY, FLOOR, LAYERS, COUNTS, COVERAGE)}
+# Tables that only some run directories have.
+FURTHER_TABLES: Final[Mapping[str, Table]] = {}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A study from images to report, in reading order."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
@@ -22,7 +22,7 @@ from camdrift.growth import coverage_growth
 from camdrift.images import images_checksum, read_image
 from camdrift.labels import class_index
 from camdrift.models import Classifier
-from camdrift.plan import Plan, batches
+from camdrift.plan import Examination, Plan, batches
 from camdrift.records import ANALYSED, Progress
 from camdrift.settings import Settings
 from camdrift.sources import ImageFile, default_photographs, find_images, limit_images
@@ -68,7 +68,49 @@ def run(
     Raises:
         UserError: Input or options that cannot be studied.
     """
-    settings = _settings(settings, options)
+    return carry_out(
+        classifier,
+        images,
+        out=out,
+        settings=_settings(settings, options),
+        resume=resume,
+        overwrite=overwrite,
+        on_progress=on_progress,
+        on_start=on_start,
+        command=command,
+    )
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What a run does beyond a study.
+
+    Attributes:
+        kind: Its name, for the record: a run is only resumed as what it was begun.
+        examinations: Tables that are made chunk by chunk.
+        finish: Writes further tables, once those of the study are there.
+    """
+
+    kind: str = "study"
+    examinations: tuple[Examination, ...] = ()
+    finish: Callable[[Plan, RunDirectory], None] | None = None
+
+
+def carry_out(
+    classifier: Classifier,
+    images: str | PathLike[str] | Sequence[str | PathLike[str]] | None,
+    *,
+    out: str | PathLike[str] | None,
+    settings: Settings,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+    on_start: Callable[[Path], None] | None = None,
+    command: str | None = None,
+    extension: Extension | None = None,
+) -> Study:
+    """A study and what `extension` adds to it; everything else as in `run`."""
+    extension = extension or Extension()
     if resume and (overwrite or out is None):
         got = "--resume and --overwrite" if overwrite else "--resume without --out"
         raise UserError(
@@ -78,8 +120,8 @@ def run(
     clock = Clock()
     with clock("total"):
         files = _seed_files(images, settings)
-        plan = _plan(classifier, files, settings, clock)
-        record = _record(plan, files, images, command)
+        plan = _plan(classifier, files, settings, clock, extension)
+        record = _record(plan, files, images, command, extension)
         directory = _directory(out, record, settings, resume=resume, overwrite=overwrite)
         if resume and directory.read_record()["status"] == "done":
             directory.drop_chunks()
@@ -91,6 +133,9 @@ def run(
         with classifier.numerics():
             _run_chunks(plan, files, directory, on_progress or _silent)
         _finish(plan, directory, on_progress or _silent)
+        if extension.finish is not None:
+            with clock("statistics"):
+                extension.finish(plan, directory)
     _complete(record, directory, clock)
     return _reported(open_study(directory.path))
 
@@ -130,7 +175,9 @@ def _seed_files(images: Any, settings: Settings) -> list[ImageFile]:
     return files if settings.limit is None else limit_images(files, settings.limit)
 
 
-def _plan(classifier: Classifier, files: Sequence[ImageFile], settings: Settings, clock: Clock) -> Plan:
+def _plan(
+    classifier: Classifier, files: Sequence[ImageFile], settings: Settings, clock: Clock, extension: Extension
+) -> Plan:
     if not isinstance(classifier, Classifier):
         raise UserError(
             f"`classifier` must be a camdrift classifier, got: {type(classifier).__name__}",
@@ -151,6 +198,7 @@ def _plan(classifier: Classifier, files: Sequence[ImageFile], settings: Settings
         batch_size=settings.batch_size or AUTO_BATCH.get(classifier.device.type, 8),
         chunks=len(_parts(files, settings)),
         clock=clock,
+        examinations=extension.examinations,
     )
 
 
@@ -163,12 +211,15 @@ def _folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[s
     return known if len(known) == len(found) else {}
 
 
-def _record(plan: Plan, files: Sequence[ImageFile], images: Any, command: str | None) -> dict[str, Any]:
+def _record(
+    plan: Plan, files: Sequence[ImageFile], images: Any, command: str | None, extension: Extension
+) -> dict[str, Any]:
     model, settings = plan.classifier, plan.settings
     source = "foolbox (20 ImageNet photographs)" if images is None else _source(images)
     listing = sha256("\n".join(file.seed_id for file in files).encode(errors="surrogateescape")).hexdigest()
     return {
         "camdrift": provenance.camdrift_version(),
+        "kind": extension.kind,
         "status": "running",
         "command": command,
         "started": provenance.now(),
@@ -256,6 +307,7 @@ def _identity(record: dict[str, Any]) -> dict[str, str]:
         "input": ", ".join(f"{key} {model[key]}" for key in ("size", "resize", "interpolation", "mean", "std")),
         "list of images": f"{images['n']} of checksum {images['listing_sha256'][:12]}",
         "precision": effective["precision"],
+        "kind": record["kind"],
     }
 
 
@@ -320,7 +372,7 @@ def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> Non
     """Merge the chunks, and add the tables that need all seeds."""
     total = sum(group.neurons for group in plan.classifier.neuron_groups)
     with plan.clock("write"):
-        for name in ("seeds", "variants", "similarity", "floor"):
+        for name in ("seeds", "variants", "similarity", "floor", *(e.table for e in plan.examinations)):
             directory.merge_table(name)
         directory.write_gallery(_gallery(plan, directory))
     with plan.clock("coverage"):

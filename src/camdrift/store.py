@@ -25,7 +25,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from camdrift.errors import StoreError
-from camdrift.records import SCHEMA_VERSION, TABLES
+from camdrift.records import FURTHER_TABLES, SCHEMA_VERSION, TABLES
 
 RECORD: Final = "run.json"
 GALLERY: Final = "gallery.npz"
@@ -33,7 +33,8 @@ CHUNKS: Final = "chunks"
 FIGURES: Final = "figures"
 REPORT: Final = "report.html"
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
-_FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in TABLES), RECORD)
+_SCHEMAS: Final = {**TABLES, **FURTHER_TABLES}
+_FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -179,9 +180,13 @@ class RunDirectory:
 
     def write_table(self, name: str, table: pl.DataFrame) -> None:
         """Replace a final table; its columns must be the ones that `records` documents."""
-        if table.schema != TABLES[name].schema:
-            raise ValueError(f"table `{name}` must have the schema {TABLES[name].schema}, got: {table.schema}")
+        if table.schema != _SCHEMAS[name].schema:
+            raise ValueError(f"table `{name}` must have the schema {_SCHEMAS[name].schema}, got: {table.schema}")
         self._write(f"{name}.parquet", table.write_parquet)
+
+    def has_table(self, name: str) -> bool:
+        """Is a final table there?"""
+        return (self.path / f"{name}.parquet").is_file()
 
     def read_table(self, name: str) -> pl.DataFrame:
         """A final table.
