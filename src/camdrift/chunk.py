@@ -72,7 +72,8 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: Advance) -> Chu
         GROWTH: growth,
     }
     for examination in plan.examinations:
-        rows = examination(plan, analysed, lambda done: advance("examine", rest + done, len(analysed)))
+        with clock(examination.table):
+            rows = examination(plan, analysed, lambda done: advance("examine", rest + done, len(analysed)))
         tables[examination.table] = rows.filter(pl.col("seed_id").is_in(kept))
     with clock("gallery"):
         gallery = _gallery(plan, analysed, tables, heatmaps)

@@ -213,6 +213,56 @@ def explain_command(
     typer.echo("\n".join([study.summary(), *([str(grid)] if grid.is_file() else []), str(study.path / "report.html")]))
 
 
+@app.command("reproduce")
+def reproduce_command(
+    images: ImagesArgument = None,
+    model: ModelOption = "efficientnet-lite0",
+    weights: WeightsOption = None,
+    attack: AttackOption = "dlfuzz:paper",
+    strengths: StrengthsOption = "0.25,0.5,1,2,4",
+    layers: LayersOption = "",
+    out: OutOption = None,
+    limit: LimitOption = None,
+    rng_seed: RngSeedOption = 0,
+    noise_ladder: NoiseLadderOption = "8,16,32",
+    gallery: GalleryOption = "24",
+    chunk_size: ChunkSizeOption = "32",
+    batch_size: BatchSizeOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Run the 2022 paper as its released code computes it and as its equations say, and judge its claims."""
+    settings = Settings(
+        attack=attack,
+        strengths=_numbers("strengths", strengths),
+        layers=_words(layers),
+        limit=limit,
+        rng_seed=rng_seed,
+        noise_ladder=_numbers("noise-ladder", noise_ladder),
+        gallery=_count("gallery", gallery, "all", least=0),
+        chunk_size=_count("chunk-size", chunk_size, "all") or 0,
+        batch_size=_count("batch-size", batch_size, "auto") or 0,
+    )
+    with show_progress(Console(stderr=True)) as shown:
+        shown.say(f"loading {model}")
+        from camdrift.reproduce import reproduce
+
+        study = reproduce(
+            _load(model, weights, device, precision),
+            images,
+            out=out,
+            settings=settings,
+            resume=resume,
+            overwrite=overwrite,
+            on_progress=shown,
+            on_start=shown.started,
+            command=_command_line(),
+        )
+    typer.echo(f"{study.summary()}\n{study.path / 'report.html'}")
+
+
 @app.command("report")
 def report_command(
     run_directory: Annotated[Path, typer.Argument(help="Folder that `camdrift run` wrote.", metavar="RUN")],

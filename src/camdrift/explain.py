@@ -53,6 +53,7 @@ def explain(
     *,
     layers: Sequence[str] | None = None,
     observer: NeuronObserver | None = None,
+    scores: Literal["logit", "probability"] = "logit",
 ) -> Explanation:
     """Logits and raw maps of one batch: one forward pass, and one backward pass per different set of targets.
 
@@ -62,6 +63,8 @@ def explain(
         targets: Sets of classes to explain, one class per image each; None for each image's own prediction.
         layers: Layer names; all by default.
         observer: Collects neuron outputs from the same forward pass.
+        scores: What y is: the class's logit, or its softmax probability, whose map also holds the other classes'
+            gradients and vanishes where the probability rounds to 1 (a defect of the released code, see `defects`).
     """
     names = classifier.select_layers() if layers is None else layers
     receivers = {} if observer is None else observer.receivers
@@ -73,7 +76,8 @@ def explain(
     maps: dict[tuple[int, ...], dict[str, Maps]] = {}
     for position, (key, classes) in enumerate(unique):
         with torch.enable_grad():
-            score = logits.gather(1, classes[:, None]).sum()
+            explained = logits if scores == "logit" else logits.softmax(1)
+            score = explained.gather(1, classes[:, None]).sum()
         is_last = position == len(unique) - 1
         reduced = hooks.reduce_gradients(score, capture, grad_cam, retain_graph=not is_last)
         maps[key] = {name: reduced.get(name, _zero_map(capture.activations[name])) for name in names}

@@ -1,4 +1,4 @@
-"""Gaussian noise with the mean and standard deviation of a perturbation."""
+"""Gaussian noise with the mean and standard deviation of a perturbation, and noise that shares more with it."""
 
 import torch
 
@@ -20,12 +20,56 @@ def matched_noise(perturbation: Image, *, rng_seed: int, seed_id: str, draw: int
     Raises:
         ArithmeticError: The noise has not the moments it promises.
     """
-    generator = torch.Generator().manual_seed(stream_seed(rng_seed, seed_id, f"noise {draw}"))
-    standard = torch.randn(perturbation.shape, generator=generator, dtype=torch.float64)
+    standard = _standard(perturbation, (rng_seed, seed_id, f"noise {draw}"))
     mean = perturbation.double().mean().item()
     std = perturbation.double().std(correction=0).item()
     _verify(standard)
     return (mean + std * standard).float().to(perturbation.device)
+
+
+def channel_noise(perturbation: Image, *, rng_seed: int, seed_id: str) -> Image:
+    """White Gaussian noise with the mean and standard deviation that `perturbation` has in each channel, not clipped.
+
+    A control: `matched_noise` has one mean and one standard deviation for all channels.
+
+    Args:
+        perturbation: Base perturbation in pixel units.
+        rng_seed: Seed of the study.
+        seed_id: Name of the seed image; with `rng_seed` it fixes the noise.
+    """
+    standard = _standard(perturbation, (rng_seed, seed_id, "channel noise"))
+    delta = perturbation.double().cpu()
+    mean, std = delta.mean((1, 2), keepdim=True), delta.std((1, 2), correction=0, keepdim=True)
+    return (mean + std * standard).float().to(perturbation.device)
+
+
+def spectrum_noise(perturbation: Image, *, rng_seed: int, seed_id: str) -> Image:
+    """Noise with the power spectrum of `perturbation` and random phases, not clipped.
+
+    A control: it keeps the perturbation's L2 norm, its mean, its spatial correlation and the correlation between its
+    channels, which white noise does not, and loses where in the image everything lies (phase-randomised surrogates:
+    Theiler et al. 1992).
+
+    Args:
+        perturbation: Base perturbation in pixel units.
+        rng_seed: Seed of the study.
+        seed_id: Name of the seed image; with `rng_seed` it fixes the noise.
+    """
+    white = _standard(perturbation[:1], (rng_seed, seed_id, "spectrum noise"))
+    # The phases of a real field keep the result real; one field for all channels keeps how they go together.
+    turn = torch.fft.rfft2(white)
+    turn = turn / turn.abs()
+    turn[..., 0, 0] = 1.0
+    size = perturbation.shape[1:]
+    spectrum = torch.fft.rfft2(perturbation.double().cpu())
+    turned: torch.Tensor = torch.fft.irfft2(spectrum * turn, s=size)
+    return turned.float().to(perturbation.device)
+
+
+def _standard(perturbation: Image, key: tuple[int, str, str]) -> torch.Tensor:
+    """Standard normal float64 of the perturbation's shape, from the stream `key`."""
+    generator = torch.Generator().manual_seed(stream_seed(*key))
+    return torch.randn(perturbation.shape, generator=generator, dtype=torch.float64)
 
 
 def _verify(standard: torch.Tensor) -> None:

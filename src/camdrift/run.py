@@ -16,6 +16,7 @@ from camdrift import provenance
 from camdrift.attacks import make_attack
 from camdrift.chunk import GROWTH, study_chunk
 from camdrift.clock import Clock
+from camdrift.controls import study_controls
 from camdrift.errors import ImageError, StoreError, UserError
 from camdrift.gallery import deviations, header, renumbered, spanning
 from camdrift.growth import coverage_growth
@@ -23,7 +24,7 @@ from camdrift.images import images_checksum, read_image
 from camdrift.labels import class_index
 from camdrift.models import Classifier
 from camdrift.plan import Examination, Plan, batches
-from camdrift.records import ANALYSED, Progress
+from camdrift.records import ANALYSED, CONTROLS, TABLES, Progress
 from camdrift.settings import Settings
 from camdrift.sources import ImageFile, default_photographs, find_images, limit_images
 from camdrift.stats import compromised_counts, layer_statistics
@@ -390,6 +391,8 @@ def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> Non
         )
         directory.write_table("layers", layers)
         directory.write_table("counts", compromised_counts(similarity, layers))
+        made = {name: directory.read_table(name) for name in TABLES if name != CONTROLS.name}
+        directory.write_table("controls", study_controls(made, rng_seed=plan.settings.rng_seed))
     on_progress(Progress("report", seeds.height, seeds.height, successes))
 
 

@@ -219,12 +219,12 @@ def _moments(values: Floats) -> _Moments:
     """Number, mean and sample standard deviation of the defined values of the last axis."""
     defined = ~np.isnan(values)
     n = np.count_nonzero(defined, axis=-1)
-    mean = _ratio(np.where(defined, values, 0).sum(axis=-1), n)
+    mean = ratio(np.where(defined, values, 0).sum(axis=-1), n)
     squares = np.where(defined, (values - mean[..., None]) ** 2, 0).sum(axis=-1)
-    return _Moments(n, mean, np.sqrt(_ratio(squares, n - 1)))
+    return _Moments(n, mean, np.sqrt(ratio(squares, n - 1)))
 
 
-def _ratio(numerator: Floats | Ints, denominator: Floats | Ints) -> Floats:
+def ratio(numerator: Floats | Ints, denominator: Floats | Ints) -> Floats:
     """The quotient, NaN where the denominator is not positive."""
     return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)
 
@@ -255,7 +255,7 @@ def _descriptive(arrays: _Arrays) -> dict[str, Any]:
         "noise_median": threshold,
         "noise_std": control.std,
         "threshold": threshold,
-        "compromised_fraction": _ratio(compromised, trials),
+        "compromised_fraction": ratio(compromised, trials),
         "compromised_low": wilson.low,
         "compromised_high": wilson.high,
     }
@@ -296,7 +296,7 @@ def _auc_interval(auc: Floats, resamples: Ints) -> Interval:
     weights = resamples.astype(np.float64)
     drawn = weights @ defined.reshape(-1, auc.shape[-1]).T.astype(np.float64)
     total = weights @ np.where(defined, auc, 0).reshape(-1, auc.shape[-1]).T
-    ends = percentile_interval(_ratio(total, drawn))
+    ends = percentile_interval(ratio(total, drawn))
     enough = np.count_nonzero(defined, axis=-1) > 1
     return Interval(*(np.where(enough, end.reshape(enough.shape), np.nan) for end in ends))
 

@@ -74,6 +74,26 @@ class Study:
         """One row per seed so far, condition and strength."""
         return self._directory.read_table("coverage")
 
+    @cached_property
+    def controls(self) -> pl.DataFrame:
+        """One row per control, quantity, target, strength and layer."""
+        return self._directory.read_table("controls")
+
+    @cached_property
+    def emulation(self) -> pl.DataFrame:
+        """Every image of a reproduction in every reading; only `reproduce` makes it."""
+        return self._directory.read_table("emulation")
+
+    @cached_property
+    def ladder(self) -> pl.DataFrame:
+        """One row per set of defects, strength and layer; only `reproduce` makes it."""
+        return self._directory.read_table("ladder")
+
+    @cached_property
+    def claims(self) -> pl.DataFrame:
+        """One row per claim of the paper; only `reproduce` makes it."""
+        return self._directory.read_table("claims")
+
     def summary(self) -> str:
         """What was found, in a few sentences with intervals and n."""
         return "\n".join(summary(self._tables, self.record))

@@ -1,0 +1,85 @@
+"""The paper reproduced: one set of seeds, read as the released code computes and as the equations say."""
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from camdrift.claims import claims
+from camdrift.controls import reproduction_controls
+from camdrift.emulation import Emulation
+from camdrift.errors import UserError
+from camdrift.ladder import ladder
+from camdrift.models import Classifier
+from camdrift.plan import Plan
+from camdrift.records import TABLES
+from camdrift.run import Extension, OnProgress, carry_out
+from camdrift.settings import Settings
+from camdrift.store import RunDirectory
+from camdrift.study import Study
+
+REPRODUCTION: Final = "reproduction"
+PAPER_ATTACK: Final = "dlfuzz:paper"
+
+
+def reproduce(
+    classifier: Classifier,
+    images: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
+    *,
+    out: str | PathLike[str] | None = None,
+    settings: Settings | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+    on_start: Callable[[Path], None] | None = None,
+    command: str | None = None,
+    **options: Any,
+) -> Study:
+    """Run the paper on some images, as its released code computes it and as its equations say.
+
+    The run directory is that of a study, with the tables `emulation`, `ladder` and `claims` beside, and more rows in
+    `controls`.
+
+    Args:
+        classifier: What `load_model` or `wrap` returned.
+        images: As in `run`.
+        out: Run directory; None for a new folder under `runs/`.
+        settings: Options of the study; or give them by name:
+        **options: Fields of `Settings`; the attack is the paper's, `dlfuzz:paper`, if none is given.
+        resume: Continue the run in `out`.
+        overwrite: Replace the run in `out`.
+        on_progress: Called whenever there is something to show.
+        on_start: Called once with the run directory, before the first chunk.
+        command: The command line, for the record.
+
+    Raises:
+        UserError: Input or options that cannot be studied.
+    """
+    chosen = settings if settings is not None else Settings(**{"attack": PAPER_ATTACK, **options})
+    if "seed" not in chosen.targets or "own" not in chosen.targets:
+        raise UserError(f"`target` must name own and seed in a reproduction, got: {', '.join(chosen.targets)}")
+    return carry_out(
+        classifier,
+        images,
+        out=out,
+        settings=chosen,
+        resume=resume,
+        overwrite=overwrite,
+        on_progress=on_progress,
+        on_start=on_start,
+        command=command,
+        extension=Extension(REPRODUCTION, (Emulation(),), finish),
+    )
+
+
+def finish(plan: Plan, directory: RunDirectory) -> None:
+    """Write what the tables of a finished study and its emulation say of the paper: ladder, claims, controls."""
+    tables = {name: directory.read_table(name) for name in TABLES}
+    emulation = directory.read_table("emulation")
+    rng_seed = plan.settings.rng_seed
+    directory.write_table("ladder", ladder(emulation))
+    directory.write_table("claims", claims(tables, emulation, rng_seed=rng_seed))
+    more = reproduction_controls(emulation, rng_seed=rng_seed)
+    directory.write_table("controls", pl.concat([tables["controls"], more]))
