@@ -13,8 +13,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Lowest first; a file imports lower levels only. The folders are packages whose files may import each other.
 LEVELS = (
-    {"records", "errors", "streams", "clock", "provenance", "gain"},
+    {"records", "errors", "streams", "clock", "provenance", "gain", "defects"},
     {"tensors", "settings", "growth", "stats", "dose"},
+    {"reading"},
+    {"ladder", "controls"},
+    {"claims"},
     {"hooks", "labels", "images"},
     {"sources"},
     {"layers"},
@@ -27,16 +30,21 @@ LEVELS = (
     {"report"},
     {"study"},
     {"plan"},
-    {"maps"},
+    {"run_record"},
+    {"maps", "emulation"},
     {"chunk"},
     {"run"},
+    {"reproduce"},
     {"progress"},
     {"cli"},
 )
 # The package itself only hands names on, and may name anything for type checkers.
 ROOT = "__init__"
 # What reads tables must work on a machine without the model.
-NO_TORCH_IN = ("records", "settings", "stats", "gain", "dose", "store", "growth", "figures", "report", "study")
+NO_TORCH_IN = (
+    "records", "settings", "stats", "gain", "dose", "store", "growth", "figures", "report", "study",
+    "defects", "reading", "ladder", "claims", "controls",
+)  # fmt: skip
 
 
 def module(path):

@@ -6,7 +6,7 @@ neither does; else it is undecided. Where something only has to exist, one examp
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from camdrift.defects import Defects
 from camdrift.gain import percentile_interval, resample_counts
 from camdrift.ladder import curve_distances
-from camdrift.reading import Reading, read
+from camdrift.reading import Reading, compromised, compromised_fraction, mean, read, taken, variance
 from camdrift.records import ANALYSED, ARTEFACT, CLAIMS, FAILS, HOLDS, UNDECIDED, UNREADABLE
 from camdrift.stats import ratio, wilson_interval
 
@@ -117,7 +117,7 @@ def _families(reading: Reading, floor: pl.DataFrame) -> list[_Family]:
             strengths,
             f"{difference}, mean over layers",
             "more, at all strengths",
-            lambda r, _: _mean(_mean(r.noise - r.adversarial, 0), -1),
+            lambda r, _: mean(mean(r.noise - r.adversarial, 0), -1),
             (0.0, None),
         ),
         _Family(
@@ -125,7 +125,7 @@ def _families(reading: Reading, floor: pl.DataFrame) -> list[_Family]:
             reading.labels,
             f"{difference}, mean over strengths",
             "more, in every layer",
-            lambda r, _: _mean(_mean(r.noise - r.adversarial, 0), 0),
+            lambda r, _: mean(mean(r.noise - r.adversarial, 0), 0),
             (0.0, None),
         ),
         _Family(
@@ -133,7 +133,7 @@ def _families(reading: Reading, floor: pl.DataFrame) -> list[_Family]:
             strengths,
             "standard deviation over images, attack over noise, root mean square over layers",
             "greater variance",
-            lambda r, _: np.sqrt(ratio(_mean(_variance(r.adversarial), -1), _mean(_variance(r.noise), -1))),
+            lambda r, _: np.sqrt(ratio(mean(variance(r.adversarial), -1), mean(variance(r.noise), -1))),
             (1.0, None),
         ),
         *_susceptible(reading, floor),
@@ -154,7 +154,7 @@ def _susceptible(reading: Reading, floor: pl.DataFrame) -> list[_Family]:
     room = np.array([lost.get(layer) or 1.0 for layer in reading.layers])
 
     def ranks(scale: Floats) -> Callable[[Reading, bool], Floats]:
-        return lambda r, _: _ranks(_mean(_mean(1 - r.adversarial, 0), 0) / scale)[places]
+        return lambda r, _: _ranks(mean(mean(1 - r.adversarial, 0), 0) / scale)[places]
 
     return [
         _Family(_SUSCEPTIBLE_CLAIM, SUSCEPTIBLE, f"rank by {measure}", _LOWEST, ranks(scale), (1.0, 2.0))
@@ -173,7 +173,7 @@ def _thresholds(reading: Reading) -> list[_Family]:
             [""],
             "share of fooling adversarial images that compromise so few",
             "in many cases",
-            lambda r, _: _share(_fooling(r, _compromised(r).sum(-1) <= few)),
+            lambda r, _: _share(_fooling(r, compromised(r).sum(-1) <= few)),
             (_MANY, 1.0),
         ),
         _Family(
@@ -181,7 +181,7 @@ def _thresholds(reading: Reading) -> list[_Family]:
             [""],
             "share of adversarial images, all strengths",
             "some",
-            lambda r, _: _share(_compromised(r).sum(-1).ravel() == layers),
+            lambda r, _: _share(compromised(r).sum(-1).ravel() == layers),
             (_ANY, 1.0),
             exists=True,
         ),
@@ -190,7 +190,7 @@ def _thresholds(reading: Reading) -> list[_Family]:
             [""],
             "share of fooling adversarial images, all strengths",
             "some",
-            lambda r, _: _share(_fooling(r, _compromised(r).sum(-1) == 0)),
+            lambda r, _: _share(_fooling(r, compromised(r).sum(-1) == 0)),
             (_ANY, 1.0),
             exists=True,
         ),
@@ -213,7 +213,7 @@ def _probability(places: list[int], where: str, paper: float) -> list[_Family]:
             [where],
             "compromised fraction, mean over layers; the threshold of each is its median under noise",
             f"about {paper * 100:.0f} %",
-            lambda r, _: _mean(_compromised_fraction(r)[places].ravel(), 0, keepdims=True),
+            lambda r, _: mean(compromised_fraction(r)[places].ravel(), 0, keepdims=True),
             (paper - _ABOUT, paper + _ABOUT),
         )
     ]
@@ -221,7 +221,7 @@ def _probability(places: list[int], where: str, paper: float) -> list[_Family]:
 
 def _curves(reading: Reading) -> list[_Family]:
     def distance(place: int) -> Callable[[Reading, bool], Floats]:
-        return lambda r, _: np.array([curve_distances(_mean(r.adversarial, 0), r.strengths)[place]])
+        return lambda r, _: np.array([curve_distances(mean(r.adversarial, 0), r.strengths)[place]])
 
     cases = (
         (0, (0.5, 1.0), "Strengths 0.5 and 1 are almost identical", "almost identical", _IDENTICAL),
@@ -300,7 +300,7 @@ def _family_rows(family: _Family, corrected: Reading, released: Reading, resampl
     low = high = np.full(len(values), np.nan)
     if not family.exists and len(corrected.seed_ids) > 1:
         drawn = (np.repeat(np.arange(len(counts)), counts) for counts in resamples)
-        replicates = np.array([family.value(_taken(corrected, seeds), False) for seeds in drawn])
+        replicates = np.array([family.value(taken(corrected, seeds), False) for seeds in drawn])
         low, high = percentile_interval(replicates)
     columns = zip(family.subjects, emulated, values, low, high, strict=True)
     return [
@@ -367,24 +367,6 @@ def _gain_ranks(layers: pl.DataFrame) -> Rows:
     ]
 
 
-def _taken(reading: Reading, seeds: NDArray[np.int64]) -> Reading:
-    """A resample of the seeds."""
-    names = [f.name for f in fields(reading) if f.name not in ("seed_ids", "strengths", "layers", "labels")]
-    return replace(reading, **{name: getattr(reading, name)[seeds] for name in names})
-
-
-def _compromised(reading: Reading) -> NDArray[np.bool_]:
-    """Which layers each adversarial image compromises, (seeds, strengths, layers)."""
-    threshold = _median(reading.noise)
-    return reading.adversarial < threshold
-
-
-def _compromised_fraction(reading: Reading) -> Floats:
-    """Share of defined similarities below the threshold, (strengths, layers)."""
-    defined = ~np.isnan(reading.adversarial)
-    return ratio(_compromised(reading).sum(0).astype(np.float64), defined.sum(0).astype(np.float64))
-
-
 def _fooling(reading: Reading, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The flags of those adversarial images that change the prediction."""
     chosen: NDArray[np.bool_] = flags[reading.is_flipped]
@@ -400,25 +382,6 @@ def _ranks(values: Floats) -> Floats:
     known = np.where(np.isnan(values), -np.inf, values)
     ranks: Floats = scipy.stats.rankdata(-known, method="min").astype(np.float64)
     return ranks
-
-
-def _median(values: Floats) -> Floats:
-    """Median over seeds of what is defined; NaN where nothing is."""
-    ordered = np.sort(values, axis=0)
-    n = np.count_nonzero(~np.isnan(values), axis=0)
-    middle = [np.take_along_axis(ordered, np.maximum(i, 0)[None], axis=0)[0] for i in ((n - 1) // 2, n // 2)]
-    return np.where(n > 0, (middle[0] + np.where(n > 0, middle[1], 0)) / 2, np.nan)
-
-
-def _mean(values: Floats, axis: int, *, keepdims: bool = False) -> Floats:
-    defined = ~np.isnan(values)
-    total = np.where(defined, values, 0).sum(axis, keepdims=keepdims)
-    return ratio(total, defined.sum(axis, keepdims=keepdims).astype(np.float64))
-
-
-def _variance(values: Floats) -> Floats:
-    """Variance over seeds."""
-    return _mean((values - _mean(values, 0)) ** 2, 0)
 
 
 def _known(value: float) -> float | None:

@@ -116,14 +116,12 @@ class MapReceiver(Protocol):
 
 
 class Examination(Protocol):
-    """One more table about the analysed seeds of a chunk, from passes of its own.
-
-    Attributes:
-        table: Name of the table.
-    """
+    """One more table about the analysed seeds of a chunk, from passes of its own."""
 
     @property
-    def table(self) -> str: ...
+    def table(self) -> str:
+        """Name of the table."""
+        ...
 
     def __call__(self, plan: Plan, seeds: Sequence[Seed], advance: Callable[[int], None]) -> pl.DataFrame:
         """The rows of the analysed seeds; calls `advance` with the number of seeds done."""

@@ -1,6 +1,6 @@
 """A reading: the similarities of a reproduction as one set of defects would report them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import polars as pl
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from camdrift.defects import Defects
 from camdrift.records import ADVERSARIAL, NOISE, SIMILARITY
+from camdrift.stats import ratio
 
 Floats = NDArray[np.float64]
 
@@ -95,6 +96,44 @@ def read(emulation: pl.DataFrame, defects: Defects) -> Reading:
         adversarial_gained=_dense(attacked, "n_gained", shape)[..., 0],
         noise_gained=_dense(noisy, "n_gained", shape)[..., 0],
     )
+
+
+def compromised(reading: Reading) -> NDArray[np.bool_]:
+    """Which layers each adversarial image compromises, (seeds, strengths, layers)."""
+    threshold = median(reading.noise)
+    return reading.adversarial < threshold
+
+
+def compromised_fraction(reading: Reading) -> Floats:
+    """Share of defined similarities below the threshold, (strengths, layers)."""
+    defined = ~np.isnan(reading.adversarial)
+    return ratio(compromised(reading).sum(0).astype(np.float64), defined.sum(0).astype(np.float64))
+
+
+def taken(reading: Reading, seeds: NDArray[np.int64]) -> Reading:
+    """A resample of the seeds."""
+    names = [f.name for f in fields(reading) if f.name not in ("seed_ids", "strengths", "layers", "labels")]
+    return replace(reading, **{name: getattr(reading, name)[seeds] for name in names})
+
+
+def mean(values: Floats, axis: int, *, keepdims: bool = False) -> Floats:
+    """Mean of what is defined along an axis; NaN where nothing is."""
+    defined = ~np.isnan(values)
+    total = np.where(defined, values, 0).sum(axis, keepdims=keepdims)
+    return ratio(total, defined.sum(axis, keepdims=keepdims).astype(np.float64))
+
+
+def variance(values: Floats) -> Floats:
+    """Variance over seeds (the first axis) of what is defined."""
+    return mean((values - mean(values, 0)) ** 2, 0)
+
+
+def median(values: Floats) -> Floats:
+    """Median over seeds (the first axis) of what is defined; NaN where nothing is."""
+    ordered = np.sort(values, axis=0)
+    n = np.count_nonzero(~np.isnan(values), axis=0)
+    middle = [np.take_along_axis(ordered, np.maximum(i, 0)[None], axis=0)[0] for i in ((n - 1) // 2, n // 2)]
+    return np.where(n > 0, (middle[0] + np.where(n > 0, middle[1], 0)) / 2, np.nan)
 
 
 def _dense(rows: pl.DataFrame, column: str, shape: tuple[int, ...]) -> Floats:

@@ -1,8 +1,7 @@
 """A study from images to report, in reading order."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from shlex import quote
@@ -25,6 +24,7 @@ from camdrift.labels import class_index
 from camdrift.models import Classifier
 from camdrift.plan import Examination, Plan, batches
 from camdrift.records import ANALYSED, CONTROLS, TABLES, Progress
+from camdrift.run_record import identity, new_folder, run_record
 from camdrift.settings import Settings
 from camdrift.sources import ImageFile, default_photographs, find_images, limit_images
 from camdrift.stats import compromised_counts, layer_statistics
@@ -122,7 +122,7 @@ def carry_out(
     with clock("total"):
         files = _seed_files(images, settings)
         plan = _plan(classifier, files, settings, clock, extension)
-        record = _record(plan, files, images, command, extension)
+        record = run_record(plan, files, images, command=command, kind=extension.kind)
         directory = _directory(out, record, settings, resume=resume, overwrite=overwrite)
         if resume and directory.read_record()["status"] == "done":
             directory.drop_chunks()
@@ -212,69 +212,6 @@ def _folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[s
     return known if len(known) == len(found) else {}
 
 
-def _record(
-    plan: Plan, files: Sequence[ImageFile], images: Any, command: str | None, extension: Extension
-) -> dict[str, Any]:
-    model, settings = plan.classifier, plan.settings
-    source = "foolbox (20 ImageNet photographs)" if images is None else _source(images)
-    listing = sha256("\n".join(file.seed_id for file in files).encode(errors="surrogateescape")).hexdigest()
-    return {
-        "camdrift": provenance.camdrift_version(),
-        "kind": extension.kind,
-        "status": "running",
-        "command": command,
-        "started": provenance.now(),
-        "finished": None,
-        "arguments": {
-            "passed": {"images": None if images is None else source, **settings.as_record()},
-            "effective": {
-                "images": source,
-                "model": model.spec,
-                "weights": model.weights,
-                **settings.as_record(),
-                "attack": plan.attack.spec,
-                "layers": list(plan.layers),
-                "batch_size": plan.batch_size,
-                "device": str(model.device),
-                "precision": model.precision,
-            },
-        },
-        "model": _model_record(model),
-        "layers": [{**asdict(info), "shape": list(info.shape)} for info in model.layer_infos],
-        "images": {"source": source, "n": len(files), "listing_sha256": listing, "sha256": None},
-        "versions": provenance.versions(),
-        "machine": provenance.machine(),
-        "device": _device_name(model.device),
-        "timings": {},
-    }
-
-
-def _model_record(model: Classifier) -> dict[str, Any]:
-    return {
-        "spec": model.spec,
-        "name": type(model.module).__name__,
-        "weights": model.weights,
-        "weights_sha256": model.weights_checksum(),
-        "size": model.size,
-        "resize": model.resize,
-        "interpolation": model.interpolation,
-        "mean": list(model.mean),
-        "std": list(model.std),
-        "classes": model.classes,
-        "neurons": sum(group.neurons for group in model.neuron_groups),
-        "labels": None if model.labels is None else list(model.labels),
-        "remarks": list(model.remarks),
-    }
-
-
-def _source(images: Any) -> str:
-    return str(images) if isinstance(images, str | PathLike) else f"{len(images)} paths"
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-
-
 def _directory(
     out: str | PathLike[str] | None,
     record: dict[str, Any],
@@ -284,11 +221,11 @@ def _directory(
     overwrite: bool,
 ) -> RunDirectory:
     if not resume or out is None:
-        return RunDirectory.create(_new_folder(record) if out is None else Path(out), overwrite=overwrite)
+        return RunDirectory.create(new_folder(record) if out is None else Path(out), overwrite=overwrite)
     directory = RunDirectory.open(Path(out))
     before = directory.read_record()
     changed = settings.differences(before["arguments"]["passed"])
-    for (name, old), new in zip(_identity(before).items(), _identity(record).values(), strict=True):
+    for (name, old), new in zip(identity(before).items(), identity(record).values(), strict=True):
         if old != new:
             changed.append(f"{name} was {old}, now {new}")
     if changed:
@@ -297,19 +234,6 @@ def _directory(
             "give the arguments of the first command, or another --out",
         )
     return directory
-
-
-def _identity(record: dict[str, Any]) -> dict[str, str]:
-    """What makes a study the same study, beside its settings: words by name."""
-    model, images, effective = record["model"], record["images"], record["arguments"]["effective"]
-    return {
-        "model": model["spec"],
-        "weights": f"those of checksum {model['weights_sha256'][:12]}",
-        "input": ", ".join(f"{key} {model[key]}" for key in ("size", "resize", "interpolation", "mean", "std")),
-        "list of images": f"{images['n']} of checksum {images['listing_sha256'][:12]}",
-        "precision": effective["precision"],
-        "kind": record["kind"],
-    }
 
 
 def _check_stored_images(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory) -> None:
@@ -330,15 +254,6 @@ def _checksum(plan: Plan, file: ImageFile) -> str | None:
         return read_image(file.path, size=model.size, resize=model.resize).sha256
     except ImageError:
         return None
-
-
-def _new_folder(record: dict[str, Any]) -> Path:
-    """A folder under `runs/` that is not there yet, named after model, attack and time."""
-    words = f"{record['model']['spec']}-{record['arguments']['effective']['attack'].partition('(')[0]}"
-    slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in Path(words).name)
-    stem = f"{slug}-{record['started'][:19].replace(':', '').replace('T', '-')}"
-    taken = (Path("runs") / (stem if not number else f"{stem}-{number}") for number in range(10_000))
-    return next(path for path in taken if not path.exists())
 
 
 def _parts(files: Sequence[ImageFile], settings: Settings) -> list[Sequence[ImageFile]]:
