@@ -21,7 +21,9 @@ def ladder(emulation: pl.DataFrame) -> pl.DataFrame:
     Args:
         emulation: Table `emulation`.
     """
-    return pl.concat([LADDER.frame(), *(_rung(emulation, defects) for defects in rungs())])
+    if emulation.is_empty():
+        return LADDER.frame()
+    return pl.concat([_rung(emulation, defects) for defects in rungs()])
 
 
 def agreement(ladder: pl.DataFrame) -> pl.DataFrame:
