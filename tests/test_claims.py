@@ -138,12 +138,14 @@ class TestNumbers:
         assert 0.3 <= row["corrected"] <= 0.7
 
     def test_coverage(self):
-        gained = lambda condition, released, strength, seed: (20 if condition == "adversarial" else 5) + strength + seed  # noqa: E731
+        def gained(condition, released, strength, seed):
+            return (20 if condition == "adversarial" else 5) + int(4 * strength) + seed
+
         table = found(strong, gained=gained, flipped=lambda released, strength: not released or strength > 1)
         faster = rows_about(table, "grows faster")[0]
         assert faster["corrected"] == pytest.approx(15)
         # Released: the attack at strength 1 is not credited, and stands against noise at 0.25.
-        assert faster["as_released"] == pytest.approx(0 - np.mean([5 + s for s in range(12)]))
+        assert faster["as_released"] == pytest.approx(0 - np.mean([6 + s for s in range(12)]))
         trend = rows_about(table, "the more coverage")[0]
         assert trend["corrected"] == pytest.approx(1)
 

@@ -48,12 +48,11 @@ def tables(draws=1, of=deviation):
         for t in ("own", "seed")
         for i in range(2)
     ]
-    frames = {
+    return {
         "similarity": SIMILARITY.frame(similarity),
         "variants": VARIANTS.frame(variants),
         "floor": FLOOR.frame(floor),
     }
-    return frames
 
 
 def rows(table, control, quantity="", **where):
