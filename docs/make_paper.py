@@ -1,7 +1,7 @@
 """Writes docs/paper.md: every number in it comes from the stored tables in docs/paper/.
 
-    python docs/make_paper.py                       the page from the stored tables
-    python docs/make_paper.py vgg16=RUN lite0=RUN   first store the tables of these reproductions
+python docs/make_paper.py                       the page from the stored tables
+python docs/make_paper.py vgg16=RUN lite0=RUN   first store the tables of these reproductions
 """
 
 import json
@@ -73,7 +73,9 @@ class Run:
         )
         return rows.filter(pl.col("subject").eq_missing(subject) if subject else pl.lit(True)).row(0, named=True)
 
-    def control(self, control: str, quantity: str, strength: float = 1.0, target: str | None = "seed") -> dict[str, Any]:
+    def control(
+        self, control: str, quantity: str, strength: float = 1.0, target: str | None = "seed"
+    ) -> dict[str, Any]:
         """The row of a control over all layers."""
         return self.controls.filter(
             pl.col("control") == control,
@@ -89,7 +91,9 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{0.0 if abs(value) < 5e-4 else value:.3g}"
 
 
-def interval(row: dict[str, Any], value: str = "corrected", low: str = "corrected_low", high: str = "corrected_high") -> str:
+def interval(
+    row: dict[str, Any], value: str = "corrected", low: str = "corrected_low", high: str = "corrected_high"
+) -> str:
     """value [low, high]."""
     ends = "" if row[low] is None or row[high] is None else f" [{number(row[low])}, {number(row[high])}]"
     return number(row[value]) + ends
@@ -113,14 +117,22 @@ def claims_table(run: Run) -> str:
             verdicts = ", ".join(f"{n} {WORDS[v]}" for v, n in counts.items())
             range_ = f"{number(per_layer['corrected'].min())} to {number(per_layer['corrected'].max())}"
             n = str(per_layer["n"].max())
-            rows.append([f"{claim}, each of {per_layer.height} layers", part["paper"][0], f"so in {inside}", range_, n, verdicts])
+            rows.append(
+                [
+                    f"{claim}, each of {per_layer.height} layers",
+                    part["paper"][0],
+                    f"so in {inside}",
+                    range_,
+                    n,
+                    verdicts,
+                ]
+            )
             continue
         for row in part.to_dicts():
             about = f", {row['subject']}" if row["subject"] else ""
             tail = f" ({measure.removeprefix('rank by ')})" if measure.startswith("rank by") else ""
-            rows.append([
-                f"{claim}{about}{tail}", row["paper"], number(row["as_released"]), interval(row), str(row["n"]), WORDS[row["verdict"]],
-            ])  # fmt: skip
+            numbers = [number(row["as_released"]), interval(row), str(row["n"])]
+            rows.append([f"{claim}{about}{tail}", row["paper"], *numbers, WORDS[row["verdict"]]])
     return table(["claim", "paper", "as released", "corrected [95 %]", "n", "verdict"], rows)
 
 
@@ -137,14 +149,12 @@ def culprit(run: Run, finding: str, bound: tuple[float, float]) -> str:
     inside = {name for name, value in values.items() if value is not None and low <= value <= high}
     alone = [name for name in values if name in inside and not name.startswith("all") and name != "none"]
     needed = [name.removeprefix("all but ") for name in values if name.startswith("all but ") and name not in inside]
-    words = [
-        f"equations {number(values['none'])}, all defects {number(values['all'])}",
-        f"alone it takes {' or '.join(f'`{n}` ({number(values[n])})' for n in alone)}" if alone else "no defect makes it alone",
-    ]
+    words = [f"equations {number(values['none'])}, all defects {number(values['all'])}"]
+    named = " or ".join(f"`{name}` ({number(values[name])})" for name in alone)
+    words.append(f"alone it takes {named}" if alone else "no defect makes it alone")
     if "all" in inside:
-        words.append(
-            f"without {' or '.join(f'`{n}`' for n in needed)} the others do not" if needed else "no single defect is needed for it"
-        )
+        missing = " or ".join(f"`{name}`" for name in needed)
+        words.append(f"without {missing} the others do not" if needed else "no single defect is needed for it")
     return "; ".join(words)
 
 
@@ -178,7 +188,8 @@ def gains(run: Run, strength: float) -> str:
 
 def detection(run: Run) -> str:
     """AUC of both references, all strengths together and the weakest."""
-    rows = run.detection.filter(pl.col("target") == pl.when(pl.col("reference") == "seed").then(pl.lit("seed")).otherwise(pl.lit("own")))
+    target = pl.when(pl.col("reference") == "seed").then(pl.lit("seed")).otherwise(pl.lit("own"))
+    rows = run.detection.filter(pl.col("target") == target)
     lines = []
     for row in rows.to_dicts():
         where = "all strengths" if row["strength"] is None else f"strength {row['strength']:g}"
