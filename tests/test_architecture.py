@@ -22,6 +22,7 @@ LEVELS = (
     {"sources"},
     {"layers"},
     {"models"},
+    {"keras_weights"},
     {"zoo", "coverage"},
     {"attacks", "noise", "explain", "variants"},
     {"compare", "gallery"},

@@ -232,8 +232,8 @@ def test_threads_leave_warnings_and_pillow_as_they_were(tmp_path):
 
 def test_arguments_out_of_range_are_the_callers_mistake(tmp_path):
     sizes = r"`size` must lie between 1 and `resize` \(8\), got: "
-    with pytest.raises(UserError, match="`interpolation` must be one of bilinear, bicubic, got: nearest"):
-        read_image(tmp_path, size=8, resize=8, interpolation="nearest")
+    with pytest.raises(UserError, match="`interpolation` must be one of bilinear, bicubic, nearest, got: lanczos"):
+        read_image(tmp_path, size=8, resize=8, interpolation="lanczos")
     for size in (0, 9):
         with pytest.raises(UserError, match=f"{sizes}{size}") as caught:
             read_image(tmp_path, size=size, resize=8)

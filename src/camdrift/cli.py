@@ -29,8 +29,8 @@ app = typer.Typer(
 INTERRUPTED: Final = 130
 
 _MODEL_HELP = (
-    "efficientnet-lite0 (embedded), torchvision/NAME[@WEIGHTS], timm/NAME, path/to/file.py:factory "
-    "or package.module:factory."
+    "efficientnet-lite0 (embedded), torchvision/NAME[@WEIGHTS], timm/NAME, keras-vgg16@FILE, "
+    "path/to/file.py:factory or package.module:factory."
 )
 
 ImagesArgument = Annotated[

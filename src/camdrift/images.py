@@ -31,7 +31,11 @@ SHORTEST_SIDE: Final = 8
 LARGEST_ASPECT: Final = 20
 LARGEST_FILE: Final = 2**30
 
-_INTERPOLATIONS: Final = {"bilinear": Resampling.BILINEAR, "bicubic": Resampling.BICUBIC}
+_INTERPOLATIONS: Final = {
+    "bilinear": Resampling.BILINEAR,
+    "bicubic": Resampling.BICUBIC,
+    "nearest": Resampling.NEAREST,
+}
 # Drawings (they start Ghostscript), films and measured data, which Pillow opens but which are no photographs.
 _NO_PICTURES: Final = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"})
 # Their further frames are a second view or layers; the first is the whole picture.
@@ -75,8 +79,8 @@ def read_image(path: Path, *, size: int, resize: int, interpolation: str = "bili
     Args:
         path: The image file.
         size: Side of the crop in pixels, at most `resize`.
-        resize: Short side before the crop, in pixels.
-        interpolation: bilinear or bicubic, both with antialiasing.
+        resize: Short side before the crop, in pixels; 0 squeezes the whole picture to a square instead.
+        interpolation: bilinear or bicubic, both with antialiasing, or nearest.
 
     Raises:
         ImageError: The file cannot be studied; the message is a short reason without the file's name.
@@ -84,7 +88,7 @@ def read_image(path: Path, *, size: int, resize: int, interpolation: str = "bili
     """
     if interpolation not in _INTERPOLATIONS:
         raise UserError(f"`interpolation` must be one of {', '.join(_INTERPOLATIONS)}, got: {interpolation}")
-    if not 1 <= size <= resize:
+    if not 1 <= size <= (resize or size):
         raise UserError(f"`size` must lie between 1 and `resize` ({resize}), got: {size}")
     data = _read_bytes(path)
     picture = _cropped(_decode(data), size, resize, _INTERPOLATIONS[interpolation])
@@ -212,6 +216,8 @@ def _turn(image: PIL.Image.Image) -> Transpose | None:
 
 
 def _cropped(picture: PIL.Image.Image, size: int, resize: int, filter_: Resampling) -> PIL.Image.Image:
+    if resize == 0:
+        return picture.resize((size, size), filter_)
     short = min(picture.size)
     width, height = (int(resize * side / short) for side in picture.size)
     left, top = round((width - size) / 2), round((height - size) / 2)

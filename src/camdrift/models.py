@@ -31,8 +31,9 @@ class Classifier:
         module: The wrapped network, without DataParallel or compilation around it.
         mean, std: Per-channel normalisation, in pixel units.
         size: Height and width of the input.
-        resize: Length of an image's short side before the centre crop to `size`.
-        interpolation: bilinear or bicubic.
+        resize: Length of an image's short side before the centre crop to `size`; 0 squeezes the whole image to a
+            square of `size`.
+        interpolation: bilinear, bicubic or nearest.
         labels: Class names, or None.
         spec: What the classifier was loaded from.
         weights: Where its weights came from, in words.
@@ -56,12 +57,12 @@ class Classifier:
     ) -> None:
         self.module, self.remarks = _unwrapped(module)
         _check_normalisation(mean, std)
-        if size < 1 or (resize or size) < size:
+        if size < 1 or (resize is not None and resize != 0 and resize < size):
             raise ModelError(f"`size` must be at least 1 and at most `resize`, got: {size} and {resize}")
         if precision not in PRECISIONS:
             raise UserError(f"`precision` must be one of {', '.join(PRECISIONS)}, got: {precision}")
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
-        self.size, self.resize, self.interpolation = size, resize or size, interpolation
+        self.size, self.resize, self.interpolation = size, size if resize is None else resize, interpolation
         self.labels = None if labels is None else tuple(labels)
         self.spec = spec or type(self.module).__name__
         self.weights, self.precision = weights, precision

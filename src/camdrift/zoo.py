@@ -14,14 +14,16 @@ import torch
 from torch import nn
 
 from camdrift.errors import ModelError, UserError
+from camdrift.keras_weights import MEAN, STD, fill_vgg, read_keras_layers
 from camdrift.labels import imagenet_labels
 from camdrift.models import Classifier
 
 EMBEDDED: Final = "efficientnet-lite0"
+KERAS: Final = "keras-vgg16@"
 
 _SPECS = (
-    "models are `efficientnet-lite0`, `torchvision/NAME[@WEIGHTS]`, `timm/NAME`, `path/to/file.py:factory` "
-    "or `package.module:factory`"
+    "models are `efficientnet-lite0`, `torchvision/NAME[@WEIGHTS]`, `timm/NAME`, `keras-vgg16@FILE`, "
+    "`path/to/file.py:factory` or `package.module:factory`"
 )
 _NO_DOWNLOAD = "give a file with --weights FILE, or leave out --model to study the embedded efficientnet-lite0"
 
@@ -36,8 +38,9 @@ def load_model(
     """The classifier that `spec` names, on `device`, ready to be studied.
 
     Args:
-        spec: `efficientnet-lite0`, `torchvision/NAME[@WEIGHTS]`, `timm/NAME`, `path/to/file.py:factory` or
-            `package.module:factory`. A factory returns an `nn.Module`; MEAN, STD, SIZE and LABELS beside it count.
+        spec: `efficientnet-lite0`, `torchvision/NAME[@WEIGHTS]`, `timm/NAME`, `keras-vgg16@FILE` (the 2022 paper's
+            network, of Keras's .h5 weights), `path/to/file.py:factory` or `package.module:factory`. A factory returns
+            an `nn.Module`; MEAN, STD, SIZE and LABELS beside it count.
         weights: A .safetensors file, or a .pt or .pth file that is read with `weights_only=True`.
         device: auto, cpu, cuda or cuda:N.
         precision: fp32, tf32 or bf16.
@@ -53,6 +56,8 @@ def load_model(
         module, settings = _torchvision(spec, weights)
     elif spec.startswith("timm/"):
         module, settings = _timm(spec, weights)
+    elif spec.startswith(KERAS):
+        module, settings = _keras_vgg16(spec)
     elif ":" in spec:
         module, settings = _factory(spec)
     else:
@@ -255,6 +260,26 @@ def _timm(spec: str, weights: str | Path | None) -> tuple[nn.Module, dict[str, A
         "interpolation": config["interpolation"] if config["interpolation"] == "bicubic" else "bilinear",
         "labels": imagenet_labels() if getattr(module, "num_classes", None) == 1000 else None,
         "weights": f"timm {name}",
+    }
+    return module, settings
+
+
+def _keras_vgg16(spec: str) -> tuple[nn.Module, dict[str, Any]]:
+    from torchvision import models
+
+    path = Path(spec.removeprefix(KERAS))
+    layers = read_keras_layers(path)
+    module = models.vgg16(weights=None, init_weights=False)
+    fill_vgg(module, layers)
+    settings = {
+        "mean": MEAN,
+        "std": STD,
+        "size": 224,
+        # As published: the whole picture squeezed to a square, nearest neighbour.
+        "resize": 0,
+        "interpolation": "nearest",
+        "labels": imagenet_labels(),
+        "weights": f"Keras {path.name}",
     }
     return module, settings
 
