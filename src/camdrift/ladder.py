@@ -19,8 +19,10 @@ def ladder(emulation: pl.DataFrame) -> pl.DataFrame:
     """Table `ladder`: every set of defects that `defects.rungs` names.
 
     Args:
-        emulation: Table `emulation`.
+        emulation: Table `emulation`; the ladder of an empty one is empty.
     """
+    if emulation.is_empty():
+        return LADDER.frame()
     return pl.concat([LADDER.frame(), *(_rung(emulation, defects) for defects in rungs())])
 
 

@@ -30,7 +30,7 @@ const similarityChart = (chosen, when) => ({
         color: strengthColour(),
         detail: { field: "strength", type: "nominal" },
         // Curves that coincide stay visible: the weakest is the widest.
-        strokeWidth: { field: "strength", type: "ordinal", scale: { domain: study.strengths, range: study.strengths.map((_, s) => 4.4 - (3.2 * s) / study.strengths.length) }, legend: null },
+        strokeWidth: { field: "strength", type: "ordinal", scale: { domain: study.strengths, range: study.strengths.map((_, s) => 3.8 - (2.6 * s) / Math.max(1, study.strengths.length - 1)) }, legend: null },
         ...told,
       },
     },
