@@ -80,7 +80,7 @@ def test_rows_of_compromised_layers_carry_their_mean(tab, study):
     table = study.tables["ladder"].filter(defects="noise_for_attack").sort("strength")
     means = table.group_by("strength", maintain_order=True).agg(pl.col("compromised_fraction").mean())
     expected = [f"{s:g}: {plain(numbers.percent(v))}" for s, v in means.iter_rows()]
-    axis = [plain(text) for text in shown(tab, "rung-compromised").locator(".role-axis-label text").all_inner_texts()]
+    axis = [plain(text) for text in shown(tab, "rung-compromised").locator(".role-axis-label text").all_text_contents()]
     assert [text for text in axis if text in expected] == expected
 
 
