@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from camdrift.records import TABLES
+from camdrift.records import FURTHER_TABLES, TABLES
 
 
 def tables_page() -> str:
@@ -12,7 +12,7 @@ def tables_page() -> str:
         "One Parquet file per table. A value that does not exist is null, never NaN, 0 or an empty string.",
         "This page is written by `python docs/make_tables.py`.\n",
     ]
-    for table in TABLES.values():
+    for table in (TABLES | FURTHER_TABLES).values():
         parts += [
             f"## {table.name}\n",
             f"One row per {table.row}.\n",

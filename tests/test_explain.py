@@ -9,6 +9,7 @@ import torch
 from scipy.signal import convolve2d, correlate2d
 
 import camdrift.explain
+from camdrift import hooks
 from camdrift.coverage import NeuronObserver, observe
 from camdrift.errors import UserError
 from camdrift.explain import attribute, explain, grad_cam
@@ -184,6 +185,24 @@ class TestExplain:
         for name in plain.layers:
             same = [torch.equal(a, b) for a, b in zip(own_maps[name], seed_maps[name], strict=True)]
             assert same == [True, True, True, False, True, True, True, True]
+
+    def test_a_probability_explains_the_class_against_the_others(self, plain, images):
+        """By the chain rule: the gradient of p_c is p_c (dz_c - sum_j p_j dz_j), worked from one map per logit."""
+        found = explain(plain, images, [None], scores="probability").maps[0]
+        p = plain(images).softmax(1)
+        own = p.argmax(1)
+        for name in plain.layers:
+            tap = plain.taps([name])
+            with torch.enable_grad(), hooks.capturing(tap) as capture:
+                logits = plain(images)
+            activation = capture.activations[name]
+            grads = [torch.autograd.grad(logits[:, j].sum(), activation, retain_graph=True)[0] for j in range(4)]
+            alpha = torch.stack(grads, 1).mean((3, 4))
+            rows = torch.arange(len(images))
+            contrast = p[rows, own, None] * (alpha[rows, own] - (p[:, :, None] * alpha).sum(1))
+            expected = (contrast[:, :, None, None] * activation).sum(1).relu()
+            assert torch.allclose(found[name], expected, rtol=1e-4, atol=1e-7)
+            assert not torch.allclose(found[name], attribute(plain, images)[name], rtol=1e-2)
 
     def test_neurons_come_from_the_same_pass(self, plain, images):
         observer = NeuronObserver(plain)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from camdrift import noise
-from camdrift.noise import matched_noise
+from camdrift.noise import channel_noise, matched_noise, spectrum_noise
 from camdrift.tensors import perturbed
 
 
@@ -108,3 +108,39 @@ class TestPerturbed:
         found = perturbed(seed, delta - 0.5, strength)
         assert 0 <= float(found.min()) <= float(found.max()) <= 1
         assert torch.equal(perturbed(seed, delta, 0.0), seed)
+
+
+class TestControls:
+    def test_channel_noise_has_the_moments_of_every_channel(self):
+        planes = [(-0.1, 0.01), (0.0, 0.05), (0.4, 0.0)]
+        delta = torch.stack(
+            [m + s * torch.randn((96, 96), generator=torch.Generator().manual_seed(1)) for m, s in planes]
+        )
+        found = channel_noise(delta, rng_seed=0, seed_id="a")
+        assert found.mean((1, 2)).tolist() == pytest.approx(delta.mean((1, 2)).tolist(), abs=4 * 0.05 / 96)
+        assert found.std((1, 2)).tolist() == pytest.approx(delta.std((1, 2)).tolist(), rel=0.05, abs=1e-7)
+
+    def test_spectrum_noise_keeps_spectrum_mean_and_norm(self):
+        white = torch.randn((3, 31, 32), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        delta = (0.01 + 0.02 * torch.nn.functional.avg_pool2d(white, 5, 1, 2)).float()
+        found = spectrum_noise(delta, rng_seed=0, seed_id="a")
+        spectra = [np.abs(np.fft.fft2(image.double().numpy())) for image in (delta, found)]
+        assert np.allclose(*spectra, atol=1e-4)
+        assert found.mean((1, 2)).tolist() == pytest.approx(delta.mean((1, 2)).tolist(), abs=1e-7)
+        assert torch.linalg.vector_norm(found).item() == pytest.approx(torch.linalg.vector_norm(delta).item(), rel=1e-6)
+
+    def test_spectrum_noise_keeps_how_channels_go_together_and_moves_everything(self):
+        """A grey perturbation stays grey, and the noise has nothing to do with it where it lay."""
+        delta = torch.randn((1, 48, 48), generator=torch.Generator().manual_seed(3)).expand(3, -1, -1) * 0.02
+        found = spectrum_noise(delta, rng_seed=0, seed_id="a")
+        assert torch.allclose(found[0], found[2], atol=1e-7)
+        assert abs(np.corrcoef(found.flatten(), delta.flatten())[0, 1]) < 0.1
+
+    @pytest.mark.parametrize("make", [channel_noise, spectrum_noise])
+    def test_have_streams_of_their_own(self, make):
+        delta = perturbation()
+        one = make(delta, rng_seed=0, seed_id="a")
+        assert torch.equal(one, make(delta, rng_seed=0, seed_id="a"))
+        assert not torch.equal(one, make(delta, rng_seed=1, seed_id="a"))
+        assert not torch.equal(one, make(delta, rng_seed=0, seed_id="b"))
+        assert not torch.equal(one, matched_noise(delta, rng_seed=0, seed_id="a"))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from camdrift.explain import attribute
     from camdrift.models import Classifier
     from camdrift.noise import matched_noise
+    from camdrift.reproduce import reproduce
     from camdrift.run import run
     from camdrift.study import Study
     from camdrift.study import open_study as open
@@ -32,6 +33,7 @@ _LAZY = {
     "matched_noise": ("noise", "matched_noise"),
     "neuron_coverage": ("coverage", "neuron_coverage"),
     "open": ("study", "open_study"),
+    "reproduce": ("reproduce", "reproduce"),
     "run": ("run", "run"),
     "similarity": ("compare", "similarity"),
     "wrap": ("zoo", "wrap"),
@@ -51,6 +53,7 @@ __all__ = [
     "matched_noise",
     "neuron_coverage",
     "open",
+    "reproduce",
     "run",
     "similarity",
     "wrap",

@@ -140,7 +140,7 @@ def jet_picture(attribution: NDArray[np.floating], size: tuple[int, int]) -> Byt
     # because a picture of 8 bits has no more than 256.
     between = np.arange(int(large.min()), int(large.max()) + 1)
     table = np.zeros(256, np.uint8)
-    table[between] = _stretched(0.4 * between)
+    table[between] = _stretched(between.astype(np.float32) * 0.4)
     picture: Bytes = table[large]
     return picture
 
@@ -191,7 +191,9 @@ def _jet_colours() -> Floats:
 
 def _stretched(picture: NDArray[np.floating]) -> Bytes:
     """The picture with its smallest value at 0 and its largest at 255, cut off to whole numbers."""
-    shifted = picture - picture.min()
+    # In float32 as Keras does it: what is cut off depends on it.
+    values = picture.astype(np.float32)
+    shifted = values - values.min()
     peak = shifted.max()
-    stretched: Bytes = (255 * (shifted / peak if peak > 0 else shifted)).astype(np.uint8)
+    stretched: Bytes = ((shifted / peak if peak > 0 else shifted) * 255).astype(np.uint8)
     return stretched

@@ -19,11 +19,11 @@ def ladder(emulation: pl.DataFrame) -> pl.DataFrame:
     """Table `ladder`: every set of defects that `defects.rungs` names.
 
     Args:
-        emulation: Table `emulation`; the ladder of an empty one is empty.
+        emulation: Table `emulation`.
     """
     if emulation.is_empty():
         return LADDER.frame()
-    return pl.concat([LADDER.frame(), *(_rung(emulation, defects) for defects in rungs())])
+    return pl.concat([_rung(emulation, defects) for defects in rungs()])
 
 
 def agreement(ladder: pl.DataFrame) -> pl.DataFrame:

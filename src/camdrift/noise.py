@@ -1,5 +1,7 @@
 """Gaussian noise with the mean and standard deviation of a perturbation, and noise that shares more with it."""
 
+from collections.abc import Sequence
+
 import torch
 
 from camdrift.streams import stream_seed
@@ -20,7 +22,7 @@ def matched_noise(perturbation: Image, *, rng_seed: int, seed_id: str, draw: int
     Raises:
         ArithmeticError: The noise has not the moments it promises.
     """
-    standard = _standard(perturbation, (rng_seed, seed_id, f"noise {draw}"))
+    standard = _standard(perturbation.shape, (rng_seed, seed_id, f"noise {draw}"))
     mean = perturbation.double().mean().item()
     std = perturbation.double().std(correction=0).item()
     _verify(standard)
@@ -37,7 +39,7 @@ def channel_noise(perturbation: Image, *, rng_seed: int, seed_id: str) -> Image:
         rng_seed: Seed of the study.
         seed_id: Name of the seed image; with `rng_seed` it fixes the noise.
     """
-    standard = _standard(perturbation, (rng_seed, seed_id, "channel noise"))
+    standard = _standard(perturbation.shape, (rng_seed, seed_id, "channel noise"))
     delta = perturbation.double().cpu()
     mean, std = delta.mean((1, 2), keepdim=True), delta.std((1, 2), correction=0, keepdim=True)
     return (mean + std * standard).float().to(perturbation.device)
@@ -55,7 +57,7 @@ def spectrum_noise(perturbation: Image, *, rng_seed: int, seed_id: str) -> Image
         rng_seed: Seed of the study.
         seed_id: Name of the seed image; with `rng_seed` it fixes the noise.
     """
-    white = _standard(perturbation[:1], (rng_seed, seed_id, "spectrum noise"))
+    white = _standard((1, *perturbation.shape[1:]), (rng_seed, seed_id, "spectrum noise"))
     # The phases of a real field keep the result real; one field for all channels keeps how they go together.
     turn = torch.fft.rfft2(white)
     turn = turn / turn.abs()
@@ -66,10 +68,10 @@ def spectrum_noise(perturbation: Image, *, rng_seed: int, seed_id: str) -> Image
     return turned.float().to(perturbation.device)
 
 
-def _standard(perturbation: Image, key: tuple[int, str, str]) -> torch.Tensor:
-    """Standard normal float64 of the perturbation's shape, from the stream `key`."""
+def _standard(shape: Sequence[int], key: tuple[int, str, str]) -> torch.Tensor:
+    """Standard normal float64 from the stream `key`."""
     generator = torch.Generator().manual_seed(stream_seed(*key))
-    return torch.randn(perturbation.shape, generator=generator, dtype=torch.float64)
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float64)
 
 
 def _verify(standard: torch.Tensor) -> None:
