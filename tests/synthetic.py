@@ -68,6 +68,7 @@ def study(
         "layers": layers,
         "counts": maker.counts(similarity, layers),
         "coverage": maker.coverage(seeds),
+        "controls": records.CONTROLS.frame(),
     }
     gallery = maker.gallery(similarity, gallery_seeds)
     return Study(tables, maker.record(seeds), gallery)

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -260,7 +261,9 @@ def reproduce_command(
             on_start=shown.started,
             command=_command_line(),
         )
-    typer.echo(f"{study.summary()}\n{study.path / 'report.html'}")
+    typer.echo(f"{study.summary()}\n")
+    _print_table(*study.claims_in_words())
+    typer.echo(f"\n{study.path / 'report.html'}")
 
 
 @app.command("report")
@@ -282,19 +285,15 @@ def layers_command(
     """List the layers of a model: name, label, type, shape, where it is tapped, and why it is left out."""
     classifier = _load(model, weights, device)
     infos = classifier.layer_infos
-    table = Table(box=None, pad_edge=False, header_style="bold")
     has_labels, has_notes = any(i.label != i.name for i in infos), any(i.note for i in infos)
     names = ["name", *(["label"] if has_labels else []), "type", "shape", "tapped behind"]
-    for name in [*names, *(["left out because"] if has_notes else [])]:
-        table.add_column(name, overflow="fold")
+    rows = []
     for i in infos:
         cells = [i.name, *([i.label] if has_labels else []), i.kind, "x".join(map(str, i.shape)), i.tap]
-        table.add_row(*cells, *([i.note] if has_notes else []))
-    # Piped output keeps one line per layer, however long.
-    console = Console(width=None if sys.stdout.isatty() else 400, markup=False, highlight=False)
-    console.print(table)
+        rows.append([*cells, *([i.note] if has_notes else [])])
+    _print_table([*names, *(["left out because"] if has_notes else [])], rows)
     neurons = sum(group.neurons for group in classifier.neuron_groups)
-    console.print(f"\n{len(classifier.layers)} of {len(infos)} convolutions are studied; {neurons:,} neurons")
+    typer.echo(f"\n{len(classifier.layers)} of {len(infos)} convolutions are studied; {neurons:,} neurons")
 
 
 def main() -> None:
@@ -317,6 +316,16 @@ def _load(model: str, weights: Path | None, device: str, precision: str = "fp32"
     from camdrift.zoo import load_model
 
     return load_model(model, weights=weights, device=device, precision=precision)
+
+
+def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table; piped output keeps one line per row, however long."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 400, markup=False, highlight=False).print(table)
 
 
 def _complain(message: str, hint: str) -> int:

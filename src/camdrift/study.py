@@ -11,7 +11,7 @@ import polars as pl
 
 from camdrift.errors import StoreError
 from camdrift.records import FURTHER_TABLES, TABLES
-from camdrift.report import notebook_html, summary, write_report
+from camdrift.report import notebook_html, summary, verdicts, write_report
 from camdrift.store import REPORT, RunDirectory, on_disk
 
 
@@ -97,6 +97,15 @@ class Study:
     def summary(self) -> str:
         """What was found, in a few sentences with intervals and n."""
         return "\n".join(summary(self._tables, self.record))
+
+    def claims_in_words(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Heads and rows of a table of the paper's claims (of a reproduction); one about every layer is one row.
+
+        Raises:
+            StoreError: The study is no reproduction.
+        """
+        names = self.layers.unique("layer").sort("layer_index")["layer_label"].to_list()
+        return verdicts.HEADS, verdicts.cells(self.claims, names)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the summary, and the figures if the report was made."""

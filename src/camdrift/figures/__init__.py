@@ -3,9 +3,12 @@
 from matplotlib.figure import Figure
 
 from camdrift.figures.compromise import compromised_layers, compromised_probability
+from camdrift.figures.controls import controls, has_controls
 from camdrift.figures.coverage import coverage_by_condition, coverage_by_strength
 from camdrift.figures.gain import gain
 from camdrift.figures.heatmaps import Gallery, heatmaps, layer_grid
+from camdrift.figures.ladder import ladder
+from camdrift.figures.released import released
 from camdrift.figures.scope import Record, Tables
 from camdrift.figures.similarity import (
     similarity_adversarial,
@@ -17,11 +20,14 @@ from camdrift.figures.similarity import (
 __all__ = [
     "compromised_layers",
     "compromised_probability",
+    "controls",
     "coverage_by_condition",
     "coverage_by_strength",
     "gain",
     "heatmaps",
+    "ladder",
     "layer_grid",
+    "released",
     "similarity_adversarial",
     "similarity_noise",
     "strength_adversarial",
@@ -33,7 +39,7 @@ __all__ = [
 def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str, Figure]:
     """All figures of a study by file stem, in the paper's order; one without data says so in words.
 
-    A study of one image has its layer grid, too.
+    A study of one image has its layer grid, too; a reproduction what its own tables show.
 
     Args:
         tables: All tables of `records.TABLES` by name.
@@ -52,6 +58,10 @@ def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str,
         "figure_7_compromised_layers": compromised_layers(tables, record),
         "figure_8_gain": gain(tables, record),
     }
+    if "ladder" in tables and "emulation" in tables:
+        figures |= {"figure_11_ladder": ladder(tables, record), "figure_12_released": released(tables, record)}
+    if has_controls(tables):
+        figures["figure_13_controls"] = controls(tables, record)
     if tables["seeds"].height == 1 and len(gallery.get("seed_ids", ())):
         figures["layer_grid"] = layer_grid(tables, record, gallery, str(gallery["seed_ids"][0]))
     return figures

@@ -213,35 +213,42 @@ def strength_handles(scope: Scope) -> list[Line2D]:
 
 
 def layer_panels(
-    scope: Scope, title: str, note: str, *, height: float, handles: Sequence[Artist] = ()
+    scope: Scope,
+    title: str,
+    note: str,
+    *,
+    height: float,
+    handles: Sequence[Artist] = (),
+    names_of_panels: Sequence[str] = (),
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with one panel per target, one above the other, one column per layer, named at the foot."""
-    count, rows, gap = len(scope.labels), len(scope.targets), 0.36
+    """A figure with panels one above the other, one column per layer, named at the foot; by default one per target."""
+    titles = names_of_panels or [TARGET_WORDS.get(target, target) for target in scope.targets]
+    count, rows, gap = len(scope.labels), len(titles), 0.36
     width = float(np.interp(count, [16, 48], [8.0, 11.0]))
-    names = _LayerNames([printable(label) for label in scope.labels])
+    names = LayerNames([printable(label) for label in scope.labels])
     page = sheet(title, note, width=width, body=names.foot + rows * height + (rows - 1) * gap + 0.26, handles=handles)
     panels = []
-    for row, target in enumerate(scope.targets):
+    for row, words in enumerate(titles):
         bottom = names.foot + (rows - 1 - row) * (height + gap)
         place = (names.left, bottom, width - names.left - MARGIN, height)
         axes = page.axes(*place, xlim=(-0.6, count - 0.4), xticks=[])
-        axes.set_title(TARGET_WORDS.get(target, target), loc="left", size=8.0, color=INK, pad=5)
+        axes.set_title(words, loc="left", size=8.0, color=INK, pad=5)
         axes.grid(axis="y")
-        _stages(axes, scope.labels)
+        shade_stages(axes, scope.labels)
         panels.append(axes)
     names.write(panels[-1])
     return page.figure, panels
 
 
-class _LayerNames:
+class LayerNames:
     """The names below the lowest panel: slanted while there are few, upright when there are many.
 
     Written as plain text, since a tick costs as much time as four texts.
     """
 
-    def __init__(self, shown: Sequence[str]) -> None:
+    def __init__(self, shown: Sequence[str], *, crowd: int = 20) -> None:
         self.shown = shown
-        self.upright = len(shown) > 20
+        self.upright = len(shown) > crowd
         self.size = 7.0 if self.upright else 7.5
         self.step = -(-len(shown) // _MOST_NAMES)
         longest = max(text_width(name, self.size) for name in shown)
@@ -265,7 +272,7 @@ def _ordinal(number: int) -> str:
     return {2: "second", 3: "third"}.get(number, f"{number}th")
 
 
-def _stages(axes: Axes, labels: Sequence[str]) -> None:
+def shade_stages(axes: Axes, labels: Sequence[str]) -> None:
     """Shades every other stage of the network, so that the eye can follow a column."""
     runs = [len(list(group)) for _, group in itertools.groupby(labels, key=stage)]
     ends = list(itertools.accumulate(runs))

@@ -77,7 +77,7 @@ def _distribution(tables: Tables, of: Scope, condition: str) -> Figure:
             tau = reference_row(of, tables["layers"], "threshold", target)
             look = {"colors": COLOURS[NOISE], "linewidths": 1.6, "zorder": 4, "label": "threshold"}
             hlines(axes, np.arange(len(tau)), tau, 0.84, **look)
-        _similarity_axis(axes, low)
+        similarity_axis(axes, low)
     return figure
 
 
@@ -155,7 +155,7 @@ def _lower_end(columns: list[pl.Series]) -> float:
     return max(0.0, float(np.floor(10 * smallest - 0.3)) / 10)
 
 
-def _similarity_axis(axes: Axes, low: float) -> None:
+def similarity_axis(axes: Axes, low: float) -> None:
     """Sets an axis from `low` to 1 that is linear in |u - v| = sqrt(2 - 2 cos) of two maps at unit length."""
     axes.set_yscale("function", functions=(_stretch, _shrink))
     axes.set_ylim(low, _shrink(0.02 * (1 - _stretch(low))))
@@ -193,7 +193,7 @@ def _means(tables: Tables, of: Scope, condition: str) -> Figure:
         _curves(axes, of, means[target], condition)
         if banded:
             _bands(axes, tables, of, condition, target)
-        _similarity_axis(axes, low)
+        similarity_axis(axes, low)
     return figure
 
 

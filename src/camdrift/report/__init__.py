@@ -65,7 +65,9 @@ def notebook_html(directory: Path, tables: Tables, record: Record) -> str:
     """
     of = scope(tables, record)
     pictures = {path.stem: _inline(path) for path in sorted((directory / "figures").glob("figure_*.png"))}
-    first = [pictures.pop(name) for name in ("figure_8_gain", "figure_3_heatmaps") if name in pictures]
+    first = [
+        pictures.pop(name) for name in ("figure_12_released", "figure_8_gain", "figure_3_heatmaps") if name in pictures
+    ]
     rest = f"<details><summary>More figures</summary>{''.join(pictures.values())}</details>" if pictures else ""
     words = "".join(f"<li>{escape(sentence)}</li>" for sentence in summary(tables, record))
     title = f"{of.model} under {effective(record).get('attack') or 'attack'}: {findings.reading_of(of)}"

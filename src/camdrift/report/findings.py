@@ -13,7 +13,7 @@ from camdrift.records import (
     CENSORED_BELOW,
     NOISE,
 )
-from camdrift.report import single
+from camdrift.report import single, verdicts
 from camdrift.report.numbers import count, percent, share_of, times, times_between
 
 Row = dict[str, Any]
@@ -27,6 +27,8 @@ _EXPLAINING = {
 
 def headline(tables: Tables, record: Record, of: Scope) -> str:
     """The study's main result as a sentence without its full stop."""
+    if verdicts.is_reproduction(tables):
+        return verdicts.headline(tables, of.labels)
     if single.is_single(tables):
         return single.headline(tables, record, of)
     top, _ = _extremes(_well_measured(_ranked(tables, of, _lowest(of))))
@@ -37,6 +39,11 @@ def headline(tables: Tables, record: Record, of: Scope) -> str:
 
 def sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
     """What was found, in full sentences; those that the study cannot support are left out."""
+    first = verdicts.sentences(tables, of.labels) if verdicts.is_reproduction(tables) else []
+    return first + _sentences(tables, record, of)
+
+
+def _sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
     if single.is_single(tables):
         return single.sentences(tables, record, of)
     strengths = dict.fromkeys([_lowest(of), of.reference])

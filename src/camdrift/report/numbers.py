@@ -147,3 +147,26 @@ def shown(value: Any) -> str:
         rest = f", … ({len(value)} in all)" if len(value) > _LONGEST_LIST else ""
         return ", ".join(shown(item) for item in value[: 3 if rest else None]) + rest
     return str(value)
+
+
+def measured(value: float | None, measure: str = "") -> str:
+    """A number of table `claims` or `controls`: three significant digits; ranks are whole.
+
+    Args:
+        value: The number.
+        measure: What it is, as the table says; ranks begin with the word.
+
+    Example:
+        >>> measured(0.26522), measured(0.0), measured(1234.5), measured(4.0, "rank by mean deviation")
+        ('0.265', '0', '1,234', '4')
+    """
+    if value is None:
+        return UNDEFINED
+    if measure.startswith("rank ") or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def measured_between(low: float | None, high: float | None, measure: str = "") -> str:
+    """The interval of such a number, `[0.244, 0.297]`; empty where there is none."""
+    return "" if low is None or high is None else f"[{measured(low, measure)}, {measured(high, measure)}]"

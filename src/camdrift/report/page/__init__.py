@@ -15,12 +15,13 @@ import vl_convert
 from markupsafe import Markup
 
 from camdrift.figures.canvas import strength_text
-from camdrift.figures.scope import TARGET_WORDS, Record, Tables, effective, reason_for_nothing, scope
-from camdrift.report import contents, findings, single
+from camdrift.figures.rungs import has_ladder
+from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, effective, reason_for_nothing, scope
+from camdrift.report import checks, contents, defects, findings, single, verdicts
 from camdrift.report.data import study_data
 from camdrift.report.pictures import Gallery, picture_data
 
-_SCRIPTS: Final = ("state", "controls", "strip", "explorer", "charts", "table", "main")
+_SCRIPTS: Final = ("state", "controls", "strip", "explorer", "charts", "reproduction", "table", "main")
 _RAMPS: Final = ("viridis", "inferno")
 
 
@@ -54,6 +55,8 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
             model=of.model,
             attack=effective(record).get("attack") or "attack",
             version=record.get("camdrift") or "",
+            checks=checks.checks(tables),
+            **_reproduction(tables, of, interactive=not nothing),
             strengths=[strength_text(strength) for strength in of.strengths],
             targets=of.targets,
             target_words=TARGET_WORDS,
@@ -65,6 +68,20 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
             style=Markup(_style()),
         )
     )
+
+
+def _reproduction(tables: Tables, of: Scope, *, interactive: bool) -> dict[str, Any]:
+    """What the sections of a reproduction are filled with; empty for any other study."""
+    has_rungs = interactive and verdicts.is_reproduction(tables) and has_ladder(tables)
+    return {
+        "claims": verdicts.families(tables["claims"], of.labels) if verdicts.is_reproduction(tables) else [],
+        "rule": verdicts.RULE,
+        "marks": verdicts.MARKS,
+        "rung_groups": defects.groups(tables) if has_rungs else [],
+        "makers": defects.makers(tables) if has_rungs else [],
+        "agreement_heads": list(defects.AGREEMENT.values()),
+        "rungs": as_json(defects.rung_data(tables, of)) if has_rungs else "",
+    }
 
 
 @cache
@@ -96,7 +113,8 @@ def _script() -> str:
 def _style() -> str:
     steps = np.linspace(0, 1, 9)
     viridis = ", ".join(mpl.colors.to_hex(colour) for colour in mpl.colormaps["viridis"](steps))
-    return _asset("style.css").replace(":root {", f":root {{\n  --viridis: {viridis};", 1)
+    sheets = _asset("style.css") + _asset("reproduction.css")
+    return sheets.replace(":root {", f":root {{\n  --viridis: {viridis};", 1)
 
 
 def _ramps() -> dict[str, str]:

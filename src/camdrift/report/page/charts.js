@@ -561,6 +561,7 @@ function describeChart(name) {
   if (charts[name].when.includes("condition")) parts.push(state.condition === NOISE ? "under noise" : "under the attack");
   if (charts[name].when.includes("target")) parts.push(`target ${study.targets[state.target]}`);
   if (name === "dose") parts.push(study.layers[state.layer].label);
+  if (charts[name].says) parts.splice(0, parts.length, charts[name].says());
   byId(`chart-${name}`).querySelector(".shown").textContent = parts.join(", ");
 }
 

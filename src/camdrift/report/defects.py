@@ -1,0 +1,160 @@
+"""Which defect of the released code makes which finding: the numbers and sentences of the page's section on it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from camdrift.defects import ALL_DEFECTS, NO_DEFECT, Defects
+from camdrift.figures import rungs
+from camdrift.figures.scope import Scope, Tables
+from camdrift.reading import compromised_fraction, read
+from camdrift.report.numbers import measured
+
+Row = dict[str, Any]
+
+AGREEMENT: Final = {
+    "mean_deviation": "Mean deviation",
+    "excess": "Excess over noise",
+    "tau_deviation": "Tau, by deviation",
+    "tau_gain": "Tau, by gain",
+    "half_one": "Distance, 0.5 and 1",
+    "quarter_two_four": "Distance, 0.25, 2 and 4",
+    "compromised_middle": "Compromised at 0.5 and 1",
+    "compromised_outer": "Compromised elsewhere",
+}
+# Claims whose number is one of those.
+_COLUMNS: Final = {
+    "Strengths 0.5 and 1 are almost identical": "half_one",
+    "Strengths 0.25, 2 and 4 are very similar": "quarter_two_four",
+    "A layer is compromised in about 40 % of cases": "compromised_middle",
+    "A layer is compromised in about 80 % of cases": "compromised_outer",
+}
+_RANK: Final = "rank by mean deviation"
+_MIDDLE: Final = (0.5, 1.0)
+# A number per set of defects.
+_Numbers = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One set of defects as the page shows it.
+
+    Attributes:
+        name: As table `ladder` names it.
+        words: In plain words.
+        meaning: What it does; empty for several.
+        cells: The numbers of `AGREEMENT`.
+    """
+
+    name: str
+    words: str
+    meaning: str
+    cells: list[str]
+
+
+def groups(tables: Tables) -> list[tuple[str, list[Rung]]]:
+    """The sets of defects in display order, in groups with a title."""
+    found = {row["defects"]: row for row in rungs.numbers(tables).to_dicts()}
+    return [(title, [_rung(found[name]) for name in names]) for title, names in rungs.sets(list(found))]
+
+
+def rung_data(tables: Tables, of: Scope) -> dict[str, Any]:
+    """What the page's script draws: `names` and `words` of the sets, and the rest as [set][strength][layer].
+
+    Args:
+        tables: Tables of a reproduction.
+        of: What the study covers; its strengths and layers are the indexes.
+    """
+    table = rungs.rungs(tables)
+    order = [name for _, names in rungs.sets(table["defects"].unique().to_list()) for name in names]
+    return {
+        "names": order,
+        "words": [rungs.words_of(name) for name in order],
+        "meanings": [rungs.MEANINGS.get(name, "") for name in order],
+        "similarity": _cells(table, "mean_similarity", order, of),
+        "compromised": _cells(table, "compromised_fraction", order, of),
+    }
+
+
+def makers(tables: Tables) -> list[str]:
+    """For every finding that the released code makes and the equations do not: which defects make it."""
+    table, found = rungs.rungs(tables), []
+    agreement = rungs.numbers(tables)
+    for row in tables["claims"].to_dicts():
+        numbers = _ranks(table, row["subject"]) if row["measure"] == _RANK else _numbers_of(row, agreement, tables)
+        if numbers and _within(row, row["as_released"]) and not _within(row, row["corrected"]):
+            found.append(_maker(row, numbers))
+    return found
+
+
+def _rung(row: Row) -> Rung:
+    name = row["defects"]
+    cells = [measured(row[column]) for column in AGREEMENT]
+    return Rung(name, rungs.words_of(name), rungs.MEANINGS.get(name, ""), cells)
+
+
+def _cells(table: pl.DataFrame, column: str, order: Sequence[str], of: Scope) -> list[Any]:
+    found: list[Any] = [[[None] * len(of.layers) for _ in of.strengths] for _ in order]
+    for name, strength, layer, value in table.select("defects", "strength", "layer", column).iter_rows():
+        if value is not None and strength in of.strengths and layer in of.layers:
+            place = found[order.index(name)][of.strengths.index(strength)]
+            place[of.layers.index(layer)] = float(f"{value:.6g}")
+    return found
+
+
+def _numbers_of(row: Row, agreement: pl.DataFrame, tables: Tables) -> _Numbers:
+    """The number of a claim under every set of defects; empty where it is none of `agreement`."""
+    column = _COLUMNS.get(row["claim"], "")
+    if not column:
+        return {}
+    numbers = dict(agreement.select("defects", column).iter_rows())
+    if column.startswith("compromised"):
+        numbers |= _medians(tables, is_middle=column == "compromised_middle")
+    return {name: value for name, value in numbers.items() if value is not None}
+
+
+def _ranks(table: pl.DataFrame, label: str) -> _Numbers:
+    """Rank of one layer by its deviation, mean over strengths, per set of defects."""
+    means = table.group_by("defects", "layer", "layer_label").agg(pl.col("mean_similarity").mean())
+    ranked = means.with_columns(rank=pl.col("mean_similarity").rank("min").over("defects"))
+    return dict(ranked.filter(pl.col("layer_label") == label).select("defects", "rank").iter_rows())
+
+
+def _medians(tables: Tables, *, is_middle: bool) -> dict[str, float]:
+    """Compromised fraction of the released code's images and of all but one defect, by a median per layer."""
+    found = {}
+    for name in ("", *Defects.names()):
+        defects = replace(Defects.all(), **{name: False}) if name else Defects.all()
+        reading = read(tables["emulation"], defects)
+        chosen = np.isin(reading.strengths, _MIDDLE) == is_middle
+        found[defects.name] = float(np.nanmean(compromised_fraction(reading)[chosen]))
+    return found
+
+
+def _within(row: Row, value: float | None) -> bool:
+    low, high = row["holds_from"], row["holds_to"]
+    return value is not None and (low is None or value >= low) and (high is None or value <= high)
+
+
+def _maker(row: Row, numbers: _Numbers) -> str:
+    about = f" ({row['subject']})" if row["subject"] else ""
+    names = [name for name in Defects.names() if name in numbers]
+    alone = [name for name in names if _within(row, numbers[name])]
+    needed = [name for name in names if not _within(row, numbers.get(f"{rungs.BUT}{name}"))]
+    ends = (measured(numbers.get(name), row["measure"]) for name in (NO_DEFECT, ALL_DEFECTS))
+    word = "rank " if row["measure"] == _RANK else ""
+    text = "{}{}: {}{} by the equations, {}{} as released.".format(
+        row["claim"], about, *(p for e in ends for p in (word, e))
+    )
+    text += f" One defect is enough: {_quoted(alone, 'or')}." if alone else " No defect alone makes it."
+    if not needed:
+        return f"{text} It does not hang on any single one."
+    return f"{text} It is gone without {_quoted(needed, 'and also without')}."
+
+
+def _quoted(names: Sequence[str], word: str) -> str:
+    """Some defects in plain words, in quotes because those are half sentences."""
+    return f" {word} ".join(f"\u201c{rungs.WORDS[name]}\u201d" for name in names)
