@@ -4,6 +4,7 @@ from matplotlib.figure import Figure
 
 from camdrift.figures.compromise import compromised_layers, compromised_probability
 from camdrift.figures.coverage import coverage_by_condition, coverage_by_strength
+from camdrift.figures.focus import focus
 from camdrift.figures.gain import gain
 from camdrift.figures.heatmaps import Gallery, heatmaps, layer_grid
 from camdrift.figures.scope import Record, Tables
@@ -19,6 +20,7 @@ __all__ = [
     "compromised_probability",
     "coverage_by_condition",
     "coverage_by_strength",
+    "focus",
     "gain",
     "heatmaps",
     "layer_grid",
@@ -51,6 +53,7 @@ def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str,
         "figure_6_compromised_probability": compromised_probability(tables, record),
         "figure_7_compromised_layers": compromised_layers(tables, record),
         "figure_8_gain": gain(tables, record),
+        "figure_9_focus": focus(tables, record),
     }
     if tables["seeds"].height == 1 and len(gallery.get("seed_ids", ())):
         figures["layer_grid"] = layer_grid(tables, record, gallery, str(gallery["seed_ids"][0]))
