@@ -4,6 +4,7 @@ A layer's deviation follows `reach * (1 - exp(-sensitivity * strength))`; the at
 times as strong, so the LAYERS table's gains are those that the similarities were made with.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +65,7 @@ def study(
         "seeds": seeds,
         "variants": maker.variants(seeds),
         "similarity": similarity,
+        "focus": maker.focus(seeds),
         "floor": maker.floor(seeds),
         "layers": layers,
         "counts": maker.counts(similarity, layers),
@@ -209,6 +211,37 @@ class _Maker:
             "undefined_reason": [records.ZERO_MAP_VARIANT if v is None else None for v in values],
         }
         return records.SIMILARITY.frame(columns)
+
+    def focus(self, seeds: pl.DataFrame) -> pl.DataFrame:
+        """The attack moves the focus with depth and strength, noise hardly; one seed's last map is lost."""
+        generator = np.random.default_rng(11)
+        parts = [records.FOCUS.frame()]
+        for i, seed in enumerate(_analysed(seeds)):
+            for condition, strength, target in itertools.product(
+                (records.ADVERSARIAL, records.NOISE), self.strengths, self.targets
+            ):
+                attacked = condition == records.ADVERSARIAL
+                push = (0.3 + self.depth if attacked else 0.05) * strength / (1 + strength)
+                measures = self._focus(push, generator)
+                if attacked and strength == max(self.strengths) and i == 1:
+                    measures = {name: [*values[:-1], None] for name, values in measures.items()}
+                n = len(self.labels)
+                keys = {"seed_id": seed["seed_id"], "condition": condition, "strength": strength, "target": target}
+                columns = {name: [value] * n for name, value in keys.items()}
+                layers = {"layer": self.names, "layer_label": list(self.labels), "layer_index": list(range(n))}
+                parts.append(records.FOCUS.frame(columns | layers | measures))
+        return pl.concat(parts)
+
+    def _focus(self, push: np.ndarray, generator: np.random.Generator) -> dict[str, list[float | None]]:
+        draws = [np.exp(generator.normal(0, 0.4, len(self.labels))) for _ in range(5)]
+        found = {
+            "centroid_shift": 0.25 * push * draws[0],
+            "spread_change": 0.06 * push * (draws[1] - 0.8),
+            "entropy_change": 0.1 * push * (draws[2] - 1.2),
+            "top_overlap": 1 - 0.7 * (1 - np.exp(-1.5 * push * draws[3])),
+            "perturbation_correlation": np.tanh(0.5 * push * (draws[4] - 0.5)),
+        }
+        return {name: list(values) for name, values in found.items()}
 
     def floor(self, seeds: pl.DataFrame) -> pl.DataFrame:
         ids = [seed["seed_id"] for seed in _analysed(seeds)]

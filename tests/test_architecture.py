@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Lowest first; a file imports lower levels only. The folders are packages whose files may import each other.
 LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain", "defects"},
-    {"tensors", "settings", "growth", "stats", "dose"},
+    {"tensors", "settings", "growth", "stats", "dose", "medians"},
     {"reading"},
     {"ladder", "controls"},
     {"claims"},
@@ -32,7 +32,7 @@ LEVELS = (
     {"study"},
     {"plan"},
     {"run_record"},
-    {"maps", "emulation"},
+    {"maps", "emulation", "focus"},
     {"chunk"},
     {"run"},
     {"reproduce"},
@@ -43,7 +43,7 @@ LEVELS = (
 ROOT = "__init__"
 # What reads tables must work on a machine without the model.
 NO_TORCH_IN = (
-    "records", "settings", "stats", "gain", "dose", "store", "growth", "figures", "report", "study",
+    "records", "settings", "stats", "gain", "dose", "medians", "store", "growth", "figures", "report", "study",
     "defects", "reading", "ladder", "claims", "controls",
 )  # fmt: skip
 

@@ -31,6 +31,7 @@ NAMES = [
     "figure_6_compromised_probability",
     "figure_7_compromised_layers",
     "figure_8_gain",
+    "figure_9_focus",
 ]
 
 

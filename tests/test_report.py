@@ -267,7 +267,7 @@ def test_a_notebook_shows_words_and_figures(written, small):
     html = notebook_html(written.parent, small.tables, small.record | {"model": {"spec": "<b>"}})
     found = Page(html)
     pictures = [a for t, a in found.tags if t == "img"]
-    assert len(pictures) == 10
+    assert len(pictures) == 11
     assert all(a["src"].startswith("data:image/png;base64,") for a in pictures)
     assert [a["alt"] for a in pictures[:2]] == ["figure 8 gain", "figure 3 heatmaps"]
     assert "<b> under dlfuzz: 8 images: 3 analysed" in found.text
@@ -281,7 +281,7 @@ def test_same_tables_give_the_same_bytes(written, small, tmp_path):
     again = write_report(tmp_path, small.tables, small.record, small.gallery)
     first = {p.relative_to(written.parent): p.read_bytes() for p in written.parent.rglob("*.*")}
     second = {p.relative_to(again.parent): p.read_bytes() for p in again.parent.rglob("*.*")}
-    assert len(first) == 21
+    assert len(first) == 23
     assert [str(path) for path in first if first[path] != second[path]] == []
 
 

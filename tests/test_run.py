@@ -41,6 +41,8 @@ CONTRACT = {
     "variants": "seed_id condition strength draw predicted_class probability is_flipped realised_l2 realised_linf "
     "clipped_fraction",
     "similarity": "seed_id condition strength draw target layer layer_label layer_index similarity undefined_reason",
+    "focus": "seed_id condition strength target layer layer_label layer_index centroid_shift spread_change "
+    "entropy_change top_overlap perturbation_correlation",
     "floor": "seed_id other_seed_id target layer similarity",
     "layers": "target strength layer compromised_fraction compromised_low compromised_high auc auc_low auc_high "
     "threshold floor gain gain_low gain_high gain_censored rank rank_low rank_high",
@@ -105,7 +107,7 @@ class TestFiles:
         }  # fmt: skip
         assert figures == {f"{stem}.{ending}" for stem in stems for ending in ("png", "pdf")}
         numbers = {re.match(r"figure_(\d+[ab]?)_", stem)[1] for stem in stems}
-        assert numbers == {"2a", "2b", "3", "4a", "4b", "5a", "5b", "6", "7", "8"}
+        assert numbers == {"2a", "2b", "3", "4a", "4b", "5a", "5b", "6", "7", "8", "9"}
 
     def test_figures_open(self, study):
         for path in (study.path / "figures").iterdir():

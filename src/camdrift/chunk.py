@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from camdrift import records
 from camdrift.coverage import NeuronRecord, observe
 from camdrift.errors import ImageError
+from camdrift.focus import FocusCollector
 from camdrift.gallery import HeatmapCollector, deviations, header, numbered, picture_arrays, spanning
 from camdrift.growth import newly_covered
 from camdrift.images import read_image
@@ -30,7 +31,7 @@ GROWTH: Final = "growth"
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """Tables of one chunk (seeds, variants, similarity, floor, `GROWTH`, examinations), and its part of the gallery."""
+    """Tables of one chunk: seeds, variants, similarity, focus, floor, `GROWTH`, examinations; part of the gallery."""
 
     tables: dict[str, pl.DataFrame]
     gallery: dict[str, NDArray[Any]]
@@ -55,19 +56,24 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: Advance) -> Chu
     with clock("noise"):
         for seed in analysed:
             _draw_noise(plan, seed)
-    heatmaps = _collector(plan, len(analysed))
+    heatmaps, focus = _collector(plan, len(analysed)), FocusCollector(plan, analysed)
     rest = len(seeds) - len(analysed)
-    receivers: dict[str, MapReceiver] = {} if heatmaps is None else {"gallery": heatmaps}
+    receivers: dict[str, MapReceiver] = {"focus": focus}
+    if heatmaps is not None:
+        receivers["gallery"] = heatmaps
     similarity, floor = explain_all(
         plan, analysed, receivers, lambda done: advance("explain", rest + done, len(analysed))
     )
     with clock("coverage"):
         growth = _growth(plan, [seed for seed in seeds if seed.pixels is not None])
     kept = {seed.file.seed_id for seed in analysed if seed.is_analysed}
+    with clock("focus"):
+        moved = focus.table()
     tables = {
         "seeds": records.SEEDS.frame([seed.row for seed in seeds]),
         "variants": records.VARIANTS.frame(_sorted_variants(analysed)),
         "similarity": similarity.filter(pl.col("seed_id").is_in(kept)),
+        "focus": moved.filter(pl.col("seed_id").is_in(kept)),
         "floor": floor.filter(pl.col("seed_id").is_in(kept) & pl.col("other_seed_id").is_in(kept)),
         GROWTH: growth,
     }

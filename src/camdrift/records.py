@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import polars as pl
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 CLEAN: Final = "clean"
 ADVERSARIAL: Final = "adversarial"
@@ -150,6 +150,47 @@ SIMILARITY: Final = _table(
     ),
     ("undefined_reason", pl.String, "zero_map_seed, zero_map_variant or non_finite_map where similarity is null"),
 )
+
+FOCUS: Final = _table(
+    "focus",
+    "seed x condition x strength x target x layer, strengths of the study and first draws alone",
+    ("seed_id", pl.String, "seed image"),
+    ("condition", pl.String, "adversarial or noise"),
+    ("strength", pl.Float64, "factor s on the base perturbation"),
+    ("target", pl.String, "whose class is explained: own, seed or label"),
+    ("layer", pl.String, "dotted name of the convolution"),
+    ("layer_label", pl.String, "display name (the paper's on VGG-16, else the layer's own)"),
+    ("layer_index", pl.Int64, "position in execution order, from 0"),
+    (
+        "centroid_shift",
+        pl.Float64,
+        "distance between the centres of mass of the seed's and the variant's map, in sides of the image; this and all "
+        "that follow null if either map is all zero or not finite",
+    ),
+    (
+        "spread_change",
+        pl.Float64,
+        "root mean square distance from the map's own centre, variant minus seed, in sides of the image",
+    ),
+    (
+        "entropy_change",
+        pl.Float64,
+        "entropy of the map over that of an even map, variant minus seed, in [-1, 1]; null for a map of one cell",
+    ),
+    (
+        "top_overlap",
+        pl.Float64,
+        "Dice overlap of the largest fifth of the cells of both maps, in [0, 1]; about 0.2 by chance",
+    ),
+    (
+        "perturbation_correlation",
+        pl.Float64,
+        "Pearson correlation over the cells of the map's change and the local root mean square of the perturbation "
+        "after clipping; null where one of them is the same everywhere",
+    ),
+)
+
+FOCUS_MEASURES: Final = tuple(column.name for column in FOCUS.columns[7:])
 
 FLOOR: Final = _table(
     "floor",
@@ -308,7 +349,8 @@ CONTROLS: Final = _table(
     ("expected", pl.Float64, "what it should be if nothing is wrong; null if nothing is expected"),
 )
 
-TABLES: Final = {t.name: t for t in (SEEDS, VARIANTS, SIMILARITY, FLOOR, LAYERS, COUNTS, COVERAGE, CONTROLS)}
+_STUDY_TABLES: Final = (SEEDS, VARIANTS, SIMILARITY, FOCUS, FLOOR, LAYERS, COUNTS, COVERAGE, CONTROLS)
+TABLES: Final = {t.name: t for t in _STUDY_TABLES}
 # Tables that only some run directories have.
 FURTHER_TABLES: Final = {t.name: t for t in (EMULATION, LADDER, CLAIMS)}
 

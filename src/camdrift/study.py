@@ -55,6 +55,11 @@ class Study:
         return self._directory.read_table("similarity")
 
     @cached_property
+    def focus(self) -> pl.DataFrame:
+        """One row per perturbed image of the study's strengths, target and layer: how its map's focus moved."""
+        return self._directory.read_table("focus")
+
+    @cached_property
     def floor(self) -> pl.DataFrame:
         """One row per pair of different seeds, target and layer."""
         return self._directory.read_table("floor")

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from camdrift.figures.compromise import compromised_layers, compromised_probability
 from camdrift.figures.controls import controls, has_controls
 from camdrift.figures.coverage import coverage_by_condition, coverage_by_strength
+from camdrift.figures.focus import focus
 from camdrift.figures.gain import gain
 from camdrift.figures.heatmaps import Gallery, heatmaps, layer_grid
 from camdrift.figures.ladder import ladder
@@ -23,6 +24,7 @@ __all__ = [
     "controls",
     "coverage_by_condition",
     "coverage_by_strength",
+    "focus",
     "gain",
     "heatmaps",
     "ladder",
@@ -57,6 +59,7 @@ def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str,
         "figure_6_compromised_probability": compromised_probability(tables, record),
         "figure_7_compromised_layers": compromised_layers(tables, record),
         "figure_8_gain": gain(tables, record),
+        "figure_9_focus": focus(tables, record),
     }
     if "ladder" in tables and "emulation" in tables:
         figures |= {"figure_11_ladder": ladder(tables, record), "figure_12_released": released(tables, record)}

@@ -1,6 +1,7 @@
 """The numbers behind the page: tables of a study as nested lists for its script, null where undefined."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from math import isfinite
 from typing import Any, Final
 
@@ -8,7 +9,9 @@ import numpy as np
 import polars as pl
 
 from camdrift.dose import dose_response
+from camdrift.figures.focus import MEASURES
 from camdrift.figures.scope import Record, Scope, Tables, stage
+from camdrift.medians import focus_medians
 from camdrift.records import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, CLEAN, LAYERS, NOISE
 
 CONDITIONS: Final = (ADVERSARIAL, NOISE)
@@ -17,6 +20,8 @@ MOST_STEPS: Final = 240
 _KEYS: Final = ("target", "strength", "layer", "layer_label", "layer_index")
 _CENSORED: Final = {CENSORED_ABOVE: 1, CENSORED_BELOW: -1}
 _DIGITS: Final = 6
+# Of values that are only drawn, and there are many.
+_FEW_DIGITS: Final = 4
 
 
 def study_data(tables: Tables, record: Record, of: Scope, seed_ids: Sequence[str]) -> dict[str, Any]:
@@ -37,6 +42,7 @@ def study_data(tables: Tables, record: Record, of: Scope, seed_ids: Sequence[str
         "columns": [column.name for column in LAYERS.columns],
         "stats": statistics(tables["layers"], of),
         "spread": {condition: quantiles(tables["similarity"], of, condition) for condition in CONDITIONS},
+        "focus": focus(tables["focus"], of),
         "counts": counts(tables["counts"], of),
         "coverage": coverage(tables["coverage"], of),
         "dose": dose(tables, of),
@@ -84,6 +90,24 @@ def quantiles(similarity: pl.DataFrame, of: Scope, condition: str) -> list[Any]:
     rows = similarity.filter(at).group_by("target", "strength", "layer").agg(parts)
     cells = rows.select("target", "strength", "layer", *names).iter_rows()
     return _cube((([*cell[:3]], [_short(value) for value in cell[3:]]) for cell in cells), of)
+
+
+def focus(table: pl.DataFrame, of: Scope) -> dict[str, Any]:
+    """The `measures` of the focus in words, and per condition [measure][target][strength][layer]: quartiles and n.
+
+    Each cell holds lower quartile, median, upper quartile, seeds with a value; it is None where no seed has one.
+    """
+    rows = focus_medians(table).filter(pl.col("n") > 0)
+    names = ("lower", "median", "upper")
+    found: dict[str, Any] = {"measures": [asdict(measure) for measure in MEASURES]}
+    for condition in CONDITIONS:
+        found[condition] = []
+        for measure in MEASURES:
+            part = rows.filter(measure=measure.column, condition=condition)
+            cells = part.select("target", "strength", "layer", *names, "n").iter_rows()
+            values = (([*cell[:3]], [*(_short(v, _FEW_DIGITS) for v in cell[3:6]), cell[6]]) for cell in cells)
+            found[condition].append(_cube(values, of))
+    return found
 
 
 def counts(table: pl.DataFrame, of: Scope) -> list[Any]:
@@ -211,8 +235,8 @@ def _cube(cells: Iterable[tuple[Sequence[Any], Any]], of: Scope) -> list[Any]:
     return found
 
 
-def _short(value: Any) -> Any:
-    """A float with six digits; None for what JSON does not have."""
+def _short(value: Any, digits: int = _DIGITS) -> Any:
+    """A float with so many digits; None for what JSON does not have."""
     if not isinstance(value, float):
         return value
-    return float(f"{value:.{_DIGITS}g}") if isfinite(value) else None
+    return float(f"{value:.{digits}g}") if isfinite(value) else None

@@ -65,14 +65,15 @@ def fraction(value: float | None, digits: int = 3) -> str:
     """A number between -1 and 1; one that is not quite 1 never reads as 1.
 
     Example:
-        >>> fraction(0.91234), fraction(0.99997), fraction(1.0), fraction(-0.0312)
-        ('0.912', '> 0.999', '1.000', '-0.031')
+        >>> fraction(0.91234), fraction(0.99997), fraction(1.0), fraction(-0.0312), fraction(-0.0001)
+        ('0.912', '> 0.999', '1.000', '-0.031', '0.000')
     """
     if value is None:
         return UNDEFINED
     if value < 1 and round(value, digits) >= 1:
         return f"> {1 - 10**-digits:.{digits}f}"
-    return f"{value:.{digits}f}"
+    # Adding 0 turns -0 into 0.
+    return f"{round(value, digits) + 0:.{digits}f}"
 
 
 def between(low: float | None, high: float | None, digits: int = 2) -> str:

@@ -15,13 +15,14 @@ import vl_convert
 from markupsafe import Markup
 
 from camdrift.figures.canvas import strength_text
+from camdrift.figures.focus import MEASURES
 from camdrift.figures.rungs import has_ladder
 from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, effective, reason_for_nothing, scope
-from camdrift.report import checks, contents, defects, findings, single, verdicts
+from camdrift.report import checks, contents, defects, findings, focus, single, verdicts
 from camdrift.report.data import study_data
 from camdrift.report.pictures import Gallery, picture_data
 
-_SCRIPTS: Final = ("state", "controls", "strip", "explorer", "charts", "reproduction", "table", "main")
+_SCRIPTS: Final = ("state", "controls", "strip", "explorer", "charts", "focus", "reproduction", "table", "main")
 _RAMPS: Final = ("viridis", "inferno")
 
 
@@ -45,6 +46,8 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
             headline=findings.headline(tables, record, of),
             reading=findings.reading_of(of),
             sentences=findings.sentences(tables, record, of),
+            focus=[] if nothing else focus.sentences(tables, record, of),
+            measures=MEASURES,
             nothing=nothing,
             interactive=not nothing,
             is_single=single.is_single(tables),

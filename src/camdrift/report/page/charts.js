@@ -558,6 +558,7 @@ async function drawChart(name) {
 // What a chart shows just now, for those who read it by ear, and in print.
 function describeChart(name) {
   const parts = [`strength ${strengthText()}`];
+  if (charts[name].when.includes("focus")) parts.unshift(study.focus.measures[state.focus].name);
   if (charts[name].when.includes("condition")) parts.push(state.condition === NOISE ? "under noise" : "under the attack");
   if (charts[name].when.includes("target")) parts.push(`target ${study.targets[state.target]}`);
   if (name === "dose") parts.push(study.layers[state.layer].label);

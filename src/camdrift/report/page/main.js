@@ -6,6 +6,7 @@ if (study.layers.length && study.strengths.length) {
   bindStrip();
   bindLayer();
   bindExplorer();
+  bindFocus();
   bindCharts();
   bindTable();
 }

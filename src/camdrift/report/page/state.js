@@ -9,6 +9,7 @@ const state = {
   measure: "gain",
   layer: 0,
   seed: 0,
+  focus: 0,
 };
 
 const views = [];

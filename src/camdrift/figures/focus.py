@@ -1,0 +1,165 @@
+"""Figure 9: where the focus of each layer's map goes, under the attack and under noise of the same size."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from camdrift.figures.canvas import (
+    COLOURS,
+    DASHES,
+    MUTED,
+    blank,
+    layer_panels,
+    mark_size,
+    strength_text,
+    styled,
+)
+from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, reason_for_nothing, scope, span
+from camdrift.medians import focus_medians
+from camdrift.records import ADVERSARIAL, NOISE
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure in words.
+
+    Attributes:
+        column: Its column in table `focus`.
+        name: A few words, for lists.
+        title: What it asks, for a heading.
+        unit: What its axis counts.
+        meaning: How it is computed, in one sentence.
+        cue: How to read its sign or its ends.
+        rest: Its value where nothing moves or all is chance, marked by a line.
+    """
+
+    column: str
+    name: str
+    title: str
+    unit: str
+    meaning: str
+    cue: str
+    rest: float
+
+
+MEASURES: Final = (
+    Measure(
+        column="centroid_shift",
+        name="shift of the centre",
+        title="How far the centre of the map moves",
+        unit="sides of the image",
+        meaning="Distance between the centres of mass of the two maps.",
+        cue="0: the centre stays",
+        rest=0.0,
+    ),
+    Measure(
+        column="spread_change",
+        name="change of spread",
+        title="How much wider the map spreads around its centre",
+        unit="sides of the image",
+        meaning="Root mean square distance from the map's own centre, of the variant minus that of the clean image.",
+        cue="above 0: wider; below: narrower",
+        rest=0.0,
+    ),
+    Measure(
+        column="entropy_change",
+        name="change of entropy",
+        title="How much more even the map becomes",
+        unit="share of an even map's entropy",
+        meaning="Entropy of the map over that of an even map, of the variant minus that of the clean image.",
+        cue="above 0: more even; below: more concentrated",
+        rest=0.0,
+    ),
+    Measure(
+        column="top_overlap",
+        name="overlap of the top fifth",
+        title="How much of the map's top fifth stays in place",
+        unit="Dice overlap",
+        meaning="Dice overlap of the largest fifth of the cells of the two maps.",
+        cue="1: the same cells; 0.2: by chance",
+        rest=0.2,
+    ),
+    Measure(
+        column="perturbation_correlation",
+        name="correlation with the perturbation",
+        title="Whether the map changes where the perturbation lies",
+        unit="correlation over cells",
+        meaning=(
+            "Pearson correlation, over the cells of a map, of its change and the root mean square of the perturbation. "
+            "Both tend to lie on the object, so it does not show a cause."
+        ),
+        cue="above 0: more where the perturbation is stronger",
+        rest=0.0,
+    ),
+)
+
+_CONDITIONS: Final = (ADVERSARIAL, NOISE)
+_MARKERS: Final = {ADVERSARIAL: "o", NOISE: "s"}
+_REST: Final[dict[str, Any]] = {"color": MUTED, "lw": 0.9, "ls": "-"}
+
+
+@styled
+def focus(tables: Tables, record: Record) -> Figure:
+    """Figure 9: five measures of the focus per layer, attack against noise, at the reference strength."""
+    of = scope(tables, record)
+    title = f"Where the focus of each layer's map goes, strength {strength_text(of.reference)}"
+    target = of.targets[0] if of.targets else ""
+    at = (pl.col("strength") == of.reference) & (pl.col("target") == target)
+    rows = focus_medians(tables["focus"].filter(at))
+    if not (rows["n"] > 0).any():
+        return blank(title, reason_for_nothing(of))
+    n = span(rows["n"].filter(rows["n"] > 0).to_list())
+    note = (
+        f"{of.model}; {TARGET_WORDS.get(target, target)}; n = {n} seeds per layer. Each variant's map is held against "
+        "that of its clean image. Marks: median over the seeds; bands: middle half of the seeds."
+    )
+    rows = rows.with_columns(is_rare=2 * pl.col("n") < rows["n"].max())
+    headings = [measure.title for measure in MEASURES]
+    handles = _handles(has_rare=bool(rows["is_rare"].any()))
+    figure, panels = layer_panels(of, title, note, height=1.12, handles=handles, headings=headings)
+    for axes, measure in zip(panels, MEASURES, strict=True):
+        axes.axhline(measure.rest, zorder=1, **_REST)
+        for condition in reversed(_CONDITIONS):
+            _curve(axes, of, rows.filter(measure=measure.column, condition=condition), condition)
+        _axis(axes, measure)
+    return figure
+
+
+def _handles(*, has_rare: bool) -> list[Line2D]:
+    names = {ADVERSARIAL: "attack", NOISE: "noise of the same size"}
+    marks = [
+        Line2D([], [], color=COLOURS[c], ls=DASHES[c], marker=_MARKERS[c], markersize=4, label=names[c])
+        for c in _CONDITIONS
+    ]
+    rest = Line2D([], [], label="no change; overlap by chance", **_REST)
+    rare = Line2D([], [], color=MUTED, marker="o", mfc="white", ls="", label="open: undefined for most seeds")
+    return [*marks, rest, *([rare] if has_rare else [])]
+
+
+def _curve(axes: Axes, of: Scope, rows: pl.DataFrame, condition: str) -> None:
+    """Medians with the band of the middle half; a layer without values is a gap."""
+    columns = {layer: values for layer, *values in rows.select("layer", "lower", "median", "upper", "is_rare").rows()}
+    cells = [columns.get(layer, [None] * 3 + [False]) for layer in of.layers]
+    lower, median, upper, rare = np.array(cells, dtype=np.float64).T
+    x, colour = np.arange(len(of.layers)), COLOURS[condition]
+    axes.fill_between(x, lower, upper, color=colour, alpha=0.16, lw=0, zorder=1.5)
+    axes.plot(x, median, color=colour, ls=DASHES[condition], lw=1.1, zorder=2, label=condition)
+    look: dict[str, Any] = {"color": colour, "marker": _MARKERS[condition], "ls": "", "zorder": 3}
+    look |= {"markersize": mark_size(of), "markeredgewidth": 0.8}
+    axes.plot(x[rare == 0], median[rare == 0], **look)
+    axes.plot(x[rare == 1], median[rare == 1], mfc="white", **look)
+
+
+def _axis(axes: Axes, measure: Measure) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(4, min_n_ticks=3, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}".replace("-", "\u2212")))
+    if measure.column == "top_overlap":
+        axes.set_ylim(-0.02, 1.05)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    axes.set_title(f"{measure.unit} \u00b7 {measure.cue}", loc="right", size=7.0, color=MUTED, pad=5)

@@ -1,0 +1,73 @@
+"""Where the focus goes, in words: sentences whose every number comes from table `focus`."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from camdrift.figures.canvas import strength_text
+from camdrift.figures.scope import Record, Scope, Tables, effective, span
+from camdrift.medians import focus_medians, median_interval
+from camdrift.records import ADVERSARIAL, NOISE
+from camdrift.report.numbers import between, count, fraction
+
+Row = dict[str, Any]
+
+_OF = {"seed": "", "own": " for each image's own class", "label": " for the true class"}
+
+
+def sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
+    """Where the centre moves most and where the change follows the perturbation most, with intervals and n."""
+    if not of.targets:
+        return []
+    at = (pl.col("strength") == of.reference) & (pl.col("target") == of.targets[0])
+    focus = tables["focus"].filter(at)
+    rng_seed = int(effective(record).get("rng_seed") or 0)
+    found = [_centre(focus, of, rng_seed), _correlation(focus, of, rng_seed)]
+    return [sentence for sentence in found if sentence]
+
+
+def _centre(focus: pl.DataFrame, of: Scope, rng_seed: int) -> str:
+    rows = _well_measured(focus, "centroid_shift")
+    if not rows:
+        return ""
+    attack, noise, n = _both(focus, rows[0], rng_seed)
+    return (
+        f"At strength {strength_text(of.reference)} the centre of the map{_OF.get(of.targets[0], '')} moves most at "
+        f"{rows[0]['layer_label']}: by {attack} of the image's side under the attack, by {noise} under noise of the "
+        f"same size ({n})."
+    )
+
+
+def _correlation(focus: pl.DataFrame, of: Scope, rng_seed: int) -> str:
+    rows = _well_measured(focus, "perturbation_correlation")
+    if not rows:
+        return ""
+    attack, noise, n = _both(focus, rows[0], rng_seed)
+    text = (
+        f"The map's change follows the perturbation most at {rows[0]['layer_label']}: a correlation of {attack} under "
+        f"the attack, {noise} under noise"
+    )
+    middle = float(np.median([row["median"] for row in rows]))
+    others = f"; the median of {count(len(rows), 'layer')} is {fraction(middle, 2)}" if len(rows) > 1 else ""
+    return f"{text} ({n}){others}."
+
+
+def _well_measured(focus: pl.DataFrame, measure: str) -> list[Row]:
+    """Medians under the attack, largest first, of the layers with at least half as many seeds as the best."""
+    rows = focus_medians(focus).filter(measure=measure, condition=ADVERSARIAL)
+    enough = rows.filter(pl.col("n") > 0, 2 * pl.col("n") >= pl.col("n").max())
+    return enough.sort(pl.col("median"), -pl.col("layer_index"), descending=True).to_dicts()
+
+
+def _both(focus: pl.DataFrame, row: Row, rng_seed: int) -> tuple[str, str, str]:
+    """The median under the attack and under noise at one layer, each with its interval, and n."""
+    words, counts = [], []
+    for condition in (ADVERSARIAL, NOISE):
+        values = focus.filter(condition=condition, layer=row["layer"]).sort("seed_id")[row["measure"]]
+        defined = values.drop_nulls().to_numpy()
+        middle = float(np.median(defined)) if defined.size else None
+        interval = between(*(median_interval(values, rng_seed=rng_seed) or (None, None)))
+        words.append(" ".join(filter(None, [fraction(middle, 2), interval])))
+        counts.append(defined.size)
+    return words[0], words[1], f"n = {span(counts)}"
