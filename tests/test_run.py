@@ -131,10 +131,10 @@ class TestFiles:
         record = json.loads((study.path / "run.json").read_text())
         assert record == study.record
         assert set(record) == {
-            "schema_version", "camdrift", "status", "command", "started", "finished", "arguments", "model",
+            "schema_version", "camdrift", "kind", "status", "command", "started", "finished", "arguments", "model",
             "layers", "images", "versions", "machine", "device", "timings",
         }  # fmt: skip
-        assert record["status"] == "done"
+        assert (record["kind"], record["status"]) == ("study", "done")
         assert record["started"] <= record["finished"]
         passed, effective = record["arguments"]["passed"], record["arguments"]["effective"]
         assert passed["attack"] == ATTACK
