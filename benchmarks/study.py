@@ -62,6 +62,7 @@ def show(timings: dict, counted: dict, seeds: int, analysed: int) -> None:
         "passes (network)": timings["explain"] - counted["explain"],
         "coverage": timings["coverage"] + counted["attack"] + counted["explain"],
         "similarity": timings.get("compare", 0.0),
+        "focus": timings["focus"],
         "reading": timings["read"],
         "noise": timings["noise"],
         "statistics": timings["statistics"],

@@ -177,5 +177,6 @@ def assert_close(one, other):
     """The same rows and classes; floats that differ by rounding at most. Ranks may swap where gains are that close."""
     for name in ("seeds", "variants", "similarity", "floor", "coverage"):
         assert_frame_equal(getattr(one, name), getattr(other, name), rel_tol=1e-3, abs_tol=1e-5)
+    assert_frame_equal(one.focus, other.focus, rel_tol=1e-3, abs_tol=1e-3)
     names = ["target", "strength", "layer", "n", "n_undefined", "threshold", "gain"]
     assert_frame_equal(one.layers.select(names), other.layers.select(names), rel_tol=1e-2, abs_tol=1e-5)

@@ -106,7 +106,7 @@ class TestImages:
         for row in bad.iter_rows(named=True):
             assert re.search(reasons[row["seed_id"]], row["reason"]), row
             assert all(row[name] is None for name in ["sha256", "clean_class", "clean_probability", *MEASURED])
-        for name in ("variants", "similarity", "floor", "layers", "counts", "coverage"):
+        for name in ("variants", "similarity", "focus", "floor", "layers", "counts", "coverage"):
             assert_frame_equal(getattr(study, name), getattr(good, name))
         assert_frame_equal(study.seeds.filter(pl.col("status") != "unreadable"), good.seeds)
 
@@ -187,7 +187,7 @@ class TestModels:
         assert (row["status"], row["reason"]) == ("failed", "the model returned NaN or infinity for the clean image")
         assert row["sha256"] is not None
         assert all(row[name] is None for name in ["clean_class", "clean_probability", *MEASURED])
-        for name in ("variants", "similarity", "floor", "layers", "counts", "coverage"):
+        for name in ("variants", "similarity", "focus", "floor", "layers", "counts", "coverage"):
             assert_frame_equal(getattr(study, name), getattr(good, name))
 
     def test_nan_for_a_variant(self, tmp_path):
@@ -209,6 +209,8 @@ class TestModels:
         first = study.coverage.filter(step=1, seed_id="dark.png")["covered"].to_list()
         assert first == [first[0]] * 3
         assert plain.coverage.filter(step=1)["covered"].n_unique() > 1
+        assert "dark.png" in set(plain.focus["seed_id"])
+        assert_frame_equal(study.focus, plain.focus.filter(pl.col("seed_id") != "dark.png"))
         assert "dark.png" not in {*study.floor["seed_id"], *study.floor["other_seed_id"]}
 
     def test_a_model_that_always_says_the_same(self, tmp_path):
@@ -247,7 +249,7 @@ class TestReports:
         study = study_of(tiny_classifier(), tmp_path / "broken", tmp_path / "run", **QUICK)
         assert study.record["status"] == "done"
         assert set(study.seeds["status"]) == {"unreadable"}
-        for name in ("variants", "similarity", "floor", "layers", "counts", "coverage"):
+        for name in ("variants", "similarity", "focus", "floor", "layers", "counts", "coverage"):
             assert getattr(study, name).is_empty()
         page = Page(study.path / "report.html")
         assert f"{len(reasons)} could not be read" in page.text
@@ -261,7 +263,7 @@ class TestReports:
         assert set(study.seeds["status"]) == {"no_adversarial"}
         assert set(study.seeds["reason"]) == {"no adversarial example in 3 iterations"}
         assert study.seeds["clean_class"].null_count() == 0
-        for name in ("variants", "similarity", "floor", "layers", "counts"):
+        for name in ("variants", "similarity", "focus", "floor", "layers", "counts"):
             assert getattr(study, name).is_empty()
         # Coverage of the clean images stands, and perturbed conditions add nothing to it.
         covered = study.coverage.pivot("condition", index=["step"], values="covered", aggregate_function="max")

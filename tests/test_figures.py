@@ -17,7 +17,7 @@ from PIL import Image
 from camdrift import figures
 from camdrift.figures.canvas import COLOURS, printable, text_width
 from camdrift.figures.scope import scope
-from camdrift.records import ADVERSARIAL, CLEAN, NOISE
+from camdrift.records import ADVERSARIAL, CLEAN, FOCUS_MEASURES, NOISE
 from synthetic import EFFICIENTNET, LADDER, VGG16, Study, study
 
 NAMES = [
@@ -227,6 +227,48 @@ def test_gain_below_the_ladder_points_down():
     np.testing.assert_allclose(tips, [0.25 / 1.16])
     np.testing.assert_array_equal(lines(axes)["strength 1"], [3.0])
     assert axes.get_ylim()[0] < 0.25 / 1.16
+
+
+@pytest.mark.parametrize("options", [{}, {"strengths": (0.5, 1.25), "targets": ("own",), "labels": VGG16[:4]}])
+def test_focus_shows_medians_and_the_middle_half_of_attack_and_noise(options):
+    made = study(**options)
+    figure = figures.focus(made.tables, made.record)
+    target, strength = ("own", 1.25) if options else ("seed", 1.0)
+    assert f"strength {strength:g}" in words(figure)
+    assert f"(target {target})" in words(figure)
+    rows = made.tables["focus"].filter(target=target, strength=strength)
+    for axes, measure in zip(figure.axes, FOCUS_MEASURES, strict=True):
+        bands = [c for c in axes.collections if type(c).__name__ == "FillBetweenPolyCollection"]
+        # The attack is drawn over the noise.
+        for band, condition in zip(bands, (NOISE, ADVERSARIAL), strict=True):
+            samples = [
+                part[measure].drop_nulls().to_numpy()
+                for _, part in rows.filter(condition=condition).group_by("layer_index", maintain_order=True)
+            ]
+            np.testing.assert_allclose(lines(axes)[condition], [np.median(s) for s in samples])
+            assert to_hex(band.get_facecolor()[0]) == COLOURS[condition]
+            drawn = band.get_paths()[0].vertices
+            for layer, sample in enumerate(samples):
+                ends = drawn[drawn[:, 0] == layer][:, 1]
+                np.testing.assert_allclose((ends.min(), ends.max()), np.quantile(sample, [0.25, 0.75]))
+
+
+def test_focus_leaves_gaps_and_hollows_out_what_few_seeds_support():
+    made = study(VGG16[:4], strengths=(1.0,), targets=("seed",))
+    kept = pl.col("seed_id").is_in(made.tables["seeds"]["seed_id"].to_list()[:3])
+    # The second layer is undefined for all seeds, the third for all but three.
+    lost = (pl.col("layer_index") == 1) | ((pl.col("layer_index") == 2) & ~kept)
+    emptied = [pl.when(~lost).then(pl.col(name)).alias(name) for name in FOCUS_MEASURES]
+    table = made.tables["focus"].with_columns(emptied)
+    figure = figures.focus({**made.tables, "focus": table}, made.record)
+    assert "n = 3 to 14 seeds" in words(figure)
+    assert "open: undefined for most seeds" in words(figure)
+    for axes in figure.axes:
+        assert np.isnan(lines(axes)[ADVERSARIAL]).tolist() == [False, True, False, False]
+        marks = [line for line in axes.lines if line.get_marker() in "os"]
+        hollow = [line for line in marks if to_hex(line.get_markerfacecolor()) == "#ffffff"]
+        assert [line.get_xdata().tolist() for line in hollow] == [[2], [2]]
+        assert sum(len(line.get_xdata()) for line in marks) == 6
 
 
 def test_coverage_is_drawn_in_percent_and_beyond_the_clean_images(vgg):

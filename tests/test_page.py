@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from PIL import Image
 
 import synthetic
-from camdrift.records import ADVERSARIAL, ANALYSED, LAYERS, NOISE
+from camdrift.figures.focus import MEASURES
+from camdrift.records import ADVERSARIAL, ANALYSED, FOCUS_MEASURES, LAYERS, NOISE
 from camdrift.report import numbers, render
 
 pytestmark = pytest.mark.slow
@@ -204,6 +206,66 @@ def test_compromised_layers_and_counts_are_the_tables(tab, study):
     assert f"{counts} compromise 5 of 5 layers" in " ".join(labels)
 
 
+def focus_rows(study, measure, *, target="seed", strength=1.0):
+    """What the marks of the focus say, from the table itself: noise, then the attack over it."""
+    table = study.tables["focus"].filter(target=target, strength=strength)
+    said = []
+    for condition, name in ((NOISE, "noise"), (ADVERSARIAL, "attack")):
+        for layer in LABELS:
+            values = table.filter(condition=condition, layer_label=layer)[measure].drop_nulls()
+            q = [f"{values.quantile(share, 'linear'):.3f}" for share in (0.5, 0.25, 0.75)]
+            said.append((f"{layer} {name}", [float(v) for v in q], len(values)))
+    return said
+
+
+def focus_marks(tab):
+    """The same, as the page says it."""
+    pattern = re.compile(r"(.*): median (.*), middle half (.*) to (.*), n = (\d+)")
+    found = [pattern.fullmatch(text).groups() for text in descriptions(tab, "focus", ".mark-symbol path")]
+    return [(name, [float(v.replace("\u2212", "-")) for v in q], int(n)) for name, *q, n in found]
+
+
+def assert_same_focus(found, expected):
+    assert [(name, n) for name, _, n in found] == [(name, n) for name, _, n in expected]
+    np.testing.assert_allclose([q for _, q, _ in found], [q for _, q, _ in expected], atol=1.01e-3)
+
+
+@pytest.mark.parametrize("place", range(len(FOCUS_MEASURES)))
+def test_the_selector_changes_which_measure_of_the_focus_is_drawn(tab, study, place):
+    set_state(tab, strength=1.0)
+    tab.locator("#focus-measure").select_option(str(place))
+    assert_same_focus(focus_marks(tab), focus_rows(study, FOCUS_MEASURES[place]))
+    assert MEASURES[place].meaning in tab.locator("#focus-words").inner_text()
+    assert f"{MEASURES[place].name}, strength 1, target seed" in tab.locator("#chart-focus .shown").inner_text()
+    # The marks lie where the values say: higher values higher up.
+    boxes = [mark.bounding_box() for mark in tab.locator("#chart-focus .mark-symbol path").all()]
+    heights = np.array([box["y"] + box["height"] / 2 for box in boxes])
+    medians = np.array([q[0] for _, q, _ in focus_rows(study, FOCUS_MEASURES[place])])
+    assert np.corrcoef(medians, -heights)[0, 1] > 0.98
+
+
+def test_the_focus_follows_strength_and_target_and_a_click_chooses_the_layer(tab, study):
+    tab.locator("#focus-measure").select_option("0")
+    for strength, target in ((0.5, "own"), (2.0, "seed")):
+        set_state(tab, strength=strength, target=target)
+        assert_same_focus(focus_marks(tab), focus_rows(study, "centroid_shift", strength=strength, target=target))
+    tab.locator("#chart-focus .mark-symbol path").nth(2).click(force=True)
+    assert tab.locator("#layer-name").inner_text() == LABELS[2]
+
+
+def test_a_layer_that_most_images_lack_is_drawn_open_and_one_that_all_lack_is_a_gap(browser, study, tmp_path):
+    few = pl.col("seed_id") == study.tables["seeds"]["seed_id"][0]
+    lost = (pl.col("layer_index") == 1) | ((pl.col("layer_index") == 3) & ~few)
+    emptied = [pl.when(~lost).then(pl.col(name)).alias(name) for name in FOCUS_MEASURES]
+    tables = {**study.tables, "focus": study.tables["focus"].with_columns(emptied)}
+    with opened(browser, synthetic.Study(tables, study.record, {}), tmp_path) as tab:
+        assert [name for name, _, _ in focus_marks(tab)] == [
+            f"{layer} {name}" for name in ("noise", "attack") for layer in (LABELS[0], *LABELS[2:])
+        ]
+        fills = [mark.get_attribute("fill") for mark in tab.locator("#chart-focus .mark-symbol path").all()]
+        assert [fill == "var(--paper)" for fill in fills] == [False, False, True, False] * 2
+
+
 def test_coverage_follows_the_strength(tab, study):
     shown(tab, "coverage")
     set_state(tab, strength=2.0)
@@ -356,7 +418,7 @@ def test_every_control_is_reached_by_tab_alone(tab):
         tab.keyboard.press("Tab")
         reached.add(tab.evaluate("() => document.activeElement.id || document.activeElement.name"))
     assert {"strength", "condition", "target", "measure", "strip", "order", "seeds", "stage", "over-image"} <= reached
-    assert {"table-filter", "table-save"} <= reached
+    assert {"focus-measure", "table-filter", "table-save"} <= reached
 
 
 def table_rows(tab):
@@ -448,7 +510,7 @@ def test_readable_on_every_screen_and_by_every_reader(browser, study, tmp_path, 
         assert tab.evaluate("() => document.documentElement.scrollWidth") <= width
         paper = tab.evaluate("() => getComputedStyle(document.body).backgroundColor")
         assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 28)"}[scheme]
-        for chart in ("dose", "gain", "spread", "strengths", "compromised", "counts", "coverage", "beyond"):
+        for chart in ("dose", "focus", "gain", "spread", "strengths", "compromised", "counts", "coverage", "beyond"):
             shown(tab, chart)
         found = axe.Axe().run(tab).response["violations"]
         bad = [v for v in found if v["impact"] in ("serious", "critical")]

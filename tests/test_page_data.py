@@ -11,7 +11,7 @@ from PIL import Image
 
 import synthetic
 from camdrift.figures.scope import scope
-from camdrift.records import ADVERSARIAL, CLEAN, NOISE
+from camdrift.records import ADVERSARIAL, CLEAN, FOCUS_MEASURES, NOISE
 from camdrift.report.data import MOST_STEPS, QUANTILES, distinct, study_data
 from camdrift.report.page import as_json
 from camdrift.report.pictures import LARGEST_MAP, picture_data
@@ -48,6 +48,25 @@ def test_quantiles_are_numpys(made, data):
     table = made.tables["similarity"].filter(target="own", strength=1.0, condition=NOISE, layer_label="two")
     expected = np.quantile(table["similarity"].drop_nulls().to_numpy(), QUANTILES)
     np.testing.assert_allclose(data["spread"][NOISE][1][1][1], expected, rtol=1e-5)
+
+
+def test_quartiles_of_the_focus_are_numpys(made, data):
+    assert [measure["column"] for measure in data["focus"]["measures"]] == list(FOCUS_MEASURES)
+    for condition in (ADVERSARIAL, NOISE):
+        for place, name in enumerate(FOCUS_MEASURES):
+            table = made.tables["focus"].filter(target="own", strength=1.0, condition=condition, layer_label="three")
+            values = table[name].drop_nulls().to_numpy()
+            *quartiles, n = data["focus"][condition][place][1][1][2]
+            np.testing.assert_allclose(quartiles, np.quantile(values, [0.25, 0.5, 0.75]), rtol=1e-3)
+            # One seed has lost its last map under the strongest attack.
+            assert n == len(values) == (4 if condition == ADVERSARIAL else 5)
+
+
+def test_a_measure_that_no_seed_has_is_null(made, of):
+    nothing = made.tables["focus"].with_columns(entropy_change=pl.lit(None, dtype=pl.Float64))
+    found = study_data({**made.tables, "focus": nothing}, made.record, of, [])["focus"]
+    assert found[NOISE][2] == [[[None] * 3] * 2] * 2
+    assert found[NOISE][3][0][0][0] is not None
 
 
 def test_similarities_of_a_seed_and_what_is_compromised(made, data):

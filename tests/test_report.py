@@ -16,8 +16,8 @@ from scipy import stats
 
 from camdrift import report
 from camdrift.figures.scope import scope
-from camdrift.records import LAYERS, NOISE, TABLES
-from camdrift.report import findings, notebook_html, numbers, render, write_report
+from camdrift.records import ADVERSARIAL, LAYERS, NOISE, TABLES
+from camdrift.report import findings, focus, notebook_html, numbers, render, write_report
 from synthetic import VGG16, Study, study
 
 POLICY = (
@@ -200,6 +200,72 @@ def test_compromised_layers_come_with_the_caveat():
     assert "the median adversarial example compromises 1 of 2 layers; 2 of 7 compromise all of them" in said
     assert "compromises about half of all noisy images by construction" in said
     assert "it saturates" in said
+
+
+def focus_table(values: dict[tuple[str, str], list[float | None]], measure: str) -> dict[str, pl.DataFrame]:
+    """Tables of a study with these values of one measure, by (condition, layer), one per seed."""
+    names = sorted({layer for _, layer in values})
+    rows = [
+        {"seed_id": f"s{i}", "condition": condition, "strength": 1.0, "target": "own", "layer": layer}
+        | {"layer_label": layer.upper(), "layer_index": names.index(layer), measure: value}
+        for (condition, layer), column in values.items()
+        for i, value in enumerate(column)
+    ]
+    common = {"target": "own", "strength": 1.0}
+    made = layers(*({"layer_label": name.upper(), "layer": name} | common for name in names))
+    return made | {"focus": TABLES["focus"].frame(rows)}
+
+
+def test_the_centre_that_moves_most_is_named_with_intervals_and_n():
+    values = {
+        (ADVERSARIAL, "a"): [0.1, 0.2, 0.2, 0.2, 0.3],
+        (NOISE, "a"): [0.02, 0.02, 0.02, 0.02, None],
+        (ADVERSARIAL, "b"): [0.1, 0.1, 0.1, 0.1, 0.1],
+        # A median of two of five images ranks nothing.
+        (ADVERSARIAL, "c"): [0.9, 0.9, None, None, None],
+    }
+    tables = focus_table(values, "centroid_shift")
+    assert focus.sentences(tables, {}, scope(tables, {})) == [
+        "At strength 1 the centre of the map for each image's own class moves most at A: by 0.20 [0.10, 0.30] of the "
+        "image's side under the attack, by 0.02 [0.02, 0.02] under noise of the same size (n = 4 to 5)."
+    ]
+
+
+def test_the_correlation_comes_with_the_median_of_all_layers():
+    values = {
+        (ADVERSARIAL, "a"): [-0.1, -0.1, -0.1],
+        (ADVERSARIAL, "b"): [0.5, 0.4, 0.6],
+        (ADVERSARIAL, "c"): [0.2, 0.2, 0.2],
+        (NOISE, "b"): [-0.001, -0.001, -0.001],
+    }
+    tables = focus_table(values, "perturbation_correlation")
+    assert focus.sentences(tables, {}, scope(tables, {})) == [
+        "The map's change follows the perturbation most at B: a correlation of 0.50 [0.40, 0.60] under the attack, "
+        "0.00 [-0.01, 0.00] under noise (n = 3); the median of 3 layers is 0.20."
+    ]
+
+
+def test_one_image_has_no_interval_and_none_has_no_sentence():
+    tables = focus_table({(ADVERSARIAL, "a"): [0.31], (NOISE, "a"): [None]}, "centroid_shift")
+    (said,) = focus.sentences(tables, {}, scope(tables, {}))
+    assert said.endswith(
+        "moves most at A: by 0.31 of the image's side under the attack, by \u2013 under noise of the "
+        "same size (n = 0 to 1)."
+    )
+    nothing = focus_table({(ADVERSARIAL, "a"): [None]}, "centroid_shift")
+    assert focus.sentences(nothing, {}, scope(nothing, {})) == []
+
+
+def test_the_page_tells_where_the_focus_goes(vgg):
+    said = focus.sentences(vgg.tables, vgg.record, scope(vgg.tables, vgg.record))
+    assert len(said) == 2
+    shift = vgg.tables["focus"].filter(target="seed", strength=1.0, condition=ADVERSARIAL)
+    medians = shift.group_by("layer_label").agg(pl.col("centroid_shift").median()).sort("centroid_shift")
+    top, value = medians.row(-1)
+    assert said[0].startswith(f"At strength 1 the centre of the map moves most at {top}: by {value:.2f} [")
+    text = plain(page(vgg).text)
+    assert all(sentence in text for sentence in said)
+    assert "the interval does not allow for that choice" in text
 
 
 def test_undefined_similarities_are_counted_with_reason_and_layer(vgg):

@@ -95,6 +95,7 @@ class TestReproducibility:
             assert_frame_equal(getattr(one, name), getattr(three, name))
         for name in ("variants", "similarity"):
             assert_frame_equal(getattr(one, name), getattr(three, name).filter(draw=0), rel_tol=1e-4)
+        assert_frame_equal(one.focus, three.focus, rel_tol=1e-4, abs_tol=1e-6)
         assert set(three.variants.filter(condition="noise")["draw"]) == {0, 1, 2}
 
     def test_limit_spreads_over_the_list(self, classifier, photos, tmp_path):

@@ -328,6 +328,6 @@ def _grouped(maps: Mapping[str, Maps]) -> tuple[_Group, ...]:
     return tuple(groups)
 
 
-def _joined(maps: Sequence[Maps]) -> Cells:
-    """Maps of some layers one after the other, reduced."""
+def _joined(maps: Sequence[Tensor]) -> Cells:
+    """The maps of some layers, (batch, h, w) each, reduced, one layer after the other."""
     return torch.cat([_averaged(part) for part in maps]).double()

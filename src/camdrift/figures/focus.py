@@ -119,7 +119,7 @@ def focus(tables: Tables, record: Record) -> Figure:
         f"{of.model}; {TARGET_WORDS.get(target, target)}; n = {n} seeds per layer. Each variant's map is held against "
         "that of its clean image. Marks: median over the seeds; bands: middle half of the seeds."
     )
-    rows = rows.with_columns(is_rare=2 * pl.col("n") < rows["n"].max())
+    rows = rows.with_columns(is_rare=(pl.col("n") > 0) & (2 * pl.col("n") < pl.col("n").max()))
     headings = [measure.title for measure in MEASURES]
     handles = _handles(has_rare=bool(rows["is_rare"].any()))
     figure, panels = layer_panels(of, title, note, height=1.12, handles=handles, headings=headings)
@@ -152,8 +152,9 @@ def _curve(axes: Axes, of: Scope, rows: pl.DataFrame, condition: str) -> None:
     axes.plot(x, median, color=colour, ls=DASHES[condition], lw=1.1, zorder=2, label=condition)
     look: dict[str, Any] = {"color": colour, "marker": _MARKERS[condition], "ls": "", "zorder": 3}
     look |= {"markersize": mark_size(of), "markeredgewidth": 0.8}
-    axes.plot(x[rare == 0], median[rare == 0], **look)
-    axes.plot(x[rare == 1], median[rare == 1], mfc="white", **look)
+    for hollow, fill in ((0, colour), (1, "white")):
+        drawn = (rare == hollow) & np.isfinite(median)
+        axes.plot(x[drawn], median[drawn], mfc=fill, **look)
 
 
 def _axis(axes: Axes, measure: Measure) -> None:
