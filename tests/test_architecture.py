@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Lowest first; a file imports lower levels only. The folders are packages whose files may import each other.
 LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain", "defects"},
-    {"tensors", "settings", "growth", "stats", "dose"},
+    {"tensors", "settings", "growth", "stats", "dose", "detector"},
     {"reading"},
     {"ladder", "controls"},
     {"claims"},
@@ -29,9 +29,10 @@ LEVELS = (
     {"figures"},
     {"report"},
     {"study"},
+    {"detect"},
     {"plan"},
     {"run_record"},
-    {"maps", "emulation"},
+    {"maps", "emulation", "denoised"},
     {"chunk"},
     {"run"},
     {"reproduce"},
@@ -44,6 +45,7 @@ ROOT = "__init__"
 NO_TORCH_IN = (
     "records", "settings", "stats", "gain", "dose", "store", "growth", "figures", "report", "study",
     "defects", "reading", "ladder", "claims", "controls",
+    "detector", "detect",
 )  # fmt: skip
 
 

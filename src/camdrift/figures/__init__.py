@@ -4,6 +4,8 @@ from matplotlib.figure import Figure
 
 from camdrift.figures.compromise import compromised_layers, compromised_probability
 from camdrift.figures.coverage import coverage_by_condition, coverage_by_strength
+from camdrift.figures.detection import FIGURE as DETECTION_FIGURE
+from camdrift.figures.detection import detection
 from camdrift.figures.gain import gain
 from camdrift.figures.heatmaps import Gallery, heatmaps, layer_grid
 from camdrift.figures.scope import Record, Tables
@@ -19,6 +21,7 @@ __all__ = [
     "compromised_probability",
     "coverage_by_condition",
     "coverage_by_strength",
+    "detection",
     "gain",
     "heatmaps",
     "layer_grid",
@@ -36,7 +39,7 @@ def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str,
     A study of one image has its layer grid, too.
 
     Args:
-        tables: All tables of `records.TABLES` by name.
+        tables: All tables of `records.TABLES` by name, and those of `records.FURTHER_TABLES` that there are.
         record: The run record, as `run.json` holds it.
         gallery: Images and heatmaps of sample seeds; may be empty.
     """
@@ -52,6 +55,8 @@ def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str,
         "figure_7_compromised_layers": compromised_layers(tables, record),
         "figure_8_gain": gain(tables, record),
     }
+    if "detection" in tables and "roc" in tables:
+        figures[DETECTION_FIGURE] = detection(tables, record)
     if tables["seeds"].height == 1 and len(gallery.get("seed_ids", ())):
         figures["layer_grid"] = layer_grid(tables, record, gallery, str(gallery["seed_ids"][0]))
     return figures
