@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Lowest first; a file imports lower levels only. The folders are packages whose files may import each other.
 LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain", "defects"},
-    {"tensors", "settings", "growth", "stats", "dose", "medians"},
+    {"tensors", "settings", "growth", "stats", "dose", "medians", "detector"},
     {"reading"},
     {"ladder", "controls"},
     {"claims"},
@@ -30,9 +30,10 @@ LEVELS = (
     {"figures"},
     {"report"},
     {"study"},
+    {"detect"},
     {"plan"},
     {"run_record"},
-    {"maps", "emulation", "focus"},
+    {"maps", "emulation", "focus", "denoised"},
     {"chunk"},
     {"run"},
     {"reproduce"},
@@ -45,6 +46,7 @@ ROOT = "__init__"
 NO_TORCH_IN = (
     "records", "settings", "stats", "gain", "dose", "medians", "store", "growth", "figures", "report", "study",
     "defects", "reading", "ladder", "claims", "controls",
+    "detector", "detect",
 )  # fmt: skip
 
 

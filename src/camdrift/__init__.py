@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from camdrift.attacks import make_attack
     from camdrift.compare import similarity
     from camdrift.coverage import neuron_coverage
+    from camdrift.detect import detect
     from camdrift.explain import attribute
     from camdrift.models import Classifier
     from camdrift.noise import matched_noise
@@ -28,6 +29,7 @@ _LAZY = {
     "Classifier": ("models", "Classifier"),
     "Study": ("study", "Study"),
     "attribute": ("explain", "attribute"),
+    "detect": ("detect", "detect"),
     "load_model": ("zoo", "load_model"),
     "make_attack": ("attacks", "make_attack"),
     "matched_noise": ("noise", "matched_noise"),
@@ -48,6 +50,7 @@ __all__ = [
     "UserError",
     "__version__",
     "attribute",
+    "detect",
     "load_model",
     "make_attack",
     "matched_noise",

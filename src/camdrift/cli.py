@@ -94,6 +94,13 @@ ChunkSizeOption = Annotated[
     typer.Option(help="Images that share one coverage table and are stored together; or all.", metavar="N"),
 ]
 BatchSizeOption = Annotated[str, typer.Option(help="Images per pass, or auto.", metavar="N")]
+DenoisedOption = Annotated[
+    bool,
+    typer.Option(
+        "--denoised",
+        help="Also hold every image against a denoised copy of itself, so that `detect` needs no clean image.",
+    ),
+]
 PrecisionOption = Annotated[str, typer.Option(help="fp32, tf32 or bf16.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
@@ -136,6 +143,7 @@ def run_command(
     batch_size: BatchSizeOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
+    denoised: DenoisedOption = False,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -152,6 +160,7 @@ def run_command(
         gallery=_count("gallery", gallery, "all", least=0),
         chunk_size=_count("chunk-size", chunk_size, "all") or 0,
         batch_size=_count("batch-size", batch_size, "auto") or 0,
+        denoised=denoised,
     )
     with show_progress(Console(stderr=True)) as shown:
         shown.say(f"loading {model}")
@@ -274,6 +283,27 @@ def report_command(
     from camdrift.study import open_study
 
     typer.echo(str(open_study(run_directory).report()))
+
+
+@app.command("detect")
+def detect_command(
+    run_directories: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders that `camdrift run` wrote, of one model; the first one gets the results. "
+            "Several: detectors are also trained on one run's attack and tested on another's.",
+            metavar="RUN...",
+        ),
+    ],
+) -> None:
+    """Judge how well the layers tell adversarial from noisy images, with the clean image at hand and without."""
+    from camdrift.detect import detect
+    from camdrift.figures.detection import FIGURE
+    from camdrift.study import open_study
+
+    studies = [open_study(path) for path in run_directories]
+    sentences = detect(*studies).sentences()
+    typer.echo("\n".join([*sentences, str(studies[0].path / "figures" / f"{FIGURE}.png")]))
 
 
 @app.command("layers")

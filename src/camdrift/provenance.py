@@ -12,6 +12,7 @@ _PACKAGES: Final = (
     "timm",
     "numpy",
     "scipy",
+    "scikit-learn",
     "polars",
     "pillow",
     "matplotlib",

@@ -27,6 +27,9 @@ FAILED: Final = "failed"
 ZERO_MAP_SEED: Final = "zero_map_seed"
 ZERO_MAP_VARIANT: Final = "zero_map_variant"
 NON_FINITE_MAP: Final = "non_finite_map"
+# In table `denoised`, where an image is held against its own copy.
+ZERO_MAP_IMAGE: Final = "zero_map_image"
+ZERO_MAP_DENOISED: Final = "zero_map_denoised"
 
 HOLDS: Final = "holds"
 ARTEFACT: Final = "artefact"
@@ -40,6 +43,10 @@ DEFAULT_STRENGTHS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 DEFAULT_NOISE_LADDER: Final = (8.0, 16.0, 32.0)
 TARGETS: Final = ("own", "seed", "label")
 DEFAULT_TARGETS: Final = ("own", "seed")
+
+# What a detector holds an image's maps against: the clean image's maps, or those of its own denoised copy.
+SEED_REFERENCE: Final = "seed"
+DENOISED_REFERENCE: Final = "denoised"
 
 
 # pl.DataType and pl.Schema, which beartype refuses because polars prints them in two ways.
@@ -349,10 +356,60 @@ CONTROLS: Final = _table(
     ("expected", pl.Float64, "what it should be if nothing is wrong; null if nothing is expected"),
 )
 
+DENOISED: Final = _table(
+    "denoised",
+    "seed x condition x strength x draw x layer (camdrift run --denoised, camdrift reproduce)",
+    ("seed_id", pl.String, "seed image"),
+    ("condition", pl.String, "clean, adversarial or noise"),
+    ("strength", pl.Float64, "factor s on the base perturbation; 0 for clean"),
+    ("draw", pl.Int64, "noise draw, from 0; 0 for clean and adversarial"),
+    ("layer", pl.String, "dotted name of the convolution"),
+    ("layer_label", pl.String, "display name (the paper's on VGG-16, else the layer's own)"),
+    ("layer_index", pl.Int64, "position in execution order, from 0"),
+    (
+        "similarity",
+        pl.Float64,
+        "cosine of the attributions of the image and of its median-filtered copy, both for the image's own class",
+    ),
+    ("undefined_reason", pl.String, "zero_map_image, zero_map_denoised or non_finite_map where similarity is null"),
+)
+
+_DETECTOR: Final = (
+    (
+        "reference",
+        pl.String,
+        "seed: similarity to the clean image, which the detector needs; denoised: to the image's own denoised copy",
+    ),
+    ("trained_on", pl.String, "attack of the run whose images the detector learnt from"),
+    ("tested_on", pl.String, "attack of the run whose images it judged; no seed image is on both sides"),
+    ("negative", pl.String, "what adversarial images are told from: noise (of the same strength) or clean"),
+    ("target", pl.String, "whose class is explained: own, seed or label; own for reference denoised"),
+    ("strength", pl.Float64, "factor s on the base perturbation; null: all strengths together"),
+)
+
+DETECTION: Final = _table(
+    "detection",
+    "reference x run trained on x run tested on x negative x target x strength (camdrift detect, camdrift reproduce)",
+    *_DETECTOR,
+    ("n_seeds", pl.Int64, "seed images behind it"),
+    ("n_images", pl.Int64, "images judged, adversarial and not"),
+    ("auc", pl.Float64, "P(score of an adversarial image > score of another) + half the ties, out of fold"),
+    ("auc_low", pl.Float64, "lower end of its bootstrap 95 % interval"),
+    ("auc_high", pl.Float64, "upper end of its bootstrap 95 % interval"),
+)
+
+ROC: Final = _table(
+    "roc",
+    "corner of the ROC curve of a row of `detection` (camdrift detect, camdrift reproduce)",
+    *_DETECTOR,
+    ("false_positive_rate", pl.Float64, "share of the other images that the detector takes for adversarial"),
+    ("true_positive_rate", pl.Float64, "share of the adversarial images that it takes for adversarial"),
+)
+
 _STUDY_TABLES: Final = (SEEDS, VARIANTS, SIMILARITY, FOCUS, FLOOR, LAYERS, COUNTS, COVERAGE, CONTROLS)
 TABLES: Final = {t.name: t for t in _STUDY_TABLES}
 # Tables that only some run directories have.
-FURTHER_TABLES: Final = {t.name: t for t in (EMULATION, LADDER, CLAIMS)}
+FURTHER_TABLES: Final = {t.name: t for t in (EMULATION, LADDER, CLAIMS, DENOISED, DETECTION, ROC)}
 
 
 @dataclass(frozen=True)

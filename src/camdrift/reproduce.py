@@ -1,6 +1,7 @@
 """The paper reproduced: one set of seeds, read as the released code computes and as the equations say."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +10,9 @@ import polars as pl
 
 from camdrift.claims import claims
 from camdrift.controls import reproduction_controls
+from camdrift.denoised import Denoised
+from camdrift.detect import detection_of, readings
+from camdrift.detector import LEAST_SEEDS
 from camdrift.emulation import Emulation
 from camdrift.errors import UserError
 from camdrift.ladder import ladder
@@ -39,15 +43,16 @@ def reproduce(
 ) -> Study:
     """Run the paper on some images, as its released code computes it and as its equations say.
 
-    The run directory is that of a study, with the tables `emulation`, `ladder` and `claims` beside, and more rows in
-    `controls`.
+    The run directory is that of a study, with the tables `emulation`, `ladder`, `claims` and `denoised` beside, and
+    more rows in `controls`; with four analysed seeds or more also with the tables `detection` and `roc` of `detect`.
 
     Args:
         classifier: What `load_model` or `wrap` returned.
         images: As in `run`.
         out: Run directory; None for a new folder under `runs/`.
         settings: Options of the study; or give them by name:
-        **options: Fields of `Settings`; the attack is the paper's, `dlfuzz:paper`, if none is given.
+        **options: Fields of `Settings`; the attack is the paper's, `dlfuzz:paper`, if none is given, and `denoised`
+            is always on.
         resume: Continue the run in `out`.
         overwrite: Replace the run in `out`.
         on_progress: Called whenever there is something to show.
@@ -60,6 +65,7 @@ def reproduce(
     chosen = settings if settings is not None else Settings(**{"attack": PAPER_ATTACK, **options})
     if "seed" not in chosen.targets or "own" not in chosen.targets:
         raise UserError(f"`target` must name own and seed in a reproduction, got: {', '.join(chosen.targets)}")
+    chosen = replace(chosen, denoised=True)
     return carry_out(
         classifier,
         images,
@@ -70,12 +76,12 @@ def reproduce(
         on_progress=on_progress,
         on_start=on_start,
         command=command,
-        extension=Extension(REPRODUCTION, (Emulation(),), finish),
+        extension=Extension(REPRODUCTION, (Emulation(), Denoised()), finish),
     )
 
 
 def finish(plan: Plan, directory: RunDirectory) -> None:
-    """Write what the tables of a finished study and its emulation say of the paper: ladder, claims, controls."""
+    """Write what the tables of a finished study and its examinations say: ladder, claims, controls, detection."""
     tables = {name: directory.read_table(name) for name in TABLES}
     emulation = directory.read_table("emulation")
     rng_seed = plan.settings.rng_seed
@@ -83,3 +89,8 @@ def finish(plan: Plan, directory: RunDirectory) -> None:
     directory.write_table("claims", claims(tables, emulation, rng_seed=rng_seed))
     more = reproduction_controls(emulation, rng_seed=rng_seed)
     directory.write_table("controls", pl.concat([tables["controls"], more]))
+    run = readings(plan.attack.spec, {**tables, "denoised": directory.read_table("denoised")})
+    if run.n_seeds >= LEAST_SEEDS:
+        found = detection_of([run], rng_seed=rng_seed)
+        directory.write_table("detection", found.detection)
+        directory.write_table("roc", found.roc)

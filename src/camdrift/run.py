@@ -16,6 +16,7 @@ from camdrift.attacks import make_attack
 from camdrift.chunk import GROWTH, study_chunk
 from camdrift.clock import Clock
 from camdrift.controls import study_controls
+from camdrift.denoised import Denoised
 from camdrift.errors import ImageError, StoreError, UserError
 from camdrift.gallery import deviations, header, renumbered, spanning
 from camdrift.growth import coverage_growth
@@ -59,7 +60,7 @@ def run(
         out: Run directory; None for a new folder under `runs/`.
         settings: Options of the study; or give them by name:
         **options: Fields of `Settings`: attack, strengths, targets, layers, limit, rng_seed, noise_draws,
-            noise_ladder, gallery, chunk_size, batch_size.
+            noise_ladder, gallery, chunk_size, batch_size, denoised.
         resume: Continue the run in `out`.
         overwrite: Replace the run in `out`.
         on_progress: Called whenever there is something to show.
@@ -69,16 +70,18 @@ def run(
     Raises:
         UserError: Input or options that cannot be studied.
     """
+    chosen = _settings(settings, options)
     return carry_out(
         classifier,
         images,
         out=out,
-        settings=_settings(settings, options),
+        settings=chosen,
         resume=resume,
         overwrite=overwrite,
         on_progress=on_progress,
         on_start=on_start,
         command=command,
+        extension=Extension(examinations=(Denoised(),) if chosen.denoised else ()),
     )
 
 

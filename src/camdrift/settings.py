@@ -30,6 +30,7 @@ class Settings:
             None for all.
         chunk_size: Seeds that share one coverage table and are stored together; 0 for all.
         batch_size: Images per pass; 0 for a size that suits the device.
+        denoised: Is every image also held against a denoised copy of itself?
     """
 
     attack: str = "dlfuzz"
@@ -43,6 +44,7 @@ class Settings:
     gallery: int | None = 24
     chunk_size: int = 32
     batch_size: int = 0
+    denoised: bool = False
 
     def __post_init__(self) -> None:
         for name in ("strengths", "noise_ladder"):
@@ -59,6 +61,8 @@ class Settings:
         least = {"rng_seed": 0, "noise_draws": 1, "chunk_size": 0, "batch_size": 0, "limit": 1, "gallery": 0}
         for name, smallest in least.items():
             _check_integer(name, getattr(self, name), smallest)
+        if not isinstance(self.denoised, bool):
+            raise UserError(f"`denoised` must be True or False, got: {self.denoised}")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -77,6 +81,8 @@ class Settings:
     def differences(self, record: dict[str, Any]) -> list[str]:
         """Settings that differ from a stored record, among those that decide what comes out."""
         mine = self.as_record()
+        # Records from before this option existed lack it.
+        record = {"denoised": False, **record}
         names = [name for name in self.names() if name not in _FREE_ON_RESUME]
         return [f"{name} was {record.get(name)}, now {mine[name]}" for name in names if record.get(name) != mine[name]]
 

@@ -99,6 +99,21 @@ class Study:
         """One row per claim of the paper; only `reproduce` makes it."""
         return self._directory.read_table("claims")
 
+    @cached_property
+    def denoised(self) -> pl.DataFrame:
+        """Every image against its own denoised copy; only `run --denoised` and `reproduce` make it."""
+        return self._directory.read_table("denoised")
+
+    @property
+    def detection(self) -> pl.DataFrame:
+        """What detectors can do; read anew each time, since `detect` and `reproduce` replace it."""
+        return self._directory.read_table("detection")
+
+    @property
+    def roc(self) -> pl.DataFrame:
+        """ROC curves of the detectors; read anew each time as `detection`."""
+        return self._directory.read_table("roc")
+
     def summary(self) -> str:
         """What was found, in a few sentences with intervals and n."""
         return "\n".join(summary(self._tables, self.record))

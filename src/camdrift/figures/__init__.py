@@ -5,6 +5,8 @@ from matplotlib.figure import Figure
 from camdrift.figures.compromise import compromised_layers, compromised_probability
 from camdrift.figures.controls import controls, has_controls
 from camdrift.figures.coverage import coverage_by_condition, coverage_by_strength
+from camdrift.figures.detection import FIGURE as DETECTION_FIGURE
+from camdrift.figures.detection import detection
 from camdrift.figures.focus import focus
 from camdrift.figures.gain import gain
 from camdrift.figures.heatmaps import Gallery, heatmaps, layer_grid
@@ -24,6 +26,7 @@ __all__ = [
     "controls",
     "coverage_by_condition",
     "coverage_by_strength",
+    "detection",
     "focus",
     "gain",
     "heatmaps",
@@ -44,7 +47,7 @@ def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str,
     A study of one image has its layer grid, too; a reproduction what its own tables show.
 
     Args:
-        tables: All tables of `records.TABLES` by name.
+        tables: All tables of `records.TABLES` by name, and those of `records.FURTHER_TABLES` that there are.
         record: The run record, as `run.json` holds it.
         gallery: Images and heatmaps of sample seeds; may be empty.
     """
@@ -61,6 +64,8 @@ def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str,
         "figure_8_gain": gain(tables, record),
         "figure_9_focus": focus(tables, record),
     }
+    if "detection" in tables and "roc" in tables:
+        figures[DETECTION_FIGURE] = detection(tables, record)
     if "ladder" in tables and "emulation" in tables:
         figures |= {"figure_11_ladder": ladder(tables, record), "figure_12_released": released(tables, record)}
     if has_controls(tables):

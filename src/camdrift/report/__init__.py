@@ -21,7 +21,7 @@ from camdrift.figures.scope import Record, Tables, effective, reason_for_nothing
 from camdrift.report import findings
 from camdrift.report.page import render
 
-__all__ = ["notebook_html", "render", "summary", "write_report"]
+__all__ = ["notebook_html", "render", "summary", "write_figure", "write_report"]
 
 # Without hinting text is drawn in half the time; type 42 is what publishers take.
 _SAVING: Final[dict[Any, Any]] = {"text.hinting": "none", "pdf.fonttype": 42, "pdf.compression": 6}
@@ -39,17 +39,24 @@ def write_report(directory: Path, tables: Tables, record: Record, gallery: Galle
         record: The run record, as `run.json` holds it.
         gallery: Images and heatmaps of sample seeds; may be empty.
     """
-    folder = directory / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
     # Beside each other: most of the page's time goes into encoders and a bundler that need no interpreter.
     with ThreadPoolExecutor(1) as pool:
         rendered = pool.submit(render, tables, record, gallery)
         for name, figure in study_figures(tables, record, gallery).items():
-            _replace(folder / f"{name}.png", _png(_raster(figure), figure))
-            _replace(folder / f"{name}.pdf", _pdf(figure))
+            write_figure(directory, name, figure)
     page = directory / "report.html"
     _replace(page, rendered.result().encode())
     return page
+
+
+def write_figure(directory: Path, name: str, figure: Figure) -> Path:
+    """Write one figure as `figures/{name}.png` and `.pdf` into a run directory; the path of the PNG."""
+    folder = directory / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.png"
+    _replace(path, _png(_raster(figure), figure))
+    _replace(folder / f"{name}.pdf", _pdf(figure))
+    return path
 
 
 def summary(tables: Tables, record: Record) -> list[str]:
