@@ -30,7 +30,7 @@ const similarityChart = (chosen, when) => ({
         color: strengthColour(),
         detail: { field: "strength", type: "nominal" },
         // Curves that coincide stay visible: the weakest is the widest.
-        strokeWidth: { field: "strength", type: "ordinal", scale: { domain: study.strengths, range: study.strengths.map((_, s) => 3.8 - (2.6 * s) / Math.max(1, study.strengths.length - 1)) }, legend: null },
+        strokeWidth: { field: "width", type: "quantitative", scale: null },
         ...told,
       },
     },
@@ -39,6 +39,7 @@ const similarityChart = (chosen, when) => ({
     lines: rungRows(rungs.similarity[chosen()], (value, strength, layer) => ({
       strength,
       y: distance(value),
+      width: 4.5 - (3.2 * study.strengths.indexOf(strength)) / Math.max(1, study.strengths.length - 1),
       tip: `${label(layer)}\nstrength ${strength}: ${fraction(value)}`,
     })),
   }),
