@@ -193,7 +193,7 @@ WRITES = {
 def test_only_some_read_files():
     allowed = {"images", "sources", "zoo", "store", "report"}
     # `PIL.Image.open` of bytes, `RunDirectory.open`, `os.open(os.devnull)` and `camdrift.open` open no other file.
-    no_files = {"run": {".open"}, "study": {".open"}, "cli": {".open"}}
+    no_files = {"run": {".open"}, "study": {".open"}, "detect": {".open"}, "cli": {".open"}}
     for name in MODULES - {ROOT}:
         if unit(name) not in allowed:
             found = READS & set(calls(name)) - no_files.get(name, set())

@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -157,9 +157,7 @@ def run_command(
         rng_seed=rng_seed,
         noise_draws=noise_draws,
         noise_ladder=_numbers("noise-ladder", noise_ladder),
-        gallery=_count("gallery", gallery, "all", least=0),
-        chunk_size=_count("chunk-size", chunk_size, "all") or 0,
-        batch_size=_count("batch-size", batch_size, "auto") or 0,
+        **_sizes(gallery, chunk_size, batch_size),
         denoised=denoised,
     )
     with show_progress(Console(stderr=True)) as shown:
@@ -251,9 +249,7 @@ def reproduce_command(
         limit=limit,
         rng_seed=rng_seed,
         noise_ladder=_numbers("noise-ladder", noise_ladder),
-        gallery=_count("gallery", gallery, "all", least=0),
-        chunk_size=_count("chunk-size", chunk_size, "all") or 0,
-        batch_size=_count("batch-size", batch_size, "auto") or 0,
+        **_sizes(gallery, chunk_size, batch_size),
     )
     with show_progress(Console(stderr=True)) as shown:
         shown.say(f"loading {model}")
@@ -302,8 +298,8 @@ def detect_command(
     from camdrift.study import open_study
 
     studies = [open_study(path) for path in run_directories]
-    sentences = detect(*studies).sentences()
-    typer.echo("\n".join([*sentences, str(studies[0].path / "figures" / f"{FIGURE}.png")]))
+    lines = detect(*studies).lines()
+    typer.echo("\n".join([*lines, str(studies[0].path / "figures" / f"{FIGURE}.png")]))
 
 
 @app.command("layers")
@@ -384,6 +380,15 @@ def _numbers(name: str, text: str) -> tuple[float, ...]:
         except ValueError as error:
             raise UserError(f"`{name}` must be numbers separated by commas, got: {text}") from error
     return tuple(numbers)
+
+
+def _sizes(gallery: str, chunk_size: str, batch_size: str) -> dict[str, Any]:
+    """The settings that are a number or a word."""
+    return {
+        "gallery": _count("gallery", gallery, "all", least=0),
+        "chunk_size": _count("chunk-size", chunk_size, "all") or 0,
+        "batch_size": _count("batch-size", batch_size, "auto") or 0,
+    }
 
 
 def _count(name: str, text: str, word: str, *, least: int = 1) -> int | None:

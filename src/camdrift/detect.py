@@ -37,11 +37,13 @@ from camdrift.study import Study
 
 _NEGATIVES: Final = {SEED_REFERENCE: (NOISE,), DENOISED_REFERENCE: (NOISE, CLEAN)}
 _REFERENCES: Final = {
-    SEED_REFERENCE: "Held against the clean image, which this detector needs",
-    DENOISED_REFERENCE: "Held against a denoised copy of itself, no clean image needed",
+    SEED_REFERENCE: "seed (needs the clean image)",
+    DENOISED_REFERENCE: "denoised (needs no clean image)",
 }
-_NEGATIVE_WORDS: Final = {NOISE: "noisy ones of the same strength", CLEAN: "clean ones"}
-_TARGETS: Final = {"seed": "the seed's class", "own": "each image's own class", "label": "the true class"}
+_TITLE: Final = (
+    "AUC [95 % interval] of detectors that read the similarities of all layers, on seeds that they were not "
+    "trained on; 0.5 is chance."
+)
 _INPUT: Final = ("spec", "weights_sha256", "size", "resize", "interpolation", "mean", "std")
 
 
@@ -57,12 +59,18 @@ class Detection:
     detection: pl.DataFrame
     roc: pl.DataFrame
 
-    def sentences(self) -> list[str]:
-        """What was found, in full sentences with intervals and n, each saying whether the clean image is needed."""
-        keys = ("trained_on", "tested_on", "reference", "negative", "target")
-        groups = self.detection.group_by(*keys, maintain_order=True)
-        is_alone = self.detection["tested_on"].n_unique() == 1
-        found = [_sentence(dict(zip(keys, key, strict=True)), part, is_alone=is_alone) for key, part in groups]
+    def lines(self) -> list[str]:
+        """What was found, as a person reads it in a terminal; every row says whether it needs the clean image."""
+        strengths = sorted(self.detection["strength"].drop_nulls().unique().to_list())
+        names = ["reference", "class", "told from", *(f"strength {strength_text(s)}" for s in strengths)]
+        pairs = list(self.detection.group_by("trained_on", "tested_on", maintain_order=True))
+        rows = [[*names, "all strengths", "seeds"], *(row for _, part in pairs for row in _rows(part, strengths))]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        shown = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        found = [_TITLE, shown[0]]
+        for pair, part in pairs:
+            found += [f"trained on {pair[0]}, tested on {pair[1]}:"] if len(pairs) > 1 else []
+            found += [shown.pop(1) for _ in _rows(part, strengths)]
         if DENOISED_REFERENCE not in self.detection["reference"]:
             found.append("Nothing was measured without the clean image: that needs a run with --denoised.")
         return found
@@ -274,15 +282,13 @@ def _tasks(runs: Sequence[Readings]) -> Iterator[tuple[dict[str, Any], Examples,
                 yield {**keys, "strength": None}, pair[0], pair[1]
 
 
-def _sentence(key: Mapping[str, Any], rows: pl.DataFrame, *, is_alone: bool) -> str:
-    """One reference, negative and target of a pair of runs: its AUC at every strength."""
-    trained, tested = key["trained_on"], key["tested_on"]
-    runs = f"Trained and tested on {tested}: " if trained == tested else f"Trained on {trained}, tested on {tested}: "
-    values = [
-        f"{auc:.2f} [{low:.2f}, {high:.2f}] "
-        + ("over all strengths" if strength is None else f"at strength {strength_text(strength)}")
-        for strength, auc, low, high in rows.select("strength", "auc", "auc_low", "auc_high").iter_rows()
-    ]
-    what = f"{_REFERENCES[key['reference']]}, {_TARGETS[key['target']]} explained"
-    told = f"adversarial images are told from {_NEGATIVE_WORDS[key['negative']]} with AUC {', '.join(values)}"
-    return f"{'' if is_alone else runs}{what}: {told} (n = {rows['n_seeds'][0]} seed images)."
+def _rows(found: pl.DataFrame, strengths: Sequence[float]) -> list[list[str]]:
+    """Cells of one pair of runs: a row per reference, target and negative, a column per strength."""
+    keys = ("reference", "target", "negative")
+    rows = []
+    for (reference, target, negative), part in found.group_by(*keys, maintain_order=True):
+        aucs = part.select("strength", "auc", "auc_low", "auc_high").iter_rows()
+        cells = {strength: f"{auc:.2f} [{low:.2f}, {high:.2f}]" for strength, auc, low, high in aucs}
+        words = [_REFERENCES[str(reference)], str(target), str(negative)]
+        rows.append([*words, *(cells.get(s, "") for s in [*strengths, None]), str(part["n_seeds"][0])])
+    return rows

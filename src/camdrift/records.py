@@ -366,20 +366,12 @@ DENOISED: Final = _table(
     ("layer", pl.String, "dotted name of the convolution"),
     ("layer_label", pl.String, "display name (the paper's on VGG-16, else the layer's own)"),
     ("layer_index", pl.Int64, "position in execution order, from 0"),
-    (
-        "similarity",
-        pl.Float64,
-        "cosine of the attributions of the image and of its median-filtered copy, both for the image's own class",
-    ),
+    ("similarity", pl.Float64, "cosine of the attributions of image and median-filtered copy, for the image's class"),
     ("undefined_reason", pl.String, "zero_map_image, zero_map_denoised or non_finite_map where similarity is null"),
 )
 
 _DETECTOR: Final = (
-    (
-        "reference",
-        pl.String,
-        "seed: similarity to the clean image, which the detector needs; denoised: to the image's own denoised copy",
-    ),
+    ("reference", pl.String, "seed: similarity to the clean image, which is needed; denoised: to a denoised copy"),
     ("trained_on", pl.String, "attack of the run whose images the detector learnt from"),
     ("tested_on", pl.String, "attack of the run whose images it judged; no seed image is on both sides"),
     ("negative", pl.String, "what adversarial images are told from: noise (of the same strength) or clean"),
