@@ -382,7 +382,7 @@ class TestHelp:
     def test_without_a_command(self, camdrift_command):
         code, out, err = camdrift_command()
         assert (code, err) == (0, "")
-        assert all(f"  {command} " in out for command in ("run", "report", "layers"))
+        assert all(f"  {command} " in out for command in ("run", "report", "detect", "layers"))
 
     def test_every_option_of_the_contract_is_explained(self, camdrift_command):
         code, out, _ = camdrift_command("run", "--help")
@@ -391,6 +391,7 @@ class TestHelp:
         assert options == {
             "model", "weights", "attack", "strengths", "target", "layers", "out", "limit", "rng-seed", "noise-draws",
             "noise-ladder", "gallery", "chunk-size", "batch-size", "device", "precision", "resume", "overwrite",
+            "denoised",
         }  # fmt: skip
         assert "[IMAGES]" in out
 

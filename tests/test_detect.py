@@ -372,7 +372,9 @@ class TestStudies:
         assert len(words) == 4 + 3 * 2
         whole = tables["detection"].filter(pl.col("strength").is_null()).row(0, named=True)
         label = f"AUC {whole['auc']:.2f} [{whole['auc_low']:.2f}, {whole['auc_high']:.2f}]"
-        assert words[0] == f"adversarial from noise, against the clean image (needed), class of the seed: {label}"
+        assert (
+            words[0] == f"adversarial from noise by similarity to the clean image (needed), class of the seed: {label}"
+        )
         curve = next(line for line in page.axes[0].get_lines() if len(line.get_xdata()) > 2)
         keys = [pl.col(name) == whole[name] for name in ("reference", "trained_on", "tested_on", "negative", "target")]
         corners = tables["roc"].filter(*keys, pl.col("strength").is_null())

@@ -120,6 +120,7 @@ def assess(train: Examples, test: Examples, *, rng_seed: int, n_bootstrap: int =
     leaves the detectors as they are: it says how the AUC varies with the images judged, not with those learnt from, and
     is therefore somewhat narrow. Where nothing can be told, it held 0.5 in 90 to 93 % of simulated studies whose
     images resemble their seed, and in 78 % of those of 12 seeds with 49 unrelated layers.
+    Where all images are told it has no width, however few the seeds.
 
     Args:
         train: Images to learn from.

@@ -37,8 +37,8 @@ _COLOURS: Final = {
     (DENOISED_REFERENCE, "clean"): "#cc79a7",
 }
 _REFERENCE_WORDS: Final = {
-    SEED_REFERENCE: "against the clean image (needed)",
-    DENOISED_REFERENCE: "against a denoised copy (no clean image)",
+    SEED_REFERENCE: "by similarity to the clean image (needed)",
+    DENOISED_REFERENCE: "by similarity to a denoised copy (no clean image)",
 }
 _TARGET_WORDS: Final = {"seed": ", class of the seed", "own": ", own class", "label": ", true class"}
 _WIDTH: Final = 8.0
@@ -73,11 +73,14 @@ def detection(tables: Tables, record: Record) -> Figure:
     head = _LINE * (len(series) + (len(pairs) > 1)) + 0.34
     height = head + _SQUARE + _FOOT
     page = sheet(title, note, width=_WIDTH, body=height * len(pairs))
+    ends = found["auc_low"].drop_nulls().to_list()
+    lowest = max(-0.02, min(0.4, np.floor(10 * min(ends, default=0.5)) / 10))
     for row, (trained, tested) in enumerate(pairs):
         bottom = (len(pairs) - 1 - row) * height + _FOOT
         chosen = (pl.col("trained_on") == trained) & (pl.col("tested_on") == tested)
         heading = _heading(trained, tested) if len(pairs) > 1 else ""
-        _row(page, bottom, series, found.filter(chosen), tables["roc"].filter(chosen), heading)
+        panel = _row(page, bottom, series, found.filter(chosen), tables["roc"].filter(chosen), heading)
+        panel.set_ylim(lowest, 1.02)
     return page.figure
 
 
@@ -87,8 +90,8 @@ def _heading(trained: str, tested: str) -> str:
     return f"trained on {printable(trained, 50)}, tested on {printable(tested, 50)}"
 
 
-def _row(page: Sheet, bottom: float, series: list[Any], found: pl.DataFrame, roc: pl.DataFrame, heading: str) -> None:
-    """One pair of runs: its legend, its ROC curves, its AUC by strength."""
+def _row(page: Sheet, bottom: float, series: list[Any], found: pl.DataFrame, roc: pl.DataFrame, heading: str) -> Axes:
+    """One pair of runs: its legend, its ROC curves, its AUC by strength; returns the axes of the last."""
     curves = page.axes(_LEFT, bottom, _SQUARE, _SQUARE, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     left = _LEFT + _SQUARE + _BETWEEN
     strengths = page.axes(left, bottom, _WIDTH - left - MARGIN, _SQUARE)
@@ -102,6 +105,7 @@ def _row(page: Sheet, bottom: float, series: list[Any], found: pl.DataFrame, roc
         page.figure.text(*place, heading, size=8.0, color=INK, va="bottom")
     look: dict[str, Any] = {"loc": "upper left", "borderpad": 0.2, "labelspacing": 0.3, "handlelength": 2.6}
     page.figure.legend(handles=handles, bbox_to_anchor=((MARGIN - 0.05) / _WIDTH, top / total), **look)
+    return strengths
 
 
 def _of(rows: pl.DataFrame, key: tuple[str, str, str]) -> pl.DataFrame:
@@ -122,7 +126,7 @@ def _curve(axes: Axes, key: tuple[str, str, str], found: pl.DataFrame, roc: pl.D
     axes.plot(whole["false_positive_rate"], whole["true_positive_rate"], **_look(key), zorder=3)
     row = found.filter(pl.col("strength").is_null()).row(0, named=True)
     told = "adversarial from clean" if negative == CLEAN else "adversarial from noise"
-    words = f"{told}, {_REFERENCE_WORDS[reference]}{_TARGET_WORDS[target]}"
+    words = f"{told} {_REFERENCE_WORDS[reference]}{_TARGET_WORDS[target]}"
     interval = f"[{row['auc_low']:.2f}, {row['auc_high']:.2f}]"
     return Line2D([], [], **_look(key), label=f"{words}: AUC {row['auc']:.2f} {interval}")
 
@@ -154,8 +158,6 @@ def _by_strength(axes: Axes, series: list[Any], found: pl.DataFrame) -> None:
         axes.plot(at, auc, color=colour, mfc=colour if needs else "white", ls="", zorder=3, **mark)
     axes.axvspan(len(strengths) - 0.5, len(strengths) + 0.5, color=BAND, lw=0, zorder=0)
     axes.axhline(0.5, color=MUTED, lw=0.8, ls=(0, (1, 1.6)), zorder=1)
-    lowest = float(min(found["auc_low"].drop_nulls().to_list(), default=0.5))
-    axes.set_ylim(max(-0.02, min(0.4, np.floor(lowest * 10) / 10)), 1.02)
     axes.set_xlim(-0.5, len(strengths) + 0.5)
     axes.set_xticks(range(len(strengths) + 1), [*map(strength_text, strengths), "all"])
     axes.tick_params(axis="x", length=0)
