@@ -90,6 +90,8 @@ def fill_vgg(module: nn.Module, layers: Sequence[KerasLayer]) -> None:
 
 
 def _layers(root: Any) -> list[KerasLayer]:
+    if "theano" in _texts([root.attrs.get("backend", "")]):
+        raise ValueError("saved under Theano, whose kernels are mirrored")
     found = []
     for name in _texts(root.attrs["layer_names"]):
         group = root[name]

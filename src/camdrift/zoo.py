@@ -57,7 +57,7 @@ def load_model(
     elif spec.startswith("timm/"):
         module, settings = _timm(spec, weights)
     elif spec.startswith(KERAS):
-        module, settings = _keras_vgg16(spec)
+        module, settings = _keras_vgg16(spec, weights)
     elif ":" in spec:
         module, settings = _factory(spec)
     else:
@@ -264,10 +264,13 @@ def _timm(spec: str, weights: str | Path | None) -> tuple[nn.Module, dict[str, A
     return module, settings
 
 
-def _keras_vgg16(spec: str) -> tuple[nn.Module, dict[str, Any]]:
+def _keras_vgg16(spec: str, weights: str | Path | None) -> tuple[nn.Module, dict[str, Any]]:
     from torchvision import models
 
-    path = Path(spec.removeprefix(KERAS))
+    if weights is not None:
+        hint = "torchvision/vgg16 takes torch's weights, with the preprocessing that they want"
+        raise ModelError(f"`weights` must be left out for {spec}, got: {weights}", hint)
+    path = Path(spec.removeprefix(KERAS)).expanduser()
     layers = read_keras_layers(path)
     module = models.vgg16(weights=None, init_weights=False)
     fill_vgg(module, layers)
