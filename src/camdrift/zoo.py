@@ -57,7 +57,7 @@ def load_model(
     elif spec.startswith("timm/"):
         module, settings = _timm(spec, weights)
     elif spec.startswith(KERAS):
-        module, settings = _keras_vgg16(spec)
+        module, settings = _keras_vgg16(spec, weights)
     elif ":" in spec:
         module, settings = _factory(spec)
     else:
@@ -264,9 +264,15 @@ def _timm(spec: str, weights: str | Path | None) -> tuple[nn.Module, dict[str, A
     return module, settings
 
 
-def _keras_vgg16(spec: str) -> tuple[nn.Module, dict[str, Any]]:
+def _keras_vgg16(spec: str, weights: str | Path | None) -> tuple[nn.Module, dict[str, Any]]:
     from torchvision import models
 
+    if weights is not None:
+        # Torch's own weights want another input than Keras's: the study would be of neither network.
+        raise ModelError(
+            f"`weights` must be left out with `{KERAS}FILE`, got: {weights}",
+            "FILE holds the weights; `--model torchvision/vgg16 --weights FILE` studies other ones",
+        )
     path = Path(spec.removeprefix(KERAS))
     layers = read_keras_layers(path)
     module = models.vgg16(weights=None, init_weights=False)
