@@ -167,6 +167,8 @@ class TestVGG:
             ("softmax", 1000),
         ]
         assert sum(group.neurons for group in groups) == 14_888
+        kinds = {kind: sum(g.neurons for g in groups if g.kind == kind) for kind in {g.kind for g in groups}}
+        assert kinds == {"convolution": 4224, "pool": 1472, "linear": 8192, "softmax": 1000}
 
     def test_softmax_stands_for_the_layer_of_the_logits(self):
         last = find_neurons(traced_at_imagenet_size("vgg16"), 1000)[-1]

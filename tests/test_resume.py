@@ -169,12 +169,23 @@ class TestResume:
             (lambda: tiny_classifier(spec="another"), "model was TinyNet, now another"),
             (lambda: tiny_classifier(precision="bf16"), "precision was fp32, now bf16"),
             (lambda: tiny_classifier(resize=40), "input was .*resize 32.* now .*resize 40"),
+            (
+                lambda: tiny_classifier(resize=0, interpolation="nearest"),
+                "input was .*resize 32, interpolation bilinear.* now .*resize 0, interpolation nearest",
+            ),
         ],
-        ids=["weights", "spec", "precision", "input"],
+        ids=["weights", "spec", "precision", "input", "squeezed"],
     )
     def test_another_model_is_refused(self, eight, broken, model, named):
         with pytest.raises(StoreError, match=named):
             study_of(model(), eight, broken, **SMALL, resume=True)
+
+    def test_squeezed_images_resume_too(self, eight, tmp_path):
+        """Read without a crop, as Keras does: the images of the finished chunks are found unchanged."""
+        squeezing = tiny_classifier(resize=0, interpolation="nearest")
+        whole = study_of(squeezing, eight, tmp_path / "whole", **SMALL)
+        broken = self.interrupt(squeezing, eight, tmp_path / "run", lambda p: p.seeds_done >= 3)
+        assert_same(study_of(squeezing, eight, broken, **SMALL, resume=True), whole)
 
     def test_other_images_are_refused(self, classifier, eight, broken, tmp_path):
         more = shutil.copytree(eight, tmp_path / "more")

@@ -67,7 +67,7 @@ def fill_vgg(module: nn.Module, layers: Sequence[KerasLayer]) -> None:
         layers: The layers, in order.
 
     Raises:
-        ModelError: Another number of layers, or a layer of another shape.
+        ModelError: Another number of layers, a layer of another shape, or a dense layer on maps that are not square.
     """
     parts = [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
     if len(parts) != len(layers):
@@ -77,16 +77,18 @@ def fill_vgg(module: nn.Module, layers: Sequence[KerasLayer]) -> None:
         weight = _as_torch(layer, channels if isinstance(parts[position - 1], nn.Conv2d) else 0)
         if position == 0:
             weight = weight.flip(1)
-        if weight.shape != part.weight.shape or layer.bias.shape != tuple(part.weight.shape[:1]):
-            raise ModelError(
-                f"`model` must have {layer.name} of shape {tuple(part.weight.shape)}, got: {tuple(weight.shape)}",
-                _FILE_HINT,
-            )
+        _check_shape(layer.name, tuple(weight.shape), tuple(part.weight.shape))
+        _check_shape(f"the bias of {layer.name}", layer.bias.shape, tuple(part.weight.shape[:1]))
         channels = len(weight)
         with torch.no_grad():
             part.weight.copy_(weight)
             assert part.bias is not None
             part.bias.copy_(torch.from_numpy(layer.bias))
+
+
+def _check_shape(what: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    if shape != wanted:
+        raise ModelError(f"`model` must have {what} of shape {wanted}, got: {shape}", _FILE_HINT)
 
 
 def _layers(root: Any) -> list[KerasLayer]:
@@ -114,7 +116,10 @@ def _as_torch(layer: KerasLayer, channels: int) -> torch.Tensor:
     if kernel.ndim == 4:
         return kernel.permute(3, 2, 0, 1)
     inputs, outputs = kernel.shape
-    side = isqrt(inputs // channels) if channels else 0
-    if not channels or side * side * channels != inputs:
+    if not channels:
         return kernel.T
+    side = isqrt(inputs // channels)
+    # Height and width cannot be told from their product: an oblong map would be flattened in a wrong order.
+    if side * side * channels != inputs:
+        raise ModelError(f"`model` must have {layer.name} on {channels} square maps, got: {inputs} inputs", _FILE_HINT)
     return kernel.view(side, side, channels, outputs).permute(3, 2, 0, 1).reshape(outputs, inputs)

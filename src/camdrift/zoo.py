@@ -268,8 +268,11 @@ def _keras_vgg16(spec: str, weights: str | Path | None) -> tuple[nn.Module, dict
     from torchvision import models
 
     if weights is not None:
-        hint = "torchvision/vgg16 takes torch's weights, with the preprocessing that they want"
-        raise ModelError(f"`weights` must be left out for {spec}, got: {weights}", hint)
+        # Torch's own weights want another input than Keras's: the study would be of neither network.
+        raise ModelError(
+            f"`weights` must be left out with `{KERAS}FILE`, got: {weights}",
+            "FILE holds the weights; `--model torchvision/vgg16 --weights FILE` studies other ones",
+        )
     path = Path(spec.removeprefix(KERAS)).expanduser()
     layers = read_keras_layers(path)
     module = models.vgg16(weights=None, init_weights=False)
