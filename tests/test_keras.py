@@ -161,7 +161,7 @@ class TestErrors:
             read_keras_layers(tmp_path / "other.h5")
 
     def test_torch_weights_do_not_belong_behind_its_preprocessing(self, tmp_path):
-        with pytest.raises(ModelError, match=r"`weights` must be left out for keras-vgg16@a\.h5, got: b\.pth"):
+        with pytest.raises(ModelError, match=r"`weights` must be left out with `keras-vgg16@FILE`, got: b\.pth"):
             load_model("keras-vgg16@a.h5", weights="b.pth")
 
     def test_mirrored_kernels_are_refused(self, tmp_path):
