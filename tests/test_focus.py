@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 import camdrift
 from camdrift.attacks import make_attack
 from camdrift.coverage import observe
-from camdrift.focus import LARGEST_SIDE, focus_change, local_rms, reduced
+from camdrift.focus import LARGEST_SIDE, focus_change, local_rms, locate, reduced
 from camdrift.images import read_image
 from camdrift.medians import focus_medians, median_interval
 from camdrift.models import Classifier
@@ -104,6 +104,13 @@ class TestValues:
         start, end = np.zeros((4, 10)), np.zeros((4, 10))
         start[0, 0] = end[3, 5] = 7
         assert measured(start, end)["centroid_shift"] == pytest.approx(math.hypot(3 / 4, 5 / 10))
+
+    def test_the_centre_of_a_cell_lies_in_its_middle(self):
+        corner = torch.zeros(1, 4, 10)
+        corner[0, 0, 9] = 2
+        found = locate(reduced(corner))
+        assert (found.row.item(), found.column.item()) == (0.125, 0.95)
+        assert (found.spread.item(), found.entropy.item(), found.length.item()) == (0, 0, 2)
 
     def test_spread(self):
         # Cells at 1/8, 3/8, 5/8, 7/8: distances from the centre 3/8 and 1/8.

@@ -219,23 +219,20 @@ def layer_panels(
     *,
     height: float,
     handles: Sequence[Artist] = (),
-    headings: Sequence[str] | None = None,
+    names_of_panels: Sequence[str] = (),
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of panels one above the other, one column per layer, named at the foot.
-
-    One panel per heading; without headings one per target.
-    """
-    headings = [TARGET_WORDS.get(target, target) for target in scope.targets] if headings is None else headings
-    count, rows, gap = len(scope.labels), len(headings), 0.36
+    """A figure with panels one above the other, one column per layer, named at the foot; by default one per target."""
+    titles = names_of_panels or [TARGET_WORDS.get(target, target) for target in scope.targets]
+    count, rows, gap = len(scope.labels), len(titles), 0.36
     width = float(np.interp(count, [16, 48], [8.0, 11.0]))
     names = LayerNames([printable(label) for label in scope.labels])
     page = sheet(title, note, width=width, body=names.foot + rows * height + (rows - 1) * gap + 0.26, handles=handles)
     panels = []
-    for row, heading in enumerate(headings):
+    for row, words in enumerate(titles):
         bottom = names.foot + (rows - 1 - row) * (height + gap)
         place = (names.left, bottom, width - names.left - MARGIN, height)
         axes = page.axes(*place, xlim=(-0.6, count - 0.4), xticks=[])
-        axes.set_title(heading, loc="left", size=8.0, color=INK, pad=5)
+        axes.set_title(words, loc="left", size=8.0, color=INK, pad=5)
         axes.grid(axis="y")
         shade_stages(axes, scope.labels)
         panels.append(axes)

@@ -120,9 +120,9 @@ def focus(tables: Tables, record: Record) -> Figure:
         "that of its clean image. Marks: median over the seeds; bands: middle half of the seeds."
     )
     rows = rows.with_columns(is_rare=(pl.col("n") > 0) & (2 * pl.col("n") < pl.col("n").max()))
-    headings = [measure.title for measure in MEASURES]
+    titles = [measure.title for measure in MEASURES]
     handles = _handles(has_rare=bool(rows["is_rare"].any()))
-    figure, panels = layer_panels(of, title, note, height=1.12, handles=handles, headings=headings)
+    figure, panels = layer_panels(of, title, note, height=1.12, handles=handles, names_of_panels=titles)
     for axes, measure in zip(panels, MEASURES, strict=True):
         axes.axhline(measure.rest, zorder=1, **_REST)
         for condition in reversed(_CONDITIONS):
