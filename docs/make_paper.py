@@ -160,17 +160,20 @@ def culprit(run: Run, finding: str, bound: tuple[float, float]) -> str:
 
 def verdict_list(runs: list[Run], verdict: str) -> str:
     """Claims with one verdict, and in which network."""
-    found: dict[str, dict[str, list[int]]] = {}
+    found: dict[str, dict[str, str]] = {}
     for run in runs:
         for (claim, measure), part in run.claims.group_by("claim", "measure", maintain_order=True):
             name = f"{claim} ({measure})"
-            hits = part.filter(pl.col("verdict") == verdict).height
-            if hits:
-                found.setdefault(name, {})[run.title] = [hits, part.height]
+            hits = part.filter(pl.col("verdict") == verdict)
+            if hits.height:
+                subjects = ", ".join(hits["subject"].drop_nulls())
+                some = f": {hits.height} of {part.height}" if hits.height > 5 else f": {subjects}"
+                found.setdefault(name, {})[run.title] = some if hits.height < part.height else ""
     lines = []
     for name, where in found.items():
-        places = ", ".join(t if n == 1 else f"{t}: {hits} of {n}" for t, (hits, n) in where.items())
-        lines.append(f"- {name}: {places}")
+        tails = set(where.values())
+        places = ", ".join(f"{title}{tail}" for title, tail in where.items())
+        lines.append(f"- {name}: {'both networks' if len(where) > 1 and tails == {''} else places}")
     return "\n".join(lines) if lines else "- none"
 
 

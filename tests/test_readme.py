@@ -43,3 +43,8 @@ def test_options_named_in_the_readme_exist():
 def test_the_page_on_tables_is_the_one_that_records_make():
     made = runpy.run_path(str(ROOT / "docs/make_tables.py"))["tables_page"]()
     assert (ROOT / "docs/tables.md").read_text(encoding="utf-8") == made
+
+
+def test_the_page_on_the_paper_is_the_one_that_its_tables_make():
+    made = runpy.run_path(str(ROOT / "docs/make_paper.py"))["page"]()
+    assert (ROOT / "docs/paper.md").read_text(encoding="utf-8") == made
