@@ -65,7 +65,7 @@ def controls(tables: Tables, record: Record) -> Figure:
         "can exceed the strongest noise that was tried (dotted)."
     )
     names = [f"strength {strength_text(strength)}" for strength in strengths]
-    figure, panels = layer_panels(of, _TITLE, note, height=2.5, handles=handles, headings=names)
+    figure, panels = layer_panels(of, _TITLE, note, height=2.5, handles=handles, names_of_panels=names)
     limits = _limits(series.filter(pl.col("strength").is_in(strengths)))
     for axes, strength in zip(panels, strengths, strict=True):
         axes.set_yscale("log")
