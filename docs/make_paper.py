@@ -5,6 +5,7 @@ python docs/make_paper.py vgg16=RUN lite0=RUN   first store the tables of these 
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from camdrift.records import ARTEFACT, FAILS, HOLDS, UNDECIDED
 
 FOLDER = Path(__file__).with_name("paper")
 TABLES = ("claims", "ladder", "controls", "layers", "detection")
+FIGURES = ("figure_11_ladder", "figure_12_released")
 TITLES = {"vgg16": "VGG-16", "lite0": "EfficientNet-Lite0"}
 WORDS = {HOLDS: "holds", ARTEFACT: "artefact", FAILS: "fails", UNDECIDED: "undecided"}
 FINDINGS = {
@@ -38,6 +40,8 @@ def store(name: str, run: Path) -> None:
     for table in TABLES:
         if (run / f"{table}.parquet").is_file():
             pl.read_parquet(run / f"{table}.parquet").write_parquet(folder / f"{table}.parquet", compression_level=19)
+    for figure in FIGURES:
+        shutil.copy(run / "figures" / f"{figure}.png", folder)
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     focus = pl.read_parquet(run / "focus.parquet")
     measures = ["centroid_shift", "top_overlap", "perturbation_correlation"]
@@ -60,7 +64,7 @@ class Run:
     """The stored tables of one reproduction."""
 
     def __init__(self, name: str) -> None:
-        self.title = TITLES[name]
+        self.name, self.title = name, TITLES[name]
         self.facts: dict[str, Any] = json.loads((FOLDER / name / "facts.json").read_text(encoding="utf-8"))
         for table in (*TABLES, "focus"):
             setattr(self, table, pl.read_parquet(FOLDER / name / f"{table}.parquet"))
