@@ -12,11 +12,11 @@ import sys
 import polars as pl
 import torch
 
-from camdrift.compare import compare_layers
 from camdrift.explain import explain
 from camdrift.images import read_image
 from camdrift.noise import matched_noise
 from camdrift.records import ADVERSARIAL, FLOOR, NOISE, SIMILARITY
+from camdrift.similarity import compare_layers
 from camdrift.sources import default_photographs, find_images
 from camdrift.stats import layer_statistics
 from camdrift.tensors import perturbed

@@ -25,7 +25,7 @@ LEVELS = (
     {"keras_weights"},
     {"zoo", "coverage"},
     {"attacks", "noise", "explain", "variants"},
-    {"compare", "gallery"},
+    {"similarity", "gallery"},
     {"store"},
     {"figures"},
     {"report"},
@@ -149,7 +149,7 @@ def test_no_cycle_inside_a_folder(folder):
 
 def test_an_arrow_of_data_is_a_type_and_no_import():
     """The stages of the pipeline know each other's records, never each other."""
-    stages = ("attacks", "noise", "explain", "compare", "stats", "store")
+    stages = ("attacks", "noise", "explain", "similarity", "stats", "store")
     for name in MODULES:
         if unit(name) in stages:
             assert not {unit(other) for other in imports(name)} & (set(stages) - {unit(name)}), name

@@ -6,7 +6,6 @@ import pytest
 import torch
 from PIL import Image
 
-from camdrift.compare import similarity
 from camdrift.defects import (
     Defects,
     accumulated_strengths,
@@ -16,6 +15,7 @@ from camdrift.defects import (
     rungs,
     truncated,
 )
+from camdrift.similarity import similarity
 
 STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 

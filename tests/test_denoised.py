@@ -8,7 +8,6 @@ from polars.testing import assert_frame_equal
 from scipy.ndimage import median_filter
 
 import camdrift
-from camdrift.compare import Comparison
 from camdrift.denoised import Denoised, _reasons, median_filtered
 from camdrift.errors import StoreError, UserError
 from camdrift.explain import attribute
@@ -16,6 +15,7 @@ from camdrift.images import read_image
 from camdrift.records import DENOISED, EMULATION
 from camdrift.run import Extension, carry_out
 from camdrift.settings import Settings
+from camdrift.similarity import Comparison
 from studies import ATTACK, SIZE, naive_similarity, skip_report, study_of, tiny_classifier, write_images
 
 OPTIONS = {"strengths": (0.5, 1.0), "noise_ladder": (4.0,), "noise_draws": 2, "chunk_size": 3, "gallery": 0}

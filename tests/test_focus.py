@@ -20,7 +20,7 @@ from camdrift.noise import matched_noise
 from camdrift.records import ADVERSARIAL, FOCUS, FOCUS_MEASURES, NOISE
 from camdrift.tensors import perturbed
 from studies import ATTACK, TinyNet, skip_report, study_of, write_images
-from test_compare import random_maps
+from test_similarity import random_maps
 
 KEYS = ["seed_id", "condition", "strength", "target", "layer"]
 

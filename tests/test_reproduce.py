@@ -10,7 +10,6 @@ import torch
 from polars.testing import assert_frame_equal
 
 import camdrift
-from camdrift.compare import similarity
 from camdrift.controls import NOISE_AGAINST_NOISE, NOTHING
 from camdrift.defects import Defects, jet_similarity, rungs, truncated
 from camdrift.emulation import Recipe, make_image, recipes
@@ -22,6 +21,7 @@ from camdrift.noise import matched_noise
 from camdrift.reading import rows_of
 from camdrift.records import CLAIMS, CONTROLS, EMULATION, LADDER
 from camdrift.reproduce import reproduce
+from camdrift.similarity import similarity
 from camdrift.stats import layer_statistics
 from studies import ATTACK, SIZE, skip_report, tiny_classifier, write_images
 

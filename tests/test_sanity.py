@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import camdrift
-from camdrift.compare import compare_layers
 from camdrift.images import read_image
 from camdrift.noise import matched_noise
+from camdrift.similarity import compare_layers
 from camdrift.sources import default_photographs, find_images, limit_images
 from camdrift.tensors import perturbed
 

@@ -10,7 +10,6 @@ from camdrift.provenance import camdrift_version
 
 if TYPE_CHECKING:
     from camdrift.attacks import make_attack
-    from camdrift.compare import similarity
     from camdrift.coverage import neuron_coverage
     from camdrift.detect import detect
     from camdrift.explain import attribute
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from camdrift.noise import matched_noise
     from camdrift.reproduce import reproduce
     from camdrift.run import run
+    from camdrift.similarity import similarity
     from camdrift.study import Study
     from camdrift.study import open_study as open
     from camdrift.zoo import load_model, wrap
@@ -37,7 +37,7 @@ _LAZY = {
     "open": ("study", "open_study"),
     "reproduce": ("reproduce", "reproduce"),
     "run": ("run", "run"),
-    "similarity": ("compare", "similarity"),
+    "similarity": ("similarity", "similarity"),
     "wrap": ("zoo", "wrap"),
 }
 

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from camdrift.compare import Comparison, compare_layers
 from camdrift.explain import explain
 from camdrift.plan import Plan, Seed, batches, known, stack
 from camdrift.records import (
@@ -27,6 +26,7 @@ from camdrift.records import (
     ZERO_MAP_IMAGE,
 )
 from camdrift.settings import Settings
+from camdrift.similarity import Comparison, compare_layers
 from camdrift.tensors import Image, Images, perturbed
 from camdrift.variants import Variant
 

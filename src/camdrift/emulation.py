@@ -9,13 +9,13 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from camdrift.compare import compare_layers
 from camdrift.coverage import NeuronObserver
 from camdrift.defects import accumulated_strengths, jet_direction, truncated
 from camdrift.explain import explain
 from camdrift.noise import channel_noise, matched_noise, spectrum_noise
 from camdrift.plan import Plan, Seed, batches, known, stack
 from camdrift.records import ADVERSARIAL, CHANNEL_NOISE, EMULATION, NOISE, SPECTRUM_NOISE, UNPERTURBED
+from camdrift.similarity import compare_layers
 from camdrift.tensors import PIXELS, Image, Maps
 
 TARGETS: Final = ("own", "seed")

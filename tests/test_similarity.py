@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial import distance
 
-from camdrift.compare import compare_layers, similarity, unrelated_pairs
 from camdrift.records import NON_FINITE_MAP, ZERO_MAP_SEED, ZERO_MAP_VARIANT
+from camdrift.similarity import compare_layers, similarity, unrelated_pairs
 
 
 def random_maps(shape, rng_seed=0, share=0.4):
