@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Lowest first; a file imports lower levels only. The folders are packages whose files may import each other.
 LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain", "defects"},
+    {"measures", "spec"},
     {"tensors", "settings", "growth", "stats", "dose", "medians", "detector"},
     {"reading"},
     {"ladder", "controls"},
@@ -23,8 +24,9 @@ LEVELS = (
     {"layers"},
     {"models"},
     {"keras_weights"},
-    {"zoo", "coverage"},
+    {"zoo", "coverage", "explanations"},
     {"attacks", "noise", "explain", "variants"},
+    {"metrics"},
     {"similarity", "gallery"},
     {"store"},
     {"figures"},
@@ -46,7 +48,7 @@ ROOT = "__init__"
 NO_TORCH_IN = (
     "records", "settings", "stats", "gain", "dose", "medians", "store", "growth", "figures", "report", "study",
     "defects", "reading", "ladder", "claims", "controls",
-    "detector", "detect",
+    "detector", "detect", "measures",
 )  # fmt: skip
 
 

@@ -116,7 +116,8 @@ class TestRows:
 
     def test_reasons_name_the_side(self):
         """The copy stands where a study has the seed."""
-        flags = np.array([[True, False, True, False, False]]), np.array([[False, True, True, False, False]])
+        flags = [np.array([row]) for row in ([1, 0, 1, 0, 0], [0, 1, 1, 0, 0], [1, 1, 1, 0, 1])]
+        flags = [flag.astype(bool) for flag in flags]
         found = _reasons(Comparison(np.array([[np.nan, np.nan, np.nan, np.nan, 0.5]]), *flags))
         assert found.tolist() == [
             ["zero_map_denoised", "zero_map_image", "zero_map_image", "non_finite_map", None],

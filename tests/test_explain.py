@@ -8,11 +8,12 @@ import pytest
 import torch
 from scipy.signal import convolve2d, correlate2d
 
-import camdrift.explain
+import camdrift.explanations.gradient
 from camdrift import hooks
 from camdrift.coverage import NeuronObserver, observe
 from camdrift.errors import UserError
-from camdrift.explain import attribute, explain, grad_cam
+from camdrift.explain import attribute, explain
+from camdrift.explanations import grad_cam
 from camdrift.models import Classifier
 from nets import Branched, Fickle, Functional, Plain, SideShow, Twice, Worked, calibrated, fixed, snapshot
 
@@ -317,7 +318,7 @@ class TestNothingStaysBehind:
         def breaks(*_):
             raise MemoryError("no room for a map")
 
-        monkeypatch.setattr(camdrift.explain, "grad_cam", breaks)
+        monkeypatch.setattr(camdrift.explanations.gradient, "_weighted", breaks)
         with pytest.raises(MemoryError, match="no room"):
             attribute(classifier, images)
         monkeypatch.undo()

@@ -21,7 +21,6 @@ from camdrift.records import (
     CLEAN,
     DENOISED,
     NOISE,
-    NON_FINITE_MAP,
     ZERO_MAP_DENOISED,
     ZERO_MAP_IMAGE,
 )
@@ -83,10 +82,11 @@ def _image(seed: Seed, variant: Variant) -> Image:
 def _rows(plan: Plan, seeds: Sequence[Seed], batch: Sequence[Variant]) -> pl.DataFrame:
     """The rows of a batch of images: one pass for them, one for their copies."""
     images = stack(_image(seeds[v.position], v) for v in batch)
-    seen = explain(plan.classifier, images, [None], layers=plan.layers)
+    first = plan.explainers[:1]
+    seen = explain(plan.classifier, images, [None], layers=plan.layers, explainers=first)
     own = seen.logits.argmax(1)
-    copies = explain(plan.classifier, median_filtered(images), [own], layers=plan.layers)
-    comparison = compare_layers(copies.maps[0], seen.maps[0], plan.size)
+    copies = explain(plan.classifier, median_filtered(images), [own], layers=plan.layers, explainers=first)
+    comparison = compare_layers(copies.maps[0], seen.maps[0], plan.size, metric=plan.measures[0].metric)
     infos = {info.name: info for info in plan.classifier.layer_infos}
     layers, count = len(plan.layers), len(batch)
     columns: dict[str, Any] = {
@@ -105,8 +105,8 @@ def _rows(plan: Plan, seeds: Sequence[Seed], batch: Sequence[Variant]) -> pl.Dat
 
 def _reasons(comparison: Comparison) -> NDArray[np.object_]:
     """Why a similarity is undefined, (layers, batch); None where it is defined. The copy is the reference."""
-    reasons = np.full(comparison.similarity.shape, None, dtype=object)
-    reasons[np.isnan(comparison.similarity)] = NON_FINITE_MAP
-    reasons[comparison.seed_is_zero] = ZERO_MAP_DENOISED
-    reasons[comparison.variant_is_zero] = ZERO_MAP_IMAGE
+    reasons = comparison.reasons()
+    undefined = np.isnan(comparison.similarity) & comparison.are_finite
+    reasons[undefined & comparison.seed_is_zero] = ZERO_MAP_DENOISED
+    reasons[undefined & comparison.variant_is_zero] = ZERO_MAP_IMAGE
     return reasons

@@ -21,6 +21,7 @@ from camdrift.figures import detection as draw_detection
 from camdrift.figures.canvas import strength_text
 from camdrift.figures.detection import FIGURE
 from camdrift.figures.scope import TARGET_ORDER
+from camdrift.measures import of_first_measure
 from camdrift.records import (
     ADVERSARIAL,
     CLEAN,
@@ -115,14 +116,15 @@ def _write(study: Study, found: Detection) -> None:
     directory = RunDirectory.open(study.path)
     directory.write_table(DETECTION.name, found.detection)
     directory.write_table(ROC.name, found.roc)
-    tables = {name: getattr(study, name) for name in TABLES} | {"detection": found.detection, "roc": found.roc}
+    made = {name: getattr(study, name) for name in TABLES}
+    tables = of_first_measure(made) | {"detection": found.detection, "roc": found.roc}
     with on_disk(study.path):
         write_figure(study.path, FIGURE, draw_detection(tables, study.record))
 
 
 def _tables(study: Study) -> dict[str, pl.DataFrame]:
     further = {"denoised": study.denoised} if RunDirectory.open(study.path).has_table("denoised") else {}
-    return {"seeds": study.seeds, "similarity": study.similarity, **further}
+    return {"seeds": study.seeds, **of_first_measure({"similarity": study.similarity}), **further}
 
 
 def _names(studies: Sequence[Study]) -> list[str]:

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from camdrift.measures import of_first_measure
 from camdrift.records import ADVERSARIAL, ANALYSED
 from camdrift.settings import Settings
 from camdrift.tensors import Image, Maps
@@ -140,12 +141,12 @@ def deviations(seeds: pl.DataFrame, similarity: pl.DataFrame, *, settings: Setti
 
     Args:
         seeds: Rows of the `seeds` table.
-        similarity: Their rows of the `similarity` table.
+        similarity: Their rows of the `similarity` table; its first measure counts.
         settings: The study's options.
     """
     reference = min(settings.strengths, key=lambda strength: abs(strength - 1))
     target = "seed" if "seed" in settings.targets else settings.targets[0]
-    rows = similarity.filter(
+    rows = of_first_measure({"similarity": similarity})["similarity"].filter(
         pl.col("condition") == ADVERSARIAL, pl.col("strength") == reference, pl.col("target") == target
     )
     means = rows.group_by("seed_id", maintain_order=True).agg((1 - pl.col("similarity")).mean().alias("deviation"))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ _NAMES = {
 FAMILY = {name: family for family, names in _NAMES.items() for name in names.split()}
 
 Receiver = Callable[[Tensor], None]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,10 @@ class Capture:
         self.activations: dict[str, Tensor] = {}
         self.roots: list[Tensor] = []
 
+    def grid(self, name: str) -> Tensor:
+        """The activation kept under `name`, shape (batch, channels, h, w), without its graph."""
+        return self.activations[name].detach()
+
     def keep(self, names: Sequence[str], output: Tensor, *, overwritten: bool) -> Tensor:
         """The tensor to hand on to the network, after keeping `output` under each of `names`.
 
@@ -267,6 +272,13 @@ def capturing(taps: Mapping[str, Tap], receivers: Mapping[Tap, Sequence[Receiver
         yield capture
 
 
+@contextmanager
+def replacing(tap: Tap, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside the block the network goes on with `replace(activation)` in place of the tapped activation."""
+    with _Watch({tap.index: (tap.operation, replace)}):
+        yield
+
+
 def _receive(
     capture: Capture, names: Sequence[str], receivers: Sequence[Receiver], overwritten: bool, output: Tensor
 ) -> Tensor:
@@ -279,10 +291,10 @@ def _receive(
 def reduce_gradients(
     score: Tensor,
     capture: Capture,
-    reduce: Callable[[Tensor, Tensor], Tensor],
+    reduce: Callable[[Tensor, Tensor], _T],
     *,
     retain_graph: bool = False,
-) -> dict[str, Tensor]:
+) -> dict[str, _T]:
     """`reduce(activation, gradient of the score)` of every captured activation that the score depends on, by name.
 
     One backward pass for all of them. It stops at the first activations, computes no parameter gradient, and
@@ -294,7 +306,7 @@ def reduce_gradients(
         reduce: Called once per activation with two tensors of the same shape.
         retain_graph: Keep the graph for another call.
     """
-    reduced: dict[str, Tensor] = {}
+    reduced: dict[str, _T] = {}
     names: dict[int, list[str]] = {}
     for name, activation in capture.activations.items():
         names.setdefault(id(activation), []).append(name)

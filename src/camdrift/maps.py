@@ -1,5 +1,6 @@
 """Maps of a chunk's images: explain every variant, hold it against its seed, write down what was seen."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from camdrift import records
 from camdrift.coverage import NeuronObserver, NeuronRecord
-from camdrift.explain import explain
+from camdrift.explain import OfTarget, explain
 from camdrift.plan import MapReceiver, Plan, Seed, batches, known, stack
 from camdrift.similarity import Comparison, compare_layers, unrelated_pairs
 from camdrift.tensors import Classes, Explanation, Maps, perturbed
@@ -36,7 +37,7 @@ def explain_all(
         floor = _floor(plan, seeds, clean)
     for stage, receiver in receivers.items():
         with clock(stage):
-            receiver.add_clean(clean)
+            receiver.add_clean(_shown(clean))
     variants = plan_variants(
         len(seeds),
         strengths=settings.strengths,
@@ -56,8 +57,8 @@ def explain_all(
             _note_variants(seeds, batch, seen, record)
         for stage, receiver in receivers.items():
             with clock(stage):
-                receiver.add_variants(batch, seen.maps)
-    order = ["position", "condition", "strength", "draw", "target_index", "layer_index"]
+                receiver.add_variants(batch, _shown(seen.attributions))
+    order = ["position", "condition", "strength", "draw", "target_index", "measure_index", "layer_index"]
     similarity = pl.concat(tables).sort(order).select(records.SIMILARITY.schema.names())
     return similarity, floor
 
@@ -75,17 +76,36 @@ def _wanted(plan: Plan, seeds: Sequence[Seed]) -> list[Classes | None]:
     return [sets[target] for target in plan.settings.targets]
 
 
-def _clean_maps(plan: Plan, seeds: Sequence[Seed]) -> list[dict[str, Maps]]:
-    """For each target, the maps of the clean images by layer, shape (seeds, h, w)."""
+def _clean_maps(plan: Plan, seeds: Sequence[Seed]) -> list[OfTarget]:
+    """For each target, the attributions of the clean images by explanation and layer, first axis seeds."""
     parts = []
     with plan.clock("explain"):
         for batch in batches(seeds, plan.batch_size):
             images = stack(known(seed.pixels) for seed in batch)
-            parts.append(explain(plan.classifier, images, _wanted(plan, batch), layers=plan.layers).maps)
+            seen = explain(
+                plan.classifier, images, _wanted(plan, batch), layers=plan.layers, explainers=plan.explainers
+            )
+            parts.append(seen.attributions)
     return [
-        {name: torch.cat([part[target][name] for part in parts]) for name in plan.layers}
+        {
+            explainer.spec: {
+                name: torch.cat([part[target][explainer.spec][name] for part in parts]) for name in plan.layers
+            }
+            for explainer in plan.explainers
+        }
         for target in range(len(plan.settings.targets))
     ]
+
+
+def _shown(attributions: Sequence[OfTarget]) -> list[dict[str, Maps]]:
+    """For each target the maps to look at: the first explanation's, of a representation its length over channels."""
+    done: dict[int, dict[str, Maps]] = {}
+    for of_target in attributions:
+        first = next(iter(of_target.values()))
+        is_map = next(iter(first.values())).ndim == 3
+        if id(of_target) not in done:
+            done[id(of_target)] = first if is_map else {name: value.norm(dim=1) for name, value in first.items()}
+    return [done[id(of_target)] for of_target in attributions]
 
 
 def _explain(
@@ -94,7 +114,14 @@ def _explain(
     """The explanation of a batch of variants, with its neurons if coverage counts any of them."""
     counted = any(v.strength in plan.settings.strengths and v.draw == 0 for v in batch)
     observer = NeuronObserver(plan.classifier) if counted else None
-    seen = explain(plan.classifier, images, _wanted(plan, seeds), layers=plan.layers, observer=observer)
+    seen = explain(
+        plan.classifier,
+        images,
+        _wanted(plan, seeds),
+        layers=plan.layers,
+        explainers=plan.explainers,
+        observer=observer,
+    )
     return seen, observer.record(seen.logits) if observer is not None else None
 
 
@@ -102,37 +129,50 @@ def _compare(
     plan: Plan,
     seeds: Sequence[Seed],
     batch: Sequence[Variant],
-    clean: Sequence[dict[str, Maps]],
+    clean: Sequence[OfTarget],
     seen: Explanation,
 ) -> Iterator[pl.DataFrame]:
     positions = torch.tensor([v.position for v in batch], device=plan.classifier.device)
-    done: dict[tuple[int, int], Comparison] = {}
+    done: dict[tuple[int, int], list[Comparison]] = {}
     for index, target in enumerate(plan.settings.targets):
         # Where no prediction has changed, two targets share their maps and need comparing once.
-        key = (id(seen.maps[index]), id(clean[index]) if target == "label" else 0)
+        found = seen.attributions[index]
+        key = (id(found), id(clean[index]) if target == "label" else 0)
         if key not in done:
-            own = {name: maps[positions] for name, maps in clean[index].items()}
-            done[key] = compare_layers(own, seen.maps[index], plan.size)
+            own = {name: _of_positions(part, positions) for name, part in clean[index].items()}
+            done[key] = [
+                compare_layers(own[explanation], found[explanation], plan.size, metric=metric)
+                for explanation, metric in plan.measures
+            ]
         taken = [i for i, v in enumerate(batch) if target != "label" or seeds[v.position].row["label"] is not None]
-        yield _similarity_rows(plan, seeds, [batch[i] for i in taken], (index, target), done[key], taken)
+        for measure, comparison in enumerate(done[key]):
+            yield _similarity_rows(plan, seeds, [batch[i] for i in taken], (index, measure), comparison, taken)
+
+
+def _of_positions(attributions: Mapping[str, Tensor], positions: Tensor) -> dict[str, Tensor]:
+    return {name: part[positions] for name, part in attributions.items()}
 
 
 def _similarity_rows(
     plan: Plan,
     seeds: Sequence[Seed],
     batch: Sequence[Variant],
-    target: tuple[int, str],
+    place: tuple[int, int],
     comparison: Comparison,
     taken: Sequence[int],
 ) -> pl.DataFrame:
     infos = {info.name: info for info in plan.classifier.layer_infos}
     layers, count = len(plan.layers), len(batch)
+    target_index, measure_index = place
+    explanation, metric = plan.measures[measure_index]
     columns: dict[str, Any] = {
         "seed_id": np.repeat([seeds[v.position].file.seed_id for v in batch], layers).tolist(),
         "condition": np.repeat([v.condition for v in batch], layers).tolist(),
         "strength": np.repeat([v.strength for v in batch], layers),
         "draw": np.repeat([v.draw for v in batch], layers),
-        "target": [target[1]] * (layers * count),
+        "target": [plan.settings.targets[target_index]] * (layers * count),
+        "explanation": [explanation] * (layers * count),
+        "metric": [metric] * (layers * count),
         "layer": list(plan.layers) * count,
         "layer_label": [infos[name].label for name in plan.layers] * count,
         "layer_index": np.tile(np.arange(layers), count),
@@ -141,22 +181,22 @@ def _similarity_rows(
     }
     order = {
         "position": pl.Series(np.repeat([v.position for v in batch], layers), dtype=pl.Int64),
-        "target_index": pl.Series([target[0]] * (layers * count), dtype=pl.Int64),
+        "target_index": pl.Series([target_index] * (layers * count), dtype=pl.Int64),
+        "measure_index": pl.Series([measure_index] * (layers * count), dtype=pl.Int64),
     }
     return records.SIMILARITY.frame(columns).with_columns(**order)
 
 
-def _floor(plan: Plan, seeds: Sequence[Seed], clean: Sequence[dict[str, Maps]]) -> pl.DataFrame:
+def _floor(plan: Plan, seeds: Sequence[Seed], clean: Sequence[OfTarget]) -> pl.DataFrame:
     pairs = unrelated_pairs(len(seeds))
     if not pairs:
         return records.FLOOR.frame()
     device = plan.classifier.device
     mine, other = (torch.tensor(side, device=device) for side in zip(*pairs, strict=True))
     rows = []
-    for target, maps in zip(plan.settings.targets, clean, strict=True):
-        a = {name: part[mine] for name, part in maps.items()}
-        b = {name: part[other] for name, part in maps.items()}
-        values = compare_layers(a, b, plan.size).similarity
+    for (target, found), measure in itertools.product(zip(plan.settings.targets, clean, strict=True), plan.measures):
+        a, b = (_of_positions(found[measure.explanation], side) for side in (mine, other))
+        values = compare_layers(a, b, plan.size, metric=measure.metric).similarity
         for column, (i, j) in enumerate(pairs):
             if target == "label" and None in (seeds[i].row["label"], seeds[j].row["label"]):
                 continue
@@ -164,6 +204,7 @@ def _floor(plan: Plan, seeds: Sequence[Seed], clean: Sequence[dict[str, Maps]]) 
                 "seed_id": seeds[i].file.seed_id,
                 "other_seed_id": seeds[j].file.seed_id,
                 "target": target,
+                **measure._asdict(),
             }
             for layer, value in zip(plan.layers, values[:, column].tolist(), strict=True):
                 rows.append({**names, "layer": layer, "similarity": None if np.isnan(value) else value})

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from camdrift import records
 from camdrift.attacks import Attack
 from camdrift.clock import Clock
+from camdrift.explanations import Explainer
 from camdrift.gallery import share
+from camdrift.measures import Measure
 from camdrift.models import Classifier
 from camdrift.settings import Settings
 from camdrift.sources import ImageFile
@@ -30,6 +32,8 @@ class Plan:
         classifier: The model.
         attack: The attack.
         settings: The study's options.
+        explainers: How layers are explained.
+        measures: Which explanations are compared by which metrics, the first of them first.
         layers: Names of the layers, in execution order.
         labels: Class index of each folder; empty where folders are no classes.
         batch_size: Images per pass.
@@ -41,6 +45,8 @@ class Plan:
     classifier: Classifier
     attack: Attack
     settings: Settings
+    explainers: tuple[Explainer, ...]
+    measures: tuple[Measure, ...]
     layers: tuple[str, ...]
     labels: Mapping[str, int]
     batch_size: int

@@ -65,7 +65,9 @@ def rows_of(emulation: pl.DataFrame, defects: Defects) -> pl.DataFrame:
 
 def as_study(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows of one reading as the tables `similarity` and `variants` (the columns that statistics need)."""
-    similarity = rows.with_columns(undefined_reason=pl.lit(None, dtype=pl.String)).select(SIMILARITY.schema.names())
+    nothing = pl.lit(None, dtype=pl.String)
+    named = rows.with_columns(explanation=nothing, metric=nothing, undefined_reason=nothing)
+    similarity = named.select(SIMILARITY.schema.names())
     keys = ["seed_id", "condition", "strength", "draw"]
     variants = rows.select(*keys, "realised_l2", "is_flipped").unique(keys, keep="first", maintain_order=True)
     return similarity, variants

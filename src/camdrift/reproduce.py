@@ -16,6 +16,7 @@ from camdrift.detector import LEAST_SEEDS
 from camdrift.emulation import Emulation
 from camdrift.errors import UserError
 from camdrift.ladder import ladder
+from camdrift.measures import of_first_measure
 from camdrift.models import Classifier
 from camdrift.plan import Plan
 from camdrift.records import TABLES
@@ -82,7 +83,7 @@ def reproduce(
 
 def finish(plan: Plan, directory: RunDirectory) -> None:
     """Write what the tables of a finished study and its examinations say: ladder, claims, controls, detection."""
-    tables = {name: directory.read_table(name) for name in TABLES}
+    tables = of_first_measure({name: directory.read_table(name) for name in TABLES})
     emulation = directory.read_table("emulation")
     rng_seed = plan.settings.rng_seed
     directory.write_table("ladder", ladder(emulation))

@@ -18,10 +18,12 @@ from camdrift.clock import Clock
 from camdrift.controls import study_controls
 from camdrift.denoised import Denoised
 from camdrift.errors import ImageError, StoreError, UserError
+from camdrift.explanations import make_explainer
 from camdrift.gallery import deviations, header, renumbered, spanning
 from camdrift.growth import coverage_growth
 from camdrift.images import images_checksum, read_image
 from camdrift.labels import class_index
+from camdrift.measures import measures, of_first_measure
 from camdrift.models import Classifier
 from camdrift.plan import Examination, Plan, batches
 from camdrift.records import ANALYSED, CONTROLS, TABLES, Progress
@@ -59,8 +61,8 @@ def run(
             photographs that foolbox ships.
         out: Run directory; None for a new folder under `runs/`.
         settings: Options of the study; or give them by name:
-        **options: Fields of `Settings`: attack, strengths, targets, layers, limit, rng_seed, noise_draws,
-            noise_ladder, gallery, chunk_size, batch_size, denoised.
+        **options: Fields of `Settings`: attack, strengths, targets, explanations, similarities, layers, limit,
+            rng_seed, noise_draws, noise_ladder, gallery, chunk_size, batch_size, denoised.
         resume: Continue the run in `out`.
         overwrite: Replace the run in `out`.
         on_progress: Called whenever there is something to show.
@@ -193,10 +195,13 @@ def _plan(
             "`target` label must have images whose class is known, got: folders that are not all classes",
             "name the folders after the model's classes or WordNet IDs, or leave out `label`",
         )
+    explainers = tuple(make_explainer(spec) for spec in settings.explanations)
     return Plan(
         classifier=classifier,
         attack=make_attack(settings.attack),
         settings=settings,
+        explainers=explainers,
+        measures=measures([explainer.spec for explainer in explainers], settings.similarities),
         layers=classifier.select_layers(settings.layers),
         labels=labels,
         batch_size=settings.batch_size or AUTO_BATCH.get(classifier.device.type, 8),
@@ -309,7 +314,7 @@ def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> Non
         )
         directory.write_table("layers", layers)
         directory.write_table("counts", compromised_counts(similarity, layers))
-        made = {name: directory.read_table(name) for name in TABLES if name != CONTROLS.name}
+        made = of_first_measure({name: directory.read_table(name) for name in TABLES if name != CONTROLS.name})
         directory.write_table("controls", study_controls(made, rng_seed=plan.settings.rng_seed))
     on_progress(Progress("report", seeds.height, seeds.height, successes))
 

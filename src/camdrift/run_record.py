@@ -45,6 +45,8 @@ def run_record(
                 "weights": model.weights,
                 **settings.as_record(),
                 "attack": plan.attack.spec,
+                "explanations": [explainer.spec for explainer in plan.explainers],
+                "measures": [list(measure) for measure in plan.measures],
                 "layers": list(plan.layers),
                 "batch_size": plan.batch_size,
                 "device": str(model.device),

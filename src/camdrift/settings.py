@@ -6,7 +6,15 @@ from math import isfinite
 from typing import Any, Final
 
 from camdrift.errors import UserError
-from camdrift.records import DEFAULT_NOISE_LADDER, DEFAULT_STRENGTHS, DEFAULT_TARGETS, TARGETS
+from camdrift.measures import measures
+from camdrift.records import (
+    DEFAULT_EXPLANATIONS,
+    DEFAULT_METRICS,
+    DEFAULT_NOISE_LADDER,
+    DEFAULT_STRENGTHS,
+    DEFAULT_TARGETS,
+    TARGETS,
+)
 
 # These change how a study is computed, not what comes out (up to float rounding): a resumed run may change them.
 _FREE_ON_RESUME: Final = ("batch_size",)
@@ -21,6 +29,8 @@ class Settings:
         attack: Attack spec.
         strengths: Factors on the base perturbation, for attack and noise.
         targets: Whose class is explained: own, seed, label.
+        explanations: How layers are explained; figures and report show the first.
+        similarities: By which metrics attributions are compared; figures and report show the first that suits.
         layers: Globs over layer names; empty for every convolution.
         limit: Number of seed images, spread evenly over the sorted list; None for all.
         rng_seed: Seed of every random draw.
@@ -36,6 +46,8 @@ class Settings:
     attack: str = "dlfuzz"
     strengths: tuple[float, ...] = DEFAULT_STRENGTHS
     targets: tuple[str, ...] = DEFAULT_TARGETS
+    explanations: tuple[str, ...] = DEFAULT_EXPLANATIONS
+    similarities: tuple[str, ...] = DEFAULT_METRICS
     layers: tuple[str, ...] = ()
     limit: int | None = None
     rng_seed: int = 0
@@ -49,7 +61,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("strengths", "noise_ladder"):
             object.__setattr__(self, name, _strengths(name, getattr(self, name)))
-        for name in ("targets", "layers"):
+        for name in ("targets", "explanations", "similarities", "layers"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         if not self.strengths:
@@ -58,6 +70,7 @@ class Settings:
         if unknown or not self.targets or len(set(self.targets)) < len(self.targets):
             got = ", ".join(self.targets) or "none"
             raise UserError(f"`target` must be one or more of {', '.join(TARGETS)}, each once, got: {got}")
+        measures(self.explanations, self.similarities)
         least = {"rng_seed": 0, "noise_draws": 1, "chunk_size": 0, "batch_size": 0, "limit": 1, "gallery": 0}
         for name, smallest in least.items():
             _check_integer(name, getattr(self, name), smallest)

@@ -26,7 +26,7 @@ from camdrift.gain import (
     resample_counts,
     resampled_medians,
 )
-from camdrift.records import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, COUNTS, LAYERS, NOISE, TARGETS
+from camdrift.records import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, COUNTS, LAYERS, MEASURE, NOISE, TARGETS
 
 _CENSORED: Final = {ABOVE: CENSORED_ABOVE, BELOW: CENSORED_BELOW}
 _UPPER_QUANTILE: Final = 0.975
@@ -74,7 +74,9 @@ def layer_statistics(
     rng_seed: int,
     n_bootstrap: int = 1000,
 ) -> pl.DataFrame:
-    """Table `layers`: every statistic of a layer, per target and strength of the attack (method section 3).
+    """Table `layers`: every statistic of a layer, per measure, target and strength of the attack (method section 3).
+
+    A measure is an explanation and a metric; measures keep the order in which they first come in the table.
 
     Args:
         similarity: Table `similarity`; its seeds are those that count.
@@ -87,20 +89,31 @@ def layer_statistics(
         ValueError: Two rows for one cell, a target that is none of `TARGETS`, or negative `n_bootstrap`.
     """
     attacked = similarity.filter(pl.col("condition") == ADVERSARIAL)
-    targets = sorted(attacked["target"].unique().to_list(), key=TARGETS.index)
-    if not targets:
+    if attacked.is_empty():
         return LAYERS.frame()
     seeds = similarity["seed_id"].unique().sort().to_list()
     resamples = resample_counts(len(seeds), n_bootstrap, rng_seed=rng_seed)
     parts = []
-    for target in targets:
-        arrays = _arrays(similarity.filter(pl.col("target") == target), seeds)
+    for explanation, metric, target in _groups(attacked):
+        here = (
+            pl.col("explanation").eq_missing(pl.lit(explanation))
+            & pl.col("metric").eq_missing(pl.lit(metric))
+            & (pl.col("target") == target)
+        )
+        arrays = _arrays(similarity.filter(here), seeds)
         names = arrays.layers["layer"].to_list()
-        columns = _keys(arrays, target) | _descriptive(arrays) | _paired(arrays, resamples)
-        columns |= _floor(floor.filter(pl.col("target") == target), names, len(arrays.strengths))
+        columns = _keys(arrays, explanation, metric, target) | _descriptive(arrays) | _paired(arrays, resamples)
+        columns |= _floor(floor.filter(here), names, len(arrays.strengths))
         columns |= _gain(arrays, variants, seeds, resamples)
         parts.append(_frame(columns))
     return pl.concat(parts)
+
+
+def _groups(attacked: pl.DataFrame) -> list[tuple[str | None, str | None, str]]:
+    """Measures in the order of the table, and of each its targets in the order of `TARGETS`."""
+    found = attacked.select(*MEASURE, "target").unique(maintain_order=True).rows()
+    order = {row[:2]: place for place, row in reversed(list(enumerate(found)))}
+    return sorted(found, key=lambda row: (order[row[:2]], TARGETS.index(row[2])))
 
 
 def compromised_counts(similarity: pl.DataFrame, layers: pl.DataFrame) -> pl.DataFrame:
@@ -113,12 +126,12 @@ def compromised_counts(similarity: pl.DataFrame, layers: pl.DataFrame) -> pl.Dat
         similarity: Table `similarity`.
         layers: Table `layers` of the same study, for the thresholds.
     """
-    group = ["target", "strength"]
+    group = [*MEASURE, "target", "strength"]
     thresholds = layers.select(*group, "layer", "threshold")
     adversarial = similarity.filter(pl.col("condition") == ADVERSARIAL)
     is_compromised = (pl.col("similarity") < pl.col("threshold")).fill_null(False)
     examples = (
-        adversarial.join(thresholds, on=[*group, "layer"], how="left")
+        adversarial.join(thresholds, on=[*group, "layer"], how="left", nulls_equal=True)
         .group_by(*group, "seed_id")
         .agg(is_compromised.sum().cast(pl.Int64).alias("n_compromised"))
     )
@@ -128,9 +141,12 @@ def compromised_counts(similarity: pl.DataFrame, layers: pl.DataFrame) -> pl.Dat
         .agg(pl.int_range(0, pl.col("layer").n_unique() + 1, dtype=pl.Int64).alias("n_compromised"))
         .explode("n_compromised")
     )
-    counts = possible.join(tally, on=[*group, "n_compromised"], how="left").with_columns(pl.col("n_seeds").fill_null(0))
-    order = pl.col("target").replace_strict({t: i for i, t in enumerate(TARGETS)}, return_dtype=pl.Int64)
-    return counts.sort(order, "strength", "n_compromised").select(COUNTS.schema.names())
+    joined = possible.join(tally, on=[*group, "n_compromised"], how="left", nulls_equal=True)
+    counts = joined.with_columns(pl.col("n_seeds").fill_null(0))
+    keys = [*MEASURE, "target"]
+    place = pl.DataFrame(_groups(layers), schema=dict.fromkeys(keys, pl.String), orient="row").with_row_index("place")
+    ordered = counts.join(place, on=keys, nulls_equal=True).sort("place", "strength", "n_compromised")
+    return ordered.select(COUNTS.schema.names())
 
 
 def wilson_interval(successes: Ints, trials: Ints) -> Interval:
@@ -205,10 +221,12 @@ def _codes(names: pl.Series, categories: Sequence[str]) -> Ints:
     return codes
 
 
-def _keys(arrays: _Arrays, target: str) -> dict[str, Any]:
+def _keys(arrays: _Arrays, explanation: str | None, metric: str | None, target: str) -> dict[str, Any]:
     n_layers, n_strengths = len(arrays.layers), len(arrays.strengths)
     repeated = {name: np.tile(arrays.layers[name].to_numpy(), n_strengths) for name in arrays.layers.columns}
     return {
+        "explanation": [explanation] * (n_layers * n_strengths),
+        "metric": [metric] * (n_layers * n_strengths),
         "target": [target] * (n_layers * n_strengths),
         "strength": np.repeat(arrays.strengths, n_layers),
         **repeated,

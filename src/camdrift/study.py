@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from camdrift.errors import StoreError
+from camdrift.measures import of_first_measure
 from camdrift.records import FURTHER_TABLES, TABLES
 from camdrift.report import notebook_html, summary, verdicts, write_report
 from camdrift.store import REPORT, RunDirectory, on_disk
@@ -146,7 +147,8 @@ class Study:
     @property
     def _tables(self) -> dict[str, pl.DataFrame]:
         further = [name for name in FURTHER_TABLES if self._directory.has_table(name)]
-        return {name: getattr(self, name) for name in TABLES} | {n: self._directory.read_table(n) for n in further}
+        tables = {name: getattr(self, name) for name in TABLES} | {n: self._directory.read_table(n) for n in further}
+        return {**of_first_measure(tables), "measures": self.layers}
 
     def report(self) -> Path:
         """Rebuild figures and report from the stored tables alone; returns the report's path.

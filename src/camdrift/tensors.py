@@ -15,6 +15,7 @@ Logits = Float[Tensor, "batch classes"]
 Classes = Int[Tensor, " batch"]
 Activations = Float[Tensor, "batch channels h w"]
 Maps = Float[Tensor, "batch h w"]
+Weights = Float[Tensor, "batch channels"]
 Values = Float[Tensor, " batch"]
 Covered = Bool[Tensor, "batch neurons"]
 
@@ -63,11 +64,17 @@ class Explanation:
 
     Attributes:
         logits: The model's output.
-        maps: For every target asked for, in that order, the raw map of each layer by name.
+        attributions: For every target asked for, in that order, by explanation and layer: a map (batch, h, w), or a
+            representation (batch, channels, h, w). Targets that explain the same classes share theirs.
     """
 
     logits: Logits
-    maps: tuple[dict[str, Maps], ...]
+    attributions: tuple[dict[str, dict[str, Tensor]], ...]
+
+    @property
+    def maps(self) -> tuple[dict[str, Tensor], ...]:
+        """For every target the attribution of each layer by the first explanation."""
+        return tuple(next(iter(of_target.values())) for of_target in self.attributions)
 
 
 def perturbed(seed: Image, perturbation: Image, strength: float = 1.0) -> Image:

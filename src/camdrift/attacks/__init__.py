@@ -2,8 +2,8 @@
 
 from camdrift.attacks.base import Attack
 from camdrift.attacks.dlfuzz import PRESETS, DLFuzz
-from camdrift.attacks.spec import parse_spec
 from camdrift.errors import UserError
+from camdrift.spec import parse_spec
 
 __all__ = ["Attack", "DLFuzz", "make_attack"]
 

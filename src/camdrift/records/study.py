@@ -6,6 +6,9 @@ import polars as pl
 
 from camdrift.records.table import table
 
+# What a similarity is a similarity of: the columns that tell measures apart.
+MEASURE: Final = ("explanation", "metric")
+
 SEEDS: Final = table(
     "seeds",
     "seed image",
@@ -47,21 +50,27 @@ VARIANTS: Final = table(
 
 SIMILARITY: Final = table(
     "similarity",
-    "seed x condition x strength x draw x target x layer",
+    "seed x condition x strength x draw x target x explanation x metric x layer",
     ("seed_id", pl.String, "seed image"),
     ("condition", pl.String, "adversarial or noise"),
     ("strength", pl.Float64, "factor s on the base perturbation"),
     ("draw", pl.Int64, "noise draw, from 0; 0 for adversarial"),
     ("target", pl.String, "whose class is explained: own, seed or label"),
+    ("explanation", pl.String, "how a layer is explained: gradcam, ..."),
+    ("metric", pl.String, "how two attributions are compared: cosine, ..."),
     ("layer", pl.String, "dotted name of the convolution"),
     ("layer_label", pl.String, "display name (the paper's on VGG-16, else the layer's own)"),
     ("layer_index", pl.Int64, "position in execution order, from 0"),
     (
         "similarity",
         pl.Float64,
-        "cosine of the seed's and the variant's attribution, in [0, 1]; null if undefined",
+        "the metric of the seed's and the variant's attribution, 1 if they are the same; null if undefined",
     ),
-    ("undefined_reason", pl.String, "zero_map_seed, zero_map_variant or non_finite_map where similarity is null"),
+    (
+        "undefined_reason",
+        pl.String,
+        "zero_map_seed, zero_map_variant, constant_map or non_finite_map where similarity is null",
+    ),
 )
 
 FOCUS: Final = table(
@@ -107,17 +116,21 @@ FOCUS_MEASURES: Final = tuple(column.name for column in FOCUS.columns[7:])
 
 FLOOR: Final = table(
     "floor",
-    "pair of different seeds x target x layer",
+    "pair of different seeds x target x explanation x metric x layer",
     ("seed_id", pl.String, "seed image"),
     ("other_seed_id", pl.String, "the unrelated seed image that it is held against"),
     ("target", pl.String, "whose class is explained: own, seed or label"),
+    ("explanation", pl.String, "how a layer is explained: gradcam, ..."),
+    ("metric", pl.String, "how two attributions are compared: cosine, ..."),
     ("layer", pl.String, "dotted name of the convolution"),
-    ("similarity", pl.Float64, "cosine of the two clean attributions; null if either is all zero"),
+    ("similarity", pl.Float64, "the metric of the two clean attributions; null if undefined"),
 )
 
 LAYERS: Final = table(
     "layers",
-    "target x strength x layer",
+    "explanation x metric x target x strength x layer",
+    ("explanation", pl.String, "how a layer is explained: gradcam, ..."),
+    ("metric", pl.String, "how two attributions are compared: cosine, ..."),
     ("target", pl.String, "whose class is explained: own, seed or label"),
     ("strength", pl.Float64, "factor s on the base perturbation"),
     ("layer", pl.String, "dotted name of the convolution"),
@@ -169,7 +182,9 @@ LAYERS: Final = table(
 
 COUNTS: Final = table(
     "counts",
-    "target x strength x number of compromised layers",
+    "explanation x metric x target x strength x number of compromised layers",
+    ("explanation", pl.String, "how a layer is explained: gradcam, ..."),
+    ("metric", pl.String, "how two attributions are compared: cosine, ..."),
     ("target", pl.String, "whose class is explained: own, seed or label"),
     ("strength", pl.Float64, "factor s on the base perturbation"),
     ("n_compromised", pl.Int64, "number of compromised layers, 0 to all (undefined ones do not count)"),

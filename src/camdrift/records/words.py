@@ -2,7 +2,7 @@
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 CLEAN: Final = "clean"
 ADVERSARIAL: Final = "adversarial"
@@ -20,6 +20,8 @@ FAILED: Final = "failed"
 ZERO_MAP_SEED: Final = "zero_map_seed"
 ZERO_MAP_VARIANT: Final = "zero_map_variant"
 NON_FINITE_MAP: Final = "non_finite_map"
+# The same value everywhere: no correlation exists.
+CONSTANT_MAP: Final = "constant_map"
 # In table `denoised`, where an image is held against its own copy.
 ZERO_MAP_IMAGE: Final = "zero_map_image"
 ZERO_MAP_DENOISED: Final = "zero_map_denoised"
@@ -40,3 +42,6 @@ DEFAULT_TARGETS: Final = ("own", "seed")
 # What a detector holds an image's maps against: the clean image's maps, or those of its own denoised copy.
 SEED_REFERENCE: Final = "seed"
 DENOISED_REFERENCE: Final = "denoised"
+
+DEFAULT_EXPLANATIONS: Final = ("gradcam",)
+DEFAULT_METRICS: Final = ("cosine",)

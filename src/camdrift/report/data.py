@@ -113,7 +113,8 @@ def focus(table: pl.DataFrame, of: Scope) -> dict[str, Any]:
 def counts(table: pl.DataFrame, of: Scope) -> list[Any]:
     """Adversarial examples that compromise k layers: [target][strength][k]."""
     found: list[Any] = [[[0] * (len(of.layers) + 1) for _ in of.strengths] for _ in of.targets]
-    for target, strength, compromised, n in table.iter_rows():
+    cells = table.select("target", "strength", "n_compromised", "n_seeds").iter_rows()
+    for target, strength, compromised, n in cells:
         found[of.targets.index(target)][of.strengths.index(strength)][compromised] = n
     return found
 

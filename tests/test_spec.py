@@ -10,8 +10,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from camdrift.attacks import Attack, DLFuzz, make_attack
-from camdrift.attacks.spec import AttackSpec, parse_spec
 from camdrift.errors import UserError
+from camdrift.spec import Spec, parse_spec
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ class TestMeaning:
 
     def test_parsed(self):
         parsed = parse_spec("any:name(a=-1.5, b='x(y)', c=1/4, d=None, e=(1, 2))")
-        assert parsed == AttackSpec("any:name", {"a": -1.5, "b": "x(y)", "c": 0.25, "d": None, "e": (1, 2)})
+        assert parsed == Spec("any:name", {"a": -1.5, "b": "x(y)", "c": 0.25, "d": None, "e": (1, 2)})
 
 
 class TestSpecCanBeParsedAgain:

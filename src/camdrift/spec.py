@@ -1,4 +1,4 @@
-"""Attack specs such as `dlfuzz:paper(iterations=5, step=0.5/255)`: literals are read, nothing is evaluated."""
+"""Specs such as `dlfuzz:paper(iterations=5, step=0.5/255)`: literals are read, nothing is evaluated."""
 
 import ast
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ _NOT_LITERAL = (SyntaxError, ValueError, TypeError, ArithmeticError, MemoryError
 
 
 @dataclass(frozen=True)
-class AttackSpec:
-    """A parsed spec: the attack's name and its settings."""
+class Spec:
+    """A parsed spec: a name and its settings."""
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def parse_spec(spec: str) -> AttackSpec:
-    """The name and settings in `spec`.
+def parse_spec(spec: str, *, option: str = "attack") -> Spec:
+    """The name and settings in `spec`, which was given as `option`.
 
     Raises:
         UserError: Anything but NAME or NAME(key=literal, ...); a fraction such as 0.5/255 is a literal too.
@@ -30,12 +30,12 @@ def parse_spec(spec: str) -> AttackSpec:
     """
     name, bracket, rest = spec.partition("(")
     if not bracket:
-        return AttackSpec(name.strip())
+        return Spec(name.strip())
     try:
-        return AttackSpec(name.strip(), _settings(ast.parse(f"f({rest}", mode="eval").body))
+        return Spec(name.strip(), _settings(ast.parse(f"f({rest}", mode="eval").body))
     except _NOT_LITERAL as error:
         raise UserError(
-            f"`attack` must be NAME or NAME(key=value, ...), each key once, got: {spec}",
+            f"`{option}` must be NAME or NAME(key=value, ...), each key once, got: {spec}",
             "for example dlfuzz(iterations=5, step=0.5/255)",
         ) from error
 

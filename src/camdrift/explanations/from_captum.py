@@ -1,0 +1,102 @@
+"""Layer attributions of Captum, at camdrift's taps: behind norm and activation, whatever module they live in."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from camdrift import hooks
+from camdrift.errors import UserError
+from camdrift.explanations.base import Explainer
+from camdrift.measures import CAPTUM
+from camdrift.models import Classifier
+from camdrift.tensors import Classes, Images, Maps
+
+# Those that draw no random numbers and need no further data.
+CLASSES: Final = (
+    "LayerIntegratedGradients",
+    "LayerGradientXActivation",
+    "LayerConductance",
+    "InternalInfluence",
+    "LayerFeatureAblation",
+    "LayerDeepLift",
+)
+# Images times steps at once would fill the memory of most machines.
+_IN_PARTS: Final = "internal_batch_size"
+
+
+def captum_explainer(name: str, settings: Mapping[str, Any]) -> Explainer:
+    """An explanation by one of Captum's layer attributions: the sum over channels, then ReLU.
+
+    Args:
+        name: One of `CLASSES`.
+        settings: Arguments of its `attribute`.
+
+    Raises:
+        UserError: Captum is not installed, another class, or an argument that the class does not take.
+    """
+    if name not in CLASSES:
+        raise UserError(f"`explain` {CAPTUM}: must be one of {', '.join(CLASSES)}, got: {name}")
+    try:
+        from captum import attr
+    except ImportError as error:
+        raise UserError(
+            f"`explain` {CAPTUM}:{name} needs Captum, which is not installed",
+            'python -m pip install ".[captum]"',
+        ) from error
+    method = getattr(attr, name)
+    taken = inspect.signature(method.attribute).parameters
+    allowed = [key for key in taken if key not in ("self", "inputs", "target", "return_convergence_delta")]
+    if unknown := [key for key in settings if key not in allowed]:
+        raise UserError(
+            f"`explain` {CAPTUM}:{name} has no such setting, got: {', '.join(unknown)}",
+            f"settings: {', '.join(allowed)}",
+        )
+    written = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+    spec = f"{CAPTUM}:{name}({written})" if settings else f"{CAPTUM}:{name}"
+    parts = {_IN_PARTS: None} if _IN_PARTS in taken and _IN_PARTS not in settings else {}
+    return Explainer(spec, of_passes=partial(_attribute, method, spec, {**parts, **settings}))
+
+
+class _Tapped(nn.Module):
+    """A classifier in which the tapped activation passes through a module of its own, `here`, for Captum to hook."""
+
+    def __init__(self, classifier: Classifier, tap: hooks.Tap) -> None:
+        super().__init__()
+        self.network = classifier.module
+        self.here = nn.Identity()
+        self._classifier, self._tap = classifier, tap
+
+    def forward(self, images: Images) -> Tensor:
+        with hooks.replacing(self._tap, self.here):
+            return self._classifier(images)
+
+
+def _attribute(
+    method: Any,
+    spec: str,
+    settings: Mapping[str, Any],
+    classifier: Classifier,
+    images: Images,
+    classes: Classes,
+    layers: Sequence[str],
+) -> dict[str, Maps]:
+    """For each layer Captum's attribution summed over channels, then ReLU, shape (batch, h, w)."""
+    maps = {}
+    chosen = {**settings, _IN_PARTS: len(images)} if _IN_PARTS in settings and not settings[_IN_PARTS] else settings
+    for name, tap in classifier.taps(layers).items():
+        try:
+            with torch.enable_grad(), classifier.undisturbed():
+                tapped = _Tapped(classifier, tap)
+                found = method(tapped, tapped.here).attribute(images.detach(), target=classes, **chosen)
+        except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as error:
+            line = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise UserError(
+                f"`explain` {spec} fails at layer {name}: {line}",
+                "the settings, or this network, do not suit it: `--layers` chooses others",
+            ) from error
+        maps[name] = found.detach().float().sum(1).relu()
+    return maps
