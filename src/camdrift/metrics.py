@@ -4,6 +4,7 @@ All are computed in float64. Unless said otherwise a map counts at the resolutio
 distance d, it is given as the similarity 1 - d, so that the deviation 1 - similarity is the distance.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from math import ceil
@@ -55,7 +56,8 @@ def spearman(a: Maps, b: Maps, size: Size) -> Values:
 def ssim(a: Maps, b: Maps, size: Size) -> Values:
     """Structural similarity (Wang 2004) of the maps scaled to a peak of 1 and interpolated to `size`, in [-1, 1].
 
-    Fixed range 1, Gaussian window of 11 pixels: torchmetrics' function. Undefined where a map is all zero.
+    Fixed range 1, Gaussian window of 11 pixels, borders mirrored: torchmetrics' function. Undefined where a map is
+    all zero.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -82,7 +84,9 @@ def emd(a: Maps, b: Maps, size: Size) -> Values:
 
     Maps of more than 14 cells along a side are averaged down to 14. Exact transport between cell centres, by POT.
     """
-    import ot
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its source, when it is compiled
+        import ot
 
     masses = [_mass(_pooled(_unit_peak(maps))) for maps in (a, b)]
     height, width = masses[0].shape[1:]
@@ -179,7 +183,7 @@ def _centred(maps: Cells, size: Size) -> Cells:
     return change - mean[:, None, None]
 
 
-def _upsampled(maps: Cells, size: Size) -> Cells:
+def _upsampled(maps: Cells, size: Size) -> Float[Tensor, "batch height width"]:
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 

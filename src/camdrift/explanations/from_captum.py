@@ -71,7 +71,8 @@ class _Tapped(nn.Module):
         self._classifier, self._tap = classifier, tap
 
     def forward(self, images: Images) -> Tensor:
-        with hooks.replacing(self._tap, self.here):
+        # A copy, since what Captum puts there may be a leaf, which an in-place operation must not touch.
+        with hooks.replacing(self._tap, lambda activation: self.here(activation).clone()):
             return self._classifier(images)
 
 
