@@ -81,7 +81,7 @@ class TestAgainstOthers:
 
     def test_emd_against_a_linear_programme(self):
         a, b = pair((1, 3, 4))
-        first, second = ((part / part.sum()).double().numpy().ravel() for part in (a, b))
+        first, second = ((part.double() / part.double().sum()).numpy().ravel() for part in (a, b))
         centres = [((i + 0.5) / 3, (j + 0.5) / 4) for i in range(3) for j in range(4)]
         cost = [math.dist(x, y) for x in centres for y in centres]
         leaves = np.kron(np.eye(12), np.ones(12))

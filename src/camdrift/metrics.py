@@ -194,7 +194,7 @@ def _top(maps: Maps) -> Tensor:
     return (flat >= least) & (flat > 0)
 
 
-def _pooled(maps: Cells) -> Cells:
+def _pooled(maps: Cells) -> Float[Tensor, "batch rows columns"]:
     height, width = (min(side, EMD_SIDE) for side in maps.shape[1:])
     return F.adaptive_avg_pool2d(maps[:, None], (height, width))[:, 0]
 
