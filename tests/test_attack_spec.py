@@ -10,8 +10,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from camdrift.attacks import Attack, DLFuzz, make_attack
-from camdrift.attacks.spec import AttackSpec, parse_spec
 from camdrift.errors import UserError
+from camdrift.spec import Spec, parse_spec
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ class TestMeaning:
 
     def test_parsed(self):
         parsed = parse_spec("any:name(a=-1.5, b='x(y)', c=1/4, d=None, e=(1, 2))")
-        assert parsed == AttackSpec("any:name", {"a": -1.5, "b": "x(y)", "c": 0.25, "d": None, "e": (1, 2)})
+        assert parsed == Spec("any:name", {"a": -1.5, "b": "x(y)", "c": 0.25, "d": None, "e": (1, 2)})
 
 
 class TestSpecCanBeParsedAgain:
@@ -158,10 +158,11 @@ class TestRefused:
         assert refused(make_attack, f"dlfuzz(step={value})").message.endswith(f"got: dlfuzz(step={value})")
         assert list(Path().iterdir()) == []
 
-    @pytest.mark.parametrize("spec", ["", "pgd", "dlfuzz)", "dlfuzz:fast(step=1)", "DLFuzz"])
+    @pytest.mark.parametrize("spec", ["", "PGD", "dlfuzz)", "dlfuzz:fast(step=1)", "DLFuzz", "nowhere:fgsm"])
     def test_unknown_attack(self, spec):
         name = spec.partition("(")[0]
-        message = f"`attack` must be one of dlfuzz, dlfuzz:paper, got: {name}"
+        names = "dlfuzz, dlfuzz:paper, fgsm, pgd, mifgsm, deepfool, cw"
+        message = f"`attack` must be one of {names}, or of a library, got: {name}"
         assert refused(make_attack, spec).message == message.strip()
 
     @pytest.mark.parametrize("name", ["epsilon", "preset", "spec", "__class__"])

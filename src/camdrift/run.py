@@ -193,9 +193,11 @@ def _plan(
             "`target` label must have images whose class is known, got: folders that are not all classes",
             "name the folders after the model's classes or WordNet IDs, or leave out `label`",
         )
+    attack = make_attack(settings.attack)
+    attack.check(classifier)
     return Plan(
         classifier=classifier,
-        attack=make_attack(settings.attack),
+        attack=attack,
         settings=settings,
         layers=classifier.select_layers(settings.layers),
         labels=labels,

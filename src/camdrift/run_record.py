@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from camdrift import provenance
+from camdrift.attacks import Attack
 from camdrift.models import Classifier
 from camdrift.plan import Plan
 from camdrift.sources import ImageFile
@@ -52,12 +53,22 @@ def run_record(
             },
         },
         "model": _model_record(model),
+        "attack": _attack_record(plan.attack),
         "layers": [{**asdict(info), "shape": list(info.shape)} for info in model.layer_infos],
         "images": {"source": source, "n": len(files), "listing_sha256": listing, "sha256": None},
         "versions": provenance.versions(),
         "machine": provenance.machine(),
         "device": _device_name(model.device),
         "timings": {},
+    }
+
+
+def _attack_record(attack: Attack) -> dict[str, Any]:
+    threat = attack.threat
+    return {
+        "spec": attack.spec,
+        "threat": None if threat is None else asdict(threat),
+        "seeding": attack.seeding,
     }
 
 
@@ -102,8 +113,8 @@ def identity(record: dict[str, Any]) -> dict[str, str]:
 
 def new_folder(record: dict[str, Any]) -> Path:
     """A folder under `runs/` that is not there yet, named after model, attack and time."""
-    words = f"{record['model']['spec']}-{record['arguments']['effective']['attack'].partition('(')[0]}"
-    slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in Path(words).name)
+    words = Path(record["model"]["spec"]).name, Path(record["attack"]["spec"].partition("(")[0]).name
+    slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in "-".join(words))
     stem = f"{slug}-{record['started'][:19].replace(':', '').replace('T', '-')}"
     taken = (Path("runs") / (stem if not number else f"{stem}-{number}") for number in range(10_000))
     return next(path for path in taken if not path.exists())
