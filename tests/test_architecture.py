@@ -14,12 +14,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Lowest first; a file imports lower levels only. The folders are packages whose files may import each other.
 LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain", "defects"},
-    {"tensors", "settings", "spec", "growth", "stats", "dose", "medians", "detector"},
+    {"tensors", "settings", "spec", "user_code", "growth", "stats", "dose", "medians", "detector"},
     {"reading"},
     {"ladder", "controls"},
     {"claims"},
     {"hooks", "labels", "images"},
     {"sources"},
+    {"pairs"},
     {"layers"},
     {"models"},
     {"keras_weights"},

@@ -161,8 +161,8 @@ class TestRefused:
     @pytest.mark.parametrize("spec", ["", "PGD", "dlfuzz)", "dlfuzz:fast(step=1)", "DLFuzz", "nowhere:fgsm"])
     def test_unknown_attack(self, spec):
         name = spec.partition("(")[0]
-        names = "dlfuzz, dlfuzz:paper, fgsm, pgd, mifgsm, deepfool, cw"
-        message = f"`attack` must be one of {names}, or of a library, got: {name}"
+        names = "dlfuzz, dlfuzz:paper, fgsm, pgd, mifgsm, deepfool, cw, autoattack"
+        message = f"`attack` must be one of {names}, or name one of a library, got: {name}"
         assert refused(make_attack, spec).message == message.strip()
 
     @pytest.mark.parametrize("name", ["epsilon", "preset", "spec", "__class__"])

@@ -132,7 +132,7 @@ class TestFiles:
         assert record == study.record
         assert set(record) == {
             "schema_version", "camdrift", "kind", "status", "command", "started", "finished", "arguments", "model",
-            "attack", "layers", "images", "versions", "machine", "device", "timings",
+            "attack", "surrogate", "layers", "images", "versions", "machine", "device", "timings",
         }  # fmt: skip
         assert (record["kind"], record["status"]) == ("study", "done")
         assert record["started"] <= record["finished"]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from camdrift import provenance
-from camdrift.attacks import Attack
+from camdrift.attacks import Attack, StoredImages
 from camdrift.models import Classifier
 from camdrift.plan import Plan
 from camdrift.sources import ImageFile
@@ -54,6 +54,7 @@ def run_record(
         },
         "model": _model_record(model),
         "attack": _attack_record(plan.attack),
+        "surrogate": None if plan.surrogate is None else _model_record(plan.surrogate),
         "layers": [{**asdict(info), "shape": list(info.shape)} for info in model.layer_infos],
         "images": {"source": source, "n": len(files), "listing_sha256": listing, "sha256": None},
         "versions": provenance.versions(),
@@ -69,6 +70,7 @@ def _attack_record(attack: Attack) -> dict[str, Any]:
         "spec": attack.spec,
         "threat": None if threat is None else asdict(threat),
         "seeding": attack.seeding,
+        "images_sha256": attack.checksum if isinstance(attack, StoredImages) else None,
     }
 
 
@@ -101,6 +103,7 @@ def _device_name(device: torch.device) -> str:
 def identity(record: dict[str, Any]) -> dict[str, str]:
     """What makes a study the same study, beside its settings: words by name."""
     model, images, effective = record["model"], record["images"], record["arguments"]["effective"]
+    surrogate, stored = record["surrogate"], record["attack"]["images_sha256"]
     return {
         "model": model["spec"],
         "weights": f"those of checksum {model['weights_sha256'][:12]}",
@@ -108,7 +111,13 @@ def identity(record: dict[str, Any]) -> dict[str, str]:
         "list of images": f"{images['n']} of checksum {images['listing_sha256'][:12]}",
         "precision": effective["precision"],
         "kind": record["kind"],
+        "surrogate": _surrogate(surrogate),
+        "adversarial images": "none" if stored is None else f"those of checksum {stored[:12]}",
     }
+
+
+def _surrogate(model: dict[str, Any] | None) -> str:
+    return "none" if model is None else f"{model['spec']}, with weights of checksum {model['weights_sha256'][:12]}"
 
 
 def new_folder(record: dict[str, Any]) -> Path:

@@ -3,17 +3,32 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from camdrift.attacks import from_foolbox
+from camdrift.attacks import from_art, from_callable, from_captum, from_foolbox, from_torchattacks
 from camdrift.attacks.base import Attack, Threat
 from camdrift.attacks.dlfuzz import PRESETS, DLFuzz
 from camdrift.attacks.library import LibraryAttack, Recipe
+from camdrift.attacks.stored import StoredImages
 from camdrift.errors import UserError
 from camdrift.spec import Spec, parse_spec, write_spec
+from camdrift.user_code import is_user_code
 
-__all__ = ["LIBRARIES", "SHORT_NAMES", "Attack", "DLFuzz", "LibraryAttack", "Recipe", "Threat", "make_attack"]
+__all__ = [
+    "LIBRARIES",
+    "SHORT_NAMES",
+    "Attack",
+    "DLFuzz",
+    "LibraryAttack",
+    "Recipe",
+    "StoredImages",
+    "Threat",
+    "make_attack",
+]
 
 LIBRARIES: Final[dict[str, Callable[[str, dict[str, Any]], Recipe]]] = {
     "foolbox": from_foolbox.recipe,
+    "torchattacks": from_torchattacks.recipe,
+    "art": from_art.recipe,
+    "captum": from_captum.recipe,
 }
 
 # Library, attack, and the settings that the short name stands for.
@@ -23,6 +38,7 @@ SHORT_NAMES: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
     "mifgsm": ("foolbox", "LinfMomentumIterativeFastGradientMethod", {"eps": 8 / 255}),
     "deepfool": ("foolbox", "L2DeepFoolAttack", {}),
     "cw": ("foolbox", "L2CarliniWagnerAttack", {}),
+    "autoattack": ("torchattacks", "AutoAttack", {"norm": "Linf", "eps": 8 / 255}),
 }
 
 _TARGET: Final = "target_class"
@@ -32,8 +48,9 @@ def make_attack(spec: str) -> Attack:
     """The attack that `spec` names.
 
     Args:
-        spec: `dlfuzz`, `dlfuzz:paper`, a short name (`SHORT_NAMES`), or LIBRARY:NAME with a class of a library, each
-            with settings if wanted: `dlfuzz(strategy='02', iterations=5)`, `pgd(eps=4/255, target_class='second')`.
+        spec: `dlfuzz`, `dlfuzz:paper`, a short name (`SHORT_NAMES`), LIBRARY:NAME with a class of a library, or a
+            function, `path/to/file.py:NAME` or `package.module:NAME`; each with settings if wanted:
+            `dlfuzz(strategy='02', iterations=5)`, `pgd(eps=4/255, target_class='second')`.
 
     Raises:
         UserError: An unknown attack, preset or setting, a value that a setting cannot have, a missing library.
@@ -55,9 +72,11 @@ def make_attack(spec: str) -> Attack:
     library, colon, name = parsed.name.partition(":")
     if colon and library in LIBRARIES:
         return _of_library(LIBRARIES[library], name, parsed.settings, shown=f"{library}:")
+    if colon and is_user_code(parsed.name.rpartition(":")[0]):
+        return _of_library(from_callable.recipe, parsed.name, parsed.settings, shown=parsed.name)
     raise UserError(
-        f"`attack` must be one of {', '.join([*PRESETS, *SHORT_NAMES])}, or of a library, got: {parsed.name}",
-        f"libraries: {', '.join(f'{library}:NAME' for library in LIBRARIES)}",
+        f"`attack` must be one of {', '.join([*PRESETS, *SHORT_NAMES])}, or name one of a library, got: {parsed.name}",
+        f"{', '.join(f'{library}:NAME' for library in LIBRARIES)}, or a function of yours: path/to/file.py:NAME",
     )
 
 

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from camdrift.attacks.base import PER_IMAGE, Advance, Threat
-from camdrift.attacks.names import one_line
 from camdrift.attacks.seeding import seeded
 from camdrift.coverage import NeuronRecord
-from camdrift.errors import UserError
+from camdrift.errors import UserError, one_line
 from camdrift.models import Classifier
 from camdrift.streams import stream_seed
 from camdrift.tensors import PIXELS, Attacked, Image, Images, Logits

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from camdrift.attacks.seeding import seeded
-from camdrift.errors import UserError
+from camdrift.errors import UserError, one_line
 
 _T = TypeVar("_T")
 
@@ -51,7 +51,11 @@ def choose(library: str, name: str, names: Collection[str]) -> str:
     known = {n.lower().removesuffix("attack"): n for n in names} | {n.lower(): n for n in names}
     if name.lower() in known:
         return known[name.lower()]
-    near = dict.fromkeys(known[n] for n in get_close_matches(name.lower(), known, n=5, cutoff=0.4))
+    alike = [
+        *(n for n in known if name and name.lower() in n),
+        *get_close_matches(name.lower(), known, n=4, cutoff=0.4),
+    ]
+    near = list(dict.fromkeys(known[n] for n in alike))[:6]
     hint = f"nearest: {', '.join(near)}" if near else f"it has {', '.join(sorted(names))}"
     raise UserError(f"`attack` must name an attack of {library}, got: {name or 'nothing'}", hint)
 
@@ -92,9 +96,3 @@ def built(spec: str, build: Callable[[], _T], settings: Iterable[str] = ()) -> _
     except Exception as error:
         hint = f"settings: {', '.join(settings)}" if settings else ""
         raise UserError(f"`attack` {spec} is refused by its library: {one_line(error)}", hint) from error
-
-
-def one_line(error: BaseException) -> str:
-    """Kind and first line of an error."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
