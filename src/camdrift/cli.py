@@ -11,6 +11,31 @@ from rich.console import Console
 from rich.table import Table
 
 from camdrift.errors import UserError
+from camdrift.options import (
+    AdversarialOption,
+    AttackOption,
+    BatchSizeOption,
+    ChunkSizeOption,
+    DenoisedOption,
+    DeviceOption,
+    GalleryOption,
+    ImagesArgument,
+    LayersOption,
+    LimitOption,
+    ModelOption,
+    NoiseDrawsOption,
+    NoiseLadderOption,
+    OutOption,
+    OverwriteOption,
+    PrecisionOption,
+    ResumeOption,
+    RngSeedOption,
+    StrengthsOption,
+    SurrogateOption,
+    SurrogateWeightsOption,
+    TargetOption,
+    WeightsOption,
+)
 from camdrift.progress import show_progress
 from camdrift.provenance import camdrift_version
 from camdrift.settings import Settings
@@ -28,82 +53,6 @@ app = typer.Typer(
 
 # What typer returns for a KeyboardInterrupt, as shells do.
 INTERRUPTED: Final = 130
-
-_MODEL_HELP = (
-    "efficientnet-lite0 (embedded), torchvision/NAME[@WEIGHTS], timm/NAME, keras-vgg16@FILE, "
-    "path/to/file.py:factory or package.module:factory."
-)
-
-ImagesArgument = Annotated[
-    str | None,
-    typer.Argument(
-        help="Folder (sub-folders are classes), file, glob, or text file of paths. "
-        "Left out: the twenty ImageNet photographs that foolbox ships.",
-        metavar="[IMAGES]",
-        show_default=False,
-    ),
-]
-ModelOption = Annotated[str, typer.Option(help=_MODEL_HELP, metavar="SPEC")]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="State dict for the model: .safetensors, or .pt/.pth read without unpickling code.",
-        metavar="FILE",
-    ),
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-AttackOption = Annotated[
-    str,
-    typer.Option(help="dlfuzz or dlfuzz:paper, with settings if wanted: 'dlfuzz(iterations=5)'.", metavar="SPEC"),
-]
-StrengthsOption = Annotated[
-    str, typer.Option(help="Factors on the perturbation, for attack and noise.", metavar="LIST")
-]
-TargetOption = Annotated[
-    str,
-    typer.Option(help="Whose class is explained: own prediction, the seed's, the true label.", metavar="LIST"),
-]
-LayersOption = Annotated[
-    str,
-    typer.Option(
-        help="Globs over layer names, separated by commas. Left out: every 2-d convolution.",
-        metavar="GLOBS",
-        show_default=False,
-    ),
-]
-OutOption = Annotated[
-    Path | None, typer.Option(help="Run directory. Left out: a new folder under runs/.", show_default=False)
-]
-LimitOption = Annotated[
-    int | None, typer.Option(help="Study N images, spread evenly over the sorted list.", metavar="N")
-]
-RngSeedOption = Annotated[int, typer.Option(help="Seed of every random draw.", metavar="N")]
-NoiseDrawsOption = Annotated[int, typer.Option(help="Noise draws per image.", metavar="N")]
-NoiseLadderOption = Annotated[
-    str, typer.Option(help="Further strengths of the noise, to measure gains with.", metavar="LIST")
-]
-GalleryOption = Annotated[
-    str,
-    typer.Option(
-        help="Images whose pictures and heatmaps are kept: N from the largest deviation to the smallest, or all.",
-        metavar="N",
-    ),
-]
-ChunkSizeOption = Annotated[
-    str,
-    typer.Option(help="Images that share one coverage table and are stored together; or all.", metavar="N"),
-]
-BatchSizeOption = Annotated[str, typer.Option(help="Images per pass, or auto.", metavar="N")]
-DenoisedOption = Annotated[
-    bool,
-    typer.Option(
-        "--denoised",
-        help="Also hold every image against a denoised copy of itself, so that `detect` needs no clean image.",
-    ),
-]
-PrecisionOption = Annotated[str, typer.Option(help="fp32, tf32 or bf16.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
 
 
 def _version(wanted: bool) -> None:
@@ -130,6 +79,9 @@ def run_command(
     model: ModelOption = "efficientnet-lite0",
     weights: WeightsOption = None,
     attack: AttackOption = "dlfuzz",
+    adversarial: AdversarialOption = None,
+    surrogate: SurrogateOption = None,
+    surrogate_weights: SurrogateWeightsOption = None,
     strengths: StrengthsOption = "0.25,0.5,1,2,4",
     target: TargetOption = "own,seed",
     layers: LayersOption = "",
@@ -150,6 +102,7 @@ def run_command(
     """Study a classifier: attack it, explain every layer, and write tables, figures and a report."""
     settings = Settings(
         attack=attack,
+        adversarial=adversarial,
         strengths=_numbers("strengths", strengths),
         targets=_words(target),
         layers=_words(layers),
@@ -174,6 +127,7 @@ def run_command(
             on_progress=shown,
             on_start=shown.started,
             command=_command_line(),
+            surrogate=_load_surrogate(surrogate, surrogate_weights, device, precision),
         )
     typer.echo(f"{study.summary()}\n{study.path / 'report.html'}")
 
@@ -184,6 +138,9 @@ def explain_command(
     model: ModelOption = "efficientnet-lite0",
     weights: WeightsOption = None,
     attack: AttackOption = "dlfuzz",
+    adversarial: AdversarialOption = None,
+    surrogate: SurrogateOption = None,
+    surrogate_weights: SurrogateWeightsOption = None,
     strengths: StrengthsOption = "0.25,0.5,1,2,4",
     target: TargetOption = "own,seed",
     layers: LayersOption = "",
@@ -196,6 +153,7 @@ def explain_command(
     """Attack one image, and show the maps of every layer: a report to explore, and a PNG of all layers."""
     settings = Settings(
         attack=attack,
+        adversarial=adversarial,
         strengths=_numbers("strengths", strengths),
         targets=_words(target),
         layers=_words(layers),
@@ -216,6 +174,7 @@ def explain_command(
             on_progress=shown,
             on_start=shown.started,
             command=_command_line(),
+            surrogate=_load_surrogate(surrogate, surrogate_weights, device, precision),
         )
     grid = study.path / "figures" / "layer_grid.png"
     typer.echo("\n".join([study.summary(), *([str(grid)] if grid.is_file() else []), str(study.path / "report.html")]))
@@ -342,6 +301,12 @@ def _load(model: str, weights: Path | None, device: str, precision: str = "fp32"
     from camdrift.zoo import load_model
 
     return load_model(model, weights=weights, device=device, precision=precision)
+
+
+def _load_surrogate(spec: str | None, weights: Path | None, device: str, precision: str) -> "Classifier | None":
+    if spec is None and weights is not None:
+        raise UserError(f"`surrogate-weights` must come with `surrogate`, got: {weights}")
+    return None if spec is None else _load(spec, weights, device, precision)
 
 
 def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
