@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -42,6 +43,7 @@ from camdrift.settings import Settings
 
 if TYPE_CHECKING:
     from camdrift.models import Classifier
+    from camdrift.study import Study
 
 app = typer.Typer(
     add_completion=False,
@@ -113,22 +115,8 @@ def run_command(
         **_sizes(gallery, chunk_size, batch_size),
         denoised=denoised,
     )
-    with show_progress(Console(stderr=True)) as shown:
-        shown.say(f"loading {model}")
-        from camdrift.run import run
-
-        study = run(
-            _load(model, weights, device, precision),
-            images,
-            out=out,
-            settings=settings,
-            resume=resume,
-            overwrite=overwrite,
-            on_progress=shown,
-            on_start=shown.started,
-            command=_command_line(),
-            surrogate=_load_surrogate(surrogate, surrogate_weights, device, precision),
-        )
+    models = _Models(model, weights, device, precision, surrogate, surrogate_weights)
+    study = _study(models, images, settings, out=out, resume=resume, overwrite=overwrite)
     typer.echo(f"{study.summary()}\n{study.path / 'report.html'}")
 
 
@@ -161,21 +149,8 @@ def explain_command(
     )
     if image.is_dir():
         raise UserError(f"`image` must be one image, got: {image} (a folder)", "`camdrift run` studies many")
-    with show_progress(Console(stderr=True)) as shown:
-        shown.say(f"loading {model}")
-        from camdrift.run import run
-
-        study = run(
-            _load(model, weights, device, precision),
-            image,
-            out=out,
-            settings=settings,
-            overwrite=overwrite,
-            on_progress=shown,
-            on_start=shown.started,
-            command=_command_line(),
-            surrogate=_load_surrogate(surrogate, surrogate_weights, device, precision),
-        )
+    models = _Models(model, weights, device, precision, surrogate, surrogate_weights)
+    study = _study(models, image, settings, out=out, overwrite=overwrite)
     grid = study.path / "figures" / "layer_grid.png"
     typer.echo("\n".join([study.summary(), *([str(grid)] if grid.is_file() else []), str(study.path / "report.html")]))
 
@@ -303,10 +278,52 @@ def _load(model: str, weights: Path | None, device: str, precision: str = "fp32"
     return load_model(model, weights=weights, device=device, precision=precision)
 
 
-def _load_surrogate(spec: str | None, weights: Path | None, device: str, precision: str) -> "Classifier | None":
-    if spec is None and weights is not None:
-        raise UserError(f"`surrogate-weights` must come with `surrogate`, got: {weights}")
-    return None if spec is None else _load(spec, weights, device, precision)
+@dataclass(frozen=True)
+class _Models:
+    """What the options say of the model and its surrogate."""
+
+    model: str
+    weights: Path | None
+    device: str
+    precision: str
+    surrogate: str | None
+    surrogate_weights: Path | None
+
+    def both(self) -> "tuple[Classifier, Classifier | None]":
+        if self.surrogate is None and self.surrogate_weights is not None:
+            raise UserError(f"`surrogate-weights` must come with `surrogate`, got: {self.surrogate_weights}")
+        classifier = _load(self.model, self.weights, self.device, self.precision)
+        if self.surrogate is None:
+            return classifier, None
+        return classifier, _load(self.surrogate, self.surrogate_weights, self.device, self.precision)
+
+
+def _study(
+    models: _Models,
+    images: str | Path | None,
+    settings: Settings,
+    *,
+    out: Path | None,
+    overwrite: bool,
+    resume: bool = False,
+) -> "Study":
+    with show_progress(Console(stderr=True)) as shown:
+        shown.say(f"loading {models.model}")
+        from camdrift.run import run
+
+        classifier, surrogate = models.both()
+        return run(
+            classifier,
+            images,
+            out=out,
+            settings=settings,
+            resume=resume,
+            overwrite=overwrite,
+            on_progress=shown,
+            on_start=shown.started,
+            command=_command_line(),
+            surrogate=surrogate,
+        )
 
 
 def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

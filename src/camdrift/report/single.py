@@ -45,8 +45,8 @@ def _attack(tables: Tables, record: Record) -> str:
     size = f"{255 * seed['perturbation_linf']:.1f}/255"
     survives = "still fools" if seed["survives_uint8"] else "no longer fools"
     return (
-        f"The attack ({threat.attack_name(record)}) turns {before} into {after} with a perturbation of at most {size} per pixel; "
-        f"rounded to 8 bits the image {survives} the model."
+        f"The attack ({threat.attack_name(record)}) turns {before} into {after} with a perturbation of at "
+        f"most {size} per pixel; rounded to 8 bits the image {survives} the model."
     )
 
 
