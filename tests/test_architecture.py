@@ -15,12 +15,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain", "defects"},
     {"measures", "spec"},
-    {"tensors", "settings", "growth", "stats", "dose", "medians", "detector"},
+    {"tensors", "settings", "user_code", "growth", "stats", "dose", "medians", "detector"},
     {"reading"},
     {"ladder", "controls"},
     {"claims"},
     {"hooks", "labels", "images"},
     {"sources"},
+    {"pairs"},
     {"layers"},
     {"models"},
     {"keras_weights"},
@@ -39,14 +40,14 @@ LEVELS = (
     {"chunk"},
     {"run"},
     {"reproduce"},
-    {"progress"},
+    {"progress", "options"},
     {"cli"},
 )
 # The package itself only hands names on, and may name anything for type checkers.
 ROOT = "__init__"
 # What reads tables must work on a machine without the model.
 NO_TORCH_IN = (
-    "records", "settings", "stats", "gain", "dose", "medians", "store", "growth", "figures", "report", "study",
+    "records", "settings", "stats", "gain", "spec", "dose", "medians", "store", "growth", "figures", "report", "study",
     "defects", "reading", "ladder", "claims", "controls",
     "detector", "detect", "measures",
 )  # fmt: skip
@@ -213,7 +214,7 @@ def test_only_the_command_line_prints_and_exits():
     for name in MODULES - {"cli"}:
         found = {"print", ".echo", "exit", "input"} & set(calls(name))
         assert not found, f"{name} calls {found}"
-        if name != "progress":
+        if name not in {"progress", "options"}:
             assert not foreign(name) & {"rich", "typer"}, name
             exits = [n for n in ast.walk(TREES[name]) if isinstance(n, ast.Attribute) and n.attr == "exit"]
             assert not exits, name
@@ -233,7 +234,8 @@ def test_no_random_state_but_from_streams():
     """Draws come from generators that are handed on: nobody seeds the process or draws from its state."""
     banned = {".manual_seed_all", ".set_rng_state", ".randint", ".randperm", ".default_rng"}
     allowed = {"attacks.dlfuzz": {".default_rng"}}
-    for name in MODULES:
+    # It lends the state to attack libraries, which draw from nothing else, and takes it back.
+    for name in MODULES - {"attacks.seeding"}:
         found = banned & set(calls(name)) - allowed.get(name, set())
         assert not found, f"{name} calls {found}"
         for node in ast.walk(TREES[name]):

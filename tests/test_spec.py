@@ -158,10 +158,11 @@ class TestRefused:
         assert refused(make_attack, f"dlfuzz(step={value})").message.endswith(f"got: dlfuzz(step={value})")
         assert list(Path().iterdir()) == []
 
-    @pytest.mark.parametrize("spec", ["", "pgd", "dlfuzz)", "dlfuzz:fast(step=1)", "DLFuzz"])
+    @pytest.mark.parametrize("spec", ["", "PGD", "dlfuzz)", "dlfuzz:fast(step=1)", "DLFuzz", "nowhere:fgsm"])
     def test_unknown_attack(self, spec):
         name = spec.partition("(")[0]
-        message = f"`attack` must be one of dlfuzz, dlfuzz:paper, got: {name}"
+        names = "dlfuzz, dlfuzz:paper, fgsm, pgd, mifgsm, deepfool, cw, autoattack"
+        message = f"`attack` must be one of {names}, or name one of a library, got: {name}"
         assert refused(make_attack, spec).message == message.strip()
 
     @pytest.mark.parametrize("name", ["epsilon", "preset", "spec", "__class__"])
