@@ -1,7 +1,7 @@
 """Metrics of attributions: each 1 for two that are the same, and undefined (NaN) where it has no value.
 
-All but SSIM are computed in float64. Unless said otherwise a map counts at the resolution of its layer. Where a metric is a
-distance d, it is given as the similarity 1 - d, so that the deviation 1 - similarity is the distance.
+All but SSIM are computed in float64. Unless said otherwise a map counts at the resolution of its layer. Where a metric
+is a distance d, it is given as the similarity 1 - d, so that the deviation 1 - similarity is the distance.
 """
 
 import warnings
