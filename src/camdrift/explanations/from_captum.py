@@ -64,7 +64,7 @@ def captum_explainer(name: str, settings: Mapping[str, Any]) -> Explainer:
 class _Tapped(nn.Module):
     """A classifier in which the tapped activation passes through a module of its own, `here`, for Captum to hook."""
 
-    def __init__(self, classifier: Classifier, tap: hooks.Tap) -> None:
+    def __init__(self, classifier: Classifier, tap: hooks.AnyTap) -> None:
         super().__init__()
         self.network = classifier.module
         self.here = nn.Identity()

@@ -13,6 +13,8 @@ from camdrift.records.further import (
     ROC,
 )
 from camdrift.records.messages import (
+    BLOCK,
+    CONV,
     LayerInfo,
     Progress,
 )
@@ -74,6 +76,7 @@ __all__ = [
     "ADVERSARIAL",
     "ANALYSED",
     "ARTEFACT",
+    "BLOCK",
     "CENSORED_ABOVE",
     "CENSORED_BELOW",
     "CHANNEL_NOISE",
@@ -81,6 +84,7 @@ __all__ = [
     "CLEAN",
     "CONSTANT_MAP",
     "CONTROLS",
+    "CONV",
     "COUNTS",
     "COVERAGE",
     "DEFAULT_EXPLANATIONS",
