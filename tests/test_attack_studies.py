@@ -186,6 +186,24 @@ def test_targeted_success_is_the_target_alone(quick):
     assert "changed the prediction to the class that it was to reach for" in study.summary()
 
 
+def test_another_class_than_the_target_is_no_success(quick, tmp_path):
+    """A function that is given a target and flees the clean class instead."""
+    body = """
+import torch
+
+def made(model, images, classes, target_classes):
+    images.requires_grad_()
+    loss = torch.nn.functional.cross_entropy(model(images), classes)
+    return images + 8 / 255 * torch.autograd.grad(loss, images)[0].sign()
+"""
+    (tmp_path / "flees.py").write_text(body)
+    seeds = quick(attack=f"{tmp_path}/flees.py:made(target_class='least_likely')").seeds
+    assert set(seeds["status"]) == {"no_adversarial"}
+    reached = seeds["reason"].str.extract(r"is predicted class (\d+), not the target class").cast(pl.Int64)
+    assert (reached != seeds["clean_class"]).sum() >= 6
+    assert (reached != seeds["target_class"]).all()
+
+
 class TestTransfer:
     @pytest.mark.parametrize("spec", ["pgd(eps=16/255, steps=5)", ATTACK])
     def test_the_attack_sees_the_surrogate_and_the_model_judges(self, quick, pixels, spec):

@@ -35,6 +35,8 @@ MATRIX = {
     "foolbox:L2ProjectedGradientDescent(eps=2, steps=10)": 2,
     "foolbox:L1PGD(eps=60, steps=10)": 1,
     "foolbox:LinearSearchBlendedUniformNoise(steps=20)": 1,
+    # What it returns unclipped breaks its bound.
+    "foolbox:LinfAdditiveUniformNoise(eps=8/255)": 0,
     "torchattacks:PGD(eps=6/255, steps=5)": 3,
     "torchattacks:PGDL2(eps=2, steps=5)": 2,
     "torchattacks:DeepFool(steps=20)": 2,

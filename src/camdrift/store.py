@@ -35,6 +35,8 @@ REPORT: Final = "report.html"
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
 _SCHEMAS: Final = {**TABLES, **FURTHER_TABLES}
 _FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)
+# A disk with less room than this is full.
+_SMALLEST_PAGE: Final = 4096
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -228,13 +230,13 @@ class RunDirectory:
     def _write(self, name: str, write: Any) -> None:
         final = self.path / name
         aside = self.path / f".{name}.part"
-        with on_disk(self.path):
-            try:
+        try:
+            with on_disk(self.path):
                 write(aside)
                 _sync(aside)
                 aside.replace(final)
-            finally:
-                aside.unlink(missing_ok=True)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def _is_run(path: Path) -> bool:
@@ -314,6 +316,14 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def _is_full(path: Path) -> bool:
+    """Is there no room left on the disk of a folder?"""
+    try:
+        return shutil.disk_usage(path).free < _SMALLEST_PAGE
+    except OSError:
+        return False
+
+
 @contextmanager
 def on_disk(path: Path) -> Iterator[None]:
     """Turns what fails on the disk inside the block into one clear line.
@@ -325,6 +335,9 @@ def on_disk(path: Path) -> Iterator[None]:
         yield
     except (OSError, pl.exceptions.PolarsError) as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if isinstance(error, pl.exceptions.PolarsError):
+            # Polars does not always say that it was the disk ("Invalid thrift: transport error").
+            full = full or _is_full(path)
         what = "the disk is full" if full else _first_line(error)
         hint = "free some space, then continue with --resume" if full else "is the folder writable?"
         raise StoreError(f"cannot write to {path}: {what}", hint) from error
