@@ -16,7 +16,7 @@ LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain", "defects"},
     {"measures", "spec"},
     {"tensors", "settings", "growth", "stats", "dose", "medians", "detector"},
-    {"reading"},
+    {"reading", "contrast", "alignment"},
     {"ladder", "controls"},
     {"claims"},
     {"hooks", "labels", "images"},
@@ -32,7 +32,9 @@ LEVELS = (
     {"figures"},
     {"report"},
     {"study"},
-    {"detect"},
+    {"detect", "sides"},
+    {"comparison"},
+    {"compare"},
     {"plan"},
     {"run_record"},
     {"maps", "emulation", "focus", "denoised"},
@@ -49,6 +51,7 @@ NO_TORCH_IN = (
     "records", "settings", "stats", "gain", "dose", "medians", "store", "growth", "figures", "report", "study",
     "defects", "reading", "ladder", "claims", "controls",
     "detector", "detect", "measures",
+    "alignment", "contrast", "sides", "comparison", "compare",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from camdrift.provenance import camdrift_version
 
 if TYPE_CHECKING:
     from camdrift.attacks import make_attack
+    from camdrift.compare import compare
     from camdrift.coverage import neuron_coverage
     from camdrift.detect import detect
     from camdrift.explain import attribute
@@ -29,6 +30,7 @@ _LAZY = {
     "Classifier": ("models", "Classifier"),
     "Study": ("study", "Study"),
     "attribute": ("explain", "attribute"),
+    "compare": ("compare", "compare"),
     "detect": ("detect", "detect"),
     "load_model": ("zoo", "load_model"),
     "make_attack": ("attacks", "make_attack"),
@@ -50,6 +52,7 @@ __all__ = [
     "UserError",
     "__version__",
     "attribute",
+    "compare",
     "detect",
     "load_model",
     "make_attack",
