@@ -33,15 +33,16 @@ LEVELS = (
     {"report"},
     {"study"},
     {"detect", "sides"},
-    {"comparison"},
+    {"comparison", "grid"},
     {"compare"},
     {"plan"},
     {"run_record"},
     {"maps", "emulation", "focus", "denoised"},
     {"chunk"},
     {"run"},
-    {"reproduce"},
+    {"reproduce", "sweep"},
     {"progress"},
+    {"cli_studies"},
     {"cli"},
 )
 # The package itself only hands names on, and may name anything for type checkers.
@@ -51,7 +52,7 @@ NO_TORCH_IN = (
     "records", "settings", "stats", "gain", "dose", "medians", "store", "growth", "figures", "report", "study",
     "defects", "reading", "ladder", "claims", "controls",
     "detector", "detect", "measures",
-    "alignment", "contrast", "sides", "comparison", "compare",
+    "alignment", "contrast", "sides", "comparison", "compare", "grid",
 )  # fmt: skip
 
 
@@ -196,7 +197,7 @@ WRITES = {
 
 
 def test_only_some_read_files():
-    allowed = {"images", "sources", "zoo", "keras_weights", "store", "report"}
+    allowed = {"images", "sources", "zoo", "keras_weights", "store", "report", "grid"}
     # `PIL.Image.open` of bytes, `RunDirectory.open`, `os.open(os.devnull)` and `camdrift.open` open no other file.
     no_files = {"run": {".open"}, "study": {".open"}, "detect": {".open"}, "cli": {".open"}}
     for name in MODULES - {ROOT}:
@@ -213,7 +214,7 @@ def test_only_store_and_report_write_files():
 
 
 def test_only_the_command_line_prints_and_exits():
-    for name in MODULES - {"cli"}:
+    for name in MODULES - {"cli", "cli_studies"}:
         found = {"print", ".echo", "exit", "input"} & set(calls(name))
         assert not found, f"{name} calls {found}"
         if name != "progress":

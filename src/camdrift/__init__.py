@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from camdrift.similarity import similarity
     from camdrift.study import Study
     from camdrift.study import open_study as open
+    from camdrift.sweep import sweep
     from camdrift.zoo import load_model, wrap
 
 __version__ = camdrift_version()
@@ -40,6 +41,7 @@ _LAZY = {
     "reproduce": ("reproduce", "reproduce"),
     "run": ("run", "run"),
     "similarity": ("similarity", "similarity"),
+    "sweep": ("sweep", "sweep"),
     "wrap": ("zoo", "wrap"),
 }
 
@@ -62,6 +64,7 @@ __all__ = [
     "reproduce",
     "run",
     "similarity",
+    "sweep",
     "wrap",
 ]
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isclose
 from typing import Any, Final
 
 import polars as pl
@@ -11,6 +10,7 @@ import polars as pl
 from camdrift.errors import UserError
 from camdrift.figures.scope import effective, model_name
 from camdrift.records import ANALYSED, MEASURE
+from camdrift.report.numbers import pixels
 from camdrift.spec import parse_spec
 from camdrift.study import Study
 
@@ -156,10 +156,4 @@ def _distinct(spec: str, rivals: set[str]) -> str:
 
 
 def _short(value: Any) -> str:
-    """A setting as people write it: 8/255, four digits."""
-    if not isinstance(value, float):
-        return str(value)
-    steps = 2 * 255 * value
-    if 0 < value < 1 and isclose(steps, round(steps), abs_tol=1e-6):
-        return f"{steps / 2:g}/255"
-    return f"{value:.4g}"
+    return pixels(value) if isinstance(value, float) else str(value)

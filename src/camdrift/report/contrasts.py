@@ -177,9 +177,9 @@ def cautions(tables: Tables, of: Sides) -> list[str]:
     if apart:
         a, b = max(apart, key=lambda pair: abs(pair[0]["success"] - pair[1]["success"]))
         found.append(
-            f"The attacks succeed at different rates ({_named(a['side'])}: {percent(a['success'])}, {_named(b['side'])}: "
-            f"{percent(b['success'])} of the images): pairs rest on the images that both fool, which may be the easier "
-            "ones."
+            f"The attacks succeed at different rates ({_named(a['side'])}: {percent(a['success'])}, "
+            f"{_named(b['side'])}: {percent(b['success'])} of the images): pairs rest on the images that both "
+            "fool, which may be the easier ones."
         )
     sizes = [row for row in sides if row["relative_l2"]]
     if sizes:
