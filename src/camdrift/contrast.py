@@ -146,7 +146,7 @@ def kendall_tau(x: Floats, y: Floats) -> Floats:
         product = np.nan_to_num(sign_x * sign_y).sum(-1)
         known = ~np.isnan(sign_x + sign_y)
         untied = [np.count_nonzero(known & (s != 0), axis=-1) for s in (sign_x, sign_y)]
-        taus[at] = ratio(product, np.sqrt(untied[0]) * np.sqrt(untied[1]))
+        taus[at] = ratio(product, np.sqrt(untied[0] * untied[1]))
     clipped: Floats = np.clip(taus, -1, 1).reshape(x.shape[:-1])
     return clipped
 

@@ -124,7 +124,7 @@ def _parsed(file: Path) -> dict[str, Any]:
 def _entries(value: Any, name: str, file: Path) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
         raise UserError(
-            f"`{name}` must be one or more entries [[{name}]], got: {_shown(value) or 'none'} in {file}",
+            f"`{name}` must be one or more entries [[{name}]], got: {_shown(value) if value else 'none'} in {file}",
             f'[[{name}]] and, on the next line, {name[:-1]} = "..."',
         )
     return value
@@ -246,5 +246,5 @@ def _check_different(grid: Grid) -> None:
 
 def _slug(name: str) -> str:
     """A name as a folder's name."""
-    kept = "".join(letter if letter.isalnum() or letter in "-_.=" else "-" for letter in name)
+    kept = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
     return "-".join(part for part in kept.split("-") if part).lstrip(".") or "unnamed"

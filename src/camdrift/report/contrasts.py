@@ -51,7 +51,7 @@ def scene(of: Sides) -> str:
 
 def agreement(tables: Tables, of: Sides) -> str:
     """Which sides rank their layers alike, with Kendall's tau, interval and n; what could be reached at best."""
-    rows = sorted(_agreements(tables, of), key=lambda row: -row["tau"])
+    rows = _agreements(tables, of)
     if not rows:
         return ""
     if len(rows) == 1:
@@ -60,7 +60,9 @@ def agreement(tables: Tables, of: Sides) -> str:
         reached = " and ".join(f"{fraction(tau, 2)} ({_named(name)})" for name, tau in itself if tau is not None)
         tail = f" Repeated on other images, a side would agree with itself at about {reached}." if reached else ""
         return f"By gain, the layers of {_pair(row)} rank {_likeness(row)}: {_tau(row)}.{tail}"
-    first, last = rows[0], rows[-1]
+    # By the end of the interval that says least, so that no tau of a handful of images comes first.
+    first = max(rows, key=lambda row: (_or(row["tau_low"], -1), row["tau"]))
+    last = min(rows, key=lambda row: (_or(row["tau_high"], 1), row["tau"]))
     most = f"The most alike are {_pair(first)}: {_tau(first)}"
     return f"{most}; the least alike {_pair(last)}: {_tau(last)}."
 
@@ -208,6 +210,10 @@ def _agreements(tables: Tables, of: Sides) -> list[Row]:
 def _itself(tables: Tables, of: Sides, side: str) -> tuple[str, float | None]:
     chosen = (pl.col("side_a") == side) & (pl.col("side_b") == side) & (pl.col("ranked_by") == BY_GAIN)
     return side, tables["agreement"].filter(_here(of), chosen)["tau"].item()
+
+
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
 
 
 def _likeness(row: Row) -> str:
