@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import polars as pl
 import scipy.stats
+from numpy.typing import NDArray
 
 from camdrift.gain import ABOVE, BELOW, Floats, Gains, Interval, percentile_interval, resample_counts
 from camdrift.stats import all_gains, moments, ratio, seed_arrays
@@ -136,19 +137,24 @@ def kendall_tau(x: Floats, y: Floats) -> Floats:
         >>> float(kendall_tau(np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 2, 4])).round(3))
         0.667
     """
-    lanes_x, lanes_y = (values.reshape(-1, values.shape[-1]) for values in (x, y))
-    first, second = np.triu_indices(x.shape[-1], 1)
-    chunk = max(1, _CHUNK_ELEMENTS // max(1, len(first)))
+    known = ~(np.isnan(x) | np.isnan(y))
+    lanes_x, lanes_y = (np.where(known, values, np.nan).reshape(-1, values.shape[-1]) for values in (x, y))
+    chunk = max(1, _CHUNK_ELEMENTS // max(1, x.shape[-1] ** 2))
     taus = np.full(len(lanes_x), np.nan)
     for start in range(0, len(lanes_x), chunk):
         at = slice(start, start + chunk)
-        sign_x, sign_y = (np.sign(v[at][:, first] - v[at][:, second]) for v in (lanes_x, lanes_y))
-        product = np.nan_to_num(sign_x * sign_y).sum(-1)
-        known = ~np.isnan(sign_x + sign_y)
-        untied = [np.count_nonzero(known & (s != 0), axis=-1) for s in (sign_x, sign_y)]
-        taus[at] = ratio(product, np.sqrt(untied[0] * untied[1]))
+        signs_x, signs_y = _signs(lanes_x[at]), _signs(lanes_y[at])
+        untied_x, untied_y = (np.count_nonzero(signs, axis=-1) for signs in (signs_x, signs_y))
+        taus[at] = ratio((signs_x * signs_y).sum(-1, dtype=np.int64), np.sqrt(untied_x * untied_y))
     clipped: Floats = np.clip(taus, -1, 1).reshape(x.shape[:-1])
     return clipped
+
+
+def _signs(values: Floats) -> NDArray[np.int8]:
+    """1, 0 or -1 for every two elements of a lane, (lanes, pairs): is the first larger? 0 where either is NaN."""
+    first, second = np.triu_indices(values.shape[-1], 1)
+    one, other = values[:, first], values[:, second]
+    return (one > other).view(np.int8) - (one < other).view(np.int8)
 
 
 def tau_interval(taus: Floats) -> Interval:

@@ -205,7 +205,9 @@ def _matrix(axes: Axes, found: dict[str, np.ndarray], count: int) -> None:
         value = tau[i, j]
         text = _UNDEFINED if np.isnan(value) else f"{value:.2f}".replace("-", "\u2212")
         clear = low[i, j] > 0 or high[i, j] < 0
-        look: dict[str, Any] = {"color": "white" if abs(value) > 0.65 else INK if clear else MUTED}
+        look: dict[str, Any] = {
+            "color": "white" if abs(value) > 0.65 else MUTED if abs(value) < 0.3 and not clear else INK
+        }
         look["path_effects"] = _heavy(look["color"]) if clear and i != j else []
         axes.text(j, i, text, ha="center", va="center", size=size, **look)
     for i in range(count):

@@ -106,7 +106,7 @@ function drawProfiles() {
     const place = (side, i) => x(isShared ? side.place[i] : side.depth[i]);
     const points = (side, step = 0) => at(side.gain).map((value, i) => [place(side, i) + step, value > 0 ? y(value) : null]);
     study.sides.forEach((side, s) => {
-      if (s !== state.a && s !== state.b) svg.append(path(points(side), "var(--line)", { "data-tip": side.name, "stroke-width": 2 }));
+      if (s !== state.a && s !== state.b) svg.append(path(points(side), "var(--rest)", { "data-tip": side.name, "stroke-width": 2 }));
     });
     for (const [which, colour, shift] of [["a", "var(--a)", -1], ["b", "var(--b)", 1]]) {
       const side = study.sides[state[which]];
