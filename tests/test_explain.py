@@ -13,7 +13,7 @@ from camdrift import hooks
 from camdrift.coverage import NeuronObserver, observe
 from camdrift.errors import UserError
 from camdrift.explain import attribute, explain
-from camdrift.explanations import grad_cam
+from camdrift.explanations import grad_cam, maps_of_gradients
 from camdrift.models import Classifier
 from nets import Branched, Fickle, Functional, Plain, SideShow, Twice, Worked, calibrated, fixed, snapshot
 
@@ -60,7 +60,8 @@ class TestByHand:
         activation = torch.tensor([[[[1.0, 2.0]], [[4.0, -1.0]]]])
         gradient = torch.tensor([[[[3.0, 1.0]], [[-1.0, 0.0]]]])
         # alpha = 2, -1/2
-        assert grad_cam(activation, gradient).tolist() == [[[0.0, 4.5]]]
+        found = maps_of_gradients({"gradcam": grad_cam}, activation, gradient)["gradcam"]
+        assert found.tolist() == [[[0.0, 4.5]]]
 
 
 def naive_maps(module, image, target):

@@ -6,12 +6,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from camdrift import hooks
+from camdrift.tracing import trace
 from nets import Branched, Fickle, Functional, OneReLU, Plain, Squeezed, Twice, conv, fixed, snapshot
 
 
 def traced(module, size=16):
     module = fixed(module)
-    return hooks.trace(module, lambda: module(torch.rand(1, 3, size, size)))
+    return trace(module, lambda: module(torch.rand(1, 3, size, size))).calls
 
 
 def summary(calls):
@@ -115,11 +116,11 @@ class TestTrace:
     def test_leaves_nothing_behind(self):
         module = fixed(Fickle())
         before = snapshot(module)
-        hooks.trace(module, lambda: module(torch.rand(1, 3, 16, 16)))
+        trace(module, lambda: module(torch.rand(1, 3, 16, 16)))
         assert snapshot(module) == before
         module.fails = True
         with pytest.raises(RuntimeError, match="broke midway"):
-            hooks.trace(module, lambda: module(torch.rand(1, 3, 16, 16)))
+            trace(module, lambda: module(torch.rand(1, 3, 16, 16)))
         assert snapshot(module) == before
         assert torch._C._len_torch_function_stack() == 0
 
@@ -133,7 +134,7 @@ class TestTrace:
             module.fails = False
             return module(torch.rand(1, 3, 16, 16))
 
-        calls = hooks.trace(module, fails_then_runs)
+        calls = trace(module, fails_then_runs).calls
         assert [call.module for call in calls if call.family == hooks.LINEAR] == ["head"]
         assert summary(calls)[1][0] == "features.0"
 
@@ -179,7 +180,7 @@ class TestUndisturbed:
 
 def capture_of(module, x, names, receivers=None):
     """The calls of a module, and a pass that captures the outputs of some."""
-    calls = hooks.trace(module, lambda: module(x))
+    calls = trace(module, lambda: module(x)).calls
     taps = {name: by_name(calls, name).tap for name in names}
     with hooks.undisturbed(module), torch.enable_grad(), hooks.capturing(taps, receivers) as capture:
         logits = module(x)
@@ -218,7 +219,7 @@ class TestCapturing:
 
     def test_two_names_for_one_place(self):
         module, x = fixed(Plain()), torch.rand(1, 3, 8, 8)
-        tap = hooks.trace(module, lambda: module(x))[1].tap
+        tap = trace(module, lambda: module(x)).calls[1].tap
         with hooks.undisturbed(module), hooks.capturing({"a": tap, "b": tap}) as capture:
             logits = module(x)
         found = hooks.reduce_gradients(logits.sum(), capture, lambda a, g: (a * g).sum())
@@ -226,7 +227,7 @@ class TestCapturing:
 
     def test_receivers_see_the_output_and_need_no_gradient(self):
         module, x = fixed(Branched()), torch.rand(2, 3, 8, 8)
-        tap = by_name(hooks.trace(module, lambda: module(x)), "right_norm batch_norm").tap
+        tap = by_name(trace(module, lambda: module(x)).calls, "right_norm batch_norm").tap
         seen = []
         with torch.no_grad(), hooks.capturing({}, {tap: [lambda t: seen.append(t.clone())] * 2}) as capture:
             module(x)
@@ -237,7 +238,7 @@ class TestCapturing:
 
     def test_another_path_than_in_the_trace_is_an_error(self):
         module, x = fixed(Fickle()), torch.rand(1, 3, 8, 8)
-        tap = hooks.trace(module, lambda: module(x))[1].tap
+        tap = trace(module, lambda: module(x)).calls[1].tap
         module.detours = True
         message = "another path than in its trace: call 1 was `relu`, got: `leaky_relu`"
         with pytest.raises(RuntimeError, match=message), torch.enable_grad(), hooks.capturing({"a": tap}):
@@ -247,7 +248,7 @@ class TestCapturing:
     def test_nothing_stays_after_a_receiver_raises(self):
         module, x = fixed(Twice()), torch.rand(1, 3, 8, 8)
         before = snapshot(module)
-        tap = hooks.trace(module, lambda: module(x))[1].tap
+        tap = trace(module, lambda: module(x)).calls[1].tap
 
         def refuse(_):
             raise ValueError("no room")

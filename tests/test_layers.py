@@ -9,10 +9,10 @@ import torchvision
 from torch import nn
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
 
-from camdrift import hooks
 from camdrift.coverage import neuron_coverage
 from camdrift.layers import call_names, find_layers, find_neurons, follow, label_blocks
 from camdrift.models import Classifier
+from camdrift.tracing import trace
 from nets import Branched, Functional, OneReLU, Plain, SelfPooled, Squeezed, Twice, conv, fixed, vgg
 
 VGG16_LABELS = [
@@ -23,7 +23,7 @@ VGG16_LABELS = [
 def traced(module, size=16, device="cpu"):
     """The calls of a pass of two images; on device `meta` shapes only, nothing is computed."""
     module = module.eval()
-    return hooks.trace(module, lambda: module(torch.zeros(2, 3, size, size, device=device)))
+    return trace(module, lambda: module(torch.zeros(2, 3, size, size, device=device))).calls
 
 
 @cache

@@ -47,10 +47,18 @@ class TestPreflight:
         with refused(message, "whose forward returns the logits"):
             wrapping(change)
 
-    @pytest.mark.parametrize(("change", "kind"), [(lambda y: (y, y), "tuple"), (lambda y: {"logits": y}, "dict")])
-    def test_output_is_no_tensor(self, change, kind):
-        message = f"`model` must return a tensor of logits, got: {kind}"
-        with refused(message, "wrap it in a module whose forward returns the logits"):
+    @pytest.mark.parametrize(
+        ("change", "got"),
+        [
+            (lambda y: (y[0], y[:, :, None]), "tuple of (4,), (2, 4, 1)"),
+            (lambda y: {"scores": y.long()}, "dict of (2, 4)"),
+            (lambda _: None, "NoneType"),
+            (lambda _: [3, "four"], "list"),
+        ],
+    )
+    def test_output_without_logits(self, change, got):
+        rule = "logits of shape (batch, classes), alone, first of several or called `logits`"
+        with refused(f"`model` must return {rule}, got: {got}", "wrap it in a module whose forward returns the logits"):
             wrapping(change)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -263,7 +271,7 @@ class TestSelectLayers:
 
     def test_a_model_without_layers(self):
         linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
-        with refused("`model` has no 2-d convolution with a map, got: Sequential"):
+        with refused("`model` has no convolution and no block with a map, got: Sequential"):
             Classifier(linear, size=16).select_layers()
 
     def test_taps_of_an_unknown_layer(self, classifier):

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from camdrift.alignment import AUTO
+from camdrift.options import words
 from camdrift.progress import show_progress
 
 if TYPE_CHECKING:
@@ -50,8 +51,7 @@ def compare_command(
     """Compare studies layer by layer: who ranks the layers alike, where gains differ; tables, figures and a page."""
     from camdrift.compare import compare, page_of
 
-    words = tuple(word.strip() for word in target.split(",") if word.strip())
-    made = compare(*runs, out=out, targets=words or None, align=align, overwrite=overwrite)
+    made = compare(*runs, out=out, targets=words(target) or None, align=align, overwrite=overwrite)
     typer.echo(f"{made.summary()}\n{page_of(made)}")
 
 
@@ -72,8 +72,9 @@ def sweep_command(
             from camdrift.sweep import sweep
 
             def began(cell: "Cell") -> None:
-                words = f"{cell.number} of {cell.total}: {cell.name}"
-                console.print(words, markup=False, highlight=False, soft_wrap=True)
+                console.print(
+                    f"{cell.number} of {cell.total}: {cell.name}", markup=False, highlight=False, soft_wrap=True
+                )
 
             command = shlex.join(["camdrift", *sys.argv[1:]])
             done = sweep(file, out=out, overwrite=overwrite, on_cell=began, on_progress=shown, command=command)

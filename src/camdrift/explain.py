@@ -1,6 +1,7 @@
 """Attributions at every layer, raw, never normalised: all that are made of gradients from one pass."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final, Literal
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from camdrift import hooks
 from camdrift.coverage import NeuronObserver
 from camdrift.errors import UserError
-from camdrift.explanations import Explainer, make_explainer
+from camdrift.explanations import Explainer, make_explainer, maps_of_gradients
 from camdrift.models import Classifier
 from camdrift.records import DEFAULT_EXPLANATIONS
 from camdrift.tensors import Classes, Explanation, Images, Logits
@@ -113,10 +114,7 @@ def _of_gradients(
     chosen = {explainer.spec: explainer.of_gradient for explainer in explainers if explainer.of_gradient}
     if not chosen:
         return {}
-
-    def reduce(activation: Tensor, gradient: Tensor) -> dict[str, Tensor]:
-        return {spec: of_gradient(activation, gradient) for spec, of_gradient in chosen.items()}
-
+    reduce = partial(maps_of_gradients, chosen)
     reduced = hooks.reduce_gradients(score, capture, reduce, retain_graph=retain_graph)
     return {spec: {n: reduced[n][spec] if n in reduced else _zero_map(capture, n) for n in names} for spec in chosen}
 

@@ -1,25 +1,30 @@
-"""Watch a network while it runs: which operations it calls, what they return, what gradients reach them.
+"""Keep what a network computes while it runs, and reduce the gradients that reach it.
 
-A network is seen through the torch functions that it calls (`torch.overrides.TorchFunctionMode`), not through its
-modules: so `F.relu(x)` counts like `nn.ReLU`, one module called three times is three calls, and nothing has to be
-registered on the network itself. Only tracing puts module hooks on it, to learn names, and takes them off again.
+Operations are seen through the torch functions that a network calls (`torch.overrides.TorchFunctionMode`), not through
+its modules: so `F.relu(x)` counts like `nn.ReLU`, one module called three times is three calls, and nothing has to be
+registered on the network itself. Only the output of a whole module is taken by a module hook, which is taken off again.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from copy import copy
+from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from camdrift.layouts import GRID, Layout
+
 CONVOLUTION, NORM, ACTIVATION, POOL, LINEAR = "convolution", "norm", "activation", "pool", "linear"
 
 _NAMES = {
-    CONVOLUTION: "conv2d",
-    NORM: "batch_norm instance_norm group_norm layer_norm rms_norm local_response_norm",
+    CONVOLUTION: "conv2d convolution",
+    NORM: "batch_norm instance_norm group_norm layer_norm rms_norm local_response_norm "
+    "native_batch_norm _native_batch_norm_legit_no_training native_group_norm native_layer_norm",
     ACTIVATION: "relu relu_ relu6 hardtanh hardtanh_ leaky_relu leaky_relu_ prelu rrelu rrelu_ elu elu_ selu selu_ "
     "celu celu_ gelu silu mish hardswish hardsigmoid sigmoid sigmoid_ tanh tanh_ softplus softsign logsigmoid "
     "threshold threshold_ hardshrink softshrink tanhshrink clamp clamp_ clamp_min clamp_min_",
@@ -47,41 +52,32 @@ class Tap:
     operation: str
     overwritten: bool
 
+    @property
+    def layout(self) -> Layout:
+        """Operations are tapped where they return (batch, channels, height, width)."""
+        return GRID
 
-@dataclass
-class Call:
-    """One known operation, as a trace saw it.
+
+@dataclass(frozen=True)
+class ModuleTap:
+    """Another place in a network's forward pass: the first tensor that one call of a module returns.
 
     Attributes:
-        index: Position among the known operations.
-        operation: Name of the torch function.
-        family: convolution, norm, activation, pool or linear.
-        module: Dotted name of the innermost module that was running; empty for the network itself.
-        kind: Type of that module.
-        shape: Shape of the output.
-        source_shape: Shape of the first input tensor.
-        readers: Known operations that read the output, by index.
-        other_readers: Names of the other torch functions that read it.
-        is_overwritten: Does anything write over the output after this call?
-        is_output: Is the output what the network returns?
+        name: Dotted name of the module.
+        module: The module.
+        call: Which of its calls, from 0.
+        overwritten: Does the network overwrite this output in place later on?
+        layout: Where in the output channels and positions lie.
     """
 
-    index: int
-    operation: str
-    family: str
-    module: str
-    kind: str
-    shape: tuple[int, ...]
-    source_shape: tuple[int, ...]
-    readers: list[int] = field(default_factory=list)
-    other_readers: list[str] = field(default_factory=list)
-    is_overwritten: bool = False
-    is_output: bool = False
+    name: str
+    module: nn.Module
+    call: int
+    overwritten: bool
+    layout: Layout = GRID
 
-    @property
-    def tap(self) -> Tap:
-        """The place of this call's output."""
-        return Tap(self.index, self.operation, self.is_overwritten)
+
+AnyTap = Tap | ModuleTap
 
 
 @contextmanager
@@ -102,96 +98,63 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def operation_name(func: Any) -> str:
+    """Name of a torch function; that of an exported program's `conv2d.default` is `conv2d`."""
+    return str(getattr(func, "__name__", type(func).__name__)).partition(".")[0]
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested tuples, lists and dictionaries, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
+        yield from tensors_in(list(value.values()))
 
 
-def _first_tensor(value: Any) -> Tensor | None:
-    return next(_tensors(value), None)
+def first_tensor(value: Any) -> Tensor | None:
+    """The first of `tensors_in`."""
+    return next(tensors_in(value), None)
 
 
-class _Tracer(TorchFunctionMode):
-    """Records the known operations and who reads their outputs. Keeps every tensor alive, so that ids stay unique."""
-
-    def __init__(self, modules: list[tuple[str, str]]) -> None:
-        super().__init__()
-        self.modules = modules
-        self.calls: list[Call] = []
-        self.alive: list[Any] = []
-        self.outputs: list[tuple[Tensor, int]] = []
-        self.producer: dict[int, int] = {}
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        inputs = list(_tensors([args, kwargs or {}]))
-        versions = {id(tensor): tensor._version for tensor in inputs}
-        result = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", type(func).__name__)
-        output = _first_tensor(result)
-        self.alive.append((inputs, result))
-        if output is None and name != "__setitem__":
-            return result
-        if output is not None and versions.get(id(output)) == output._version:
-            return result  # handed through, like dropout in evaluation mode
-        self._record(name, inputs, output)
-        return result
-
-    def _record(self, name: str, inputs: list[Tensor], output: Tensor | None) -> None:
-        family = FAMILY.get(name)
-        sources = dict.fromkeys(self.producer[id(t)] for t in inputs if id(t) in self.producer)
-        for source in sources:
-            if family is None:
-                self.calls[source].other_readers.append(name)
-            else:
-                self.calls[source].readers.append(len(self.calls))
-        if output is None:
-            return
-        if family is None:
-            self.producer.pop(id(output), None)
-            return
-        module, kind = self.modules[-1]
-        source_shape = tuple(inputs[0].shape) if inputs else ()
-        self.producer[id(output)] = len(self.calls)
-        self.outputs.append((output, output._version))
-        self.calls.append(Call(len(self.calls), name, family, module, kind, tuple(output.shape), source_shape))
-
-    def finish(self, result: Any) -> list[Call]:
-        for call, (output, version) in zip(self.calls, self.outputs, strict=True):
-            call.is_overwritten = output._version != version
-        returned = {id(tensor) for tensor in _tensors(result)}
-        for tensor_id in returned & set(self.producer):
-            self.calls[self.producer[tensor_id]].is_output = True
-        return self.calls
+def _with_first(value: Any, tensor: Tensor) -> Any:
+    """`value` with its first tensor replaced."""
+    if isinstance(value, Tensor):
+        return tensor
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    place = next(key for key, item in items if first_tensor(item) is not None)
+    changed = copy(value) if isinstance(value, dict) else list(value)
+    changed[place] = _with_first(value[place], tensor)
+    if not isinstance(value, tuple):
+        return changed
+    return type(value)(*changed) if hasattr(value, "_fields") else tuple(changed)
 
 
-def trace(module: nn.Module, forward: Callable[[], Any]) -> list[Call]:
-    """The known operations of one forward pass, in execution order.
+@contextmanager
+def around(
+    module: nn.Module, before: Callable[[str, nn.Module, Any], None], after: Callable[[str, nn.Module, Any], None]
+) -> Iterator[None]:
+    """Inside the block every call of the module and of all its parts is announced, and reported when it is over.
 
     Args:
-        module: The network, for the names of its parts.
-        forward: Runs the network once and returns what it returns.
+        module: The network.
+        before: Called with the part's dotted name, the part and its arguments.
+        after: Called with the part's dotted name, the part and what it returned; None after an error.
     """
-    running = [("", type(module).__name__)]
-    handles: list[Any] = []
-    tracer = _Tracer(running)
-    try:
+    with ExitStack() as handles:
         for name, part in module.named_modules():
-            entry = (name, type(part).__name__)
-            handles.append(part.register_forward_pre_hook(lambda *_, entry=entry: running.append(entry)))
-            handles.append(part.register_forward_hook(lambda *_: running.pop() and None, always_call=True))
-        with torch.no_grad(), tracer:
-            result = forward()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return tracer.finish(result)
+
+            def enter(part: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
+                before(name, part, [args, kwargs])
+
+            def leave(part: nn.Module, _: Any, output: Any, name: str = name) -> None:
+                after(name, part, output)
+
+            handles.callback(part.register_forward_pre_hook(enter, with_kwargs=True).remove)
+            handles.callback(part.register_forward_hook(leave, always_call=True).remove)
+        yield
 
 
 class _Watch(TorchFunctionMode):
@@ -203,21 +166,22 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if getattr(func, "__name__", "") not in FAMILY:
+        name = operation_name(func)
+        if name not in FAMILY:
             return func(*args, **(kwargs or {}))
-        before = _first_tensor(args)
+        before = first_tensor(args)
         version = None if before is None else before._version
         result = func(*args, **(kwargs or {}))
-        output = _first_tensor(result)
+        output = first_tensor(result)
         if output is None or (output is before and output._version == version):
             return result
         index, self.count = self.count, self.count + 1
         if index not in self.at:
             return result
         operation, receive = self.at[index]
-        if func.__name__ != operation:
+        if name != operation:
             raise RuntimeError(
-                f"the model took another path than in its trace: call {index} was `{operation}`, got: `{func.__name__}`"
+                f"the model took another path than in its trace: call {index} was `{operation}`, got: `{name}`"
             )
         handed_on = receive(output)
         return (handed_on, *result[1:]) if isinstance(result, tuple) else handed_on
@@ -228,11 +192,12 @@ class Capture:
 
     def __init__(self) -> None:
         self.activations: dict[str, Tensor] = {}
+        self.layouts: dict[str, Layout] = {}
         self.roots: list[Tensor] = []
 
     def grid(self, name: str) -> Tensor:
         """The activation kept under `name`, shape (batch, channels, h, w), without its graph."""
-        return self.activations[name].detach()
+        return self.layouts[name].grid(self.activations[name].detach())
 
     def keep(self, names: Sequence[str], output: Tensor, *, overwritten: bool) -> Tensor:
         """The tensor to hand on to the network, after keeping `output` under each of `names`.
@@ -248,7 +213,9 @@ class Capture:
 
 
 @contextmanager
-def capturing(taps: Mapping[str, Tap], receivers: Mapping[Tap, Sequence[Receiver]] | None = None) -> Iterator[Capture]:
+def capturing(
+    taps: Mapping[str, AnyTap], receivers: Mapping[Tap, Sequence[Receiver]] | None = None
+) -> Iterator[Capture]:
     """A `Capture` that one forward pass inside the block fills.
 
     Args:
@@ -256,27 +223,60 @@ def capturing(taps: Mapping[str, Tap], receivers: Mapping[Tap, Sequence[Receiver
         receivers: What else to call with an activation; it must neither keep nor change it.
 
     Raises:
-        RuntimeError: The forward pass calls other operations than its trace did.
+        RuntimeError: The forward pass calls other operations, or other modules, than its trace did.
     """
     capture = Capture()
     receivers = receivers or {}
-    names: dict[Tap, list[str]] = {tap: [] for tap in receivers}
+    names: dict[AnyTap, list[str]] = {tap: [] for tap in receivers}
     for name, tap in taps.items():
         names.setdefault(tap, []).append(name)
-
+        capture.layouts[name] = tap.layout
     handlers = {
-        tap.index: (tap.operation, partial(_receive, capture, kept, receivers.get(tap, ()), tap.overwritten))
+        tap: partial(_receive, capture, kept, receivers.get(tap, ()) if isinstance(tap, Tap) else (), tap.overwritten)
         for tap, kept in names.items()
     }
-    with _Watch(handlers):
+    with _handling(handlers):
         yield capture
+    if missing := taps.keys() - capture.activations.keys():
+        raise RuntimeError(f"the model took another path than in its trace: {min(missing)} was not reached")
 
 
 @contextmanager
-def replacing(tap: Tap, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Inside the block the network goes on with `replace(activation)` in place of the tapped activation."""
-    with _Watch({tap.index: (tap.operation, replace)}):
+def replacing(tap: AnyTap, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside the block the network goes on with `replace(activation)` in place of the tapped activation.
+
+    Args:
+        tap: Where.
+        replace: Takes and returns (batch, channels, height, width); tokens off the grid stay as they are.
+    """
+    with _handling({tap: lambda output: tap.layout.fill(output, replace(tap.layout.grid(output)))}):
         yield
+
+
+@contextmanager
+def _handling(handlers: Mapping[AnyTap, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Inside the block the network goes on with what the handler of a tap makes of the output there."""
+    operations = {tap.index: (tap.operation, handle) for tap, handle in handlers.items() if isinstance(tap, Tap)}
+    with ExitStack() as hooks:
+        for tap, handle in handlers.items():
+            if isinstance(tap, ModuleTap):
+                hooks.callback(tap.module.register_forward_hook(_at_call(tap.call, handle)).remove)
+        hooks.enter_context(_Watch(operations))
+        yield
+
+
+def _at_call(call: int, handle: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Any, Any], Any]:
+    """A forward hook that hands the first tensor of the `call`-th output to `handle`."""
+    calls = count()
+
+    def hook(_: nn.Module, __: Any, output: Any) -> Any:
+        first = first_tensor(output) if next(calls) == call else None
+        if first is None:
+            return None
+        handed_on = handle(first)
+        return None if handed_on is first else _with_first(output, handed_on)
+
+    return hook
 
 
 def _receive(
@@ -303,17 +303,19 @@ def reduce_gradients(
     Args:
         score: A scalar.
         capture: What `capturing` filled while the score was computed.
-        reduce: Called once per activation with two tensors of the same shape.
+        reduce: Called once per activation with two tensors of shape (batch, channels, height, width).
         retain_graph: Keep the graph for another call.
     """
     reduced: dict[str, _T] = {}
-    names: dict[int, list[str]] = {}
+    names: dict[tuple[int, Layout], list[str]] = {}
     for name, activation in capture.activations.items():
-        names.setdefault(id(activation), []).append(name)
+        names.setdefault((id(activation), capture.layouts[name]), []).append(name)
 
     def receive(activation: Tensor, gradient: Tensor) -> None:
-        value = reduce(activation.detach(), gradient)
-        reduced.update(dict.fromkeys(names[id(activation)], value))
+        for (owner, layout), same in names.items():
+            if owner == id(activation):
+                value = reduce(layout.grid(activation.detach()), layout.grid(gradient))
+                reduced.update(dict.fromkeys(same, value))
 
     unique = {id(activation): activation for activation in capture.activations.values()}.values()
     handles = [activation.register_hook(partial(receive, activation)) for activation in unique]

@@ -3,23 +3,30 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Final
 
-from camdrift.hooks import ACTIVATION, CONVOLUTION, LINEAR, NORM, POOL, Call, Tap
-from camdrift.records import LayerInfo
+from camdrift.blocks import NO_IMAGES, ONE_VALUE, Block, mixes_channels
+from camdrift.errors import UserError
+from camdrift.hooks import ACTIVATION, CONVOLUTION, LINEAR, NORM, POOL, AnyTap, ModuleTap, Tap
+from camdrift.records import BLOCK, CONV, LayerInfo
+from camdrift.tracing import Call, Trace
 
 SOFTMAX = "softmax"
 
 # Images of a traced pass: two tell one row per image from one row per window and from one row for all images.
 TRACED_IMAGES: Final = 2
 
+ALL, STAGE = "all", "stage"
+LAYERS_HINT: Final = "`camdrift layers --model SPEC` lists the layers"
+
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution and the place where its activation is taken."""
+    """A convolution or a block, and the place where its activation is taken."""
 
     info: LayerInfo
-    tap: Tap
+    tap: AnyTap
 
 
 @dataclass(frozen=True)
@@ -90,9 +97,9 @@ def _describe_tap(calls: Sequence[Call], chain: Sequence[Call]) -> str:
 
 def _note(shape: tuple[int, ...]) -> str:
     if len(shape) != 4 or shape[0] != TRACED_IMAGES:
-        return "output is no (batch, channels, height, width)"
+        return NO_IMAGES
     if shape[2] * shape[3] == 1:
-        return "1x1 output: a map of one value cannot move"
+        return ONE_VALUE
     return ""
 
 
@@ -102,6 +109,10 @@ def find_layers(calls: Sequence[Call]) -> list[Layer]:
     Args:
         calls: Trace of a pass of `TRACED_IMAGES` images.
     """
+    return [layer for _, layer in _convolutions(calls)]
+
+
+def _convolutions(calls: Sequence[Call]) -> list[tuple[float, Layer]]:
     layers = []
     for call, name in zip(calls, call_names(calls), strict=True):
         if call.family != CONVOLUTION:
@@ -109,8 +120,84 @@ def find_layers(calls: Sequence[Call]) -> list[Layer]:
         chain = follow(calls, call)
         shape = chain[-1].shape
         info = LayerInfo(name, name, call.kind, shape[1:], _describe_tap(calls, chain), _note(shape))
-        layers.append(Layer(info, chain[-1].tap))
+        layers.append((float(call.index), Layer(info, chain[-1].tap)))
     return layers
+
+
+def with_blocks(trace: Trace, blocks: Sequence[Block]) -> list[Layer]:
+    """The convolutions and the blocks of a network, in execution order: a block comes behind what it holds."""
+    convolutions = _convolutions(trace.calls)
+    taken = {layer.info.name for _, layer in convolutions}
+    times = Counter(block.part.name for block in blocks)
+    found = []
+    for block in blocks:
+        part = block.part
+        name = f"{part.name}:{part.number + 1}" if times[part.name] > 1 else part.name
+        name = f"{name}.{BLOCK}" if name in taken else name
+        info = LayerInfo(name, name, part.kind, block.shape, _describe_block(block), block.note, BLOCK)
+        tap = ModuleTap(part.name, part.module, part.number, part.is_overwritten, block.layout)
+        found.append((part.last - 0.5, Layer(info, tap)))
+    return [layer for _, layer in sorted([*convolutions, *found], key=lambda pair: pair[0])]
+
+
+def _describe_block(block: Block) -> str:
+    layout, text = block.layout, f"output of {block.part.kind}"
+    if layout.side:
+        return f"{text}, {layout.side}x{layout.side} of {block.part.shape[1]} tokens"
+    return text if layout.channel_axis == 1 else f"{text}, channels last"
+
+
+def default_family(layers: Sequence[Layer], trace: Trace, blocks: Sequence[Block]) -> str:
+    """Which layers are studied by default: blocks where linear layers mix channels inside them, else convolutions.
+
+    Where nothing of the one family has a map it is the other.
+    """
+    usable = {layer.tap for layer in layers if not layer.info.note}
+    convolutions = any(isinstance(tap, Tap) for tap in usable)
+    places = {(tap.name, tap.call) for tap in usable if isinstance(tap, ModuleTap)}
+    with_map = [block for block in blocks if (block.part.name, block.part.number) in places]
+    is_block = any(mixes_channels(block, trace) for block in with_map) or (with_map and not convolutions)
+    return BLOCK if is_block else CONV
+
+
+def left_out(info: LayerInfo, family: str) -> str:
+    """Why a layer is not studied by default, where layers of `family` are; empty if it is."""
+    if info.note or info.family == family:
+        return info.note
+    words = {CONV: "convolutions", BLOCK: "blocks"}
+    return f"by default {words[family]} are studied: --layers {info.family}"
+
+
+def select(infos: Sequence[LayerInfo], globs: Sequence[str]) -> tuple[str, ...]:
+    """Names of the layers that `globs` mean, in execution order.
+
+    Args:
+        infos: All layers in execution order.
+        globs: `conv`, `block`, `all`, `stage` (the last block of every resolution; the last convolution where there
+            are no blocks), or globs over names and labels.
+
+    Raises:
+        UserError: A glob that matches nothing, or only layers without a map.
+    """
+    chosen: set[str] = set()
+    for glob in globs:
+        matches = _matches(infos, glob)
+        usable = {info.name for info in matches if not info.note}
+        if not usable:
+            reason = f"{matches[0].name}: {matches[0].note}" if matches else "no such layer"
+            raise UserError(f"`layers` must match layers with a map, got: {glob} ({reason})", LAYERS_HINT)
+        chosen |= usable
+    return tuple(info.name for info in infos if info.name in chosen)
+
+
+def _matches(infos: Sequence[LayerInfo], glob: str) -> list[LayerInfo]:
+    if glob in (CONV, BLOCK, ALL):
+        return [info for info in infos if glob in (ALL, info.family)]
+    if glob == STAGE:
+        usable = [info for info in infos if not info.note]
+        family = BLOCK if any(info.family == BLOCK for info in usable) else CONV
+        return list({info.shape[1:]: info for info in usable if info.family == family}.values())
+    return [info for info in infos if fnmatchcase(info.name, glob) or fnmatchcase(info.label, glob)]
 
 
 def label_blocks(layers: Sequence[Layer], calls: Sequence[Call]) -> list[Layer]:
@@ -123,7 +210,10 @@ def label_blocks(layers: Sequence[Layer], calls: Sequence[Call]) -> list[Layer]:
             labels[name] = f"block{block}_conv{position}"
         elif call.family == POOL and call.operation.startswith("max_pool2d"):
             block, position = block + 1, 0
-    return [replace(layer, info=replace(layer.info, label=labels[layer.info.name])) for layer in layers]
+    return [
+        replace(layer, info=replace(layer.info, label=labels.get(layer.info.name, layer.info.label)))
+        for layer in layers
+    ]
 
 
 def _is_identity_pool(call: Call) -> bool:

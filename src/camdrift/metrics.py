@@ -1,9 +1,10 @@
 """Metrics of attributions: each 1 for two that are the same, and undefined (NaN) where it has no value.
 
-All are computed in float64. Unless said otherwise a map counts at the resolution of its layer. Where a metric is a
-distance d, it is given as the similarity 1 - d, so that the deviation 1 - similarity is the distance.
+All but SSIM are computed in float64. Unless said otherwise a map counts at the resolution of its layer. Where a metric
+is a distance d, it is given as the similarity 1 - d, so that the deviation 1 - similarity is the distance.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from math import ceil
@@ -55,11 +56,13 @@ def spearman(a: Maps, b: Maps, size: Size) -> Values:
 def ssim(a: Maps, b: Maps, size: Size) -> Values:
     """Structural similarity (Wang 2004) of the maps scaled to a peak of 1 and interpolated to `size`, in [-1, 1].
 
-    Fixed range 1, Gaussian window of 11 pixels: torchmetrics' function. Undefined where a map is all zero.
+    Fixed range 1, Gaussian window of 11 pixels, borders mirrored: torchmetrics' function. Undefined where a map is
+    all zero.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    first, second = (_upsampled(_unit_peak(maps), size)[:, None] for maps in (a, b))
+    # The convolutions of float64 take a hundred times as long.
+    first, second = (_upsampled(_unit_peak(maps), size)[:, None].float() for maps in (a, b))
     found = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
     defined = (_peak(a) > 0) & (_peak(b) > 0) & _are_finite(a, b)
     return torch.where(defined, torch.as_tensor(found).double().reshape(-1), torch.nan)
@@ -82,7 +85,9 @@ def emd(a: Maps, b: Maps, size: Size) -> Values:
 
     Maps of more than 14 cells along a side are averaged down to 14. Exact transport between cell centres, by POT.
     """
-    import ot
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its source, when it is compiled
+        import ot
 
     masses = [_mass(_pooled(_unit_peak(maps))) for maps in (a, b)]
     height, width = masses[0].shape[1:]
@@ -179,7 +184,7 @@ def _centred(maps: Cells, size: Size) -> Cells:
     return change - mean[:, None, None]
 
 
-def _upsampled(maps: Cells, size: Size) -> Cells:
+def _upsampled(maps: Cells, size: Size) -> Float[Tensor, "batch height width"]:
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
@@ -190,7 +195,7 @@ def _top(maps: Maps) -> Tensor:
     return (flat >= least) & (flat > 0)
 
 
-def _pooled(maps: Cells) -> Cells:
+def _pooled(maps: Cells) -> Float[Tensor, "batch rows columns"]:
     height, width = (min(side, EMD_SIDE) for side in maps.shape[1:])
     return F.adaptive_avg_pool2d(maps[:, None], (height, width))[:, 0]
 

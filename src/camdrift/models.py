@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final
@@ -12,11 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from camdrift import hooks
+from camdrift.blocks import UNREAD, Block, find_blocks
 from camdrift.errors import ModelError, UserError
-from camdrift.hooks import Tap
-from camdrift.layers import TRACED_IMAGES, Layer, NeuronGroup, find_layers, find_neurons, label_blocks
+from camdrift.hooks import AnyTap
+from camdrift.layers import (
+    LAYERS_HINT,
+    TRACED_IMAGES,
+    Layer,
+    NeuronGroup,
+    default_family,
+    find_neurons,
+    label_blocks,
+    select,
+    with_blocks,
+)
 from camdrift.records import LayerInfo
 from camdrift.tensors import Images, Logits
+from camdrift.tracing import Trace, trace
 
 PRECISIONS: Final = ("fp32", "tf32", "bf16")
 
@@ -80,20 +91,14 @@ class Classifier:
 
     def __call__(self, images: Images) -> Logits:
         """Logits of images in pixel space, float32; differentiable if gradients are enabled."""
-        output = self._forward(images)
-        if not isinstance(output, Tensor):
-            raise ModelError(
-                f"`model` must return a tensor of logits, got: {type(output).__name__}",
-                "wrap it in a module whose forward returns the logits",
-            )
-        return output.float()
+        return self._forward(images).float()
 
-    def _forward(self, images: Images) -> Any:
+    def _forward(self, images: Images) -> Tensor:
         autocast: AbstractContextManager[Any] = nullcontext()
         if self.precision == "bf16":
             autocast = torch.autocast(self.device.type, dtype=torch.bfloat16)
         with self.undisturbed(), autocast:
-            return self.module((images - self._mean) / self._std)
+            return _logits_in(self.module((images - self._mean) / self._std), len(images))
 
     @contextmanager
     def numerics(self) -> Iterator[None]:
@@ -151,61 +156,73 @@ class Classifier:
         return int(logits.shape[1])
 
     @cached_property
-    def _calls(self) -> list[hooks.Call]:
+    def _trace(self) -> Trace:
         generator = torch.Generator().manual_seed(0)
         example = torch.rand((TRACED_IMAGES, 3, self.size, self.size), generator=generator).to(self.device)
-        return hooks.trace(self.module, lambda: self._forward(example))
+        return trace(self.module, lambda: self._forward(example))
+
+    @cached_property
+    def _blocks(self) -> list[Block]:
+        return find_blocks(self.module, self._trace, TRACED_IMAGES)
 
     @cached_property
     def _found(self) -> dict[str, Layer]:
-        """Every convolution by name, with a note on each that is left out by default."""
-        layers = find_layers(self._calls)
+        """Every convolution and every block by name, with a note on each that cannot be studied."""
+        layers = with_blocks(self._trace, self._blocks)
         if type(self.module).__name__ == "VGG":
-            layers = label_blocks(layers, self._calls)
-        reached = self._reached({layer.info.name: layer.tap for layer in layers})
+            layers = label_blocks(layers, self._trace.calls)
+        moved = self._moved_by({layer.info.name: layer.tap for layer in layers if not layer.info.note})
+        is_read = any(moved[layer.info.name] for layer in layers if _has_tokens(layer) and layer.info.name in moved)
         for position, layer in enumerate(layers):
-            if not layer.info.note and layer.info.name not in reached:
+            note = layer.info.note
+            if not note and layer.info.name not in moved:
                 note = "no gradient of the logits reaches it"
-                layers[position] = replace(layer, info=replace(layer.info, note=note))
+            elif not note and _has_tokens(layer) and is_read and not moved[layer.info.name]:
+                note = UNREAD
+            layers[position] = replace(layer, info=replace(layer.info, note=note))
         return {layer.info.name: layer for layer in layers}
 
-    def _reached(self, taps: Mapping[str, Tap]) -> set[str]:
+    def _moved_by(self, taps: Mapping[str, AnyTap]) -> dict[str, bool]:
+        """Which activations the logits depend on, and whether any of their gradients is not zero."""
         example = torch.rand((1, 3, self.size, self.size), generator=torch.Generator().manual_seed(0))
         with torch.enable_grad(), hooks.capturing(taps) as capture:
             logits = self(example.to(self.device))
-        return set(hooks.reduce_gradients(logits.sum(), capture, lambda activation, _: activation.new_ones(())))
+        return hooks.reduce_gradients(logits.sum(), capture, lambda _, gradient: bool(gradient.any()))
 
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
-        """Every 2-d convolution in execution order, with those left out by default and why."""
+        """Every 2-d convolution and every block in execution order, with those that cannot be studied and why."""
         return tuple(layer.info for layer in self._found.values())
+
+    @cached_property
+    def family(self) -> str:
+        """What is studied by default: `conv` or `block`."""
+        return default_family(list(self._found.values()), self._trace, self._blocks)
 
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers that a study takes by default, in execution order."""
-        return tuple(info.name for info in self.layer_infos if not info.note)
+        return tuple(info.name for info in self.layer_infos if not info.note and info.family == self.family)
 
     def select_layers(self, globs: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Names of the layers that match any of `globs` (by name or label), in execution order.
+        """Names of the layers that any of `globs` means, in execution order; those of `layers` without globs.
+
+        Args:
+            globs: `conv`, `block`, `all`, `stage` (the last block of every resolution; the last convolution where
+                there are no blocks), or globs over names and labels.
 
         Raises:
             UserError: A glob that matches nothing, or a layer that has no map.
         """
-        if not globs:
-            if not self.layers:
-                raise ModelError(f"`model` has no 2-d convolution with a map, got: {self.spec}")
-            return self.layers
-        chosen: set[str] = set()
-        for glob in globs:
-            matches = [i for i in self.layer_infos if fnmatchcase(i.name, glob) or fnmatchcase(i.label, glob)]
-            usable = [info for info in matches if not info.note]
-            if not usable:
-                reason = f"{matches[0].name}: {matches[0].note}" if matches else "no such layer"
-                raise UserError(f"`layers` must match layers with a map, got: {glob} ({reason})", _LAYERS_HINT)
-            chosen.update(info.name for info in usable)
-        return tuple(name for name in self.layers if name in chosen)
+        if globs:
+            return select(self.layer_infos, globs)
+        if not self.layers:
+            reasons = [f"{info.name}: {info.note}" for info in self.layer_infos]
+            seen = f"{self.spec} ({reasons[-1]})" if reasons else self.spec
+            raise ModelError(f"`model` has no convolution and no block with a map, got: {seen}", LAYERS_HINT)
+        return self.layers
 
-    def taps(self, layers: Sequence[str]) -> dict[str, Tap]:
+    def taps(self, layers: Sequence[str]) -> dict[str, AnyTap]:
         """Where the activations of `layers` are taken.
 
         Raises:
@@ -213,13 +230,13 @@ class Classifier:
         """
         for name in layers:
             if name not in self._found:
-                raise UserError(f"`layers` must name layers of the model, got: {name}", _LAYERS_HINT)
+                raise UserError(f"`layers` must name layers of the model, got: {name}", LAYERS_HINT)
         return {name: self._found[name].tap for name in layers}
 
     @cached_property
     def neuron_groups(self) -> tuple[NeuronGroup, ...]:
         """The neurons of DLFuzz's coverage: groups in execution order, the softmax units last."""
-        return tuple(find_neurons(self._calls, self.classes))
+        return tuple(find_neurons(self._trace.calls, self.classes))
 
     def weights_checksum(self) -> str:
         """SHA-256 over names, types, shapes and values of the state dict."""
@@ -234,7 +251,28 @@ class Classifier:
         return self.labels[index] if self.labels is not None else f"class {index}"
 
 
-_LAYERS_HINT = "`camdrift layers --model SPEC` lists the layers"
+def _has_tokens(layer: Layer) -> bool:
+    return bool(layer.tap.layout.side)
+
+
+def _logits_in(output: Any, batch: int) -> Tensor:
+    """The logits in what a network returns: a tensor, or what is called `logits`, or the first (batch, classes)."""
+    if isinstance(output, Tensor):
+        return output
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(named, Tensor):
+        return named
+    values = list(output.values()) if isinstance(output, Mapping) else output
+    tensors = [value for value in values if isinstance(value, Tensor)] if isinstance(values, list | tuple) else []
+    fitting = [t for t in tensors if t.ndim == 2 and len(t) == batch and t.is_floating_point()]
+    if not fitting:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        raise ModelError(
+            "`model` must return logits of shape (batch, classes), alone, first of several or called `logits`, "
+            f"got: {type(output).__name__}" + (f" of {shapes}" if shapes else ""),
+            "wrap it in a module whose forward returns the logits",
+        )
+    return fitting[0]
 
 
 def _unwrapped(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:

@@ -25,18 +25,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from camdrift.errors import StoreError
-from camdrift.records import COMPARISON_TABLES, FURTHER_TABLES, SCHEMA_VERSION, TABLES
+from camdrift.records import FURTHER_TABLES, SCHEMA_VERSION, TABLES
 
 RECORD: Final = "run.json"
 GALLERY: Final = "gallery.npz"
 CHUNKS: Final = "chunks"
 FIGURES: Final = "figures"
 REPORT: Final = "report.html"
-COMPARISON: Final = "comparison.json"
-COMPARISON_PAGE: Final = "comparison.html"
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
 _SCHEMAS: Final = {**TABLES, **FURTHER_TABLES}
 _FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)
+# A disk with less room than this is full.
+_SMALLEST_PAGE: Final = 4096
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -111,7 +111,7 @@ class RunDirectory:
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        self._write(RECORD, lambda path: path.write_bytes(_json(record)))
+        self._write(RECORD, lambda path: path.write_bytes(as_json(record)))
 
     def read_record(self) -> dict[str, Any]:
         """run.json.
@@ -225,86 +225,33 @@ class RunDirectory:
             yield arrays
 
     def _write(self, name: str, write: Any) -> None:
-        _write_whole(self.path, name, write)
+        write_whole(self.path, name, write)
 
 
-class ComparisonDirectory:
-    """The folder of a comparison of studies.
-
-    Attributes:
-        path: The folder.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @classmethod
-    def create(cls, path: Path, *, overwrite: bool = False) -> "ComparisonDirectory":
-        """A new, empty folder for a comparison; one that is there is emptied of its comparison.
-
-        Raises:
-            StoreError: There is something else, or a comparison that is not to be replaced.
-        """
-        if path.exists() and not path.is_dir():
-            raise StoreError(f"`out` must be a folder, got: {path} (a file)")
-        with on_disk(path):
-            if path.is_dir() and any(path.iterdir()):
-                cls._clear(path, overwrite=overwrite)
-            path.mkdir(parents=True, exist_ok=True)
-        return cls(path)
-
-    @classmethod
-    def _clear(cls, path: Path, *, overwrite: bool) -> None:
-        if not _is_made_by_camdrift(path / COMPARISON):
-            raise StoreError(
-                f"`out` must be new or the folder of a comparison, got: {path} (a folder with other things in it)",
-                "choose another --out",
-            )
-        if not overwrite:
-            raise StoreError(
-                f"`out` must be new, got: {path} (there is a comparison in it)",
-                "--overwrite replaces it, another --out leaves it alone",
-            )
-        figures = path / FIGURES
-        for file in (*figures.glob("comparison_*.png"), *figures.glob("comparison_*.pdf")):
-            file.unlink()
-        for name in (COMPARISON_PAGE, *(f"{name}.parquet" for name in COMPARISON_TABLES), COMPARISON):
-            (path / name).unlink(missing_ok=True)
-
-    def write_table(self, name: str, table: pl.DataFrame) -> None:
-        """Replace a table; its columns must be the ones that `records` documents."""
-        if table.schema != COMPARISON_TABLES[name].schema:
-            raise ValueError(f"table `{name}` must have the schema {COMPARISON_TABLES[name].schema}")
-        _write_whole(self.path, f"{name}.parquet", table.write_parquet)
-
-    def write_record(self, record: Mapping[str, Any]) -> None:
-        """Replace comparison.json."""
-        _write_whole(self.path, COMPARISON, lambda path: path.write_bytes(_json(record)))
-
-
-def _json(record: Mapping[str, Any]) -> bytes:
+def as_json(record: Mapping[str, Any]) -> bytes:
+    """A record as the bytes of its file, schema version first."""
     text = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, allow_nan=False)
     # Bytes of a file name that are no UTF-8 reach Python as lone surrogates, which no file can hold.
     return f"{text}\n".encode("utf-8", "replace")
 
 
-def _write_whole(folder: Path, name: str, write: Any) -> None:
+def write_whole(folder: Path, name: str, write: Any) -> None:
     """Write under another name first, and rename what is complete."""
     final, aside = folder / name, folder / f".{name}.part"
-    with on_disk(folder):
-        try:
+    try:
+        with on_disk(folder):
             write(aside)
             _sync(aside)
             aside.replace(final)
-        finally:
-            aside.unlink(missing_ok=True)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _is_run(path: Path) -> bool:
-    return _is_made_by_camdrift(path / RECORD)
+    return is_made_by_camdrift(path / RECORD)
 
 
-def _is_made_by_camdrift(path: Path) -> bool:
+def is_made_by_camdrift(path: Path) -> bool:
     """Is this a record that camdrift wrote?"""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -381,6 +328,14 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def _is_full(path: Path) -> bool:
+    """Is there no room left on the disk of a folder?"""
+    try:
+        return shutil.disk_usage(path).free < _SMALLEST_PAGE
+    except OSError:
+        return False
+
+
 @contextmanager
 def on_disk(path: Path) -> Iterator[None]:
     """Turns what fails on the disk inside the block into one clear line.
@@ -392,6 +347,9 @@ def on_disk(path: Path) -> Iterator[None]:
         yield
     except (OSError, pl.exceptions.PolarsError) as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if isinstance(error, pl.exceptions.PolarsError):
+            # Polars does not always say that it was the disk ("Invalid thrift: transport error").
+            full = full or _is_full(path)
         what = "the disk is full" if full else _first_line(error)
         hint = "free some space, then continue with --resume" if full else "is the folder writable?"
         raise StoreError(f"cannot write to {path}: {what}", hint) from error

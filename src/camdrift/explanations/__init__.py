@@ -4,12 +4,19 @@ from camdrift.errors import UserError
 from camdrift.explanations.ablation import ablation_cam
 from camdrift.explanations.base import Explainer
 from camdrift.explanations.from_captum import captum_explainer
-from camdrift.explanations.gradient import grad_cam, grad_cam_pp, hires_cam, layer_cam, xgrad_cam
+from camdrift.explanations.gradient import (
+    grad_cam,
+    grad_cam_pp,
+    hires_cam,
+    layer_cam,
+    maps_of_gradients,
+    xgrad_cam,
+)
 from camdrift.explanations.representation import activation, eigen_cam
 from camdrift.measures import ACTIVATION, CAPTUM, EXPLANATIONS
 from camdrift.spec import parse_spec
 
-__all__ = ["Explainer", "grad_cam", "make_explainer"]
+__all__ = ["Explainer", "grad_cam", "make_explainer", "maps_of_gradients"]
 
 _OF_GRADIENTS = {
     "gradcam": grad_cam,

@@ -41,7 +41,7 @@ def ablation_cam(classifier: Classifier, images: Images, classes: Classes, layer
     return maps
 
 
-def _without(classifier: Classifier, images: Images, classes: Classes, tap: hooks.Tap, channel: int) -> Tensor:
+def _without(classifier: Classifier, images: Images, classes: Classes, tap: hooks.AnyTap, channel: int) -> Tensor:
     """The logits of `classes` with one channel of a layer set to zero, shape (batch, 1)."""
 
     def silence(activation: Tensor) -> Tensor:

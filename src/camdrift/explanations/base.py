@@ -18,8 +18,8 @@ class Explainer:
 
     Attributes:
         spec: What it was made from, complete: parsing it again gives the same explanation.
-        of_gradient: Map from a layer's activation A and the gradient of the class's logit with respect to A. All such
-            explanations share one forward and one backward pass.
+        of_gradient: What some channels of a layer add to its map before ReLU, from their activation A and the gradient
+            of the class's logit with respect to A. All such explanations share one forward and one backward pass.
         of_activation: Attribution from the activation alone: the same for every target.
         of_passes: Maps of some layers from passes of its own: (classifier, images, classes, layers).
     """

@@ -28,6 +28,8 @@ from camdrift.records.further import (
     ROC,
 )
 from camdrift.records.messages import (
+    BLOCK,
+    CONV,
     LayerInfo,
     Progress,
 )
@@ -90,6 +92,7 @@ __all__ = [
     "AGREEMENT",
     "ANALYSED",
     "ARTEFACT",
+    "BLOCK",
     "BY_DEVIATION",
     "BY_GAIN",
     "CENSORED",
@@ -102,6 +105,7 @@ __all__ = [
     "CONSTANT_MAP",
     "CONSTANT_RANKING",
     "CONTROLS",
+    "CONV",
     "COUNTS",
     "COVERAGE",
     "DEFAULT_EXPLANATIONS",

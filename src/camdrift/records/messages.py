@@ -1,6 +1,10 @@
 """Small records without tensors that stages hand to each other and to the caller."""
 
 from dataclasses import dataclass
+from typing import Final
+
+CONV: Final = "conv"
+BLOCK: Final = "block"
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,8 @@ class LayerInfo:
         kind: Type of the module.
         shape: (channels, height, width) of the activation.
         tap: Where the activation is taken, in words.
-        note: Why the layer is left out by default; empty if it is taken.
+        note: Why the layer cannot be studied; empty if it can.
+        family: conv, or block for the output of a whole module such as a residual or a transformer block.
     """
 
     name: str
@@ -22,6 +27,7 @@ class LayerInfo:
     shape: tuple[int, ...]
     tap: str
     note: str = ""
+    family: str = CONV
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from camdrift.figures.canvas import strength_text
 from camdrift.figures.focus import MEASURES
 from camdrift.figures.rungs import has_ladder
 from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, effective, reason_for_nothing, scope
-from camdrift.report import checks, contents, defects, findings, focus, single, verdicts
+from camdrift.report import checks, contents, defects, findings, focus, measures, single, verdicts
 from camdrift.report.data import study_data
 from camdrift.report.pictures import Gallery, picture_data
 
@@ -58,6 +58,9 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
             model=of.model,
             attack=effective(record).get("attack") or "attack",
             version=record.get("camdrift") or "",
+            explanation=of.measure.words[0],
+            metric=of.measure.words[1],
+            others=measures.side_by_side(tables, of),
             checks=checks.checks(tables),
             **_reproduction(tables, of, interactive=not nothing),
             strengths=[strength_text(strength) for strength in of.strengths],
