@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from camdrift.cli_studies import add_commands
 from camdrift.errors import UserError
 from camdrift.options import (
     AdversarialOption,
@@ -59,8 +60,7 @@ app = typer.Typer(
     help="Show where inside an image classifier an adversarial attack takes hold.",
 )
 
-# What typer returns for a KeyboardInterrupt, as shells do.
-INTERRUPTED: Final = 130
+INTERRUPTED: Final = 130  # what typer returns for a KeyboardInterrupt, as shells do
 
 
 def _version(wanted: bool) -> None:
@@ -246,8 +246,7 @@ def detect_command(
     from camdrift.study import open_study
 
     studies = [open_study(path) for path in run_directories]
-    lines = detect(*studies).lines()
-    typer.echo("\n".join([*lines, str(studies[0].path / "figures" / f"{FIGURE}.png")]))
+    typer.echo("\n".join([*detect(*studies).lines(), str(studies[0].path / "figures" / f"{FIGURE}.png")]))
 
 
 @app.command("layers")
@@ -261,13 +260,14 @@ def layers_command(
     infos = classifier.layer_infos
     has_labels, has_notes = any(i.label != i.name for i in infos), any(i.note for i in infos)
     names = ["name", *(["label"] if has_labels else []), "type", "shape", "tapped behind"]
-    rows = []
-    for i in infos:
-        cells = [i.name, *([i.label] if has_labels else []), i.kind, "x".join(map(str, i.shape)), i.tap]
-        rows.append([*cells, *([i.note] if has_notes else [])])
+    rows = [[i.name, *([i.label] if has_labels else []), i.kind, "x".join(map(str, i.shape)), i.tap] for i in infos]
+    rows = [[*cells, *([i.note] if has_notes else [])] for cells, i in zip(rows, infos, strict=True)]
     _print_table([*names, *(["left out because"] if has_notes else [])], rows)
     neurons = sum(group.neurons for group in classifier.neuron_groups)
     typer.echo(f"\n{len(classifier.layers)} of {len(infos)} convolutions are studied; {neurons:,} neurons")
+
+
+add_commands(app)
 
 
 def main() -> None:

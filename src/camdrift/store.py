@@ -111,10 +111,7 @@ class RunDirectory:
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        text = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, allow_nan=False)
-        # Bytes of a file name that are no UTF-8 reach Python as lone surrogates, which no file can hold.
-        data = f"{text}\n".encode("utf-8", "replace")
-        self._write(RECORD, lambda path: path.write_bytes(data))
+        self._write(RECORD, lambda path: path.write_bytes(as_json(record)))
 
     def read_record(self) -> dict[str, Any]:
         """run.json.
@@ -228,21 +225,36 @@ class RunDirectory:
             yield arrays
 
     def _write(self, name: str, write: Any) -> None:
-        final = self.path / name
-        aside = self.path / f".{name}.part"
-        try:
-            with on_disk(self.path):
-                write(aside)
-                _sync(aside)
-                aside.replace(final)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_whole(self.path, name, write)
+
+
+def as_json(record: Mapping[str, Any]) -> bytes:
+    """A record as the bytes of its file, schema version first."""
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, allow_nan=False)
+    # Bytes of a file name that are no UTF-8 reach Python as lone surrogates, which no file can hold.
+    return f"{text}\n".encode("utf-8", "replace")
+
+
+def write_whole(folder: Path, name: str, write: Any) -> None:
+    """Write under another name first, and rename what is complete."""
+    final, aside = folder / name, folder / f".{name}.part"
+    try:
+        with on_disk(folder):
+            write(aside)
+            _sync(aside)
+            aside.replace(final)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _is_run(path: Path) -> bool:
-    """Is there a record that camdrift wrote?"""
+    return is_made_by_camdrift(path / RECORD)
+
+
+def is_made_by_camdrift(path: Path) -> bool:
+    """Is this a record that camdrift wrote?"""
     try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(record, dict) and {"schema_version", "camdrift"} <= record.keys()

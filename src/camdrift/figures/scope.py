@@ -86,7 +86,7 @@ def scope(tables: Tables, record: Record) -> Scope:
     asked = list(effective(record).get("targets") or DEFAULT_TARGETS)
     present = set(tables["layers"]["target"]) or set(asked)
     return Scope(
-        model=_model_name(record),
+        model=model_name(record),
         layers=tuple(name for _, name, _ in rows),
         labels=tuple(label for _, _, label in rows),
         indices=tuple(index for index, _, _ in rows),
@@ -112,7 +112,7 @@ def effective(record: Record) -> Mapping[str, Any]:
     return arguments
 
 
-def _model_name(record: Record) -> str:
+def model_name(record: Record) -> str:
     """The model's spec, without the folders of a file."""
     model = record.get("model") or {}
     spec = str(model.get("spec") or model.get("name") or "the model")

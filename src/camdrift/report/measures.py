@@ -46,8 +46,10 @@ class SideBySide:
 
 def side_by_side(tables: Tables, of: Scope) -> SideBySide | None:
     """What several measures say of the same layers; None if the study has one measure."""
-    rows = tables.get("measures", pl.DataFrame()).filter(pl.col("target") == of.targets[0]) if of.targets else None
-    if rows is None or rows.is_empty() or len(names := rows.select(MEASURE).unique(maintain_order=True).rows()) < 2:
+    if not of.targets or "measures" not in tables:
+        return None
+    rows = tables["measures"].filter(pl.col("target") == of.targets[0])
+    if len(names := rows.select(MEASURE).unique(maintain_order=True).rows()) < 2:
         return None
     strength = _strength(rows)
     here = rows.filter(pl.col("strength") == strength).sort("layer_index")
