@@ -395,7 +395,7 @@ class TestHelp:
         assert options == {
             "model", "weights", "attack", "strengths", "target", "layers", "out", "limit", "rng-seed", "noise-draws",
             "noise-ladder", "gallery", "chunk-size", "batch-size", "device", "precision", "resume", "overwrite",
-            "denoised", "adversarial", "surrogate", "surrogate-weights",
+            "denoised", "adversarial", "surrogate", "surrogate-weights", "explain", "similarity",
         }  # fmt: skip
         assert "[IMAGES]" in out
 

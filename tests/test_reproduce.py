@@ -315,13 +315,16 @@ def test_noise_against_noise_finds_nothing():
             values = similarity(clean[layer], maps[layer], (SIZE, SIZE))
             for i, value in enumerate(values.tolist()):
                 known = None if np.isnan(value) else value
-                yield (str(i), condition, 1.0, 0, "seed", layer, layer, index, known, None)
+                yield (
+                    {"seed_id": str(i), "condition": condition, "strength": 1.0, "draw": 0, "target": "seed"}
+                    | {"explanation": "gradcam", "metric": "cosine"}
+                    | {"layer": layer, "layer_label": layer, "layer_index": index, "similarity": known}
+                )
 
-    schema = camdrift.records.SIMILARITY.schema
     rejections, fractions = 0, []
     for repetition in range(20):
         pair = itertools.chain(rows("adversarial", 2 * repetition), rows("noise", 2 * repetition + 1))
-        table = pl.DataFrame(list(pair), schema=schema, orient="row")
+        table = camdrift.records.SIMILARITY.frame(list(pair))
         variants = (
             table.select("seed_id", "condition", "strength", "draw").unique().with_columns(realised_l2=pl.lit(1.0))
         )

@@ -12,7 +12,7 @@ from camdrift.dose import dose_response
 from camdrift.figures.focus import MEASURES
 from camdrift.figures.scope import Record, Scope, Tables, stage
 from camdrift.medians import focus_medians
-from camdrift.records import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, CLEAN, LAYERS, NOISE
+from camdrift.records import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, CLEAN, LAYERS, MEASURE, NOISE
 
 CONDITIONS: Final = (ADVERSARIAL, NOISE)
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -40,6 +40,7 @@ def study_data(tables: Tables, record: Record, of: Scope, seed_ids: Sequence[str
         "strengths": list(of.strengths),
         "reference": of.strengths.index(of.reference) if of.strengths else 0,
         "columns": [column.name for column in LAYERS.columns],
+        "measure": measure(tables["layers"]),
         "stats": statistics(tables["layers"], of),
         "spread": {condition: quantiles(tables["similarity"], of, condition) for condition in CONDITIONS},
         "focus": focus(tables["focus"], of),
@@ -69,7 +70,7 @@ def statistics(layers: pl.DataFrame, of: Scope) -> dict[str, list[Any]]:
     """Every column of table `layers` as [target][strength][layer]; `*_censored` as 1 above, -1 below, 0 measured."""
     found = {}
     for column in LAYERS.columns:
-        if column.name in _KEYS:
+        if column.name in _KEYS or column.name in MEASURE:
             continue
         values = layers[column.name]
         if column.dtype == pl.String:
@@ -77,6 +78,11 @@ def statistics(layers: pl.DataFrame, of: Scope) -> dict[str, list[Any]]:
         cells = zip(layers["target"], layers["strength"], layers["layer"], values, strict=True)
         found[column.name] = _cube(((key, _short(value)) for *key, value in cells), of)
     return found
+
+
+def measure(layers: pl.DataFrame) -> dict[str, str | None]:
+    """The explanation and the metric that all numbers of the page come from, by column name."""
+    return {name: layers[name][0] if layers.height else None for name in MEASURE}
 
 
 def quantiles(similarity: pl.DataFrame, of: Scope, condition: str) -> list[Any]:

@@ -73,16 +73,15 @@ function bindTable() {
 
 // Table `layers` whole: all targets and strengths, the columns of layers.parquet.
 function tableText() {
-  const keys = ["target", "strength", "layer", "layer_label", "layer_index"];
   const bounds = { 1: "above", "-1": "below", 0: "" };
   const quoted = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
   const lines = [study.columns.join(",")];
   study.targets.forEach((target, t) => {
     study.strengths.forEach((strength, s) => {
       study.layers.forEach((layer, l) => {
-        const known = { target, strength, layer: layer.name, layer_label: layer.title, layer_index: layer.index };
+        const known = { target, strength, layer: layer.name, layer_label: layer.title, layer_index: layer.index, ...study.measure };
         const cells = study.columns.map((column) => {
-          if (keys.includes(column)) return known[column];
+          if (column in known) return known[column];
           const value = study.stats[column][t][s][l];
           return column.endsWith("_censored") ? bounds[value ?? 0] : (value ?? "");
         });
