@@ -30,3 +30,9 @@ class ImageError(UserError):
 
 class StoreError(UserError):
     """A run directory that cannot be read, written or continued."""
+
+
+def one_line(error: BaseException) -> str:
+    """Type and first line of an error of somebody else's."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
