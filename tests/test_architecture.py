@@ -36,6 +36,7 @@ LEVELS = (
     {"study"},
     {"detect"},
     {"plan"},
+    {"preflight", "listing"},
     {"run_record"},
     {"maps", "emulation", "focus", "denoised"},
     {"chunk"},

@@ -132,8 +132,11 @@ class TestFiles:
         assert record == study.record
         assert set(record) == {
             "schema_version", "camdrift", "kind", "status", "command", "started", "finished", "arguments", "model",
-            "layers", "images", "versions", "machine", "device", "timings",
+            "layers", "images", "versions", "machine", "device", "timings", "preflight",
         }  # fmt: skip
+        assert record["preflight"].keys() == {"n", "n_labelled", "accuracy", "mean_confidence", "warnings"}
+        assert (record["preflight"]["n"], record["preflight"]["warnings"]) == (12, [])
+        assert record["model"]["configuration"] == NO_CONFIGURATION
         assert (record["kind"], record["status"]) == ("study", "done")
         assert record["started"] <= record["finished"]
         passed, effective = record["arguments"]["passed"], record["arguments"]["effective"]

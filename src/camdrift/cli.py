@@ -30,8 +30,8 @@ app = typer.Typer(
 INTERRUPTED: Final = 130
 
 _MODEL_HELP = (
-    "efficientnet-lite0 (embedded), torchvision/NAME[@WEIGHTS], timm/NAME, keras-vgg16@FILE, "
-    "path/to/file.py:factory or package.module:factory."
+    "efficientnet-lite0 (embedded), torchvision/NAME[@WEIGHTS], timm/NAME, hf/NAME_OR_FOLDER, keras-vgg16@FILE, "
+    "FILE.pt2, path/to/file.py:factory or package.module:factory."
 )
 
 ImagesArgument = Annotated[
@@ -66,7 +66,8 @@ TargetOption = Annotated[
 LayersOption = Annotated[
     str,
     typer.Option(
-        help="Globs over layer names, separated by commas. Left out: every 2-d convolution.",
+        help="conv, block, stage (the last of each resolution), all, or globs over layer names, separated by commas. "
+        "Left out: every 2-d convolution; the blocks of transformers and the like.",
         metavar="GLOBS",
         show_default=False,
     ),
@@ -306,20 +307,15 @@ def detect_command(
 def layers_command(
     model: ModelOption = "efficientnet-lite0",
     weights: WeightsOption = None,
+    layers: LayersOption = "",
     device: DeviceOption = "cpu",
 ) -> None:
     """List the layers of a model: name, label, type, shape, where it is tapped, and why it is left out."""
     classifier = _load(model, weights, device)
-    infos = classifier.layer_infos
-    has_labels, has_notes = any(i.label != i.name for i in infos), any(i.note for i in infos)
-    names = ["name", *(["label"] if has_labels else []), "type", "shape", "tapped behind"]
-    rows = []
-    for i in infos:
-        cells = [i.name, *([i.label] if has_labels else []), i.kind, "x".join(map(str, i.shape)), i.tap]
-        rows.append([*cells, *([i.note] if has_notes else [])])
-    _print_table([*names, *(["left out because"] if has_notes else [])], rows)
-    neurons = sum(group.neurons for group in classifier.neuron_groups)
-    typer.echo(f"\n{len(classifier.layers)} of {len(infos)} convolutions are studied; {neurons:,} neurons")
+    from camdrift.listing import layer_summary, layer_table
+
+    _print_table(*layer_table(classifier, _words(layers)))
+    typer.echo("\n" + "\n".join(layer_summary(classifier, _words(layers))))
 
 
 def main() -> None:

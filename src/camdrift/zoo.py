@@ -189,7 +189,7 @@ def _program(spec: str, weights: str | Path | None) -> tuple[nn.Module, dict[str
         raise ModelError(
             f"`model` must name a network, got: {path.name}, a file of weights (or of Python objects, which could run "
             "code when they are read)",
-            f"--model net.py:build --weights {path.name} if it is a state dict; torch.export.save writes whole networks",
+            f"--model net.py:build --weights {path.name} if it is a state dict; torch.export.save writes networks",
         )
     if weights is not None:
         raise ModelError(f"`weights` must be left out with an exported program, got: {weights}", "FILE.pt2 holds them")
