@@ -16,6 +16,7 @@ import camdrift
 from camdrift.attacks import make_attack
 from camdrift.coverage import observe
 from camdrift.images import read_image
+from camdrift.models import NO_CONFIGURATION
 from camdrift.noise import matched_noise
 from camdrift.records import TABLES
 from camdrift.tensors import perturbed
