@@ -140,9 +140,10 @@ class Classifier:
         """The number of classes, after checking on made-up images that the model is a classifier."""
         generator = torch.Generator().manual_seed(0)
         images = torch.rand((2, 3, self.size, self.size), generator=generator).to(self.device)
+        images[1] *= 0.2  # unlike the other, so that a batch's statistics would tell
         try:
             with torch.no_grad():
-                logits, again = self(images), self(images)
+                logits, again, alone = self(images), self(images), self(images[:1])
         except UserError:
             raise
         except Exception as error:
@@ -161,6 +162,11 @@ class Classifier:
             raise ModelError(
                 "`model` must return the same logits for the same images, got: two different answers",
                 "it draws random numbers even in evaluation mode (dropout that is always on?); switch that off",
+            )
+        if float((alone - logits[:1]).abs().max()) > 0.05 * float(logits.abs().max()):
+            raise ModelError(
+                "`model` must judge every image by itself, got: other logits alone than in a batch",
+                "is it a program that was exported in training mode? model.eval() before torch.export.export(...)",
             )
         total = logits.sum(1)
         if (logits >= 0).all() and torch.allclose(total, torch.ones_like(total), atol=1e-3):
