@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from camdrift.records import FURTHER_TABLES, TABLES
+from camdrift.records import COMPARISON_TABLES, FURTHER_TABLES, TABLES, Table
 
 
 def tables_page() -> str:
@@ -13,15 +13,17 @@ def tables_page() -> str:
         "This page is written by `python docs/make_tables.py`.\n",
     ]
     for table in (TABLES | FURTHER_TABLES).values():
-        parts += [
-            f"## {table.name}\n",
-            f"One row per {table.row}.\n",
-            "| column | type | meaning |",
-            "|---|---|---|",
-        ]
-        parts += [f"| `{c.name}` | {c.dtype} | {c.meaning} |" for c in table.columns]
-        parts.append("")
+        parts += _section(table)
+    parts += ["# Tables of a comparison\n", "What `camdrift compare` writes; [compare.md](compare.md) explains them.\n"]
+    for table in COMPARISON_TABLES.values():
+        parts += _section(table)
     return "\n".join(parts)
+
+
+def _section(table: Table) -> list[str]:
+    rows = [f"| `{c.name}` | {c.dtype} | {c.meaning} |" for c in table.columns]
+    heads = ["| column | type | meaning |", "|---|---|---|"]
+    return [f"## {table.name}\n", f"One row per {table.row}.\n", *heads, *rows, ""]
 
 
 if __name__ == "__main__":

@@ -158,7 +158,11 @@ class TestMistakes:
             (["--target", "mine"], "`target` must be one or more of own, seed, label, each once, got: mine"),
             (["--target", "own,own"], "each once, got: own, own"),
             (["--target", "label"], "`target` label must have images whose class is known"),
-            (["--attack", "fgsm"], "`attack` must be one of dlfuzz, dlfuzz:paper, got: fgsm"),
+            (["--attack", "nonsense"], "`attack` must be one of dlfuzz, dlfuzz:paper, fgsm, pgd, mifgsm, deepfool"),
+            (["--attack", "pgd(stepps=1)"], "`attack` has no such setting, got: stepps"),
+            (["--attack", "pgd", "--adversarial", "x"], "`adversarial` must come without `attack`, got: x and pgd"),
+            (["--adversarial", "x"], "`adversarial` must be a folder of images or a .csv file, got: x (nothing is"),
+            (["--surrogate-weights", "x.pt"], "`surrogate-weights` must come with `surrogate`, got: x.pt"),
             (["--attack", "dlfuzz("], "`attack` must be NAME or NAME(key=value, ...), each key once, got: dlfuzz("),
             (["--attack", "dlfuzz(colour=1)"], "`attack` has no such setting, got: colour"),
             (["--attack", "dlfuzz(step=-1)"], "`attack` setting `step` must be a number of at least 0, got: -1"),
@@ -409,7 +413,7 @@ class TestHelp:
         assert options == {
             "model", "weights", "attack", "strengths", "target", "layers", "out", "limit", "rng-seed", "noise-draws",
             "noise-ladder", "gallery", "chunk-size", "batch-size", "device", "precision", "resume", "overwrite",
-            "denoised",
+            "denoised", "adversarial", "surrogate", "surrogate-weights",
         }  # fmt: skip
         assert "[IMAGES]" in out
 

@@ -156,7 +156,7 @@ class TestInput:
 
             def forward(self, x):
                 means = self.planes(x).mean((2, 3))
-                return torch.where((means > 0.2).all(1)[:, None], torch.tensor([0.0, 1.0, 0.0]), means)
+                return torch.where((means > 0.2).all(1)[:, None], torch.tensor([0.0, 2.0, 0.0]), means)
 
         seen = looked(Shifted(), photos)
         only(seen.warnings, "predictions are right with ImageNet's mean and std, 0 as given", "mean=(0.485, 0.456,")
@@ -170,16 +170,17 @@ class TestInput:
                 self.conv = nn.Conv2d(3, 3, 1)
 
             def forward(self, x):
-                logits = 0 * self.conv(x).mean((2, 3)) + torch.tensor([1.0, 0.0, 0.0])
-                return logits
+                return 0 * self.conv(x).mean((2, 3)) + torch.tensor([2.0, 0.0, 0.0])
 
         seen = looked(Half(), photos, mean=MEAN, std=STD)
         assert seen.accuracy == 0.5
         only(seen.warnings, "12 of 24 predictions are right, where guessing gets 33.3 %")
 
     def test_training_mode(self, photos):
-        seen = looked(Colours().train(), photos, mean=MEAN, std=STD)
-        only(seen.warnings, "the module was in training mode when it was wrapped: it is run in evaluation mode")
+        module = nn.Sequential(Colours(), nn.Dropout(0.5))
+        assert looked(module.eval(), photos, mean=MEAN, std=STD).warnings == ()
+        seen = looked(module.train(), photos, mean=MEAN, std=STD)
+        only(seen.warnings, "dropout or batch norm was in training mode", "studied in evaluation mode")
 
 
 class TestProbabilities:

@@ -210,7 +210,7 @@ class TestWhere:
                 "`target` must be one or more of own, seed, label, each once, got: own, mine",
             ),
             ({"targets": "mine"}, "got: mine"),
-            ({"attack": "fgsm"}, "`attack` must be one of dlfuzz, dlfuzz:paper, got: fgsm"),
+            ({"attack": "nonsense"}, "`attack` must be one of dlfuzz, dlfuzz:paper, fgsm, .*, got: nonsense"),
             ({"layers": "features.*"}, r"`layers` must match layers with a map, got: features.\* \(no such layer\)"),
         ],
         ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

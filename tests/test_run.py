@@ -38,7 +38,7 @@ NOISE_STRENGTHS = (*STRENGTHS, *LADDER)
 CONTRACT = {
     "seeds": "seed_id path sha256 label clean_class clean_probability status reason adversarial_class "
     "adversarial_probability iterations perturbation_mean perturbation_std perturbation_l2 perturbation_linf "
-    "relative_l2 noise_mean noise_std survives_uint8",
+    "relative_l2 noise_mean noise_std survives_uint8 target_class within_threat",
     "variants": "seed_id condition strength draw predicted_class probability is_flipped realised_l2 realised_linf "
     "clipped_fraction",
     "similarity": "seed_id condition strength draw target layer layer_label layer_index similarity undefined_reason",
@@ -133,7 +133,7 @@ class TestFiles:
         assert record == study.record
         assert set(record) == {
             "schema_version", "camdrift", "kind", "status", "command", "started", "finished", "arguments", "model",
-            "layers", "images", "versions", "machine", "device", "timings", "preflight",
+            "attack", "surrogate", "layers", "images", "versions", "machine", "device", "timings", "preflight",
         }  # fmt: skip
         assert record["preflight"].keys() == {"n", "n_labelled", "accuracy", "mean_confidence", "warnings"}
         assert (record["preflight"]["n"], record["preflight"]["warnings"]) == (12, [])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from camdrift.attacks import Attack, DLFuzz, make_attack
 from camdrift.errors import UserError
-from camdrift.spec import Spec, parse_spec
+from camdrift.spec import Spec, parse_spec, write_spec
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +70,29 @@ class TestMeaning:
     def test_parsed(self):
         parsed = parse_spec("any:name(a=-1.5, b='x(y)', c=1/4, d=None, e=(1, 2))")
         assert parsed == Spec("any:name", {"a": -1.5, "b": "x(y)", "c": 0.25, "d": None, "e": (1, 2)})
+
+    @pytest.mark.parametrize(
+        ("spec", "name", "settings"),
+        [
+            ("a b/my (1).py:f", "a b/my (1).py:f", {}),
+            ("a (1)/my.py:f(x=(1, 2))", "a (1)/my.py:f", {"x": (1, 2)}),
+            ("/a.py:f()", "/a.py:f", {}),
+        ],
+    )
+    def test_brackets_in_a_path_are_ordinary(self, spec, name, settings):
+        assert parse_spec(spec) == Spec(name, settings)
+
+    def test_a_path_with_broken_settings(self):
+        assert "each key once, got: a.py:f(1)" in refused(parse_spec, "a.py:f(1)").message
+
+    @given(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+        | st.integers(1, 254).map(lambda level: level / 255)
+    )  # fmt: skip
+    @examples(max_examples=200, deadline=None)
+    def test_what_is_written_is_read(self, value):
+        assert parse_spec(write_spec("any", {"a": value, "b": 8 / 255})) == Spec("any", {"a": value, "b": 8 / 255})
+        assert write_spec("any", {"b": 8 / 255, "c": 0.2}) == "any(b=8/255, c=0.2)"
 
 
 class TestSpecCanBeParsedAgain:
@@ -158,10 +181,11 @@ class TestRefused:
         assert refused(make_attack, f"dlfuzz(step={value})").message.endswith(f"got: dlfuzz(step={value})")
         assert list(Path().iterdir()) == []
 
-    @pytest.mark.parametrize("spec", ["", "pgd", "dlfuzz)", "dlfuzz:fast(step=1)", "DLFuzz"])
+    @pytest.mark.parametrize("spec", ["", "PGD", "dlfuzz)", "dlfuzz:fast(step=1)", "DLFuzz", "nowhere:fgsm"])
     def test_unknown_attack(self, spec):
         name = spec.partition("(")[0]
-        message = f"`attack` must be one of dlfuzz, dlfuzz:paper, got: {name}"
+        names = "dlfuzz, dlfuzz:paper, fgsm, pgd, mifgsm, deepfool, cw, autoattack"
+        message = f"`attack` must be one of {names}, or name one of a library, got: {name}"
         assert refused(make_attack, spec).message == message.strip()
 
     @pytest.mark.parametrize("name", ["epsilon", "preset", "spec", "__class__"])

@@ -10,6 +10,7 @@ from camdrift.provenance import camdrift_version
 
 if TYPE_CHECKING:
     from camdrift.attacks import make_attack
+    from camdrift.compare import compare
     from camdrift.coverage import neuron_coverage
     from camdrift.detect import detect
     from camdrift.explain import attribute
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from camdrift.similarity import similarity
     from camdrift.study import Study
     from camdrift.study import open_study as open
+    from camdrift.sweep import sweep
     from camdrift.zoo import load_model, wrap
 
 __version__ = camdrift_version()
@@ -29,6 +31,7 @@ _LAZY = {
     "Classifier": ("models", "Classifier"),
     "Study": ("study", "Study"),
     "attribute": ("explain", "attribute"),
+    "compare": ("compare", "compare"),
     "detect": ("detect", "detect"),
     "load_model": ("zoo", "load_model"),
     "make_attack": ("attacks", "make_attack"),
@@ -38,6 +41,7 @@ _LAZY = {
     "reproduce": ("reproduce", "reproduce"),
     "run": ("run", "run"),
     "similarity": ("similarity", "similarity"),
+    "sweep": ("sweep", "sweep"),
     "wrap": ("zoo", "wrap"),
 }
 
@@ -50,6 +54,7 @@ __all__ = [
     "UserError",
     "__version__",
     "attribute",
+    "compare",
     "detect",
     "load_model",
     "make_attack",
@@ -59,6 +64,7 @@ __all__ = [
     "reproduce",
     "run",
     "similarity",
+    "sweep",
     "wrap",
 ]
 

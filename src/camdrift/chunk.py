@@ -16,11 +16,12 @@ from camdrift.gallery import HeatmapCollector, deviations, header, numbered, pic
 from camdrift.growth import newly_covered
 from camdrift.images import read_image
 from camdrift.maps import explain_all
+from camdrift.models import Classifier
 from camdrift.noise import matched_noise
 from camdrift.plan import MapReceiver, Plan, Seed, batches, known, stack
 from camdrift.records import ADVERSARIAL, NOISE
 from camdrift.sources import ImageFile, display_path
-from camdrift.tensors import Logits, perturbed
+from camdrift.tensors import Attacked, Image, Logits, perturbed
 from camdrift.variants import describe_perturbation, rounded
 
 Advance = Callable[[str, int, int], None]
@@ -49,7 +50,7 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: Advance) -> Chu
     with clock("read"):
         seeds = [_read(plan, file) for file in files]
     with clock("attack"):
-        logits, neurons = _look(plan, [seed for seed in seeds if seed.pixels is not None])
+        logits, neurons = _look(plan, plan.classifier, [seed for seed in seeds if seed.pixels is not None])
         _judge_clean(seeds, logits, neurons)
         _attack(plan, seeds, logits, neurons, lambda done, found: advance("attack", done - found, found))
     analysed = [seed for seed in seeds if seed.perturbation is not None]
@@ -100,14 +101,14 @@ def _read(plan: Plan, file: ImageFile) -> Seed:
     return seed
 
 
-def _look(plan: Plan, seeds: Sequence[Seed]) -> tuple[Logits, NeuronRecord]:
+def _look(plan: Plan, classifier: Classifier, seeds: Sequence[Seed]) -> tuple[Logits, NeuronRecord]:
     """Logits and neurons of the clean images."""
-    device = plan.classifier.device
-    total = sum(group.neurons for group in plan.classifier.neuron_groups)
-    logits = [torch.empty((0, plan.classifier.classes), device=device)]
+    device = classifier.device
+    total = sum(group.neurons for group in classifier.neuron_groups)
+    logits = [torch.empty((0, classifier.classes), device=device)]
     values = [torch.empty((0, total), device=device)]
     for batch in batches(seeds, plan.batch_size):
-        seen, record = observe(plan.classifier, stack(known(seed.pixels) for seed in batch))
+        seen, record = observe(classifier, stack(known(seed.pixels) for seed in batch).to(device))
         logits.append(seen)
         values.append(record.values)
     return torch.cat(logits), NeuronRecord({}, torch.cat(values))
@@ -134,13 +135,21 @@ def _attack(
     neurons: NeuronRecord,
     advance: Callable[[int, int], None],
 ) -> None:
-    finite = torch.isfinite(logits).all(1)
-    attacked = [seed for seed in seeds if seed.pixels is not None]
+    readable = [seed for seed in seeds if seed.pixels is not None]
+    if plan.surrogate is None:
+        finite = torch.isfinite(logits).all(1)
+    else:
+        logits, neurons = _look(plan, plan.surrogate, readable)
+        finite = torch.isfinite(logits).all(1)
+        for seed, is_finite in zip(readable, finite.tolist(), strict=True):
+            if not is_finite:
+                seed.fail(records.FAILED, "the surrogate returned NaN or infinity for the clean image")
+    attacked = [seed for seed in readable if seed.pixels is not None]
     if not attacked:
         return
     results = plan.attack(
-        plan.classifier,
-        stack(known(seed.pixels) for seed in attacked),
+        plan.victim,
+        stack(known(seed.pixels) for seed in attacked).to(plan.victim.device),
         logits[finite],
         NeuronRecord({}, neurons.values[finite]),
         seed_ids=[seed.file.seed_id for seed in attacked],
@@ -149,12 +158,21 @@ def _attack(
         advance=advance,
     )
     for seed, result in zip(attacked, results, strict=True):
-        seed.perturbation = result.base_perturbation
-        seed.row |= {"iterations": result.iterations, "status": records.ANALYSED}
-        if result.base_perturbation is None:
-            reason = f"no adversarial example in {result.iterations} iterations"
-            seed.row |= {"status": records.NO_ADVERSARIAL, "reason": reason}
+        _take(plan, seed, result)
     _judge_adversarial(plan, [seed for seed in attacked if seed.perturbation is not None])
+
+
+def _take(plan: Plan, seed: Seed, result: Attacked) -> None:
+    """Note down what the attack says of one seed."""
+    seed.target_class = result.target_class
+    seed.row |= {"iterations": result.iterations, "target_class": result.target_class, "status": records.ANALYSED}
+    if result.base_perturbation is not None:
+        seed.perturbation = result.base_perturbation.to(plan.classifier.device)
+    elif result.is_failure:
+        seed.fail(records.FAILED, result.reason)
+    else:
+        reason = result.reason or f"no adversarial example in {result.iterations} iterations"
+        seed.row |= {"status": records.NO_ADVERSARIAL, "reason": reason}
 
 
 def _judge_adversarial(plan: Plan, seeds: Sequence[Seed]) -> None:
@@ -162,20 +180,35 @@ def _judge_adversarial(plan: Plan, seeds: Sequence[Seed]) -> None:
     for batch in batches(seeds, plan.batch_size):
         images = stack(perturbed(known(seed.pixels), known(seed.perturbation)) for seed in batch)
         with torch.no_grad():
-            probabilities, classes = plan.classifier(images).softmax(1).max(1)
+            logits = plan.classifier(images)
             stored = plan.classifier(rounded(images)).argmax(1)
+        probabilities, classes = logits.softmax(1).max(1)
+        finite = torch.isfinite(logits).all(1).tolist()
         for row, seed in enumerate(batch):
             found = int(classes[row])
-            if found == seed.clean_class:
+            if not finite[row]:
+                seed.fail(records.FAILED, "the model returned NaN or infinity for the adversarial image")
+            elif not seed.is_fooled(found):
                 seed.perturbation = None
-                reason = "the attack reported an example that does not change the prediction"
-                seed.row |= {"status": records.NO_ADVERSARIAL, "reason": reason}
-                continue
-            seed.row |= {
-                "adversarial_class": found,
-                "adversarial_probability": float(probabilities[row]),
-                "survives_uint8": int(stored[row]) != seed.clean_class,
-            }
+                seed.row |= {"status": records.NO_ADVERSARIAL, "reason": _not_fooled(seed, found)}
+            else:
+                seed.row |= {
+                    "adversarial_class": found,
+                    "adversarial_probability": float(probabilities[row]),
+                    "survives_uint8": seed.is_fooled(int(stored[row])),
+                    "within_threat": _is_within_threat(plan, seed, images[row]),
+                }
+
+
+def _not_fooled(seed: Seed, found: int) -> str:
+    if seed.target_class is None:
+        return "the image that the attack made does not change the prediction"
+    return f"the image that the attack made is predicted class {found}, not the target class {seed.target_class}"
+
+
+def _is_within_threat(plan: Plan, seed: Seed, image: Image) -> bool | None:
+    threat = plan.attack.threat
+    return None if threat is None else threat.contains(image - known(seed.pixels))
 
 
 def _draw_noise(plan: Plan, seed: Seed) -> None:

@@ -3,20 +3,54 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from camdrift.cli_studies import add_commands
 from camdrift.errors import UserError
+from camdrift.options import (
+    AdversarialOption,
+    AttackOption,
+    BatchSizeOption,
+    ChunkSizeOption,
+    DenoisedOption,
+    DeviceOption,
+    ExplainOption,
+    GalleryOption,
+    ImagesArgument,
+    LayersOption,
+    LimitOption,
+    ModelOption,
+    NoiseDrawsOption,
+    NoiseLadderOption,
+    OutOption,
+    OverwriteOption,
+    PrecisionOption,
+    ResumeOption,
+    RngSeedOption,
+    SimilarityOption,
+    StrengthsOption,
+    SurrogateOption,
+    SurrogateWeightsOption,
+    TargetOption,
+    WeightsOption,
+    numbers,
+    sizes,
+    specs,
+    words,
+)
 from camdrift.progress import show_progress
 from camdrift.provenance import camdrift_version
 from camdrift.settings import Settings
 
 if TYPE_CHECKING:
     from camdrift.models import Classifier
+    from camdrift.study import Study
 
 app = typer.Typer(
     add_completion=False,
@@ -26,85 +60,7 @@ app = typer.Typer(
     help="Show where inside an image classifier an adversarial attack takes hold.",
 )
 
-# What typer returns for a KeyboardInterrupt, as shells do.
-INTERRUPTED: Final = 130
-
-_MODEL_HELP = (
-    "efficientnet-lite0 (embedded), torchvision/NAME[@WEIGHTS], timm/NAME, hf/NAME_OR_FOLDER, keras-vgg16@FILE, "
-    "FILE.pt2, path/to/file.py:factory or package.module:factory."
-)
-
-ImagesArgument = Annotated[
-    str | None,
-    typer.Argument(
-        help="Folder (sub-folders are classes), file, glob, or text file of paths. "
-        "Left out: the twenty ImageNet photographs that foolbox ships.",
-        metavar="[IMAGES]",
-        show_default=False,
-    ),
-]
-ModelOption = Annotated[str, typer.Option(help=_MODEL_HELP, metavar="SPEC")]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="State dict for the model: .safetensors, or .pt/.pth read without unpickling code.",
-        metavar="FILE",
-    ),
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-AttackOption = Annotated[
-    str,
-    typer.Option(help="dlfuzz or dlfuzz:paper, with settings if wanted: 'dlfuzz(iterations=5)'.", metavar="SPEC"),
-]
-StrengthsOption = Annotated[
-    str, typer.Option(help="Factors on the perturbation, for attack and noise.", metavar="LIST")
-]
-TargetOption = Annotated[
-    str,
-    typer.Option(help="Whose class is explained: own prediction, the seed's, the true label.", metavar="LIST"),
-]
-LayersOption = Annotated[
-    str,
-    typer.Option(
-        help="conv, block, stage (the last of each resolution), all, or globs over layer names, separated by commas. "
-        "Left out: every 2-d convolution; the blocks of transformers and the like.",
-        metavar="GLOBS",
-        show_default=False,
-    ),
-]
-OutOption = Annotated[
-    Path | None, typer.Option(help="Run directory. Left out: a new folder under runs/.", show_default=False)
-]
-LimitOption = Annotated[
-    int | None, typer.Option(help="Study N images, spread evenly over the sorted list.", metavar="N")
-]
-RngSeedOption = Annotated[int, typer.Option(help="Seed of every random draw.", metavar="N")]
-NoiseDrawsOption = Annotated[int, typer.Option(help="Noise draws per image.", metavar="N")]
-NoiseLadderOption = Annotated[
-    str, typer.Option(help="Further strengths of the noise, to measure gains with.", metavar="LIST")
-]
-GalleryOption = Annotated[
-    str,
-    typer.Option(
-        help="Images whose pictures and heatmaps are kept: N from the largest deviation to the smallest, or all.",
-        metavar="N",
-    ),
-]
-ChunkSizeOption = Annotated[
-    str,
-    typer.Option(help="Images that share one coverage table and are stored together; or all.", metavar="N"),
-]
-BatchSizeOption = Annotated[str, typer.Option(help="Images per pass, or auto.", metavar="N")]
-DenoisedOption = Annotated[
-    bool,
-    typer.Option(
-        "--denoised",
-        help="Also hold every image against a denoised copy of itself, so that `detect` needs no clean image.",
-    ),
-]
-PrecisionOption = Annotated[str, typer.Option(help="fp32, tf32 or bf16.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
+INTERRUPTED: Final = 130  # what typer returns for a KeyboardInterrupt, as shells do
 
 
 def _version(wanted: bool) -> None:
@@ -131,8 +87,13 @@ def run_command(
     model: ModelOption = "efficientnet-lite0",
     weights: WeightsOption = None,
     attack: AttackOption = "dlfuzz",
+    adversarial: AdversarialOption = None,
+    surrogate: SurrogateOption = None,
+    surrogate_weights: SurrogateWeightsOption = None,
     strengths: StrengthsOption = "0.25,0.5,1,2,4",
     target: TargetOption = "own,seed",
+    explain: ExplainOption = "gradcam",
+    similarity: SimilarityOption = "cosine",
     layers: LayersOption = "",
     out: OutOption = None,
     limit: LimitOption = None,
@@ -151,31 +112,21 @@ def run_command(
     """Study a classifier: attack it, explain every layer, and write tables, figures and a report."""
     settings = Settings(
         attack=attack,
-        strengths=_numbers("strengths", strengths),
-        targets=_words(target),
-        layers=_words(layers),
+        adversarial=adversarial,
+        strengths=numbers("strengths", strengths),
+        targets=words(target),
+        explanations=specs(explain),
+        similarities=words(similarity),
+        layers=words(layers),
         limit=limit,
         rng_seed=rng_seed,
         noise_draws=noise_draws,
-        noise_ladder=_numbers("noise-ladder", noise_ladder),
-        **_sizes(gallery, chunk_size, batch_size),
+        noise_ladder=numbers("noise-ladder", noise_ladder),
+        **sizes(gallery, chunk_size, batch_size),
         denoised=denoised,
     )
-    with show_progress(Console(stderr=True)) as shown:
-        shown.say(f"loading {model}")
-        from camdrift.run import run
-
-        study = run(
-            _load(model, weights, device, precision),
-            images,
-            out=out,
-            settings=settings,
-            resume=resume,
-            overwrite=overwrite,
-            on_progress=shown,
-            on_start=shown.started,
-            command=_command_line(),
-        )
+    models = _Models(model, weights, device, precision, surrogate, surrogate_weights)
+    study = _study(models, images, settings, out=out, resume=resume, overwrite=overwrite)
     typer.echo(f"{study.summary()}\n{study.path / 'report.html'}")
 
 
@@ -185,8 +136,13 @@ def explain_command(
     model: ModelOption = "efficientnet-lite0",
     weights: WeightsOption = None,
     attack: AttackOption = "dlfuzz",
+    adversarial: AdversarialOption = None,
+    surrogate: SurrogateOption = None,
+    surrogate_weights: SurrogateWeightsOption = None,
     strengths: StrengthsOption = "0.25,0.5,1,2,4",
     target: TargetOption = "own,seed",
+    explain: ExplainOption = "gradcam",
+    similarity: SimilarityOption = "cosine",
     layers: LayersOption = "",
     out: OutOption = None,
     rng_seed: RngSeedOption = 0,
@@ -197,27 +153,18 @@ def explain_command(
     """Attack one image, and show the maps of every layer: a report to explore, and a PNG of all layers."""
     settings = Settings(
         attack=attack,
-        strengths=_numbers("strengths", strengths),
-        targets=_words(target),
-        layers=_words(layers),
+        adversarial=adversarial,
+        strengths=numbers("strengths", strengths),
+        targets=words(target),
+        explanations=specs(explain),
+        similarities=words(similarity),
+        layers=words(layers),
         rng_seed=rng_seed,
     )
     if image.is_dir():
         raise UserError(f"`image` must be one image, got: {image} (a folder)", "`camdrift run` studies many")
-    with show_progress(Console(stderr=True)) as shown:
-        shown.say(f"loading {model}")
-        from camdrift.run import run
-
-        study = run(
-            _load(model, weights, device, precision),
-            image,
-            out=out,
-            settings=settings,
-            overwrite=overwrite,
-            on_progress=shown,
-            on_start=shown.started,
-            command=_command_line(),
-        )
+    models = _Models(model, weights, device, precision, surrogate, surrogate_weights)
+    study = _study(models, image, settings, out=out, overwrite=overwrite)
     grid = study.path / "figures" / "layer_grid.png"
     typer.echo("\n".join([study.summary(), *([str(grid)] if grid.is_file() else []), str(study.path / "report.html")]))
 
@@ -245,12 +192,12 @@ def reproduce_command(
     """Run the 2022 paper as its released code computes it and as its equations say, and judge its claims."""
     settings = Settings(
         attack=attack,
-        strengths=_numbers("strengths", strengths),
-        layers=_words(layers),
+        strengths=numbers("strengths", strengths),
+        layers=words(layers),
         limit=limit,
         rng_seed=rng_seed,
-        noise_ladder=_numbers("noise-ladder", noise_ladder),
-        **_sizes(gallery, chunk_size, batch_size),
+        noise_ladder=numbers("noise-ladder", noise_ladder),
+        **sizes(gallery, chunk_size, batch_size),
     )
     with show_progress(Console(stderr=True)) as shown:
         shown.say(f"loading {model}")
@@ -299,8 +246,7 @@ def detect_command(
     from camdrift.study import open_study
 
     studies = [open_study(path) for path in run_directories]
-    lines = detect(*studies).lines()
-    typer.echo("\n".join([*lines, str(studies[0].path / "figures" / f"{FIGURE}.png")]))
+    typer.echo("\n".join([*detect(*studies).lines(), str(studies[0].path / "figures" / f"{FIGURE}.png")]))
 
 
 @app.command("layers")
@@ -314,8 +260,11 @@ def layers_command(
     classifier = _load(model, weights, device)
     from camdrift.listing import layer_summary, layer_table
 
-    _print_table(*layer_table(classifier, _words(layers)))
-    typer.echo("\n" + "\n".join(layer_summary(classifier, _words(layers))))
+    _print_table(*layer_table(classifier, words(layers)))
+    typer.echo("\n" + "\n".join(layer_summary(classifier, words(layers))))
+
+
+add_commands(app)
 
 
 def main() -> None:
@@ -340,6 +289,54 @@ def _load(model: str, weights: Path | None, device: str, precision: str = "fp32"
     return load_model(model, weights=weights, device=device, precision=precision)
 
 
+@dataclass(frozen=True)
+class _Models:
+    """What the options say of the model and its surrogate."""
+
+    model: str
+    weights: Path | None
+    device: str
+    precision: str
+    surrogate: str | None
+    surrogate_weights: Path | None
+
+    def both(self) -> "tuple[Classifier, Classifier | None]":
+        if self.surrogate is None and self.surrogate_weights is not None:
+            raise UserError(f"`surrogate-weights` must come with `surrogate`, got: {self.surrogate_weights}")
+        classifier = _load(self.model, self.weights, self.device, self.precision)
+        if self.surrogate is None:
+            return classifier, None
+        return classifier, _load(self.surrogate, self.surrogate_weights, self.device, self.precision)
+
+
+def _study(
+    models: _Models,
+    images: str | Path | None,
+    settings: Settings,
+    *,
+    out: Path | None,
+    overwrite: bool,
+    resume: bool = False,
+) -> "Study":
+    with show_progress(Console(stderr=True)) as shown:
+        shown.say(f"loading {models.model}")
+        from camdrift.run import run
+
+        classifier, surrogate = models.both()
+        return run(
+            classifier,
+            images,
+            out=out,
+            settings=settings,
+            resume=resume,
+            overwrite=overwrite,
+            on_progress=shown,
+            on_start=shown.started,
+            command=_command_line(),
+            surrogate=surrogate,
+        )
+
+
 def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table; piped output keeps one line per row, however long."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -362,35 +359,3 @@ def _lowered(message: str) -> str:
 
 def _command_line() -> str:
     return shlex.join(["camdrift", *sys.argv[1:]])
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _numbers(name: str, text: str) -> tuple[float, ...]:
-    numbers = []
-    for word in _words(text):
-        try:
-            numbers.append(float(word))
-        except ValueError as error:
-            raise UserError(f"`{name}` must be numbers separated by commas, got: {text}") from error
-    return tuple(numbers)
-
-
-def _sizes(gallery: str, chunk_size: str, batch_size: str) -> dict[str, Any]:
-    """The settings that are a number or a word."""
-    return {
-        "gallery": _count("gallery", gallery, "all", least=0),
-        "chunk_size": _count("chunk-size", chunk_size, "all") or 0,
-        "batch_size": _count("batch-size", batch_size, "auto") or 0,
-    }
-
-
-def _count(name: str, text: str, word: str, *, least: int = 1) -> int | None:
-    """The number that `text` is, None if it is `word`."""
-    if text == word:
-        return None
-    if not text.isdecimal() or int(text) < least:
-        raise UserError(f"`{name}` must be an integer of at least {least} or {word}, got: {text}")
-    return int(text)

@@ -20,6 +20,12 @@ class UserError(Exception):
         return f"{self.message} (hint: {self.hint})" if self.hint else self.message
 
 
+def one_line(error: BaseException) -> str:
+    """Kind and first line of anybody's error, for a message of ours."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
 class ModelError(UserError):
     """A model that cannot be loaded, or that does not do what a classifier must do."""
 
@@ -30,9 +36,3 @@ class ImageError(UserError):
 
 class StoreError(UserError):
     """A run directory that cannot be read, written or continued."""
-
-
-def one_line(error: BaseException) -> str:
-    """Type and first line of an error of somebody else's."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

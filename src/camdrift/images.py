@@ -95,6 +95,54 @@ def read_image(path: Path, *, size: int, resize: int, interpolation: str = "bili
     return ReadImage(_pixels(picture), hashlib.sha256(data).hexdigest())
 
 
+def read_adversarial(path: Path, *, size: int, resize: int, interpolation: str = "bilinear") -> ReadImage:
+    """The pixels of an image that somebody has already made of a seed, and its checksum.
+
+    What has the size of the model's input is taken as it is; another picture is resized and cropped as a seed is. A
+    .npy file keeps what 8 bits lose: floats in [0, 1], (3, size, size) or (size, size, 3).
+
+    Args:
+        path: A picture or a .npy file.
+        size: Side of the model's input in pixels.
+        resize: As in `read_image`.
+        interpolation: As in `read_image`.
+
+    Raises:
+        ImageError: The file cannot be used; the message is a short reason without the file's name.
+    """
+    data = _read_bytes(path)
+    checksum = hashlib.sha256(data).hexdigest()
+    if path.suffix.lower() == ".npy":
+        return ReadImage(_array(data, size), checksum)
+    picture = _decode(data)
+    if picture.size != (size, size):
+        picture = _cropped(picture, size, resize, _INTERPOLATIONS[interpolation])
+    return ReadImage(_pixels(picture), checksum)
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits; a reason where it cannot be read."""
+    try:
+        return hashlib.sha256(_read_bytes(path)).hexdigest()
+    except ImageError as error:
+        return error.message
+
+
+def _array(data: bytes, size: int) -> Image:
+    """An image from the bytes of a .npy file."""
+    try:
+        values: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ImageError("not a .npy file of numbers") from error
+    if values.shape == (size, size, 3):
+        values = values.transpose(2, 0, 1)
+    if values.shape != (3, size, size):
+        raise ImageError(f"an array of {values.shape}, where the model takes (3, {size}, {size})")
+    if values.dtype.kind != "f" or not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+        raise ImageError("an array that does not hold floats in [0, 1]")
+    return torch.tensor(values.astype(np.float32))
+
+
 def images_checksum(checksums: Iterable[str]) -> str:
     """SHA-256 over the checksums of all images, sorted and joined by newlines: order does not matter."""
     return hashlib.sha256("\n".join(sorted(checksums)).encode()).hexdigest()

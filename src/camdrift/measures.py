@@ -23,6 +23,30 @@ REPRESENTATION_METRICS: Final = ("relative-error", "cka")
 METRICS: Final = (*MAP_METRICS, "cka")
 
 
+# As a reader knows them, and what each says.
+EXPLANATION_NAMES: Final = {
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
+    "xgradcam": "XGrad-CAM",
+    "hirescam": "HiResCAM",
+    "layercam": "LayerCAM",
+    "eigencam": "Eigen-CAM",
+    "ablationcam": "Ablation-CAM",
+    ACTIVATION: "activation",
+}
+METRIC_NAMES: Final = {
+    "cosine": "cosine",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+    "ssim": "SSIM",
+    "topk-iou": "overlap of the largest fifth (IoU)",
+    "emd": "1 \N{MINUS SIGN} earth mover's distance",
+    "centroid": "1 \N{MINUS SIGN} distance of centres",
+    "relative-error": "1 \N{MINUS SIGN} relative error",
+    "cka": "CKA",
+}
+
+
 class Measure(NamedTuple):
     """One way to say how far a layer has moved.
 
@@ -33,6 +57,11 @@ class Measure(NamedTuple):
 
     explanation: str
     metric: str
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """Both as a reader knows them."""
+        return EXPLANATION_NAMES.get(self.explanation, self.explanation), METRIC_NAMES.get(self.metric, self.metric)
 
 
 def measures(explanations: Sequence[str], metrics: Sequence[str]) -> tuple[Measure, ...]:

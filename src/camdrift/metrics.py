@@ -1,7 +1,7 @@
 """Metrics of attributions: each 1 for two that are the same, and undefined (NaN) where it has no value.
 
-All are computed in float64. Unless said otherwise a map counts at the resolution of its layer. Where a metric is a
-distance d, it is given as the similarity 1 - d, so that the deviation 1 - similarity is the distance.
+All but SSIM are computed in float64. Unless said otherwise a map counts at the resolution of its layer. Where a metric
+is a distance d, it is given as the similarity 1 - d, so that the deviation 1 - similarity is the distance.
 """
 
 import warnings
@@ -61,7 +61,8 @@ def ssim(a: Maps, b: Maps, size: Size) -> Values:
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    first, second = (_upsampled(_unit_peak(maps), size)[:, None] for maps in (a, b))
+    # The convolutions of float64 take a hundred times as long.
+    first, second = (_upsampled(_unit_peak(maps), size)[:, None].float() for maps in (a, b))
     found = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
     defined = (_peak(a) > 0) & (_peak(b) > 0) & _are_finite(a, b)
     return torch.where(defined, torch.as_tensor(found).double().reshape(-1), torch.nan)

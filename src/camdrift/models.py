@@ -50,7 +50,7 @@ class Classifier:
         spec: What the classifier was loaded from.
         weights: Where its weights came from, in words.
         configuration: Where mean, std and size came from, in words.
-        was_training: Was the module in training mode when it was wrapped?
+        was_training: Was dropout or batch norm in training mode when the module was wrapped?
         remarks: What was done to the module before it could be studied (unwrapped, for example).
     """
 
@@ -71,7 +71,7 @@ class Classifier:
         precision: str = "fp32",
     ) -> None:
         self.module, self.remarks = _unwrapped(module)
-        self.was_training = self.module.training
+        self.was_training = _is_training(self.module)
         _check_normalisation(mean, std)
         if size < 1 or (resize is not None and resize != 0 and resize < size):
             raise ModelError(f"`size` must be at least 1 and at most `resize`, got: {size} and {resize}")
@@ -313,6 +313,11 @@ def _unwrapped(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
             module = inner
         else:
             return module, tuple(remarks)
+
+
+def _is_training(module: nn.Module) -> bool:
+    learning = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+    return any(part.training for part in module.modules() if isinstance(part, learning))
 
 
 def _device_of(module: nn.Module) -> torch.device:

@@ -40,6 +40,7 @@ class Plan:
         chunks: How many chunks there are.
         clock: Counts the time of the stages.
         examinations: What else is learnt of every chunk.
+        surrogate: The model that the attack sees, if that is not the one that is studied.
     """
 
     classifier: Classifier
@@ -53,6 +54,12 @@ class Plan:
     chunks: int
     clock: Clock
     examinations: tuple["Examination", ...] = ()
+    surrogate: Classifier | None = None
+
+    @property
+    def victim(self) -> Classifier:
+        """The model that the attack sees."""
+        return self.classifier if self.surrogate is None else self.surrogate
 
     @property
     def size(self) -> tuple[int, int]:
@@ -80,6 +87,7 @@ class Seed:
         row: Its row of the `seeds` table, as far as it is known.
         pixels: The image; None if it cannot be studied.
         clean_class: The model's prediction for it.
+        target_class: The class that the attack was to reach; None if any other than `clean_class` would do.
         covered: Neurons that it covers.
         perturbation: Base perturbation; None without success.
         noise: Noise draws, not clipped.
@@ -91,6 +99,7 @@ class Seed:
     row: dict[str, Any]
     pixels: Image | None = None
     clean_class: int = -1
+    target_class: int | None = None
     covered: NDArray[np.bool_] | None = None
     perturbation: Image | None = None
     noise: list[Image] = field(default_factory=list)
@@ -106,6 +115,10 @@ class Seed:
         """Leave the seed out from here on."""
         self.row |= {"status": status, "reason": reason}
         self.pixels = self.perturbation = None
+
+    def is_fooled(self, predicted: int) -> bool:
+        """Is `predicted` what the attack was after?"""
+        return predicted != self.clean_class if self.target_class is None else predicted == self.target_class
 
     def delta(self, variant: Variant) -> Image:
         """The base perturbation or the noise draw that `variant` scales."""

@@ -82,7 +82,9 @@ def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
     images, labels = _images(plan, limit_images(files, MOST))
     warnings = []
     if plan.classifier.was_training:
-        warnings.append("the module was in training mode when it was wrapped: it is run in evaluation mode")
+        warnings.append(
+            "dropout or batch norm was in training mode when the model was wrapped: it is studied in evaluation mode"
+        )
     logits = _logits(plan, images, lambda batch: batch)
     finite = torch.isfinite(logits).all(1).cpu()
     if not bool(finite.any()):

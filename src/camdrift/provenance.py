@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+_UNKNOWN: Final = "unknown"
 _PACKAGES: Final = (
     "torch",
     "torchvision",
@@ -17,7 +18,11 @@ _PACKAGES: Final = (
     "pillow",
     "matplotlib",
     "foolbox",
+    "torchmetrics",
+    "pot",
 )
+# Named only where they are installed.
+_EXTRAS: Final = ("captum", "transformers", "torchattacks", "adversarial-robustness-toolbox")
 
 
 def camdrift_version() -> str:
@@ -27,7 +32,8 @@ def camdrift_version() -> str:
 
 def versions() -> dict[str, str]:
     """Version of Python and of every package that numbers or pictures pass through."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+    extras = {name: found for name in _EXTRAS if (found := _version(name)) != _UNKNOWN}
+    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}, **extras}
 
 
 def machine() -> dict[str, str | int]:
@@ -44,4 +50,4 @@ def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "unknown"
+        return _UNKNOWN

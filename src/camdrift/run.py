@@ -1,7 +1,7 @@
 """A study from images to report, in reading order."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from shlex import quote
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from camdrift import provenance
-from camdrift.attacks import make_attack
+from camdrift.attacks import Attack, StoredImages, make_attack
 from camdrift.chunk import GROWTH, study_chunk
 from camdrift.clock import Clock
 from camdrift.controls import study_controls
@@ -25,6 +25,7 @@ from camdrift.images import images_checksum, read_image
 from camdrift.labels import class_index
 from camdrift.measures import measures, of_first_measure
 from camdrift.models import Classifier
+from camdrift.pairs import pair_adversarial
 from camdrift.plan import Examination, Plan, batches
 from camdrift.preflight import preflight
 from camdrift.records import ANALYSED, CONTROLS, TABLES, Progress
@@ -52,6 +53,7 @@ def run(
     on_progress: OnProgress | None = None,
     on_start: Callable[[Path], None] | None = None,
     command: str | None = None,
+    surrogate: Classifier | None = None,
     **options: Any,
 ) -> Study:
     """Study a classifier and return the finished study.
@@ -62,18 +64,20 @@ def run(
             photographs that foolbox ships.
         out: Run directory; None for a new folder under `runs/`.
         settings: Options of the study; or give them by name:
-        **options: Fields of `Settings`: attack, strengths, targets, explanations, similarities, layers, limit,
-            rng_seed, noise_draws, noise_ladder, gallery, chunk_size, batch_size, denoised.
+        **options: Fields of `Settings`: attack, adversarial, strengths, targets, explanations, similarities, layers,
+            limit, rng_seed, noise_draws, noise_ladder, gallery, chunk_size, batch_size, denoised.
         resume: Continue the run in `out`.
         overwrite: Replace the run in `out`.
         on_progress: Called whenever there is something to show.
         on_start: Called once with the run directory, before the first chunk.
         command: The command line, for the record.
+        surrogate: The model that the attack sees, to study how adversarial examples transfer to `classifier`; it
+            takes images of the same size and knows the same classes.
 
     Raises:
         UserError: Input or options that cannot be studied.
     """
-    chosen = _settings(settings, options)
+    chosen = _transfer(_settings(settings, options), surrogate)
     return carry_out(
         classifier,
         images,
@@ -84,6 +88,7 @@ def run(
         on_progress=on_progress,
         on_start=on_start,
         command=command,
+        surrogate=surrogate,
         extension=Extension(examinations=(Denoised(),) if chosen.denoised else ()),
     )
 
@@ -114,6 +119,7 @@ def carry_out(
     on_progress: OnProgress | None = None,
     on_start: Callable[[Path], None] | None = None,
     command: str | None = None,
+    surrogate: Classifier | None = None,
     extension: Extension | None = None,
 ) -> Study:
     """A study and what `extension` adds to it; everything else as in `run`."""
@@ -127,7 +133,7 @@ def carry_out(
     clock = Clock()
     with clock("total"):
         files = _seed_files(images, settings)
-        plan = _plan(classifier, files, settings, clock, extension)
+        plan = _plan(classifier, files, settings, clock, extension, surrogate)
         record = run_record(plan, files, images, command=command, kind=extension.kind)
         if not resume:
             record["preflight"] = _preflight(plan, files)
@@ -195,14 +201,53 @@ def _seed_files(images: Any, settings: Settings) -> list[ImageFile]:
     return files if settings.limit is None else limit_images(files, settings.limit)
 
 
-def _plan(
-    classifier: Classifier, files: Sequence[ImageFile], settings: Settings, clock: Clock, extension: Extension
-) -> Plan:
+def _transfer(settings: Settings, surrogate: Classifier | None) -> Settings:
+    """The settings with the surrogate's spec, for the record."""
+    if surrogate is None:
+        if settings.surrogate is not None:
+            raise UserError(
+                f"`surrogate` must be a camdrift classifier, got: {settings.surrogate}",
+                "run(..., surrogate=camdrift.load_model(SPEC))",
+            )
+        return settings
+    return replace(settings, surrogate=_checked(surrogate, "surrogate").spec)
+
+
+def _checked(classifier: Any, name: str) -> Classifier:
     if not isinstance(classifier, Classifier):
         raise UserError(
-            f"`classifier` must be a camdrift classifier, got: {type(classifier).__name__}",
+            f"`{name}` must be a camdrift classifier, got: {type(classifier).__name__}",
             "camdrift.wrap(module, mean=..., std=..., size=...) makes one of any torch module",
         )
+    return classifier
+
+
+def _attack(
+    classifier: Classifier, surrogate: Classifier | None, files: Sequence[ImageFile], chosen: Settings
+) -> Attack:
+    """The attack, fit for what it is to see."""
+    if surrogate is not None and (surrogate.size, surrogate.classes) != (classifier.size, classifier.classes):
+        first, second = (f"{c.size} px and {c.classes} classes" for c in (classifier, surrogate))
+        raise UserError(
+            f"`surrogate` must take the images and know the classes of the model, got: {second} for {first}",
+            "perturbations are carried over pixel by pixel",
+        )
+    if chosen.adversarial is not None:
+        return StoredImages(chosen.adversarial, pair_adversarial(chosen.adversarial, files))
+    attack = make_attack(chosen.attack)
+    attack.check(surrogate or classifier)
+    return attack
+
+
+def _plan(
+    classifier: Classifier,
+    files: Sequence[ImageFile],
+    settings: Settings,
+    clock: Clock,
+    extension: Extension,
+    surrogate: Classifier | None,
+) -> Plan:
+    _checked(classifier, "classifier")
     labels = _folder_labels(classifier, files)
     if "label" in settings.targets and not labels and all(file.label is None for file in files):
         raise UserError(
@@ -212,7 +257,7 @@ def _plan(
     explainers = tuple(make_explainer(spec) for spec in settings.explanations)
     return Plan(
         classifier=classifier,
-        attack=make_attack(settings.attack),
+        attack=_attack(classifier, surrogate, files, settings),
         settings=settings,
         explainers=explainers,
         measures=measures([explainer.spec for explainer in explainers], settings.similarities),
@@ -222,6 +267,7 @@ def _plan(
         chunks=len(_parts(files, settings)),
         clock=clock,
         examinations=extension.examinations,
+        surrogate=surrogate,
     )
 
 

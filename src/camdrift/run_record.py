@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from camdrift import provenance
+from camdrift.attacks import Attack, StoredImages
 from camdrift.models import Classifier
 from camdrift.plan import Plan
 from camdrift.sources import ImageFile
@@ -54,12 +55,24 @@ def run_record(
             },
         },
         "model": _model_record(model),
+        "attack": _attack_record(plan.attack),
+        "surrogate": None if plan.surrogate is None else _model_record(plan.surrogate),
         "layers": [{**asdict(info), "shape": list(info.shape)} for info in model.layer_infos],
         "images": {"source": source, "n": len(files), "listing_sha256": listing, "sha256": None},
         "versions": provenance.versions(),
         "machine": provenance.machine(),
         "device": _device_name(model.device),
         "timings": {},
+    }
+
+
+def _attack_record(attack: Attack) -> dict[str, Any]:
+    threat = attack.threat
+    return {
+        "spec": attack.spec,
+        "threat": None if threat is None else asdict(threat),
+        "seeding": attack.seeding,
+        "images_sha256": attack.checksum if isinstance(attack, StoredImages) else None,
     }
 
 
@@ -93,6 +106,7 @@ def _device_name(device: torch.device) -> str:
 def identity(record: dict[str, Any]) -> dict[str, str]:
     """What makes a study the same study, beside its settings: words by name."""
     model, images, effective = record["model"], record["images"], record["arguments"]["effective"]
+    surrogate, stored = record["surrogate"], record["attack"]["images_sha256"]
     return {
         "model": model["spec"],
         "weights": f"those of checksum {model['weights_sha256'][:12]}",
@@ -100,13 +114,19 @@ def identity(record: dict[str, Any]) -> dict[str, str]:
         "list of images": f"{images['n']} of checksum {images['listing_sha256'][:12]}",
         "precision": effective["precision"],
         "kind": record["kind"],
+        "surrogate": _surrogate(surrogate),
+        "adversarial images": "none" if stored is None else f"those of checksum {stored[:12]}",
     }
+
+
+def _surrogate(model: dict[str, Any] | None) -> str:
+    return "none" if model is None else f"{model['spec']}, with weights of checksum {model['weights_sha256'][:12]}"
 
 
 def new_folder(record: dict[str, Any]) -> Path:
     """A folder under `runs/` that is not there yet, named after model, attack and time."""
-    words = f"{record['model']['spec']}-{record['arguments']['effective']['attack'].partition('(')[0]}"
-    slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in Path(words).name)
+    words = Path(record["model"]["spec"]).name, Path(record["attack"]["spec"].partition("(")[0]).name
+    slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in "-".join(words))
     stem = f"{slug}-{record['started'][:19].replace(':', '').replace('T', '-')}"
     taken = (Path("runs") / (stem if not number else f"{stem}-{number}") for number in range(10_000))
     return next(path for path in taken if not path.exists())

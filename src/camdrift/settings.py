@@ -41,6 +41,8 @@ class Settings:
         chunk_size: Seeds that share one coverage table and are stored together; 0 for all.
         batch_size: Images per pass; 0 for a size that suits the device.
         denoised: Is every image also held against a denoised copy of itself?
+        adversarial: Where adversarial images lie that take the place of an attack; None for none.
+        surrogate: Spec of the model that the attack sees, if that is not the one that is studied.
     """
 
     attack: str = "dlfuzz"
@@ -57,6 +59,8 @@ class Settings:
     chunk_size: int = 32
     batch_size: int = 0
     denoised: bool = False
+    adversarial: str | None = None
+    surrogate: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("strengths", "noise_ladder"):
@@ -76,6 +80,18 @@ class Settings:
             _check_integer(name, getattr(self, name), smallest)
         if not isinstance(self.denoised, bool):
             raise UserError(f"`denoised` must be True or False, got: {self.denoised}")
+        self._check_adversarial()
+
+    def _check_adversarial(self) -> None:
+        """Images that are there already need no attack, and no model to attack in place of the studied one."""
+        if self.adversarial is None:
+            return
+        object.__setattr__(self, "adversarial", str(self.adversarial))
+        default = Settings.__dataclass_fields__["attack"].default
+        others = {"attack": self.attack if self.attack != default else None, "surrogate": self.surrogate}
+        for name, value in others.items():
+            if value is not None:
+                raise UserError(f"`adversarial` must come without `{name}`, got: {self.adversarial} and {value}")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

@@ -87,6 +87,25 @@ def default_photographs() -> list[ImageFile]:
     return [ImageFile(path.name, path, None, int(path.stem.rpartition("_")[2])) for path in paths]
 
 
+def images_below(folder: Path, *, also: frozenset[str] = frozenset()) -> list[Path]:
+    """Images below a folder, by their endings or those in `also`; not hidden, no folder visited twice."""
+    return _walk(folder, also)
+
+
+def read_text(path: Path, *, hint: str = _ACCEPTED) -> str:
+    """The text of a UTF-8 file; `hint` is what an error advises.
+
+    Raises:
+        UserError: It cannot be read, or is something else.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"not UTF-8 text: {display_path(path)}", hint) from error
+    except OSError as error:
+        raise UserError(f"cannot read {display_path(path)}: {error.strerror}", hint) from error
+
+
 def display_path(path: PurePath) -> str:
     """A path as text that every file can hold: bytes of a name that are no UTF-8 are written as escapes."""
     return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
@@ -137,10 +156,10 @@ def _sorted_files(places: Iterable[tuple[Path, PurePath]]) -> list[ImageFile]:
     return [ImageFile(name, path, name.partition("/")[0] if "/" in name else None) for name, path in named]
 
 
-def _walk(root: Path) -> list[Path]:
+def _walk(root: Path, also: frozenset[str] = frozenset()) -> list[Path]:
     """Images below a folder, and folders that cannot be opened (reading them tells why)."""
     files, folders, links, seen = list[Path](), [root], list[Path](), set[str]()
-    endings = readable_endings()
+    endings = readable_endings() | also
     while folders or links:
         # Links last, so that a folder with two names is visited under its own.
         folder = folders.pop() if folders else links.pop(0)
@@ -178,11 +197,6 @@ def _matches(pattern: Path) -> list[Path]:
 
 def _listed(path: Path) -> list[Path]:
     """The paths that a text file lists; outer spaces of a line count only if a file is named so."""
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"the list of images is not UTF-8 text: {display_path(path)}", _ACCEPTED) from error
-    except OSError as error:
-        raise UserError(f"cannot read {display_path(path)}: {error.strerror}", _ACCEPTED) from error
+    lines = read_text(path).split("\n")
     lines = [line.removesuffix("\r") for line in lines if line.strip() and not line.startswith("#")]
     return [path.parent / (line.strip() if _mode(path.parent / line) is None else line) for line in lines]

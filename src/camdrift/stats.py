@@ -32,7 +32,7 @@ _CENSORED: Final = {ABOVE: CENSORED_ABOVE, BELOW: CENSORED_BELOW}
 _UPPER_QUANTILE: Final = 0.975
 
 
-class _Dense(NamedTuple):
+class Dense(NamedTuple):
     """One condition of a table: values (strengths, layers, seeds, draws), and rows per (strength, layer)."""
 
     values: Floats
@@ -40,7 +40,7 @@ class _Dense(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Arrays:
+class Arrays:
     """Similarities of one target.
 
     Attributes:
@@ -55,12 +55,14 @@ class _Arrays:
     layers: pl.DataFrame
     strengths: Floats
     ladder: Floats
-    adversarial: _Dense
-    noise: _Dense
-    matched: _Dense
+    adversarial: Dense
+    noise: Dense
+    matched: Dense
 
 
-class _Moments(NamedTuple):
+class Moments(NamedTuple):
+    """Number, mean and sample standard deviation."""
+
     n: Ints
     mean: Floats
     std: Floats
@@ -100,7 +102,7 @@ def layer_statistics(
             & pl.col("metric").eq_missing(pl.lit(metric))
             & (pl.col("target") == target)
         )
-        arrays = _arrays(similarity.filter(here), seeds)
+        arrays = seed_arrays(similarity.filter(here), seeds)
         names = arrays.layers["layer"].to_list()
         columns = _keys(arrays, explanation, metric, target) | _descriptive(arrays) | _paired(arrays, resamples)
         columns |= _floor(floor.filter(here), names, len(arrays.strengths))
@@ -183,8 +185,8 @@ def holm(p_values: Floats) -> Floats:
     return corrected
 
 
-def _arrays(similarity: pl.DataFrame, seeds: Sequence[str]) -> _Arrays:
-    """The rows of one target as dense arrays."""
+def seed_arrays(similarity: pl.DataFrame, seeds: Sequence[str]) -> Arrays:
+    """The rows of one measure and target, and of no seeds but these, as dense arrays."""
     layers = similarity.select("layer", "layer_label", "layer_index").unique().sort("layer_index", "layer")
     adversarial, noise = (similarity.filter(pl.col("condition") == c) for c in (ADVERSARIAL, NOISE))
     strengths = adversarial["strength"].unique().sort().to_numpy()
@@ -192,12 +194,12 @@ def _arrays(similarity: pl.DataFrame, seeds: Sequence[str]) -> _Arrays:
     names = layers["layer"].to_list()
     noise_cells = _dense(noise, "similarity", ladder, names, seeds)
     at = np.searchsorted(ladder, strengths)
-    matched = _Dense(noise_cells.values[at], noise_cells.rows[at])
+    matched = Dense(noise_cells.values[at], noise_cells.rows[at])
     cells = _dense(adversarial, "similarity", strengths, names, seeds)
-    return _Arrays(layers, strengths, ladder, cells, noise_cells, matched)
+    return Arrays(layers, strengths, ladder, cells, noise_cells, matched)
 
 
-def _dense(frame: pl.DataFrame, column: str, strengths: Floats, layers: Sequence[str], seeds: Sequence[str]) -> _Dense:
+def _dense(frame: pl.DataFrame, column: str, strengths: Floats, layers: Sequence[str], seeds: Sequence[str]) -> Dense:
     """One condition of a table as an array."""
     draws, draw = np.unique(frame["draw"].to_numpy(), return_inverse=True)
     shape = (len(strengths), len(layers), len(seeds), max(1, len(draws)))
@@ -212,7 +214,7 @@ def _dense(frame: pl.DataFrame, column: str, strengths: Floats, layers: Sequence
         )
     values = np.full(rows.size, np.nan)
     values[cell] = frame[column].cast(pl.Float64).to_numpy()
-    return _Dense(values.reshape(shape), rows.sum(axis=(2, 3)))
+    return Dense(values.reshape(shape), rows.sum(axis=(2, 3)))
 
 
 def _codes(names: pl.Series, categories: Sequence[str]) -> Ints:
@@ -221,7 +223,7 @@ def _codes(names: pl.Series, categories: Sequence[str]) -> Ints:
     return codes
 
 
-def _keys(arrays: _Arrays, explanation: str | None, metric: str | None, target: str) -> dict[str, Any]:
+def _keys(arrays: Arrays, explanation: str | None, metric: str | None, target: str) -> dict[str, Any]:
     n_layers, n_strengths = len(arrays.layers), len(arrays.strengths)
     repeated = {name: np.tile(arrays.layers[name].to_numpy(), n_strengths) for name in arrays.layers.columns}
     return {
@@ -233,13 +235,13 @@ def _keys(arrays: _Arrays, explanation: str | None, metric: str | None, target: 
     }
 
 
-def _moments(values: Floats) -> _Moments:
+def moments(values: Floats) -> Moments:
     """Number, mean and sample standard deviation of the defined values of the last axis."""
     defined = ~np.isnan(values)
     n = np.count_nonzero(defined, axis=-1)
     mean = ratio(np.where(defined, values, 0).sum(axis=-1), n)
     squares = np.where(defined, (values - mean[..., None]) ** 2, 0).sum(axis=-1)
-    return _Moments(n, mean, np.sqrt(ratio(squares, n - 1)))
+    return Moments(n, mean, np.sqrt(ratio(squares, n - 1)))
 
 
 def ratio(numerator: Floats | Ints, denominator: Floats | Ints) -> Floats:
@@ -253,10 +255,10 @@ def _medians(values: Floats) -> Floats:
     return medians
 
 
-def _descriptive(arrays: _Arrays) -> dict[str, Any]:
+def _descriptive(arrays: Arrays) -> dict[str, Any]:
     """Both conditions by themselves, the threshold, and the layers that the attack compromises."""
     adversarial, noise = arrays.adversarial.values, arrays.matched.values
-    attack, control = _moments(_pool(adversarial)), _moments(_pool(noise))
+    attack, control = moments(_pool(adversarial)), moments(_pool(noise))
     threshold = _medians(noise)
     compromised = np.count_nonzero(adversarial < threshold[..., None, None], axis=(-2, -1))
     trials = np.where(np.isnan(threshold), 0, attack.n)
@@ -284,20 +286,20 @@ def _pool(values: Floats) -> Floats:
     return values.reshape(*values.shape[:-2], -1)
 
 
-def _paired(arrays: _Arrays, resamples: Ints) -> dict[str, Any]:
+def _paired(arrays: Arrays, resamples: Ints) -> dict[str, Any]:
     """What the attack does to a seed against what noise does to the same seed."""
     adversarial, noise = arrays.adversarial.values, arrays.matched.values
-    difference = _moments(noise).mean - adversarial[..., 0]
+    difference = moments(noise).mean - adversarial[..., 0]
     wins = np.where(np.isnan(noise), np.nan, (adversarial < noise) + (adversarial == noise) / 2)
-    auc = np.where(np.isnan(difference), np.nan, _moments(wins).mean)
-    paired = _moments(difference)
+    auc = np.where(np.isnan(difference), np.nan, moments(wins).mean)
+    paired = moments(difference)
     ends = _auc_interval(auc, resamples)
     degrees = np.maximum(paired.n - 1, 1)
     half = scipy.stats.t.ppf(_UPPER_QUANTILE, degrees) * paired.std / np.sqrt(degrees + 1)
     p = wilcoxon_p(difference)
     return {
         "n_pairs": paired.n,
-        "auc": _moments(auc).mean,
+        "auc": moments(auc).mean,
         "auc_low": ends.low,
         "auc_high": ends.high,
         "difference_mean": paired.mean,
@@ -327,9 +329,9 @@ def _floor(floor: pl.DataFrame, layers: Sequence[str], n_strengths: int) -> dict
     return {"floor": np.tile(means, n_strengths), "n_floor": np.tile([v.size for v in pairs], n_strengths)}
 
 
-def _gain(arrays: _Arrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Ints) -> dict[str, Any]:
+def _gain(arrays: Arrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Ints) -> dict[str, Any]:
     """Gain and rank, both with bootstrap intervals; an interval takes two seeds on either side."""
-    gains = _all_gains(arrays, variants, seeds, resamples)
+    gains = all_gains(arrays, variants, seeds, resamples)
     observed, replicates = gains[0], gains[1:]
     attacked = ~np.isnan(arrays.adversarial.values[..., 0])
     noisy = (~np.isnan(arrays.noise.values)).any(axis=(0, 3))
@@ -350,7 +352,7 @@ def _gain(arrays: _Arrays, variants: pl.DataFrame, seeds: Sequence[str], resampl
     }
 
 
-def _all_gains(arrays: _Arrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Ints) -> Gains:
+def all_gains(arrays: Arrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Ints) -> Gains:
     """Gains (1 + replicates, strengths, layers): of all seeds first, then of every resample."""
     counts = np.concatenate([np.ones((1, len(seeds)), resamples.dtype), resamples])
     attack_l2 = resampled_medians(_norms(variants, ADVERSARIAL, arrays.strengths, seeds), counts)

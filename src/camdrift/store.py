@@ -35,6 +35,8 @@ REPORT: Final = "report.html"
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
 _SCHEMAS: Final = {**TABLES, **FURTHER_TABLES}
 _FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)
+# A disk with less room than this is full.
+_SMALLEST_PAGE: Final = 4096
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -109,10 +111,7 @@ class RunDirectory:
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        text = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, allow_nan=False)
-        # Bytes of a file name that are no UTF-8 reach Python as lone surrogates, which no file can hold.
-        data = f"{text}\n".encode("utf-8", "replace")
-        self._write(RECORD, lambda path: path.write_bytes(data))
+        self._write(RECORD, lambda path: path.write_bytes(as_json(record)))
 
     def read_record(self) -> dict[str, Any]:
         """run.json.
@@ -226,21 +225,36 @@ class RunDirectory:
             yield arrays
 
     def _write(self, name: str, write: Any) -> None:
-        final = self.path / name
-        aside = self.path / f".{name}.part"
-        with on_disk(self.path):
-            try:
-                write(aside)
-                _sync(aside)
-                aside.replace(final)
-            finally:
-                aside.unlink(missing_ok=True)
+        write_whole(self.path, name, write)
+
+
+def as_json(record: Mapping[str, Any]) -> bytes:
+    """A record as the bytes of its file, schema version first."""
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, allow_nan=False)
+    # Bytes of a file name that are no UTF-8 reach Python as lone surrogates, which no file can hold.
+    return f"{text}\n".encode("utf-8", "replace")
+
+
+def write_whole(folder: Path, name: str, write: Any) -> None:
+    """Write under another name first, and rename what is complete."""
+    final, aside = folder / name, folder / f".{name}.part"
+    try:
+        with on_disk(folder):
+            write(aside)
+            _sync(aside)
+            aside.replace(final)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _is_run(path: Path) -> bool:
-    """Is there a record that camdrift wrote?"""
+    return is_made_by_camdrift(path / RECORD)
+
+
+def is_made_by_camdrift(path: Path) -> bool:
+    """Is this a record that camdrift wrote?"""
     try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(record, dict) and {"schema_version", "camdrift"} <= record.keys()
@@ -314,6 +328,14 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def _is_full(path: Path) -> bool:
+    """Is there no room left on the disk of a folder?"""
+    try:
+        return shutil.disk_usage(path).free < _SMALLEST_PAGE
+    except OSError:
+        return False
+
+
 @contextmanager
 def on_disk(path: Path) -> Iterator[None]:
     """Turns what fails on the disk inside the block into one clear line.
@@ -325,6 +347,9 @@ def on_disk(path: Path) -> Iterator[None]:
         yield
     except (OSError, pl.exceptions.PolarsError) as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if isinstance(error, pl.exceptions.PolarsError):
+            # Polars does not always say that it was the disk ("Invalid thrift: transport error").
+            full = full or _is_full(path)
         what = "the disk is full" if full else _first_line(error)
         hint = "free some space, then continue with --resume" if full else "is the folder writable?"
         raise StoreError(f"cannot write to {path}: {what}", hint) from error

@@ -50,12 +50,18 @@ class Attacked:
     """What an attack made of one seed image.
 
     Attributes:
-        base_perturbation: Adversarial image minus seed image, pixel units, not clipped; None without success.
-        iterations: Perturbation steps spent on this seed.
+        base_perturbation: Adversarial image minus seed image, pixel units, not clipped; None without one.
+        iterations: Perturbation steps spent on this seed; None where the attack does not tell.
+        target_class: The class that was to be predicted; None if any other than the clean one would do.
+        reason: Why there is no perturbation; empty for the usual reason.
+        is_failure: Did the attack break down, rather than find nothing?
     """
 
     base_perturbation: Image | None
-    iterations: int
+    iterations: int | None = None
+    target_class: int | None = None
+    reason: str = ""
+    is_failure: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from sys import float_info
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camdrift import hooks
-from camdrift.attacks.base import Advance
+from camdrift.attacks.base import PER_IMAGE, Advance, Threat
 from camdrift.attacks.neurons import STRATEGIES, NeuronTable, Selection, neuron_table, select_neurons
 from camdrift.coverage import THRESHOLD, NeuronObserver, NeuronRecord
 from camdrift.errors import UserError
@@ -98,6 +98,9 @@ class DLFuzz:
         walkers: Seeds that advance side by side; 0 for the whole chunk.
     """
 
+    threat: ClassVar[Threat | None] = None
+    seeding: ClassVar[str] = PER_IMAGE
+
     preset: str = "dlfuzz"
     strategy: str = "2"
     neurons: int = 10
@@ -157,6 +160,9 @@ class DLFuzz:
         ]
         inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return f"{self.preset}({inside})" if inside else self.preset
+
+    def check(self, classifier: Classifier) -> None:
+        """Every classifier has neurons to activate."""
 
     def __call__(
         self,

@@ -13,6 +13,7 @@ from camdrift.errors import UserError
 from camdrift.explanations.base import Explainer
 from camdrift.measures import CAPTUM
 from camdrift.models import Classifier
+from camdrift.spec import write_spec
 from camdrift.tensors import Classes, Images, Maps
 
 # Those that draw no random numbers and need no further data.
@@ -55,8 +56,7 @@ def captum_explainer(name: str, settings: Mapping[str, Any]) -> Explainer:
             f"`explain` {CAPTUM}:{name} has no such setting, got: {', '.join(unknown)}",
             f"settings: {', '.join(allowed)}",
         )
-    written = ", ".join(f"{key}={value!r}" for key, value in settings.items())
-    spec = f"{CAPTUM}:{name}({written})" if settings else f"{CAPTUM}:{name}"
+    spec = write_spec(f"{CAPTUM}:{name}", settings)
     parts = {_IN_PARTS: None} if _IN_PARTS in taken and _IN_PARTS not in settings else {}
     return Explainer(spec, of_passes=partial(_attribute, method, spec, {**parts, **settings}))
 

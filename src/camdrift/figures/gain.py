@@ -51,7 +51,7 @@ def gain(tables: Tables, record: Record) -> Figure:
         axes.set_yscale("log")
         axes.set_ylim(*limits)
         _target(axes, of, layers, target)
-        _log_axis(axes, limits)
+        log_axis(axes, limits)
     return figure
 
 
@@ -101,7 +101,8 @@ def _arrows(axes: Axes, x: np.ndarray, values: np.ndarray, signs: np.ndarray, co
         axes.plot(x[chosen], tips, ls="", alpha=alpha, zorder=3, **look)
 
 
-def _log_axis(axes: Axes, limits: tuple[float, float]) -> None:
+def log_axis(axes: Axes, limits: tuple[float, float]) -> None:
+    """Dresses the vertical axis of gains: few plain numbers, and a line at 1."""
     axes.axhline(1, color=INK, lw=0.9, ls=(0, (5, 3)), zorder=1)
     wide = np.log10(limits[1] / limits[0]) > 4
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0,) if wide else (1.0, 2.0, 5.0)))

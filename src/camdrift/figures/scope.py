@@ -8,7 +8,18 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from camdrift.records import ADVERSARIAL, ANALYSED, DEFAULT_TARGETS, FAILED, NO_ADVERSARIAL, UNREADABLE
+from camdrift.measures import Measure
+from camdrift.records import (
+    ADVERSARIAL,
+    ANALYSED,
+    DEFAULT_EXPLANATIONS,
+    DEFAULT_METRICS,
+    DEFAULT_TARGETS,
+    FAILED,
+    MEASURE,
+    NO_ADVERSARIAL,
+    UNREADABLE,
+)
 
 Tables = Mapping[str, pl.DataFrame]
 Record = Mapping[str, Any]
@@ -37,6 +48,7 @@ class Scope:
         shown_target: Target of the heatmaps that are drawn: the first that the study was asked for.
         statuses: Number of seeds by status.
         draws: Noise draws per seed and strength.
+        measure: Which explanation is compared by which metric: the study's first.
     """
 
     model: str
@@ -49,6 +61,7 @@ class Scope:
     shown_target: str
     statuses: Mapping[str, int]
     draws: int
+    measure: Measure
 
     @property
     def analysed(self) -> int:
@@ -73,7 +86,7 @@ def scope(tables: Tables, record: Record) -> Scope:
     asked = list(effective(record).get("targets") or DEFAULT_TARGETS)
     present = set(tables["layers"]["target"]) or set(asked)
     return Scope(
-        model=_model_name(record),
+        model=model_name(record),
         layers=tuple(name for _, name, _ in rows),
         labels=tuple(label for _, _, label in rows),
         indices=tuple(index for index, _, _ in rows),
@@ -83,7 +96,14 @@ def scope(tables: Tables, record: Record) -> Scope:
         shown_target=asked[0],
         statuses={str(status): int(n) for status, n in tables["seeds"]["status"].value_counts().iter_rows()},
         draws=1 + int(tables["similarity"]["draw"].cast(pl.Int64).max() or 0),  # type: ignore[arg-type]
+        measure=_measure(tables),
     )
+
+
+def _measure(tables: Tables) -> Measure:
+    """The first measure; the paper's where no row names one."""
+    named = tables["layers"].select(MEASURE).drop_nulls().head(1).rows()
+    return Measure(*(named[0] if named else (DEFAULT_EXPLANATIONS[0], DEFAULT_METRICS[0])))
 
 
 def effective(record: Record) -> Mapping[str, Any]:
@@ -92,7 +112,7 @@ def effective(record: Record) -> Mapping[str, Any]:
     return arguments
 
 
-def _model_name(record: Record) -> str:
+def model_name(record: Record) -> str:
     """The model's spec, without the folders of a file."""
     model = record.get("model") or {}
     spec = str(model.get("spec") or model.get("name") or "the model")

@@ -33,10 +33,11 @@ _SHOW_POINTS_UP_TO: Final = 40
 _BANDS_UP_TO: Final = 2
 _FLOOR_TEXT: Final = "floor: unrelated images"
 _DOTS: Final[Any] = (0, (1, 1))
-_TICKS: Final = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
-_AXIS_NOTE: Final = (
+_TICKS: Final = (-100.0, -30.0, -10.0, -3.0, -1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+_COSINE_NOTE: Final = (
     "The axis is linear in the distance between the two maps at unit length, which spreads the upper end."
 )
+_OTHER_NOTE: Final = "The axis is linear in the square root of the deviation, which spreads the upper end."
 
 
 def similarity_adversarial(tables: Tables, record: Record) -> Figure:
@@ -67,7 +68,7 @@ def _distribution(tables: Tables, of: Scope, condition: str) -> Figure:
     if not any(len(values) for layers in samples.values() for values in layers):
         return blank(title, reason_for_nothing(of))
     boxes_are = "Boxes: quartiles and median; whiskers: 5th to 95th percentile."
-    note = f"{of.model}; {_sizes(samples, of, condition)} {boxes_are} {_AXIS_NOTE}"
+    note = f"{of.model}; {_sizes(samples, of, condition)} {boxes_are} {_axis_note(of)}"
     figure, panels = layer_panels(of, title, note, height=2.0, handles=_distribution_handles(condition))
     low = _lowest(tables, of)
     for axes, target in zip(panels, of.targets, strict=True):
@@ -77,7 +78,7 @@ def _distribution(tables: Tables, of: Scope, condition: str) -> Figure:
             tau = reference_row(of, tables["layers"], "threshold", target)
             look = {"colors": COLOURS[NOISE], "linewidths": 1.6, "zorder": 4, "label": "threshold"}
             hlines(axes, np.arange(len(tau)), tau, 0.84, **look)
-        similarity_axis(axes, low)
+        similarity_axis(axes, low, of.measure.words[1])
     return figure
 
 
@@ -137,6 +138,10 @@ def _floor(axes: Axes, tables: Tables, of: Scope, target: str) -> None:
     hlines(axes, np.arange(len(floor)), floor, 0.84, **look)
 
 
+def _axis_note(of: Scope) -> str:
+    return _COSINE_NOTE if of.measure.metric == "cosine" else _OTHER_NOTE
+
+
 def _sizes(samples: dict[str, list[np.ndarray]], of: Scope, condition: str) -> str:
     counts = [len(values) for layers in samples.values() for values in layers if len(values)]
     if condition == NOISE and of.draws > 1:
@@ -152,16 +157,17 @@ def _lowest(tables: Tables, of: Scope) -> float:
 
 def _lower_end(columns: list[pl.Series]) -> float:
     smallest = min(float(v) for column in columns if (v := column.min()) is not None)  # type: ignore[arg-type]
-    return max(0.0, float(np.floor(10 * smallest - 0.3)) / 10)
+    lowest = float(np.floor(10 * smallest - 0.3)) / 10
+    return max(0.0, lowest) if smallest >= 0 else lowest
 
 
-def similarity_axis(axes: Axes, low: float) -> None:
-    """Sets an axis from `low` to 1 that is linear in |u - v| = sqrt(2 - 2 cos) of two maps at unit length."""
+def similarity_axis(axes: Axes, low: float, metric: str = "cosine") -> None:
+    """Sets an axis from `low` to 1, linear in sqrt(1 - s): of cosines the distance of two maps at unit length."""
     axes.set_yscale("function", functions=(_stretch, _shrink))
     axes.set_ylim(low, _shrink(0.02 * (1 - _stretch(low))))
     axes.set_yticks([tick for tick in _TICKS if tick >= low], [f"{tick:g}" for tick in _TICKS if tick >= low])
     axes.minorticks_off()
-    axes.set_ylabel("similarity to the\nclean image's map (cosine)")
+    axes.set_ylabel(f"similarity to the\nclean image's map ({metric})")
 
 
 def _stretch(similarity: Any) -> Any:
@@ -185,7 +191,7 @@ def _means(tables: Tables, of: Scope, condition: str) -> Figure:
     band = " Bands: mean ± 2 standard errors." if banded else ""
     unit = "seeds" if condition == ADVERSARIAL or of.draws == 1 else "noisy images"
     n = span(count.filter(count > 0).to_list())
-    note = f"{of.model}; n = {n} {unit} per layer and strength.{band} {_AXIS_NOTE}"
+    note = f"{of.model}; n = {n} {unit} per layer and strength.{band} {_axis_note(of)}"
     figure, panels = layer_panels(of, title, note, height=2.0, handles=[*strength_handles(of), _floor_handle()])
     low = _lower_end([layers[name] for name in ("adversarial_mean", "noise_mean", "floor")])
     for axes, target in zip(panels, of.targets, strict=True):
@@ -193,7 +199,7 @@ def _means(tables: Tables, of: Scope, condition: str) -> Figure:
         _curves(axes, of, means[target], condition)
         if banded:
             _bands(axes, tables, of, condition, target)
-        similarity_axis(axes, low)
+        similarity_axis(axes, low, of.measure.words[1])
     return figure
 
 
@@ -208,8 +214,9 @@ def _bands(axes: Axes, tables: Tables, of: Scope, condition: str, target: str) -
     count = "n" if condition == ADVERSARIAL else "n_noise"
     names = (f"{condition}_mean", f"{condition}_std", count)
     mean, std, n = (grid(of, tables["layers"], name, target) for name in names)
+    floor = 0.0 if np.nanmin(mean) >= 0 else -np.inf
     for row, colour in enumerate(strength_colours(of)):
         error = 2 * std[row] / np.sqrt(n[row])
         x = np.arange(error.size)
         high = np.minimum(mean[row] + error, 1.0)
-        axes.fill_between(x, np.maximum(mean[row] - error, 0.0), high, color=colour, alpha=0.15, lw=0, zorder=1)
+        axes.fill_between(x, np.maximum(mean[row] - error, floor), high, color=colour, alpha=0.15, lw=0, zorder=1)

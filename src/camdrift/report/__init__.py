@@ -21,7 +21,7 @@ from camdrift.figures.scope import Record, Tables, effective, reason_for_nothing
 from camdrift.report import findings
 from camdrift.report.page import render
 
-__all__ = ["notebook_html", "render", "summary", "write_figure", "write_report"]
+__all__ = ["notebook_html", "render", "summary", "write_figure", "write_file", "write_report"]
 
 # Without hinting text is drawn in half the time; type 42 is what publishers take.
 _SAVING: Final[dict[Any, Any]] = {"text.hinting": "none", "pdf.fonttype": 42, "pdf.compression": 6}
@@ -45,7 +45,7 @@ def write_report(directory: Path, tables: Tables, record: Record, gallery: Galle
         for name, figure in study_figures(tables, record, gallery).items():
             write_figure(directory, name, figure)
     page = directory / "report.html"
-    _replace(page, rendered.result().encode())
+    write_file(page, rendered.result().encode())
     return page
 
 
@@ -54,8 +54,8 @@ def write_figure(directory: Path, name: str, figure: Figure) -> Path:
     folder = directory / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.png"
-    _replace(path, _png(_raster(figure), figure))
-    _replace(folder / f"{name}.pdf", _pdf(figure))
+    write_file(path, _png(_raster(figure), figure))
+    write_file(folder / f"{name}.pdf", _pdf(figure))
     return path
 
 
@@ -134,7 +134,7 @@ def _pdf(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _replace(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
     """Write beside the file and rename, so that a reader never sees half of it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -86,6 +86,7 @@ def facts(record: Record, of: Scope) -> list[tuple[str, str]]:
         ("Images", f"{of.total:,} found, {of.total - of.statuses.get(UNREADABLE, 0):,} readable"),
         ("Adversarial examples", rate),
         ("Layers", f"{len(of.layers):,}"),
+        ("Maps", " by ".join(of.measure.words)),
         ("Strengths", ", ".join(map(strength_text, of.strengths)) or numbers.UNDEFINED),
     ]
 

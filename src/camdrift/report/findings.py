@@ -6,14 +6,14 @@ import numpy as np
 import polars as pl
 
 from camdrift.figures.canvas import strength_text
-from camdrift.figures.scope import Record, Scope, Tables, effective, span
+from camdrift.figures.scope import Record, Scope, Tables, span
 from camdrift.records import (
     ANALYSED,
     CENSORED_ABOVE,
     CENSORED_BELOW,
     NOISE,
 )
-from camdrift.report import single, verdicts
+from camdrift.report import single, threat, verdicts
 from camdrift.report.numbers import count, percent, share_of, times, times_between
 
 Row = dict[str, Any]
@@ -49,6 +49,7 @@ def _sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
     strengths = dict.fromkeys([_lowest(of), of.reference])
     found = [
         success(tables, record, of),
+        threat.bound(tables, record, of),
         *(gains(tables, of, strength) for strength in strengths),
         differences(tables, of),
         flips(tables, of),
@@ -61,9 +62,8 @@ def success(tables: Tables, record: Record, of: Scope) -> str:
     """How often the attack changed the prediction, and whether 8-bit rounding undoes it."""
     if not of.readable:
         return ""
-    attack = effective(record).get("attack") or "chosen"
     share = f"{of.analysed:,} of {count(of.readable, 'image')} ({share_of(of.analysed, of.readable)})"
-    text = f"The attack ({attack}) changed the prediction for {share}."
+    text = f"The attack ({threat.attack_name(record)}) {threat.change(tables)} for {share}."
     survives = tables["seeds"].filter(pl.col("status") == ANALYSED)["survives_uint8"].drop_nulls()
     if len(survives):
         text += f" {int(survives.sum()):,} of {len(survives):,} still fool the model when rounded to 8 bits."

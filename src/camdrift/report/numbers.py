@@ -1,6 +1,7 @@
 """Numbers as a reader wants them: sensible digits, intervals, bounds; undefined values are a dash."""
 
-from math import floor, isfinite, sqrt
+import re
+from math import floor, isclose, isfinite, sqrt
 from typing import Any, Final
 
 from camdrift.records import CENSORED_ABOVE, CENSORED_BELOW
@@ -98,6 +99,28 @@ def p_value(value: float | None) -> str:
     if value is None:
         return UNDEFINED
     return "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
+def pixels(value: float) -> str:
+    """A number between 0 and 1 in steps of 8-bit pixels if it is one or a half of them; else with four digits.
+
+    Example:
+        >>> pixels(8 / 255), pixels(0.5 / 255), pixels(0.25)
+        ('8/255', '0.5/255', '0.25')
+    """
+    steps = 2 * 255 * value
+    is_step = 0 < value < 1 and isclose(steps, round(steps), abs_tol=1e-6)
+    return f"{steps / 2:g}/255" if is_step else f"{value:.4g}"
+
+
+def readable(spec: str) -> str:
+    """A spec with its long numbers as people write them.
+
+    Example:
+        >>> readable("pgd(eps=0.03137254901960784, steps=10)")
+        'pgd(eps=8/255, steps=10)'
+    """
+    return re.sub(r"\d+\.\d{5,}(?![\de])", lambda found: pixels(float(found.group())), spec)
 
 
 def duration(seconds: float) -> str:

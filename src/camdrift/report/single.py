@@ -5,8 +5,9 @@ from typing import Any
 import polars as pl
 
 from camdrift.figures.canvas import strength_text
-from camdrift.figures.scope import Record, Scope, Tables, effective
+from camdrift.figures.scope import Record, Scope, Tables
 from camdrift.records import ADVERSARIAL, ANALYSED, NOISE
+from camdrift.report import threat
 from camdrift.report.numbers import fraction
 
 _FURTHEST = 3
@@ -30,12 +31,13 @@ def headline(tables: Tables, record: Record, of: Scope) -> str:
 
 def sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
     """What was done to the image, what moved, and what noise of the same size does."""
-    return [_attack(tables, record), *_moved(tables, of), _noise(tables, record, of), _caution()]
+    bound = threat.bound(tables, record, of)
+    told = [_attack(tables, record), *([bound] if bound else []), *_moved(tables, of)]
+    return [*told, _noise(tables, record, of), _caution()]
 
 
 def _attack(tables: Tables, record: Record) -> str:
     seed = tables["seeds"].row(0, named=True)
-    attack = effective(record).get("attack") or "chosen"
     before, after = (
         f"{_name(record, seed[f'{when}_class'])} ({fraction(seed[f'{when}_probability'], 2)})"
         for when in ("clean", "adversarial")
@@ -43,8 +45,8 @@ def _attack(tables: Tables, record: Record) -> str:
     size = f"{255 * seed['perturbation_linf']:.1f}/255"
     survives = "still fools" if seed["survives_uint8"] else "no longer fools"
     return (
-        f"The attack ({attack}) turns {before} into {after} with a perturbation of at most {size} per pixel; "
-        f"rounded to 8 bits the image {survives} the model."
+        f"The attack ({threat.attack_name(record)}) turns {before} into {after} with a perturbation of at "
+        f"most {size} per pixel; rounded to 8 bits the image {survives} the model."
     )
 
 

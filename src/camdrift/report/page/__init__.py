@@ -18,11 +18,11 @@ from camdrift.figures.canvas import strength_text
 from camdrift.figures.focus import MEASURES
 from camdrift.figures.rungs import has_ladder
 from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, effective, reason_for_nothing, scope
-from camdrift.report import checks, contents, defects, findings, focus, single, verdicts
+from camdrift.report import checks, contents, defects, findings, focus, measures, single, verdicts
 from camdrift.report.data import study_data
 from camdrift.report.pictures import Gallery, picture_data
 
-_SCRIPTS: Final = ("state", "controls", "strip", "explorer", "charts", "focus", "reproduction", "table", "main")
+_SCRIPTS: Final = ("text", "state", "controls", "strip", "explorer", "charts", "focus", "reproduction", "table", "main")
 _RAMPS: Final = ("viridis", "inferno")
 
 
@@ -38,9 +38,9 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
     nothing = "" if (tables["layers"]["n"] > 0).any() else reason_for_nothing(of)
     shown, pictures = picture_data({} if nothing else gallery, of.indices)
     data = {} if nothing else study_data(tables, record, of, shown) | {"ramps": _ramps()}
-    scripts = () if nothing else (plotting_library(), _script())
+    scripts = () if nothing else (plotting_library(), script())
     return (
-        _environment()
+        environment()
         .get_template("template.html.jinja")
         .render(
             headline=findings.headline(tables, record, of),
@@ -59,6 +59,9 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
             model=of.model,
             attack=effective(record).get("attack") or "attack",
             version=record.get("camdrift") or "",
+            explanation=of.measure.words[0],
+            metric=of.measure.words[1],
+            others=measures.side_by_side(tables, of),
             checks=checks.checks(tables),
             **_reproduction(tables, of, interactive=not nothing),
             strengths=[strength_text(strength) for strength in of.strengths],
@@ -68,8 +71,8 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
             study=as_json(data),
             pictures=as_json(pictures),
             scripts=[Markup(script) for script in scripts],
-            policy=_policy(scripts),
-            style=Markup(_style()),
+            policy=policy(scripts),
+            style=Markup(style()),
         )
     )
 
@@ -108,17 +111,18 @@ def _asset(name: str) -> str:
     return (files("camdrift.report.page") / name).read_text(encoding="utf-8")
 
 
-def _script() -> str:
-    """The page's own script, one scope for all of its files."""
-    body = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
+def script(names: Sequence[str] = _SCRIPTS) -> str:
+    """A page's own script, one scope for all of its files."""
+    body = "\n".join(_asset(f"{name}.js") for name in names)
     return f'(() => {{\n"use strict";\n{body}}})();\n'
 
 
-def _style() -> str:
+def style(sheets: Sequence[str] = ("style", "reproduction")) -> str:
+    """The style sheets of a page as one."""
     steps = np.linspace(0, 1, 9)
     viridis = ", ".join(mpl.colors.to_hex(colour) for colour in mpl.colormaps["viridis"](steps))
-    sheets = _asset("style.css") + _asset("reproduction.css")
-    return sheets.replace(":root {", f":root {{\n  --viridis: {viridis};", 1)
+    joined = "".join(_asset(f"{name}.css") for name in sheets)
+    return joined.replace(":root {", f":root {{\n  --viridis: {viridis};", 1)
 
 
 def _ramps() -> dict[str, str]:
@@ -130,7 +134,7 @@ def _ramps() -> dict[str, str]:
     }
 
 
-def _policy(scripts: Sequence[str]) -> str:
+def policy(scripts: Sequence[str]) -> str:
     """A Content-Security-Policy under which only these scripts run, and nothing is fetched."""
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
     allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests) or "'none'"
@@ -145,7 +149,8 @@ def _policy(scripts: Sequence[str]) -> str:
     return "; ".join(f"{name} {value}" for name, value in rules.items())
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Where templates are loaded; everything they show is escaped."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("camdrift.report.page", "."),
         autoescape=True,

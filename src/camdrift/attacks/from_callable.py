@@ -1,0 +1,47 @@
+"""Attacks of the user's own: any function that takes a model, images and classes."""
+
+import inspect
+from typing import Any, Final
+
+from torch import Tensor
+
+from camdrift.attacks.library import Perturb, PixelModel, Recipe
+from camdrift.errors import UserError, one_line
+from camdrift.user_code import folder_of, importing, load_function
+
+_TARGETS: Final = "target_classes"
+
+
+def recipe(name: str, settings: dict[str, Any]) -> Recipe:
+    """How to call a function as an attack: `function(model, images, classes, **settings)` returns images.
+
+    Args:
+        name: `path/to/file.py:function` or `package.module:function`. If it takes `target_classes`, it is given the
+            classes to reach, or None.
+        settings: Passed on.
+
+    Raises:
+        UserError: No such function, or one that does not take these arguments.
+    """
+    function = load_function(name, option="attack")
+    try:
+        signature = inspect.signature(function)
+        can_target = _TARGETS in signature.parameters
+        signature.bind(None, None, None, **settings, **({_TARGETS: None} if can_target else {}))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"`attack` {name} must take (model, images, classes) and the settings given, got: {one_line(error)}",
+            "docs/attacks.md has an example",
+        ) from error
+    # It may import what lies beside it as late as when it runs.
+    folder = folder_of(name.rpartition(":")[0])
+
+    def make(model: PixelModel) -> Perturb:
+        def perturb(images: Tensor, classes: Tensor, targets: Tensor | None) -> Any:
+            wanted = {_TARGETS: targets} if can_target else {}
+            with importing(folder):
+                return function(model, images, classes, **settings, **wanted)
+
+        return perturb
+
+    return Recipe(name, make, can_target=can_target)

@@ -1,0 +1,104 @@
+"""Attacks of foolbox, which comes with camdrift."""
+
+import inspect
+from functools import partial
+from types import ModuleType
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from camdrift.attacks.base import ORDERS, Threat
+from camdrift.attacks.library import Perturb, PixelModel, Recipe
+from camdrift.attacks.names import built, check_settings, choose, load_library, parameters, positive, quietly
+from camdrift.errors import UserError
+
+_EPSILON: Final = ("eps", "epsilon")
+_NORMS: Final = {order: norm for norm, order in ORDERS.items()}
+
+
+def recipe(name: str, settings: dict[str, Any]) -> Recipe:
+    """How to make the attack of foolbox that `name` means.
+
+    Args:
+        name: A class of `foolbox.attacks`.
+        settings: What its constructor takes. An attack that keeps a bound also takes `eps`, or `epsilon`, in pixel
+            units; an attack that looks for the smallest perturbation does not.
+
+    Raises:
+        UserError: No such attack or setting, or a value that foolbox refuses.
+    """
+    foolbox = load_library("foolbox", library="foolbox", extra="")
+    base = foolbox.attacks.base
+    found = {n: k for n, k in vars(foolbox.attacks).items() if isinstance(k, type) and issubclass(k, base.Attack)}
+    kinds = {n: k for n, k in found.items() if not inspect.isabstract(k)}
+    name = choose("foolbox", name, kinds)
+    kind, own = kinds[name], dict(settings)
+    takes, epsilon = parameters(kind), None
+    if issubclass(kind, base.FixedEpsilonAttack):
+        key = next((key for key in _EPSILON if key in settings), _EPSILON[0])
+        takes = {key: True, **takes}
+    check_settings(f"foolbox:{name}", settings, takes)
+    if issubclass(kind, base.FixedEpsilonAttack):
+        epsilon = positive(key, own.pop(key))
+    attack = built(f"foolbox:{name}", lambda: kind(**own), takes)
+    can_target, must_target = _modes(foolbox, name, attack, epsilon)
+
+    def make(model: PixelModel) -> Perturb:
+        # Without `device` foolbox moves the model to the first GPU.
+        seen = foolbox.PyTorchModel(model, bounds=(0, 1), device=model.device)
+
+        def perturb(images: Tensor, classes: Tensor, targets: Tensor | None) -> Tensor:
+            return _attack(foolbox, kind(**own), seen, images, (classes, targets), epsilon)
+
+        return perturb
+
+    threat = None if epsilon is None else Threat(_NORMS[attack.distance.p], epsilon)
+    return Recipe(name, make, threat=threat, can_target=can_target, must_target=must_target)
+
+
+def _attack(
+    foolbox: ModuleType, attack: Any, model: Any, images: Tensor, wanted: tuple[Tensor, Tensor | None], epsilon: Any
+) -> Tensor:
+    classes, targets = wanted
+    if targets is None:
+        criterion = foolbox.criteria.Misclassification(classes)
+    else:
+        criterion = foolbox.criteria.TargetedMisclassification(targets)
+    # foolbox's own bounds check is exact.
+    clamped = images.clamp(0, 1)
+    with quietly():
+        raw, clipped, _ = attack(model, clamped, criterion, epsilons=epsilon)
+    answer: Tensor = raw if epsilon is None else clipped
+    return answer
+
+
+class _AskedError(Exception):
+    """The attack has come as far as asking the model."""
+
+
+class _Unanswering(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        raise _AskedError
+
+
+def _modes(foolbox: ModuleType, name: str, attack: Any, epsilon: float | None) -> tuple[bool, bool]:
+    """Can the attack look for a given class, and must it? It says so before it asks the model anything.
+
+    Raises:
+        UserError: It can do neither, for a reason of its own.
+    """
+    model = foolbox.PyTorchModel(_Unanswering().eval(), bounds=(0, 1), device="cpu")
+    images, classes = torch.full((1, 3, 8, 8), 0.5), torch.tensor([0])
+    refusals: list[Exception | None] = []
+    for targets in (None, torch.tensor([1])):
+        try:
+            built(name, partial(_attack, foolbox, attack, model, images, (classes, targets), epsilon))
+        except UserError as error:
+            cause = error.__cause__
+            refusals.append(None if isinstance(cause, _AskedError) else error)
+    if all(refusals):
+        raise refusals[0] or AssertionError
+    # What is written for any criterion walks towards no class in particular.
+    signature = str(inspect.signature(type(attack).run).parameters["criterion"].annotation)
+    return refusals[1] is None and "Targeted" in signature, refusals[0] is not None

@@ -1,0 +1,84 @@
+"""Adversarial images that the user already has, in place of an attack."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+from camdrift.attacks.base import NO_DRAWS, Advance, Threat
+from camdrift.coverage import NeuronRecord
+from camdrift.errors import ImageError
+from camdrift.images import file_checksum, read_adversarial
+from camdrift.models import Classifier
+from camdrift.sources import display_path
+from camdrift.tensors import Attacked, Image, Images, Logits
+
+
+@dataclass(frozen=True)
+class StoredImages:
+    """Reads what others have made: the perturbation is the stored image minus the seed as the model sees it.
+
+    Attributes:
+        source: Where the images were said to lie.
+        paths: The image of each seed that has one, by `seed_id`.
+    """
+
+    source: str
+    paths: Mapping[str, Path]
+
+    @property
+    def spec(self) -> str:
+        """Where the images lie, in words."""
+        return f"stored images of {self.source}"
+
+    @property
+    def threat(self) -> Threat | None:
+        """How the images were bounded is not known."""
+        return None
+
+    @property
+    def seeding(self) -> str:
+        """Nothing is drawn."""
+        return NO_DRAWS
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 over the seeds' names and the checksums of their images."""
+        lines = [f"{seed_id} {file_checksum(path)}" for seed_id, path in sorted(self.paths.items())]
+        return sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+    def check(self, classifier: Classifier) -> None:
+        """Images fit every classifier: they are resized as the seeds are."""
+
+    def __call__(
+        self,
+        classifier: Classifier,
+        images: Images,
+        clean: Logits,
+        neurons: NeuronRecord,
+        *,
+        seed_ids: Sequence[str],
+        rng_seed: int,
+        batch_size: int,
+        advance: Advance,
+    ) -> list[Attacked]:
+        """For each seed its stored image minus itself, whether or not that fools the model."""
+        attacked: list[Attacked] = []
+        for position, seed_id in enumerate(seed_ids):
+            attacked.append(self._attack(classifier, images[position], seed_id))
+            advance(len(attacked), sum(found.base_perturbation is not None for found in attacked))
+        return attacked
+
+    def _attack(self, classifier: Classifier, seed: Image, seed_id: str) -> Attacked:
+        if seed_id not in self.paths:
+            return Attacked(None, reason=f"no adversarial image with its name in {self.source}")
+        path = self.paths[seed_id]
+        geometry = {"size": classifier.size, "resize": classifier.resize}
+        try:
+            read = read_adversarial(path, **geometry, interpolation=classifier.interpolation)
+        except ImageError as error:
+            return Attacked(
+                None, reason=f"its adversarial image {display_path(path)}: {error.message}", is_failure=True
+            )
+        return Attacked(read.pixels.to(seed.device) - seed)

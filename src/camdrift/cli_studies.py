@@ -1,0 +1,95 @@
+"""The commands that take several studies: compare and sweep."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from camdrift.alignment import AUTO
+from camdrift.options import words
+from camdrift.progress import show_progress
+
+if TYPE_CHECKING:
+    from camdrift.sweep import Cell
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds the commands to the command line."""
+    app.command("compare")(compare_command)
+    app.command("sweep")(sweep_command)
+
+
+def compare_command(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders that `camdrift run` wrote; one alone if it holds several explanations or metrics.",
+            metavar="RUN...",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the comparison. Left out: a new folder under runs/.", show_default=False),
+    ] = None,
+    target: Annotated[
+        str,
+        typer.Option(
+            help="Whose class is explained. Left out: all that the runs have in common.",
+            metavar="LIST",
+            show_default=False,
+        ),
+    ] = "",
+    align: Annotated[
+        str,
+        typer.Option(help="How layers of different networks are paired: auto, name, depth.", metavar="WAY"),
+    ] = AUTO,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison in --out.")] = False,
+) -> None:
+    """Compare studies layer by layer: who ranks the layers alike, where gains differ; tables, figures and a page."""
+    from camdrift.compare import compare, page_of
+
+    made = compare(*runs, out=out, targets=words(target) or None, align=align, overwrite=overwrite)
+    typer.echo(f"{made.summary()}\n{page_of(made)}")
+
+
+def sweep_command(
+    file: Annotated[
+        Path, typer.Argument(help="TOML file with entries [[models]] and [[attacks]].", metavar="FILE.toml")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for all runs. Left out: the file's.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start every run again.")] = False,
+) -> None:
+    """Study every model of a file under every attack of it, then compare them; run again, it goes on."""
+    console = Console(stderr=True)
+    try:
+        with show_progress(console) as shown:
+            shown.say(f"reading {file}")
+            from camdrift.sweep import sweep
+
+            def began(cell: "Cell") -> None:
+                console.print(
+                    f"{cell.number} of {cell.total}: {cell.name}", markup=False, highlight=False, soft_wrap=True
+                )
+
+            command = shlex.join(["camdrift", *sys.argv[1:]])
+            done = sweep(file, out=out, overwrite=overwrite, on_cell=began, on_progress=shown, command=command)
+    except KeyboardInterrupt:
+        typer.echo("stopped; finished runs and chunks are kept: the same command goes on", err=True)
+        raise
+    for failure in done.failures:
+        typer.echo(f"failed: {failure.name}: {failure.error.message}", err=True)
+        if failure.error.hint:
+            typer.echo(f"hint: {failure.error.hint}", err=True)
+    if done.comparison is not None:
+        from camdrift.compare import page_of
+
+        typer.echo(f"{done.comparison.summary()}\n{page_of(done.comparison)}")
+    elif done.studies:
+        typer.echo("\n".join(str(study.path / "report.html") for study in done.studies))
+    if done.failures:
+        raise typer.Exit(2)

@@ -1,0 +1,100 @@
+"""Every side against the first: how gains and deviations of the aligned layers differ, with intervals."""
+
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from camdrift.figures.canvas import INK, MARGIN, blank, printable, sheet, strength_text, styled, vlines
+from camdrift.figures.scope import TARGET_WORDS, span
+from camdrift.figures.sides import PALETTE, Sides, Tables, covered
+
+_MOST: Final = 12
+
+
+@styled
+def differences(tables: Tables) -> Figure:
+    """Gain over the first side's gain, and difference of mean deviation, per aligned layer; one row per other side."""
+    of = covered(tables)
+    first, others = of.names[0], of.names[1 : _MOST + 1]
+    title = f"Against {printable(first, 60)}"
+    if not others:
+        return blank(title, "There is no other side.")
+    note = (
+        f"At strength {strength_text(of.reference)}, {TARGET_WORDS[of.targets[0]]}; layers from the first to the last. "
+        "Bars: 95 % intervals, bootstrap (gain) and t or Welch (deviation), not corrected for the number of layers. "
+        "Arrows: the interval has no end there. Layers where a gain is only a bound are left out on the left."
+    )
+    height, gap, width = 1.15, 0.42, 10.0
+    page = sheet(title, note, width=width, body=len(others) * (height + gap) + 0.35)
+    across = (width - 1.55 - MARGIN) / 2
+    for row, name in enumerate(others):
+        bottom = 0.42 + (len(others) - 1 - row) * (height + gap)
+        rows = _rows(tables, of, first, name)
+        panels = [page.axes(0.6 + column * (across + 0.95), bottom, across, height) for column in (0, 1)]
+        _gain(panels[0], rows, name)
+        _deviation(panels[1], rows)
+        for axes in panels:
+            axes.set_xlim(-0.03, 1.03)
+            axes.grid(axis="y")
+            axes.axhline(0, color=INK, lw=0.9, ls=(0, (5, 3)), zorder=1)
+            axes.tick_params(labelbottom=row == len(others) - 1)
+        if row == len(others) - 1:
+            for axes in panels:
+                axes.set_xlabel("relative depth")
+    return page.figure
+
+
+def _rows(tables: Tables, of: Sides, first: str, name: str) -> pl.DataFrame:
+    chosen = (pl.col("side_a") == first) & (pl.col("side_b") == name)
+    at = (pl.col("target") == of.targets[0]) & (pl.col("strength") == of.reference)
+    return tables["differences"].filter(chosen, at).sort("relative_depth")
+
+
+def _gain(axes: Axes, rows: pl.DataFrame, name: str) -> None:
+    value = _numbers(rows, "log2_gain_ratio")
+    known = ~np.isnan(value)
+    ends = [_numbers(rows, f"log2_gain_ratio_{end}") for end in ("low", "high")]
+    reach = np.nanmax(np.abs([*value[known], *ends[0][known], *ends[1][known], 1.0])) * 1.12
+    axes.set_ylim(-reach, reach)
+    low, high = np.where(np.isnan(ends[0]), -reach, ends[0]), np.where(np.isnan(ends[1]), reach, ends[1])
+    _marks(axes, rows, value, np.where(known, low, np.nan), np.where(known, high, np.nan))
+    x = rows["relative_depth"].to_numpy()
+    for end, head, level in ((ends[0], "v", -reach), (ends[1], "^", reach)):
+        is_open = known & np.isnan(end)
+        axes.plot(x[is_open], np.full(is_open.sum(), 0.96 * level), ls="", marker=head, ms=2.6, color=PALETTE[0])
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{2**v:g}" if v >= 0 else f"1/{2**-v:g}"))
+    axes.set_ylabel("gain ratio")
+    n = span([count for name in ("n_a", "n_b") for count in rows[name] if count] or [0])
+    how = "the same images" if rows["paired"].any() else "different images"
+    axes.set_title(f"{printable(name, 46)}; n = {n}, {how}", loc="left", size=8.0, color=INK, pad=4)
+
+
+def _deviation(axes: Axes, rows: pl.DataFrame) -> None:
+    value = _numbers(rows, "difference")
+    low, high = (_numbers(rows, f"difference_{end}") for end in ("low", "high"))
+    if np.isnan(value).all():
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "deviations on different scales", transform=axes.transAxes, ha="center", size=7.5)
+        return
+    _marks(axes, rows, value, low, high)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.set_ylabel("difference\nof deviation")
+
+
+def _marks(axes: Axes, rows: pl.DataFrame, value: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    x = rows["relative_depth"].to_numpy()
+    clear = (low > 0) | (high < 0)
+    look: dict[str, Any] = {"ls": "", "marker": "o", "markersize": 3.2, "markeredgewidth": 0.8, "color": PALETTE[0]}
+    vlines(axes, x, low, high, colors=PALETTE[0], linewidths=1.0, alpha=0.5, zorder=2)
+    axes.plot(x[clear], value[clear], zorder=3, **look)
+    axes.plot(x[~clear], value[~clear], zorder=3, mfc="white", **look)
+
+
+def _numbers(rows: pl.DataFrame, column: str) -> np.ndarray:
+    values: np.ndarray = rows[column].fill_null(np.nan).to_numpy()
+    return values

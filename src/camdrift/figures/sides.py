@@ -1,0 +1,96 @@
+"""What a comparison covers, in display order: sides with their looks, targets, strengths, aligned layers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from camdrift.figures.scope import TARGET_ORDER
+
+Tables = Mapping[str, pl.DataFrame]
+
+MOST_SHOWN: Final = 24
+# Okabe and Ito's colours without their yellow, which vanishes on white; in an order that keeps neighbours apart.
+PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5b626c", "#1c1f24")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What a comparison covers.
+
+    Attributes:
+        names: Names of the sides that are shown, in the order of the runs.
+        total: Number of all sides.
+        targets: Targets in display order.
+        strengths: Strengths, ascending.
+        reference: The strength that figures are drawn at and the page opens with.
+        layers: Dotted names of the layers where all shown sides have the same, in execution order; else empty.
+        labels: Their display names.
+    """
+
+    names: tuple[str, ...]
+    total: int
+    targets: tuple[str, ...]
+    strengths: tuple[float, ...]
+    reference: float
+    layers: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+def covered(tables: Tables) -> Sides:
+    """What the tables of a comparison cover."""
+    names = tables["sides"]["side"].to_list()
+    profiles = tables["profiles"]
+    present = set(profiles["target"])
+    targets = tuple(target for target in TARGET_ORDER if target in present)
+    layers = _shared_layers(profiles, names[:MOST_SHOWN])
+    return Sides(
+        names=tuple(names[:MOST_SHOWN]),
+        total=len(names),
+        targets=targets,
+        strengths=tuple(sorted(set(profiles["strength"]))),
+        reference=_reference(profiles, targets[0]),
+        layers=tuple(layer for layer, _ in layers),
+        labels=tuple(label for _, label in layers),
+    )
+
+
+def _reference(profiles: pl.DataFrame, target: str) -> float:
+    """The strength with the fewest gains that are mere bounds or missing; of equals the one closest to 1."""
+    lost = (pl.col("gain_censored").is_not_null() | pl.col("gain").is_null()).sum()
+    rows = profiles.filter(pl.col("target") == target).group_by("strength").agg(lost.alias("lost"))
+    return float(min(rows.iter_rows(), key=lambda row: (row[1], abs(row[0] - 1), row[0]))[0])
+
+
+def _shared_layers(profiles: pl.DataFrame, names: list[str]) -> list[tuple[str, str]]:
+    """Name and label of the layers, if all sides have the same."""
+    parts = [profiles.filter(pl.col("side") == name) for name in names]
+    sets = [frozenset(part["layer"]) for part in parts]
+    if len(set(sets)) > 1:
+        return []
+    first = parts[0].select("layer", "layer_label", "layer_index").unique().sort("layer_index", "layer")
+    return list(first.select("layer", "layer_label").iter_rows())
+
+
+def profile(tables: Tables, side: str, target: str, strength: float) -> pl.DataFrame:
+    """Rows of table `profiles` of one side, in execution order."""
+    chosen = (pl.col("side") == side) & (pl.col("target") == target) & (pl.col("strength") == strength)
+    return tables["profiles"].filter(chosen).sort("relative_depth")
+
+
+def agreement_matrix(tables: Tables, of: Sides, ranked_by: str, target: str, strength: float) -> dict[str, np.ndarray]:
+    """Columns tau, tau_low, tau_high of table `agreement` as (sides, sides), symmetric; NaN where undefined."""
+    rows = tables["agreement"].filter(
+        pl.col("ranked_by") == ranked_by, pl.col("target") == target, pl.col("strength") == strength
+    )
+    place = {name: i for i, name in enumerate(of.names)}
+    found = {name: np.full((len(place), len(place)), np.nan) for name in ("tau", "tau_low", "tau_high")}
+    for row in rows.iter_rows(named=True):
+        if row["side_a"] in place and row["side_b"] in place:
+            at = place[row["side_a"]], place[row["side_b"]]
+            for name, matrix in found.items():
+                value = np.nan if row[name] is None else row[name]
+                matrix[at] = matrix[at[::-1]] = value
+    return found

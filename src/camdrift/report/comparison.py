@@ -1,0 +1,124 @@
+"""The page and the figures of a comparison: one self-contained file beside the tables it was made from."""
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from camdrift.figures.canvas import strength_text
+from camdrift.figures.comparison import comparison_figures
+from camdrift.figures.scope import TARGET_WORDS, Record
+from camdrift.figures.sides import Sides, Tables, covered
+from camdrift.report import contrasts, write_figure, write_file
+from camdrift.report.comparison_data import comparison_data
+from camdrift.report.numbers import UNDEFINED, count, percent, percent_between, readable, shown, times
+from camdrift.report.page import as_json, environment, policy, script, style
+
+_SCRIPTS = ("text", "comparison_charts", "comparison")
+_PAGE = "comparison.html"
+_REPORT = "report.html"
+
+
+def write_comparison(folder: Path, tables: Tables, record: Record, notes: tuple[str, ...] = ()) -> Path:
+    """Write figures and `comparison.html` into the folder of a comparison; the path of the page.
+
+    Args:
+        folder: The folder, in which the tables lie.
+        tables: Tables of `records.COMPARISON_TABLES` by name.
+        record: The record of the comparison.
+        notes: Sentences on what was left out.
+    """
+    for name, figure in comparison_figures(tables).items():
+        write_figure(folder, name, figure)
+    page = folder / _PAGE
+    write_file(page, render_comparison(tables, record, folder, notes).encode())
+    return page
+
+
+def render_comparison(tables: Tables, record: Record, folder: Path, notes: tuple[str, ...] = ()) -> str:
+    """The page of a comparison; arguments as in `write_comparison`."""
+    of = covered(tables)
+    scripts = (script(_SCRIPTS),)
+    return (
+        environment()
+        .get_template("comparison.html.jinja")
+        .render(
+            headline=contrasts.headline(tables),
+            reading=_reading(tables, of),
+            sentences=[*contrasts.sentences(tables), *notes],
+            facts=_facts(tables, of),
+            of=of,
+            sides=[_side(row, folder) for row in tables["sides"].iter_rows(named=True)],
+            target_words=TARGET_WORDS,
+            making=_making(record),
+            version=record.get("camdrift") or "",
+            data=as_json(comparison_data(tables, of)),
+            scripts=[Markup(text) for text in scripts],
+            policy=policy(scripts),
+            style=Markup(style(("style", "comparison"))),
+        )
+    )
+
+
+def _reading(tables: Tables, of: Sides) -> str:
+    runs = tables["sides"]["run"].n_unique()
+    left = f" The views show the first {len(of.names)}." if of.total > len(of.names) else ""
+    return f"{count(runs, 'study').replace('studys', 'studies')}, {count(of.total, 'side')} to compare.{left}"
+
+
+def _facts(tables: Tables, of: Sides) -> list[tuple[str, str]]:
+    """The comparison at a glance: label and value."""
+    sides = tables["sides"]
+    names = {"model": "Model", "attack": "Attack", "explanation": "Explanation", "metric": "Metric"}
+    found = []
+    for column, label in names.items():
+        values = [readable(value) for value in sides[column].drop_nulls().unique(maintain_order=True)]
+        found.append((label if len(values) == 1 else f"{label}s", shown(values)))
+    return [
+        *found,
+        ("Layers", f"{len(of.layers):,}, the same in all" if of.layers else shown(sorted(set(sides["n_layers"])))),
+        ("Strengths in common", ", ".join(map(strength_text, of.strengths))),
+    ]
+
+
+def _side(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """One line of the table of sides: words, and a link to the run's own report."""
+    analysed = f"{row['n_analysed']:,} of {row['n_attacked']:,}"
+    linf = f"{255 * row['linf']:.1f}/255" if row["linf"] is not None else UNDEFINED
+    return {
+        "name": row["side"],
+        "link": _link(Path(row["run"]), folder),
+        "cells": [
+            row["model"],
+            readable(row["attack"]),
+            row["surrogate"] or UNDEFINED,
+            row["explanation"],
+            row["metric"],
+        ],
+        "numbers": [f"{row['n_layers']:,}", analysed],
+        "success": (percent(row["success"]), percent_between(row["success_low"], row["success_high"])),
+        "sizes": [times(row["relative_l2"]), linf],
+    }
+
+
+def _link(run: Path, folder: Path) -> str:
+    """Address of a run's report as seen from the comparison; empty where there is none."""
+    page = run / _REPORT
+    if not page.is_file():
+        return ""
+    try:
+        return quote(Path(os.path.relpath(page, folder)).as_posix())
+    except ValueError:  # another drive
+        return ""
+
+
+def _making(record: Record) -> list[tuple[str, str]]:
+    rows = {
+        "Made": record.get("made"),
+        "Runs": ", ".join(record.get("runs") or ()),
+        "Layers aligned by": record.get("align"),
+        "Versions": shown({"camdrift": record.get("camdrift"), **(record.get("versions") or {})}),
+    }
+    return [(label, shown(value)) for label, value in rows.items() if value]

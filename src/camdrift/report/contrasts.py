@@ -1,0 +1,249 @@
+"""What a comparison found, in words: sentences whose every number comes from its tables."""
+
+from itertools import combinations
+from typing import Any, Final
+
+import polars as pl
+
+from camdrift.figures.canvas import strength_text
+from camdrift.figures.scope import span
+from camdrift.figures.sides import Sides, Tables, covered, profile
+from camdrift.records import BY_GAIN
+from camdrift.report.numbers import between, count, fraction, percent, times, times_between
+
+Row = dict[str, Any]
+
+_LONGEST: Final = 4
+_OF: Final = {"seed": "the seed's class", "own": "each image's own class", "label": "the true class"}
+
+
+def headline(tables: Tables) -> str:
+    """The main result as a sentence without its full stop."""
+    of = covered(tables)
+    rows = _agreements(tables, of)
+    if not rows:
+        return f"{count(of.total, 'side')}: no two rank their layers"
+    if len(rows) == 1:
+        return f"{_pair(rows[0])}: their layers rank {_likeness(rows[0])}"
+    agreeing = sum(row["tau_low"] is not None and row["tau_low"] > 0 for row in rows)
+    return f"{agreeing:,} of {count(len(rows), 'pair')} of sides rank their layers alike"
+
+
+def sentences(tables: Tables) -> list[str]:
+    """What was found, in full sentences; those that the tables cannot support are left out."""
+    of = covered(tables)
+    found = [
+        scene(of),
+        agreement(tables, of),
+        depth(tables, of),
+        tops(tables, of),
+        stability(tables, of),
+        ratios(tables, of),
+        *cautions(tables, of),
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def scene(of: Sides) -> str:
+    """At which strength and for which class the sentences hold."""
+    return f"All that follows is at strength {strength_text(of.reference)}, explaining {_OF[of.targets[0]]}."
+
+
+def agreement(tables: Tables, of: Sides) -> str:
+    """Which sides rank their layers alike, with Kendall's tau, interval and n; what could be reached at best."""
+    rows = _agreements(tables, of)
+    if not rows:
+        return ""
+    if len(rows) == 1:
+        row = rows[0]
+        itself = [_itself(tables, of, row[side]) for side in ("side_a", "side_b")]
+        reached = " and ".join(f"{fraction(tau, 2)} ({_named(name)})" for name, tau in itself if tau is not None)
+        tail = f" Repeated on other images, a side would agree with itself at about {reached}." if reached else ""
+        return f"By gain, the layers of {_pair(row)} rank {_likeness(row)}: {_tau(row)}.{tail}"
+    # By the end of the interval that says least, so that no tau of a handful of images comes first.
+    first = max(rows, key=lambda row: (_or(row["tau_low"], -1), row["tau"]))
+    last = min(rows, key=lambda row: (_or(row["tau_high"], 1), row["tau"]))
+    most = f"The most alike are {_pair(first)}: {_tau(first)}"
+    return f"{most}; the least alike {_pair(last)}: {_tau(last)}."
+
+
+def depth(tables: Tables, of: Sides) -> str:
+    """In which sides the gain grows with depth, and in which it falls."""
+    rows = tables["trends"].filter(_here(of), pl.col("tau").is_not_null(), pl.col("side").is_in(list(of.names)))
+    if rows.is_empty():
+        return ""
+    kinds: dict[str, list[Row]] = {"grows with depth": [], "falls with depth": [], "shows no clear trend": []}
+    for row in rows.sort("tau", descending=True).iter_rows(named=True):
+        low, high = row["tau_low"], row["tau_high"]
+        kind = 0 if low is not None and low > 0 else 1 if high is not None and high < 0 else 2
+        kinds[list(kinds)[kind]].append(row)
+    parts = [f"{verb} in {_listed(group)}" for verb, group in kinds.items() if group]
+    return f"The gain {'; it '.join(parts)} (tau of gain and depth)."
+
+
+def _listed(rows: list[Row]) -> str:
+    shown = [f"{_named(row['side'])} ({fraction(row['tau'], 2)} {_ends(row)})" for row in rows[:_LONGEST]]
+    rest = len(rows) - len(shown)
+    return ", ".join(shown) + (f" and {count(rest, 'other side')}" if rest else "")
+
+
+def tops(tables: Tables, of: Sides) -> str:
+    """The layer that each side moves most."""
+    named = []
+    for side in of.names[:_LONGEST]:
+        rows = profile(tables, side, of.targets[0], of.reference).filter(pl.col("rank") == 1).to_dicts()
+        if rows:
+            gain = f"{times(rows[0]['gain'], rows[0]['gain_censored'])} {times_between(rows[0])}".strip()
+            tied = f" and {count(len(rows) - 1, 'other layer')}" if len(rows) > 1 else ""
+            named.append(f"{_named(side)}: {rows[0]['layer_label']}{tied}, gain {gain}, n = {rows[0]['n']}")
+    rest = len(of.names) - _LONGEST
+    tail = f"; {count(rest, 'other side')} in the table" if rest > 0 else ""
+    return f"Highest gain: {'; '.join(named)}{tail}." if named else ""
+
+
+def stability(tables: Tables, of: Sides) -> str:
+    """Which layers keep their rank over the sides and which do not; only where all sides have the same layers."""
+    spread = _rank_spread(tables, of)
+    if not spread:
+        return ""
+    stable = [row for row in spread if row["low"] <= row["high"]]
+    text = (
+        f"For {len(stable):,} of {count(len(spread), 'layer')} the rank intervals of all sides overlap, so that no "
+        "difference in rank can be told"
+    )
+    moved = [row for row in spread if row["low"] > row["high"]]
+    if moved:
+        worst = max(moved, key=lambda row: (row["low"] - row["high"], row["last"] - row["first"]))
+        text += (
+            f"; of the others {worst['label']} moves most: rank {worst['first']} in {_named(worst['first_side'])}, "
+            f"{worst['last']} in {_named(worst['last_side'])}"
+        )
+    return f"{text}."
+
+
+def _rank_spread(tables: Tables, of: Sides) -> list[Row]:
+    """Per layer: its first and last rank over the sides and where, and the ends that all rank intervals share."""
+    rows = tables["profiles"].filter(_here(of), pl.col("side").is_in(list(of.names)), pl.col("rank_low").is_not_null())
+    found = []
+    for layer, label in zip(of.layers, of.labels, strict=True):
+        its = rows.filter(pl.col("layer") == layer).sort("rank").to_dicts()
+        if len(its) == len(of.names):
+            common = {"low": max(row["rank_low"] for row in its), "high": min(row["rank_high"] for row in its)}
+            ends = {"first": its[0]["rank"], "first_side": its[0]["side"]}
+            ends |= {"last": its[-1]["rank"], "last_side": its[-1]["side"]}
+            found.append({"label": label, **common, **ends})
+    return found
+
+
+def ratios(tables: Tables, of: Sides) -> str:
+    """Where the gains of two sides differ most, and in how many layers of that pair."""
+    rows = tables["differences"].filter(_here(of), pl.col("log2_gain_ratio").is_not_null())
+    ends = pl.col("log2_gain_ratio_low").is_not_null() & pl.col("log2_gain_ratio_high").is_not_null()
+    clear = (pl.col("log2_gain_ratio_low") > 0) | (pl.col("log2_gain_ratio_high") < 0)
+    told = rows.filter(ends, clear).sort(pl.col("log2_gain_ratio").abs(), descending=True)
+    measured = rows.filter(ends)
+    if measured.is_empty():
+        return ""
+    if told.is_empty():
+        return "No layer's gain differs between any two sides by more than its interval."
+    top = told.row(0, named=True)
+    same = (pl.col("side_a") == top["side_a"]) & (pl.col("side_b") == top["side_b"])
+    sign = 1 if top["log2_gain_ratio"] > 0 else -1
+    less, more = (_named(top["side_a"]), _named(top["side_b"]))[::sign]
+    value = 2 ** abs(top["log2_gain_ratio"])
+    low, high = sorted(2 ** (sign * top[f"log2_gain_ratio_{end}"]) for end in ("low", "high"))
+    return (
+        f"Gains differ most between {more} and {less} at {_layer(top)}: {times(value)} [{times(low)}, {times(high)}] "
+        f"times as high in {more} (n = {span([top['n_a'], top['n_b']])}); of this pair's "
+        f"{count(measured.filter(same).height, 'measured layer')} {told.filter(same).height:,} differ by more than "
+        "their 95 % intervals, which are not corrected for the number of layers."
+    )
+
+
+def cautions(tables: Tables, of: Sides) -> list[str]:
+    """What a reader must keep in mind: other images, other success, other sizes."""
+    found = []
+    rows = tables["agreement"].filter(_here(of), pl.col("ranked_by") == BY_GAIN, pl.col("side_a") != pl.col("side_b"))
+    loose = rows.filter(~pl.col("paired")).height
+    if loose:
+        found.append(
+            f"{loose:,} of {count(rows.height, 'pair')} share fewer than two images with an adversarial example in "
+            "both: these are compared as independent samples, all images of either side."
+        )
+    sides = tables["sides"].to_dicts()
+    apart = [
+        (a, b)
+        for a, b in combinations(sides, 2)
+        if a["success"] is not None and (a["success_low"] > b["success_high"] or b["success_low"] > a["success_high"])
+    ]
+    if apart:
+        a, b = max(apart, key=lambda pair: abs(pair[0]["success"] - pair[1]["success"]))
+        found.append(
+            f"The attacks succeed at different rates ({_named(a['side'])}: {percent(a['success'])}, "
+            f"{_named(b['side'])}: {percent(b['success'])} of the images): pairs rest on the images that both "
+            "fool, which may be the easier ones."
+        )
+    sizes = [row for row in sides if row["relative_l2"]]
+    if sizes:
+        least, most = (pick(sizes, key=lambda row: row["relative_l2"]) for pick in (min, max))
+        if most["relative_l2"] > 1.2 * least["relative_l2"]:
+            larger = times(most["relative_l2"] / least["relative_l2"])
+            found.append(
+                f"At strength 1 the perturbations of {_named(most['side'])} are {larger} times as large as those of "
+                f"{_named(least['side'])} (median relative L2 norm): deviations hold this difference, gains do not."
+            )
+    return found
+
+
+def _here(of: Sides) -> pl.Expr:
+    return (pl.col("target") == of.targets[0]) & (pl.col("strength") == of.reference)
+
+
+def _agreements(tables: Tables, of: Sides) -> list[Row]:
+    """Agreement of different sides by gain, where it is defined."""
+    rows = tables["agreement"].filter(
+        _here(of), pl.col("ranked_by") == BY_GAIN, pl.col("side_a") != pl.col("side_b"), pl.col("tau").is_not_null()
+    )
+    return rows.to_dicts()
+
+
+def _itself(tables: Tables, of: Sides, side: str) -> tuple[str, float | None]:
+    chosen = (pl.col("side_a") == side) & (pl.col("side_b") == side) & (pl.col("ranked_by") == BY_GAIN)
+    return side, tables["agreement"].filter(_here(of), chosen)["tau"].item()
+
+
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
+
+
+def _likeness(row: Row) -> str:
+    low, high = row["tau_low"], row["tau_high"]
+    if low is not None and low > 0:
+        return "alike"
+    if high is not None and high < 0:
+        return "in opposite order"
+    return "neither alike nor opposite, as far as can be told"
+
+
+def _named(side: str) -> str:
+    """A side's name in running text: one of several parts in quotation marks."""
+    return f"\u201c{side}\u201d" if ", " in side else side
+
+
+def _pair(row: Row) -> str:
+    return f"{_named(row['side_a'])} and {_named(row['side_b'])}"
+
+
+def _tau(row: Row) -> str:
+    images = span([row["n_a"], row["n_b"]])
+    return f"tau {fraction(row['tau'], 2)} {_ends(row)} (n = {images} images, {count(row['n_layers'], 'layer')})"
+
+
+def _ends(row: Row) -> str:
+    return between(row["tau_low"], row["tau_high"])
+
+
+def _layer(row: Row) -> str:
+    if row["layer_a"] == row["layer_b"]:
+        return str(row["layer_label_a"])
+    return f"{row['layer_label_a']} and {row['layer_label_b']}"

@@ -1,0 +1,85 @@
+"""The measures of a study side by side: does a layer's rank depend on how it is explained or compared?"""
+
+from dataclasses import dataclass
+
+import polars as pl
+from scipy.stats import kendalltau
+
+from camdrift.figures.canvas import strength_text
+from camdrift.figures.scope import Scope, Tables
+from camdrift.measures import Measure
+from camdrift.records import MEASURE
+from camdrift.report.numbers import UNDEFINED, fraction, times
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measure.
+
+    Attributes:
+        explanation: Its explanation, in words.
+        metric: Its metric, in words.
+        agreement: Kendall's tau of its gains with those of the first measure.
+    """
+
+    explanation: str
+    metric: str
+    agreement: str
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """All measures at one target and strength.
+
+    Attributes:
+        target: Whose class is explained.
+        strength: The strength at which the fewest gains are censored.
+        columns: The measures, the study's first one first.
+        rows: Display name of every layer, and its gain and rank by each measure.
+    """
+
+    target: str
+    strength: str
+    columns: list[Column]
+    rows: list[tuple[str, list[tuple[str, str]]]]
+
+
+def side_by_side(tables: Tables, of: Scope) -> SideBySide | None:
+    """What several measures say of the same layers; None if the study has one measure."""
+    if not of.targets or "measures" not in tables:
+        return None
+    rows = tables["measures"].filter(pl.col("target") == of.targets[0])
+    if len(names := rows.select(MEASURE).unique(maintain_order=True).rows()) < 2:
+        return None
+    strength = _strength(rows)
+    here = rows.filter(pl.col("strength") == strength).sort("layer_index")
+    parts = {Measure(*name): here.filter(pl.col(c) == v for c, v in zip(MEASURE, name, strict=True)) for name in names}
+    first = next(iter(parts.values()))
+    columns = [Column(*measure.words, _agreement(part, first)) for measure, part in parts.items()]
+    cells = zip(*(_cells(part) for part in parts.values()), strict=True)
+    rows_of = [(label, list(of_layer)) for label, of_layer in zip(first["layer_label"], cells, strict=True)]
+    return SideBySide(of.targets[0], strength_text(strength), columns, rows_of)
+
+
+def _strength(rows: pl.DataFrame) -> float:
+    """The strength at which the fewest gains are censored, the one nearest to 1 of several."""
+    censored = rows.group_by("strength").agg(pl.col("gain_censored").count().alias("n"))
+    nearest = censored.with_columns(distance=pl.col("strength").log().abs())
+    return float(nearest.sort("n", "distance")["strength"][0])
+
+
+def _cells(rows: pl.DataFrame) -> list[tuple[str, str]]:
+    return [
+        (times(gain, censored), f"#{rank}" if rank is not None else "")
+        for gain, censored, rank in rows.select("gain", "gain_censored", "rank").iter_rows()
+    ]
+
+
+def _agreement(rows: pl.DataFrame, first: pl.DataFrame) -> str:
+    """Kendall's tau-b of the ranks; ties of censored gains count as ties."""
+    if rows is first:
+        return UNDEFINED
+    joined = first.select("layer", "rank").join(rows.select("layer", other="rank"), on="layer").drop_nulls()
+    if joined.height < 3 or joined["rank"].n_unique() < 2 or joined["other"].n_unique() < 2:
+        return UNDEFINED
+    return fraction(float(kendalltau(joined["rank"], joined["other"]).statistic), 2)

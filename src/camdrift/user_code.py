@@ -1,0 +1,84 @@
+"""Functions of the user's own: found by `path/to/file.py:name` or `package.module:name`."""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from camdrift.errors import UserError, one_line
+
+
+def is_user_code(place: str) -> bool:
+    """Is `place` a Python file, or a module that there is?"""
+    if place.endswith(".py"):
+        return True
+    try:
+        with importing(Path.cwd()):
+            return find_spec(place) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def folder_of(place: str) -> Path:
+    """Where the user's modules lie that `place` may import."""
+    return Path(place).resolve().parent if place.endswith(".py") else Path.cwd()
+
+
+def load_function(spec: str, *, option: str) -> Callable[..., Any]:
+    """The function that `spec` names, which was given as `option`.
+
+    Args:
+        spec: `path/to/file.py:name` or `package.module:name`.
+        option: What it was given as, for messages.
+
+    Raises:
+        UserError: No such file, module or function, or one that cannot be imported.
+    """
+    place, _, name = spec.rpartition(":")
+    with importing(folder_of(place)):
+        module = _import_file(Path(place), option) if place.endswith(".py") else _import_module(place, option)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UserError(f"`{option}` must name a function, got: {spec} (no `{name}` in {place})")
+    found: Callable[..., Any] = function
+    return found
+
+
+@contextmanager
+def importing(folder: Path) -> Iterator[None]:
+    """Modules in `folder` can be imported inside the block, and no compiled file is left there."""
+    before, path = sys.dont_write_bytecode, list(sys.path)
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+        sys.path[:] = path
+
+
+def _import_file(path: Path, option: str) -> ModuleType:
+    if not path.is_file():
+        raise UserError(f"`{option}` must name a Python file, got: {path} (no such file)")
+    found = spec_from_file_location(f"camdrift_{option}_{path.stem}", path.resolve())
+    assert found is not None
+    assert found.loader is not None
+    module = module_from_spec(found)
+    try:
+        sys.modules[found.name] = module
+        found.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[found.name]
+        raise UserError(f"`{option}` {path} could not be imported: {one_line(error)}") from error
+    return module
+
+
+def _import_module(name: str, option: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise UserError(f"`{option}` {name} could not be imported: {one_line(error)}") from error
