@@ -25,7 +25,7 @@ LEVELS = (
     {"blocks"},
     {"layers"},
     {"models"},
-    {"keras_weights"},
+    {"keras_weights", "weights", "hub", "exported"},
     {"zoo", "coverage", "explanations"},
     {"attacks", "noise", "explain", "variants"},
     {"metrics"},
@@ -38,6 +38,7 @@ LEVELS = (
     {"comparison", "grid"},
     {"compare"},
     {"plan"},
+    {"preflight", "listing"},
     {"run_record"},
     {"maps", "emulation", "focus", "denoised"},
     {"chunk"},
@@ -199,7 +200,7 @@ WRITES = {
 
 
 def test_only_some_read_files():
-    allowed = {"images", "sources", "zoo", "keras_weights", "store", "report", "grid"}
+    allowed = {"images", "sources", "zoo", "weights", "exported", "keras_weights", "store", "report", "grid"}
     # `PIL.Image.open` of bytes, `RunDirectory.open`, `os.open(os.devnull)` and `camdrift.open` open no other file.
     no_files = {"run": {".open"}, "study": {".open"}, "detect": {".open"}, "cli": {".open"}}
     for name in MODULES - {ROOT}:

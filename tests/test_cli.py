@@ -15,6 +15,7 @@ from torch import nn
 
 import camdrift
 from camdrift import cli
+from camdrift.models import NO_CONFIGURATION
 from studies import (
     ATTACK,
     SMALL,
@@ -366,12 +367,29 @@ class TestLayers:
             ["features.9", "block2_conv2", "Conv2d", "6x1x1", "conv2d, then flatten", LEFT_OUT],
             # channels of four convolutions and two pools, and five softmax units
             ["3 of 4 convolutions are studied; 35 neurons"],
+            [f"input: short side to 16, centre 16x16 (bilinear), {NO_CONFIGURATION}"],
         ]  # fmt: skip
 
     def test_without_labels_and_notes_there_are_no_such_columns(self, camdrift_command, spec):
         lines = camdrift_command("layers", "--model", spec)[1].splitlines()
         assert lines[0].split() == ["name", "type", "shape", "tapped", "behind"]
         assert [line.split()[0] for line in lines[1:5]] == ["stem", "side", "body", "last"]
+
+    def test_blocks_and_a_selection(self, camdrift_command, tmp_path):
+        code = "import torchvision\n\nSIZE, MEAN = 64, (0.5, 0.5, 0.5)\n\n\ndef build():\n"
+        (tmp_path / "net.py").write_text(f"{code}    return torchvision.models.resnet18(num_classes=5)\n")
+        spec = f"{tmp_path}/net.py:build"
+        lines = camdrift_command("layers", "--model", spec)[1].splitlines()
+        block = next(line for line in lines if line.startswith("layer3.0 "))
+        why = "by default convolutions are studied: --layers block"
+        assert re.split(r"\s{2,}", block) == [
+            "layer3.0", "block", "BasicBlock", "256x4x4", "output of BasicBlock", why
+        ]  # fmt: skip
+        assert lines[-2].startswith("20 of 20 convolutions are studied; ")
+        assert lines[-1].endswith("mean 0.5, 0.5, 0.5, std 1, 1, 1; MEAN, SIZE of net.py")
+        lines = camdrift_command("layers", "--model", spec, "--layers", "stage,conv1")[1].splitlines()
+        assert [line.split()[0] for line in lines[1:-3]] == ["conv1", "layer1.1", "layer2.1", "layer3.1", "layer4.1"]
+        assert lines[-2].startswith("5 of 28 layers are studied; ")
 
 
 class TestPipes:

@@ -5,15 +5,33 @@ import inspect
 import re
 import warnings
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers.modeling_outputs import ImageClassifierOutput
 
 from camdrift.errors import ModelError, UserError
 from camdrift.models import Classifier
 from nets import Branched, OneReLU, Plain, SideShow, Squeezed, Wrapping, calibrated, conv, fixed, snapshot, vgg
+
+
+class Named(NamedTuple):
+    features: torch.Tensor
+    logits: torch.Tensor
+
+
+class Auxiliary(NamedTuple):
+    main: torch.Tensor
+    auxiliary: torch.Tensor
+
+
+@dataclass
+class Holding:
+    logits: torch.Tensor
 
 
 @contextmanager
@@ -68,8 +86,14 @@ class TestPreflight:
 
     def test_dropout_that_is_always_on(self):
         message = "`model` must return the same logits for the same images, got: two different answers"
-        with refused(message, "dropout that is always on"):
+        with torch.random.fork_rng(), refused(message, "dropout that is always on"):
+            torch.manual_seed(0)
             wrapping(lambda y: F.dropout(y + 1, 0.5, training=True))
+
+    def test_statistics_of_the_batch(self):
+        message = "`model` must judge every image by itself, got: other logits alone than in a batch"
+        with refused(message, "model.eval()"):
+            wrapping(lambda y: y - y.mean(0))
 
     def test_probabilities(self):
         message = "`model` must return logits, got: probabilities (every row sums to 1)"
@@ -147,6 +171,44 @@ class TestPreflight:
         before = torch.get_rng_state()
         assert Classifier(module, size=16).layers
         assert torch.equal(torch.get_rng_state(), before)
+
+
+class TestOutputs:
+    def found(self, change):
+        images = torch.rand((2, 3, 16, 16), generator=torch.Generator().manual_seed(1))
+        return wrapping(change)(images), wrapping(lambda y: y)(images), wrapping(change)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda y: (y, y + 1),
+            lambda y: [y],
+            lambda y: (y[:, :, None], y.long(), y[:, 0], y),
+            lambda y: {"features": y + 1, "logits": y},
+            lambda y: {"scores": y, "loss": y.mean()},
+            lambda y: Named(y + 1, y),
+            lambda y: Auxiliary(y, y + 1),
+            lambda y: Holding(y),
+            lambda y: ImageClassifierOutput(logits=y, hidden_states=(y + 1,)),
+        ],
+        ids=[
+            "tuple",
+            "list",
+            "first that fits",
+            "dict",
+            "no name",
+            "named tuple",
+            "named first",
+            "object",
+            "transformers",
+        ],
+    )
+    def test_logits_are_found(self, change):
+        found, expected, classifier = self.found(change)
+        assert torch.equal(found, expected)
+        assert classifier.layers == ("inner.features.0", "inner.features.3")
+        # The logits' own layer counts as softmax, whatever else is returned.
+        assert [group.kind for group in classifier.neuron_groups] == ["convolution", "pool", "convolution", "softmax"]
 
 
 class TestUnwrapping:

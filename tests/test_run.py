@@ -16,6 +16,7 @@ import camdrift
 from camdrift.attacks import make_attack
 from camdrift.coverage import observe
 from camdrift.images import read_image
+from camdrift.models import NO_CONFIGURATION
 from camdrift.noise import matched_noise
 from camdrift.records import TABLES
 from camdrift.tensors import perturbed
@@ -132,8 +133,11 @@ class TestFiles:
         assert record == study.record
         assert set(record) == {
             "schema_version", "camdrift", "kind", "status", "command", "started", "finished", "arguments", "model",
-            "attack", "surrogate", "layers", "images", "versions", "machine", "device", "timings",
+            "attack", "surrogate", "layers", "images", "versions", "machine", "device", "timings", "preflight",
         }  # fmt: skip
+        assert record["preflight"].keys() == {"n", "n_labelled", "accuracy", "mean_confidence", "warnings"}
+        assert (record["preflight"]["n"], record["preflight"]["warnings"]) == (12, [])
+        assert record["model"]["configuration"] == NO_CONFIGURATION
         assert (record["kind"], record["status"]) == ("study", "done")
         assert record["started"] <= record["finished"]
         passed, effective = record["arguments"]["passed"], record["arguments"]["effective"]

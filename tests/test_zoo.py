@@ -18,7 +18,8 @@ from camdrift.errors import ModelError, UserError
 from camdrift.images import read_image
 from camdrift.labels import imagenet_labels
 from camdrift.sources import default_photographs
-from camdrift.zoo import load_model, load_weights, resolve_device, wrap
+from camdrift.weights import load_weights
+from camdrift.zoo import load_model, resolve_device, wrap
 from nets import Branched, Plain, calibrated, fixed
 
 SPECS = "models are `efficientnet-lite0`, `torchvision/NAME[@WEIGHTS]`, `timm/NAME`"

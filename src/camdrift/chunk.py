@@ -88,7 +88,7 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: Advance) -> Chu
 
 
 def _read(plan: Plan, file: ImageFile) -> Seed:
-    row = {"seed_id": file.seed_id, "path": display_path(file.path), "label": _label(plan, file)}
+    row = {"seed_id": file.seed_id, "path": display_path(file.path), "label": plan.label(file)}
     model = plan.classifier
     seed = Seed(file, row)
     try:
@@ -99,12 +99,6 @@ def _read(plan: Plan, file: ImageFile) -> Seed:
     seed.pixels = read.pixels.to(model.device)
     row["sha256"] = read.sha256
     return seed
-
-
-def _label(plan: Plan, file: ImageFile) -> int | None:
-    if file.label is not None:
-        return file.label if plan.classifier.classes == 1000 else None
-    return plan.labels.get(file.folder) if file.folder is not None else None
 
 
 def _look(plan: Plan, classifier: Classifier, seeds: Sequence[Seed]) -> tuple[Logits, NeuronRecord]:

@@ -253,18 +253,15 @@ def detect_command(
 def layers_command(
     model: ModelOption = "efficientnet-lite0",
     weights: WeightsOption = None,
+    layers: LayersOption = "",
     device: DeviceOption = "cpu",
 ) -> None:
     """List the layers of a model: name, label, type, shape, where it is tapped, and why it is left out."""
     classifier = _load(model, weights, device)
-    infos = classifier.layer_infos
-    has_labels, has_notes = any(i.label != i.name for i in infos), any(i.note for i in infos)
-    names = ["name", *(["label"] if has_labels else []), "type", "shape", "tapped behind"]
-    rows = [[i.name, *([i.label] if has_labels else []), i.kind, "x".join(map(str, i.shape)), i.tap] for i in infos]
-    rows = [[*cells, *([i.note] if has_notes else [])] for cells, i in zip(rows, infos, strict=True)]
-    _print_table([*names, *(["left out because"] if has_notes else [])], rows)
-    neurons = sum(group.neurons for group in classifier.neuron_groups)
-    typer.echo(f"\n{len(classifier.layers)} of {len(infos)} convolutions are studied; {neurons:,} neurons")
+    from camdrift.listing import layer_summary, layer_table
+
+    _print_table(*layer_table(classifier, words(layers)))
+    typer.echo("\n" + "\n".join(layer_summary(classifier, words(layers))))
 
 
 add_commands(app)

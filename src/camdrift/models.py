@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from camdrift import hooks
 from camdrift.blocks import UNREAD, Block, find_blocks
-from camdrift.errors import ModelError, UserError
+from camdrift.errors import ModelError, UserError, one_line
 from camdrift.hooks import AnyTap
 from camdrift.layers import (
     LAYERS_HINT,
@@ -30,6 +30,7 @@ from camdrift.tensors import Images, Logits
 from camdrift.tracing import Trace, trace
 
 PRECISIONS: Final = ("fp32", "tf32", "bf16")
+NO_CONFIGURATION: Final = "no mean and std given: pixels are passed as they are"
 
 
 class Classifier:
@@ -48,6 +49,8 @@ class Classifier:
         labels: Class names, or None.
         spec: What the classifier was loaded from.
         weights: Where its weights came from, in words.
+        configuration: Where mean, std and size came from, in words.
+        was_training: Was dropout or batch norm in training mode when the module was wrapped?
         remarks: What was done to the module before it could be studied (unwrapped, for example).
     """
 
@@ -63,10 +66,12 @@ class Classifier:
         labels: Sequence[str] | None = None,
         spec: str = "",
         weights: str = "",
+        configuration: str = "",
         device: str | torch.device | None = None,
         precision: str = "fp32",
     ) -> None:
         self.module, self.remarks = _unwrapped(module)
+        self.was_training = _is_training(self.module)
         _check_normalisation(mean, std)
         if size < 1 or (resize is not None and resize != 0 and resize < size):
             raise ModelError(f"`size` must be at least 1 and at most `resize`, got: {size} and {resize}")
@@ -77,6 +82,7 @@ class Classifier:
         self.labels = None if labels is None else tuple(labels)
         self.spec = spec or type(self.module).__name__
         self.weights, self.precision = weights, precision
+        self.configuration = configuration or ("given" if self.is_normalising else NO_CONFIGURATION)
         self.device = torch.device(device) if device is not None else _device_of(self.module)
         self._mean = torch.tensor(self.mean, device=self.device).view(1, -1, 1, 1)
         self._std = torch.tensor(self.std, device=self.device).view(1, -1, 1, 1)
@@ -84,6 +90,19 @@ class Classifier:
 
     def __repr__(self) -> str:
         return f"Classifier({self.spec}, {self.classes} classes, {self.size} px, {len(self.layers)} layers)"
+
+    @property
+    def is_normalising(self) -> bool:
+        """Does it change pixels before the module sees them?"""
+        return any(self.mean) or any(value != 1 for value in self.std)
+
+    def describe_input(self) -> str:
+        """How an image becomes the module's input, and who says so, on one line."""
+        size = f"{self.size}x{self.size}"
+        shape = f"short side to {self.resize}, centre {size}" if self.resize else f"squeezed to {size}"
+        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        numbers = f"mean {mean}, std {std}; " if self.is_normalising else ""
+        return f"{shape} ({self.interpolation}), {numbers}{self.configuration}"
 
     def undisturbed(self) -> AbstractContextManager[None]:
         """Evaluation mode and frozen parameters inside the block, everything as before after it."""
@@ -121,14 +140,15 @@ class Classifier:
         """The number of classes, after checking on made-up images that the model is a classifier."""
         generator = torch.Generator().manual_seed(0)
         images = torch.rand((2, 3, self.size, self.size), generator=generator).to(self.device)
+        images[1] *= 0.2  # unlike the other, so that a batch's statistics would tell
         try:
             with torch.no_grad():
-                logits, again = self(images), self(images)
+                logits, again, alone = self(images), self(images), self(images[:1])
         except UserError:
             raise
         except Exception as error:
             raise ModelError(
-                f"`model` failed on two images of {self.size} px: {_first_line(error)}",
+                f"`model` failed on two images of {self.size} px: {one_line(error)}",
                 "does it take (batch, 3, height, width)? `SIZE` in a factory's module, or `size=`, sets the input size",
             ) from error
         if logits.ndim != 2 or logits.shape[0] != 2 or logits.shape[1] < 2:
@@ -142,6 +162,11 @@ class Classifier:
             raise ModelError(
                 "`model` must return the same logits for the same images, got: two different answers",
                 "it draws random numbers even in evaluation mode (dropout that is always on?); switch that off",
+            )
+        if float((alone - logits[:1]).abs().max()) > 0.05 * float(logits.abs().max()):
+            raise ModelError(
+                "`model` must judge every image by itself, got: other logits alone than in a batch",
+                "is it a program that was exported in training mode? model.eval() before torch.export.export(...)",
             )
         total = logits.sum(1)
         if (logits >= 0).all() and torch.allclose(total, torch.ones_like(total), atol=1e-3):
@@ -290,6 +315,11 @@ def _unwrapped(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
             return module, tuple(remarks)
 
 
+def _is_training(module: nn.Module) -> bool:
+    learning = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+    return any(part.training for part in module.modules() if isinstance(part, learning))
+
+
 def _device_of(module: nn.Module) -> torch.device:
     tensor = next(iter([*module.parameters(), *module.buffers()]), None)
     return torch.device("cpu") if tensor is None else tensor.device
@@ -305,8 +335,3 @@ def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
             f"`mean` and `std` must be in pixel units [0, 1], got: {tuple(mean)} and {tuple(std)}",
             "divide them by 255",
         )
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__

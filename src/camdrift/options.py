@@ -8,8 +8,8 @@ import typer
 from camdrift.errors import UserError
 
 _MODEL_HELP = (
-    "efficientnet-lite0 (embedded), torchvision/NAME[@WEIGHTS], timm/NAME, keras-vgg16@FILE, "
-    "path/to/file.py:factory or package.module:factory."
+    "efficientnet-lite0 (embedded), torchvision/NAME[@WEIGHTS], timm/NAME, hf/NAME_OR_FOLDER, keras-vgg16@FILE, "
+    "FILE.pt2, path/to/file.py:factory or package.module:factory."
 )
 
 ImagesArgument = Annotated[
@@ -85,7 +85,8 @@ SimilarityOption = Annotated[
 LayersOption = Annotated[
     str,
     typer.Option(
-        help="Globs over layer names, separated by commas. Left out: every 2-d convolution.",
+        help="conv, block, stage (the last of each resolution), all, or globs over layer names, separated by commas. "
+        "Left out: every 2-d convolution; the blocks of transformers and the like.",
         metavar="GLOBS",
         show_default=False,
     ),

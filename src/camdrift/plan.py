@@ -66,6 +66,12 @@ class Plan:
         """Height and width of the model's input."""
         return (self.classifier.size, self.classifier.size)
 
+    def label(self, file: ImageFile) -> int | None:
+        """Index of an image's true class, where known."""
+        if file.label is not None:
+            return file.label if self.classifier.classes == 1000 else None
+        return self.labels.get(file.folder) if file.folder is not None else None
+
     @property
     def gallery_share(self) -> int | None:
         """How many of its seeds each chunk keeps the pictures of; None for all."""

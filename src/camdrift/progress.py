@@ -38,6 +38,8 @@ class Shown:
         self.path = path
 
     def __call__(self, progress: Progress) -> None:
+        for warning in progress.warnings:
+            self._console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,

@@ -1,7 +1,7 @@
 """A study from images to report, in reading order."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from shlex import quote
@@ -27,6 +27,7 @@ from camdrift.measures import measures, of_first_measure
 from camdrift.models import Classifier
 from camdrift.pairs import pair_adversarial
 from camdrift.plan import Examination, Plan, batches
+from camdrift.preflight import preflight
 from camdrift.records import ANALYSED, CONTROLS, TABLES, Progress
 from camdrift.run_record import identity, new_folder, run_record
 from camdrift.settings import Settings
@@ -134,14 +135,20 @@ def carry_out(
         files = _seed_files(images, settings)
         plan = _plan(classifier, files, settings, clock, extension, surrogate)
         record = run_record(plan, files, images, command=command, kind=extension.kind)
+        if not resume:
+            record["preflight"] = _preflight(plan, files)
         directory = _directory(out, record, settings, resume=resume, overwrite=overwrite)
         if resume and directory.read_record()["status"] == "done":
             directory.drop_chunks()
             return _reported(open_study(directory.path))
+        if resume:
+            record["preflight"] = directory.read_record().get("preflight")
         _check_stored_images(plan, files, directory)
         directory.write_record(record)
         if on_start is not None:
             on_start(directory.path)
+        warnings = (record["preflight"] or {}).get("warnings", ())
+        (on_progress or _silent)(Progress("preflight", 0, len(files), 0, tuple(warnings)))
         with classifier.numerics():
             _run_chunks(plan, files, directory, on_progress or _silent)
         _finish(plan, directory, on_progress or _silent)
@@ -150,6 +157,13 @@ def carry_out(
                 extension.finish(plan, directory)
     _complete(record, directory, clock)
     return _reported(open_study(directory.path))
+
+
+def _preflight(plan: Plan, files: Sequence[ImageFile]) -> dict[str, Any]:
+    """What was seen of some clean images, for the record."""
+    with plan.clock("preflight"):
+        seen = preflight(plan, files)
+    return {**asdict(seen), "warnings": list(seen.warnings)}
 
 
 def _reported(study: Study) -> Study:

@@ -82,6 +82,7 @@ def _model_record(model: Classifier) -> dict[str, Any]:
         "name": type(model.module).__name__,
         "weights": model.weights,
         "weights_sha256": model.weights_checksum(),
+        "configuration": model.configuration,
         "size": model.size,
         "resize": model.resize,
         "interpolation": model.interpolation,

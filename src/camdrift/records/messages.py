@@ -35,13 +35,15 @@ class Progress:
     """How far a run is; handed to the caller's callback.
 
     Attributes:
-        stage: What is being done: attack, explain, write, statistics, report.
+        stage: What is being done: preflight, attack, explain, write, statistics, report.
         seeds_done: Seeds finished, unreadable ones included.
         seeds_total: Seeds of the study.
         successes: Adversarial examples so far.
+        warnings: What a person should know before trusting the study; shown once.
     """
 
     stage: str
     seeds_done: int
     seeds_total: int
     successes: int
+    warnings: tuple[str, ...] = ()

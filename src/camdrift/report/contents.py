@@ -71,6 +71,11 @@ def undefined(tables: Tables) -> list[str]:
     return lines
 
 
+def warnings(record: Record) -> list[str]:
+    """What the preflight found that a reader should know before trusting the study."""
+    return [str(warning) for warning in (record.get("preflight") or {}).get("warnings") or []]
+
+
 def facts(record: Record, of: Scope) -> list[tuple[str, str]]:
     """The study at a glance: label and value."""
     found = f"{of.analysed:,} of {of.readable:,}"
@@ -94,6 +99,7 @@ def making(record: Record) -> list[tuple[str, list[tuple[str, str]]]]:
         "Settings": effective(record),
         "Model": {key: value for key, value in model.items() if key != "labels"},
         "Images": images,
+        "Preflight": {k: v for k, v in (record.get("preflight") or {}).items() if k != "warnings"},
         "Versions": {"camdrift": record.get("camdrift"), **(record.get("versions") or {})},
         "Time": {k: numbers.duration(float(v)) for k, v in (record.get("timings") or {}).items()},
     }

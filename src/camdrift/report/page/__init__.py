@@ -49,6 +49,7 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
             focus=[] if nothing else focus.sentences(tables, record, of),
             measures=MEASURES,
             nothing=nothing,
+            warnings=contents.warnings(record),
             interactive=not nothing,
             is_single=single.is_single(tables),
             facts=contents.facts(record, of),
