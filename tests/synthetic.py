@@ -74,7 +74,8 @@ def study(
     }
     gallery = maker.gallery(similarity, gallery_seeds)
     first = {name: pl.lit(word) for name, word in zip(records.MEASURE, ("gradcam", "cosine"), strict=True)}
-    tables |= {name: table.with_columns(**first) for name, table in tables.items() if records.MEASURE[0] in table.columns}
+    measured = {name: table for name, table in tables.items() if records.MEASURE[0] in table.columns}
+    tables |= {name: table.with_columns(**first) for name, table in measured.items()}
     return Study(tables, maker.record(seeds), gallery)
 
 
