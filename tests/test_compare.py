@@ -1,5 +1,6 @@
 """Studies side by side: tables against values worked by hand and SciPy, names, what is refused, what is written."""
 
+import itertools
 import json
 import sys
 
@@ -136,6 +137,25 @@ class TestTables:
         rows = compare(one, again, out=tmp_path / "c2", n_bootstrap=5).differences.to_dicts()
         assert [row["difference_undefined_reason"] for row in rows] == [None, None, "too_few"]
         assert rows[2]["log2_gain_ratio_low"] is None
+
+    def test_explanations_and_metrics_can_be_chosen(self, tmp_path):
+        runs = []
+        for name, last in (("x", 0.7), ("y", 0.6)):
+            similarity = measured(two_layers({"a": [0.9, 0.8, last], "b": [0.5, 0.6, 0.4], "c": [0.3, 0.8, 0.8]}))
+            other = measured(similarity, metric="pearson").with_columns(pl.col("similarity") ** 2)
+            runs.append(write_study(tmp_path / name, pl.concat([similarity, other]), plain_norms(3), attack=name))
+        whole = compare(*runs, out=tmp_path / "all", n_bootstrap=5)
+        names = whole.sides["side"].to_list()
+        assert names == ["x, cosine", "x, pearson", "y, cosine", "y, pearson"]
+        pairs = whole.differences.select("side_a", "side_b").unique(maintain_order=True).rows()
+        assert pairs == list(itertools.combinations(names, 2))
+        part = compare(*runs, out=tmp_path / "part", similarities=["pearson"], explanations=["gradcam"], n_bootstrap=5)
+        assert part.sides["side"].to_list() == ["x", "y"]
+        both = whole.differences.filter(side_a="x, pearson", side_b="y, pearson")
+        assert_frame_equal(part.differences.drop("side_a", "side_b"), both.drop("side_a", "side_b"))
+        with pytest.raises(UserError, match="`explain` must be in one of the runs, got: hirescam") as caught:
+            compare(*runs, explanations=["hirescam"])
+        assert caught.value.hint == "in them: gradcam"
 
     def test_networks_of_other_layers_are_aligned_by_depth(self, tmp_path):
         runs = (
@@ -281,7 +301,7 @@ class TestWords:
         assert "(n = 8 images, 5 layers)" in text
         assert "Repeated on other images, a side would agree with itself at about " in text
         assert "Highest gain: x: layer" in text
-        assert headline(made.tables).startswith("x and y: their layers rank ")
+        assert headline(made.tables).startswith("x and y ")
 
     def test_say_nothing_that_the_tables_do_not_hold(self, by_hand, tmp_path):
         """The first study's layers are tied: it ranks none."""
@@ -314,7 +334,7 @@ class TestWords:
         text = compare(*runs, out=tmp_path / "c", n_bootstrap=20).summary()
         assert "For 0 of 4 layers the rank intervals of all sides overlap" in text
         assert "rank 1 in y, 4 in x" in text
-        assert "rank in opposite order: tau -1.00 [-1.00, -1.00]" in text
+        assert "x and y rank their layers in opposite order: tau -1.00 [-1.00, -1.00]" in text
         assert "grows with depth in x (1.00 [1.00, 1.00]); it falls with depth in y (-1.00 [-1.00, -1.00])" in text
 
 

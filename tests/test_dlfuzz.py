@@ -278,7 +278,7 @@ class TestSuccess:
 
             def forward(self, x):
                 spread = x.var((1, 2, 3))
-                brittle = torch.sqrt((spread - 1e-7) * (spread - 1e-2))
+                brittle = torch.sqrt((spread - 1e-7) * (spread - 1e-3))
                 return self.linear(x) + 0 * torch.stack([torch.zeros_like(brittle), brittle], 1)
 
         classifier = plain_classifier(Brittle(self.FLIPPED_BY_ONE_STEP))

@@ -16,7 +16,6 @@ import camdrift
 from camdrift.attacks import make_attack
 from camdrift.coverage import observe
 from camdrift.images import read_image
-from camdrift.models import NO_CONFIGURATION
 from camdrift.noise import matched_noise
 from camdrift.records import TABLES
 from camdrift.tensors import perturbed
@@ -137,7 +136,7 @@ class TestFiles:
         }  # fmt: skip
         assert record["preflight"].keys() == {"n", "n_labelled", "accuracy", "mean_confidence", "warnings"}
         assert (record["preflight"]["n"], record["preflight"]["warnings"]) == (12, [])
-        assert record["model"]["configuration"] == NO_CONFIGURATION
+        assert record["model"]["configuration"] == "given"
         assert (record["kind"], record["status"]) == ("study", "done")
         assert record["started"] <= record["finished"]
         passed, effective = record["arguments"]["passed"], record["arguments"]["effective"]

@@ -293,10 +293,10 @@ class TestFullDisk:
         assert_same(study_of(classifier, eight, out, **SMALL, resume=True), whole)
 
     def test_a_real_disk(self, eight, tmp_path):
-        """A file system of 112 KiB, later of 8 MiB."""
+        """A file system of 144 KiB, later of 8 MiB."""
         disk, classifier = tmp_path / "disk", tiny_classifier()
         disk.mkdir()
-        if mount("-t", "tmpfs", "-o", "size=112k", "tmpfs", disk):
+        if mount("-t", "tmpfs", "-o", "size=144k", "tmpfs", disk):
             pytest.skip("mounting a small file system takes rights that this process lacks")
         try:
             with pytest.raises(StoreError, match="the disk is full"):

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from camdrift.alignment import AUTO
-from camdrift.options import words
+from camdrift.options import specs, words
 from camdrift.progress import show_progress
 
 if TYPE_CHECKING:
@@ -42,6 +42,15 @@ def compare_command(
             show_default=False,
         ),
     ] = "",
+    explain: Annotated[
+        str,
+        typer.Option(
+            help="Explanations to compare by. Left out: all that the runs hold.", metavar="LIST", show_default=False
+        ),
+    ] = "",
+    similarity: Annotated[
+        str, typer.Option(help="Metrics to compare by. Left out: all.", metavar="LIST", show_default=False)
+    ] = "",
     align: Annotated[
         str,
         typer.Option(help="How layers of different networks are paired: auto, name, depth.", metavar="WAY"),
@@ -51,7 +60,17 @@ def compare_command(
     """Compare studies layer by layer: who ranks the layers alike, where gains differ; tables, figures and a page."""
     from camdrift.compare import compare, page_of
 
-    made = compare(*runs, out=out, targets=words(target) or None, align=align, overwrite=overwrite)
+    with Console(stderr=True).status("comparing") as status:
+        made = compare(
+            *runs,
+            out=out,
+            targets=words(target) or None,
+            explanations=specs(explain) or None,
+            similarities=words(similarity) or None,
+            align=align,
+            overwrite=overwrite,
+            on_pair=lambda done, total: status.update(f"compared {done:,} of {total:,} pairs"),
+        )
     typer.echo(f"{made.summary()}\n{page_of(made)}")
 
 

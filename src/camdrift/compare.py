@@ -10,7 +10,7 @@ import polars as pl
 
 from camdrift import provenance
 from camdrift.alignment import AUTO, WAYS
-from camdrift.comparison import Common, Contrasts, common, profiles, sides_table
+from camdrift.comparison import Common, Contrasts, OnPair, common, profiles, sides_table
 from camdrift.comparison_folder import COMPARISON_PAGE, ComparisonDirectory
 from camdrift.errors import UserError
 from camdrift.records import COMPARISON_TABLES
@@ -60,10 +60,13 @@ def compare(
     *runs: Study | str | PathLike[str],
     out: str | PathLike[str] | None = None,
     targets: Sequence[str] | None = None,
+    explanations: Sequence[str] | None = None,
+    similarities: Sequence[str] | None = None,
     align: str = AUTO,
     models: Sequence[str | None] | None = None,
     overwrite: bool = False,
     n_bootstrap: int = 1000,
+    on_pair: OnPair | None = None,
 ) -> Comparison:
     """Compare studies layer by layer, and write tables, figures and a page.
 
@@ -75,11 +78,14 @@ def compare(
         runs: Finished studies or their run directories.
         out: Folder for the comparison; None for a new one under `runs/`.
         targets: Whose class is explained; None for all that the runs have in common.
+        explanations: Explanations to compare by; None for all that the runs hold.
+        similarities: Metrics to compare by; None for all.
         align: How layers of different networks are paired: auto (by name if at least half of the names are shared, else
             by depth), name, depth.
         models: What to call the runs' models, one per run; None for their specs.
         overwrite: Replace the comparison in `out`.
         n_bootstrap: Number of resamples of the images.
+        on_pair: Called after every pair of sides with the number of pairs that are done and that of all.
 
     Raises:
         UserError: Fewer than two sides, nothing in common, nothing analysed in one of them.
@@ -88,13 +94,13 @@ def compare(
     if align not in WAYS:
         raise UserError(f"`align` must be one of {', '.join(WAYS)}, got: {align}")
     studies = [run if isinstance(run, Study) else open_study(run) for run in runs]
-    sides = sides_of(studies, models)
+    sides = sides_of(studies, models, explanations=explanations, metrics=similarities)
     of = common(sides, targets)
     record = _record(studies, sides, of, align)
     path = _new_folder(record) if out is None else Path(out)
     directory = ComparisonDirectory.create(path, overwrite=overwrite)
     rng_seed = int(studies[0].record["arguments"]["effective"]["rng_seed"])
-    contrasts = Contrasts(sides, of, by=align, rng_seed=rng_seed, n_bootstrap=n_bootstrap).tables()
+    contrasts = Contrasts(sides, of, by=align, rng_seed=rng_seed, n_bootstrap=n_bootstrap).tables(on_pair)
     made = Comparison(path, sides_table(sides), profiles(sides, of), **contrasts, notes=_notes(of))
     directory.write_record(record)
     for name, table in made.tables.items():

@@ -1,6 +1,6 @@
 """The tables of a comparison, made of the tables of the studies."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -12,9 +12,11 @@ import polars as pl
 from camdrift.alignment import AUTO, Alignment, align, relative_depth
 from camdrift.contrast import (
     Draws,
+    Order,
     draws,
     kendall_tau,
     log2_ratio,
+    order,
     paired_difference,
     repeatability,
     tau_interval,
@@ -43,7 +45,10 @@ from camdrift.records import (
 from camdrift.sides import Side
 from camdrift.stats import ratio, wilson_interval
 
+OnPair = Callable[[int, int], None]
+
 _LEAST_PAIRED: Final = 2
+# Those of two runs by every measure, usually; orders once per ranking.
 _KEPT_DRAWS: Final = 48
 
 
@@ -159,18 +164,30 @@ class Contrasts:
         self._sides, self._of, self._by = sides, of, by
         self._rng_seed, self._n_bootstrap = rng_seed, n_bootstrap
         self._drawn = lru_cache(_KEPT_DRAWS)(self._draw)
+        self._ordered = lru_cache(2 * _KEPT_DRAWS)(self._order)
 
-    def tables(self) -> dict[str, pl.DataFrame]:
-        """Tables `differences`, `agreement` and `trends`."""
+    def tables(self, on_pair: OnPair | None = None) -> dict[str, pl.DataFrame]:
+        """Tables `differences`, `agreement` and `trends`.
+
+        Args:
+            on_pair: Called after every pair with the number of pairs that are done and that of all.
+        """
         differences, agreement, trends = [DIFFERENCES.frame()], [AGREEMENT.frame()], [TRENDS.frame()]
+        done = 0
         for target in self._of.targets:
             for side in range(len(self._sides)):
                 agreement.append(self._with_itself(side, target))
                 trends.append(self._trend(side, target))
-            for a, b in combinations(range(len(self._sides)), 2):
-                pair = self._pair(a, b, target)
-                differences.append(pair.differences())
-                agreement.append(pair.agreement())
+            pairs = list(combinations(range(len(self._sides)), 2))
+            # Runs two by two, so that what was drawn on the seeds that they share serves all their measures.
+            found = {}
+            for pair in sorted(pairs, key=self._runs):
+                found[pair] = self._pair(*pair, target).tables()
+                if on_pair is not None:
+                    done += 1
+                    on_pair(done, len(pairs) * len(self._of.targets))
+            differences += [found[pair][0] for pair in pairs]
+            agreement += [found[pair][1] for pair in pairs]
         return {
             DIFFERENCES.name: pl.concat(differences),
             AGREEMENT.name: pl.concat(agreement),
@@ -183,19 +200,31 @@ class Contrasts:
         options = {"rng_seed": self._rng_seed + stream, "n_bootstrap": self._n_bootstrap}
         return draws(rows, chosen.study.variants, seeds, self._of.strengths, **options)
 
+    def _runs(self, pair: tuple[int, int]) -> tuple[str, ...]:
+        return tuple(str(self._sides[side].study.path) for side in pair)
+
+    def _order(self, drawn_from: tuple[Any, ...], ranked_by: str, layers: tuple[int, ...]) -> Order:
+        return order(_ranking(self._drawn(*drawn_from), ranked_by)[..., layers])
+
     def _pair(self, a: int, b: int, target: str) -> "_Pair":
         one, other = self._sides[a], self._sides[b]
         seeds_a, seeds_b = one.seeds, other.seeds
         shared = tuple(name for name, checksum in seeds_a.items() if checksum and seeds_b.get(name) == checksum)
         is_paired = len(shared) >= _LEAST_PAIRED
-        drawn_a = self._drawn(a, target, shared if is_paired else tuple(seeds_a), 0)
         # Other seeds: drawn from a stream of their own.
-        drawn_b = self._drawn(b, target, shared if is_paired else tuple(seeds_b), 0 if is_paired else 1)
+        from_a = (a, target, shared if is_paired else tuple(seeds_a), 0)
+        from_b = (b, target, shared if is_paired else tuple(seeds_b), 0 if is_paired else 1)
         layers = _layers(one), _layers(other)
         aligned = align(layers[0]["layer"].to_list(), layers[1]["layer"].to_list(), by=self._by)
+        sides = ((from_a, tuple(aligned.a.tolist())), (from_b, tuple(aligned.b.tolist())))
+        orders = {
+            ranked_by: tuple(self._ordered(drawn_from, ranked_by, places) for drawn_from, places in sides)
+            for ranked_by in (BY_GAIN, BY_DEVIATION)
+        }
         common = {"side_a": one.name, "side_b": other.name, "target": target, "paired": is_paired}
         same_metric = one.words["metric"] == other.words["metric"]
-        return _Pair(common, self._of.strengths, layers, aligned, drawn_a, drawn_b, same_metric)
+        drawn_a, drawn_b = self._drawn(*from_a), self._drawn(*from_b)
+        return _Pair(common, self._of.strengths, layers, aligned, drawn_a, drawn_b, orders, same_metric)
 
     def _with_itself(self, side: int, target: str) -> pl.DataFrame:
         seeds = self._sides[side].seeds
@@ -203,7 +232,8 @@ class Contrasts:
         name = self._sides[side].name
         common = {"side_a": name, "side_b": name, "target": target, "aligned_by": "name", "paired": True}
         parts = []
-        for ranked_by, values in ((BY_GAIN, drawn.gains.value), (BY_DEVIATION, drawn.means)):
+        for ranked_by in (BY_GAIN, BY_DEVIATION):
+            values = _ranking(drawn, ranked_by)
             tau, ends = repeatability(values)
             n_layers = np.count_nonzero(~np.isnan(values[0]), axis=-1)
             sizes = {"ranked_by": ranked_by, "n_a": len(seeds), "n_b": len(seeds)}
@@ -234,7 +264,12 @@ class _Pair:
     aligned: Alignment
     a: Draws
     b: Draws
+    orders: Mapping[str, tuple[Order, ...]]
     same_metric: bool
+
+    def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Rows of the tables `differences` and `agreement`."""
+        return self.differences(), self.agreement()
 
     def differences(self) -> pl.DataFrame:
         """Rows of table `differences`."""
@@ -292,15 +327,20 @@ class _Pair:
     def agreement(self) -> pl.DataFrame:
         """Rows of table `agreement`."""
         sizes = {"n_a": self.a.deviation.shape[-1], "n_b": self.b.deviation.shape[-1], "aligned_by": self.aligned.by}
-        ranked = {BY_GAIN: (self.a.gains.value, self.b.gains.value), BY_DEVIATION: (self.a.means, self.b.means)}
         parts = []
-        for ranked_by, values in ranked.items():
-            x, y = values[0][..., self.aligned.a], values[1][..., self.aligned.b]
-            taus = kendall_tau(x, y)
-            n_layers = np.count_nonzero(~np.isnan(x[0] + y[0]), axis=-1)
+        for ranked_by, orders in self.orders.items():
+            taus = kendall_tau(*orders)
+            x = _ranking(self.a, ranked_by)[0][..., self.aligned.a]
+            y = _ranking(self.b, ranked_by)[0][..., self.aligned.b]
+            n_layers = np.count_nonzero(~np.isnan(x + y), axis=-1)
             common = {**self.common, **sizes, "ranked_by": ranked_by}
             parts.append(_agreement_rows(common, self.strengths, taus[0], tau_interval(taus), n_layers))
         return _by_strength(parts)
+
+
+def _ranking(drawn: Draws, ranked_by: str) -> Floats:
+    """What layers are ranked by, (1 + replicates, strengths, layers)."""
+    return drawn.gains.value if ranked_by == BY_GAIN else drawn.means
 
 
 def _agreement_rows(

@@ -4,7 +4,7 @@ The independent unit is the seed. Sides that share seeds are compared on those, 
 seeds on both. Inside this file an undefined value is NaN, and an end of an interval without a bound is infinite.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from camdrift.gain import ABOVE, BELOW, Floats, Gains, Interval, percentile_interval, resample_counts
 from camdrift.stats import all_gains, moments, ratio, seed_arrays
 
+Bits = NDArray[np.uint64]
+
 _UPPER: Final = 0.975
-_CHUNK_ELEMENTS: Final = 2**22
+_CHUNK_BITS: Final = 2**20
 _LEAST: Final = 2
 
 
@@ -124,37 +126,79 @@ def _bounds(gains: Gains) -> Interval:
     return Interval(low, np.where(gains.censored == ABOVE, np.inf, value))
 
 
-def kendall_tau(x: Floats, y: Floats) -> Floats:
+class Order(NamedTuple):
+    """For every two elements of a lane: which is larger? Packed, one bit per pair, so that rankings compare fast.
+
+    Attributes:
+        larger: The first is larger, (lanes, words).
+        smaller: The second is larger, of that shape.
+        known: Both are defined, of that shape.
+        shape: That of the lanes.
+    """
+
+    larger: Bits
+    smaller: Bits
+    known: Bits
+    shape: tuple[int, ...]
+
+
+def order(values: Floats) -> Order:
+    """The order of the elements of each lane.
+
+    Args:
+        values: (..., elements); NaN where undefined.
+    """
+    lanes = values.reshape(-1, values.shape[-1])
+    larger, smaller, known = (_packed(lanes, compare) for compare in (np.greater, np.less, _both_known))
+    return Order(larger, smaller, known, values.shape[:-1])
+
+
+def _both_known(one: Floats, others: Floats) -> NDArray[np.bool_]:
+    return ~np.isnan(one) & ~np.isnan(others)
+
+
+def _packed(lanes: Floats, compare: Callable[[Floats, Floats], NDArray[np.bool_]]) -> Bits:
+    """What `compare` says of every two elements of a lane, as bits of whole words, (lanes, words)."""
+    elements = lanes.shape[-1]
+    bits = 64 * max(1, -(-(elements * (elements - 1) // 2) // 64))
+    packed = np.empty((len(lanes), bits // 64), np.uint64)
+    chunk = max(1, _CHUNK_BITS // bits)
+    for start in range(0, len(lanes), chunk):
+        some = lanes[start : start + chunk]
+        flags = np.zeros((len(some), bits), np.bool_)
+        column = 0
+        for place in range(elements - 1):
+            others = elements - 1 - place
+            flags[:, column : column + others] = compare(some[:, place, None], some[:, place + 1 :])
+            column += others
+        packed[start : start + chunk] = np.packbits(flags.ravel()).view(np.uint64).reshape(len(some), -1)
+    return packed
+
+
+def _count(bits: Bits) -> NDArray[np.int64]:
+    counted: NDArray[np.int64] = np.bitwise_count(bits).sum(-1, dtype=np.int64)
+    return counted
+
+
+def kendall_tau(x: Floats | Order, y: Floats | Order) -> Floats:
     """Kendall's tau-b of two rankings along the last axis; NaN where either has fewer than two different values.
 
     An element counts where both are defined. Equal to `scipy.stats.kendalltau` of each lane.
 
     Args:
-        x: (..., elements); NaN where undefined.
+        x: (..., elements); NaN where undefined. Or the `order` of such an array, where it is needed more than once.
         y: The same shape.
 
     Example:
         >>> float(kendall_tau(np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 2, 4])).round(3))
         0.667
     """
-    known = ~(np.isnan(x) | np.isnan(y))
-    lanes_x, lanes_y = (np.where(known, values, np.nan).reshape(-1, values.shape[-1]) for values in (x, y))
-    chunk = max(1, _CHUNK_ELEMENTS // max(1, x.shape[-1] ** 2))
-    taus = np.full(len(lanes_x), np.nan)
-    for start in range(0, len(lanes_x), chunk):
-        at = slice(start, start + chunk)
-        signs_x, signs_y = _signs(lanes_x[at]), _signs(lanes_y[at])
-        untied_x, untied_y = (np.count_nonzero(signs, axis=-1) for signs in (signs_x, signs_y))
-        taus[at] = ratio((signs_x * signs_y).sum(-1, dtype=np.int64), np.sqrt(untied_x * untied_y))
-    clipped: Floats = np.clip(taus, -1, 1).reshape(x.shape[:-1])
-    return clipped
-
-
-def _signs(values: Floats) -> NDArray[np.int8]:
-    """1, 0 or -1 for every two elements of a lane, (lanes, pairs): is the first larger? 0 where either is NaN."""
-    first, second = np.triu_indices(values.shape[-1], 1)
-    one, other = values[:, first], values[:, second]
-    return (one > other).view(np.int8) - (one < other).view(np.int8)
+    a, b = (values if isinstance(values, Order) else order(values) for values in (x, y))
+    concordant = _count((a.larger & b.larger) | (a.smaller & b.smaller))
+    discordant = _count((a.larger & b.smaller) | (a.smaller & b.larger))
+    untied_a, untied_b = _count((a.larger | a.smaller) & b.known), _count((b.larger | b.smaller) & a.known)
+    taus: Floats = np.clip(ratio(concordant - discordant, np.sqrt(untied_a * untied_b)), -1, 1).reshape(a.shape)
+    return taus
 
 
 def tau_interval(taus: Floats) -> Interval:

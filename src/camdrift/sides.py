@@ -43,27 +43,47 @@ class Side:
         return dict(analysed.sort("seed_id").select("seed_id", "sha256").iter_rows())
 
 
-def sides_of(studies: Sequence[Study], models: Sequence[str | None] | None = None) -> list[Side]:
+def sides_of(
+    studies: Sequence[Study],
+    models: Sequence[str | None] | None = None,
+    *,
+    explanations: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
+) -> list[Side]:
     """Every study by every of its measures, named.
 
     Args:
         studies: Finished studies.
         models: What to call their models; None: by their specs.
+        explanations: Those that count; None for all.
+        metrics: Those that count; None for all.
 
     Raises:
-        UserError: Fewer than two sides, a run given twice, or one in which nothing was analysed.
+        UserError: Fewer than two sides, a run given twice, one in which nothing was analysed, an explanation or metric
+            that no run has.
     """
     names = list(models) if models is not None else [None] * len(studies)
     if len(names) != len(studies):
         raise UserError(f"`models` must name one model per run, got: {len(names)} for {len(studies)} runs")
     _check(studies)
-    sides = [side for study, model in zip(studies, names, strict=True) for side in _measured(study, model)]
+    measured = [side for study, model in zip(studies, names, strict=True) for side in _measured(study, model)]
+    sides = _chosen(measured, {"explanation": explanations, "metric": metrics})
     if len(sides) < 2:
         raise UserError(
             f"`runs` must have two sides or more to compare, got: {len(sides)} in {studies[0].path}",
             "name several runs, or one with several explanations or metrics",
         )
     return _named(sides)
+
+
+def _chosen(sides: Sequence[Side], wanted: Mapping[str, Sequence[str] | None]) -> list[Side]:
+    """The sides whose words are wanted."""
+    for part, option in (("explanation", "explain"), ("metric", "similarity")):
+        known = {str(side.words[part]): None for side in sides}
+        for word in wanted[part] or ():
+            if word not in known:
+                raise UserError(f"`{option}` must be in one of the runs, got: {word}", f"in them: {', '.join(known)}")
+    return [side for side in sides if all(words is None or side.words[part] in words for part, words in wanted.items())]
 
 
 def _check(studies: Sequence[Study]) -> None:

@@ -16,6 +16,14 @@ from camdrift.report.comparison_data import comparison_data
 from camdrift.report.numbers import UNDEFINED, count, percent, percent_between, readable, shown, times
 from camdrift.report.page import as_json, environment, policy, script, style
 
+# What a side is; those that all sides share stand among the facts.
+_WORDS = {
+    "model": "Model",
+    "attack": "Attack",
+    "surrogate": "Surrogate",
+    "explanation": "Explanation",
+    "metric": "Metric",
+}
 _SCRIPTS = ("text", "comparison_charts", "comparison")
 _PAGE = "comparison.html"
 _REPORT = "report.html"
@@ -41,6 +49,7 @@ def render_comparison(tables: Tables, record: Record, folder: Path, notes: tuple
     """The page of a comparison; arguments as in `write_comparison`."""
     of = covered(tables)
     scripts = (script(_SCRIPTS),)
+    words = {name: head for name, head in _WORDS.items() if tables["sides"][name].n_unique() > 1}
     return (
         environment()
         .get_template("comparison.html.jinja")
@@ -50,7 +59,8 @@ def render_comparison(tables: Tables, record: Record, folder: Path, notes: tuple
             sentences=[*contrasts.sentences(tables), *notes],
             facts=_facts(tables, of),
             of=of,
-            sides=[_side(row, folder) for row in tables["sides"].iter_rows(named=True)],
+            words=list(words.values()),
+            sides=[_side(row, folder, tuple(words)) for row in tables["sides"].iter_rows(named=True)],
             target_words=TARGET_WORDS,
             making=_making(record),
             version=record.get("camdrift") or "",
@@ -71,10 +81,11 @@ def _reading(tables: Tables, of: Sides) -> str:
 def _facts(tables: Tables, of: Sides) -> list[tuple[str, str]]:
     """The comparison at a glance: label and value."""
     sides = tables["sides"]
-    names = {"model": "Model", "attack": "Attack", "explanation": "Explanation", "metric": "Metric"}
     found = []
-    for column, label in names.items():
+    for column, label in _WORDS.items():
         values = [readable(value) for value in sides[column].drop_nulls().unique(maintain_order=True)]
+        if not values:
+            continue
         found.append((label if len(values) == 1 else f"{label}s", shown(values)))
     return [
         *found,
@@ -83,20 +94,14 @@ def _facts(tables: Tables, of: Sides) -> list[tuple[str, str]]:
     ]
 
 
-def _side(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _side(row: dict[str, Any], folder: Path, words: tuple[str, ...]) -> dict[str, Any]:
     """One line of the table of sides: words, and a link to the run's own report."""
     analysed = f"{row['n_analysed']:,} of {row['n_attacked']:,}"
     linf = f"{255 * row['linf']:.1f}/255" if row["linf"] is not None else UNDEFINED
     return {
         "name": row["side"],
         "link": _link(Path(row["run"]), folder),
-        "cells": [
-            row["model"],
-            readable(row["attack"]),
-            row["surrogate"] or UNDEFINED,
-            row["explanation"],
-            row["metric"],
-        ],
+        "words": [readable(row[name] or UNDEFINED) for name in words],
         "numbers": [f"{row['n_layers']:,}", analysed],
         "success": (percent(row["success"]), percent_between(row["success_low"], row["success_high"])),
         "sizes": [times(row["relative_l2"]), linf],

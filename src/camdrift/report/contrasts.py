@@ -24,9 +24,9 @@ def headline(tables: Tables) -> str:
     if not rows:
         return f"{count(of.total, 'side')}: no two rank their layers"
     if len(rows) == 1:
-        return f"{_pair(rows[0])}: their layers rank {_likeness(rows[0])}"
+        return f"{_pair(rows[0])} {_likeness(rows[0])}"
     agreeing = sum(row["tau_low"] is not None and row["tau_low"] > 0 for row in rows)
-    return f"{agreeing:,} of {count(len(rows), 'pair')} of sides rank their layers alike"
+    return f"{agreeing:,} of {count(len(rows), 'pair')} of sides agree on which layers gain most"
 
 
 def sentences(tables: Tables) -> list[str]:
@@ -59,7 +59,7 @@ def agreement(tables: Tables, of: Sides) -> str:
         itself = [_itself(tables, of, row[side]) for side in ("side_a", "side_b")]
         reached = " and ".join(f"{fraction(tau, 2)} ({_named(name)})" for name, tau in itself if tau is not None)
         tail = f" Repeated on other images, a side would agree with itself at about {reached}." if reached else ""
-        return f"By gain, the layers of {_pair(row)} rank {_likeness(row)}: {_tau(row)}.{tail}"
+        return f"{_pair(row)} {_likeness(row)}: {_tau(row)}.{tail}"
     # By the end of the interval that says least, so that no tau of a handful of images comes first.
     first = max(rows, key=lambda row: (_or(row["tau_low"], -1), row["tau"]))
     last = min(rows, key=lambda row: (_or(row["tau_high"], 1), row["tau"]))
@@ -219,10 +219,10 @@ def _or(value: float | None, otherwise: float) -> float:
 def _likeness(row: Row) -> str:
     low, high = row["tau_low"], row["tau_high"]
     if low is not None and low > 0:
-        return "alike"
+        return "agree on which layers gain most"
     if high is not None and high < 0:
-        return "in opposite order"
-    return "neither alike nor opposite, as far as can be told"
+        return "rank their layers in opposite order"
+    return "neither agree nor disagree on which layers gain most, as far as can be told"
 
 
 def _named(side: str) -> str:

@@ -70,6 +70,7 @@ const gainOf = (side, i) => {
 function drawMatrix() {
   const head = element("tr", {}, element("td"), ...names.map((name, j) => element("th", { scope: "col", class: look(j), title: name }, element("span", {}, name))));
   const rows = names.map((name, i) => element("tr", {}, element("th", { scope: "row", class: look(i), title: name }, name), ...names.map((_, j) => matrixCell(i, j))));
+  byId("matrix").classList.toggle("many", names.length > 12);
   byId("matrix").replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
 }
 
@@ -208,17 +209,20 @@ function movedLayers() {
 function drawRanks() {
   const [places, moved, count] = [study.sides.map(rankPlaces), movedLayers(), study.labels.length];
   const margin = 20 + 6.2 * Math.min(24, Math.max(...study.labels.map((label) => label.length)));
-  const head = 22;
+  const crowded = names.length > 6;
+  const head = crowded ? 16 + 6.2 * Math.min(28, Math.max(...names.map((name) => name.length))) : 22;
   const words = `Rank by gain of ${count} layers in ${names.length} sides at ${where()}; the numbers are in the table below.`;
   drawing("plot-ranks", head + 17 * count + 14, words, (svg, width) => {
     const [x, y] = [linear(0, names.length - 1, margin, width - margin), (rank) => head + 17 * (rank - 0.2)];
     names.forEach((name, s) => {
       const room = Math.max(4, Math.floor((names.length > 1 ? x(1) - x(0) : 200) / 6.4));
-      const short = name.length > room ? `${name.slice(0, room - 1)}…` : name;
+      const most = crowded ? 28 : room;
+      const short = name.length > most ? `${name.slice(0, most - 1)}…` : name;
+      const place = crowded ? { transform: `translate(${(x(s) + 4).toFixed(1)} ${head - 8}) rotate(-90)` } : { x: x(s), y: 11, "text-anchor": "middle" };
       svg.append(shape("line", { class: "grid", x1: x(s), x2: x(s), y1: head - 4, y2: y(count) + 6 }));
-      svg.append(shape("text", { x: x(s), y: 11, "text-anchor": "middle", "data-tip": name, style: s === state.a ? "fill: var(--a); font-weight: 600" : s === state.b ? "fill: var(--b); font-weight: 600" : null }, short));
+      svg.append(shape("text", { ...place, "data-tip": name, style: s === state.a ? "fill: var(--a); font-weight: 600" : s === state.b ? "fill: var(--b); font-weight: 600" : null }, short));
     });
-    const group = shape("g", { class: "ranks" });
+    const group = shape("g", { class: count * names.length > 200 ? "ranks many" : "ranks" });
     study.labels.forEach((label, layer) => group.append(rankLine(layer, label, places, moved[layer], x, y)));
     svg.append(group);
     highlight(group);
