@@ -38,14 +38,28 @@ def load_function(spec: str, *, option: str) -> Callable[..., Any]:
     Raises:
         UserError: No such file, module or function, or one that cannot be imported.
     """
-    place, _, name = spec.rpartition(":")
+    place, _, _ = spec.rpartition(":")
     with importing(folder_of(place)):
-        module = _import_file(Path(place), option) if place.endswith(".py") else _import_module(place, option)
+        _, function = find_function(spec, option=option)
+    return function
+
+
+def find_function(spec: str, *, option: str) -> tuple[ModuleType, Callable[..., Any]]:
+    """The module and the function that `spec` names; what lies beside them must be importable already.
+
+    Args:
+        spec: `path/to/file.py:name` or `package.module:name`.
+        option: What it was given as, for messages.
+
+    Raises:
+        UserError: No such file, module or function, or one that cannot be imported.
+    """
+    place, _, name = spec.rpartition(":")
+    module = _import_file(Path(place), option) if place.endswith(".py") else _import_module(place, option)
     function = getattr(module, name, None)
     if not callable(function):
         raise UserError(f"`{option}` must name a function, got: {spec} (no `{name}` in {place})")
-    found: Callable[..., Any] = function
-    return found
+    return module, function
 
 
 @contextmanager

@@ -1,12 +1,8 @@
 """Load a classifier from a spec: embedded, of a library, an exported program, or anybody's factory."""
 
-import importlib
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 import torch
@@ -19,6 +15,7 @@ from camdrift.hub import from_timm, from_torchvision, from_transformers
 from camdrift.keras_weights import MEAN, STD, fill_vgg, read_keras_layers
 from camdrift.labels import imagenet_labels
 from camdrift.models import Classifier
+from camdrift.user_code import find_function, folder_of, importing
 from camdrift.weights import load_weights, read_state
 
 EMBEDDED: Final = "efficientnet-lite0"
@@ -198,14 +195,13 @@ def _program(spec: str, weights: str | Path | None) -> tuple[nn.Module, dict[str
 
 
 def _factory(spec: str) -> tuple[nn.Module, dict[str, Any]]:
-    place, _, name = spec.rpartition(":")
-    is_file = place.endswith(".py")
+    place, _, _ = spec.rpartition(":")
     # Factories import what lies beside them as often when they run as when they are imported.
-    with _importing(Path(place).resolve().parent if is_file else Path.cwd()):
-        source = _import_file(Path(place)) if is_file else _import_module(place)
-        factory = getattr(source, name, None)
-        if not callable(factory):
-            raise ModelError(f"`model` must name a function, got: {spec} (no `{name}` in {place})", _SPECS)
+    with importing(folder_of(place)):
+        try:
+            source, factory = find_function(spec, option="model")
+        except UserError as error:
+            raise ModelError(error.message, _SPECS) from error
         try:
             module = factory()
         except Exception as error:
@@ -222,39 +218,3 @@ def _factory(spec: str) -> tuple[nn.Module, dict[str, Any]]:
     if found.keys() & {"mean", "std"}:
         settings["configuration"] = f"{', '.join(found.values())} of {Path(place).name}"
     return module, settings
-
-
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise ModelError(f"`model` must name a Python file, got: {path} (no such file)", _SPECS)
-    found = spec_from_file_location(f"camdrift_model_{path.stem}", path.resolve())
-    assert found is not None
-    assert found.loader is not None
-    module = module_from_spec(found)
-    try:
-        sys.modules[found.name] = module
-        found.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[found.name]
-        raise ModelError(f"`model` {path} could not be imported: {one_line(error)}") from error
-    return module
-
-
-def _import_module(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except Exception as error:
-        raise ModelError(f"`model` {name} could not be imported: {one_line(error)}", _SPECS) from error
-
-
-@contextmanager
-def _importing(folder: Path) -> Iterator[None]:
-    """Modules beside the user's own can be imported, and no compiled file is left there."""
-    before, path = sys.dont_write_bytecode, list(sys.path)
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.dont_write_bytecode = before
-        sys.path[:] = path
