@@ -31,7 +31,7 @@ def test_every_link_to_a_file_exists():
 
 
 def test_options_named_in_the_readme_exist():
-    source = (ROOT / "src/camdrift/cli.py").read_text(encoding="utf-8")
+    source = "".join((ROOT / f"src/camdrift/{name}.py").read_text(encoding="utf-8") for name in ("cli", "cli_studies"))
     commands = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)) + " ".join(
         re.findall(r"`([^`]*)`", README)
     )

@@ -31,11 +31,15 @@ def layer_table(classifier: Classifier, globs: Sequence[str] = ()) -> tuple[list
 
 
 def layer_summary(classifier: Classifier, globs: Sequence[str] = ()) -> list[str]:
-    """How many layers are studied, and how an image becomes the model's input: two lines."""
+    """How many layers are studied, how an image becomes the model's input, and what was unwrapped: lines."""
     infos = classifier.layer_infos
     if globs:
         count = f"{len(classifier.select_layers(globs))} of {len(infos)} layers"
     else:
         total = sum(info.family == classifier.family for info in infos)
         count = f"{len(classifier.layers)} of {total} {'blocks' if classifier.family == BLOCK else 'convolutions'}"
-    return [f"{count} are studied; {neuron_count(classifier):,} neurons", f"input: {classifier.describe_input()}"]
+    return [
+        f"{count} are studied; {neuron_count(classifier):,} neurons",
+        f"input: {classifier.describe_input()}",
+        *classifier.remarks,
+    ]
