@@ -323,6 +323,17 @@ class TestWords:
         assert "different rates (x: 100 %, y: 20 % of the images)" in text
         assert "the perturbations of y are 3.0 times as large as those of x" in text
 
+    def test_a_median_of_two_images_is_no_highest_gain(self, tmp_path):
+        few = [0.55, *[None] * 4]
+        runs = [
+            write_study(tmp_path / name, two_layers({"few": few, "all": [last] * 5}), plain_norms(5), attack=name)
+            for name, last in (("x", 0.7), ("y", 0.6))
+        ]
+        made = compare(*runs, out=tmp_path / "c", n_bootstrap=5)
+        assert made.profiles.filter(layer="few")["rank"].to_list() == [1, 1]
+        assert "Highest gain: x: block all, gain" in made.summary()
+        assert "; y: block all, gain" in made.summary()
+
     def test_name_layers_whose_ranks_differ(self, tmp_path):
         steps = np.linspace(0.9, 0.55, 4)
         up = two_layers({f"l{i}": [v, v - 0.001, v - 0.002] for i, v in enumerate(steps)})

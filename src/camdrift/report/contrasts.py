@@ -88,10 +88,12 @@ def _listed(rows: list[Row]) -> str:
 
 
 def tops(tables: Tables, of: Sides) -> str:
-    """The layer that each side moves most."""
+    """The layer that each side moves most, of those measured on at least half as many images as the best."""
     named = []
     for side in of.names[:_LONGEST]:
-        rows = profile(tables, side, of.targets[0], of.reference).filter(pl.col("rank") == 1).to_dicts()
+        known = profile(tables, side, of.targets[0], of.reference).filter(pl.col("rank").is_not_null())
+        well_measured = known.filter(2 * pl.col("n") >= pl.col("n").max())
+        rows = well_measured.filter(pl.col("rank") == pl.col("rank").min()).to_dicts()
         if rows:
             gain = f"{times(rows[0]['gain'], rows[0]['gain_censored'])} {times_between(rows[0])}".strip()
             tied = f" and {count(len(rows) - 1, 'other layer')}" if len(rows) > 1 else ""
