@@ -206,7 +206,7 @@ class TestErrors:
         monkeypatch.setitem(sys.modules, "h5py", None)
         with pytest.raises(ModelError, match="needs h5py") as caught:
             read_keras_layers(tmp_path / "w.h5")
-        assert caught.value.hint == 'pip install "camdrift[keras]"'
+        assert caught.value.hint == 'python -m pip install ".[keras]" in the folder of camdrift installs it'
 
 
 class TestReading:

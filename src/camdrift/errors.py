@@ -26,6 +26,11 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
+def install_hint(extra: str) -> str:
+    """How to install an extra."""
+    return f'python -m pip install ".[{extra}]" in the folder of camdrift installs it'
+
+
 class ModelError(UserError):
     """A model that cannot be loaded, or that does not do what a classifier must do."""
 

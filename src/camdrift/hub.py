@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from camdrift.errors import ModelError, one_line
+from camdrift.errors import ModelError, install_hint, one_line
 from camdrift.labels import class_index, imagenet_labels
 
 Settings = dict[str, Any]
@@ -111,9 +111,7 @@ def from_transformers(spec: str, *, own_weights: bool) -> tuple[nn.Module, Setti
     try:
         import transformers
     except ImportError as error:
-        raise ModelError(
-            f"`model` {spec} needs transformers, which is not installed", 'python -m pip install ".[hf]"'
-        ) from error
+        raise ModelError(f"`model` {spec} needs transformers, which is not installed", install_hint("hf")) from error
     name = spec.removeprefix("hf/")
     auto = transformers.AutoModelForImageClassification
     with _quiet(transformers.utils.logging):

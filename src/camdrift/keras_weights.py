@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from camdrift.errors import ModelError
+from camdrift.errors import ModelError, install_hint
 
 # Keras subtracts these from BGR in units of 0 to 255, and scales nothing.
 MEAN: Final = (123.68 / 255, 116.779 / 255, 103.939 / 255)
@@ -47,9 +47,7 @@ def read_keras_layers(path: Path) -> list[KerasLayer]:
     try:
         import h5py
     except ImportError as error:
-        raise ModelError(
-            "`keras-vgg16@FILE` needs h5py, which is not installed", 'pip install "camdrift[keras]"'
-        ) from error
+        raise ModelError("`keras-vgg16@FILE` needs h5py, which is not installed", install_hint("keras")) from error
     if not path.is_file():
         raise ModelError(f"`model` must name a file, got: {path} (no such file)", _FILE_HINT)
     try:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from camdrift import hooks
-from camdrift.errors import UserError
+from camdrift.errors import UserError, install_hint
 from camdrift.explanations.base import Explainer
 from camdrift.measures import CAPTUM
 from camdrift.models import Classifier
@@ -46,7 +46,7 @@ def captum_explainer(name: str, settings: Mapping[str, Any]) -> Explainer:
     except ImportError as error:
         raise UserError(
             f"`explain` {CAPTUM}:{name} needs Captum, which is not installed",
-            'python -m pip install ".[captum]"',
+            install_hint("captum"),
         ) from error
     method = getattr(attr, name)
     taken = inspect.signature(method.attribute).parameters
