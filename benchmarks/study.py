@@ -1,20 +1,30 @@
-"""Where the time of a study goes: attack, passes, similarity, coverage, writing; and its peak memory.
+"""Where the time of a study goes, how far it is from the network's own passes, and its peak memory.
 
     python benchmarks/study.py [IMAGES] [--model SPEC] [--attack SPEC] [--limit 8] [--out run]
 
-The passes are what the network itself needs; everything else is camdrift's own work. Neuron coverage is counted inside
-the forward passes, so its time is taken there and subtracted from theirs.
+Neuron coverage is counted inside the forward passes, so its time is taken there and subtracted from theirs.
+
+The bare passes are what any program must compute for the same images: every forward and backward pass of the study is
+counted, and as many are timed of the plain module on random images, before and after the study, without hooks. Backward
+passes for maps end at the first layer that is explained, those of the attack at the image, as in the study.
 """
 
 import argparse
 import resource
+import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from camdrift import load_model, run
+import torch
+from torch import Tensor
+
+from camdrift import hooks, load_model, run
 from camdrift.coverage import NeuronObserver
+from camdrift.models import Classifier
 
 
 def main() -> None:
@@ -25,13 +35,18 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch-size", type=int, default=0)
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("--out", type=Path, help="keep the run directory here")
     options = parser.parse_args()
     counted = {"attack": 0.0, "explain": 0.0}
     time_coverage(counted)
+    passes = count_passes()
+    classifier = load_model(options.model, device=options.device, precision=options.precision)
+    before = bare_seconds(classifier, options.batch_size or 4)
+    passes.clear()
     with tempfile.TemporaryDirectory() as folder:
         study = run(
-            load_model(options.model, device=options.device),
+            classifier,
             options.images,
             out=options.out or Path(folder) / "run",
             attack=options.attack,
@@ -39,7 +54,95 @@ def main() -> None:
             batch_size=options.batch_size,
             on_progress=lambda progress: counted.update(stage=progress.stage),
         )
-        show(study.record["timings"], counted, study.seeds.height, (study.seeds["status"] == "analysed").sum())
+    made = Counter(passes)
+    after = bare_seconds(classifier, options.batch_size or 4)
+    show(study.record["timings"], counted, study.seeds.height, (study.seeds["status"] == "analysed").sum())
+    show_bare(made, before, after, study.record["timings"]["total"])
+
+
+# The kinds of passes: forward without and with a graph; backward to the image and to the first explained layer.
+FORWARD, GRAPH, TO_IMAGE, TO_LAYER = "forward", "forward with graph", "backward to the image", "backward to the layer"
+
+
+def count_passes() -> Counter:
+    """Counts the images of every pass of any classifier, by kind."""
+    passes: Counter = Counter()
+    forward, gradient, reduce = Classifier._forward, torch.autograd.grad, hooks.reduce_gradients
+    state = {"batch": 0, "kind": TO_IMAGE}
+
+    def counting_forward(self: Classifier, images: Tensor) -> Tensor:
+        state["batch"] = len(images)
+        passes[GRAPH if torch.is_grad_enabled() else FORWARD] += len(images)
+        return forward(self, images)
+
+    def counting_gradient(*arguments: Any, **options: Any) -> Any:
+        passes[state["kind"]] += state["batch"]
+        return gradient(*arguments, **options)
+
+    def of_layers(*arguments: Any, **options: Any) -> Any:
+        state["kind"] = TO_LAYER
+        try:
+            return reduce(*arguments, **options)
+        finally:
+            state["kind"] = TO_IMAGE
+
+    counting_forward.__wrapped__ = forward
+    Classifier._forward, torch.autograd.grad, hooks.reduce_gradients = counting_forward, counting_gradient, of_layers
+    return passes
+
+
+def bare_seconds(classifier: Classifier, batch: int, rounds: int = 9) -> dict[str, float]:
+    """Seconds per image of the plain module's passes, by kind: medians of rounds."""
+    module = classifier.module
+    forward = Classifier._forward.__wrapped__
+    images = torch.rand((batch, 3, classifier.size, classifier.size), device=classifier.device)
+    first = dict(module.named_modules()).get(classifier.layers[0])
+    seconds: dict[str, list[float]] = {FORWARD: [], GRAPH: [], TO_IMAGE: [], TO_LAYER: []}
+    with classifier.numerics(), classifier.undisturbed():
+        for _ in range(rounds):
+            with torch.no_grad():
+                start = now()
+                forward(classifier, images)
+                seconds[FORWARD].append(now() - start)
+            for kind in (TO_IMAGE, TO_LAYER):
+                root: list[Tensor] = []
+                inputs = images.clone()
+                if kind == TO_IMAGE or first is None:
+                    root.append(inputs.requires_grad_())
+                    handle = None
+                else:
+                    handle = first.register_forward_hook(lambda m, i, o, root=root: leaf(o, root))
+                start = now()
+                logits = forward(classifier, inputs)
+                seconds[GRAPH].append(now() - start)
+                if handle is not None:
+                    handle.remove()
+                start = now()
+                torch.autograd.grad(logits.max(1).values.sum(), root)
+                seconds[kind].append(now() - start)
+    # The first rounds are those in which memory is asked for.
+    return {kind: statistics.median(values[2:]) / batch for kind, values in seconds.items()}
+
+
+def leaf(output: Tensor, root: list[Tensor]) -> Tensor:
+    """Lets gradients end at a layer's output; the copy is for modules that write over what they are given."""
+    root.append(output.detach().requires_grad_())
+    return root[0].clone()
+
+
+def now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def show_bare(made: Counter, before: dict[str, float], after: dict[str, float], total: float) -> None:
+    bare = 0.0
+    for kind, images in made.items():
+        seconds = (before[kind] + after[kind]) / 2
+        bare += images * seconds
+        print(f"{images:7,} x {kind:24}{seconds:8.4f} s{images * seconds:9.2f} s")
+    print(f"bare passes: {bare:.1f} s; study: {total:.1f} s, {total / bare:.2f} times as long")
 
 
 def time_coverage(counted: dict) -> None:
