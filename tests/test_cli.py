@@ -297,8 +297,11 @@ class TestAgain:
         assert code == 2
         assert "strengths was [1.0], now [1.0, 2.0]" in err
 
-    def test_ctrl_c_says_how_to_go_on_and_that_works(self, camdrift_command, spec, tmp_path, monkeypatch):
-        """A real SIGINT, sent when the first chunk has been stored."""
+    @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_a_stopped_run_says_how_to_go_on_and_that_works(
+        self, number, expected, camdrift_command, spec, tmp_path, monkeypatch
+    ):
+        """A real signal, sent when the first chunk has been stored."""
         photos = write_images(tmp_path / "photos", 16)
         line = ["run", str(photos), "--model", spec, *QUICK, "--chunk-size", "2", "--out", "a run"]
         options = {"cwd": tmp_path, "env": environment(), "text": True}
@@ -307,13 +310,16 @@ class TestAgain:
             while not (tmp_path / "a run" / "chunks" / "00000").exists():
                 assert process.poll() is None, process.stderr.read()
                 time.sleep(0.01)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             out, err = process.communicate(timeout=60)
-        assert (process.returncode, out) == (130, "")
+        assert (process.returncode, out) == (expected, "")
         assert "Traceback" not in err
         advice = re.search(r"the same command with (--resume --out .*) goes on", err)
         assert shlex.split(advice[1]) == ["--resume", "--out", "a run"]
-        assert err.splitlines()[-1] == "interrupted"
+        assert expected == 143 or err.splitlines()[-1] == "interrupted"
+        # What was in hand is stored: nothing half-done is left.
+        stored = {path.name for path in (tmp_path / "a run" / "chunks").iterdir()}
+        assert stored == {f"{i:05d}" for i in range(len(stored))}
         monkeypatch.chdir(tmp_path)
         with pytest.raises(camdrift.StoreError, match="is not complete"):
             camdrift.open("a run")

@@ -268,7 +268,7 @@ add_commands(app)
 
 
 def main() -> None:
-    """Run the command line; exit codes: 0 done, 2 the user's mistake, 130 interrupted."""
+    """Run the command line; exit codes: 0 done, 2 the user's mistake, 130 interrupted, 143 terminated."""
     try:
         code = app(prog_name="camdrift", standalone_mode=False) or 0
     except UserError as error:

@@ -97,7 +97,7 @@ def sweep_command(
 
             command = shlex.join(["camdrift", *sys.argv[1:]])
             done = sweep(file, out=out, overwrite=overwrite, on_cell=began, on_progress=shown, command=command)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         typer.echo("stopped; finished runs and chunks are kept: the same command goes on", err=True)
         raise
     for failure in done.failures:
