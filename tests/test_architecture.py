@@ -31,7 +31,7 @@ LEVELS = (
     {"metrics"},
     {"similarity", "gallery"},
     {"store"},
-    {"figures", "comparison_folder"},
+    {"figures", "comparison_folder", "lock"},
     {"report"},
     {"study"},
     {"detect", "sides"},
@@ -200,7 +200,7 @@ WRITES = {
 
 
 def test_only_some_read_files():
-    allowed = {"images", "sources", "zoo", "weights", "exported", "keras_weights", "store", "report", "grid"}
+    allowed = {"images", "sources", "zoo", "weights", "exported", "keras_weights", "store", "lock", "report", "grid"}
     # `PIL.Image.open` of bytes, `RunDirectory.open`, `os.open(os.devnull)` and `camdrift.open` open no other file.
     no_files = {"run": {".open"}, "study": {".open"}, "detect": {".open"}, "cli": {".open"}}
     for name in MODULES - {ROOT}:
@@ -211,7 +211,7 @@ def test_only_some_read_files():
 
 def test_only_store_and_report_write_files():
     for name in MODULES - {ROOT}:
-        if unit(name) not in {"store", "report", "comparison_folder"}:
+        if unit(name) not in {"store", "lock", "report", "comparison_folder"}:
             found = WRITES & set(calls(name)) - {".replace"}  # of strings and columns
             assert not found, f"{name} calls {sorted(found)}"
 

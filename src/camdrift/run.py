@@ -1,6 +1,7 @@
 """A study from images to report, in reading order."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -23,6 +24,7 @@ from camdrift.gallery import deviations, header, renumbered, spanning
 from camdrift.growth import coverage_growth
 from camdrift.images import images_checksum, read_image
 from camdrift.labels import class_index
+from camdrift.lock import locked
 from camdrift.measures import measures, of_first_measure
 from camdrift.models import Classifier
 from camdrift.pairs import pair_adversarial
@@ -131,32 +133,35 @@ def carry_out(
             "--resume --out RUN continues a run, --overwrite --out RUN starts again",
         )
     clock = Clock()
-    with clock("total"):
-        files = _seed_files(images, settings)
-        plan = _plan(classifier, files, settings, clock, extension, surrogate)
-        record = run_record(plan, files, images, command=command, kind=extension.kind)
-        if not resume:
-            record["preflight"] = _preflight(plan, files)
-        directory = _directory(out, record, settings, resume=resume, overwrite=overwrite)
-        if resume and directory.read_record()["status"] == "done":
-            directory.drop_chunks()
-            return _reported(open_study(directory.path))
-        if resume:
-            record["preflight"] = directory.read_record().get("preflight")
-        _check_stored_images(plan, files, directory)
-        directory.write_record(record)
-        if on_start is not None:
-            on_start(directory.path)
-        warnings = (record["preflight"] or {}).get("warnings", ())
-        (on_progress or _silent)(Progress("preflight", 0, len(files), 0, tuple(warnings)))
-        with classifier.numerics():
-            _run_chunks(plan, files, directory, on_progress or _silent)
-        _finish(plan, directory, on_progress or _silent)
-        if extension.finish is not None:
-            with clock("statistics"):
-                extension.finish(plan, directory)
-    _complete(record, directory, clock)
-    return _reported(open_study(directory.path))
+    with ExitStack() as stack:
+        with clock("total"):
+            files = _seed_files(images, settings)
+            plan = _plan(classifier, files, settings, clock, extension, surrogate)
+            record = run_record(plan, files, images, command=command, kind=extension.kind)
+            path = new_folder(record) if out is None else Path(out)
+            stack.enter_context(locked(path))
+            if not resume:
+                record["preflight"] = _preflight(plan, files)
+            directory = _directory(path, record, settings, resume=resume, overwrite=overwrite)
+            if resume and directory.read_record()["status"] == "done":
+                directory.drop_chunks()
+                return _reported(open_study(directory.path))
+            if resume:
+                record["preflight"] = directory.read_record().get("preflight")
+            _check_stored_images(plan, files, directory)
+            directory.write_record(record)
+            if on_start is not None:
+                on_start(directory.path)
+            warnings = (record["preflight"] or {}).get("warnings", ())
+            (on_progress or _silent)(Progress("preflight", 0, len(files), 0, tuple(warnings)))
+            with classifier.numerics():
+                _run_chunks(plan, files, directory, on_progress or _silent)
+            _finish(plan, directory, on_progress or _silent)
+            if extension.finish is not None:
+                with clock("statistics"):
+                    extension.finish(plan, directory)
+        _complete(record, directory, clock)
+        return _reported(open_study(directory.path))
 
 
 def _preflight(plan: Plan, files: Sequence[ImageFile]) -> dict[str, Any]:
@@ -281,16 +286,16 @@ def _folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[s
 
 
 def _directory(
-    out: str | PathLike[str] | None,
+    path: Path,
     record: dict[str, Any],
     settings: Settings,
     *,
     resume: bool,
     overwrite: bool,
 ) -> RunDirectory:
-    if not resume or out is None:
-        return RunDirectory.create(new_folder(record) if out is None else Path(out), overwrite=overwrite)
-    directory = RunDirectory.open(Path(out))
+    if not resume:
+        return RunDirectory.create(path, overwrite=overwrite)
+    directory = RunDirectory.open(path)
     before = directory.read_record()
     changed = settings.differences(before["arguments"]["passed"])
     for (name, old), new in zip(identity(before).items(), identity(record).values(), strict=True):
@@ -298,7 +303,7 @@ def _directory(
             changed.append(f"{name} was {old}, now {new}")
     if changed:
         raise StoreError(
-            f"`resume` must continue the same study, got: {out}, where {'; '.join(changed)}",
+            f"`resume` must continue the same study, got: {path}, where {'; '.join(changed)}",
             "give the arguments of the first command, or another --out",
         )
     return directory

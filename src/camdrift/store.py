@@ -30,6 +30,7 @@ from camdrift.records import FURTHER_TABLES, SCHEMA_VERSION, TABLES
 RECORD: Final = "run.json"
 GALLERY: Final = "gallery.npz"
 CHUNKS: Final = "chunks"
+LOCK: Final = ".lock"
 FIGURES: Final = "figures"
 REPORT: Final = "report.html"
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
@@ -61,7 +62,7 @@ class RunDirectory:
         if path.exists() and not path.is_dir():
             raise StoreError(f"`out` must be a folder, got: {path} (a file)")
         with on_disk(path):
-            is_taken = path.is_dir() and any(path.iterdir())
+            is_taken = path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())
         if is_taken:
             cls._clear(path, overwrite=overwrite)
         with on_disk(path):
