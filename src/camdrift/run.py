@@ -140,8 +140,7 @@ def carry_out(
             record = run_record(plan, files, images, command=command, kind=extension.kind)
             path = new_folder(record) if out is None else Path(out)
             stack.enter_context(locked(path))
-            if not resume:
-                record["preflight"] = _preflight(plan, files)
+            record["preflight"] = None if resume else _preflight(plan, files)
             directory = _directory(path, record, settings, resume=resume, overwrite=overwrite)
             if resume and directory.read_record()["status"] == "done":
                 directory.drop_chunks()
