@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from camdrift.errors import UserError
-from camdrift.sources import ImageFile, display_path, images_below, read_text
+from camdrift.places import ImageFile, display_path
+from camdrift.sources import images_below, read_text
 
 ARRAY: Final = ".npy"
 COLUMNS: Final = ("seed", "adversarial")

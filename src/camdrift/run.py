@@ -26,12 +26,13 @@ from camdrift.labels import class_index
 from camdrift.measures import measures, of_first_measure
 from camdrift.models import Classifier
 from camdrift.pairs import pair_adversarial
+from camdrift.places import ImageFile
 from camdrift.plan import Examination, Plan, batches
 from camdrift.preflight import preflight
 from camdrift.records import ANALYSED, CONTROLS, TABLES, Progress
 from camdrift.run_record import identity, new_folder, run_record
 from camdrift.settings import Settings
-from camdrift.sources import ImageFile, default_photographs, find_images, limit_images
+from camdrift.sources import default_photographs, find_images, limit_images
 from camdrift.stats import compromised_counts, layer_statistics
 from camdrift.store import RunDirectory
 from camdrift.study import Study, open_study
@@ -319,7 +320,7 @@ def _check_stored_images(plan: Plan, files: Sequence[ImageFile], directory: RunD
 def _checksum(plan: Plan, file: ImageFile) -> str | None:
     model = plan.classifier
     try:
-        return read_image(file.path, size=model.size, resize=model.resize).sha256
+        return read_image(file, size=model.size, resize=model.resize).sha256
     except ImageError:
         return None
 

@@ -4,32 +4,15 @@ import importlib.util
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
 
 from camdrift.errors import UserError
 from camdrift.images import readable_endings
+from camdrift.places import Folder, ImageFile, display_name, display_path
 
 _ACCEPTED: Final = "give a folder, an image, a glob like 'photos/*.jpg', or a .txt file of paths, one a line"
 _ENDINGS: Final = "in a folder, images are known by their ending: .jpg, .png, .webp and others of Pillow's"
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """Where one seed image lies.
-
-    Attributes:
-        seed_id: Its path below the folder that is studied, with forward slashes; unique in a study.
-        path: The file.
-        folder: First folder below the studied one, a candidate class; None for an image in no sub-folder.
-        label: Index of its true class, None where unknown.
-    """
-
-    seed_id: str
-    path: Path
-    folder: str | None
-    label: int | None = None
 
 
 def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[ImageFile]:
@@ -84,12 +67,13 @@ def default_photographs() -> list[ImageFile]:
     paths = sorted(path for root in roots for path in Path(root, "data").glob("imagenet_*_*.jpg"))
     if not paths:
         raise UserError("the default photographs come with foolbox, which is missing", "pip install foolbox")
-    return [ImageFile(path.name, path, None, int(path.stem.rpartition("_")[2])) for path in paths]
+    folder = Folder(classes=1000)
+    return [ImageFile(p.name, folder, str(p), label=int(p.stem.rpartition("_")[2])) for p in paths]
 
 
 def images_below(folder: Path, *, also: frozenset[str] = frozenset()) -> list[Path]:
     """Images below a folder, by their endings or those in `also`; not hidden, no folder visited twice."""
-    return _walk(folder, also)
+    return [folder / name for name in _walk(folder, also)]
 
 
 def read_text(path: Path, *, hint: str = _ACCEPTED) -> str:
@@ -104,11 +88,6 @@ def read_text(path: Path, *, hint: str = _ACCEPTED) -> str:
         raise UserError(f"not UTF-8 text: {display_path(path)}", hint) from error
     except OSError as error:
         raise UserError(f"cannot read {display_path(path)}: {error.strerror}", hint) from error
-
-
-def display_path(path: PurePath) -> str:
-    """A path as text that every file can hold: bytes of a name that are no UTF-8 are written as escapes."""
-    return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _path(entry: str | os.PathLike[str]) -> Path:
@@ -130,53 +109,84 @@ def _is_folder(path: Path) -> bool:
 
 
 def _from_folder(root: Path) -> list[ImageFile]:
-    paths = _walk(root)
-    if paths == [root]:
+    names = _walk(root)
+    if names == [""]:
         raise UserError(f"the folder cannot be opened: {display_path(root)}", "check its permissions")
-    if not paths:
+    if not names:
         raise UserError(f"no images in the folder: {display_path(root)}", _ENDINGS)
-    return _sorted_files((path, path.relative_to(root)) for path in paths)
+    folder = Folder(root)
+    return _sorted_files(folder, ((display_name(name), name) for name in names))
 
 
 def _from_list(entries: Sequence[Path], if_none: str) -> list[ImageFile]:
     """The files of a list, a folder in it replaced by its images, named from their longest common parent."""
     if not entries:
         raise UserError(if_none, _ACCEPTED)
-    paths = [path for entry in entries for path in (_walk(entry) if _is_folder(entry) else ()) or (entry,)]
+    paths = [path for entry in entries for path in (images_below(entry) if _is_folder(entry) else ()) or (entry,)]
     real = {parent: os.path.realpath(parent) for parent in {path.parent for path in paths}}
     first = {(real[path.parent], path.name): path for path in reversed(paths)}
     # `link/..` is not the folder that holds the link, so `..` cannot just be struck out of a path.
     places = {p: Path(*key) if ".." in p.parts else p.absolute() for key, p in first.items()}
     root = os.path.commonpath([place.parent for place in places.values()])
-    return _sorted_files((path, place.relative_to(root)) for path, place in places.items())
+    named = ((display_path(place.relative_to(root)), str(path)) for path, place in places.items())
+    return _sorted_files(Folder(), named)
 
 
-def _sorted_files(places: Iterable[tuple[Path, PurePath]]) -> list[ImageFile]:
-    named = sorted((display_path(below), path) for path, below in places)
-    return [ImageFile(name, path, name.partition("/")[0] if "/" in name else None) for name, path in named]
+def _sorted_files(folder: Folder, named: Iterable[tuple[str, str]]) -> list[ImageFile]:
+    """The files of a folder by seed_id and key; each candidate class is one string, however many images it has."""
+    classes: dict[str, str] = {}
+    files = []
+    for seed_id, key in sorted(named):
+        first, slash, _ = seed_id.partition("/")
+        files.append(ImageFile(seed_id, folder, key, classes.setdefault(first, first) if slash else None))
+    return files
 
 
-def _walk(root: Path, also: frozenset[str] = frozenset()) -> list[Path]:
-    """Images below a folder, and folders that cannot be opened (reading them tells why)."""
-    files, folders, links, seen = list[Path](), [root], list[Path](), set[str]()
+def _walk(root: Path, also: frozenset[str] = frozenset()) -> list[str]:
+    """Images below a folder, and folders that cannot be opened (reading them tells why), by their paths from there.
+
+    Every folder is listed once, and only links are looked at one by one: a listing says which entries are folders.
+    """
+    names, folders, links, seen = list[str](), [""], list[str](), set[str]()
     endings = readable_endings() | also
     while folders or links:
         # Links last, so that a folder with two names is visited under its own.
         folder = folders.pop() if folders else links.pop(0)
-        if (real := os.path.realpath(folder)) in seen:
+        if (real := os.path.realpath(root / folder)) in seen:
             continue
         seen.add(real)
         try:
-            entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+            files, inner, linked = _listing(root / folder, endings)
         except OSError:
-            entries = []
-            files.append(folder)
-        for path in entries:
-            if _is_folder(path):
-                (links if path.is_symlink() else folders).append(path)
-            elif path.suffix.lower() in endings:
-                files.append(path)
-    return files
+            names.append(folder)
+            continue
+        prefix = f"{folder}/" if folder else ""
+        names += [prefix + name for name in files]
+        folders += [prefix + name for name in sorted(inner)]
+        links += [prefix + name for name in sorted(linked)]
+    return names
+
+
+def _listing(folder: Path, endings: frozenset[str]) -> tuple[list[str], list[str], list[str]]:
+    """Names of a folder's images, of its folders, and of its links to folders; hidden ones are left out."""
+    files, folders, links = list[str](), list[str](), list[str]()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith("."):
+                continue
+            if _leads_to_folder(entry):
+                (links if entry.is_symlink() else folders).append(name)
+            elif "".join(name.rpartition(".")[1:]).lower() in endings:
+                files.append(name)
+    return files, folders, links
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _matches(pattern: Path) -> list[Path]:
@@ -192,11 +202,16 @@ def _matches(pattern: Path) -> list[Path]:
         raise UserError(f"not a valid glob: {display_path(pattern)} ({error})", _ACCEPTED) from error
     shown = [path for path in found if not any(p.startswith(".") for p in path.relative_to(base).parts)]
     images = [path for path in shown if path.suffix.lower() in readable_endings() and not _is_folder(path)]
-    return images + [file for path in shown if _is_folder(path) for file in _walk(path)]
+    return images + [file for path in shown if _is_folder(path) for file in images_below(path)]
 
 
 def _listed(path: Path) -> list[Path]:
     """The paths that a text file lists; outer spaces of a line count only if a file is named so."""
     lines = read_text(path).split("\n")
     lines = [line.removesuffix("\r") for line in lines if line.strip() and not line.startswith("#")]
-    return [path.parent / (line.strip() if _mode(path.parent / line) is None else line) for line in lines]
+    return [path.parent / _stripped(line, path.parent) for line in lines]
+
+
+def _stripped(line: str, folder: Path) -> str:
+    bare = line.strip()
+    return bare if bare == line or _mode(folder / line) is None else line
