@@ -10,8 +10,12 @@ from typing import Final
 from camdrift.errors import UserError
 from camdrift.images import readable_endings
 from camdrift.places import Folder, ImageFile, display_name, display_path
+from camdrift.shards import ENDING as SHARD
+from camdrift.shards import braces, images_in_shards, shard_ids
 
-_ACCEPTED: Final = "give a folder, an image, a glob like 'photos/*.jpg', or a .txt file of paths, one a line"
+_ACCEPTED: Final = (
+    "give a folder, an image, a glob like 'photos/*.jpg', a .txt file of paths, one a line, or .tar shards"
+)
 _ENDINGS: Final = "in a folder, images are known by their ending: .jpg, .png, .webp and others of Pillow's"
 
 
@@ -23,6 +27,9 @@ def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
     the folders it matches (`**` does not follow links). Paths given one by one, in a sequence or a text file,
     are always taken, whatever their name and even if nothing is there: `read_image` says what is wrong. A
     folder among them stands for its images. The same file given twice is taken once.
+
+    WebDataset shards are taken where there are .tar files and no images: a shard, a glob or a list of shards, a
+    folder of them, or a name with a range of numbers, like 'shard-{000..009}.tar'.
 
     Args:
         source: A folder, a file, a glob, a .txt file with one path per line, or a sequence of paths. What
@@ -39,7 +46,7 @@ def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
     if _is_folder(path):
         return _from_folder(path)
     if _mode(path) is None:
-        return _from_list(_matches(path), f"no such file or folder, and no image matches it: {shown}")
+        return _from_list(_expanded(path), f"no such file or folder, and no image matches it: {shown}")
     entries = _listed(path) if path.suffix.lower() == ".txt" else [path]
     return _from_list(entries, f"no images: the list holds no paths: {shown}")
 
@@ -109,9 +116,12 @@ def _is_folder(path: Path) -> bool:
 
 
 def _from_folder(root: Path) -> list[ImageFile]:
-    names = _walk(root)
-    if names == [""]:
+    found = _walk(root, frozenset({SHARD}))
+    if found == [""]:
         raise UserError(f"the folder cannot be opened: {display_path(root)}", "check its permissions")
+    names = [name for name in found if not name.lower().endswith(SHARD)]
+    if found and not names:
+        return images_in_shards({display_name(name): root / name for name in found})
     if not names:
         raise UserError(f"no images in the folder: {display_path(root)}", _ENDINGS)
     folder = Folder(root)
@@ -122,6 +132,8 @@ def _from_list(entries: Sequence[Path], if_none: str) -> list[ImageFile]:
     """The files of a list, a folder in it replaced by its images, named from their longest common parent."""
     if not entries:
         raise UserError(if_none, _ACCEPTED)
+    if all(_is_shard(entry) and not _is_folder(entry) for entry in entries):
+        return images_in_shards(shard_ids(entries))
     paths = [path for entry in entries for path in (images_below(entry) if _is_folder(entry) else ()) or (entry,)]
     real = {parent: os.path.realpath(parent) for parent in {path.parent for path in paths}}
     first = {(real[path.parent], path.name): path for path in reversed(paths)}
@@ -189,8 +201,23 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _is_shard(path: PurePath) -> bool:
+    return path.suffix.lower() == SHARD
+
+
+def _expanded(pattern: Path) -> list[Path]:
+    """What a name stands for that is no file's; every shard of a range, even if nothing is there."""
+    names = braces(str(pattern)) if _is_shard(pattern) else [str(pattern)]
+    if names == [str(pattern)]:
+        return _matches(pattern)
+    return [path for name in names for path in (_matches(Path(name)) or [Path(name)])]
+
+
 def _matches(pattern: Path) -> list[Path]:
-    """Images and folders that a glob matches; leading folders that exist are taken by their very name."""
+    """Images and those in folders that a glob matches, or shards if there are none.
+
+    Leading folders that exist are taken by their very name.
+    """
     base, rest = Path(), list(pattern.parts)
     while rest and _is_folder(base / rest[0]):
         base /= rest.pop(0)
@@ -202,7 +229,8 @@ def _matches(pattern: Path) -> list[Path]:
         raise UserError(f"not a valid glob: {display_path(pattern)} ({error})", _ACCEPTED) from error
     shown = [path for path in found if not any(p.startswith(".") for p in path.relative_to(base).parts)]
     images = [path for path in shown if path.suffix.lower() in readable_endings() and not _is_folder(path)]
-    return images + [file for path in shown if _is_folder(path) for file in images_below(path)]
+    images += [file for path in shown if _is_folder(path) for file in images_below(path)]
+    return images or [path for path in shown if _is_shard(path)]
 
 
 def _listed(path: Path) -> list[Path]:
