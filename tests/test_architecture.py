@@ -21,7 +21,7 @@ LEVELS = (
     {"claims"},
     {"layouts", "labels", "images"},
     {"hooks", "places"},
-    {"shards"},
+    {"shards", "hf_images"},
     {"sources"},
     {"pairs", "selection", "tracing"},
     {"blocks"},
@@ -202,7 +202,19 @@ WRITES = {
 
 
 def test_only_some_read_files():
-    allowed = {"images", "sources", "shards", "zoo", "weights", "exported", "keras_weights", "store", "report", "grid"}
+    allowed = {
+        "images",
+        "sources",
+        "shards",
+        "hf_images",
+        "zoo",
+        "weights",
+        "exported",
+        "keras_weights",
+        "store",
+        "report",
+        "grid",
+    }
     # `PIL.Image.open` of bytes, `RunDirectory.open`, `os.open(os.devnull)` and `camdrift.open` open no other file.
     no_files = {"run": {".open"}, "study": {".open"}, "detect": {".open"}, "cli": {".open"}}
     for name in MODULES - {ROOT}:

@@ -3,13 +3,15 @@
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from os import PathLike
 from typing import Final
 
 from camdrift.errors import UserError
+from camdrift.hf_images import DataSet, is_data_set, open_data_set
 from camdrift.places import ImageFile
 from camdrift.settings import Settings
-from camdrift.sources import default_photographs, find_images, limit_images
+from camdrift.sources import STREAMED, default_photographs, find_images, limit_images
 from camdrift.streams import stream_seed
 
 Source = str | PathLike[str] | Sequence[str | PathLike[str]]
@@ -40,6 +42,8 @@ def select_images(source: Source | None, settings: Settings) -> Selection:
     Raises:
         UserError: No images are there, or none can be chosen as asked.
     """
+    if is_data_set(source) and (opened := open_data_set(str(source))).is_streamed:
+        return _first(opened, settings)
     files = default_photographs() if source is None else find_images(source)
     if settings.per_class is not None:
         return sample_images(files, settings.per_class, rng_seed=settings.rng_seed)
@@ -76,6 +80,39 @@ def sample_images(files: Sequence[ImageFile], per_class: int, *, rng_seed: int) 
     few = [f"{_class_name(files[held[0]])} ({len(held)})" for held in classes.values() if len(held) < per_class]
     left_out = len(files) - sum(map(len, classes.values()))
     return Selection([files[position] for position in sorted(drawn)], remarks_on(per_class, few, left_out))
+
+
+def _first(streamed: DataSet, settings: Settings) -> Selection:
+    """The first images of a stream, or of each of its classes: to draw from all, all would have to be fetched."""
+    if settings.per_class is not None:
+        return _first_of_classes(streamed, settings.per_class)
+    if settings.limit is None:
+        got = streamed.source
+        raise UserError(f"`images` that are streamed must come with `limit` or `sample`, got: {got}", STREAMED)
+    files = list(islice(streamed.files(), settings.limit))
+    if not files:
+        raise UserError(f"no images in {streamed.source}: it has no rows")
+    return Selection(files, (f"{streamed.source} is streamed: its first {len(files)} images are taken",))
+
+
+def _first_of_classes(streamed: DataSet, per_class: int) -> Selection:
+    taken: dict[str, list[ImageFile]] = {name: [] for name in streamed.names}
+    rest, left_out = len(taken), 0
+    for file in streamed.files() if taken else ():
+        if file.folder is None:
+            left_out += 1
+        elif len(taken[file.folder]) < per_class:
+            taken[file.folder].append(file)
+            rest -= len(taken[file.folder]) == per_class
+        if not rest:
+            break
+    files = sorted((file for held in taken.values() for file in held), key=lambda file: file.seed_id)
+    if not files:
+        got = f"{streamed.source} without labels"
+        raise UserError(f"`sample` must have images whose class is known, got: {got}", "`limit` takes the first")
+    few = [f"{name} ({len(held)})" for name, held in taken.items() if len(held) < per_class]
+    said = f"{streamed.source} is streamed: the first {per_class} images of each class are taken"
+    return Selection(files, (said, *remarks_on(per_class, few, left_out)))
 
 
 def remarks_on(per_class: int, few: Sequence[str], left_out: int = 0) -> tuple[str, ...]:

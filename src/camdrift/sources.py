@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from camdrift.errors import UserError
+from camdrift.hf_images import is_data_set, open_data_set
 from camdrift.images import readable_endings
 from camdrift.places import Folder, ImageFile, display_name, display_path
 from camdrift.shards import ENDING as SHARD
@@ -16,6 +17,7 @@ from camdrift.shards import braces, images_in_shards, shard_ids
 _ACCEPTED: Final = (
     "give a folder, an image, a glob like 'photos/*.jpg', a .txt file of paths, one a line, or .tar shards"
 )
+STREAMED: Final = "to study every image, `save_to_disk` the data set and give its folder: hf-dataset:FOLDER"
 _ENDINGS: Final = "in a folder, images are known by their ending: .jpg, .png, .webp and others of Pillow's"
 
 
@@ -32,13 +34,16 @@ def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
     folder of them, or a name with a range of numbers, like 'shard-{000..009}.tar'.
 
     Args:
-        source: A folder, a file, a glob, a .txt file with one path per line, or a sequence of paths. What
+        source: A folder, a file, a glob, a .txt file with one path per line, `hf-dataset:NAME`, or a sequence of
+            paths. What
             exists under the very name is never read as a glob. In a text file, paths start from its folder;
             blank lines and lines that start with # are skipped (write ./#1.jpg for a file named so).
 
     Raises:
         UserError: Nothing is there, or no image is.
     """
+    if is_data_set(source):
+        return _from_data_set(str(source))
     if not isinstance(source, str | os.PathLike):
         return _from_list([_path(entry) for entry in source], "no images: the list of paths is empty")
     path = _path(source)
@@ -113,6 +118,16 @@ def _mode(path: Path) -> int | None:
 
 def _is_folder(path: Path) -> bool:
     return stat.S_ISDIR(_mode(path) or 0)
+
+
+def _from_data_set(source: str) -> list[ImageFile]:
+    opened = open_data_set(source)
+    if opened.is_streamed:
+        raise UserError(f"`images` that are streamed must come with `limit` or `sample`, got: {source}", STREAMED)
+    files = list(opened.files())
+    if not files:
+        raise UserError(f"no images in {source}: it has no rows", _ACCEPTED)
+    return files
 
 
 def _from_folder(root: Path) -> list[ImageFile]:
