@@ -10,8 +10,8 @@ from typing import Any, Final
 from camdrift.errors import ImageError, UserError, install_hint, one_line
 from camdrift.images import LARGEST_FILE, read_bytes
 from camdrift.places import ImageFile
+from camdrift.settings import DATA_SET
 
-PREFIX: Final = "hf-dataset:"
 _FORM: Final = "write hf-dataset:NAME, hf-dataset:FOLDER or hf-dataset:FILE.parquet, and :SPLIT behind it if needed"
 _SAVED: Final = ("state.json", "dataset_dict.json")  # what `save_to_disk` writes
 _FILES: Final = {".parquet": "parquet", ".arrow": "arrow"}
@@ -91,7 +91,7 @@ class DataSet:
 
 def is_data_set(source: Any) -> bool:
     """Is that the name of a Hugging Face data set?"""
-    return isinstance(source, str | PathLike) and str(source).startswith(PREFIX)
+    return isinstance(source, str | PathLike) and str(source).startswith(DATA_SET)
 
 
 def open_data_set(source: str | PathLike[str]) -> DataSet:
@@ -136,7 +136,7 @@ def open_data_set(source: str | PathLike[str]) -> DataSet:
 
 def _parts(source: str) -> tuple[str, str | None]:
     """Name or path, and the split if one is given; what exists under the very name has no split in it."""
-    rest = source.removeprefix(PREFIX)
+    rest = source.removeprefix(DATA_SET)
     name, colon, split = rest.rpartition(":")
     if not rest.strip() or (colon and not (name and split)):
         raise UserError(f"`images` must name a data set, got: {source}", _FORM)
@@ -152,7 +152,7 @@ def _loaded(name: str) -> Any:
         return datasets.load_from_disk(name)
     if path.is_file():
         if path.suffix.lower() not in _FILES:
-            raise UserError(f"`images` must be a data set, got: {PREFIX}{name} (a file of another kind)", _FORM)
+            raise UserError(f"`images` must be a data set, got: {DATA_SET}{name} (a file of another kind)", _FORM)
         return datasets.load_dataset(_FILES[path.suffix.lower()], data_files=name)
     if path.is_dir():
         return datasets.load_dataset(name)

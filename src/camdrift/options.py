@@ -15,7 +15,8 @@ _MODEL_HELP = (
 ImagesArgument = Annotated[
     str | None,
     typer.Argument(
-        help="Folder (sub-folders are classes), file, glob, or text file of paths. "
+        help="Folder (sub-folders are classes), file, glob, text file of paths, WebDataset shards "
+        "('shard-{000..009}.tar'), or hf-dataset:NAME_OR_FOLDER[:SPLIT]. "
         "Left out: the twenty ImageNet photographs that foolbox ships.",
         metavar="[IMAGES]",
         show_default=False,

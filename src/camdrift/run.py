@@ -61,8 +61,8 @@ def run(
 
     Args:
         classifier: What `load_model` or `wrap` returned.
-        images: A folder, a file, a glob, a text file of paths, or a list of paths; None for the twenty ImageNet
-            photographs that foolbox ships.
+        images: A folder, a file, a glob, a text file of paths, a list of paths, WebDataset shards, or
+            `hf-dataset:NAME`; None for the twenty ImageNet photographs that foolbox ships.
         out: Run directory; None for a new folder under `runs/`.
         settings: Options of the study; or give them by name:
         **options: Fields of `Settings`: attack, adversarial, strengths, targets, explanations, similarities, layers,

@@ -19,6 +19,8 @@ from camdrift.records import (
 
 # These change how a study is computed, not what comes out (up to float rounding): a resumed run may change them.
 _FREE_ON_RESUME: Final = ("batch_size",)
+# How the name of a Hugging Face data set begins where images are named.
+DATA_SET: Final = "hf-dataset:"
 _NONE_IS_ALL: Final = ("limit", "gallery")
 
 
