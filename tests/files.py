@@ -1,5 +1,6 @@
 """Files that hold nothing, and files that nobody may read."""
 
+import os
 from pathlib import Path
 
 
@@ -19,3 +20,16 @@ def deny(monkeypatch, method, name):
         return granted(path)
 
     monkeypatch.setattr(Path, method, denied)
+
+
+def lock(monkeypatch, name):
+    """Nobody may list the folders of one name."""
+    deny(monkeypatch, "iterdir", name)
+    granted = os.scandir
+
+    def denied(path):
+        if Path(path).name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return granted(path)
+
+    monkeypatch.setattr(os, "scandir", denied)

@@ -146,6 +146,8 @@ class TestMistakes:
             (["--strengths", ","], "`strengths` must name at least one strength, got: none"),
             (["--noise-ladder", "8;16"], "`noise-ladder` must be numbers separated by commas, got: 8;16"),
             (["--noise-ladder", "-8"], "`noise_ladder` must be positive and finite, got: -8.0"),
+            (["--sample", "5"], "`sample` must be N-per-class with N of at least 1, got: 5"),
+            (["--sample", "5-per-class", "--limit", "9"], "`sample` must come without `limit`, got: 5-per-class and 9"),
             (["--limit", "0"], "`limit` must be an integer of at least 1, got: 0"),
             (["--limit", "ten"], "invalid value for '--limit'"),
             (["--rng-seed", "-1"], "`rng_seed` must be an integer of at least 0, got: -1"),
@@ -417,9 +419,9 @@ class TestHelp:
         assert code == 0
         options = set(re.findall(r"^\s+--([a-z-]+)", out, re.MULTILINE)) - {"help"}
         assert options == {
-            "model", "weights", "attack", "strengths", "target", "layers", "out", "limit", "rng-seed", "noise-draws",
-            "noise-ladder", "gallery", "chunk-size", "batch-size", "device", "precision", "resume", "overwrite",
-            "denoised", "adversarial", "surrogate", "surrogate-weights", "explain", "similarity",
+            "model", "weights", "attack", "strengths", "target", "layers", "out", "limit", "sample", "rng-seed",
+            "noise-draws", "noise-ladder", "gallery", "chunk-size", "batch-size", "device", "precision", "resume",
+            "overwrite", "denoised", "adversarial", "surrogate", "surrogate-weights", "explain", "similarity",
         }  # fmt: skip
         assert "[IMAGES]" in out
 

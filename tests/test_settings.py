@@ -74,6 +74,23 @@ def test_integers(name, value, least):
     assert refused(**{name: value}) == f"`{name}` must be an integer of at least {least}, got: {value}"
 
 
+@pytest.mark.parametrize(
+    "value", [0, -1, True, 2.5, "5", "0-per-class", "five-per-class", "5-per-classes", "", "5 per class"]
+)
+def test_a_sample_is_a_number_of_every_class(value):
+    assert refused(sample=value) == f"`sample` must be N-per-class with N of at least 1, got: {value}".strip()
+
+
+def test_a_sample_is_written_down_in_words():
+    assert Settings(sample=5) == Settings(sample="5-per-class") == Settings(sample="05-per-class")
+    assert Settings(sample=5).as_record()["sample"] == "5-per-class"
+    assert (Settings(sample="12-per-class").per_class, Settings().per_class) == (12, None)
+
+
+def test_a_sample_comes_without_a_limit():
+    assert refused(sample=5, limit=7) == "`sample` must come without `limit`, got: 5-per-class and 7"
+
+
 def test_smallest_values_are_allowed():
     settings = Settings(rng_seed=0, noise_draws=1, gallery=0, chunk_size=0, batch_size=0, limit=1)
     assert (settings.noise_draws, settings.gallery, settings.limit) == (1, 0, 1)
@@ -117,6 +134,7 @@ def test_record_survives_json_and_makes_the_same_settings():
         ({"targets": ("seed", "own")}, "targets was ['own', 'seed'], now ['seed', 'own']"),
         ({"layers": ("a",)}, "layers was [], now ['a']"),
         ({"limit": 5}, "limit was None, now 5"),
+        ({"sample": 5}, "sample was None, now 5-per-class"),
         ({"rng_seed": 1}, "rng_seed was 0, now 1"),
         ({"noise_draws": 2}, "noise_draws was 1, now 2"),
         ({"noise_ladder": ()}, "noise_ladder was [8.0, 16.0, 32.0], now []"),

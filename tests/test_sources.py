@@ -1,7 +1,9 @@
 """Sources of seed images: every name is ordinary, every folder is searched once, every image is a file with a name."""
 
+import contextlib
 import os
 import sys
+import tracemalloc
 from pathlib import Path
 
 import PIL.Image
@@ -9,12 +11,27 @@ import pytest
 
 from camdrift.errors import ImageError, UserError
 from camdrift.images import read_image
-from camdrift.sources import ImageFile, default_photographs, display_path, find_images, limit_images
-from files import deny, touch
+from camdrift.places import Folder, ImageFile, display_path
+from camdrift.sources import default_photographs, find_images, limit_images
+from files import lock, touch
 
 
 def ids(source):
     return [file.seed_id for file in find_images(source)]
+
+
+def listed_as(monkeypatch, change):
+    """Folders are listed as `change` makes of their entries; gives the folders that are listed from now on."""
+    listed, scan = [], os.scandir
+
+    @contextlib.contextmanager
+    def scandir(path):
+        listed.append(str(path))
+        with scan(path) as entries:
+            yield change(list(entries))
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    return listed
 
 
 def reason_for(path):
@@ -35,9 +52,11 @@ def test_folders_are_searched_for_visible_images(tmp_path):
 
 def test_the_order_of_the_file_system_does_not_matter(tmp_path, monkeypatch):
     touch(tmp_path, *(f"{folder}/{name}.jpg" for folder in "ab" for name in "321"))
-    expected, listed = ids(tmp_path), Path.iterdir
-    monkeypatch.setattr(Path, "iterdir", lambda path: sorted(listed(path), reverse=True))
+    expected = ids(tmp_path)
+    listed_as(monkeypatch, lambda entries: sorted(entries, key=lambda entry: entry.name, reverse=True))
     assert ids(tmp_path) == expected == sorted(expected)
+    listed_as(monkeypatch, lambda entries: sorted(entries, key=lambda entry: entry.name))
+    assert ids(tmp_path) == expected
 
 
 NAMES = ["a b.jpg", "a,b.jpg", "a[1].png", "[0].png", "*.jpg", "a\nb.jpg", "Ü 猫.jpg", "#1.jpg", "{'\"}.jpg"]
@@ -111,11 +130,54 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
 
 def test_a_folder_that_cannot_be_opened_becomes_a_row(tmp_path, monkeypatch):
     touch(tmp_path, "a/1.jpg", "locked/2.jpg")
-    deny(monkeypatch, "iterdir", "locked")
+    lock(monkeypatch, "locked")
     assert ids(tmp_path) == ["a/1.jpg", "locked"]
     assert reason_for(tmp_path / "locked") == "cannot be opened: permission denied"
     with pytest.raises(UserError, match=r"the folder cannot be opened: .*locked"):
         find_images(tmp_path / "locked")
+
+
+def test_a_loop_of_links_above_the_studied_folder_ends(tmp_path):
+    touch(tmp_path, "a/b/1.jpg")
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "b" / "up.jpg").symlink_to(tmp_path / "a" / "b" / "up.jpg")
+    assert ids(tmp_path / "a" / "b") == ["1.jpg", "up.jpg"]
+    assert "too many levels" in reason_for(tmp_path / "a" / "b" / "up.jpg")
+
+
+def test_a_path_with_dots_is_the_folder_it_leads_to(tmp_path, monkeypatch):
+    touch(tmp_path, "a/1.jpg", "b/2.jpg", "a/..jpg", "a/...x.jpg")
+    assert ids(tmp_path / "a" / ".." / "b") == ["2.jpg"]
+    assert ids([tmp_path / "a" / ".." / "a" / "1.jpg", tmp_path / "b" / ".." / "b" / "2.jpg"]) == ["a/1.jpg", "b/2.jpg"]
+    monkeypatch.chdir(tmp_path / "a")
+    assert [(file.seed_id, file.folder) for file in find_images("..")] == [("a/1.jpg", "a"), ("b/2.jpg", "b")]
+
+
+def test_a_large_folder_is_listed_once_and_no_file_is_looked_at(tmp_path, monkeypatch):
+    touch(tmp_path, *(f"{folder}/{n}.jpg" for folder in ("a", "b", "c") for n in range(50)))
+    looked, status = [], os.stat
+
+    def watched(path, **options):
+        looked.append(os.fspath(path))
+        return status(path, **options)
+
+    listed = listed_as(monkeypatch, lambda entries: entries)
+    monkeypatch.setattr(os, "stat", watched)
+    assert len(find_images(tmp_path)) == 150
+    assert sorted(listed) == [f"{tmp_path}{end}" for end in ("", "/a", "/b", "/c")]
+    assert not [path for path in looked if path.endswith(".jpg")]
+
+
+def test_a_file_of_a_large_folder_takes_few_bytes(tmp_path):
+    touch(tmp_path, *(f"n01440764/ILSVRC2012_val_{n:08d}.JPEG" for n in range(2000)))
+    find_images(tmp_path)
+    tracemalloc.start()
+    try:
+        files = find_images(tmp_path)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held / len(files) < 250  # a name of 40 letters and one object; a path of its own would take 500 more
 
 
 def test_sources_without_images_are_the_users_mistake(tmp_path):
@@ -149,7 +211,7 @@ def test_looking_changes_nothing(tmp_path):
 
 
 def test_limits_spread_over_the_list():
-    files = [ImageFile(f"{folder}/{n}", Path("x"), str(folder)) for folder in range(5) for n in range(4)]
+    files = [ImageFile(f"{folder}/{n}", Folder(), "x", str(folder)) for folder in range(5) for n in range(4)]
     assert [file.seed_id for file in limit_images(files, 5)] == ["0/0", "1/0", "2/0", "3/0", "4/0"]
     assert [file.seed_id for file in limit_images(files, 3)] == ["0/0", "1/2", "3/1"]  # 0, 20/3, 40/3
     assert limit_images(files, 20) == limit_images(files, 99) == files

@@ -18,7 +18,8 @@ from camdrift.coverage import observe
 from camdrift.errors import ImageError, StoreError, UserError
 from camdrift.images import read_adversarial, read_image
 from camdrift.pairs import pair_adversarial
-from camdrift.sources import ImageFile, find_images
+from camdrift.places import Folder, ImageFile
+from camdrift.sources import find_images
 from camdrift.tensors import perturbed
 from studies import (
     SIZE,
@@ -41,7 +42,7 @@ def types_as_in_use(monkeypatch):
 
 
 def seeds(*names):
-    return [ImageFile(name, Path("/seeds", name), None) for name in names]
+    return [ImageFile(name, Folder(Path("/seeds")), name) for name in names]
 
 
 def files(folder, *names):

@@ -42,6 +42,16 @@ class TestFile:
         models = '[[models]]\nmodel = "net.py:build"\nweights = "w.pt"\n[[models]]\nmodel = "keras-vgg16@net.h5"\n'
         grid = read_grid(write(tmp_path, 'images = "photos"\nout = "o"\n' + models + ATTACKS))
         assert grid.images == str(tmp_path / "photos")
+        (tmp_path / "saved").mkdir()
+        for named, seen in (
+            ("hf-dataset:saved", f"hf-dataset:{tmp_path}/saved"),
+            ("hf-dataset:saved:test", f"hf-dataset:{tmp_path}/saved:test"),
+            ("hf-dataset:somebody/photos:test", "hf-dataset:somebody/photos:test"),
+            ("s-{0..9}.tar", f"{tmp_path}/s-{{0..9}}.tar"),
+        ):
+            assert read_grid(write(tmp_path, f'images = "{named}"\n' + models + ATTACKS)).images == seen
+        sampled = read_grid(write(tmp_path, 'images = "photos"\nsample = 5\n' + models + ATTACKS))
+        assert sampled.attacks[0].settings.sample == "5-per-class"
         assert grid.out == tmp_path / "o"
         assert grid.models[0].spec == f"{tmp_path / 'net.py'}:build"
         assert grid.models[0].weights == tmp_path / "w.pt"

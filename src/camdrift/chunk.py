@@ -18,9 +18,9 @@ from camdrift.images import read_image
 from camdrift.maps import explain_all
 from camdrift.models import Classifier
 from camdrift.noise import matched_noise
+from camdrift.places import ImageFile, display_path
 from camdrift.plan import MapReceiver, Plan, Seed, batches, known, stack
 from camdrift.records import ADVERSARIAL, NOISE
-from camdrift.sources import ImageFile, display_path
 from camdrift.tensors import Attacked, Image, Logits, perturbed
 from camdrift.variants import describe_perturbation, rounded
 
@@ -92,7 +92,7 @@ def _read(plan: Plan, file: ImageFile) -> Seed:
     model = plan.classifier
     seed = Seed(file, row)
     try:
-        read = read_image(file.path, size=model.size, resize=model.resize, interpolation=model.interpolation)
+        read = read_image(file, size=model.size, resize=model.resize, interpolation=model.interpolation)
     except ImageError as error:
         seed.fail(records.UNREADABLE, error.message)
         return seed

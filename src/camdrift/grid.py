@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from camdrift.errors import UserError
-from camdrift.settings import Settings
+from camdrift.settings import DATA_SET, Settings
 from camdrift.sides import attack_words
 
 # As on the command line: a word where the field holds a number or nothing.
@@ -230,8 +230,17 @@ def _images(value: Any, folder: Path) -> str | list[str] | None:
     if value is None:
         return None
     if isinstance(value, list):
-        return [str(folder / Path(each).expanduser()) for each in value]
-    return str(folder / Path(value).expanduser())
+        return [_image_source(each, folder) for each in value]
+    return _image_source(value, folder)
+
+
+def _image_source(source: str, folder: Path) -> str:
+    """Images as seen from anywhere; a data set that is not in the folder is one of the hub."""
+    if not source.startswith(DATA_SET):
+        return str(folder / Path(source).expanduser())
+    name = source.removeprefix(DATA_SET)
+    is_here = any((folder / path).exists() for path in (name, name.rpartition(":")[0]) if path)
+    return f"{DATA_SET}{folder / name}" if is_here else source
 
 
 def _check_different(grid: Grid) -> None:

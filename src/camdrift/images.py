@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 import PIL.Image
@@ -56,6 +56,15 @@ _TURNS: Final = {
 _DECODING: Final = threading.Lock()
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """Gives the bytes of an image, or raises `ImageError`."""
+
+    def read(self) -> bytes:
+        """The bytes of the whole file."""
+        ...
+
+
 @dataclass(frozen=True)
 class ReadImage:
     """One image, read and cropped.
@@ -69,15 +78,15 @@ class ReadImage:
     sha256: str
 
 
-def read_image(path: Path, *, size: int, resize: int, interpolation: str = "bilinear") -> ReadImage:
-    """The pixels of an image file, and its checksum.
+def read_image(image: Path | Readable, *, size: int, resize: int, interpolation: str = "bilinear") -> ReadImage:
+    """The pixels of an image, and the checksum of its file.
 
     The picture is turned upright (EXIF), reduced to 8-bit RGB, resized so that its short side is `resize`,
     and cropped to its centre: pixel for pixel what torchvision's Resize and CenterCrop give. Transparency
     shows white, 16-bit grey is scaled by 1/257, floats are read on [0, 1], colour profiles are ignored.
 
     Args:
-        path: The image file.
+        image: The image file, or what gives its bytes.
         size: Side of the crop in pixels, at most `resize`.
         resize: Short side before the crop, in pixels; 0 squeezes the whole picture to a square instead.
         interpolation: bilinear or bicubic, both with antialiasing, or nearest.
@@ -90,7 +99,7 @@ def read_image(path: Path, *, size: int, resize: int, interpolation: str = "bili
         raise UserError(f"`interpolation` must be one of {', '.join(_INTERPOLATIONS)}, got: {interpolation}")
     if not 1 <= size <= (resize or size):
         raise UserError(f"`size` must lie between 1 and `resize` ({resize}), got: {size}")
-    data = _read_bytes(path)
+    data = read_bytes(image) if isinstance(image, Path) else image.read()
     picture = _cropped(_decode(data), size, resize, _INTERPOLATIONS[interpolation])
     return ReadImage(_pixels(picture), hashlib.sha256(data).hexdigest())
 
@@ -110,7 +119,7 @@ def read_adversarial(path: Path, *, size: int, resize: int, interpolation: str =
     Raises:
         ImageError: The file cannot be used; the message is a short reason without the file's name.
     """
-    data = _read_bytes(path)
+    data = read_bytes(path)
     checksum = hashlib.sha256(data).hexdigest()
     if path.suffix.lower() == ".npy":
         return ReadImage(_array(data, size), checksum)
@@ -123,7 +132,7 @@ def read_adversarial(path: Path, *, size: int, resize: int, interpolation: str =
 def file_checksum(path: Path) -> str:
     """SHA-256 of a file, 64 hexadecimal digits; a reason where it cannot be read."""
     try:
-        return hashlib.sha256(_read_bytes(path)).hexdigest()
+        return hashlib.sha256(read_bytes(path)).hexdigest()
     except ImageError as error:
         return error.message
 
@@ -161,8 +170,12 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in PIL.Image.ID if name not in _NO_PICTURES)
 
 
-def _read_bytes(path: Path) -> bytes:
-    """The bytes of a file, or an `ImageError` that says why there are none."""
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ImageError: There are none, or more than `LARGEST_FILE`; the message says why.
+    """
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):

@@ -15,7 +15,8 @@ _MODEL_HELP = (
 ImagesArgument = Annotated[
     str | None,
     typer.Argument(
-        help="Folder (sub-folders are classes), file, glob, or text file of paths. "
+        help="Folder (sub-folders are classes), file, glob, text file of paths, WebDataset shards "
+        "('shard-{000..009}.tar'), or hf-dataset:NAME_OR_FOLDER[:SPLIT]. "
         "Left out: the twenty ImageNet photographs that foolbox ships.",
         metavar="[IMAGES]",
         show_default=False,
@@ -96,6 +97,14 @@ OutOption = Annotated[
 ]
 LimitOption = Annotated[
     int | None, typer.Option(help="Study N images, spread evenly over the sorted list.", metavar="N")
+]
+SampleOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Study N images of every class, drawn by --rng-seed, as the paper did with 5-per-class.",
+        metavar="N-per-class",
+        show_default=False,
+    ),
 ]
 RngSeedOption = Annotated[int, typer.Option(help="Seed of every random draw.", metavar="N")]
 NoiseDrawsOption = Annotated[int, typer.Option(help="Noise draws per image.", metavar="N")]

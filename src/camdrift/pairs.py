@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from camdrift.errors import UserError
-from camdrift.sources import ImageFile, display_path, images_below, read_text
+from camdrift.places import ImageFile, display_path
+from camdrift.sources import images_below, read_text
 
 ARRAY: Final = ".npy"
 COLUMNS: Final = ("seed", "adversarial")
@@ -91,7 +92,8 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
 
 def _by_row(folder: Path, rows: Sequence[tuple[str, str]], seeds: Sequence[ImageFile]) -> dict[str, Path]:
     ids = {seed.seed_id for seed in seeds}
-    places = {os.path.realpath(seed.path): seed.seed_id for seed in seeds}
+    has_paths = any(seed not in ids for seed, _ in rows)
+    places = {os.path.realpath(seed.path): seed.seed_id for seed in seeds} if has_paths else {}
     found: dict[str, Path] = {}
     for seed, adversarial in rows:
         seed_id = seed if seed in ids else places.get(os.path.realpath(folder / seed))

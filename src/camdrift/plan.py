@@ -16,8 +16,8 @@ from camdrift.explanations import Explainer
 from camdrift.gallery import share
 from camdrift.measures import Measure
 from camdrift.models import Classifier
+from camdrift.places import ImageFile
 from camdrift.settings import Settings
-from camdrift.sources import ImageFile
 from camdrift.tensors import Image, Images, Maps
 from camdrift.variants import Variant
 
@@ -67,10 +67,10 @@ class Plan:
         return (self.classifier.size, self.classifier.size)
 
     def label(self, file: ImageFile) -> int | None:
-        """Index of an image's true class, where known."""
-        if file.label is not None:
-            return file.label if self.classifier.classes == 1000 else None
-        return self.labels.get(file.folder) if file.folder is not None else None
+        """Index of an image's true class, where known; names of classes are surer than numbers."""
+        if file.folder is not None and file.folder in self.labels:
+            return self.labels[file.folder]
+        return file.label if file.place.counts(self.classifier.classes) else None
 
     @property
     def gallery_share(self) -> int | None:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from camdrift.errors import ImageError, ModelError
 from camdrift.images import read_image
+from camdrift.places import ImageFile
 from camdrift.plan import Plan, batches, stack
-from camdrift.sources import ImageFile, limit_images
+from camdrift.sources import limit_images
 from camdrift.tensors import Image, Images, Logits
 
 # Images that are looked at; fewer errors or images than this tell nothing, since McNemar's test of eight differences
@@ -104,7 +105,7 @@ def _images(plan: Plan, files: Sequence[ImageFile]) -> tuple[list[Image], Tensor
     model, images, labels = plan.classifier, [], []
     for file in files:
         try:
-            read = read_image(file.path, size=model.size, resize=model.resize, interpolation=model.interpolation)
+            read = read_image(file, size=model.size, resize=model.resize, interpolation=model.interpolation)
         except ImageError:
             continue
         label = plan.label(file)

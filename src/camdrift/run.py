@@ -28,12 +28,13 @@ from camdrift.lock import locked
 from camdrift.measures import measures, of_first_measure
 from camdrift.models import Classifier
 from camdrift.pairs import pair_adversarial
+from camdrift.places import ImageFile
 from camdrift.plan import Examination, Plan, batches
 from camdrift.preflight import preflight
 from camdrift.records import ANALYSED, CONTROLS, TABLES, Progress
 from camdrift.run_record import identity, new_folder, run_record
+from camdrift.selection import Selection, select_images
 from camdrift.settings import Settings
-from camdrift.sources import ImageFile, default_photographs, find_images, limit_images
 from camdrift.stats import compromised_counts, layer_statistics
 from camdrift.store import RunDirectory
 from camdrift.study import Study, open_study
@@ -62,12 +63,12 @@ def run(
 
     Args:
         classifier: What `load_model` or `wrap` returned.
-        images: A folder, a file, a glob, a text file of paths, or a list of paths; None for the twenty ImageNet
-            photographs that foolbox ships.
+        images: A folder, a file, a glob, a text file of paths, a list of paths, WebDataset shards, or
+            `hf-dataset:NAME`; None for the twenty ImageNet photographs that foolbox ships.
         out: Run directory; None for a new folder under `runs/`.
         settings: Options of the study; or give them by name:
         **options: Fields of `Settings`: attack, adversarial, strengths, targets, explanations, similarities, layers,
-            limit, rng_seed, noise_draws, noise_ladder, gallery, chunk_size, batch_size, denoised.
+            limit, sample, rng_seed, noise_draws, noise_ladder, gallery, chunk_size, batch_size, denoised.
         resume: Continue the run in `out`.
         overwrite: Replace the run in `out`.
         on_progress: Called whenever there is something to show.
@@ -135,12 +136,13 @@ def carry_out(
     clock = Clock()
     with ExitStack() as stack:
         with clock("total"):
-            files = _seed_files(images, settings)
+            selection = select_images(images, settings)
+            files = selection.files
             plan = _plan(classifier, files, settings, clock, extension, surrogate)
             record = run_record(plan, files, images, command=command, kind=extension.kind)
             path = new_folder(record) if out is None else Path(out)
             stack.enter_context(locked(path))
-            record["preflight"] = None if resume else _preflight(plan, files)
+            record["preflight"] = None if resume else _preflight(plan, selection)
             directory = _directory(path, record, settings, resume=resume, overwrite=overwrite)
             if resume and directory.read_record()["status"] == "done":
                 directory.drop_chunks()
@@ -153,21 +155,28 @@ def carry_out(
                 on_start(directory.path)
             warnings = (record["preflight"] or {}).get("warnings", ())
             (on_progress or _silent)(Progress("preflight", 0, len(files), 0, tuple(warnings)))
-            with classifier.numerics():
-                _run_chunks(plan, files, directory, on_progress or _silent)
-            _finish(plan, directory, on_progress or _silent)
-            if extension.finish is not None:
-                with clock("statistics"):
-                    extension.finish(plan, directory)
+            _compute(plan, files, directory, extension, on_progress or _silent)
         _complete(record, directory, clock)
         return _reported(open_study(directory.path))
 
 
-def _preflight(plan: Plan, files: Sequence[ImageFile]) -> dict[str, Any]:
-    """What was seen of some clean images, for the record."""
+def _compute(
+    plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, extension: Extension, on_progress: OnProgress
+) -> None:
+    """All chunks, and the tables that need all of them."""
+    with plan.classifier.numerics():
+        _run_chunks(plan, files, directory, on_progress)
+    _finish(plan, directory, on_progress)
+    if extension.finish is not None:
+        with plan.clock("statistics"):
+            extension.finish(plan, directory)
+
+
+def _preflight(plan: Plan, selection: Selection) -> dict[str, Any]:
+    """What was seen of some clean images and of how they were chosen, for the record."""
     with plan.clock("preflight"):
-        seen = preflight(plan, files)
-    return {**asdict(seen), "warnings": list(seen.warnings)}
+        seen = preflight(plan, selection.files)
+    return {**asdict(seen), "warnings": [*selection.remarks, *seen.warnings]}
 
 
 def _reported(study: Study) -> Study:
@@ -198,11 +207,6 @@ def _settings(settings: Settings | None, options: dict[str, Any]) -> Settings:
     if unknown:
         raise UserError(f"no such option: {', '.join(unknown)}", f"options: {', '.join(Settings.names())}")
     return settings or Settings(**options)
-
-
-def _seed_files(images: Any, settings: Settings) -> list[ImageFile]:
-    files = default_photographs() if images is None else find_images(images)
-    return files if settings.limit is None else limit_images(files, settings.limit)
 
 
 def _transfer(settings: Settings, surrogate: Classifier | None) -> Settings:
@@ -252,27 +256,27 @@ def _plan(
     surrogate: Classifier | None,
 ) -> Plan:
     _checked(classifier, "classifier")
-    labels = _folder_labels(classifier, files)
-    if "label" in settings.targets and not labels and all(file.label is None for file in files):
-        raise UserError(
-            "`target` label must have images whose class is known, got: folders that are not all classes",
-            "name the folders after the model's classes or WordNet IDs, or leave out `label`",
-        )
     explainers = tuple(make_explainer(spec) for spec in settings.explanations)
-    return Plan(
+    plan = Plan(
         classifier=classifier,
         attack=_attack(classifier, surrogate, files, settings),
         settings=settings,
         explainers=explainers,
         measures=measures([explainer.spec for explainer in explainers], settings.similarities),
         layers=classifier.select_layers(settings.layers),
-        labels=labels,
+        labels=_folder_labels(classifier, files),
         batch_size=settings.batch_size or AUTO_BATCH.get(classifier.device.type, 8),
         chunks=len(_parts(files, settings)),
         clock=clock,
         examinations=extension.examinations,
         surrogate=surrogate,
     )
+    if "label" in settings.targets and all(plan.label(file) is None for file in files):
+        raise UserError(
+            "`target` label must have images whose class is known, got: folders that are not all classes",
+            "name the folders after the model's classes or WordNet IDs, or leave out `label`",
+        )
+    return plan
 
 
 def _folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[str, int]:
@@ -323,7 +327,7 @@ def _check_stored_images(plan: Plan, files: Sequence[ImageFile], directory: RunD
 def _checksum(plan: Plan, file: ImageFile) -> str | None:
     model = plan.classifier
     try:
-        return read_image(file.path, size=model.size, resize=model.resize).sha256
+        return read_image(file, size=model.size, resize=model.resize).sha256
     except ImageError:
         return None
 

@@ -12,8 +12,8 @@ import torch
 from camdrift import provenance
 from camdrift.attacks import Attack, StoredImages
 from camdrift.models import Classifier
+from camdrift.places import ImageFile
 from camdrift.plan import Plan
-from camdrift.sources import ImageFile
 
 
 def run_record(

@@ -1,5 +1,6 @@
 """What a study is asked to do: every option, checked once."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
@@ -18,6 +19,8 @@ from camdrift.records import (
 
 # These change how a study is computed, not what comes out (up to float rounding): a resumed run may change them.
 _FREE_ON_RESUME: Final = ("batch_size",)
+# How the name of a Hugging Face data set begins where images are named.
+DATA_SET: Final = "hf-dataset:"
 _NONE_IS_ALL: Final = ("limit", "gallery")
 
 
@@ -33,6 +36,7 @@ class Settings:
         similarities: By which metrics attributions are compared; figures and report show the first that suits.
         layers: Globs over layer names; empty for every convolution.
         limit: Number of seed images, spread evenly over the sorted list; None for all.
+        sample: Number of seed images of every class, drawn by `rng_seed`: "5-per-class" or 5; None for all.
         rng_seed: Seed of every random draw.
         noise_draws: Noise draws per seed image.
         noise_ladder: Further strengths of the noise alone, for the noise-equivalent gain.
@@ -52,6 +56,7 @@ class Settings:
     similarities: tuple[str, ...] = DEFAULT_METRICS
     layers: tuple[str, ...] = ()
     limit: int | None = None
+    sample: str | int | None = None
     rng_seed: int = 0
     noise_draws: int = 1
     noise_ladder: tuple[float, ...] = DEFAULT_NOISE_LADDER
@@ -80,6 +85,12 @@ class Settings:
             _check_integer(name, getattr(self, name), smallest)
         if not isinstance(self.denoised, bool):
             raise UserError(f"`denoised` must be True or False, got: {self.denoised}")
+        object.__setattr__(self, "sample", _sample(self.sample))
+        if self.sample is not None and self.limit is not None:
+            raise UserError(
+                f"`sample` must come without `limit`, got: {self.sample} and {self.limit}",
+                "`sample` takes some images of every class, `limit` some of all",
+            )
         self._check_adversarial()
 
     def _check_adversarial(self) -> None:
@@ -99,6 +110,11 @@ class Settings:
         return tuple(field.name for field in fields(cls))
 
     @property
+    def per_class(self) -> int | None:
+        """Seed images of every class; None for all."""
+        return None if self.sample is None else int(str(self.sample).partition("-")[0])
+
+    @property
     def noise_strengths(self) -> tuple[float, ...]:
         """Every strength at which noise is applied, ascending."""
         return tuple(sorted({*self.strengths, *self.noise_ladder}))
@@ -110,8 +126,8 @@ class Settings:
     def differences(self, record: dict[str, Any]) -> list[str]:
         """Settings that differ from a stored record, among those that decide what comes out."""
         mine = self.as_record()
-        # Records from before this option existed lack it.
-        record = {"denoised": False, **record}
+        # Records from before these options existed lack them.
+        record = {"denoised": False, "sample": None, **record}
         names = [name for name in self.names() if name not in _FREE_ON_RESUME]
         return [f"{name} was {record.get(name)}, now {mine[name]}" for name in names if record.get(name) != mine[name]]
 
@@ -123,6 +139,14 @@ def _strengths(name: str, values: float | Sequence[float]) -> tuple[float, ...]:
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
             raise UserError(f"`{name}` must be positive and finite, got: {value}")
     return tuple(sorted({float(value) for value in values}))
+
+
+def _sample(value: str | int | None) -> str | None:
+    """The setting `sample` as it is written down."""
+    found = re.fullmatch(r"0*([1-9][0-9]{0,17})-per-class", f"{value}-per-class" if type(value) is int else str(value))
+    if value is not None and found is None:
+        raise UserError(f"`sample` must be N-per-class with N of at least 1, got: {value}", "like 5-per-class")
+    return None if found is None else f"{found[1]}-per-class"
 
 
 def _check_integer(name: str, value: int | None, smallest: int) -> None:

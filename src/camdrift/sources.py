@@ -4,32 +4,21 @@ import importlib.util
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
 
 from camdrift.errors import UserError
+from camdrift.hf_images import is_data_set, open_data_set
 from camdrift.images import readable_endings
+from camdrift.places import Folder, ImageFile, display_name, display_path
+from camdrift.shards import ENDING as SHARD
+from camdrift.shards import braces, images_in_shards, shard_ids
 
-_ACCEPTED: Final = "give a folder, an image, a glob like 'photos/*.jpg', or a .txt file of paths, one a line"
+_ACCEPTED: Final = (
+    "give a folder, an image, a glob like 'photos/*.jpg', a .txt file of paths, one a line, or .tar shards"
+)
+STREAMED: Final = "to study every image, `save_to_disk` the data set and give its folder: hf-dataset:FOLDER"
 _ENDINGS: Final = "in a folder, images are known by their ending: .jpg, .png, .webp and others of Pillow's"
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """Where one seed image lies.
-
-    Attributes:
-        seed_id: Its path below the folder that is studied, with forward slashes; unique in a study.
-        path: The file.
-        folder: First folder below the studied one, a candidate class; None for an image in no sub-folder.
-        label: Index of its true class, None where unknown.
-    """
-
-    seed_id: str
-    path: Path
-    folder: str | None
-    label: int | None = None
 
 
 def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[ImageFile]:
@@ -41,14 +30,20 @@ def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
     are always taken, whatever their name and even if nothing is there: `read_image` says what is wrong. A
     folder among them stands for its images. The same file given twice is taken once.
 
+    WebDataset shards are taken where there are .tar files and no images: a shard, a glob or a list of shards, a
+    folder of them, or a name with a range of numbers, like 'shard-{000..009}.tar'.
+
     Args:
-        source: A folder, a file, a glob, a .txt file with one path per line, or a sequence of paths. What
+        source: A folder, a file, a glob, a .txt file with one path per line, `hf-dataset:NAME`, or a sequence of
+            paths. What
             exists under the very name is never read as a glob. In a text file, paths start from its folder;
             blank lines and lines that start with # are skipped (write ./#1.jpg for a file named so).
 
     Raises:
         UserError: Nothing is there, or no image is.
     """
+    if is_data_set(source):
+        return _from_data_set(str(source))
     if not isinstance(source, str | os.PathLike):
         return _from_list([_path(entry) for entry in source], "no images: the list of paths is empty")
     path = _path(source)
@@ -56,7 +51,7 @@ def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
     if _is_folder(path):
         return _from_folder(path)
     if _mode(path) is None:
-        return _from_list(_matches(path), f"no such file or folder, and no image matches it: {shown}")
+        return _from_list(_expanded(path), f"no such file or folder, and no image matches it: {shown}")
     entries = _listed(path) if path.suffix.lower() == ".txt" else [path]
     return _from_list(entries, f"no images: the list holds no paths: {shown}")
 
@@ -84,12 +79,13 @@ def default_photographs() -> list[ImageFile]:
     paths = sorted(path for root in roots for path in Path(root, "data").glob("imagenet_*_*.jpg"))
     if not paths:
         raise UserError("the default photographs come with foolbox, which is missing", "pip install foolbox")
-    return [ImageFile(path.name, path, None, int(path.stem.rpartition("_")[2])) for path in paths]
+    folder = Folder(classes=1000)
+    return [ImageFile(p.name, folder, str(p), label=int(p.stem.rpartition("_")[2])) for p in paths]
 
 
 def images_below(folder: Path, *, also: frozenset[str] = frozenset()) -> list[Path]:
     """Images below a folder, by their endings or those in `also`; not hidden, no folder visited twice."""
-    return _walk(folder, also)
+    return [folder / name for name in _walk(folder, also)]
 
 
 def read_text(path: Path, *, hint: str = _ACCEPTED) -> str:
@@ -104,11 +100,6 @@ def read_text(path: Path, *, hint: str = _ACCEPTED) -> str:
         raise UserError(f"not UTF-8 text: {display_path(path)}", hint) from error
     except OSError as error:
         raise UserError(f"cannot read {display_path(path)}: {error.strerror}", hint) from error
-
-
-def display_path(path: PurePath) -> str:
-    """A path as text that every file can hold: bytes of a name that are no UTF-8 are written as escapes."""
-    return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _path(entry: str | os.PathLike[str]) -> Path:
@@ -129,58 +120,119 @@ def _is_folder(path: Path) -> bool:
     return stat.S_ISDIR(_mode(path) or 0)
 
 
+def _from_data_set(source: str) -> list[ImageFile]:
+    opened = open_data_set(source)
+    if opened.is_streamed:
+        raise UserError(f"`images` that are streamed must come with `limit` or `sample`, got: {source}", STREAMED)
+    files = list(opened.files())
+    if not files:
+        raise UserError(f"no images in {source}: it has no rows", _ACCEPTED)
+    return files
+
+
 def _from_folder(root: Path) -> list[ImageFile]:
-    paths = _walk(root)
-    if paths == [root]:
+    found = _walk(root, frozenset({SHARD}))
+    if found == [""]:
         raise UserError(f"the folder cannot be opened: {display_path(root)}", "check its permissions")
-    if not paths:
+    names = [name for name in found if not name.lower().endswith(SHARD)]
+    if found and not names:
+        return images_in_shards({display_name(name): root / name for name in found})
+    if not names:
         raise UserError(f"no images in the folder: {display_path(root)}", _ENDINGS)
-    return _sorted_files((path, path.relative_to(root)) for path in paths)
+    folder = Folder(root)
+    return _sorted_files(folder, ((display_name(name), name) for name in names))
 
 
 def _from_list(entries: Sequence[Path], if_none: str) -> list[ImageFile]:
     """The files of a list, a folder in it replaced by its images, named from their longest common parent."""
     if not entries:
         raise UserError(if_none, _ACCEPTED)
-    paths = [path for entry in entries for path in (_walk(entry) if _is_folder(entry) else ()) or (entry,)]
+    if all(_is_shard(entry) and not _is_folder(entry) for entry in entries):
+        return images_in_shards(shard_ids(entries))
+    paths = [path for entry in entries for path in (images_below(entry) if _is_folder(entry) else ()) or (entry,)]
     real = {parent: os.path.realpath(parent) for parent in {path.parent for path in paths}}
     first = {(real[path.parent], path.name): path for path in reversed(paths)}
     # `link/..` is not the folder that holds the link, so `..` cannot just be struck out of a path.
     places = {p: Path(*key) if ".." in p.parts else p.absolute() for key, p in first.items()}
     root = os.path.commonpath([place.parent for place in places.values()])
-    return _sorted_files((path, place.relative_to(root)) for path, place in places.items())
+    named = ((display_path(place.relative_to(root)), str(path)) for path, place in places.items())
+    return _sorted_files(Folder(), named)
 
 
-def _sorted_files(places: Iterable[tuple[Path, PurePath]]) -> list[ImageFile]:
-    named = sorted((display_path(below), path) for path, below in places)
-    return [ImageFile(name, path, name.partition("/")[0] if "/" in name else None) for name, path in named]
+def _sorted_files(folder: Folder, named: Iterable[tuple[str, str]]) -> list[ImageFile]:
+    """The files of a folder by seed_id and key; each candidate class is one string, however many images it has."""
+    classes: dict[str, str] = {}
+    files = []
+    for seed_id, key in sorted(named):
+        first, slash, _ = seed_id.partition("/")
+        files.append(ImageFile(seed_id, folder, key, classes.setdefault(first, first) if slash else None))
+    return files
 
 
-def _walk(root: Path, also: frozenset[str] = frozenset()) -> list[Path]:
-    """Images below a folder, and folders that cannot be opened (reading them tells why)."""
-    files, folders, links, seen = list[Path](), [root], list[Path](), set[str]()
+def _walk(root: Path, also: frozenset[str] = frozenset()) -> list[str]:
+    """Images below a folder, and folders that cannot be opened (reading them tells why), by their paths from there.
+
+    Every folder is listed once, and only links are looked at one by one: a listing says which entries are folders.
+    """
+    names, folders, links, seen = list[str](), [""], list[str](), set[str]()
     endings = readable_endings() | also
     while folders or links:
         # Links last, so that a folder with two names is visited under its own.
         folder = folders.pop() if folders else links.pop(0)
-        if (real := os.path.realpath(folder)) in seen:
+        if (real := os.path.realpath(root / folder)) in seen:
             continue
         seen.add(real)
         try:
-            entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+            files, inner, linked = _listing(root / folder, endings)
         except OSError:
-            entries = []
-            files.append(folder)
-        for path in entries:
-            if _is_folder(path):
-                (links if path.is_symlink() else folders).append(path)
-            elif path.suffix.lower() in endings:
-                files.append(path)
-    return files
+            names.append(folder)
+            continue
+        prefix = f"{folder}/" if folder else ""
+        names += [prefix + name for name in files]
+        folders += [prefix + name for name in sorted(inner)]
+        links += [prefix + name for name in sorted(linked)]
+    return names
+
+
+def _listing(folder: Path, endings: frozenset[str]) -> tuple[list[str], list[str], list[str]]:
+    """Names of a folder's images, of its folders, and of its links to folders; hidden ones are left out."""
+    files, folders, links = list[str](), list[str](), list[str]()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith("."):
+                continue
+            if _leads_to_folder(entry):
+                (links if entry.is_symlink() else folders).append(name)
+            elif "".join(name.rpartition(".")[1:]).lower() in endings:
+                files.append(name)
+    return files, folders, links
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_shard(path: PurePath) -> bool:
+    return path.suffix.lower() == SHARD
+
+
+def _expanded(pattern: Path) -> list[Path]:
+    """What a name stands for that is no file's; every shard of a range, even if nothing is there."""
+    names = braces(str(pattern)) if _is_shard(pattern) else [str(pattern)]
+    if names == [str(pattern)]:
+        return _matches(pattern)
+    return [path for name in names for path in (_matches(Path(name)) or [Path(name)])]
 
 
 def _matches(pattern: Path) -> list[Path]:
-    """Images and folders that a glob matches; leading folders that exist are taken by their very name."""
+    """Images and those in folders that a glob matches, or shards if there are none.
+
+    Leading folders that exist are taken by their very name.
+    """
     base, rest = Path(), list(pattern.parts)
     while rest and _is_folder(base / rest[0]):
         base /= rest.pop(0)
@@ -192,11 +244,17 @@ def _matches(pattern: Path) -> list[Path]:
         raise UserError(f"not a valid glob: {display_path(pattern)} ({error})", _ACCEPTED) from error
     shown = [path for path in found if not any(p.startswith(".") for p in path.relative_to(base).parts)]
     images = [path for path in shown if path.suffix.lower() in readable_endings() and not _is_folder(path)]
-    return images + [file for path in shown if _is_folder(path) for file in _walk(path)]
+    images += [file for path in shown if _is_folder(path) for file in images_below(path)]
+    return images or [path for path in shown if _is_shard(path)]
 
 
 def _listed(path: Path) -> list[Path]:
     """The paths that a text file lists; outer spaces of a line count only if a file is named so."""
     lines = read_text(path).split("\n")
     lines = [line.removesuffix("\r") for line in lines if line.strip() and not line.startswith("#")]
-    return [path.parent / (line.strip() if _mode(path.parent / line) is None else line) for line in lines]
+    return [path.parent / _stripped(line, path.parent) for line in lines]
+
+
+def _stripped(line: str, folder: Path) -> str:
+    bare = line.strip()
+    return bare if bare == line or _mode(folder / line) is None else line

@@ -11,7 +11,7 @@ from camdrift.coverage import NeuronRecord
 from camdrift.errors import ImageError
 from camdrift.images import file_checksum, read_adversarial
 from camdrift.models import Classifier
-from camdrift.sources import display_path
+from camdrift.places import display_path
 from camdrift.tensors import Attacked, Image, Images, Logits
 
 

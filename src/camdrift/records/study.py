@@ -12,8 +12,8 @@ MEASURE: Final = ("explanation", "metric")
 SEEDS: Final = table(
     "seeds",
     "seed image",
-    ("seed_id", pl.String, "name of the seed image: its path below the folder that was studied"),
-    ("path", pl.String, "file it was read from"),
+    ("seed_id", pl.String, "name of the seed image: its path below the studied folder, `shard/member` or `split/row`"),
+    ("path", pl.String, "file it was read from; a member follows its shard, a row its data set"),
     ("sha256", pl.String, "checksum of the file; null if the file could not be read"),
     ("label", pl.Int64, "index of the true class, where known"),
     ("clean_class", pl.Int64, "class that the model predicts for the unperturbed image"),
