@@ -177,7 +177,7 @@ def cautions(tables: Tables, of: Sides) -> list[str]:
     if loose:
         which = "The two sides" if rows.height == 1 else f"{loose:,} of {count(rows.height, 'pair')}"
         found.append(
-            f"{which} share fewer than two images with an adversarial example in both: these are compared as "
+            f"{which} share fewer than two images with an adversarial example in both, and are compared as "
             "independent samples, all images of either side."
         )
     sides = tables["sides"].to_dicts()
