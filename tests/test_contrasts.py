@@ -6,8 +6,12 @@ import polars as pl
 import pytest
 
 from camdrift.compare import compare
+from camdrift.figures.comparison import agreement as agreement_figure
+from camdrift.figures.comparison import gain_profiles
+from camdrift.figures.contrasts import differences
+from camdrift.figures.ranks import ranks
 from camdrift.figures.sides import covered
-from camdrift.report.contrasts import agreement, cautions, depth, headline, ratios
+from camdrift.report.contrasts import agreement, cautions, depth, headline, ratios, stability, tops
 from comparisons import random_run, seeds_of, write_study
 from study_tables import random_study
 
@@ -75,6 +79,41 @@ class TestPairsWithoutTau:
         text = agreement(tables, covered(tables))
         assert text.startswith("x and y ")
         assert text.endswith(" 2 of 3 pairs have no tau: all layers of a side are tied, or too few.")
+
+
+class TestMoreSidesThanAreShown:
+    @pytest.fixture
+    def tables(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("camdrift.figures.sides.MOST_SHOWN", 2)
+        runs = [random_run(tmp_path / name, attack=name, rng_seed=i) for i, name in enumerate("xyz")]
+        return compare(*runs, out=tmp_path / "c", n_bootstrap=20).tables
+
+    def test_words_are_about_all(self, tables):
+        of = covered(tables)
+        assert (of.names, of.total) == (("x", "y"), 3)
+        assert all(f"{side} (" in depth(tables, of) for side in "xyz")
+        assert tops(tables, of).endswith("; 1 other side in the table.")
+        rows = tables["profiles"].filter(target="seed", strength=of.reference, layer="l0")
+        ends = [rows.filter(side=side).select("rank_low", "rank_high").row(0) for side in "xyz"]
+        # The third side, which is not shown, makes the difference for this layer.
+        far = pl.when((pl.col("side") == "z") & (pl.col("layer") == "l0")).then(99)
+        moved = tables["profiles"].with_columns(
+            far.otherwise("rank_low").alias("rank_low"), far.otherwise("rank_high").alias("rank_high")
+        )
+        assert max(high for _, high in ends) < 99
+        assert "layer0 moves most" in stability({**tables, "profiles": moved}, of)
+
+    @pytest.mark.parametrize(
+        ("figure", "said"),
+        [
+            (gain_profiles, "The first 2 of 3 sides."),
+            (agreement_figure, "The first 2 of 3 sides."),
+            (ranks, "The first 2 of 3 sides."),
+            (differences, "The first 1 of 2 other sides."),
+        ],
+    )
+    def test_figures_say_so(self, tables, figure, said):
+        assert said in " ".join(text.get_text() for text in figure(tables).texts)
 
 
 class TestRatios:

@@ -26,7 +26,8 @@ def differences(tables: Tables) -> Figure:
     note = (
         f"At strength {strength_text(of.reference)}, {TARGET_WORDS[of.targets[0]]}; layers from the first to the last. "
         "Bars: 95 % intervals, bootstrap (gain) and t or Welch (deviation), not corrected for the number of layers. "
-        "Arrows: the interval has no end there. Layers where a gain is only a bound are left out on the left."
+        "Arrows: the interval has no end there. Layers where a gain is only a bound are left out on the left. "
+        + (f"The first {len(others)} of {of.total - 1} other sides." if of.total - 1 > len(others) else "")
     )
     height, gap, width = 1.15, 0.42, 10.0
     page = sheet(title, note, width=width, body=len(others) * (height + gap) + 0.35)

@@ -74,7 +74,7 @@ def agreement(tables: Tables, of: Sides) -> str:
 
 def depth(tables: Tables, of: Sides) -> str:
     """In which sides the gain grows with depth, and in which it falls."""
-    rows = tables["trends"].filter(_here(of), pl.col("tau").is_not_null(), pl.col("side").is_in(list(of.names)))
+    rows = tables["trends"].filter(_here(of), pl.col("tau").is_not_null())
     if rows.is_empty():
         return ""
     kinds: dict[str, list[Row]] = {"grows with depth": [], "falls with depth": [], "shows no clear trend": []}
@@ -101,7 +101,7 @@ def tops(tables: Tables, of: Sides) -> str:
             gain = f"{times(rows[0]['gain'], rows[0]['gain_censored'])} {times_between(rows[0])}".strip()
             tied = f" and {count(len(rows) - 1, 'other layer')}" if len(rows) > 1 else ""
             named.append(f"{_named(side)}: {rows[0]['layer_label']}{tied}, gain {gain}, n = {rows[0]['n']}")
-    rest = len(of.names) - _LONGEST
+    rest = of.total - len(of.names[:_LONGEST])
     tail = f"; {count(rest, 'other side')} in the table" if rest > 0 else ""
     return f"Highest gain: {'; '.join(named)}{tail}." if named else ""
 
@@ -128,11 +128,11 @@ def stability(tables: Tables, of: Sides) -> str:
 
 def _rank_spread(tables: Tables, of: Sides) -> list[Row]:
     """Per layer: its first and last rank over the sides and where, and the ends that all rank intervals share."""
-    rows = tables["profiles"].filter(_here(of), pl.col("side").is_in(list(of.names)), pl.col("rank_low").is_not_null())
+    rows = tables["profiles"].filter(_here(of), pl.col("rank_low").is_not_null())
     found = []
     for layer, label in zip(of.layers, of.labels, strict=True):
         its = rows.filter(pl.col("layer") == layer).sort("rank").to_dicts()
-        if len(its) == len(of.names):
+        if len(its) == of.total:
             common = {"low": max(row["rank_low"] for row in its), "high": min(row["rank_high"] for row in its)}
             ends = {"first": its[0]["rank"], "first_side": its[0]["side"]}
             ends |= {"last": its[-1]["rank"], "last_side": its[-1]["side"]}
