@@ -122,7 +122,7 @@ class TestTables:
         expected = scipy.stats.ttest_ind([0.3, 0.3, 0.6], [0.1, 0.2, 0.3], equal_var=False).confidence_interval()
         assert not row["paired"]
         assert (row["difference_low"], row["difference_high"]) == pytest.approx((expected.low, expected.high))
-        assert "1 of 1 pair share fewer than two images" in made.summary()
+        assert "The two sides share fewer than two images" in made.summary()
 
     def test_numbers_that_do_not_exist_have_a_reason(self, tmp_path):
         similarity = measured(two_layers({"a": [0.9, 0.8, 0.7], "b": [0.1, 0.1, 0.1], "c": [None, None, 0.8]}))

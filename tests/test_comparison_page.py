@@ -141,6 +141,15 @@ def test_the_charts_hold_every_layer(tab, made):
     assert tab.locator("#plot-ranks .rank").count() == 5
 
 
+def test_an_interval_has_an_arrow_at_each_open_end(tab, made):
+    set_state(tab, a=0, b=2)
+    measured = [row for row in pair_rows(made, 0, 2) if row["log2_gain_ratio"] is not None]
+    ends = [(row["log2_gain_ratio_low"] is None, row["log2_gain_ratio_high"] is None) for row in measured]
+    assert (True, True) in ends
+    assert tab.locator("#plot-ratio path").count() == sum(map(sum, ends))
+    assert tab.locator("#plot-ratio line[stroke]").count() == len(measured)
+
+
 def test_ranks_in_numbers(tab, made):
     set_state(tab, strength=1)
     tab.locator("details summary").click()

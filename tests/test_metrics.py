@@ -151,6 +151,14 @@ class TestByHand:
         assert similarity(a, torch.zeros_like(a), (1, 2), metric="relative-error").item() == 0.0
         assert similarity(a, 3 * a, (1, 2), metric="relative-error").item() == pytest.approx(-1)
 
+    @pytest.mark.parametrize("shape", [(1, 2, 2), (1, 3, 2, 2)])
+    @pytest.mark.parametrize("broken", [float("inf"), -float("inf"), float("nan")])
+    def test_relative_error_of_what_is_not_finite(self, shape, broken):
+        a, b = torch.ones(shape), torch.ones(shape)
+        b.view(-1)[0] = broken
+        assert METRIC_OF["relative-error"](a, b, (2, 2)).isnan().item()
+        assert METRIC_OF["relative-error"](b, a, (2, 2)).isnan().item()
+
 
 class TestAll:
     @pytest.mark.parametrize("metric", MAP_METRICS)

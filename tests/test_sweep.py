@@ -98,6 +98,12 @@ class TestFile:
             ("[[models]]\nname = 'x'\n" + ATTACKS, r"`model` must be in every entry of \[\[models\]\]", ""),
             (MODELS + MODELS + ATTACKS, "`models` must be different, got twice: tiny net", "name = "),
             (MODELS + ATTACKS + ATTACKS, "`attacks` must be different, got twice: dlfuzz", "name = "),
+            (
+                "".join(f'[[models]]\nmodel = "m.py:f"\nname = "{name}"\n' for name in ("a", "a b"))
+                + "".join(f'[[attacks]]\nattack = "fgsm"\nname = "{name}"\n' for name in ("b c", "c")),
+                "`name` of model and attack must make a folder of its own for every cell, got twice: a-b-c",
+                "name = ",
+            ),
             ("a = \n", "`file` must be TOML, got: .*grid.toml", ""),
         ],
     )

@@ -244,7 +244,7 @@ class Contrasts:
         seeds = tuple(self._sides[side].seeds)
         gains = self._drawn(side, target, seeds, 0).gains.value
         taus = kendall_tau(gains, np.broadcast_to(np.arange(gains.shape[-1], dtype=np.float64), gains.shape))
-        ends = tau_interval(taus)
+        ends = _of_several(tau_interval(taus), len(seeds))
         strengths = self._of.strengths
         words = {"side": self._sides[side].name, "target": target, "n": len(seeds)}
         columns = {name: [value] * len(strengths) for name, value in words.items()}
@@ -346,13 +346,23 @@ def _ranking(drawn: Draws, ranked_by: str) -> Floats:
 def _agreement_rows(
     common: Mapping[str, Any], strengths: Sequence[float], tau: Floats, ends: Interval, n_layers: np.ndarray
 ) -> pl.DataFrame:
+    n_seeds = min(common["n_a"], common["n_b"])
+    is_alone = n_seeds < 2 and common["side_a"] == common["side_b"]
+    if is_alone:
+        tau = np.full_like(tau, np.nan)
     reasons = [
-        None if known else TOO_FEW if n < 2 else CONSTANT_RANKING
+        None if known else TOO_FEW if n < 2 or is_alone else CONSTANT_RANKING
         for known, n in zip(~np.isnan(tau), n_layers, strict=True)
     ]
     columns = {name: [value] * len(strengths) for name, value in common.items()}
+    ends = _of_several(ends, n_seeds)
     numbers = {"tau": tau, "tau_low": ends.low, "tau_high": ends.high, "n_layers": n_layers}
     return _frame(AGREEMENT, {**columns, "strength": np.array(strengths), **numbers, "undefined_reason": reasons})
+
+
+def _of_several(ends: Interval, n_seeds: int) -> Interval:
+    """The interval; none of a single seed, of which every bootstrap replicate is the same."""
+    return ends if n_seeds > 1 else Interval(*(np.full_like(end, np.nan) for end in ends))
 
 
 def _by_strength(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:

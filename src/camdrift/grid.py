@@ -251,6 +251,13 @@ def _check_different(grid: Grid) -> None:
             raise UserError(
                 f"`{option}` must be different, got twice: {twice[0]}", 'name = "..." in an entry tells two apart'
             )
+    folders = Counter(grid.folder(model, attack) for model in grid.models for attack in grid.attacks)
+    for folder, count in folders.items():
+        if count > 1:
+            raise UserError(
+                f"`name` of model and attack must make a folder of its own for every cell, got twice: {folder.name}",
+                'name = "..." in an entry tells two apart',
+            )
 
 
 def _slug(name: str) -> str:

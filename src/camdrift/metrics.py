@@ -119,7 +119,8 @@ def relative_error(a: Tensor, b: Tensor, size: Size) -> Values:
         squares = [(_gram(part, size) * part).sum((1, 2)) for part in (change, first)]
     else:
         squares = [part.square().flatten(1).sum(1) for part in (change, first)]
-    return 1 - (squares[0].clamp(min=0) / squares[1]).sqrt()
+    # An infinite variant would be infinitely far away: it has no attribution to compare.
+    return torch.where(_are_finite(a, b), 1 - (squares[0].clamp(min=0) / squares[1]).sqrt(), torch.nan)
 
 
 def cka(a: Activations, b: Activations, size: Size) -> Values:

@@ -162,7 +162,10 @@ def _compare(done: Sweep, models: dict[Path, str]) -> None:
     analysed = []
     for study in done.studies:
         if study.layers.is_empty():
-            reason = UserError(f"nothing was analysed in {study.path}, which is left out of the comparison")
+            reason = UserError(
+                f"nothing was analysed in {study.path}, which is left out of the comparison",
+                "a stronger attack, more iterations or more images may find an adversarial example",
+            )
             done.failures.append(Failure(COMPARISON, reason))
         else:
             analysed.append(study)

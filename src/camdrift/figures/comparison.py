@@ -67,7 +67,7 @@ def gain_profiles(tables: Tables) -> Figure:
     note = (
         f"{TARGET_WORDS[of.targets[0]].capitalize()}. Bars: bootstrap 95 % intervals. Open marks are bounds. "
         + ("" if of.layers else "Layers by relative depth, since the sides have different ones. ")
-        + (f"The first {len(of.names)} of {of.total} sides." if of.total > len(of.names) else "")
+        + of.left_out
     )
     limits = _limits(tables, of)
     if len(of.names) <= _OVERLAID:
@@ -179,7 +179,7 @@ def agreement(tables: Tables) -> Figure:
     note = (
         f"Kendall's tau-b at strength {strength_text(of.reference)}, {TARGET_WORDS[of.targets[0]]}: 1 the same order, "
         "0 unrelated, -1 reversed. On the diagonal, framed: what a side would reach with itself on other images. "
-        "Bold: the 95 % interval excludes 0."
+        f"Bold: the 95 % interval excludes 0. {of.left_out}"
     )
     page = sheet("How alike the sides rank their layers", note, width=max(width, 7.0), body=foot + side + 0.4)
     for column, (ranked_by, words) in enumerate(((BY_GAIN, "by gain"), (BY_DEVIATION, "by mean deviation"))):

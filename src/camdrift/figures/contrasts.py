@@ -26,7 +26,8 @@ def differences(tables: Tables) -> Figure:
     note = (
         f"At strength {strength_text(of.reference)}, {TARGET_WORDS[of.targets[0]]}; layers from the first to the last. "
         "Bars: 95 % intervals, bootstrap (gain) and t or Welch (deviation), not corrected for the number of layers. "
-        "Arrows: the interval has no end there. Layers where a gain is only a bound are left out on the left."
+        "Arrows: the interval has no end there. Layers where a gain is only a bound are left out on the left. "
+        + (f"The first {len(others)} of {of.total - 1} other sides." if of.total - 1 > len(others) else "")
     )
     height, gap, width = 1.15, 0.42, 10.0
     page = sheet(title, note, width=width, body=len(others) * (height + gap) + 0.35)
@@ -57,14 +58,15 @@ def _rows(tables: Tables, of: Sides, first: str, name: str) -> pl.DataFrame:
 def _gain(axes: Axes, rows: pl.DataFrame, name: str) -> None:
     value = _numbers(rows, "log2_gain_ratio")
     known = ~np.isnan(value)
+    several = np.minimum(rows["n_a"].to_numpy(), rows["n_b"].to_numpy()) > 1
     ends = [_numbers(rows, f"log2_gain_ratio_{end}") for end in ("low", "high")]
     reach = np.nanmax(np.abs([*value[known], *ends[0][known], *ends[1][known], 1.0])) * 1.12
     axes.set_ylim(-reach, reach)
     low, high = np.where(np.isnan(ends[0]), -reach, ends[0]), np.where(np.isnan(ends[1]), reach, ends[1])
-    _marks(axes, rows, value, np.where(known, low, np.nan), np.where(known, high, np.nan))
+    _marks(axes, rows, value, *(np.where(known & several, end, np.nan) for end in (low, high)))
     x = rows["relative_depth"].to_numpy()
     for end, head, level in ((ends[0], "v", -reach), (ends[1], "^", reach)):
-        is_open = known & np.isnan(end)
+        is_open = known & several & np.isnan(end)
         axes.plot(x[is_open], np.full(is_open.sum(), 0.96 * level), ls="", marker=head, ms=2.6, color=PALETTE[0])
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{2**v:g}" if v >= 0 else f"1/{2**-v:g}"))

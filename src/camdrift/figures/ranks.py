@@ -28,7 +28,7 @@ def ranks(tables: Tables) -> Figure:
     note = (
         f"Rank 1 is the highest noise-equivalent gain, at strength {strength_text(of.reference)}, "
         f"{TARGET_WORDS[of.targets[0]]}. Colour: from the first layer (dark) to the last (bright). Thick: layers whose "
-        "rank intervals do not overlap in at least two sides."
+        f"rank intervals do not overlap in at least two sides. {of.left_out}"
     )
     # A slanted name hangs over the last side.
     over = max(aside, text_width(shown[-1], 7.0) * 0.87 + 0.1 if len(of.names) > 3 else 0)

@@ -38,6 +38,11 @@ class Sides:
     layers: tuple[str, ...]
     labels: tuple[str, ...]
 
+    @property
+    def left_out(self) -> str:
+        """How many sides are shown, as a sentence; empty where all are."""
+        return f"The first {len(self.names)} of {self.total} sides." if self.total > len(self.names) else ""
+
 
 def covered(tables: Tables) -> Sides:
     """What the tables of a comparison cover."""

@@ -134,9 +134,13 @@ AGREEMENT: Final = table(
         "Kendall's tau-b of the two rankings: 1 the same order, 0 unrelated, -1 reversed; of a side and itself: the "
         "median tau of two bootstrap replicates, which is what the same study on other images would reach",
     ),
-    ("tau_low", pl.Float64, "lower end of its bootstrap 95 % interval over images"),
+    ("tau_low", pl.Float64, "lower end of its bootstrap 95 % interval over images; null where one side has one alone"),
     ("tau_high", pl.Float64, "upper end of that interval"),
-    ("undefined_reason", pl.String, "where tau is null: too_few (layers), constant_ranking (all layers tied)"),
+    (
+        "undefined_reason",
+        pl.String,
+        "where tau is null: too_few (layers, or images of a side and itself), constant_ranking (all layers tied)",
+    ),
 )
 
 TRENDS: Final = table(
@@ -148,7 +152,7 @@ TRENDS: Final = table(
     ("n", pl.Int64, "images behind it"),
     ("n_layers", pl.Int64, "layers with a gain"),
     ("tau", pl.Float64, "Kendall's tau-b of gain and depth: 1 if the gain grows from every layer to the next"),
-    ("tau_low", pl.Float64, "lower end of its bootstrap 95 % interval over images"),
+    ("tau_low", pl.Float64, "lower end of its bootstrap 95 % interval over images; null of one alone"),
     ("tau_high", pl.Float64, "upper end of that interval"),
 )
 

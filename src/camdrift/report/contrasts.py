@@ -1,6 +1,7 @@
 """What a comparison found, in words: sentences whose every number comes from its tables."""
 
 from itertools import combinations
+from math import comb
 from typing import Any, Final
 
 import polars as pl
@@ -23,10 +24,11 @@ def headline(tables: Tables) -> str:
     rows = _agreements(tables, of)
     if not rows:
         return f"{count(of.total, 'side')}: no two rank their layers"
-    if len(rows) == 1:
+    if of.total == 2:
         return f"{_pair(rows[0])} {_likeness(rows[0])}"
     agreeing = sum(row["tau_low"] is not None and row["tau_low"] > 0 for row in rows)
-    return f"{agreeing:,} of {count(len(rows), 'pair')} of sides agree on which layers gain most"
+    pairs = count(comb(of.total, 2), "pair")
+    return f"{agreeing:,} of {pairs} of sides agree more than by chance on which layers gain most"
 
 
 def sentences(tables: Tables) -> list[str]:
@@ -54,22 +56,25 @@ def agreement(tables: Tables, of: Sides) -> str:
     rows = _agreements(tables, of)
     if not rows:
         return ""
+    pairs = comb(of.total, 2)
+    lost = f" {pairs - len(rows):,} of {count(pairs, 'pair')} have no tau: all layers of a side are tied, or too few."
+    lost = lost if len(rows) < pairs else ""
     if len(rows) == 1:
         row = rows[0]
         itself = [_itself(tables, of, row[side]) for side in ("side_a", "side_b")]
         reached = " and ".join(f"{fraction(tau, 2)} ({_named(name)})" for name, tau in itself if tau is not None)
         tail = f" Repeated on other images, a side would agree with itself at about {reached}." if reached else ""
-        return f"{_pair(row)} {_likeness(row)}: {_tau(row)}.{tail}"
+        return f"{_pair(row)} {_likeness(row)}: {_tau(row)}.{tail}{lost}"
     # By the end of the interval that says least, so that no tau of a handful of images comes first.
     first = max(rows, key=lambda row: (_or(row["tau_low"], -1), row["tau"]))
     last = min(rows, key=lambda row: (_or(row["tau_high"], 1), row["tau"]))
     most = f"The most alike are {_pair(first)}: {_tau(first)}"
-    return f"{most}; the least alike {_pair(last)}: {_tau(last)}."
+    return f"{most}; the least alike {_pair(last)}: {_tau(last)}.{lost}"
 
 
 def depth(tables: Tables, of: Sides) -> str:
     """In which sides the gain grows with depth, and in which it falls."""
-    rows = tables["trends"].filter(_here(of), pl.col("tau").is_not_null(), pl.col("side").is_in(list(of.names)))
+    rows = tables["trends"].filter(_here(of), pl.col("tau").is_not_null())
     if rows.is_empty():
         return ""
     kinds: dict[str, list[Row]] = {"grows with depth": [], "falls with depth": [], "shows no clear trend": []}
@@ -82,7 +87,7 @@ def depth(tables: Tables, of: Sides) -> str:
 
 
 def _listed(rows: list[Row]) -> str:
-    shown = [f"{_named(row['side'])} ({fraction(row['tau'], 2)} {_ends(row)})" for row in rows[:_LONGEST]]
+    shown = [f"{_named(row['side'])} ({_value('', row)})" for row in rows[:_LONGEST]]
     rest = len(rows) - len(shown)
     return ", ".join(shown) + (f" and {count(rest, 'other side')}" if rest else "")
 
@@ -98,7 +103,7 @@ def tops(tables: Tables, of: Sides) -> str:
             gain = f"{times(rows[0]['gain'], rows[0]['gain_censored'])} {times_between(rows[0])}".strip()
             tied = f" and {count(len(rows) - 1, 'other layer')}" if len(rows) > 1 else ""
             named.append(f"{_named(side)}: {rows[0]['layer_label']}{tied}, gain {gain}, n = {rows[0]['n']}")
-    rest = len(of.names) - _LONGEST
+    rest = of.total - len(of.names[:_LONGEST])
     tail = f"; {count(rest, 'other side')} in the table" if rest > 0 else ""
     return f"Highest gain: {'; '.join(named)}{tail}." if named else ""
 
@@ -125,11 +130,11 @@ def stability(tables: Tables, of: Sides) -> str:
 
 def _rank_spread(tables: Tables, of: Sides) -> list[Row]:
     """Per layer: its first and last rank over the sides and where, and the ends that all rank intervals share."""
-    rows = tables["profiles"].filter(_here(of), pl.col("side").is_in(list(of.names)), pl.col("rank_low").is_not_null())
+    rows = tables["profiles"].filter(_here(of), pl.col("rank_low").is_not_null())
     found = []
     for layer, label in zip(of.layers, of.labels, strict=True):
         its = rows.filter(pl.col("layer") == layer).sort("rank").to_dicts()
-        if len(its) == len(of.names):
+        if len(its) == of.total:
             common = {"low": max(row["rank_low"] for row in its), "high": min(row["rank_high"] for row in its)}
             ends = {"first": its[0]["rank"], "first_side": its[0]["side"]}
             ends |= {"last": its[-1]["rank"], "last_side": its[-1]["side"]}
@@ -140,26 +145,30 @@ def _rank_spread(tables: Tables, of: Sides) -> list[Row]:
 def ratios(tables: Tables, of: Sides) -> str:
     """Where the gains of two sides differ most, and in how many layers of that pair."""
     rows = tables["differences"].filter(_here(of), pl.col("log2_gain_ratio").is_not_null())
-    ends = pl.col("log2_gain_ratio_low").is_not_null() & pl.col("log2_gain_ratio_high").is_not_null()
+    # One end may be open where a replicate's gain is a bound: the other alone can exclude no difference.
     clear = (pl.col("log2_gain_ratio_low") > 0) | (pl.col("log2_gain_ratio_high") < 0)
-    told = rows.filter(ends, clear).sort(pl.col("log2_gain_ratio").abs(), descending=True)
-    measured = rows.filter(ends)
-    if measured.is_empty():
+    told = rows.filter(clear).sort(pl.col("log2_gain_ratio").abs(), descending=True)
+    if rows.is_empty():
         return ""
     if told.is_empty():
-        return "No layer's gain differs between any two sides by more than its interval."
+        return "No layer's measured gain differs between any two sides by more than its interval."
     top = told.row(0, named=True)
     same = (pl.col("side_a") == top["side_a"]) & (pl.col("side_b") == top["side_b"])
     sign = 1 if top["log2_gain_ratio"] > 0 else -1
     less, more = (_named(top["side_a"]), _named(top["side_b"]))[::sign]
     value = 2 ** abs(top["log2_gain_ratio"])
-    low, high = sorted(2 ** (sign * top[f"log2_gain_ratio_{end}"]) for end in ("low", "high"))
+    low, high = (_power(top[f"log2_gain_ratio_{end}"], sign) for end in ("low", "high")[::sign])
     return (
-        f"Gains differ most between {more} and {less} at {_layer(top)}: {times(value)} [{times(low)}, {times(high)}] "
+        f"Gains differ most between {more} and {less} at {_layer(top)}: {times(value)} [{low}, {high}] "
         f"times as high in {more} (n = {span([top['n_a'], top['n_b']])}); of this pair's "
-        f"{count(measured.filter(same).height, 'measured layer')} {told.filter(same).height:,} differ by more than "
+        f"{count(rows.filter(same).height, 'measured layer')} {told.filter(same).height:,} differ by more than "
         "their 95 % intervals, which are not corrected for the number of layers."
     )
+
+
+def _power(end: float | None, sign: int) -> str:
+    """An end of a ratio's interval; dots where it is open."""
+    return "\u2026" if end is None else times(2 ** (sign * end))
 
 
 def cautions(tables: Tables, of: Sides) -> list[str]:
@@ -168,15 +177,19 @@ def cautions(tables: Tables, of: Sides) -> list[str]:
     rows = tables["agreement"].filter(_here(of), pl.col("ranked_by") == BY_GAIN, pl.col("side_a") != pl.col("side_b"))
     loose = rows.filter(~pl.col("paired")).height
     if loose:
+        which = "The two sides" if rows.height == 1 else f"{loose:,} of {count(rows.height, 'pair')}"
         found.append(
-            f"{loose:,} of {count(rows.height, 'pair')} share fewer than two images with an adversarial example in "
-            "both: these are compared as independent samples, all images of either side."
+            f"{which} share fewer than two images with an adversarial example in both, and are compared as "
+            "independent samples, all images of either side."
         )
     sides = tables["sides"].to_dicts()
+    on_both = set(rows.filter("paired").select("side_a", "side_b").iter_rows())
     apart = [
         (a, b)
         for a, b in combinations(sides, 2)
-        if a["success"] is not None and (a["success_low"] > b["success_high"] or b["success_low"] > a["success_high"])
+        if (a["side"], b["side"]) in on_both
+        and a["success"] is not None
+        and (a["success_low"] > b["success_high"] or b["success_low"] > a["success_high"])
     ]
     if apart:
         a, b = max(apart, key=lambda pair: abs(pair[0]["success"] - pair[1]["success"]))
@@ -192,7 +205,8 @@ def cautions(tables: Tables, of: Sides) -> list[str]:
             larger = times(most["relative_l2"] / least["relative_l2"])
             found.append(
                 f"At strength 1 the perturbations of {_named(most['side'])} are {larger} times as large as those of "
-                f"{_named(least['side'])} (median relative L2 norm): deviations hold this difference, gains do not."
+                f"{_named(least['side'])} (median relative L2 norm): deviations grow with this, gains are relative "
+                "to it."
             )
     return found
 
@@ -221,7 +235,7 @@ def _or(value: float | None, otherwise: float) -> float:
 def _likeness(row: Row) -> str:
     low, high = row["tau_low"], row["tau_high"]
     if low is not None and low > 0:
-        return "agree on which layers gain most"
+        return "agree more than by chance on which layers gain most"
     if high is not None and high < 0:
         return "rank their layers in opposite order"
     return "neither agree nor disagree on which layers gain most, as far as can be told"
@@ -238,11 +252,11 @@ def _pair(row: Row) -> str:
 
 def _tau(row: Row) -> str:
     images = span([row["n_a"], row["n_b"]])
-    return f"tau {fraction(row['tau'], 2)} {_ends(row)} (n = {images} images, {count(row['n_layers'], 'layer')})"
+    return f"{_value('tau ', row)} (n = {images} images, {count(row['n_layers'], 'layer')})"
 
 
-def _ends(row: Row) -> str:
-    return between(row["tau_low"], row["tau_high"])
+def _value(word: str, row: Row) -> str:
+    return f"{word}{fraction(row['tau'], 2)} {between(row['tau_low'], row['tau_high'])}".strip()
 
 
 def _layer(row: Row) -> str:

@@ -149,9 +149,10 @@ function drawContrast(id, words, rows, pick, write, lines) {
       if (found[0] === null) continue;
       const [value, low, high] = found;
       const px = x(row.depth);
-      if (low !== null || high !== null) svg.append(bar(px, y(low ?? -reach), y(high ?? reach), "var(--accent)"));
-      if (low === null && high !== null) svg.append(mark(px, bottom - 4, "var(--accent)", { bound: -1 }));
-      if (high === null && low !== null) svg.append(mark(px, top + 4, "var(--accent)", { bound: 1 }));
+      const hasInterval = id === "plot-ratio" ? Math.min(row.n_a, row.n_b) > 1 : low !== null;
+      if (hasInterval) svg.append(bar(px, y(low ?? -reach), y(high ?? reach), "var(--accent)"));
+      if (hasInterval && low === null) svg.append(mark(px, bottom - 4, "var(--accent)", { bound: -1 }));
+      if (hasInterval && high === null) svg.append(mark(px, top + 4, "var(--accent)", { bound: 1 }));
       const label = row.label_a === row.label_b ? row.label_a : `${row.label_a} and ${row.label_b}`;
       const told = id === "plot-ratio" ? `ratio ${ratioText(found)}` : `difference ${fraction(value)} ${between(low, high, fraction)}`;
       svg.append(mark(px, y(value), "var(--accent)", { open: !excludes(found), tip: `${label}\n${told}` }));
