@@ -143,6 +143,12 @@ class TestRatios:
 
 
 class TestCautions:
+    @pytest.mark.parametrize(("n_seeds", "is_few"), [(1, True), (4, True), (5, False)])
+    def test_few_images(self, tmp_path, n_seeds, is_few):
+        tables = compare(*apart(tmp_path, n_seeds), out=tmp_path / "c", n_bootstrap=5).tables
+        text = "The two sides rest on fewer than 5 images: their bootstrap intervals are too narrow."
+        assert (text in cautions(tables, covered(tables))) == is_few
+
     def test_studies_without_common_images_rest_on_none_that_both_fool(self, tmp_path):
         tables = compare(*apart(tmp_path, 8, resistant=60), out=tmp_path / "c", n_bootstrap=5).tables
         first, second = tables["sides"].to_dicts()
