@@ -11,11 +11,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from scipy import stats
 
 from camdrift import report
+from camdrift.figures.compromise import compromised_layers, compromised_probability
 from camdrift.figures.scope import scope
+from camdrift.figures.similarity import similarity_adversarial, similarity_noise
 from camdrift.records import ADVERSARIAL, LAYERS, NOISE, TABLES
 from camdrift.report import findings, focus, notebook_html, numbers, render, write_report
 from synthetic import VGG16, Study, study
@@ -24,6 +28,10 @@ POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {scripts}; base-uri 'none'; "
     "form-action 'none'"
 )
+
+
+def words(figure: Figure) -> str:
+    return " ".join(text.get_text().replace("\n", " ") for text in figure.findobj(Text))
 
 
 def plain(text: str) -> str:
@@ -188,6 +196,19 @@ def test_differences_count_layers_that_are_lower_and_significant():
     ]
     tables = layers(*rows)
     assert "in 1 of 3 layers (Wilcoxon" in findings.differences(tables, scope(tables, {}))
+
+
+@pytest.mark.parametrize(("analysed", "is_too_few"), [(9, True), (10, False)])
+def test_a_threshold_from_few_images_is_called_so_wherever_it_shows(analysed, is_too_few):
+    made = study(("conv1", "conv2"), strengths=(1.0,), analysed=analysed, gallery_seeds=0)
+    said = "The threshold comes from 9 images: too few to be relied on."
+    of = scope(made.tables, made.record)
+    assert (said in findings.compromised(made.tables, of)) is is_too_few
+    assert plain(render(made.tables, made.record, made.gallery)).count(said) == (4 if is_too_few else 0)
+    with_threshold = [compromised_probability, compromised_layers, similarity_adversarial]
+    for figure in with_threshold:
+        assert (said in words(figure(made.tables, made.record))) is is_too_few
+    assert said not in words(similarity_noise(made.tables, made.record))
 
 
 def test_compromised_layers_come_with_the_caveat():

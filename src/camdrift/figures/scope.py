@@ -33,6 +33,10 @@ TARGET_WORDS: Final = {
 }
 
 
+# A median of fewer noisy images moves too much from one set of images to the next.
+FEWEST_FOR_THRESHOLD: Final = 10
+
+
 @dataclass(frozen=True)
 class Scope:
     """What a study covers.
@@ -72,6 +76,14 @@ class Scope:
     def readable(self) -> int:
         """Number of seeds that the attack ran on."""
         return self.analysed + self.statuses.get(NO_ADVERSARIAL, 0)
+
+    @property
+    def threshold_caution(self) -> str:
+        """A sentence where thresholds come from too few seeds; else empty."""
+        if not 0 < self.analysed < FEWEST_FOR_THRESHOLD:
+            return ""
+        images = "1 image" if self.analysed == 1 else f"{self.analysed} images"
+        return f"The threshold comes from {images}: too few to be relied on."
 
     @property
     def total(self) -> int:

@@ -68,7 +68,8 @@ def _distribution(tables: Tables, of: Scope, condition: str) -> Figure:
     if not any(len(values) for layers in samples.values() for values in layers):
         return blank(title, reason_for_nothing(of))
     boxes_are = "Boxes: quartiles and median; whiskers: 5th to 95th percentile."
-    note = f"{of.model}; {_sizes(samples, of, condition)} {boxes_are} {_axis_note(of)}"
+    caution = of.threshold_caution if condition == ADVERSARIAL else ""
+    note = f"{of.model}; {_sizes(samples, of, condition)} {boxes_are} {_axis_note(of)} {caution}".strip()
     figure, panels = layer_panels(of, title, note, height=2.0, handles=_distribution_handles(condition))
     low = _lowest(tables, of)
     for axes, target in zip(panels, of.targets, strict=True):

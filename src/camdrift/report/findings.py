@@ -129,8 +129,8 @@ def compromised(tables: Tables, of: Scope) -> str:
         f"At {_strength(of.reference)} the median adversarial example compromises {np.median(spread):g} of "
         f"{count(layers, 'layer')}; {everything:,} of {total:,} compromise all of them. Read this with care: "
         "the threshold is the median under noise, so it compromises about half of all noisy images by "
-        "construction, and under an effective attack it saturates. The gain does neither."
-    )
+        f"construction, and under an effective attack it saturates. The gain does neither. {of.threshold_caution}"
+    ).strip()
 
 
 def reading_of(of: Scope) -> str:

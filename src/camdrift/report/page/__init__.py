@@ -66,6 +66,7 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
             **_reproduction(tables, of, interactive=not nothing),
             strengths=[strength_text(strength) for strength in of.strengths],
             targets=of.targets,
+            threshold_caution=of.threshold_caution,
             target_words=TARGET_WORDS,
             shown_seeds=contents.shown_seeds(len(shown), of),
             study=as_json(data),
