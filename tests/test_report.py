@@ -211,6 +211,17 @@ def test_a_threshold_from_few_images_is_called_so_wherever_it_shows(analysed, is
     assert said not in words(similarity_noise(made.tables, made.record))
 
 
+def test_copies_of_an_image_are_told():
+    made = study(("conv1", "conv2"), strengths=(1.0,), analysed=10, gallery_seeds=0)
+    of, seeds = scope(made.tables, made.record), made.tables["seeds"]
+    assert findings.duplicates(made.tables) == ""
+    analysed = seeds.filter(status="analysed")["seed_id"].to_list()
+    same = pl.when(pl.col("seed_id").is_in(analysed[2:4])).then(pl.lit("copy")).otherwise("sha256")
+    tables = {**made.tables, "seeds": seeds.with_columns(sha256=same)}
+    said = f"1 image occurs more than once ({analysed[2]}, {analysed[3]}): n and the intervals count every copy"
+    assert findings.sentences(tables, made.record, of)[-1].startswith(said)
+
+
 def test_compromised_layers_come_with_the_caveat():
     tables = layers(SHALLOW, DEEP)
     counts = [
