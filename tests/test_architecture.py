@@ -42,6 +42,7 @@ LEVELS = (
     {"plan"},
     {"preflight", "listing"},
     {"run_record"},
+    {"resumption"},
     {"maps", "emulation", "focus", "denoised"},
     {"chunk"},
     {"run"},
@@ -217,7 +218,7 @@ def test_only_some_read_files():
         "grid",
     }
     # `PIL.Image.open` of bytes, `RunDirectory.open`, `os.open(os.devnull)` and `camdrift.open` open no other file.
-    no_files = {"run": {".open"}, "study": {".open"}, "detect": {".open"}, "cli": {".open"}}
+    no_files = {"run": {".open"}, "resumption": {".open"}, "study": {".open"}, "detect": {".open"}, "cli": {".open"}}
     for name in MODULES - {ROOT}:
         if unit(name) not in allowed:
             found = READS & set(calls(name)) - no_files.get(name, set())

@@ -18,11 +18,11 @@ from camdrift.chunk import GROWTH, study_chunk
 from camdrift.clock import Clock
 from camdrift.controls import study_controls
 from camdrift.denoised import Denoised
-from camdrift.errors import ImageError, StoreError, UserError
+from camdrift.errors import UserError
 from camdrift.explanations import make_explainer
 from camdrift.gallery import deviations, header, renumbered, spanning
 from camdrift.growth import coverage_growth
-from camdrift.images import images_checksum, read_image
+from camdrift.images import images_checksum
 from camdrift.labels import class_index
 from camdrift.lock import locked
 from camdrift.measures import measures, of_first_measure
@@ -32,7 +32,8 @@ from camdrift.places import ImageFile
 from camdrift.plan import Examination, Plan, batches
 from camdrift.preflight import preflight
 from camdrift.records import ANALYSED, CONTROLS, TABLES, Progress
-from camdrift.run_record import identity, new_folder, run_record
+from camdrift.resumption import check_stored_images, run_directory
+from camdrift.run_record import new_folder, run_record
 from camdrift.selection import Selection, select_images
 from camdrift.settings import Settings
 from camdrift.stats import compromised_counts, layer_statistics
@@ -141,15 +142,14 @@ def carry_out(
             plan = _plan(classifier, files, settings, clock, extension, surrogate)
             record = run_record(plan, files, images, command=command, kind=extension.kind)
             path = new_folder(record) if out is None else Path(out)
+            if resume and (finished := _finished(path, record, settings)) is not None:
+                return finished
             stack.enter_context(locked(path))
             record["preflight"] = None if resume else _preflight(plan, selection)
-            directory = _directory(path, record, settings, resume=resume, overwrite=overwrite)
-            if resume and directory.read_record()["status"] == "done":
-                directory.drop_chunks()
-                return _reported(open_study(directory.path))
+            directory = run_directory(path, record, settings, resume=resume, overwrite=overwrite)
             if resume:
                 record["preflight"] = directory.read_record().get("preflight")
-            _check_stored_images(plan, files, directory)
+            check_stored_images(plan, files, directory)
             directory.write_record(record)
             if on_start is not None:
                 on_start(directory.path)
@@ -158,6 +158,15 @@ def carry_out(
             _compute(plan, files, directory, extension, on_progress or _silent)
         _complete(record, directory, clock)
         return _reported(open_study(directory.path))
+
+
+def _finished(path: Path, record: dict[str, Any], settings: Settings) -> Study | None:
+    """The study in `path` if it is done: then there is nothing to resume."""
+    directory = run_directory(path, record, settings, resume=True, overwrite=False)
+    if directory.read_record()["status"] != "done":
+        return None
+    directory.drop_chunks()
+    return _reported(open_study(path))
 
 
 def _compute(
@@ -286,50 +295,6 @@ def _folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[s
     found = {name: class_index(name, classifier.labels) for name in {f.folder for f in files if f.folder is not None}}
     known = {name: index for name, index in found.items() if index is not None}
     return known if len(known) == len(found) else {}
-
-
-def _directory(
-    path: Path,
-    record: dict[str, Any],
-    settings: Settings,
-    *,
-    resume: bool,
-    overwrite: bool,
-) -> RunDirectory:
-    if not resume:
-        return RunDirectory.create(path, overwrite=overwrite)
-    directory = RunDirectory.open(path)
-    before = directory.read_record()
-    changed = settings.differences(before["arguments"]["passed"])
-    for (name, old), new in zip(identity(before).items(), identity(record).values(), strict=True):
-        if old != new:
-            changed.append(f"{name} was {old}, now {new}")
-    if changed:
-        raise StoreError(
-            f"`resume` must continue the same study, got: {path}, where {'; '.join(changed)}",
-            "give the arguments of the first command, or another --out",
-        )
-    return directory
-
-
-def _check_stored_images(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory) -> None:
-    """Raises `StoreError` if an image has changed since its chunk was stored."""
-    stored = [table.select("seed_id", "sha256") for table in directory.chunk_tables("seeds")]
-    before = {seed_id: checksum for table in stored for seed_id, checksum in table.iter_rows()}
-    changed = [f.seed_id for f in files if f.seed_id in before and _checksum(plan, f) != before[f.seed_id]]
-    if changed:
-        raise StoreError(
-            f"`resume` must continue with the same images, got: {len(changed)} changed (first: {changed[0]})",
-            "--overwrite starts again, another --out keeps what is there",
-        )
-
-
-def _checksum(plan: Plan, file: ImageFile) -> str | None:
-    model = plan.classifier
-    try:
-        return read_image(file, size=model.size, resize=model.resize).sha256
-    except ImageError:
-        return None
 
 
 def _parts(files: Sequence[ImageFile], settings: Settings) -> list[Sequence[ImageFile]]:
