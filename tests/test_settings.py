@@ -87,6 +87,12 @@ def test_a_sample_is_written_down_in_words():
     assert (Settings(sample="12-per-class").per_class, Settings().per_class) == (12, None)
 
 
+def test_a_run_from_before_there_were_samples_is_resumed():
+    record = {name: value for name, value in Settings().as_record().items() if name not in ("sample", "denoised")}
+    assert Settings().differences(record) == []
+    assert Settings(sample=5).differences(record) == ["sample was None, now 5-per-class"]
+
+
 def test_a_sample_comes_without_a_limit():
     assert refused(sample=5, limit=7) == "`sample` must come without `limit`, got: 5-per-class and 7"
 

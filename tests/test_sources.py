@@ -177,7 +177,7 @@ def test_a_file_of_a_large_folder_takes_few_bytes(tmp_path):
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert held / len(files) < 250  # a name of 40 letters and one object; a path of its own would take 500 more
+    assert held / len(files) < 200  # a name of 40 letters and one object of 72 bytes; a path would take 500 more
 
 
 def test_sources_without_images_are_the_users_mistake(tmp_path):
