@@ -116,7 +116,8 @@ class Classifier:
         autocast: AbstractContextManager[Any] = nullcontext()
         if self.precision == "bf16":
             autocast = torch.autocast(self.device.type, dtype=torch.bfloat16)
-        with self.undisturbed(), autocast:
+        is_alone = len(images) == 1 and torch.is_grad_enabled()
+        with self.undisturbed(), autocast, hooks.SoundGradients() if is_alone else nullcontext():
             return _logits_in(self.module((images - self._mean) / self._std), len(images))
 
     @contextmanager
