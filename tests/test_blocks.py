@@ -264,6 +264,21 @@ class TestTokens:
         notes = {info.note for info in infos(classifier_of(Picked())).values()}
         assert notes == {"no grid: 9 tokens, but nothing of 3x3 positions comes before"}
 
+    @pytest.mark.parametrize("is_last", [False, True], ids=["tokens", "channels last"])
+    def test_shuffled_positions_are_no_grid(self, is_last):
+        """As in Hiera, whose tokens lie window by window, and NesT, whose windows are an axis of their own."""
+
+        class Shuffled(Tokens):
+            def forward(self, x):
+                x = self.patches(x).reshape(-1, 6, 2, 2, 2, 2).permute(0, 2, 4, 3, 5, 1)
+                x = self.blocks(x.reshape(-1, *((4, 4) if is_last else (16,)), 6))
+                return self.head(x.flatten(1, -2).mean(1))
+
+        classifier = classifier_of(Shuffled())
+        notes = {info.note for info in infos(classifier).values()}
+        assert notes == {"no grid: its positions do not lie as in the image"}
+        assert classifier.layers == ("patches",)
+
     def test_patches_cut_without_a_convolution(self):
         class Cutting(Tokens):
             def __init__(self):

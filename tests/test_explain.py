@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.signal import convolve2d, correlate2d
+from torch import nn
 
 import camdrift.explanations.gradient
 from camdrift import hooks
@@ -224,6 +225,26 @@ class TestProperties:
         for name, maps in attribute(classifier, images).items():
             expected = torch.cat([single[name] for single in alone])
             torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5 * float(expected.max()))
+
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+    def test_one_image_whose_tokens_come_from_a_batch_norm(self, images, layout):
+        """Where torch 2.15 alone gives wrong gradients; LeViT and XCiT make their tokens so."""
+
+        class Stem(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv, self.norm, self.head = nn.Conv2d(3, 6, 3, 2), nn.BatchNorm2d(6), nn.Linear(6, 4)
+
+            def forward(self, x):
+                tokens = self.norm(self.conv(x)).flatten(2).transpose(1, 2).contiguous()
+                return self.head(tokens).square().mean(1)
+
+        classifier = Classifier(calibrated(Stem(), size=16).to(memory_format=layout), size=16)
+        with torch.enable_grad():
+            inputs = images[:2].clone().requires_grad_()
+            (together,) = torch.autograd.grad(classifier(inputs)[:, 0].sum(), inputs)
+            (alone,) = torch.autograd.grad(classifier(inputs[:1])[:, 0].sum(), inputs)
+        torch.testing.assert_close(alone[0], together[0], rtol=1e-4, atol=1e-6 * float(together.abs().max()))
 
     def test_maps_do_not_depend_on_what_else_is_explained(self, images):
         classifier = Classifier(calibrated(Branched(), size=16), size=16)

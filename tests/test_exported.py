@@ -1,5 +1,7 @@
 """Exported programs: the same logits, layers and maps as the modules that they were exported from."""
 
+import logging
+
 import pytest
 import torch
 import torchvision
@@ -97,12 +99,14 @@ class TestRefusals:
         with pytest.raises(ModelError, match="got: a program with 2 inputs"):
             wrap(program)
 
-    def test_another_file(self, tmp_path):
+    def test_another_file(self, tmp_path, caplog):
         with pytest.raises(ModelError, match=r"must be a file, got: .*none.pt2 .no such file."):
             load_model(f"{tmp_path}/none.pt2", device="cpu")
         (tmp_path / "net.pt2").write_bytes(b"hello, this is no program")
         with pytest.raises(ModelError, match=r"must be a program of torch.export, got: net.pt2 "):
             load_model(f"{tmp_path}/net.pt2", device="cpu")
+        assert not caplog.records  # torch's own traceback
+        assert not logging.getLogger("torch.export").disabled
 
     @pytest.mark.parametrize("name", ["net.pt", "net.pth", "net.safetensors"])
     def test_a_file_of_weights_as_model(self, name, tmp_path):

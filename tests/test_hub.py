@@ -3,15 +3,18 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 import timm
 import torch
 import transformers
+from PIL import Image
 from safetensors.torch import save_file
 from transformers.image_transforms import rescale
 
 from camdrift.errors import ModelError
 from camdrift.hub import processor_settings
+from camdrift.images import read_image
 from camdrift.labels import imagenet_labels
 from camdrift.models import NO_CONFIGURATION
 from camdrift.zoo import load_model
@@ -122,11 +125,35 @@ class TestProcessorSettings:
             ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, 224, 256),  # ConvNeXt
             ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, 384, 0),
             ({"size": {"shortest_edge": 300}}, 300, 300),
+            ({"size": 224, "do_center_crop": True, "crop_pct": 0.9, "crop_size": 224}, 224, 248),  # PoolFormer
+            (
+                {
+                    "size": 224,
+                    "do_center_crop": True,
+                    "crop_size": 256,
+                    "image_processor_type": "PerceiverImageProcessor",
+                },
+                224,
+                256,
+            ),
         ],
     )
     def test_size(self, processor, size, resize):
         found = processor_settings(processor)
         assert (found["size"], found["resize"]) == (size, resize)
+
+    @pytest.mark.parametrize("kind", ["ViT", "ConvNext", "Levit", "PoolFormer", "EfficientNet", "Siglip"])
+    def test_input_is_that_of_transformers(self, kind, tmp_path):
+        """What is said of a processor's defaults gives the network what the processor itself would."""
+        numbers = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        picture = Image.fromarray(numbers).resize((480, 320))
+        picture.save(tmp_path / "picture.png")
+        processor = getattr(transformers, f"{kind}ImageProcessorPil")()
+        settings = processor_settings(processor.to_dict())
+        mean, std = (torch.tensor(settings.pop(key)).view(3, 1, 1) for key in ("mean", "std"))
+        found = (read_image(tmp_path / "picture.png", **settings).pixels - mean) / std
+        expected = processor(picture, return_tensors="pt")["pixel_values"][0]
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
     def test_no_square(self):
         with pytest.raises(ModelError, match="must take square images, got: 224 x 192"):

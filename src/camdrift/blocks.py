@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from math import isqrt, prod
 from typing import Final
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from camdrift.hooks import CONVOLUTION, LINEAR
 from camdrift.layouts import Layout
@@ -24,6 +25,9 @@ from camdrift.tracing import Part, Trace, type_of
 NO_IMAGES: Final = "output is no (batch, channels, height, width)"
 ONE_VALUE: Final = "1x1 output: a map of one value cannot move"
 UNREAD: Final = "the logits read no patch token of it"
+UNORDERED: Final = "no grid: its positions do not lie as in the image"
+# A change of half an image changes that half of a block's input so many times more, unless positions are shuffled.
+_LEAST_CONTRAST: Final = 1.3
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,38 @@ def mixes_channels(block: Block, trace: Trace) -> bool:
     """Does a linear layer inside the block work on every position of an image, as in transformers?"""
     calls = trace.calls[block.part.first : block.part.last]
     return any(call.family == LINEAR and prod(call.source_shape[1:-1]) > 1 for call in calls)
+
+
+def first_mixer(blocks: Sequence[Block]) -> Block | None:
+    """The first block that keeps tokens, or planes with channels last, where they are: its input tells their order."""
+    kept = (block for block in blocks if _may_be_shuffled(block) and block.part.shape == block.part.source_shape)
+    return next(kept, None)
+
+
+def half_changed(size: int) -> Tensor:
+    """Three images: the second is the first but for its left half, the third but for its upper half."""
+    image, other = torch.rand((2, 3, size, size), generator=torch.Generator().manual_seed(0))
+    images = torch.stack([image] * 3)
+    images[1, :, :, : size // 2] = other[:, :, : size // 2]
+    images[2, :, : size // 2] = other[:, : size // 2]
+    return images
+
+
+def in_order(grid: Tensor) -> bool:
+    """Do positions lie as in the image, given what `half_changed` made of them: (3, channels, height, width)?"""
+    side = grid.shape[-1] // 2
+    left, upper = (grid[1:] - grid[0]).abs().float().mean(1)
+    halves = [(left[:, :side], left[:, -side:]), (upper[:side], upper[-side:])]
+    return all(bool(changed.mean() > _LEAST_CONTRAST * same.mean()) for changed, same in halves)
+
+
+def without_grid(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks, once it is known that tokens and planes with channels last do not lie as in the image."""
+    return [replace(block, note=UNORDERED) if _may_be_shuffled(block) else block for block in blocks]
+
+
+def _may_be_shuffled(block: Block) -> bool:
+    return not block.note and block.layout.channel_axis != 1
 
 
 def _is_container(module: nn.Module) -> bool:

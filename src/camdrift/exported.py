@@ -1,5 +1,6 @@
 """Programs of torch.export: read them, and give them back the modules that they were exported from."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -22,6 +23,8 @@ def read_program(path: Path) -> ExportedProgram:
     """
     if not path.is_file():
         raise ModelError(f"`model` must be a file, got: {path} (no such file)")
+    log = logging.getLogger("torch.export")
+    was_disabled, log.disabled = log.disabled, True  # it prints a traceback of its own
     try:
         return torch.export.load(path)
     except Exception as error:
@@ -29,6 +32,8 @@ def read_program(path: Path) -> ExportedProgram:
             f"`model` must be a program of torch.export, got: {path.name} ({one_line(error)})",
             "torch.export.save(program, FILE) writes one",
         ) from error
+    finally:
+        log.disabled = was_disabled
 
 
 def unflattened(program: ExportedProgram) -> tuple[nn.Module, int | None]:

@@ -157,6 +157,28 @@ def around(
         yield
 
 
+class SoundGradients(TorchFunctionMode):
+    """Inside the block gradients through batch norms are right for a single image, too.
+
+    On a CPU torch (seen in 2.15) reads the gradient of one image in the wrong order where its channels come last and
+    the stride over images is that of no batch, as it is where `flatten(2).transpose(1, 2)` has made tokens.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if "batch_norm" in operation_name(func):
+            output = first_tensor(result)
+            if output is not None and output.requires_grad:
+                output.register_hook(_with_plain_strides)
+        return result
+
+
+def _with_plain_strides(gradient: Tensor) -> Tensor:
+    return gradient if gradient.stride(0) == gradient[0].numel() else gradient.contiguous()
+
+
 class _Watch(TorchFunctionMode):
     def __init__(self, at: Mapping[int, tuple[str, Callable[[Tensor], Tensor]]]) -> None:
         super().__init__()

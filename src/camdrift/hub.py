@@ -166,7 +166,9 @@ def processor_settings(processor: Mapping[str, Any]) -> Settings:
     if processor.get("do_normalize", "image_mean" in processor):
         mean, std = (list(processor.get(f"image_{key}") or default) for key, default in (("mean", mean), ("std", std)))
     settings["mean"] = tuple((value + offset) / scale for value in mean)
-    settings["std"] = tuple(value / scale for value in std)
+    # EfficientNet divides by std once more for its classifier.
+    again = std if processor.get("include_top") else [1.0] * 3
+    settings["std"] = tuple(value * more / scale for value, more in zip(std, again, strict=True))
     if processor.get("do_flip_channel_order"):
         # The classifier normalises RGB, and the module turns it around.
         settings |= {"bgr": True, "mean": settings["mean"][::-1], "std": settings["std"][::-1]}
@@ -183,7 +185,12 @@ def _size(processor: Mapping[str, Any]) -> tuple[int, int]:
     if is_cropped:
         crop = processor.get("crop_size", edge)
         side = int(crop if isinstance(crop, int) else crop.get("height", edge))
-        return side, max(side, edge)
+        kind = str(processor.get("image_processor_type") or processor.get("feature_extractor_type"))
+        if kind.startswith("Perceiver"):
+            return edge, max(side, edge)  # cropped first, as from a short side of `side`, and then resized to `edge`
+        if kind.startswith("Levit"):
+            edge = int(256 / 224 * edge)
+        return side, max(side, int(edge / (processor.get("crop_pct") or 1)))
     if "shortest_edge" not in size:
         if size.get("width", edge) != edge:
             raise ModelError(f"`model` must take square images, got: {size['height']} x {size['width']}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from camdrift import hooks
-from camdrift.blocks import UNREAD, Block, find_blocks
+from camdrift.blocks import UNREAD, Block, find_blocks, first_mixer, half_changed, in_order, without_grid
 from camdrift.errors import ModelError, UserError, one_line
 from camdrift.hooks import AnyTap
 from camdrift.layers import (
@@ -27,7 +27,7 @@ from camdrift.layers import (
 )
 from camdrift.records import LayerInfo
 from camdrift.tensors import Images, Logits
-from camdrift.tracing import Trace, trace
+from camdrift.tracing import Part, Trace, trace
 
 PRECISIONS: Final = ("fp32", "tf32", "bf16")
 NO_CONFIGURATION: Final = "no mean and std given: pixels are passed as they are"
@@ -116,7 +116,8 @@ class Classifier:
         autocast: AbstractContextManager[Any] = nullcontext()
         if self.precision == "bf16":
             autocast = torch.autocast(self.device.type, dtype=torch.bfloat16)
-        with self.undisturbed(), autocast:
+        is_alone = len(images) == 1 and torch.is_grad_enabled()
+        with self.undisturbed(), autocast, hooks.SoundGradients() if is_alone else nullcontext():
             return _logits_in(self.module((images - self._mean) / self._std), len(images))
 
     @contextmanager
@@ -188,7 +189,23 @@ class Classifier:
 
     @cached_property
     def _blocks(self) -> list[Block]:
-        return find_blocks(self.module, self._trace, TRACED_IMAGES)
+        blocks = find_blocks(self.module, self._trace, TRACED_IMAGES)
+        first = first_mixer(blocks)
+        if first is None or in_order(first.layout.grid(self._given_to(first.part, half_changed(self.size)))):
+            return blocks
+        return without_grid(blocks)
+
+    def _given_to(self, part: Part, images: Tensor) -> Tensor:
+        """What a part of the network is given first of all when it is called as in the trace."""
+        given: list[Tensor] = []
+
+        def before(name: str, _: nn.Module, inputs: Any) -> None:
+            source = hooks.first_tensor(inputs) if name == part.name else None
+            given.extend([] if source is None else [source.clone()])
+
+        with torch.no_grad(), hooks.around(self.module, before, lambda *_: None):
+            self(images.to(self.device))
+        return given[part.number]
 
     @cached_property
     def _found(self) -> dict[str, Layer]:
