@@ -5,39 +5,34 @@ from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from shlex import quote
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 import torch
 from numpy.typing import NDArray
 
 from camdrift import provenance
-from camdrift.attacks import Attack, StoredImages, make_attack
 from camdrift.chunk import GROWTH, study_chunk
 from camdrift.clock import Clock
 from camdrift.controls import study_controls
 from camdrift.denoised import Denoised
 from camdrift.errors import ImageError, StoreError, UserError
-from camdrift.explanations import make_explainer
 from camdrift.gallery import deviations, header, renumbered, spanning
 from camdrift.growth import coverage_growth
 from camdrift.images import images_checksum, read_image
-from camdrift.labels import class_index
-from camdrift.measures import measures, of_first_measure
+from camdrift.lock import locked
+from camdrift.measures import of_first_measure
 from camdrift.models import Classifier
-from camdrift.pairs import pair_adversarial
-from camdrift.plan import Examination, Plan, batches
+from camdrift.plan import Examination, Plan
 from camdrift.preflight import preflight
+from camdrift.preparation import checked, parts, seed_files, study_plan
 from camdrift.records import ANALYSED, CONTROLS, TABLES, Progress
 from camdrift.run_record import identity, new_folder, run_record
 from camdrift.settings import Settings
-from camdrift.sources import ImageFile, default_photographs, find_images, limit_images
+from camdrift.sources import ImageFile
 from camdrift.stats import compromised_counts, layer_statistics
 from camdrift.store import RunDirectory
 from camdrift.study import Study, open_study
-
-# Small batches are fastest on a processor: measured with VGG-16 and EfficientNet-Lite0 (docs/benchmarks.md).
-AUTO_BATCH: Final = {"cpu": 4, "cuda": 64}
 
 OnProgress = Callable[[Progress], None]
 
@@ -124,39 +119,37 @@ def carry_out(
 ) -> Study:
     """A study and what `extension` adds to it; everything else as in `run`."""
     extension = extension or Extension()
-    if resume and (overwrite or out is None):
-        got = "--resume and --overwrite" if overwrite else "--resume without --out"
-        raise UserError(
-            f"`resume` must come with a run directory and without `overwrite`, got: {got}",
-            "--resume --out RUN continues a run, --overwrite --out RUN starts again",
-        )
-    clock = Clock()
+    _check_resume(out, resume=resume, overwrite=overwrite)
+    clock, show = Clock(), on_progress or _silent
     with clock("total"):
-        files = _seed_files(images, settings)
-        plan = _plan(classifier, files, settings, clock, extension, surrogate)
+        files = seed_files(images, settings)
+        plan = study_plan(classifier, files, settings, clock, surrogate=surrogate, examinations=extension.examinations)
         record = run_record(plan, files, images, command=command, kind=extension.kind)
         if not resume:
             record["preflight"] = _preflight(plan, files)
-        directory = _directory(out, record, settings, resume=resume, overwrite=overwrite)
-        if resume and directory.read_record()["status"] == "done":
-            directory.drop_chunks()
-            return _reported(open_study(directory.path))
-        if resume:
-            record["preflight"] = directory.read_record().get("preflight")
-        _check_stored_images(plan, files, directory)
-        directory.write_record(record)
-        if on_start is not None:
-            on_start(directory.path)
-        warnings = (record["preflight"] or {}).get("warnings", ())
-        (on_progress or _silent)(Progress("preflight", 0, len(files), 0, tuple(warnings)))
-        with classifier.numerics():
-            _run_chunks(plan, files, directory, on_progress or _silent)
-        _finish(plan, directory, on_progress or _silent)
-        if extension.finish is not None:
-            with clock("statistics"):
-                extension.finish(plan, directory)
-    _complete(record, directory, clock)
-    return _reported(open_study(directory.path))
+    path = new_folder(record) if out is None else Path(out)
+    _check_out(path, resume=resume, overwrite=overwrite)
+    with locked(path):
+        with clock("total"):
+            directory = _directory(path, record, settings, resume=resume, overwrite=overwrite)
+            if resume and directory.read_record()["status"] == "done":
+                return _reported(_undamaged(directory))
+            if resume:
+                record["preflight"] = directory.read_record().get("preflight")
+            again = _check_stored(plan, files, directory)
+            directory.write_record(record)
+            if on_start is not None:
+                on_start(directory.path)
+            warnings = (record["preflight"] or {}).get("warnings", ())
+            show(Progress("preflight", 0, len(files), 0, (*warnings, *again)))
+            with classifier.numerics():
+                _run_chunks(plan, files, directory, show)
+            _finish(plan, directory, show)
+            if extension.finish is not None:
+                with clock("statistics"):
+                    extension.finish(plan, directory)
+        _complete(record, directory, clock)
+        return _reported(open_study(directory.path))
 
 
 def _preflight(plan: Plan, files: Sequence[ImageFile]) -> dict[str, Any]:
@@ -178,6 +171,7 @@ def _complete(record: dict[str, Any], directory: RunDirectory, clock: Clock) -> 
     checksums = directory.read_table("seeds")["sha256"].drop_nulls().to_list()
     images = {**record["images"], "sha256": images_checksum(checksums)}
     done = {"status": "done", "finished": provenance.now(), "timings": seconds, "images": images}
+    done["files"] = directory.files()
     directory.write_record({**record, **done})
     # Only now: a run that is killed before has everything it needs to be resumed.
     directory.drop_chunks()
@@ -196,11 +190,6 @@ def _settings(settings: Settings | None, options: dict[str, Any]) -> Settings:
     return settings or Settings(**options)
 
 
-def _seed_files(images: Any, settings: Settings) -> list[ImageFile]:
-    files = default_photographs() if images is None else find_images(images)
-    return files if settings.limit is None else limit_images(files, settings.limit)
-
-
 def _transfer(settings: Settings, surrogate: Classifier | None) -> Settings:
     """The settings with the surrogate's spec, for the record."""
     if surrogate is None:
@@ -210,87 +199,37 @@ def _transfer(settings: Settings, surrogate: Classifier | None) -> Settings:
                 "run(..., surrogate=camdrift.load_model(SPEC))",
             )
         return settings
-    return replace(settings, surrogate=_checked(surrogate, "surrogate").spec)
+    return replace(settings, surrogate=checked(surrogate, "surrogate").spec)
 
 
-def _checked(classifier: Any, name: str) -> Classifier:
-    if not isinstance(classifier, Classifier):
+def _check_resume(out: str | PathLike[str] | None, *, resume: bool, overwrite: bool) -> None:
+    if resume and (overwrite or out is None):
+        got = "--resume and --overwrite" if overwrite else "--resume without --out"
         raise UserError(
-            f"`{name}` must be a camdrift classifier, got: {type(classifier).__name__}",
-            "camdrift.wrap(module, mean=..., std=..., size=...) makes one of any torch module",
+            f"`resume` must come with a run directory and without `overwrite`, got: {got}",
+            "--resume --out RUN continues a run, --overwrite --out RUN starts again",
         )
-    return classifier
 
 
-def _attack(
-    classifier: Classifier, surrogate: Classifier | None, files: Sequence[ImageFile], chosen: Settings
-) -> Attack:
-    """The attack, fit for what it is to see."""
-    if surrogate is not None and (surrogate.size, surrogate.classes) != (classifier.size, classifier.classes):
-        first, second = (f"{c.size} px and {c.classes} classes" for c in (classifier, surrogate))
-        raise UserError(
-            f"`surrogate` must take the images and know the classes of the model, got: {second} for {first}",
-            "perturbations are carried over pixel by pixel",
-        )
-    if chosen.adversarial is not None:
-        return StoredImages(chosen.adversarial, pair_adversarial(chosen.adversarial, files))
-    attack = make_attack(chosen.attack)
-    attack.check(surrogate or classifier)
-    return attack
-
-
-def _plan(
-    classifier: Classifier,
-    files: Sequence[ImageFile],
-    settings: Settings,
-    clock: Clock,
-    extension: Extension,
-    surrogate: Classifier | None,
-) -> Plan:
-    _checked(classifier, "classifier")
-    labels = _folder_labels(classifier, files)
-    if "label" in settings.targets and not labels and all(file.label is None for file in files):
-        raise UserError(
-            "`target` label must have images whose class is known, got: folders that are not all classes",
-            "name the folders after the model's classes or WordNet IDs, or leave out `label`",
-        )
-    explainers = tuple(make_explainer(spec) for spec in settings.explanations)
-    return Plan(
-        classifier=classifier,
-        attack=_attack(classifier, surrogate, files, settings),
-        settings=settings,
-        explainers=explainers,
-        measures=measures([explainer.spec for explainer in explainers], settings.similarities),
-        layers=classifier.select_layers(settings.layers),
-        labels=labels,
-        batch_size=settings.batch_size or AUTO_BATCH.get(classifier.device.type, 8),
-        chunks=len(_parts(files, settings)),
-        clock=clock,
-        examinations=extension.examinations,
-        surrogate=surrogate,
-    )
-
-
-def _folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[str, int]:
-    """Class index of every folder, if all of them are classes; else nothing."""
-    if classifier.labels is None:
-        return {}
-    found = {name: class_index(name, classifier.labels) for name in {f.folder for f in files if f.folder is not None}}
-    known = {name: index for name, index in found.items() if index is not None}
-    return known if len(known) == len(found) else {}
+def _check_out(path: Path, *, resume: bool, overwrite: bool) -> None:
+    """Raises `StoreError` unless a run may begin or go on there; asked before anything is made in that folder."""
+    if resume:
+        RunDirectory.open(path)
+    else:
+        RunDirectory.check_free(path, overwrite=overwrite)
 
 
 def _directory(
-    out: str | PathLike[str] | None,
+    path: Path,
     record: dict[str, Any],
     settings: Settings,
     *,
     resume: bool,
     overwrite: bool,
 ) -> RunDirectory:
-    if not resume or out is None:
-        return RunDirectory.create(new_folder(record) if out is None else Path(out), overwrite=overwrite)
-    directory = RunDirectory.open(Path(out))
+    if not resume:
+        return RunDirectory.create(path, overwrite=overwrite)
+    directory = RunDirectory.open(path)
     before = directory.read_record()
     changed = settings.differences(before["arguments"]["passed"])
     for (name, old), new in zip(identity(before).items(), identity(record).values(), strict=True):
@@ -298,14 +237,36 @@ def _directory(
             changed.append(f"{name} was {old}, now {new}")
     if changed:
         raise StoreError(
-            f"`resume` must continue the same study, got: {out}, where {'; '.join(changed)}",
+            f"`resume` must continue the same study, got: {path}, where {'; '.join(changed)}",
             "give the arguments of the first command, or another --out",
         )
     return directory
 
 
+def _undamaged(directory: RunDirectory) -> Study:
+    """A study that is done, its tables being those that were written."""
+    damaged = directory.damaged_files()
+    if damaged:
+        raise StoreError(
+            f"the finished run in {directory.path} is damaged: {'; '.join(damaged)}",
+            "put back a copy of the file, or run it again with --overwrite in place of --resume",
+        )
+    directory.drop_chunks()
+    return open_study(directory.path)
+
+
+def _check_stored(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory) -> list[str]:
+    """Remove the chunks that are damaged, and say so.
+
+    Raises:
+        StoreError: An image has changed since its chunk was stored.
+    """
+    damaged = directory.drop_damaged_chunks()
+    _check_stored_images(plan, files, directory)
+    return [f"chunk {index:05d} is done again: {reason}" for index, reason in damaged.items()]
+
+
 def _check_stored_images(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory) -> None:
-    """Raises `StoreError` if an image has changed since its chunk was stored."""
     stored = [table.select("seed_id", "sha256") for table in directory.chunk_tables("seeds")]
     before = {seed_id: checksum for table in stored for seed_id, checksum in table.iter_rows()}
     changed = [f.seed_id for f in files if f.seed_id in before and _checksum(plan, f) != before[f.seed_id]]
@@ -324,15 +285,10 @@ def _checksum(plan: Plan, file: ImageFile) -> str | None:
         return None
 
 
-def _parts(files: Sequence[ImageFile], settings: Settings) -> list[Sequence[ImageFile]]:
-    """The images, chunk by chunk."""
-    return list(batches(files, settings.chunk_size or len(files)))
-
-
 def _run_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress) -> None:
     done = directory.chunks_done()
     finished, successes = 0, 0
-    for index, part in enumerate(_parts(files, plan.settings)):
+    for index, part in enumerate(parts(files, plan.settings)):
         if index not in done:
 
             def advance(stage: str, seeds: int, found: int, base: tuple[int, int] = (finished, successes)) -> None:
