@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Lowest first; a file imports lower levels only. The folders are packages whose files may import each other.
 LEVELS = (
-    {"records", "errors", "streams", "clock", "provenance", "gain", "defects", "checksums"},
+    {"records", "errors", "streams", "clock", "provenance", "gain", "defects", "checksums", "interruption"},
     {"measures", "spec", "lock", "archives"},
     {"tensors", "settings", "user_code", "growth", "stats", "dose", "medians", "detector"},
     {"reading", "contrast", "alignment"},

@@ -85,21 +85,18 @@ def sweep_command(
 ) -> None:
     """Study every model of a file under every attack of it, then compare them; run again, it goes on."""
     console = Console(stderr=True)
-    try:
-        with show_progress(console) as shown:
-            shown.say(f"reading {file}")
-            from camdrift.sweep import sweep
+    with show_progress(
+        console, lambda _: "stopped; finished runs and chunks are kept: the same command goes on"
+    ) as shown:
+        shown.started(file)
+        shown.say(f"reading {file}")
+        from camdrift.sweep import sweep
 
-            def began(cell: "Cell") -> None:
-                console.print(
-                    f"{cell.number} of {cell.total}: {cell.name}", markup=False, highlight=False, soft_wrap=True
-                )
+        def began(cell: "Cell") -> None:
+            console.print(f"{cell.number} of {cell.total}: {cell.name}", markup=False, highlight=False, soft_wrap=True)
 
-            command = shlex.join(["camdrift", *sys.argv[1:]])
-            done = sweep(file, out=out, overwrite=overwrite, on_cell=began, on_progress=shown, command=command)
-    except KeyboardInterrupt:
-        typer.echo("stopped; finished runs and chunks are kept: the same command goes on", err=True)
-        raise
+        command = shlex.join(["camdrift", *sys.argv[1:]])
+        done = sweep(file, out=out, overwrite=overwrite, on_cell=began, on_progress=shown, command=command)
     for failure in done.failures:
         typer.echo(f"failed: {failure.name}: {failure.error.message}", err=True)
         if failure.error.hint:
@@ -112,3 +109,8 @@ def sweep_command(
         typer.echo("\n".join(str(study.path / "report.html") for study in done.studies))
     if done.failures:
         raise typer.Exit(2)
+
+
+def _how_to_go_on(_: Path) -> str:
+    command = shlex.join(["camdrift", *(word for word in sys.argv[1:] if word != "--overwrite")])
+    return f"stopped; finished runs and chunks are kept, to go on: {command}"

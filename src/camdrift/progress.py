@@ -1,18 +1,21 @@
 """Progress for a person: a live line in a terminal, a plain line now and then in a pipe."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from shlex import quote
 from time import monotonic
+from typing import Final
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from camdrift.interruption import Interruption, interruptible
 from camdrift.records import Progress
 
-_QUIET_SECONDS = 30.0
+INTERRUPTED: Final = 130  # what typer returns for a KeyboardInterrupt, as shells do
+_QUIET_SECONDS: Final = 30.0
 
 
 class Shown:
@@ -22,8 +25,9 @@ class Shown:
         path: Run directory, once known.
     """
 
-    def __init__(self, console: Console, bar: Bar | None) -> None:
+    def __init__(self, console: Console, bar: Bar | None, asked: Interruption) -> None:
         self.path: Path | None = None
+        self._asked = asked
         self._console, self._bar = console, bar
         self._task = None if bar is None else bar.add_task("starting", total=None, successes=0)
         self._last = monotonic()
@@ -52,29 +56,37 @@ class Shown:
             self._last = monotonic()
             done = f"{progress.seeds_done}/{progress.seeds_total} images, {progress.successes} adversarial examples"
             self._console.print(f"{progress.stage}: {done}", highlight=False)
+        self._asked.at(progress.stage)
 
 
 @contextmanager
-def show_progress(console: Console) -> Iterator[Shown]:
-    """Something to call with every `Progress`; says how to go on if the run is interrupted."""
+def show_progress(console: Console, advice: Callable[[Path], str] | None = None) -> Iterator[Shown]:
+    """Something to call with every `Progress`, that lets a person stop after the chunk in hand.
+
+    Args:
+        console: Where to show it.
+        advice: How to go on with the run in a directory, for whoever has stopped it.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C stopped it.
+        typer.Exit: Another signal stopped it.
+    """
     bar = _bar(console) if console.is_terminal else None
-    shown = Shown(console, bar)
+    path = None
     try:
-        if bar is None:
-            yield shown
-        else:
-            with bar:
+        with interruptible() as asked, bar or nullcontext():
+            shown = Shown(console, bar, asked)
+            try:
                 yield shown
-    except KeyboardInterrupt:
-        if shown.path is not None:
-            again = f"--resume --out {quote(str(shown.path))}"
-            console.print(
-                f"stopped; finished chunks are kept: the same command with {again} goes on",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
-        raise
+            finally:
+                path = shown.path
+    except KeyboardInterrupt as stop:
+        if path is not None and advice is not None:
+            console.print(advice(path), markup=False, highlight=False, soft_wrap=True)
+        code = getattr(stop, "exit_code", INTERRUPTED)
+        if code == INTERRUPTED:
+            raise
+        raise typer.Exit(code) from stop
 
 
 def _bar(console: Console) -> Bar:
