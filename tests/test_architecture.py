@@ -31,7 +31,7 @@ LEVELS = (
     {"metrics"},
     {"similarity", "gallery"},
     {"store"},
-    {"figures", "comparison_folder"},
+    {"figures", "comparison_folder", "integrity"},
     {"report"},
     {"study"},
     {"detect", "sides"},
@@ -43,7 +43,7 @@ LEVELS = (
     {"maps", "emulation", "focus", "denoised"},
     {"chunk"},
     {"run"},
-    {"reproduce", "sweep"},
+    {"reproduce", "sweep", "verify"},
     {"progress", "options"},
     {"cli_studies"},
     {"cli"},
@@ -54,7 +54,7 @@ ROOT = "__init__"
 NO_TORCH_IN = (
     "records", "settings", "stats", "gain", "spec", "dose", "medians", "store", "growth", "figures", "report", "study",
     "defects", "reading", "ladder", "claims", "controls",
-    "detector", "detect", "measures", "checksums", "lock", "archives",
+    "detector", "detect", "measures", "checksums", "lock", "archives", "integrity",
     "alignment", "contrast", "sides", "comparison", "comparison_folder", "compare", "grid",
 )  # fmt: skip
 
@@ -204,7 +204,7 @@ def test_only_some_read_files():
     allowed |= {"checksums", "archives"}
     # `PIL.Image.open` of bytes, `RunDirectory.open`, `os.open(os.devnull)` and `camdrift.open` open no other file.
     no_files = {"run": {".open"}, "study": {".open"}, "detect": {".open"}, "cli": {".open"}}
-    no_files["lock"] = {".open"}
+    no_files |= {"lock": {".open"}, "integrity": {".open"}, "verify": {".open"}}
     for name in MODULES - {ROOT}:
         if unit(name) not in allowed:
             found = READS & set(calls(name)) - no_files.get(name, set())

@@ -269,7 +269,10 @@ add_commands(app)
 
 
 def main() -> None:
-    """Run the command line; exit codes: 0 done, 2 the user's mistake, 130 interrupted, 143 terminated."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 what `verify` found differs, 2 the user's mistake, 130 interrupted, 143 terminated.
+    """
     try:
         code = app(prog_name="camdrift", standalone_mode=False) or 0
     except UserError as error:
