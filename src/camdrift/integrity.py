@@ -68,6 +68,24 @@ def disagreements(tables: Tables, record: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def repeated_images(seeds: pl.DataFrame) -> list[str]:
+    """A warning if some seed images are the same file under another name; nothing if all are different.
+
+    Args:
+        seeds: Table `seeds`.
+    """
+    known = seeds.filter(pl.col("sha256").is_not_null())
+    first = pl.col("seed_id").first().over("sha256")
+    copies = known.select("seed_id", first=first).filter(pl.col("seed_id") != pl.col("first"))
+    if copies.is_empty():
+        return []
+    copy, original = copies.row(0)
+    return [
+        f"{copies.height:,} of {known.height:,} seed images repeat another one (first: {copy} is {original}), "
+        "but count as independent in every interval and test: leave out the copies"
+    ]
+
+
 def _targets(seeds: pl.DataFrame, targets: list[str]) -> pl.DataFrame:
     """Every analysed seed with the number of its targets; there is no `label` where no class is known."""
     unlabelled = pl.col("label").is_null().cast(pl.Int64) if "label" in targets else pl.lit(0)

@@ -20,6 +20,7 @@ from camdrift.errors import ImageError, StoreError, UserError
 from camdrift.gallery import deviations, header, renumbered, spanning
 from camdrift.growth import coverage_growth
 from camdrift.images import images_checksum, read_image
+from camdrift.integrity import repeated_images
 from camdrift.lock import locked
 from camdrift.measures import of_first_measure
 from camdrift.models import Classifier
@@ -168,7 +169,11 @@ def _reported(study: Study) -> Study:
 def _complete(record: dict[str, Any], directory: RunDirectory, clock: Clock) -> None:
     """Mark the run as done: from here on its report is made of what is stored, the record included."""
     seconds = {stage: round(value, 3) for stage, value in clock.seconds.items()}
-    checksums = directory.read_table("seeds")["sha256"].drop_nulls().to_list()
+    seeds = directory.read_table("seeds")
+    checksums = seeds["sha256"].drop_nulls().to_list()
+    if repeated := repeated_images(seeds):
+        seen = record["preflight"] or {}
+        record = {**record, "preflight": {**seen, "warnings": [*seen.get("warnings", ()), *repeated]}}
     images = {**record["images"], "sha256": images_checksum(checksums)}
     done = {"status": "done", "finished": provenance.now(), "timings": seconds, "images": images}
     done["files"] = directory.files()
@@ -319,7 +324,7 @@ def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> Non
         directory.write_table("coverage", coverage_growth(directory.chunk_tables(GROWTH), total))
     seeds = directory.read_table("seeds")
     successes = seeds.filter(pl.col("status") == ANALYSED).height
-    on_progress(Progress("statistics", seeds.height, seeds.height, successes))
+    on_progress(Progress("statistics", seeds.height, seeds.height, successes, tuple(repeated_images(seeds))))
     with plan.clock("statistics"):
         similarity = directory.read_table("similarity")
         layers = layer_statistics(

@@ -24,6 +24,10 @@ from camdrift.records import (
 Tables = Mapping[str, pl.DataFrame]
 Record = Mapping[str, Any]
 
+# Thresholds of fewer seeds are told of wherever they show: the 95 % interval of a median of nine images already
+# reaches from the second to the eighth of them.
+LEAST_SEEDS: Final = 10
+
 # The headline target first: under `own` a flipped prediction adds the change of class to every layer.
 TARGET_ORDER: Final = ("seed", "own", "label")
 TARGET_WORDS: Final = {
@@ -177,6 +181,19 @@ def reason_for_nothing(scope: Scope) -> str:
         words.append(f"{scope.analysed:,} had an adversarial example, but no map that can be compared")
     images = f"{scope.total:,} {'image' if scope.total == 1 else 'images'}"
     return f"Of {images}, {', '.join(words)}. Without an adversarial example no layer can be measured."
+
+
+def few_seeds(tables: Tables, of: Scope) -> str:
+    """A caution, for wherever thresholds show, if some rest on fewer than ten seeds; empty if none do."""
+    rows = tables["layers"].filter(pl.col("threshold").is_not_null())
+    least = rows.group_by("layer").agg(seeds=-(-pl.col("n_noise").min() // of.draws))
+    few = least.filter(pl.col("seeds") < LEAST_SEEDS)
+    if few.is_empty():
+        return ""
+    where = "" if few.height == least.height else f" in {few.height:,} of {least.height:,} layers"
+    fewest = int(few["seeds"].min())  # type: ignore[arg-type]
+    images = "1 image" if fewest == 1 else f"{fewest} images"
+    return f"Caution: thresholds rest on as few as {images}, fewer than {LEAST_SEEDS}{where}: they may lie elsewhere."
 
 
 def span(values: np.ndarray | list[int]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from camdrift.figures.canvas import strength_text
-from camdrift.figures.scope import Record, Scope, Tables, span
+from camdrift.figures.scope import Record, Scope, Tables, few_seeds, span
 from camdrift.records import (
     ANALYSED,
     CENSORED_ABOVE,
@@ -130,6 +130,7 @@ def compromised(tables: Tables, of: Scope) -> str:
         f"{count(layers, 'layer')}; {everything:,} of {total:,} compromise all of them. Read this with care: "
         "the threshold is the median under noise, so it compromises about half of all noisy images by "
         "construction, and under an effective attack it saturates. The gain does neither."
+        f" {few_seeds(tables, of)}".rstrip()
     )
 
 
