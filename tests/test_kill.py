@@ -29,6 +29,9 @@ from studies import (
     write_images,
 )
 
+# Little of everything but chunks, so that a kill costs little.
+QUICK = {**SMALL, "targets": ("seed",), "layers": ("body", "last"), "gallery": 2}
+
 # Torch is imported and the model loaded once; every study is a fork of this process, told by one line of JSON.
 SERVER = """
 import json, os, sys
@@ -89,7 +92,7 @@ def spec(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(eight, spec, tmp_path_factory):
-    settings = {"attack": ATTACK, **SMALL}
+    settings = {"attack": ATTACK, **QUICK}
     line = [sys.executable, "-c", SERVER, json.dumps([spec, str(eight), settings])]
     options = {"cwd": tmp_path_factory.mktemp("server"), "env": environment(), "text": True, "bufsize": 1}
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options) as process:
@@ -171,8 +174,8 @@ class TestOdds:
         monkeypatch.setattr("time.time", jumping)
         model = tiny_classifier()
         with pytest.raises(KeyboardInterrupt):
-            study_of(model, eight, tmp_path / "run", **SMALL, on_progress=_interrupt_after_three)
-        study = study_of(model, eight, tmp_path / "run", **SMALL, resume=True)
+            study_of(model, eight, tmp_path / "run", **QUICK, on_progress=_interrupt_after_three)
+        study = study_of(model, eight, tmp_path / "run", **QUICK, resume=True)
         assert_same(study, whole[0])
         assert all(seconds >= 0 for seconds in study.record["timings"].values())
 
@@ -180,7 +183,7 @@ class TestOdds:
         """Also the clock that `run.json` is stamped with; a folder of the same name is never written into."""
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr("camdrift.provenance.now", lambda: "1970-01-01T00:00:00+00:00")
-        paths = [study_of(tiny_classifier(), eight, None, limit=1, **SMALL).path for _ in range(2)]
+        paths = [study_of(tiny_classifier(), eight, None, limit=1, **QUICK).path for _ in range(2)]
         assert len(set(paths)) == 2
 
     def test_a_read_only_image_folder(self, eight, whole, tmp_path, monkeypatch):
@@ -192,7 +195,7 @@ class TestOdds:
         monkeypatch.setattr("builtins.open", _reading_only(images, open))
         before = {**listing(images), "": images.stat().st_mtime_ns}
         try:
-            study = study_of(tiny_classifier(), images, tmp_path / "run", **SMALL)
+            study = study_of(tiny_classifier(), images, tmp_path / "run", **QUICK)
             assert_same(study, whole[0], without=["path"])
             assert {**listing(images), "": images.stat().st_mtime_ns} == before
         finally:
@@ -200,13 +203,13 @@ class TestOdds:
 
     def test_a_stored_chunk_with_a_flipped_bit_is_done_again(self, eight, whole, tmp_path):
         with pytest.raises(KeyboardInterrupt):
-            study_of(tiny_classifier(), eight, tmp_path / "run", **SMALL, on_progress=_interrupt_after_three)
+            study_of(tiny_classifier(), eight, tmp_path / "run", **QUICK, on_progress=_interrupt_after_three)
         assert RunDirectory.open(tmp_path / "run").chunks_done() == {0}
         path = tmp_path / "run" / "chunks" / "00000" / "similarity.parquet"
         data = bytearray(path.read_bytes())
         data[random.Random(1).randrange(len(data))] ^= 1 << 3
         path.write_bytes(data)
-        assert_same(study_of(tiny_classifier(), eight, tmp_path / "run", **SMALL, resume=True), whole[0])
+        assert_same(study_of(tiny_classifier(), eight, tmp_path / "run", **QUICK, resume=True), whole[0])
 
 
 def _interrupt_after_three(progress):

@@ -43,15 +43,16 @@ class TestRepeatedImages:
         assert study.record["preflight"]["warnings"] == []
 
 
-class TestFewSeeds:
-    @pytest.fixture(scope="class")
-    def study(self, tmp_path_factory):
-        """Fourteen images, of which more than ten are analysed."""
-        folder = tmp_path_factory.mktemp("few")
-        with pytest.MonkeyPatch.context() as patch:
-            skip_report(patch)
-            return study_of(tiny_classifier(), write_images(folder / "images", 18), folder / "run", **SMALL)
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Eighteen images, of which ten or more are analysed."""
+    folder = tmp_path_factory.mktemp("few")
+    with pytest.MonkeyPatch.context() as patch:
+        skip_report(patch)
+        return study_of(tiny_classifier(), write_images(folder / "images", 18), folder / "run", **SMALL)
 
+
+class TestFewSeeds:
     def tables(self, study, n_noise, layers=None):
         """The study's tables as if (some) layers' thresholds were medians of so many noisy images."""
         chosen = pl.col("layer").is_in(layers) if layers else pl.lit(True)
