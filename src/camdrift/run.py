@@ -1,6 +1,7 @@
 """A study from images to report, in reading order."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -32,7 +33,7 @@ from camdrift.run_record import identity, new_folder, run_record
 from camdrift.settings import Settings
 from camdrift.sources import ImageFile
 from camdrift.stats import compromised_counts, layer_statistics
-from camdrift.store import RunDirectory
+from camdrift.store import REPORT, RunDirectory
 from camdrift.study import Study, open_study
 
 OnProgress = Callable[[Progress], None]
@@ -129,10 +130,8 @@ def carry_out(
         if not resume:
             record["preflight"] = _preflight(plan, files)
     path = new_folder(record) if out is None else Path(out)
-    _check_out(path, resume=resume, overwrite=overwrite)
-    with locked(path):
+    with _taken(path, record, settings, resume=resume, overwrite=overwrite) as directory:
         with clock("total"):
-            directory = _directory(path, record, settings, resume=resume, overwrite=overwrite)
             if resume and directory.read_record()["status"] == "done":
                 return _reported(_undamaged(directory))
             if resume:
@@ -161,7 +160,7 @@ def _preflight(plan: Plan, files: Sequence[ImageFile]) -> dict[str, Any]:
 
 
 def _reported(study: Study) -> Study:
-    if not (study.path / "report.html").is_file():
+    if not (study.path / REPORT).is_file():
         study.report()
     return study
 
@@ -216,25 +215,29 @@ def _check_resume(out: str | PathLike[str] | None, *, resume: bool, overwrite: b
         )
 
 
-def _check_out(path: Path, *, resume: bool, overwrite: bool) -> None:
-    """Raises `StoreError` unless a run may begin or go on there; asked before anything is made in that folder."""
+@contextmanager
+def _taken(
+    path: Path, record: dict[str, Any], settings: Settings, *, resume: bool, overwrite: bool
+) -> Iterator[RunDirectory]:
+    """The run directory, with every other process kept out; one in which nothing is left to do stays untouched."""
     if resume:
-        RunDirectory.open(path)
+        directory = RunDirectory.open(path)
+        _check_same(directory, record, settings)
+        with nullcontext() if _is_tidy(directory) else locked(path):
+            yield directory
     else:
         RunDirectory.check_free(path, overwrite=overwrite)
+        with locked(path):
+            yield RunDirectory.create(path, overwrite=overwrite)
 
 
-def _directory(
-    path: Path,
-    record: dict[str, Any],
-    settings: Settings,
-    *,
-    resume: bool,
-    overwrite: bool,
-) -> RunDirectory:
-    if not resume:
-        return RunDirectory.create(path, overwrite=overwrite)
-    directory = RunDirectory.open(path)
+def _is_tidy(directory: RunDirectory) -> bool:
+    done = directory.read_record()["status"] == "done"
+    return done and not directory.chunks_done() and (directory.path / REPORT).is_file()
+
+
+def _check_same(directory: RunDirectory, record: dict[str, Any], settings: Settings) -> None:
+    """Raises `StoreError` unless the run in a directory is of the same study."""
     before = directory.read_record()
     changed = settings.differences(before["arguments"]["passed"])
     for (name, old), new in zip(identity(before).items(), identity(record).values(), strict=True):
@@ -242,10 +245,9 @@ def _directory(
             changed.append(f"{name} was {old}, now {new}")
     if changed:
         raise StoreError(
-            f"`resume` must continue the same study, got: {path}, where {'; '.join(changed)}",
+            f"`resume` must continue the same study, got: {directory.path}, where {'; '.join(changed)}",
             "give the arguments of the first command, or another --out",
         )
-    return directory
 
 
 def _undamaged(directory: RunDirectory) -> Study:
