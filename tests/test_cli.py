@@ -316,16 +316,16 @@ class TestAgain:
             out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (expected, "")
         assert "Traceback" not in err
-        advice = re.search(r"the same command with (--resume --out .*) goes on", err)
-        assert shlex.split(advice[1]) == ["--resume", "--out", "a run"]
-        assert expected == 143 or err.splitlines()[-1] == "interrupted"
+        again = shlex.split(re.search(r"stopped; finished chunks are kept, to go on: camdrift (.*)", err)[1])
+        assert again == ["run", "--resume", "--out", "a run", *line[1:-2]]
+        assert err.splitlines()[-1] == {130: "interrupted", 143: "terminated"}[expected]
         # What was in hand is stored: nothing half-done is left.
         stored = {path.name for path in (tmp_path / "a run" / "chunks").iterdir()}
         assert stored == {f"{i:05d}" for i in range(len(stored))}
         monkeypatch.chdir(tmp_path)
         with pytest.raises(camdrift.StoreError, match="is not complete"):
             camdrift.open("a run")
-        code, out, _ = camdrift_command(*line, "--resume")
+        code, out, _ = camdrift_command(*again)
         assert (code, out.splitlines()[-1]) == (0, "a run/report.html")
         whole = study_of(camdrift.load_model(spec), photos, tmp_path / "whole", **{**SMALL, "chunk_size": 2})
         assert_same(camdrift.open("a run"), whole)

@@ -17,9 +17,7 @@ from PIL import Image
 from scipy import stats
 
 from camdrift import report
-from camdrift.figures.compromise import compromised_layers, compromised_probability
 from camdrift.figures.scope import scope
-from camdrift.figures.similarity import similarity_adversarial, similarity_noise
 from camdrift.records import ADVERSARIAL, LAYERS, NOISE, TABLES
 from camdrift.report import findings, focus, notebook_html, numbers, render, write_report
 from synthetic import VGG16, Study, study
@@ -196,30 +194,6 @@ def test_differences_count_layers_that_are_lower_and_significant():
     ]
     tables = layers(*rows)
     assert "in 1 of 3 layers (Wilcoxon" in findings.differences(tables, scope(tables, {}))
-
-
-@pytest.mark.parametrize(("analysed", "is_too_few"), [(9, True), (10, False)])
-def test_a_threshold_from_few_images_is_called_so_wherever_it_shows(analysed, is_too_few):
-    made = study(("conv1", "conv2"), strengths=(1.0,), analysed=analysed, gallery_seeds=0)
-    said = "The threshold comes from 9 images: too few to be relied on."
-    of = scope(made.tables, made.record)
-    assert (said in findings.compromised(made.tables, of)) is is_too_few
-    assert plain(render(made.tables, made.record, made.gallery)).count(said) == (4 if is_too_few else 0)
-    with_threshold = [compromised_probability, compromised_layers, similarity_adversarial]
-    for figure in with_threshold:
-        assert (said in words(figure(made.tables, made.record))) is is_too_few
-    assert said not in words(similarity_noise(made.tables, made.record))
-
-
-def test_copies_of_an_image_are_told():
-    made = study(("conv1", "conv2"), strengths=(1.0,), analysed=10, gallery_seeds=0)
-    of, seeds = scope(made.tables, made.record), made.tables["seeds"]
-    assert findings.duplicates(made.tables) == ""
-    analysed = seeds.filter(status="analysed")["seed_id"].to_list()
-    same = pl.when(pl.col("seed_id").is_in(analysed[2:4])).then(pl.lit("copy")).otherwise("sha256")
-    tables = {**made.tables, "seeds": seeds.with_columns(sha256=same)}
-    said = f"1 image occurs more than once ({analysed[2]}, {analysed[3]}): n and the intervals count every copy"
-    assert findings.sentences(tables, made.record, of)[-1].startswith(said)
 
 
 def test_compromised_layers_come_with_the_caveat():

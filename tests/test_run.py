@@ -133,6 +133,7 @@ class TestFiles:
         assert set(record) == {
             "schema_version", "camdrift", "kind", "status", "command", "started", "finished", "arguments", "model",
             "attack", "surrogate", "layers", "images", "versions", "machine", "device", "timings", "preflight",
+            "files",
         }  # fmt: skip
         assert record["preflight"].keys() == {"n", "n_labelled", "accuracy", "mean_confidence", "warnings"}
         assert (record["preflight"]["n"], record["preflight"]["warnings"]) == (12, [])

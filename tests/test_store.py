@@ -3,7 +3,6 @@
 import errno
 import json
 import subprocess
-import sys
 import weakref
 
 import numpy as np
@@ -12,10 +11,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from camdrift.errors import StoreError
-from camdrift.lock import locked
 from camdrift.records import COUNTS, FLOOR, SCHEMA_VERSION, SEEDS, TABLES
-from camdrift.store import LOCK, RunDirectory
-from studies import SMALL, assert_same, environment, listing, skip_report, study_of, tiny_classifier, write_images
+from camdrift.store import RunDirectory
+from studies import SMALL, assert_same, listing, skip_report, study_of, tiny_classifier, write_images
 
 RECORD = {"camdrift": "0.1.0", "status": "running"}
 
@@ -330,36 +328,3 @@ def mount(*arguments):
         return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode
     except OSError:
         return 1
-
-
-class TestLock:
-    def test_a_second_process_is_refused_and_a_killed_one_holds_nothing(self, eight, tmp_path):
-        out, classifier = tmp_path / "run", tiny_classifier()
-        code = (
-            "import sys, time; from pathlib import Path; from camdrift.lock import locked\n"
-            "with locked(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
-        )
-        with subprocess.Popen([sys.executable, "-c", code, out], stdout=subprocess.PIPE, env=environment()) as other:
-            assert other.stdout.readline() == b"held\n"
-            with pytest.raises(StoreError, match="another process writes to it"):
-                study_of(classifier, eight, out, **SMALL)
-            other.kill()
-        study = study_of(classifier, eight, out, **SMALL)
-        assert not (out / LOCK).exists()
-        assert_same(study, study_of(classifier, eight, tmp_path / "whole", **SMALL))
-
-    def test_a_run_is_not_replaced_while_it_is_written(self, eight, tmp_path):
-        out, classifier = tmp_path / "run", tiny_classifier()
-        study_of(classifier, eight, out, **SMALL)
-        before = sorted(out.iterdir())
-        with locked(out), pytest.raises(StoreError, match="another process writes to it"):
-            study_of(classifier, eight, out, **SMALL, overwrite=True)
-        assert sorted(out.iterdir()) == before
-
-    def test_other_folders_are_left_alone(self, tmp_path):
-        (tmp_path / "notes.txt").touch()
-        with locked(tmp_path):
-            assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-        with locked(tmp_path / "new"):
-            pass
-        assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

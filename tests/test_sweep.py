@@ -228,6 +228,6 @@ class TestCommand:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(sys.modules["camdrift.sweep"], "sweep", stop)
-        code, _, err = self.run(monkeypatch, capsys, file)
+        code, _, err = self.run(monkeypatch, capsys, file, "--overwrite")
         assert code == 130
-        assert "the same command goes on" in err
+        assert f"are kept, to go on: camdrift sweep {file}\n" in err

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from camdrift.study import Study
     from camdrift.study import open_study as open
     from camdrift.sweep import sweep
+    from camdrift.verify import verify
     from camdrift.zoo import load_model, wrap
 
 __version__ = camdrift_version()
@@ -42,6 +43,7 @@ _LAZY = {
     "run": ("run", "run"),
     "similarity": ("similarity", "similarity"),
     "sweep": ("sweep", "sweep"),
+    "verify": ("verify", "verify"),
     "wrap": ("zoo", "wrap"),
 }
 
@@ -65,6 +67,7 @@ __all__ = [
     "run",
     "similarity",
     "sweep",
+    "verify",
     "wrap",
 ]
 

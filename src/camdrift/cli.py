@@ -13,6 +13,7 @@ from rich.table import Table
 
 from camdrift.cli_studies import add_commands
 from camdrift.errors import UserError
+from camdrift.interruption import resuming
 from camdrift.options import (
     AdversarialOption,
     AttackOption,
@@ -45,7 +46,7 @@ from camdrift.options import (
     specs,
     words,
 )
-from camdrift.progress import show_progress
+from camdrift.progress import INTERRUPTED, show_progress
 from camdrift.provenance import camdrift_version
 from camdrift.settings import Settings
 
@@ -61,7 +62,7 @@ app = typer.Typer(
     help="Show where inside an image classifier an adversarial attack takes hold.",
 )
 
-INTERRUPTED: Final = 130  # what typer returns for a KeyboardInterrupt, as shells do
+_STOPPED: Final = {INTERRUPTED: "interrupted", 143: "terminated"}
 
 
 def _version(wanted: bool) -> None:
@@ -204,7 +205,7 @@ def reproduce_command(
         noise_ladder=numbers("noise-ladder", noise_ladder),
         **sizes(gallery, chunk_size, batch_size),
     )
-    with show_progress(Console(stderr=True)) as shown:
+    with show_progress(Console(stderr=True), _how_to_go_on) as shown:
         shown.say(f"loading {model}")
         from camdrift.reproduce import reproduce
 
@@ -273,7 +274,10 @@ add_commands(app)
 
 
 def main() -> None:
-    """Run the command line; exit codes: 0 done, 2 the user's mistake, 130 interrupted, 143 terminated."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 what `verify` found differs, 2 the user's mistake, 130 interrupted, 143 terminated.
+    """
     try:
         code = app(prog_name="camdrift", standalone_mode=False) or 0
     except UserError as error:
@@ -282,8 +286,8 @@ def main() -> None:
         context = getattr(error, "ctx", None)
         command = "camdrift" if context is None else context.command_path
         sys.exit(_complain(_lowered(error.format_message()), f"`{command} --help` shows what it takes"))
-    if code == INTERRUPTED:
-        typer.echo("interrupted", err=True)
+    if code in _STOPPED:
+        typer.echo(_STOPPED[code], err=True)
     sys.exit(code)
 
 
@@ -323,7 +327,7 @@ def _study(
     overwrite: bool,
     resume: bool = False,
 ) -> "Study":
-    with show_progress(Console(stderr=True)) as shown:
+    with show_progress(Console(stderr=True), _how_to_go_on) as shown:
         shown.say(f"loading {models.model}")
         from camdrift.run import run
 
@@ -360,6 +364,12 @@ def _complain(message: str, hint: str) -> int:
 
 def _lowered(message: str) -> str:
     return " ".join((message[:1].lower() + message[1:].rstrip(".")).split())
+
+
+def _how_to_go_on(path: Path) -> str:
+    if sys.argv[1:2] == ["explain"]:
+        return f"stopped; the same command with --overwrite --out {shlex.quote(str(path))} starts again"
+    return f"stopped; finished chunks are kept, to go on: {resuming(sys.argv[1:], path)}"
 
 
 def _command_line() -> str:

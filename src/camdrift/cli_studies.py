@@ -1,4 +1,4 @@
-"""The commands that take several studies: compare and sweep."""
+"""The commands about finished studies and about several: compare, sweep, verify."""
 
 import shlex
 import sys
@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from camdrift.alignment import AUTO
-from camdrift.options import specs, words
+from camdrift.options import WeightsOption, specs, words
 from camdrift.progress import show_progress
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def add_commands(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
     app.command("compare")(compare_command)
     app.command("sweep")(sweep_command)
+    app.command("verify")(verify_command)
 
 
 def compare_command(
@@ -85,21 +86,16 @@ def sweep_command(
 ) -> None:
     """Study every model of a file under every attack of it, then compare them; run again, it goes on."""
     console = Console(stderr=True)
-    try:
-        with show_progress(console) as shown:
-            shown.say(f"reading {file}")
-            from camdrift.sweep import sweep
+    with show_progress(console, _how_to_go_on) as shown:
+        shown.started(file)  # which says where all runs are written
+        shown.say(f"reading {file}")
+        from camdrift.sweep import sweep
 
-            def began(cell: "Cell") -> None:
-                console.print(
-                    f"{cell.number} of {cell.total}: {cell.name}", markup=False, highlight=False, soft_wrap=True
-                )
+        def began(cell: "Cell") -> None:
+            console.print(f"{cell.number} of {cell.total}: {cell.name}", markup=False, highlight=False, soft_wrap=True)
 
-            command = shlex.join(["camdrift", *sys.argv[1:]])
-            done = sweep(file, out=out, overwrite=overwrite, on_cell=began, on_progress=shown, command=command)
-    except (KeyboardInterrupt, SystemExit):
-        typer.echo("stopped; finished runs and chunks are kept: the same command goes on", err=True)
-        raise
+        command = shlex.join(["camdrift", *sys.argv[1:]])
+        done = sweep(file, out=out, overwrite=overwrite, on_cell=began, on_progress=shown, command=command)
     for failure in done.failures:
         typer.echo(f"failed: {failure.name}: {failure.error.message}", err=True)
         if failure.error.hint:
@@ -112,3 +108,44 @@ def sweep_command(
         typer.echo("\n".join(str(study.path / "report.html") for study in done.studies))
     if done.failures:
         raise typer.Exit(2)
+
+
+def verify_command(
+    run: Annotated[Path, typer.Argument(help="Folder that `camdrift run` wrote.", metavar="RUN")],
+    model: Annotated[
+        str | None, typer.Option(help="As for `run`. Left out: the run's.", metavar="SPEC", show_default=False)
+    ] = None,
+    weights: WeightsOption = None,
+    images: Annotated[
+        str | None, typer.Option(help="As for `run`. Left out: the run's.", metavar="PATH", show_default=False)
+    ] = None,
+    sample: Annotated[
+        int,
+        typer.Option(help="Compute at least N seed images again, drawn by whole chunks; 0 for none.", metavar="N"),
+    ] = 8,
+    rng_seed: Annotated[int, typer.Option(help="Seed of the draw.", metavar="N")] = 0,
+    device: Annotated[str | None, typer.Option(help="As for `run`. Left out: the run's.", show_default=False)] = None,
+) -> None:
+    """Check the tables of a finished run, and compute some of its similarities again; exit code 1 if any differ."""
+    with show_progress(Console(stderr=True)) as shown:
+        shown.say(f"reading {run}")
+        from camdrift.verify import verify
+
+        found = verify(
+            run,
+            model,
+            images,
+            weights=weights,
+            device=device,
+            sample=sample,
+            rng_seed=rng_seed,
+            on_progress=shown,
+        )
+    typer.echo("\n".join(found.lines()))
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def _how_to_go_on(_: Path) -> str:
+    command = shlex.join(["camdrift", *(word for word in sys.argv[1:] if word != "--overwrite")])
+    return f"stopped; finished runs and chunks are kept, to go on: {command}"

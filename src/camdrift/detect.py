@@ -116,6 +116,7 @@ def _write(study: Study, found: Detection) -> None:
     directory = RunDirectory.open(study.path)
     directory.write_table(DETECTION.name, found.detection)
     directory.write_table(ROC.name, found.roc)
+    directory.write_record({**directory.read_record(), "files": directory.files()})
     made = {name: getattr(study, name) for name in TABLES}
     tables = of_first_measure(made) | {"detection": found.detection, "roc": found.roc}
     with on_disk(study.path):

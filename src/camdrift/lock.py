@@ -1,64 +1,74 @@
-"""One process at a time writes into a run directory."""
+"""The lock of a run directory: one process at a time writes into it."""
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Final
 
 from camdrift.errors import StoreError
-from camdrift.store import LOCK, RECORD, is_made_by_camdrift, on_disk
 
-fcntl: Any
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None
+
+LOCK: Final = ".lock"
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Inside the block no other process of this machine writes into the run directory `path`, which may be new.
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps every other process out of a folder for as long as the block runs.
 
-    The system lets go of the lock when the process ends, however it does. A folder that is neither a run directory nor
-    empty is left alone.
+    The kernel lets go of the lock when the process ends, however it ends, so that none is ever left over. Where files
+    cannot be locked (no `flock`, a folder that cannot be written) the block runs without.
+
+    Args:
+        folder: The folder, made if it is missing.
 
     Raises:
-        StoreError: Another process writes there, or the folder cannot be written.
+        StoreError: Another process holds it.
     """
-    is_new = not path.exists()
-    is_ours = is_new or (path.is_dir() and (is_made_by_camdrift(path / RECORD) or not any(_content(path))))
-    if fcntl is None or not is_ours:
-        yield
-        return
-    with on_disk(path):
-        path.mkdir(parents=True, exist_ok=True)
-        file = _lock(path)
+    path = folder / LOCK
+    descriptor = _acquire(path)
     try:
         yield
     finally:
-        (path / LOCK).unlink(missing_ok=True)
-        file.close()
-        if is_new and not any(path.iterdir()):
-            path.rmdir()
+        if descriptor is not None:
+            # Removed while it is held: whoever has opened it by now sees that it is not the file of that name.
+            with suppress(OSError):
+                path.unlink()
+            os.close(descriptor)
 
 
-def _content(path: Path) -> Iterator[Path]:
-    return (entry for entry in path.iterdir() if entry.name != LOCK)
-
-
-def _lock(path: Path) -> IO[bytes]:
+def _acquire(path: Path) -> int | None:
+    """The descriptor that holds the lock; None where there can be none."""
+    if sys.platform == "win32":
+        return None
     while True:
-        file = (path / LOCK).open("ab")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(path, descriptor):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
             raise StoreError(
-                f"`out` must not be in use, got: {path} (another process writes to it)",
+                f"another process is writing to {path.parent}",
                 "wait until it has ended, or choose another --out",
-            ) from error
-        # Another process may have ended between the two steps and taken its file away.
-        if (path / LOCK).exists() and (path / LOCK).stat().st_ino == os.fstat(file.fileno()).st_ino:
-            return file
-        file.close()
+            ) from None
+        except OSError:  # a file system without locks
+            os.close(descriptor)
+            return None
+        os.close(descriptor)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Is the open file the one of that name, and not one that its last holder has removed?"""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,34 +1,44 @@
-"""Continuing a run: is it the same study, of the same images?"""
+"""Where a run is written: a directory of its own, or one whose run is continued if it is of the same study."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from camdrift.errors import ImageError, StoreError
 from camdrift.images import read_image
+from camdrift.lock import locked
 from camdrift.places import ImageFile
 from camdrift.plan import Plan
 from camdrift.run_record import identity
 from camdrift.settings import Settings
-from camdrift.store import RunDirectory
+from camdrift.store import REPORT, RunDirectory
+from camdrift.study import Study, open_study
 
 
+@contextmanager
 def run_directory(
-    path: Path,
-    record: dict[str, Any],
-    settings: Settings,
-    *,
-    resume: bool,
-    overwrite: bool,
-) -> RunDirectory:
-    """The directory of a run: a new one, or the one that is to be continued.
+    path: Path, record: dict[str, Any], settings: Settings, *, resume: bool, overwrite: bool
+) -> Iterator[RunDirectory]:
+    """The run directory, with every other process kept out; one in which nothing is left to do stays untouched."""
+    if resume:
+        directory = RunDirectory.open(path)
+        _check_same(directory, record, settings)
+        with nullcontext() if _is_tidy(directory) else locked(path):
+            yield directory
+    else:
+        RunDirectory.check_free(path, overwrite=overwrite)
+        with locked(path):
+            yield RunDirectory.create(path, overwrite=overwrite)
 
-    Raises:
-        StoreError: There is something else, or the run in it is of another study.
-    """
-    if not resume:
-        return RunDirectory.create(path, overwrite=overwrite)
-    directory = RunDirectory.open(path)
+
+def _is_tidy(directory: RunDirectory) -> bool:
+    done = directory.read_record()["status"] == "done"
+    return done and not directory.chunks_done() and (directory.path / REPORT).is_file()
+
+
+def _check_same(directory: RunDirectory, record: dict[str, Any], settings: Settings) -> None:
+    """Raises `StoreError` unless the run in a directory is of the same study."""
     before = directory.read_record()
     changed = settings.differences(before["arguments"]["passed"])
     for (name, old), new in zip(identity(before).items(), identity(record).values(), strict=True):
@@ -36,14 +46,35 @@ def run_directory(
             changed.append(f"{name} was {old}, now {new}")
     if changed:
         raise StoreError(
-            f"`resume` must continue the same study, got: {path}, where {'; '.join(changed)}",
+            f"`resume` must continue the same study, got: {directory.path}, where {'; '.join(changed)}",
             "give the arguments of the first command, or another --out",
         )
-    return directory
 
 
-def check_stored_images(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory) -> None:
-    """Raises `StoreError` if an image has changed since its chunk was stored."""
+def undamaged(directory: RunDirectory) -> Study:
+    """A study that is done, its tables being those that were written."""
+    damaged = directory.damaged_files()
+    if damaged:
+        raise StoreError(
+            f"the finished run in {directory.path} is damaged: {'; '.join(damaged)}",
+            "put back a copy of the file, or run it again with --overwrite in place of --resume",
+        )
+    directory.drop_chunks()
+    return open_study(directory.path)
+
+
+def check_stored(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory) -> list[str]:
+    """Remove the chunks that are damaged, and say so.
+
+    Raises:
+        StoreError: An image has changed since its chunk was stored.
+    """
+    damaged = directory.drop_damaged_chunks()
+    _check_stored_images(plan, files, directory)
+    return [f"chunk {index:05d} is done again: {reason}" for index, reason in damaged.items()]
+
+
+def _check_stored_images(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory) -> None:
     stored = [table.select("seed_id", "sha256") for table in directory.chunk_tables("seeds")]
     before = {seed_id: checksum for table in stored for seed_id, checksum in table.iter_rows()}
     changed = [f.seed_id for f in files if f.seed_id in before and _checksum(plan, f) != before[f.seed_id]]

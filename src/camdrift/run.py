@@ -1,47 +1,40 @@
 """A study from images to report, in reading order."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from shlex import quote
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 import torch
 from numpy.typing import NDArray
 
 from camdrift import provenance
-from camdrift.attacks import Attack, StoredImages, make_attack
 from camdrift.chunk import GROWTH, study_chunk
 from camdrift.clock import Clock
 from camdrift.controls import study_controls
 from camdrift.denoised import Denoised
 from camdrift.errors import UserError
-from camdrift.explanations import make_explainer
 from camdrift.gallery import deviations, header, renumbered, spanning
 from camdrift.growth import coverage_growth
 from camdrift.images import images_checksum
-from camdrift.labels import class_index
-from camdrift.lock import locked
-from camdrift.measures import measures, of_first_measure
+from camdrift.integrity import repeated_images
+from camdrift.measures import of_first_measure
 from camdrift.models import Classifier
-from camdrift.pairs import pair_adversarial
 from camdrift.places import ImageFile
-from camdrift.plan import Examination, Plan, batches
+from camdrift.plan import Examination, Plan
 from camdrift.preflight import preflight
+from camdrift.preparation import checked, parts, study_plan
 from camdrift.records import ANALYSED, CONTROLS, TABLES, Progress
-from camdrift.resumption import check_stored_images, run_directory
+from camdrift.resumption import check_stored, run_directory, undamaged
 from camdrift.run_record import new_folder, run_record
 from camdrift.selection import Selection, select_images
 from camdrift.settings import Settings
 from camdrift.stats import compromised_counts, layer_statistics
-from camdrift.store import RunDirectory
+from camdrift.store import REPORT, RunDirectory
 from camdrift.study import Study, open_study
-
-# Small batches are fastest on a processor: measured with VGG-16 and EfficientNet-Lite0 (docs/benchmarks.md).
-AUTO_BATCH: Final = {"cpu": 4, "cuda": 64}
 
 OnProgress = Callable[[Progress], None]
 
@@ -128,57 +121,36 @@ def carry_out(
 ) -> Study:
     """A study and what `extension` adds to it; everything else as in `run`."""
     extension = extension or Extension()
-    if resume and (overwrite or out is None):
-        got = "--resume and --overwrite" if overwrite else "--resume without --out"
-        raise UserError(
-            f"`resume` must come with a run directory and without `overwrite`, got: {got}",
-            "--resume --out RUN continues a run, --overwrite --out RUN starts again",
-        )
-    clock = Clock()
-    with ExitStack() as stack:
+    _check_resume(out, resume=resume, overwrite=overwrite)
+    clock, show = Clock(), on_progress or _silent
+    with clock("total"):
+        selection = select_images(images, settings)
+        files = selection.files
+        plan = study_plan(classifier, files, settings, clock, surrogate=surrogate, examinations=extension.examinations)
+        record = run_record(plan, files, images, command=command, kind=extension.kind)
+        if not resume:
+            record["preflight"] = _preflight(plan, selection)
+    path = new_folder(record) if out is None else Path(out)
+    with run_directory(path, record, settings, resume=resume, overwrite=overwrite) as directory:
         with clock("total"):
-            selection = select_images(images, settings)
-            files = selection.files
-            plan = _plan(classifier, files, settings, clock, extension, surrogate)
-            record = run_record(plan, files, images, command=command, kind=extension.kind)
-            path = new_folder(record) if out is None else Path(out)
-            if resume and (finished := _finished(path, record, settings)) is not None:
-                return finished
-            stack.enter_context(locked(path))
-            record["preflight"] = None if resume else _preflight(plan, selection)
-            directory = run_directory(path, record, settings, resume=resume, overwrite=overwrite)
+            if resume and directory.read_record()["status"] == "done":
+                return _reported(undamaged(directory))
             if resume:
                 record["preflight"] = directory.read_record().get("preflight")
-            check_stored_images(plan, files, directory)
+            again = check_stored(plan, files, directory)
             directory.write_record(record)
             if on_start is not None:
                 on_start(directory.path)
             warnings = (record["preflight"] or {}).get("warnings", ())
-            (on_progress or _silent)(Progress("preflight", 0, len(files), 0, tuple(warnings)))
-            _compute(plan, files, directory, extension, on_progress or _silent)
+            show(Progress("preflight", 0, len(files), 0, (*warnings, *again)))
+            with classifier.numerics():
+                _run_chunks(plan, files, directory, show)
+            _finish(plan, directory, show)
+            if extension.finish is not None:
+                with clock("statistics"):
+                    extension.finish(plan, directory)
         _complete(record, directory, clock)
         return _reported(open_study(directory.path))
-
-
-def _finished(path: Path, record: dict[str, Any], settings: Settings) -> Study | None:
-    """The study in `path` if it is done: then there is nothing to resume."""
-    directory = run_directory(path, record, settings, resume=True, overwrite=False)
-    if directory.read_record()["status"] != "done":
-        return None
-    directory.drop_chunks()
-    return _reported(open_study(path))
-
-
-def _compute(
-    plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, extension: Extension, on_progress: OnProgress
-) -> None:
-    """All chunks, and the tables that need all of them."""
-    with plan.classifier.numerics():
-        _run_chunks(plan, files, directory, on_progress)
-    _finish(plan, directory, on_progress)
-    if extension.finish is not None:
-        with plan.clock("statistics"):
-            extension.finish(plan, directory)
 
 
 def _preflight(plan: Plan, selection: Selection) -> dict[str, Any]:
@@ -189,7 +161,7 @@ def _preflight(plan: Plan, selection: Selection) -> dict[str, Any]:
 
 
 def _reported(study: Study) -> Study:
-    if not (study.path / "report.html").is_file():
+    if not (study.path / REPORT).is_file():
         study.report()
     return study
 
@@ -197,9 +169,14 @@ def _reported(study: Study) -> Study:
 def _complete(record: dict[str, Any], directory: RunDirectory, clock: Clock) -> None:
     """Mark the run as done: from here on its report is made of what is stored, the record included."""
     seconds = {stage: round(value, 3) for stage, value in clock.seconds.items()}
-    checksums = directory.read_table("seeds")["sha256"].drop_nulls().to_list()
+    seeds = directory.read_table("seeds")
+    checksums = seeds["sha256"].drop_nulls().to_list()
+    if repeated := repeated_images(seeds):
+        seen = record["preflight"] or {}
+        record = {**record, "preflight": {**seen, "warnings": [*seen.get("warnings", ()), *repeated]}}
     images = {**record["images"], "sha256": images_checksum(checksums)}
     done = {"status": "done", "finished": provenance.now(), "timings": seconds, "images": images}
+    done["files"] = directory.files()
     directory.write_record({**record, **done})
     # Only now: a run that is killed before has everything it needs to be resumed.
     directory.drop_chunks()
@@ -227,85 +204,22 @@ def _transfer(settings: Settings, surrogate: Classifier | None) -> Settings:
                 "run(..., surrogate=camdrift.load_model(SPEC))",
             )
         return settings
-    return replace(settings, surrogate=_checked(surrogate, "surrogate").spec)
+    return replace(settings, surrogate=checked(surrogate, "surrogate").spec)
 
 
-def _checked(classifier: Any, name: str) -> Classifier:
-    if not isinstance(classifier, Classifier):
+def _check_resume(out: str | PathLike[str] | None, *, resume: bool, overwrite: bool) -> None:
+    if resume and (overwrite or out is None):
+        got = "--resume and --overwrite" if overwrite else "--resume without --out"
         raise UserError(
-            f"`{name}` must be a camdrift classifier, got: {type(classifier).__name__}",
-            "camdrift.wrap(module, mean=..., std=..., size=...) makes one of any torch module",
+            f"`resume` must come with a run directory and without `overwrite`, got: {got}",
+            "--resume --out RUN continues a run, --overwrite --out RUN starts again",
         )
-    return classifier
-
-
-def _attack(
-    classifier: Classifier, surrogate: Classifier | None, files: Sequence[ImageFile], chosen: Settings
-) -> Attack:
-    """The attack, fit for what it is to see."""
-    if surrogate is not None and (surrogate.size, surrogate.classes) != (classifier.size, classifier.classes):
-        first, second = (f"{c.size} px and {c.classes} classes" for c in (classifier, surrogate))
-        raise UserError(
-            f"`surrogate` must take the images and know the classes of the model, got: {second} for {first}",
-            "perturbations are carried over pixel by pixel",
-        )
-    if chosen.adversarial is not None:
-        return StoredImages(chosen.adversarial, pair_adversarial(chosen.adversarial, files))
-    attack = make_attack(chosen.attack)
-    attack.check(surrogate or classifier)
-    return attack
-
-
-def _plan(
-    classifier: Classifier,
-    files: Sequence[ImageFile],
-    settings: Settings,
-    clock: Clock,
-    extension: Extension,
-    surrogate: Classifier | None,
-) -> Plan:
-    _checked(classifier, "classifier")
-    explainers = tuple(make_explainer(spec) for spec in settings.explanations)
-    plan = Plan(
-        classifier=classifier,
-        attack=_attack(classifier, surrogate, files, settings),
-        settings=settings,
-        explainers=explainers,
-        measures=measures([explainer.spec for explainer in explainers], settings.similarities),
-        layers=classifier.select_layers(settings.layers),
-        labels=_folder_labels(classifier, files),
-        batch_size=settings.batch_size or AUTO_BATCH.get(classifier.device.type, 8),
-        chunks=len(_parts(files, settings)),
-        clock=clock,
-        examinations=extension.examinations,
-        surrogate=surrogate,
-    )
-    if "label" in settings.targets and all(plan.label(file) is None for file in files):
-        raise UserError(
-            "`target` label must have images whose class is known, got: folders that are not all classes",
-            "name the folders after the model's classes or WordNet IDs, or leave out `label`",
-        )
-    return plan
-
-
-def _folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[str, int]:
-    """Class index of every folder, if all of them are classes; else nothing."""
-    if classifier.labels is None:
-        return {}
-    found = {name: class_index(name, classifier.labels) for name in {f.folder for f in files if f.folder is not None}}
-    known = {name: index for name, index in found.items() if index is not None}
-    return known if len(known) == len(found) else {}
-
-
-def _parts(files: Sequence[ImageFile], settings: Settings) -> list[Sequence[ImageFile]]:
-    """The images, chunk by chunk."""
-    return list(batches(files, settings.chunk_size or len(files)))
 
 
 def _run_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress) -> None:
     done = directory.chunks_done()
     finished, successes = 0, 0
-    for index, part in enumerate(_parts(files, plan.settings)):
+    for index, part in enumerate(parts(files, plan.settings)):
         if index not in done:
 
             def advance(stage: str, seeds: int, found: int, base: tuple[int, int] = (finished, successes)) -> None:
@@ -336,7 +250,7 @@ def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> Non
         directory.write_table("coverage", coverage_growth(directory.chunk_tables(GROWTH), total))
     seeds = directory.read_table("seeds")
     successes = seeds.filter(pl.col("status") == ANALYSED).height
-    on_progress(Progress("statistics", seeds.height, seeds.height, successes))
+    on_progress(Progress("statistics", seeds.height, seeds.height, successes, tuple(repeated_images(seeds))))
     with plan.clock("statistics"):
         similarity = directory.read_table("similarity")
         layers = layer_statistics(

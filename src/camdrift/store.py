@@ -3,7 +3,8 @@
 Everything is written under another name first and renamed when complete, so a killed run leaves whole files only:
 
     run.json               what was run, with what, and how far it is
-    chunks/00007/          tables and gallery of one finished chunk, until the run is complete
+    chunks/00007/          tables, gallery and checksums of one finished chunk, until the run is complete
+    .lock                  keeps a second process out, until the run is complete
     seeds.parquet ...      the final tables
     gallery.npz            images and heatmaps of some seeds
 """
@@ -13,24 +14,24 @@ import json
 import os
 import re
 import shutil
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Final
-from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
+from typing import Any, Final
+from zipfile import ZIP_DEFLATED, ZIP_STORED
 
-import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from camdrift.archives import Arrays, open_arrays, write_arrays
+from camdrift.checksums import CHECKSUMS, changed, checksum, checksums, damage
 from camdrift.errors import StoreError
+from camdrift.lock import LOCK
 from camdrift.records import FURTHER_TABLES, SCHEMA_VERSION, TABLES
 
 RECORD: Final = "run.json"
 GALLERY: Final = "gallery.npz"
 CHUNKS: Final = "chunks"
-LOCK: Final = ".lock"
 FIGURES: Final = "figures"
 REPORT: Final = "report.html"
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
@@ -38,8 +39,6 @@ _SCHEMAS: Final = {**TABLES, **FURTHER_TABLES}
 _FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)
 # A disk with less room than this is full.
 _SMALLEST_PAGE: Final = 4096
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 class RunDirectory:
@@ -59,18 +58,21 @@ class RunDirectory:
         Raises:
             StoreError: The folder is there already and has something in it.
         """
-        if path.exists() and not path.is_dir():
-            raise StoreError(f"`out` must be a folder, got: {path} (a file)")
-        with on_disk(path):
-            is_taken = path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())
-        if is_taken:
-            cls._clear(path, overwrite=overwrite)
+        cls.check_free(path, overwrite=overwrite)
+        cls._clear(path)
         with on_disk(path):
             path.mkdir(parents=True, exist_ok=True)
         return cls(path)
 
     @classmethod
-    def _clear(cls, path: Path, *, overwrite: bool) -> None:
+    def check_free(cls, path: Path, *, overwrite: bool = False) -> None:
+        """Raises `StoreError` if there is something that a new run may not replace."""
+        if path.exists() and not path.is_dir():
+            raise StoreError(f"`out` must be a folder, got: {path} (a file)")
+        with on_disk(path):
+            is_taken = path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())
+        if not is_taken:
+            return
         if not _is_run(path):
             raise StoreError(
                 f"`out` must be new or a run directory, got: {path} (a folder with other things in it)",
@@ -81,6 +83,9 @@ class RunDirectory:
                 f"`out` must be new, got: {path} (there is a run in it)",
                 "--resume continues it, --overwrite starts again, another --out leaves it alone",
             )
+
+    @classmethod
+    def _clear(cls, path: Path) -> None:
         figures = path / FIGURES
         with on_disk(path):
             shutil.rmtree(path / CHUNKS, ignore_errors=True)
@@ -130,7 +135,7 @@ class RunDirectory:
 
     def write_chunk(self, index: int, tables: Mapping[str, pl.DataFrame], arrays: Arrays) -> None:
         """Store a finished chunk, whole or not at all."""
-        final = self.path / CHUNKS / f"{index:05d}"
+        final = self._chunk(index)
         aside = final.with_suffix(".part")
         with on_disk(self.path):
             shutil.rmtree(aside, ignore_errors=True)
@@ -139,7 +144,8 @@ class RunDirectory:
                 table.write_parquet(aside / f"{name}.parquet")
             with (aside / GALLERY).open("wb") as file:
                 # Not compressed: it is read once more and then removed.
-                _write_arrays(file, arrays.items(), ZIP_STORED)
+                write_arrays(file, arrays.items(), ZIP_STORED)
+            (aside / CHECKSUMS).write_text(json.dumps(checksums(aside), indent=2), encoding="utf-8")
             _settle(aside)
             aside.rename(final)
 
@@ -149,13 +155,25 @@ class RunDirectory:
         names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
         return {int(name) for name in names if re.fullmatch(r"\d{5,}", name)}
 
+    def drop_damaged_chunks(self) -> dict[int, str]:
+        """Remove the chunks that are not as they were written; why, by index."""
+        found = {index: damage(self._chunk(index)) for index in sorted(self.chunks_done())}
+        damaged = {index: reason for index, reason in found.items() if reason is not None}
+        with on_disk(self.path):
+            for index in damaged:
+                shutil.rmtree(self._chunk(index))
+        return damaged
+
+    def _chunk(self, index: int) -> Path:
+        return self.path / CHUNKS / f"{index:05d}"
+
     def read_chunk(self, index: int, name: str) -> pl.DataFrame:
         """One table of a finished chunk.
 
         Raises:
             StoreError: It is not there, or damaged.
         """
-        return _read_parquet(self.path / CHUNKS / f"{index:05d}" / f"{name}.parquet")
+        return _read_parquet(self._chunk(index) / f"{name}.parquet")
 
     def chunk_tables(self, name: str) -> Iterator[pl.DataFrame]:
         """One table of each finished chunk, in chunk order."""
@@ -164,7 +182,7 @@ class RunDirectory:
     def chunk_galleries(self) -> Iterator[Arrays]:
         """The arrays of each finished chunk, in chunk order; open until the next."""
         for index in sorted(self.chunks_done()):
-            with _opened(self.path / CHUNKS / f"{index:05d}" / GALLERY) as arrays:
+            with open_arrays(self._chunk(index) / GALLERY) as arrays:
                 yield arrays
 
     def drop_chunks(self) -> None:
@@ -174,7 +192,7 @@ class RunDirectory:
 
     def merge_table(self, name: str) -> None:
         """Make a final table out of the chunks' parts, in chunk order, without holding it in memory."""
-        files = [self.path / CHUNKS / f"{i:05d}" / f"{name}.parquet" for i in sorted(self.chunks_done())]
+        files = [self._chunk(i) / f"{name}.parquet" for i in sorted(self.chunks_done())]
         parts = pl.scan_parquet(files, glob=False)
         self._write(f"{name}.parquet", lambda path: parts.sink_parquet(path, maintain_order=True))
 
@@ -202,12 +220,33 @@ class RunDirectory:
             )
         return _read_parquet(path)
 
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Checksum of every final table and of the gallery, and the rows of the tables, by file name.
+
+        Raises:
+            StoreError: A table is damaged.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for name in _SCHEMAS:
+            path = self.path / f"{name}.parquet"
+            if path.is_file():
+                found[path.name] = {"sha256": checksum(path), "rows": _rows(path)}
+        if (self.path / GALLERY).is_file():
+            found[GALLERY] = {"sha256": checksum(self.path / GALLERY)}
+        return found
+
+    def damaged_files(self) -> list[str]:
+        """Which final files are not those of the record, and why; nothing for a record that knows no files."""
+        known = self.read_record().get("files") or {}
+        found = ((name, changed(self.path / name, entry["sha256"])) for name, entry in known.items())
+        return [f"{name} {what}" for name, what in found if what is not None]
+
     def write_gallery(self, arrays: Iterable[tuple[str, NDArray[Any]]]) -> None:
         """Replace the gallery; keys and arrays are taken one by one."""
 
         def write(path: Path) -> None:
             with path.open("wb") as file:
-                _write_arrays(file, arrays, ZIP_DEFLATED)
+                write_arrays(file, arrays, ZIP_DEFLATED)
 
         self._write(GALLERY, write)
 
@@ -222,7 +261,7 @@ class RunDirectory:
         if not path.is_file():
             yield {}
             return
-        with _opened(path) as arrays:
+        with open_arrays(path) as arrays:
             yield arrays
 
     def _write(self, name: str, write: Any) -> None:
@@ -234,6 +273,13 @@ def as_json(record: Mapping[str, Any]) -> bytes:
     text = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, allow_nan=False)
     # Bytes of a file name that are no UTF-8 reach Python as lone surrogates, which no file can hold.
     return f"{text}\n".encode("utf-8", "replace")
+
+
+def _rows(path: Path) -> int:
+    try:
+        return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise StoreError(f"{path} cannot be read: {_first_line(error)}") from error
 
 
 def write_whole(folder: Path, name: str, write: Any) -> None:
@@ -266,53 +312,6 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         return pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise StoreError(f"{path} cannot be read: {_first_line(error)}") from error
-
-
-def _write_arrays(file: IO[bytes], arrays: Iterable[tuple[str, NDArray[Any]]], compression: int) -> None:
-    """Write a .npz file; `np.savez_compressed` needs all arrays at once, and spends its time on noise."""
-    with ZipFile(file, "w", compression, compresslevel=1) as archive:
-        for key, value in arrays:
-            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
-
-
-class _StoredArrays(Mapping[str, NDArray[Any]]):
-    """The arrays of an open .npz file, each read when it is asked for."""
-
-    def __init__(self, path: Path, archive: Any) -> None:
-        self._path = path
-        self._archive = archive
-        self._keys = dict.fromkeys(archive.files)
-
-    def __getitem__(self, key: str) -> NDArray[Any]:
-        if key not in self._keys:
-            raise KeyError(key)
-        with _readable(self._path):
-            return np.asarray(self._archive[key])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Arrays]:
-    with ExitStack() as stack:
-        with _readable(path):
-            # NumPy leaves a file that it opened itself open if the archive is damaged.
-            file = stack.enter_context(path.open("rb"))
-            archive = stack.enter_context(np.load(file, allow_pickle=False))
-        yield _StoredArrays(path, archive)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
 
 
 def _settle(folder: Path) -> None:

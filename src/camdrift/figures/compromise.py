@@ -27,16 +27,12 @@ from camdrift.figures.canvas import (
     text_width,
     vlines,
 )
-from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, grid, reason_for_nothing, scope, span
+from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, few_seeds, grid, reason_for_nothing, scope, span
 
 _UPRIGHT: Final[dict[str, Any]] = {"rotation": 90, "ha": "center", "va": "center", "size": 8.0}
 BY_CONSTRUCTION: Final = (
     "The threshold is the median under noise: it compromises about half of all noisy images by construction."
 )
-
-
-def _cautions(of: Scope) -> str:
-    return f"{BY_CONSTRUCTION} {of.threshold_caution}".strip()
 
 
 @styled
@@ -49,7 +45,7 @@ def compromised_probability(tables: Tables, record: Record) -> Figure:
     if not any(np.isfinite(values).any() for values in shares.values()):
         return blank(title, reason_for_nothing(of))
     n = span(layers["n"].filter(layers["n"] > 0).to_list())
-    note = f"{of.model}; n = {n} seeds per layer and strength. Bars: Wilson 95 % intervals. {_cautions(of)}"
+    note = f"{of.model}; n = {n} seeds per layer and strength. Bars: Wilson 95 % intervals. {_caution(tables, of)}"
     half = Line2D([], [], color=INK, lw=0.9, ls=(0, (5, 3)), label="0.5: no worse than noise")
     figure, panels = layer_panels(of, title, note, height=1.9, handles=[*strength_handles(of), half])
     for axes, target in zip(panels, of.targets, strict=True):
@@ -60,6 +56,10 @@ def compromised_probability(tables: Tables, record: Record) -> Figure:
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         axes.set_ylabel("compromised\n(share of seeds)")
     return figure
+
+
+def _caution(tables: Tables, of: Scope) -> str:
+    return " ".join(text for text in (BY_CONSTRUCTION, few_seeds(tables, of)) if text)
 
 
 def _shares(axes: Axes, of: Scope, shares: np.ndarray, ends: list[np.ndarray]) -> None:
@@ -92,7 +92,7 @@ def compromised_layers(tables: Tables, record: Record) -> Figure:
     totals = counts.group_by("target", "strength").agg(pl.col("n_seeds").sum())["n_seeds"].to_list()
     share = pl.col("n_seeds") / pl.col("n_seeds").sum().over("target", "strength")
     top = min(1.0, np.ceil(5.5 * float(counts.select(share.fill_nan(0).max()).item())) / 5)
-    note = f"{of.model}; n = {span(totals)} seeds per strength. {_cautions(of)}"
+    note = f"{of.model}; n = {span(totals)} seeds per strength. {_caution(tables, of)}"
     rows, columns = len(of.strengths), len(of.targets)
     height, foot = 0.85, 0.45
     page = sheet(title, note, width=8.0, body=foot + rows * height + 0.2)

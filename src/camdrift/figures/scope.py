@@ -24,6 +24,10 @@ from camdrift.records import (
 Tables = Mapping[str, pl.DataFrame]
 Record = Mapping[str, Any]
 
+# Thresholds of fewer seeds are told of wherever they show: the 95 % interval of a median of nine images already
+# reaches from the second to the eighth of them.
+LEAST_SEEDS: Final = 10
+
 # The headline target first: under `own` a flipped prediction adds the change of class to every layer.
 TARGET_ORDER: Final = ("seed", "own", "label")
 TARGET_WORDS: Final = {
@@ -31,10 +35,6 @@ TARGET_WORDS: Final = {
     "own": "explained class: each image's own prediction (target own)",
     "label": "explained class: the true class (target label)",
 }
-
-
-# A median of fewer noisy images moves too much from one set of images to the next.
-FEWEST_FOR_THRESHOLD: Final = 10
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,6 @@ class Scope:
     def readable(self) -> int:
         """Number of seeds that the attack ran on."""
         return self.analysed + self.statuses.get(NO_ADVERSARIAL, 0)
-
-    @property
-    def threshold_caution(self) -> str:
-        """A sentence where thresholds come from too few seeds; else empty."""
-        if not 0 < self.analysed < FEWEST_FOR_THRESHOLD:
-            return ""
-        images = "1 image" if self.analysed == 1 else f"{self.analysed} images"
-        return f"The threshold comes from {images}: too few to be relied on."
 
     @property
     def total(self) -> int:
@@ -189,6 +181,19 @@ def reason_for_nothing(scope: Scope) -> str:
         words.append(f"{scope.analysed:,} had an adversarial example, but no map that can be compared")
     images = f"{scope.total:,} {'image' if scope.total == 1 else 'images'}"
     return f"Of {images}, {', '.join(words)}. Without an adversarial example no layer can be measured."
+
+
+def few_seeds(tables: Tables, of: Scope) -> str:
+    """A caution, for wherever thresholds show, if some rest on fewer than ten seeds; empty if none do."""
+    rows = tables["layers"].filter(pl.col("threshold").is_not_null())
+    least = rows.group_by("layer").agg(seeds=-(-pl.col("n_noise").min() // of.draws))
+    few = least.filter(pl.col("seeds") < LEAST_SEEDS)
+    if few.is_empty():
+        return ""
+    where = "" if few.height == least.height else f" in {few.height:,} of {least.height:,} layers"
+    fewest = int(few["seeds"].min())  # type: ignore[arg-type]
+    images = "1 image" if fewest == 1 else f"{fewest} images"
+    return f"Caution: thresholds rest on as few as {images}, fewer than {LEAST_SEEDS}{where}: they may lie elsewhere."
 
 
 def span(values: np.ndarray | list[int]) -> str:

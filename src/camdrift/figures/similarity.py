@@ -26,7 +26,17 @@ from camdrift.figures.canvas import (
     styled,
     vlines,
 )
-from camdrift.figures.scope import Record, Scope, Tables, grid, reason_for_nothing, reference_row, scope, span
+from camdrift.figures.scope import (
+    Record,
+    Scope,
+    Tables,
+    few_seeds,
+    grid,
+    reason_for_nothing,
+    reference_row,
+    scope,
+    span,
+)
 from camdrift.records import ADVERSARIAL, NOISE
 
 _SHOW_POINTS_UP_TO: Final = 40
@@ -68,8 +78,9 @@ def _distribution(tables: Tables, of: Scope, condition: str) -> Figure:
     if not any(len(values) for layers in samples.values() for values in layers):
         return blank(title, reason_for_nothing(of))
     boxes_are = "Boxes: quartiles and median; whiskers: 5th to 95th percentile."
-    caution = of.threshold_caution if condition == ADVERSARIAL else ""
-    note = f"{of.model}; {_sizes(samples, of, condition)} {boxes_are} {_axis_note(of)} {caution}".strip()
+    note = f"{of.model}; {_sizes(samples, of, condition)} {boxes_are} {_axis_note(of)}"
+    if condition == ADVERSARIAL:
+        note = f"{note} {few_seeds(tables, of)}".rstrip()
     figure, panels = layer_panels(of, title, note, height=2.0, handles=_distribution_handles(condition))
     low = _lowest(tables, of)
     for axes, target in zip(panels, of.targets, strict=True):

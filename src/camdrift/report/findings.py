@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from camdrift.figures.canvas import strength_text
-from camdrift.figures.scope import Record, Scope, Tables, span
+from camdrift.figures.scope import Record, Scope, Tables, few_seeds, span
 from camdrift.records import (
     ANALYSED,
     CENSORED_ABOVE,
@@ -14,7 +14,7 @@ from camdrift.records import (
     NOISE,
 )
 from camdrift.report import single, threat, verdicts
-from camdrift.report.numbers import count, percent, share_of, shown, times, times_between
+from camdrift.report.numbers import count, percent, share_of, times, times_between
 
 Row = dict[str, Any]
 
@@ -54,7 +54,6 @@ def _sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
         differences(tables, of),
         flips(tables, of),
         compromised(tables, of),
-        duplicates(tables),
     ]
     return [sentence for sentence in found if sentence]
 
@@ -69,19 +68,6 @@ def success(tables: Tables, record: Record, of: Scope) -> str:
     if len(survives):
         text += f" {int(survives.sum()):,} of {len(survives):,} still fool the model when rounded to 8 bits."
     return text
-
-
-def duplicates(tables: Tables) -> str:
-    """Which of the analysed images are the same file under several names."""
-    files = tables["seeds"].filter(pl.col("status") == ANALYSED, pl.col("sha256").is_not_null()).sort("seed_id")
-    copies = files.group_by("sha256", maintain_order=True).agg("seed_id").filter(pl.col("seed_id").list.len() > 1)
-    if copies.is_empty():
-        return ""
-    verb, more = ("occurs", "") if copies.height == 1 else ("occur", ", ...")
-    return (
-        f"{count(copies.height, 'image')} {verb} more than once ({shown(copies['seed_id'][0].to_list())}{more}): n and "
-        "the intervals count every copy as an image of its own."
-    )
 
 
 def gains(tables: Tables, of: Scope, strength: float) -> str:
@@ -143,8 +129,9 @@ def compromised(tables: Tables, of: Scope) -> str:
         f"At {_strength(of.reference)} the median adversarial example compromises {np.median(spread):g} of "
         f"{count(layers, 'layer')}; {everything:,} of {total:,} compromise all of them. Read this with care: "
         "the threshold is the median under noise, so it compromises about half of all noisy images by "
-        f"construction, and under an effective attack it saturates. The gain does neither. {of.threshold_caution}"
-    ).strip()
+        "construction, and under an effective attack it saturates. The gain does neither."
+        f" {few_seeds(tables, of)}".rstrip()
+    )
 
 
 def reading_of(of: Scope) -> str:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from camdrift.figures.canvas import strength_text
 from camdrift.figures.focus import MEASURES
 from camdrift.figures.rungs import has_ladder
-from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, effective, reason_for_nothing, scope
+from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, effective, few_seeds, reason_for_nothing, scope
 from camdrift.report import checks, contents, defects, findings, focus, measures, single, verdicts
 from camdrift.report.data import study_data
 from camdrift.report.pictures import Gallery, picture_data
@@ -50,6 +50,7 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
             measures=MEASURES,
             nothing=nothing,
             warnings=contents.warnings(record),
+            few_seeds="" if nothing else few_seeds(tables, of),
             interactive=not nothing,
             is_single=single.is_single(tables),
             facts=contents.facts(record, of),
@@ -66,7 +67,6 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
             **_reproduction(tables, of, interactive=not nothing),
             strengths=[strength_text(strength) for strength in of.strengths],
             targets=of.targets,
-            threshold_caution=of.threshold_caution,
             target_words=TARGET_WORDS,
             shown_seeds=contents.shown_seeds(len(shown), of),
             study=as_json(data),

@@ -1,0 +1,52 @@
+"""SHA-256 of stored files, and whether a folder still holds what was written."""
+
+import json
+from hashlib import file_digest
+from pathlib import Path
+from typing import Final
+
+CHECKSUMS: Final = "checksums.json"
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Checksum of every file that lies in a folder, by name.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    return {path.name: checksum(path) for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a folder that holds `CHECKSUMS`, in words; None where every file is as it was written."""
+    try:
+        stored = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return f"{CHECKSUMS} is missing"
+    except (OSError, ValueError):
+        return f"{CHECKSUMS} cannot be read"
+    if not isinstance(stored, dict) or not stored:
+        return f"{CHECKSUMS} names no files"
+    found = (changed(folder / name, expected) for name, expected in stored.items())
+    return next((f"{name} {what}" for name, what in zip(stored, found, strict=True) if what is not None), None)
+
+
+def changed(path: Path, expected: str) -> str | None:
+    """What is wrong with a file of known checksum, in words; None if nothing is."""
+    try:
+        found = checksum(path)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror or type(error).__name__})"
+    return None if found == expected else "is not what was written (its SHA-256 differs)"
