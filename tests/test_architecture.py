@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain", "defects", "checksums", "interruption"},
     {"measures", "spec", "lock", "archives"},
-    {"tensors", "settings", "user_code", "growth", "stats", "dose", "medians", "detector"},
+    {"tensors", "memory", "settings", "user_code", "growth", "stats", "dose", "medians", "detector"},
     {"reading", "contrast", "alignment"},
     {"ladder", "controls"},
     {"claims"},
