@@ -36,9 +36,23 @@ def write_study(folder, similarity, variants, *, model="net", attack="dlfuzz", s
     for name, table in TABLES.items():
         directory.write_table(name, made.get(name, table.frame()))
     measures = similarity.select(MEASURE).unique(maintain_order=True).rows()
-    effective = {"model": model, "attack": attack, "rng_seed": 0, "measures": [list(m) for m in measures], **more}
-    model_record = {"spec": model, "weights": "as passed", "weights_sha256": model * 4}
-    record = {"camdrift": "0.1.0", "status": status, "arguments": {"effective": effective}, "model": model_record}
+    effective = {
+        "model": model, "attack": attack, "rng_seed": 0, "measures": [list(m) for m in measures],
+        "weights": "as passed", "strengths": sorted(set(layers["strength"])), "noise_ladder": [], "noise_draws": 1,
+        "targets": layers["target"].unique(maintain_order=True).to_list(), "explanations": ["gradcam"],
+        "layers": layers["layer"].unique(maintain_order=True).to_list(), "batch_size": 4, "device": "cpu",
+        "precision": "fp32",
+    }  # fmt: skip
+    model_record = {
+        "spec": model, "name": "Net", "weights": "as passed", "weights_sha256": model * 4, "size": 32, "resize": 32,
+        "interpolation": "bilinear", "mean": [0.0] * 3, "std": [1.0] * 3, "classes": 10, "labels": None,
+    }  # fmt: skip
+    record = {
+        "camdrift": "0.1.0", "kind": "study", "status": status, "started": "2026-01-02T03:04:05+00:00",
+        "arguments": {"passed": {}, "effective": {**effective, **more}}, "model": model_record,
+        "attack": {"spec": attack, "threat": None, "images_sha256": None}, "surrogate": None,
+        "layers": [], "images": {"n": made["seeds"].height, "listing_sha256": "0" * 64},
+    }  # fmt: skip
     directory.write_record(record)
     return folder
 

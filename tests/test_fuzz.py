@@ -34,6 +34,7 @@ from camdrift.exported import read_program
 from camdrift.grid import read_grid
 from camdrift.images import read_image
 from camdrift.keras_weights import read_keras_layers
+from camdrift.report import render
 from camdrift.selection import select_images
 from camdrift.settings import Settings
 from camdrift.weights import load_weights
@@ -354,6 +355,7 @@ class TestRuns:
             for use in (study.summary, study.report, study.__repr__):
                 refused_or_done(use)
         uses = {
+            "page": lambda: study and render(study._tables, study.record, {}),
             "detect": lambda: study and camdrift.detect(study),
             "compare": lambda: camdrift.compare(run, finished / "run", out=run.parent / "compared", overwrite=True),
             "verify": lambda: camdrift.verify(run, camdrift.load_model(f"{finished}/tiny.py:build"), sample=1),
@@ -363,7 +365,7 @@ class TestRuns:
         }
         refused_or_done(uses[how])
 
-    uses = st.sampled_from(["detect", "compare", "verify", "resume"])
+    uses = st.sampled_from(["page", "detect", "compare", "verify", "resume"])
 
     @examples(24)
     @given(st.integers(0, 99), edits, uses)

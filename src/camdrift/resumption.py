@@ -39,7 +39,7 @@ def _is_tidy(directory: RunDirectory) -> bool:
 
 def _check_same(directory: RunDirectory, record: dict[str, Any], settings: Settings) -> None:
     """Raises `StoreError` unless the run in a directory is of the same study."""
-    before = directory.read_record()
+    before = directory.read_run()
     changed = settings.differences(before["arguments"]["passed"])
     for (name, old), new in zip(identity(before).items(), identity(record).values(), strict=True):
         if old != new:

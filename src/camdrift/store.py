@@ -27,7 +27,7 @@ from camdrift.archives import Arrays, open_arrays, write_arrays
 from camdrift.checksums import CHECKSUMS, changed, checksum, checksums, damage
 from camdrift.errors import StoreError
 from camdrift.lock import LOCK
-from camdrift.records import FURTHER_TABLES, SCHEMA_VERSION, TABLES
+from camdrift.records import FURTHER_TABLES, SCHEMA_VERSION, TABLES, misfit
 
 RECORD: Final = "run.json"
 GALLERY: Final = "gallery.npz"
@@ -131,6 +131,17 @@ class RunDirectory:
             raise StoreError(f"{self.path / RECORD} cannot be read: {error}") from error
         if not isinstance(record, dict):
             raise StoreError(f"{self.path / RECORD} must hold an object, got: {type(record).__name__}")
+        return record
+
+    def read_run(self) -> dict[str, Any]:
+        """run.json of a study, with everything in it that a study's readers need.
+
+        Raises:
+            StoreError: It is damaged, or something is missing in it.
+        """
+        record = self.read_record()
+        if (text := misfit(record)) is not None:
+            raise StoreError(f"{self.path / RECORD} is not what camdrift wrote: {text}", "put back a copy of the file")
         return record
 
     def write_chunk(self, index: int, tables: Mapping[str, pl.DataFrame], arrays: Arrays) -> None:

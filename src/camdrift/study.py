@@ -38,7 +38,7 @@ class Study:
     @cached_property
     def record(self) -> dict[str, Any]:
         """run.json: arguments, versions, checksums, timings."""
-        return self._directory.read_record()
+        return self._directory.read_run()
 
     @cached_property
     def seeds(self) -> pl.DataFrame:

@@ -34,6 +34,7 @@ from camdrift.records.messages import (
     LayerInfo,
     Progress,
 )
+from camdrift.records.run import misfit
 from camdrift.records.study import (
     CONTROLS,
     COUNTS,
@@ -161,4 +162,5 @@ __all__ = [
     "PolarsType",
     "Progress",
     "Table",
+    "misfit",
 ]

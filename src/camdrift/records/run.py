@@ -1,0 +1,138 @@
+"""The shape of `run.json`: what it must hold for everything that reads it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+Check = Callable[[Any, str], str | None]
+
+
+def _of(types: type | tuple[type, ...], words: str) -> Check:
+    """A value of one of some types; no bool counts as a number."""
+
+    def check(value: Any, where: str) -> str | None:
+        accepted = types if isinstance(types, tuple) else (types,)
+        fits = isinstance(value, accepted) and (not isinstance(value, bool) or bool in accepted)
+        return None if fits else f"{where} must be {words}, got: {_shown(value)}"
+
+    return check
+
+
+def _one_of(*words: str) -> Check:
+    def check(value: Any, where: str) -> str | None:
+        fits = isinstance(value, str) and value in words
+        return None if fits else f"{where} must be one of {', '.join(words)}, got: {_shown(value)}"
+
+    return check
+
+
+def _or_none(inner: Check) -> Check:
+    return lambda value, where: None if value is None else inner(value, where)
+
+
+def _list(inner: Check, length: int | None = None) -> Check:
+    """A list of so many values, or of any number."""
+
+    def check(value: Any, where: str) -> str | None:
+        if not isinstance(value, list) or (length is not None and len(value) != length):
+            return f"{where} must be a list{'' if length is None else f' of {length}'}, got: {_shown(value)}"
+        found = (inner(item, f"{where}[{number}]") for number, item in enumerate(value))
+        return next((text for text in found if text), None)
+
+    return check
+
+
+def _object(**inner: Check) -> Check:
+    """An object with these entries; others may be there, too."""
+
+    def check(value: Any, where: str) -> str | None:
+        if not isinstance(value, dict):
+            return f"{where or 'it'} must be an object, got: {_shown(value)}"
+        for key, part in inner.items():
+            text = part(value.get(key), f"{where}.{key}" if where else key)
+            if text:
+                return text
+        return None
+
+    return check
+
+
+def _mapping(inner: Check) -> Check:
+    """An object whose every entry is of one kind."""
+
+    def check(value: Any, where: str) -> str | None:
+        if not isinstance(value, dict):
+            return f"{where} must be an object, got: {_shown(value)}"
+        found = (inner(item, f"{where}.{key}") for key, item in value.items())
+        return next((text for text in found if text), None)
+
+    return check
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+_TEXT: Final = _of(str, "a text")
+_NUMBER: Final = _of((int, float), "a number")
+_INTEGER: Final = _of(int, "an integer")
+_ANY: Final = _of(dict, "an object")
+_TEXTS: Final = _list(_TEXT)
+_NUMBERS: Final = _list(_NUMBER)
+
+_MODEL: Final = _object(
+    spec=_TEXT,
+    name=_TEXT,
+    weights=_TEXT,
+    weights_sha256=_TEXT,
+    size=_INTEGER,
+    resize=_INTEGER,
+    interpolation=_TEXT,
+    mean=_NUMBERS,
+    std=_NUMBERS,
+    classes=_INTEGER,
+    labels=_or_none(_TEXTS),
+)
+_EFFECTIVE: Final = _object(
+    model=_TEXT,
+    weights=_TEXT,
+    attack=_TEXT,
+    strengths=_NUMBERS,
+    noise_ladder=_NUMBERS,
+    noise_draws=_INTEGER,
+    targets=_TEXTS,
+    explanations=_TEXTS,
+    measures=_list(_list(_TEXT, 2)),
+    layers=_TEXTS,
+    rng_seed=_INTEGER,
+    batch_size=_INTEGER,
+    device=_TEXT,
+    precision=_TEXT,
+)
+_THREAT: Final = _object(norm=_one_of("linf", "l2", "l1", "l0"), epsilon=_NUMBER)
+_RUN: Final = _object(
+    camdrift=_TEXT,
+    kind=_TEXT,
+    status=_TEXT,
+    started=_TEXT,
+    arguments=_object(passed=_ANY, effective=_EFFECTIVE),
+    model=_MODEL,
+    attack=_object(spec=_TEXT, threat=_or_none(_THREAT), images_sha256=_or_none(_TEXT)),
+    surrogate=_or_none(_MODEL),
+    layers=_list(_object(name=_TEXT, label=_or_none(_TEXT))),
+    images=_object(n=_INTEGER, listing_sha256=_TEXT),
+    versions=_or_none(_mapping(_or_none(_TEXT))),
+    timings=_or_none(_mapping(_NUMBER)),
+    preflight=_or_none(_object(warnings=_or_none(_TEXTS))),
+    files=_or_none(_mapping(_object(sha256=_TEXT, rows=_or_none(_INTEGER)))),
+)
+
+
+def misfit(record: Mapping[str, Any]) -> str | None:
+    """What a run's record must hold and does not, in words; None for one that everything can read.
+
+    Example:
+        >>> misfit({"camdrift": 1})
+        'camdrift must be a text, got: 1'
+    """
+    return _RUN(record, "")
