@@ -6,12 +6,13 @@ import numpy as np
 import polars as pl
 
 from camdrift.gain import Floats, percentile_interval, resample_counts, resampled_medians
+from camdrift.pieces import Rows, by_values
 from camdrift.records import FOCUS_MEASURES
 
 _REPLICATES: Final = 1000
 
 
-def focus_medians(focus: pl.DataFrame) -> pl.DataFrame:
+def focus_medians(focus: Rows) -> pl.DataFrame:
     """Median and quartiles of every measure over the seeds, per target, strength, condition and layer.
 
     Columns: target, strength, condition, layer, layer_label, layer_index, measure, n (seeds with a value),
@@ -19,22 +20,24 @@ def focus_medians(focus: pl.DataFrame) -> pl.DataFrame:
     in the table's order, then target, strength, condition, layer_index.
 
     Args:
-        focus: Table `focus`.
+        focus: Table `focus`; read piece by piece.
     """
     keys = ["target", "strength", "condition", "layer", "layer_label", "layer_index"]
-    parts = []
-    for measure in FOCUS_MEASURES:
-        value = pl.col(measure)
-        columns = {
-            "measure": pl.lit(measure),
-            "n": value.count().cast(pl.Int64),
-            "n_undefined": value.null_count().cast(pl.Int64),
-            "lower": value.quantile(0.25, interpolation="linear"),
-            "median": value.median(),
-            "upper": value.quantile(0.75, interpolation="linear"),
-        }
-        parts.append(focus.group_by(keys).agg(**columns).sort("target", "strength", "condition", "layer_index"))
-    return pl.concat(parts)
+    parts: dict[str, list[pl.DataFrame]] = {measure: [] for measure in FOCUS_MEASURES}
+    for rows in by_values(focus.lazy().select(*keys, *FOCUS_MEASURES), "strength", "condition", "target"):
+        for measure, found in parts.items():
+            value = pl.col(measure)
+            columns = {
+                "measure": pl.lit(measure),
+                "n": value.count().cast(pl.Int64),
+                "n_undefined": value.null_count().cast(pl.Int64),
+                "lower": value.quantile(0.25, interpolation="linear"),
+                "median": value.median(),
+                "upper": value.quantile(0.75, interpolation="linear"),
+            }
+            found.append(rows.group_by(keys).agg(**columns))
+    order = ("target", "strength", "condition", "layer_index")
+    return pl.concat(pl.concat(found).sort(order) for found in parts.values())
 
 
 def median_interval(values: pl.Series, *, rng_seed: int) -> tuple[float, float] | None:
