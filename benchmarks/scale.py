@@ -8,6 +8,7 @@ process; in the first form it is reset between the parts of a run (Linux), so th
 """
 
 import argparse
+import itertools
 import os
 import resource
 import subprocess
@@ -96,16 +97,24 @@ def one_study(images: Path, count: int) -> None:
 
     torch.set_num_threads(1)
     peaks: dict[str, float] = {}
-    now = {"part": "compute"}
+    spent: dict[str, float] = {}
+    now = {"part": "compute", "since": time.process_time()}
+    marks: list[tuple[int, float]] = []
+
+    def close() -> None:
+        peaks[now["part"]] = peak()
+        spent[now["part"]] = time.process_time() - now["since"]
 
     def note(progress: object) -> None:
         stage = progress.stage
+        if stage == "write":
+            marks.append((progress.seeds_done, time.process_time()))
         done = progress.seeds_done == progress.seeds_total
         part = {"statistics": "statistics", "report": "report"}.get(stage, "merge" if done else "compute")
         if part != now["part"]:
-            peaks[now["part"]] = peak()
+            close()
             reset_peak()
-            now["part"] = part
+            now.update(part=part, since=time.process_time())
 
     model = camdrift.wrap(tiny_network(), mean=(0.5,) * 3, std=(0.25,) * 3, size=32)
     with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +123,7 @@ def one_study(images: Path, count: int) -> None:
             model, str(images / "made.tar"), out=out, attack=ATTACK, limit=count, on_progress=note, batch_size=64
         )
         wall = time.perf_counter() - start
-        peaks[now["part"]] = peak()
+        close()
         timings, analysed = study.record["timings"], study.seeds.filter(status="analysed").height
         sizes = {path.name: path.stat().st_size for path in out.iterdir() if path.is_file()}
         rows = study.scan("similarity").select("seed_id").collect().height
@@ -123,7 +132,15 @@ def one_study(images: Path, count: int) -> None:
     )
     print("  ms/seed: " + ", ".join(f"{name} {1000 * timings.get(name, 0) / count:.2f}" for name in STAGES))
     print(f"  report {wall - timings['total']:.1f} s, {sizes['report.html'] / 2**20:.2f} MiB")
+    print("  CPU ms/seed of each tenth: " + ", ".join(f"{value:.2f}" for value in tenths(marks)))
+    print("  CPU ms/seed: " + ", ".join(f"{part} {1000 * value / count:.2f}" for part, value in spent.items()))
     print("  peak memory, MiB: " + ", ".join(f"{part} {value:.0f}" for part, value in peaks.items()), flush=True)
+
+
+def tenths(marks: list[tuple[int, float]]) -> list[float]:
+    """CPU time per seed of the tenths of a run, in ms, from the time at the end of each chunk."""
+    ends = [marks[round(i * (len(marks) - 1) / 10)] for i in range(11)]
+    return [1000 * (b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(ends) if b[0] > a[0]]
 
 
 def peak() -> float:
@@ -199,7 +216,8 @@ def one_step(name: str, run: Path) -> None:
     }
     start = time.perf_counter()
     actions[name]()
-    print(f"{name:10} {time.perf_counter() - start:8.1f} s   peak {peak() / 2**10:.2f} GiB", flush=True)
+    wall, cpu = time.perf_counter() - start, time.process_time()
+    print(f"{name:10} {wall:8.1f} s   CPU {cpu:8.1f} s   peak {peak() / 2**10:.2f} GiB", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from camdrift.gain import percentile_interval, resample_counts, resampled_totals
 from camdrift.pieces import Rows as TableRows
-from camdrift.pieces import by_seeds, scan, streamed
+from camdrift.pieces import by_seeds, collected, scan, streamed
 from camdrift.reading import as_study
 from camdrift.records import (
     ADVERSARIAL,
@@ -164,7 +164,7 @@ def _of_similarity(similarity: TableRows, variants: pl.DataFrame, floor: pl.Lazy
 
 def _unrelated(floor: pl.LazyFrame) -> _Quantity:
     """How far similarity under the attack lies above that of unrelated images."""
-    pairs = floor.select("target", "layer", "similarity").collect()
+    pairs = collected(floor.select("target", "layer", "similarity"))
     means = pairs.group_by("target", "layer").agg(pl.col("similarity").mean().alias("floor"))
     keys = ("target", "strength")
 

@@ -43,7 +43,8 @@ def read_whole(directory: RunDirectory) -> tuple[Stored, list[str]]:
 
 def _read_through(table: pl.LazyFrame) -> int:
     """Number of rows, every value having been read."""
-    return int(streamed(table.select(pl.len(), pl.all().hash().max().name.prefix("hash of "))).item(0, 0))
+    hashes = pl.all().hash().max().name.prefix("hash of ")
+    return int(table.select(pl.len(), hashes).collect(engine="streaming").item(0, 0))
 
 
 def disagreements(tables: Tables, record: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from camdrift.errors import UserError
-from camdrift.pieces import Stored
+from camdrift.pieces import Stored, collected
 from camdrift.records import MEASURE
 
 ACTIVATION: Final = "activation"
@@ -124,11 +124,11 @@ def of_first_measure(tables: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.Data
     """
     if isinstance(tables, Stored):
         return Stored({name: _first(table) for name, table in tables.scans.items()})
-    return {name: _first(table.lazy()).collect() for name, table in tables.items()}
+    return {name: collected(_first(table.lazy())) for name, table in tables.items()}
 
 
 def _first(table: pl.LazyFrame) -> pl.LazyFrame:
     if not set(MEASURE) <= set(table.collect_schema()):
         return table
-    first = table.select(MEASURE).head(1).collect()
+    first = collected(table.select(MEASURE).head(1))
     return table.filter(pl.col(name).eq_missing(pl.lit(value)) for name in MEASURE for value in first[name])

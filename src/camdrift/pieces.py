@@ -9,6 +9,8 @@ from typing import Final
 
 import polars as pl
 
+from camdrift.errors import StoreError
+
 Rows = pl.DataFrame | pl.LazyFrame
 
 # Rows of one piece; about 200 MB of a table with eight columns of names.
@@ -28,7 +30,7 @@ class Stored(Mapping[str, pl.DataFrame]):
 
     def __getitem__(self, name: str) -> pl.DataFrame:
         if name not in self._read:
-            self._read[name] = self.scans[name].collect()
+            self._read[name] = collected(self.scans[name])
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -43,9 +45,26 @@ def scan(tables: Mapping[str, pl.DataFrame], name: str) -> pl.LazyFrame:
     return tables.scans[name] if isinstance(tables, Stored) else tables[name].lazy()
 
 
+def collected(rows: pl.LazyFrame, *, is_streamed: bool = False) -> pl.DataFrame:
+    """The result of a query.
+
+    Args:
+        rows: The query.
+        is_streamed: Never hold more than parts of what is read; the order of rows and of sums is then not fixed.
+
+    Raises:
+        StoreError: A file cannot be read.
+    """
+    try:
+        return rows.collect(engine="streaming" if is_streamed else "auto")
+    except (OSError, pl.exceptions.ComputeError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StoreError(f"a table cannot be read: {line}", "camdrift verify RUN names the file") from error
+
+
 def streamed(rows: pl.LazyFrame) -> pl.DataFrame:
-    """The result of a query whose rows need no order: counts, extremes, distinct values."""
-    return rows.collect(engine="streaming")
+    """The result of a query whose rows need no order: counts, extremes, distinct values; raises as `collected`."""
+    return collected(rows, is_streamed=True)
 
 
 def height(rows: Rows) -> int:
@@ -61,7 +80,7 @@ def distinct(rows: Rows, *columns: str) -> pl.DataFrame:
     return streamed(first).sort("first").drop("first")
 
 
-def by_seeds(rows: Rows, *columns: str, most_rows: int = MOST_ROWS) -> Iterator[pl.DataFrame]:
+def by_seeds(rows: Rows, *columns: str) -> Iterator[pl.DataFrame]:
     """Some columns, piece by piece: every seed whole, its rows in their order, seeds of one piece next in name.
 
     A table whose seeds lie in the order of their names, as in a run directory, is read once in all.
@@ -69,34 +88,32 @@ def by_seeds(rows: Rows, *columns: str, most_rows: int = MOST_ROWS) -> Iterator[
     Args:
         rows: A table with a column `seed_id`.
         columns: The columns that are wanted; none for all.
-        most_rows: About how many rows a piece holds.
     """
     total, lazy = height(rows), rows.lazy()
     wanted = lazy.select(columns) if columns else lazy
-    if total <= most_rows:
-        yield wanted.collect()
+    if total <= MOST_ROWS:
+        yield collected(wanted)
         return
     names = streamed(lazy.select("seed_id").unique())["seed_id"].sort()
-    seeds = max(1, len(names) * most_rows // total)
+    seeds = max(1, len(names) * MOST_ROWS // total)
     for start in range(0, len(names), seeds):
         block = names[start : start + seeds]
         # Two comparisons, which a Parquet file answers from the statistics of its row groups.
         within = (pl.col("seed_id") >= pl.lit(block[0])) & (pl.col("seed_id") <= pl.lit(block[-1]))
         part = lazy.filter(within)
-        yield (part.select(columns) if columns else part).collect()
+        yield collected(part.select(columns) if columns else part)
 
 
-def by_values(rows: Rows, *columns: str, most_rows: int = MOST_ROWS) -> Iterator[pl.DataFrame]:
+def by_values(rows: Rows, *columns: str) -> Iterator[pl.DataFrame]:
     """All columns, piece by piece: the rows with one combination of values of some columns, in their order.
 
     Args:
         rows: A table.
         columns: Columns without nulls.
-        most_rows: A table of at most so many rows is one piece.
     """
-    if height(rows) <= most_rows:
-        yield rows.lazy().collect()
+    if height(rows) <= MOST_ROWS:
+        yield collected(rows.lazy())
         return
     for values in distinct(rows, *columns).iter_rows():
         at = [pl.col(name) == pl.lit(value) for name, value in zip(columns, values, strict=True)]
-        yield rows.lazy().filter(at).collect()
+        yield collected(rows.lazy().filter(at))

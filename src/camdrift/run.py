@@ -34,7 +34,7 @@ from camdrift.run_record import new_folder, run_record
 from camdrift.selection import Selection, select_images
 from camdrift.settings import Settings
 from camdrift.stats import compromised_counts, layer_statistics
-from camdrift.store import REPORT, RunDirectory, readable
+from camdrift.store import REPORT, RunDirectory
 from camdrift.study import Study, open_study
 
 OnProgress = Callable[[Progress], None]
@@ -252,7 +252,7 @@ def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> Non
     seeds = directory.read_table("seeds")
     successes = seeds.filter(pl.col("status") == ANALYSED).height
     on_progress(Progress("statistics", seeds.height, seeds.height, successes, tuple(repeated_images(seeds))))
-    with plan.clock("statistics"), readable(directory.path):
+    with plan.clock("statistics"):
         made, rng_seed = directory.stored_tables("similarity", "variants", "floor"), plan.settings.rng_seed
         similarity, floor = (scan(made, name) for name in ("similarity", "floor"))
         layers = layer_statistics(similarity, made["variants"], floor, rng_seed=rng_seed)

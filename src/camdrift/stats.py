@@ -28,7 +28,7 @@ from camdrift.gain import (
     resampled_medians,
     resampled_totals,
 )
-from camdrift.pieces import Rows, by_seeds, distinct, streamed
+from camdrift.pieces import Rows, by_seeds, collected, distinct, streamed
 from camdrift.records import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, COUNTS, LAYERS, MEASURE, NOISE, TARGETS
 
 _CENSORED: Final = {ABOVE: CENSORED_ABOVE, BELOW: CENSORED_BELOW}
@@ -264,7 +264,7 @@ def _auc_interval(auc: Floats, resamples: Counts) -> Interval:
 def _floor(floor: pl.LazyFrame, layers: Sequence[str], n_strengths: int) -> dict[str, Any]:
     """Mean similarity of unrelated seeds: the same at every strength."""
     names = ("seed_id", "other_seed_id", "layer", "similarity")
-    ordered = floor.select(names).drop_nulls("similarity").collect().sort("seed_id", "other_seed_id")
+    ordered = collected(floor.select(names).drop_nulls("similarity")).sort("seed_id", "other_seed_id")
     pairs = [ordered.filter(pl.col("layer") == layer)["similarity"].to_numpy() for layer in layers]
     means = [values.mean() if values.size else np.nan for values in pairs]
     return {"floor": np.tile(means, n_strengths), "n_floor": np.tile([v.size for v in pairs], n_strengths)}

@@ -334,20 +334,13 @@ def is_made_by_camdrift(path: Path) -> bool:
 def readable(path: Path) -> Iterator[Path]:
     """The path, turning what cannot be read inside the block into one clear line.
 
-    Args:
-        path: A table, or a folder of tables, of which polars alone is believed to be what reads inside the block.
-
     Raises:
-        StoreError: A table cannot be read.
+        StoreError: The table at the path cannot be read.
     """
     try:
         yield path
     except (OSError, pl.exceptions.PolarsError) as error:
-        if not path.is_dir():
-            raise StoreError(f"{path} cannot be read: {_first_line(error)}") from error
-        if isinstance(error, OSError):
-            raise
-        raise StoreError(f"a table in {path} cannot be read: {_first_line(error)}") from error
+        raise StoreError(f"{path} cannot be read: {_first_line(error)}") from error
 
 
 def _settle(folder: Path) -> None:

@@ -15,7 +15,7 @@ from camdrift.measures import of_first_measure
 from camdrift.pieces import Stored
 from camdrift.records import FURTHER_TABLES, TABLES
 from camdrift.report import notebook_html, summary, verdicts, write_report
-from camdrift.store import REPORT, RunDirectory, on_disk, readable
+from camdrift.store import REPORT, RunDirectory, on_disk
 
 
 class Study:
@@ -178,7 +178,7 @@ class Study:
             StoreError: A table is missing or damaged, or the run directory cannot be written.
         """
         tables = self._tables
-        with self._directory.open_gallery() as gallery, on_disk(self.path), readable(self.path):
+        with self._directory.open_gallery() as gallery, on_disk(self.path):
             return write_report(self.path, tables, self.record, gallery)
 
 

@@ -14,7 +14,7 @@ from camdrift.clock import Clock
 from camdrift.errors import UserError
 from camdrift.integrity import disagreements, read_whole
 from camdrift.models import Classifier
-from camdrift.pieces import scan
+from camdrift.pieces import collected, scan
 from camdrift.places import ImageFile
 from camdrift.plan import Plan
 from camdrift.preparation import parts, study_plan
@@ -182,7 +182,7 @@ def _recomputed(
             result = study_chunk(again.plan, files, advance)
         ids = [file.seed_id for file in files]
         stored = {
-            name: scan(tables, name).filter(pl.col("seed_id").is_in(ids)).collect() for name in ("seeds", "similarity")
+            name: collected(scan(tables, name).filter(pl.col("seed_id").is_in(ids))) for name in ("seeds", "similarity")
         }
         changed = _other_seeds(stored["seeds"], result.tables["seeds"])
         found += changed.values()

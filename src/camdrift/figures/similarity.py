@@ -37,7 +37,7 @@ from camdrift.figures.scope import (
     scope,
     span,
 )
-from camdrift.pieces import scan, streamed
+from camdrift.pieces import collected, scan, streamed
 from camdrift.records import ADVERSARIAL, NOISE
 
 _SHOW_POINTS_UP_TO: Final = 40
@@ -99,7 +99,7 @@ def _samples(similarity: pl.LazyFrame, of: Scope, condition: str, target: str) -
     """Defined similarities of each layer, all draws."""
     wanted = (pl.col("condition") == condition) & (pl.col("strength") == of.reference) & (pl.col("target") == target)
     defined = similarity.filter(wanted, pl.col("similarity").is_not_null())
-    rows = defined.select("seed_id", "draw", "layer", "similarity").collect().sort("seed_id", "draw")
+    rows = collected(defined.select("seed_id", "draw", "layer", "similarity")).sort("seed_id", "draw")
     groups = {key: part["similarity"].to_numpy() for (key,), part in rows.group_by("layer", maintain_order=True)}
     return [groups.get(layer, np.empty(0)) for layer in of.layers]
 

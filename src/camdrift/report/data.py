@@ -12,7 +12,7 @@ from camdrift.dose import dose_response
 from camdrift.figures.focus import MEASURES
 from camdrift.figures.scope import Record, Scope, Tables, stage
 from camdrift.medians import focus_medians
-from camdrift.pieces import Rows, by_values, scan
+from camdrift.pieces import Rows, by_values, collected, scan
 from camdrift.records import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, CLEAN, LAYERS, MEASURE, NOISE
 
 CONDITIONS: Final = (ADVERSARIAL, NOISE)
@@ -162,7 +162,7 @@ def seeds(tables: Tables, of: Scope, seed_ids: Sequence[str]) -> list[dict[str, 
     """What the tables say of some seeds; similarities as [condition][target][strength][layer], first draw."""
     chosen = pl.col("seed_id").is_in(list(seed_ids)) & (pl.col("strength").is_in(list(of.strengths)))
     first = chosen & (pl.col("draw") == 0)
-    similar = _by_seed(scan(tables, "similarity").filter(first).collect())
+    similar = _by_seed(collected(scan(tables, "similarity").filter(first)))
     varied = _by_seed(tables["variants"].filter(first))
     rows = {row["seed_id"]: row for row in tables["seeds"].filter(pl.col("seed_id").is_in(list(seed_ids))).to_dicts()}
     thresholds = {
