@@ -16,8 +16,8 @@ LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain", "defects", "checksums", "interruption"},
     {"pieces"},
     {"measures", "spec", "lock", "archives", "dense"},
-    {"tensors", "settings", "user_code", "growth", "stats", "dose", "medians", "detector"},
-    {"reading", "contrast", "alignment"},
+    {"tensors", "memory", "settings", "user_code", "growth", "stats", "dose", "medians", "detector"},
+    {"reading", "contrast", "alignment", "rounding"},
     {"ladder", "controls"},
     {"claims"},
     {"layouts", "labels", "images"},
@@ -45,6 +45,7 @@ LEVELS = (
     {"run_record"},
     {"resumption"},
     {"maps", "emulation", "focus", "denoised"},
+    {"full_precision"},
     {"chunk"},
     {"run"},
     {"reproduce", "sweep", "verify"},
@@ -58,7 +59,7 @@ ROOT = "__init__"
 NO_TORCH_IN = (
     "records", "settings", "stats", "gain", "spec", "dose", "medians", "store", "growth", "figures", "report", "study",
     "defects", "reading", "ladder", "claims", "controls", "pieces", "dense",
-    "detector", "detect", "measures", "checksums", "lock", "archives", "integrity",
+    "detector", "detect", "measures", "checksums", "lock", "archives", "integrity", "rounding",
     "alignment", "contrast", "sides", "comparison", "comparison_folder", "compare", "grid",
 )  # fmt: skip
 

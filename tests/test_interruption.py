@@ -136,7 +136,7 @@ class TestCommand:
     @pytest.fixture
     def signalling(self, monkeypatch):
         """Sends signals at the beginning of the second chunk."""
-        module = importlib.import_module("camdrift.run")
+        module = importlib.import_module("camdrift.chunk")
         compute = module.study_chunk
 
         def signal_in_second(*signals):

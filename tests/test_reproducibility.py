@@ -188,15 +188,6 @@ class TestWhere:
         assert camdrift.run is module.run
         assert callable(vars(camdrift)["run"])
 
-    def test_too_little_memory_is_said_in_words(self, classifier, photos, tmp_path, monkeypatch):
-        def fail(*_):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-        monkeypatch.setattr(importlib.import_module("camdrift.run"), "study_chunk", fail)
-        with pytest.raises(UserError, match="`batch_size` 7 needs more memory than cpu has") as caught:
-            study_of(classifier, photos, tmp_path / "run", batch_size=7)
-        assert "smaller --batch-size" in caught.value.hint
-
     def test_a_study_describes_itself(self, classifier, photos, tmp_path):
         found = study_of(classifier, photos, tmp_path / "run", limit=3, **SMALL)
         assert re.search(r"Study\(TinyNet, dlfuzz\(.*\): \d of 3 seed images analysed, \d layers; .*run\)", repr(found))

@@ -1,7 +1,7 @@
 """One chunk of seeds from files to rows: read, attack, draw noise, explain, compare."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import polars as pl
@@ -16,6 +16,7 @@ from camdrift.gallery import HeatmapCollector, deviations, header, numbered, pic
 from camdrift.growth import newly_covered
 from camdrift.images import read_image
 from camdrift.maps import explain_all
+from camdrift.memory import within_memory
 from camdrift.models import Classifier
 from camdrift.noise import matched_noise
 from camdrift.places import ImageFile, display_path
@@ -85,6 +86,29 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: Advance) -> Chu
     with clock("gallery"):
         gallery = _gallery(plan, analysed, tables, heatmaps)
     return ChunkResult(tables, gallery)
+
+
+def fit_chunk(
+    plan: Plan, files: Sequence[ImageFile], advance: Advance, warn: Callable[[str], None]
+) -> tuple[Plan, ChunkResult]:
+    """`study_chunk`, begun anew with half as many images per pass whenever memory runs out.
+
+    Args:
+        plan: What the chunks share.
+        files: The chunk's images.
+        advance: As for `study_chunk`.
+        warn: Called with a line about every change.
+
+    Returns:
+        The plan with as many images per pass as there was room for, and what was learnt.
+
+    Raises:
+        UserError: A single image is too much.
+    """
+    batch_size, result = within_memory(
+        plan.batch_size, lambda size: study_chunk(replace(plan, batch_size=size), files, advance), warn
+    )
+    return replace(plan, batch_size=batch_size), result
 
 
 def _read(plan: Plan, file: ImageFile) -> Seed:

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+import torch
+
 from camdrift.attacks import Attack, StoredImages, make_attack
 from camdrift.clock import Clock
 from camdrift.errors import UserError
-from camdrift.explanations import make_explainer
+from camdrift.explain import explain
+from camdrift.explanations import Explainer, make_explainer
 from camdrift.labels import class_index
 from camdrift.measures import measures
+from camdrift.memory import largest_batch
 from camdrift.models import Classifier
 from camdrift.pairs import pair_adversarial
 from camdrift.places import ImageFile
@@ -16,7 +20,7 @@ from camdrift.plan import Examination, Plan, batches
 from camdrift.settings import Settings
 
 # Small batches are fastest on a processor: measured with VGG-16 and EfficientNet-Lite0 (docs/benchmarks.md).
-AUTO_BATCH: Final = {"cpu": 4, "cuda": 64}
+ON_PROCESSOR: Final = 4
 
 
 def checked(classifier: Any, name: str) -> Classifier:
@@ -62,15 +66,16 @@ def study_plan(
     """
     checked(classifier, "classifier")
     explainers = tuple(make_explainer(spec) for spec in settings.explanations)
+    layers = classifier.select_layers(settings.layers)
     plan = Plan(
         classifier=classifier,
         attack=_attack(classifier, surrogate, files, settings),
         settings=settings,
         explainers=explainers,
         measures=measures([explainer.spec for explainer in explainers], settings.similarities),
-        layers=classifier.select_layers(settings.layers),
+        layers=layers,
         labels=_folder_labels(classifier, files),
-        batch_size=settings.batch_size or AUTO_BATCH.get(classifier.device.type, 8),
+        batch_size=settings.batch_size or _batch_size(classifier, layers, explainers),
         chunks=len(parts(files, settings)),
         clock=clock,
         examinations=examinations,
@@ -82,6 +87,26 @@ def study_plan(
             "name the folders after the model's classes or WordNet IDs, or leave out `label`",
         )
     return plan
+
+
+def _batch_size(classifier: Classifier, layers: Sequence[str], explainers: Sequence[Explainer]) -> int:
+    """Images per pass: few on a processor, elsewhere as many as an explanation finds room for."""
+    if classifier.device.type == "cpu" and ON_PROCESSOR:
+        return ON_PROCESSOR
+
+    def compute(size: int) -> None:
+        images = torch.full((size, 3, classifier.size, classifier.size), 0.5, device=classifier.device)
+        # Two classes per image, as when its prediction has changed.
+        explain(
+            classifier,
+            images,
+            [None, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.long)],
+            layers=layers,
+            explainers=explainers,
+        )
+
+    with classifier.numerics():
+        return largest_batch(compute)
 
 
 def _folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[str, int]:

@@ -4,19 +4,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
 from camdrift import provenance
-from camdrift.chunk import GROWTH, study_chunk
+from camdrift.chunk import GROWTH, fit_chunk
 from camdrift.clock import Clock
 from camdrift.controls import study_controls
 from camdrift.denoised import Denoised
 from camdrift.errors import UserError
+from camdrift.full_precision import in_full_precision
 from camdrift.gallery import deviations, header, renumbered, spanning
 from camdrift.growth import coverage_growth
 from camdrift.images import images_checksum
@@ -127,7 +126,8 @@ def carry_out(
     with clock("total"):
         selection = select_images(images, settings)
         files = selection.files
-        plan = study_plan(classifier, files, settings, clock, surrogate=surrogate, examinations=extension.examinations)
+        examinations = (*extension.examinations, *in_full_precision(checked(classifier, "classifier")))
+        plan = study_plan(classifier, files, settings, clock, surrogate=surrogate, examinations=examinations)
         record = run_record(plan, files, images, command=command, kind=extension.kind)
         if not resume:
             record["preflight"] = _preflight(plan, selection)
@@ -145,7 +145,8 @@ def carry_out(
             warnings = (record["preflight"] or {}).get("warnings", ())
             show(Progress("preflight", 0, len(files), 0, (*warnings, *again)))
             with classifier.numerics():
-                _run_chunks(plan, files, directory, show)
+                plan = _run_chunks(plan, files, directory, show)
+            record["arguments"]["effective"]["batch_size"] = plan.batch_size
             _finish(plan, directory, show)
             if extension.finish is not None:
                 with clock("statistics"):
@@ -217,7 +218,8 @@ def _check_resume(out: str | PathLike[str] | None, *, resume: bool, overwrite: b
         )
 
 
-def _run_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress) -> None:
+def _run_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress) -> Plan:
+    """Compute and store the chunks that are missing; the plan, with as many images per pass as memory had room for."""
     done = directory.chunks_done()
     finished, successes = 0, 0
     for index, part in enumerate(parts(files, plan.settings)):
@@ -226,18 +228,16 @@ def _run_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory,
             def advance(stage: str, seeds: int, found: int, base: tuple[int, int] = (finished, successes)) -> None:
                 on_progress(Progress(stage, base[0] + seeds, len(files), base[1] + found))
 
-            try:
-                result = study_chunk(plan, part, advance)
-            except torch.OutOfMemoryError as error:
-                raise UserError(
-                    f"`batch_size` {plan.batch_size} needs more memory than {plan.classifier.device} has",
-                    f"--resume --out {quote(str(directory.path))} with a smaller --batch-size goes on",
-                ) from error
+            def warn(text: str, base: tuple[int, int] = (finished, successes)) -> None:
+                on_progress(Progress("attack", base[0], len(files), base[1], (text,)))
+
+            plan, result = fit_chunk(plan, part, advance, warn)
             with plan.clock("write"):
                 directory.write_chunk(index, result.tables, result.gallery)
         finished += len(part)
         successes += directory.read_chunk(index, "seeds").filter(pl.col("status") == ANALYSED).height
         on_progress(Progress("write", finished, len(files), successes))
+    return plan
 
 
 def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> None:

@@ -20,6 +20,7 @@ from camdrift.attacks.base import PER_IMAGE, Advance, Threat
 from camdrift.attacks.seeding import seeded
 from camdrift.coverage import NeuronRecord
 from camdrift.errors import UserError, one_line
+from camdrift.memory import is_out_of_memory
 from camdrift.models import Classifier
 from camdrift.streams import stream_seed
 from camdrift.tensors import PIXELS, Attacked, Image, Images, Logits
@@ -154,9 +155,11 @@ class LibraryAttack:
             with _contained(classifier, stream_seed(*key, "attack")):
                 perturb = self.recipe.make(PixelModel(classifier))
                 image = _image(perturb(seed[None].clone(), classes, targets), seed)
-        except (UserError, torch.OutOfMemoryError):
+        except UserError:
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             return Attacked(None, target_class=target, reason=f"the attack failed: {one_line(error)}", is_failure=True)
         return Attacked(image - seed, target_class=target)
 
