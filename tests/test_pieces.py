@@ -86,6 +86,9 @@ class TestPieces:
         tables = Stored({"one": stored(shuffled(), tmp_path, "one"), "two": stored(shuffled(), tmp_path, "two")})
         (tmp_path / "two.parquet").unlink()
         assert (list(tables), len(tables)) == (["one", "two"], 2)
+        assert "two" in tables
+        assert {"one", "two"} <= tables.keys()
+        assert "three" not in tables
         assert tables["one"] is tables["one"]
         assert scan(tables, "one").select(pl.len()).collect().item() == 200
         with pytest.raises(StoreError, match="a table cannot be read: "):

@@ -33,6 +33,10 @@ class Stored(Mapping[str, pl.DataFrame]):
             self._read[name] = collected(self.scans[name])
         return self._read[name]
 
+    def __contains__(self, name: object) -> bool:
+        # A mapping's own would read the table.
+        return name in self.scans
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.scans)
 
