@@ -25,19 +25,24 @@ def focus_medians(focus: Rows) -> pl.DataFrame:
     keys = ["target", "strength", "condition", "layer", "layer_label", "layer_index"]
     parts: dict[str, list[pl.DataFrame]] = {measure: [] for measure in FOCUS_MEASURES}
     for rows in by_values(focus.lazy().select(*keys, *FOCUS_MEASURES), "strength", "condition", "target"):
+        groups = rows.group_by(keys).agg(
+            column.alias(f"{measure} {name}") for measure in parts for name, column in _columns(pl.col(measure)).items()
+        )
         for measure, found in parts.items():
-            value = pl.col(measure)
-            columns = {
-                "measure": pl.lit(measure),
-                "n": value.count().cast(pl.Int64),
-                "n_undefined": value.null_count().cast(pl.Int64),
-                "lower": value.quantile(0.25, interpolation="linear"),
-                "median": value.median(),
-                "upper": value.quantile(0.75, interpolation="linear"),
-            }
-            found.append(rows.group_by(keys).agg(**columns))
+            names = {name: pl.col(f"{measure} {name}") for name in _columns(pl.lit(None))}
+            found.append(groups.select(*keys, measure=pl.lit(measure), **names))
     order = ("target", "strength", "condition", "layer_index")
     return pl.concat(pl.concat(found).sort(order) for found in parts.values())
+
+
+def _columns(value: pl.Expr) -> dict[str, pl.Expr]:
+    return {
+        "n": value.count().cast(pl.Int64),
+        "n_undefined": value.null_count().cast(pl.Int64),
+        "lower": value.quantile(0.25, interpolation="linear"),
+        "median": value.median(),
+        "upper": value.quantile(0.75, interpolation="linear"),
+    }
 
 
 def median_interval(values: pl.Series, *, rng_seed: int) -> tuple[float, float] | None:
