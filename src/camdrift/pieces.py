@@ -61,7 +61,7 @@ def collected(rows: pl.LazyFrame, *, is_streamed: bool = False) -> pl.DataFrame:
     """
     try:
         return rows.collect(engine="streaming" if is_streamed else "auto")
-    except (OSError, pl.exceptions.ComputeError) as error:
+    except (OSError, pl.exceptions.PolarsError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise StoreError(f"a table cannot be read: {line}", "camdrift verify RUN names the file") from error
 
