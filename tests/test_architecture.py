@@ -14,7 +14,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Lowest first; a file imports lower levels only. The folders are packages whose files may import each other.
 LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain", "defects", "checksums", "interruption"},
-    {"measures", "spec", "lock", "archives"},
+    {"pieces"},
+    {"measures", "spec", "lock", "archives", "dense"},
     {"tensors", "memory", "settings", "user_code", "growth", "stats", "dose", "medians", "detector"},
     {"reading", "contrast", "alignment", "rounding"},
     {"ladder", "controls"},
@@ -57,7 +58,7 @@ ROOT = "__init__"
 # What reads tables must work on a machine without the model.
 NO_TORCH_IN = (
     "records", "settings", "stats", "gain", "spec", "dose", "medians", "store", "growth", "figures", "report", "study",
-    "defects", "reading", "ladder", "claims", "controls",
+    "defects", "reading", "ladder", "claims", "controls", "pieces", "dense",
     "detector", "detect", "measures", "checksums", "lock", "archives", "integrity", "rounding",
     "alignment", "contrast", "sides", "comparison", "comparison_folder", "compare", "grid",
 )  # fmt: skip

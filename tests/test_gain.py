@@ -145,6 +145,20 @@ class TestResampleCounts:
         assert np.array_equal(first, gain.resample_counts(20, 50, rng_seed=1))
         assert not np.array_equal(first, gain.resample_counts(20, 50, rng_seed=2))
 
+    @pytest.mark.parametrize("elements", [1, 70, 2**22])
+    def test_blocks_of_replicates_draw_what_one_draw_does(self, monkeypatch, elements):
+        monkeypatch.setattr(gain, "_BLOCK_ELEMENTS", elements)
+        expected = np.random.Generator(np.random.PCG64(6)).multinomial(20, np.full(20, 1 / 20), size=50)
+        assert np.array_equal(gain.resample_counts(20, 50, rng_seed=6), expected)
+
+    @pytest.mark.parametrize("elements", [1, 70, 2**22])
+    def test_totals_are_sums_over_what_is_drawn(self, monkeypatch, elements):
+        monkeypatch.setattr(gain, "_BLOCK_ELEMENTS", elements)
+        counts = gain.resample_counts(20, 7, rng_seed=6)
+        values = np.random.default_rng(0).integers(0, 9, (20, 3)).astype(float)
+        for b, found in enumerate(gain.resampled_totals(values, counts)):
+            np.testing.assert_array_equal(found, values[np.repeat(np.arange(20), counts[b])].sum(axis=0))
+
     def test_refuses_what_cannot_be_resampled(self):
         with pytest.raises(ValueError, match="`n_seeds` must be at least 1, got: 0"):
             gain.resample_counts(0, 10, rng_seed=1)
@@ -166,6 +180,27 @@ class TestResampledMedians:
             drawn = values[i, j][np.repeat(np.arange(9), counts[b])]
             drawn = drawn[~np.isnan(drawn)]
             assert found[b, i, j] == np.median(drawn)
+
+    @pytest.mark.parametrize(("n_draws", "undefined"), [(1, 0.0), (1, 0.4), (3, 0.1)])
+    def test_large_samples_equal_a_naive_loop_to_the_last_digit(self, n_draws, undefined):
+        """Large enough that medians are looked for in a window; two replicates have theirs far outside."""
+        n = 900
+        rng = np.random.default_rng(n_draws)
+        values = rng.normal(size=(3, n, n_draws))
+        values[1] = values[1].round(1)
+        values[rng.random(values.shape) < undefined] = NAN
+        counts = gain.resample_counts(n, 30, rng_seed=8)
+        order = np.argsort(values[0, :, 0])
+        counts[0], counts[1] = 0, 0
+        counts[0, order[: n // 4]], counts[1, order[-n // 4 :]] = 4, 4
+        counts[2] = 0
+        found = gain.resampled_medians(values, counts)
+        assert gain._sample(values[0, :, 0], 1).window.start > 0
+        for b, i in np.ndindex(30, 3):
+            drawn = values[i][np.repeat(np.arange(n), counts[b])]
+            drawn = drawn[~np.isnan(drawn)]
+            expected = np.median(drawn) if drawn.size else NAN
+            np.testing.assert_array_equal(found[b, i], expected)
 
     def test_undefined_where_a_resample_holds_nothing(self):
         values = np.array([[[1.0], [NAN]], [[NAN], [NAN]]])

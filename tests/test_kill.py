@@ -24,7 +24,6 @@ from studies import (
     listing,
     skip_report,
     study_of,
-    tiny_classifier,
     write_factory,
     write_images,
 )
@@ -163,8 +162,12 @@ class TestOdds:
     def _no_report(self, monkeypatch):
         skip_report(monkeypatch)
 
+    @pytest.fixture
+    def model(self, spec):
+        return camdrift.load_model(spec, device="cpu")
+
     @pytest.mark.parametrize("jump", [-1e9, 1e9], ids=["back", "ahead"])
-    def test_a_clock_that_jumps(self, eight, whole, tmp_path, monkeypatch, jump):
+    def test_a_clock_that_jumps(self, model, eight, whole, tmp_path, monkeypatch, jump):
         """By thirty years, between any two looks at it: neither tables nor order depend on the time of day."""
         now, looks = time.time, []
 
@@ -173,21 +176,20 @@ class TestOdds:
             return max(now() + jump * (len(looks) % 2), 1.0)
 
         monkeypatch.setattr("time.time", jumping)
-        model = tiny_classifier()
         with pytest.raises(KeyboardInterrupt):
             study_of(model, eight, tmp_path / "run", **QUICK, on_progress=_interrupt_after_three)
         study = study_of(model, eight, tmp_path / "run", **QUICK, resume=True)
         assert_same(study, whole[0])
         assert all(seconds >= 0 for seconds in study.record["timings"].values())
 
-    def test_a_clock_that_stands_back_at_the_start_of_time(self, eight, tmp_path, monkeypatch):
+    def test_a_clock_that_stands_back_at_the_start_of_time(self, model, eight, tmp_path, monkeypatch):
         """Also the clock that `run.json` is stamped with; a folder of the same name is never written into."""
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr("camdrift.provenance.now", lambda: "1970-01-01T00:00:00+00:00")
-        paths = [study_of(tiny_classifier(), eight, None, limit=1, **QUICK).path for _ in range(2)]
+        paths = [study_of(model, eight, None, limit=1, **QUICK).path for _ in range(2)]
         assert len(set(paths)) == 2
 
-    def test_a_read_only_image_folder(self, eight, whole, tmp_path, monkeypatch):
+    def test_a_read_only_image_folder(self, model, eight, whole, tmp_path, monkeypatch):
         """Not a byte, name or time of change in it differs afterwards."""
         images = tmp_path / "images"
         write_images(images, 8)
@@ -196,21 +198,21 @@ class TestOdds:
         monkeypatch.setattr("builtins.open", _reading_only(images, open))
         before = {**listing(images), "": images.stat().st_mtime_ns}
         try:
-            study = study_of(tiny_classifier(), images, tmp_path / "run", **QUICK)
+            study = study_of(model, images, tmp_path / "run", **QUICK)
             assert_same(study, whole[0], without=["path"])
             assert {**listing(images), "": images.stat().st_mtime_ns} == before
         finally:
             images.chmod(stat.S_IRWXU)
 
-    def test_a_stored_chunk_with_a_flipped_bit_is_done_again(self, eight, whole, tmp_path):
+    def test_a_stored_chunk_with_a_flipped_bit_is_done_again(self, model, eight, whole, tmp_path):
         with pytest.raises(KeyboardInterrupt):
-            study_of(tiny_classifier(), eight, tmp_path / "run", **QUICK, on_progress=_interrupt_after_three)
+            study_of(model, eight, tmp_path / "run", **QUICK, on_progress=_interrupt_after_three)
         assert RunDirectory.open(tmp_path / "run").chunks_done() == {0}
         path = tmp_path / "run" / "chunks" / "00000" / "similarity.parquet"
         data = bytearray(path.read_bytes())
         data[random.Random(1).randrange(len(data))] ^= 1 << 3
         path.write_bytes(data)
-        assert_same(study_of(tiny_classifier(), eight, tmp_path / "run", **QUICK, resume=True), whole[0])
+        assert_same(study_of(model, eight, tmp_path / "run", **QUICK, resume=True), whole[0])
 
 
 def _interrupt_after_three(progress):

@@ -15,7 +15,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from camdrift.defects import Defects
-from camdrift.gain import percentile_interval, resample_counts
+from camdrift.gain import Counts, percentile_interval, resample_counts
 from camdrift.ladder import curve_distances
 from camdrift.reading import Reading, compromised, compromised_fraction, mean, read, taken, variance
 from camdrift.records import ANALYSED, ARTEFACT, CLAIMS, FAILS, HOLDS, UNDECIDED, UNREADABLE
@@ -295,7 +295,7 @@ def _gained_trend(gained: Floats, strengths: Sequence[float]) -> float:
     return float(np.divide(concordant, untied, out=np.zeros(len(gained)), where=untied > 0).mean())
 
 
-def _family_rows(family: _Family, corrected: Reading, released: Reading, resamples: NDArray[np.int64]) -> Rows:
+def _family_rows(family: _Family, corrected: Reading, released: Reading, resamples: Counts) -> Rows:
     values, emulated = family.value(corrected, False), family.value(released, True)
     low = high = np.full(len(values), np.nan)
     if not family.exists and len(corrected.seed_ids) > 1:

@@ -196,7 +196,7 @@ class Contrasts:
 
     def _draw(self, side: int, target: str, seeds: tuple[str, ...], stream: int) -> Draws:
         chosen = self._sides[side]
-        rows = chosen.rows(chosen.study.similarity).filter(pl.col("target") == target)
+        rows = chosen.rows(chosen.study.scan("similarity")).filter(pl.col("target") == target)
         options = {"rng_seed": self._rng_seed + stream, "n_bootstrap": self._n_bootstrap}
         return draws(rows, chosen.study.variants, seeds, self._of.strengths, **options)
 

@@ -12,8 +12,20 @@ import polars as pl
 import scipy.stats
 from numpy.typing import NDArray
 
-from camdrift.gain import ABOVE, BELOW, Floats, Gains, Interval, percentile_interval, resample_counts
-from camdrift.stats import all_gains, moments, ratio, seed_arrays
+from camdrift.dense import seed_arrays
+from camdrift.gain import (
+    ABOVE,
+    BELOW,
+    Counts,
+    Floats,
+    Gains,
+    Interval,
+    percentile_interval,
+    resample_counts,
+    resampled_totals,
+)
+from camdrift.pieces import Rows
+from camdrift.stats import all_gains, moments, ratio
 
 Bits = NDArray[np.uint64]
 
@@ -44,7 +56,7 @@ class Difference(NamedTuple):
 
 
 def draws(
-    similarity: pl.DataFrame,
+    similarity: Rows,
     variants: pl.DataFrame,
     seeds: Sequence[str],
     strengths: Sequence[float],
@@ -55,7 +67,7 @@ def draws(
     """Deviations and gains of one side on `seeds`, with bootstrap replicates over them.
 
     Args:
-        similarity: Rows of table `similarity` of one measure and target.
+        similarity: Rows of table `similarity` of one measure and target; read piece by piece.
         variants: Table `variants`.
         seeds: Seeds that count; the order is that in which they are drawn.
         strengths: Strengths of the attack that are wanted, ascending.
@@ -68,16 +80,17 @@ def draws(
     deviation = 1 - arrays.adversarial.values[at, :, :, 0]
     gains = all_gains(arrays, variants, seeds, resamples)
     chosen = Gains(gains.value[:, at], gains.censored[:, at], gains.least[:, at], gains.most[:, at])
-    counts = np.concatenate([np.ones((1, len(seeds))), resamples])
+    counts = np.concatenate([np.ones((1, len(seeds)), resamples.dtype), resamples])
     return Draws(deviation, _means(deviation, counts), chosen)
 
 
-def _means(deviation: Floats, counts: Floats) -> Floats:
+def _means(deviation: Floats, counts: Counts) -> Floats:
     """Mean over the defined deviations in every replicate, (replicates, strengths, layers)."""
     flat = deviation.reshape(-1, deviation.shape[-1])
     defined = ~np.isnan(flat)
-    total = counts @ np.where(defined, flat, 0).T
-    return ratio(total, counts @ defined.T.astype(np.float64)).reshape(len(counts), *deviation.shape[:-1])
+    total = resampled_totals(np.where(defined, flat, 0).T, counts)
+    drawn = resampled_totals(defined.T.astype(np.float64), counts)
+    return ratio(total, drawn).reshape(len(counts), *deviation.shape[:-1])
 
 
 def paired_difference(a: Floats, b: Floats) -> Difference:

@@ -1,13 +1,16 @@
 """Controls: comparisons whose outcome is known, or that rule out another reason for what a study finds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from camdrift.gain import percentile_interval, resample_counts
+from camdrift.gain import percentile_interval, resample_counts, resampled_totals
+from camdrift.pieces import Rows as TableRows
+from camdrift.pieces import by_seeds, collected, scan, streamed
 from camdrift.reading import as_study
 from camdrift.records import (
     ADVERSARIAL,
@@ -31,6 +34,7 @@ FOOLING: Final = "images that still fool the network"
 NORM: Final = "norm after clipping"
 
 Rows = list[dict[str, Any]]
+_Frame = TypeVar("_Frame", pl.DataFrame, pl.LazyFrame)
 _KEYS: Final = ("seed_id", "strength")
 
 
@@ -38,21 +42,17 @@ def study_controls(tables: Mapping[str, pl.DataFrame], *, rng_seed: int, n_boots
     """Rows of table `controls` that the tables of any study give.
 
     Args:
-        tables: similarity, variants and floor, by name.
+        tables: similarity, variants and floor, by name; the first is read piece by piece.
         rng_seed: Fixes the bootstrap.
         n_bootstrap: Number of resamples of the seeds.
     """
-    similarity, variants = tables["similarity"], tables["variants"]
-    if similarity.is_empty():
+    similarity, variants = scan(tables, "similarity"), tables["variants"]
+    seed_ids = streamed(similarity.select("seed_id").unique())["seed_id"].sort().to_list()
+    if not seed_ids:
         return CONTROLS.frame()
-    draw = _Bootstrap(similarity["seed_id"].unique().sort().to_list(), n_bootstrap, rng_seed)
-    rows = [
-        *_realised_norm(variants, draw),
-        *_unrelated(similarity, tables["floor"], draw),
-        *_own_class(similarity, draw),
-        *_fooling(similarity, variants, draw),
-    ]
-    if similarity["draw"].max():
+    draw = _Bootstrap(seed_ids, n_bootstrap, rng_seed)
+    rows = _realised_norm(variants, draw) + _of_similarity(similarity, variants, scan(tables, "floor"), draw)
+    if streamed(similarity.select(pl.col("draw").max())).item():
         first, second = _noise(similarity, 0), _noise(similarity, 1)
         attack, control = _noise(variants, 0), _noise(variants, 1)
         rows += _null(_compared(second, first, control, attack, rng_seed, n_bootstrap))
@@ -98,7 +98,7 @@ class _Bootstrap:
 
     def __init__(self, seed_ids: Sequence[str], n_bootstrap: int, rng_seed: int) -> None:
         self.seed_ids = pl.DataFrame({"seed_id": seed_ids})
-        self._weights = resample_counts(len(seed_ids), n_bootstrap, rng_seed=rng_seed).astype(np.float64)
+        self._counts = resample_counts(len(seed_ids), n_bootstrap, rng_seed=rng_seed)
 
     def mean(self, values: pl.DataFrame) -> dict[str, Any]:
         """value, low, high and n of the mean of `value` over seeds, of a frame with one row per `seed_id`."""
@@ -108,17 +108,21 @@ class _Bootstrap:
         n = int(defined.sum())
         if not n:
             return {"n": 0}
-        drawn = self._weights @ defined
-        totals = self._weights @ np.where(defined, numbers, 0)
+        totals = resampled_totals(np.where(defined, numbers, 0), self._counts)
+        drawn = resampled_totals(defined.astype(np.float64), self._counts)
         ends = percentile_interval(ratio(totals, drawn)[:, None]) if n > 1 else None
         interval = {} if ends is None else {"low": float(ends.low[0]), "high": float(ends.high[0])}
         return {"value": float(numbers[defined].mean()), **interval, "n": n}
 
-    def by(self, rows: pl.DataFrame, keys: Sequence[str], value: pl.Expr, words: Mapping[str, Any]) -> Rows:
-        """One row of controls per combination of `keys`: the mean over seeds of each seed's mean of `value`."""
-        each = rows.group_by(*keys, "seed_id").agg(value.mean().alias("value"))
+    def by(self, each: pl.DataFrame, keys: Sequence[str], words: Mapping[str, Any]) -> Rows:
+        """One row of controls per combination of `keys`: the mean over seeds, of what `_each` gave."""
         parts = each.sort(*keys, "seed_id").group_by(*keys, maintain_order=True)
         return [{**words, **dict(zip(keys, key, strict=True)), **self.mean(part)} for key, part in parts]
+
+
+def _each(rows: pl.DataFrame, keys: Sequence[str], value: pl.Expr) -> pl.DataFrame:
+    """Each seed's mean of `value` per combination of `keys`."""
+    return rows.group_by(*keys, "seed_id").agg(value.mean().alias("value"))
 
 
 def _realised_norm(variants: pl.DataFrame, draw: _Bootstrap) -> Rows:
@@ -131,41 +135,72 @@ def _realised_norm(variants: pl.DataFrame, draw: _Bootstrap) -> Rows:
     rows: Rows = []
     for condition in (ADVERSARIAL, NOISE):
         words = {"control": NORM, "quantity": f"realised over requested L2, {condition}", "expected": 1.0}
-        rows += draw.by(ratio.filter(pl.col("condition") == condition), ["strength"], share, words)
+        each = _each(ratio.filter(pl.col("condition") == condition), ["strength"], share)
+        rows += draw.by(each, ["strength"], words)
     return rows
 
 
-def _unrelated(similarity: pl.DataFrame, floor: pl.DataFrame, draw: _Bootstrap) -> Rows:
-    """How far similarity under the attack lies above that of unrelated images."""
-    means = floor.group_by("target", "layer").agg(pl.col("similarity").mean().alias("floor"))
-    joined = similarity.filter(pl.col("condition") == ADVERSARIAL).join(means, on=["target", "layer"])
-    words = {"control": UNRELATED, "quantity": "similarity under the attack above the floor"}
-    return draw.by(joined, ["target", "strength"], pl.col("similarity") - pl.col("floor"), words)
+class _Quantity(NamedTuple):
+    """A quantity that every seed has a mean of: the words and keys of its rows, and how it is read from a piece."""
+
+    control: str
+    quantity: str
+    keys: tuple[str, ...]
+    read: Callable[[pl.DataFrame], pl.DataFrame]
 
 
-def _own_class(similarity: pl.DataFrame, draw: _Bootstrap) -> Rows:
-    """What explaining each image's own class adds to the deviation."""
-    keys = ["seed_id", "condition", "strength", "draw", "layer"]
-    own, fixed = (similarity.filter(pl.col("target") == target) for target in ("own", "seed"))
-    joined = own.join(fixed.select(*keys, fixed="similarity"), on=keys)
+def _of_similarity(similarity: TableRows, variants: pl.DataFrame, floor: pl.LazyFrame, draw: _Bootstrap) -> Rows:
+    """Controls that are means over seeds of what their similarities say."""
+    quantities = [_unrelated(floor), *_own_class(), *_fooling(variants)]
+    found: list[list[pl.DataFrame]] = [[] for _ in quantities]
+    for piece in by_seeds(similarity, "seed_id", "condition", "strength", "draw", "target", "layer", "similarity"):
+        for each, quantity in zip(found, quantities, strict=True):
+            each.append(quantity.read(piece))
     rows: Rows = []
-    for condition in (ADVERSARIAL, NOISE):
-        words = {"control": OWN_CLASS, "quantity": f"deviation added by the change of class, {condition}"}
-        chosen = joined.filter(pl.col("condition") == condition)
-        rows += draw.by(chosen, ["strength"], pl.col("fixed") - pl.col("similarity"), words)
+    for each, of in zip(found, quantities, strict=True):
+        rows += draw.by(pl.concat(each), of.keys, {"control": of.control, "quantity": of.quantity})
     return rows
 
 
-def _fooling(similarity: pl.DataFrame, variants: pl.DataFrame, draw: _Bootstrap) -> Rows:
+def _unrelated(floor: pl.LazyFrame) -> _Quantity:
+    """How far similarity under the attack lies above that of unrelated images."""
+    pairs = collected(floor.select("target", "layer", "similarity"))
+    means = pairs.group_by("target", "layer").agg(pl.col("similarity").mean().alias("floor"))
+    keys = ("target", "strength")
+
+    def read(piece: pl.DataFrame) -> pl.DataFrame:
+        joined = piece.filter(pl.col("condition") == ADVERSARIAL).join(means, on=["target", "layer"])
+        return _each(joined, keys, pl.col("similarity") - pl.col("floor"))
+
+    return _Quantity(UNRELATED, "similarity under the attack above the floor", keys, read)
+
+
+def _own_class() -> list[_Quantity]:
+    """What explaining each image's own class adds to the deviation."""
+    cell, keys = ["seed_id", "strength", "draw", "layer"], ("strength",)
+
+    def read(piece: pl.DataFrame, condition: str) -> pl.DataFrame:
+        rows = piece.filter(pl.col("condition") == condition)
+        own, fixed = (rows.filter(pl.col("target") == target) for target in ("own", "seed"))
+        joined = own.join(fixed.select(*cell, fixed="similarity"), on=cell)
+        return _each(joined, keys, pl.col("fixed") - pl.col("similarity"))
+
+    quantity = "deviation added by the change of class"
+    return [_Quantity(OWN_CLASS, f"{quantity}, {c}", keys, partial(read, condition=c)) for c in (ADVERSARIAL, NOISE)]
+
+
+def _fooling(variants: pl.DataFrame) -> list[_Quantity]:
     """Deviation of adversarial images that fool the network at a strength, and of those that do not."""
     flips = variants.filter(pl.col("condition") == ADVERSARIAL).select(*_KEYS, "is_flipped")
-    joined = similarity.filter(pl.col("condition") == ADVERSARIAL).join(flips, on=list(_KEYS))
-    rows: Rows = []
-    for is_flipped, name in ((True, "fooling"), (False, "not fooling")):
-        words = {"control": FOOLING, "quantity": f"deviation, {name}"}
-        chosen = joined.filter(pl.col("is_flipped") == is_flipped)
-        rows += draw.by(chosen, ["target", "strength"], 1 - pl.col("similarity"), words)
-    return rows
+    keys = ("target", "strength")
+
+    def read(piece: pl.DataFrame, is_flipped: bool) -> pl.DataFrame:
+        of_kind = flips.filter(pl.col("is_flipped") == is_flipped).select(_KEYS)
+        joined = piece.filter(pl.col("condition") == ADVERSARIAL).join(of_kind, on=list(_KEYS))
+        return _each(joined, keys, 1 - pl.col("similarity"))
+
+    names = {"fooling": True, "not fooling": False}
+    return [_Quantity(FOOLING, f"deviation, {n}", keys, partial(read, is_flipped=is_it)) for n, is_it in names.items()]
 
 
 def _null(statistics: pl.DataFrame) -> Rows:
@@ -217,29 +252,27 @@ def _chosen(plain: pl.DataFrame, condition: str, draw: int) -> pl.DataFrame:
     return plain.filter(pl.col("condition") == condition, pl.col("draw") == draw)
 
 
-def _noise(rows: pl.DataFrame, draw: int) -> pl.DataFrame:
+def _noise(rows: _Frame, draw: int) -> _Frame:
     return rows.filter(pl.col("condition") == NOISE, pl.col("draw") == draw)
 
 
 def _compared(
-    attack: pl.DataFrame,
-    noise: pl.DataFrame,
+    attack: _Frame,
+    noise: _Frame,
     attack_variants: pl.DataFrame,
     noise_variants: pl.DataFrame,
     rng_seed: int,
     n_bootstrap: int,
 ) -> pl.DataFrame:
     """The statistics of a study in which one set of images stands for the attack and another for noise."""
-    as_attack = _relabelled(ADVERSARIAL)
-    as_noise = _relabelled(NOISE)
     return layer_statistics(
-        pl.concat([as_attack(attack), as_noise(noise)]),
-        pl.concat([as_attack(attack_variants), as_noise(noise_variants)]),
+        pl.concat([_relabelled(attack, ADVERSARIAL), _relabelled(noise, NOISE)]),
+        pl.concat([_relabelled(attack_variants, ADVERSARIAL), _relabelled(noise_variants, NOISE)]),
         FLOOR.frame(),
         rng_seed=rng_seed,
         n_bootstrap=n_bootstrap,
     )
 
 
-def _relabelled(condition: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    return lambda rows: rows.with_columns(condition=pl.lit(condition), draw=pl.lit(0, dtype=pl.Int64))
+def _relabelled(rows: _Frame, condition: str) -> _Frame:
+    return rows.with_columns(condition=pl.lit(condition), draw=pl.lit(0, dtype=pl.Int64))

@@ -22,6 +22,7 @@ from camdrift.figures.canvas import strength_text
 from camdrift.figures.detection import FIGURE
 from camdrift.figures.scope import TARGET_ORDER
 from camdrift.measures import of_first_measure
+from camdrift.pieces import by_seeds, distinct, height, scan
 from camdrift.records import (
     ADVERSARIAL,
     CLEAN,
@@ -117,15 +118,15 @@ def _write(study: Study, found: Detection) -> None:
     directory.write_table(DETECTION.name, found.detection)
     directory.write_table(ROC.name, found.roc)
     directory.write_record({**directory.read_record(), "files": directory.files()})
-    made = {name: getattr(study, name) for name in TABLES}
-    tables = of_first_measure(made) | {"detection": found.detection, "roc": found.roc}
+    tables = of_first_measure(directory.stored_tables(*TABLES, DETECTION.name, ROC.name))
     with on_disk(study.path):
         write_figure(study.path, FIGURE, draw_detection(tables, study.record))
 
 
-def _tables(study: Study) -> dict[str, pl.DataFrame]:
-    further = {"denoised": study.denoised} if RunDirectory.open(study.path).has_table("denoised") else {}
-    return {"seeds": study.seeds, **of_first_measure({"similarity": study.similarity}), **further}
+def _tables(study: Study) -> Mapping[str, pl.DataFrame]:
+    directory = RunDirectory.open(study.path)
+    further = ("denoised",) if directory.has_table("denoised") else ()
+    return of_first_measure(directory.stored_tables("seeds", "similarity", *further))
 
 
 def _names(studies: Sequence[Study]) -> list[str]:
@@ -223,23 +224,27 @@ def readings(name: str, tables: Mapping[str, pl.DataFrame]) -> Readings:
         name: What tables call it.
         tables: seeds, similarity and, for the reference that needs no clean image, denoised, by name.
     """
-    seeds = tables["seeds"].select("seed_id", "sha256")
+    seeds, similarity = tables["seeds"].select("seed_id", "sha256"), scan(tables, "similarity")
+    targets = set(distinct(similarity, "target")["target"])
     found = {
-        (SEED_REFERENCE, target): _images(part, seeds)
+        (SEED_REFERENCE, target): _images(similarity.filter(pl.col("target") == target), seeds)
         for target in TARGET_ORDER
-        if not (part := tables["similarity"].filter(pl.col("target") == target)).is_empty()
+        if target in targets
     }
-    denoised = tables.get("denoised")
-    if denoised is not None and not denoised.is_empty():
+    if "denoised" in tables and height(denoised := scan(tables, "denoised")):
         found[DENOISED_REFERENCE, "own"] = _images(denoised, seeds)
     return Readings(name, found)
 
 
-def _images(rows: pl.DataFrame, seeds: pl.DataFrame) -> _Images:
+def _images(rows: pl.LazyFrame, seeds: pl.DataFrame) -> _Images:
+    """The images that rows of one target are about; read piece by piece."""
     keys = ("seed_id", "condition", "strength", "draw")
-    layered = rows.sort(*keys, "layer_index")
-    images = layered.select(keys).unique(maintain_order=True).join(seeds, on="seed_id", maintain_order="left")
-    values = layered["similarity"].fill_null(np.nan).to_numpy().reshape(images.height, -1)
+    pictures, similarities = [], []
+    for piece in by_seeds(rows, *keys, "layer_index", "similarity"):
+        layered = piece.sort(*keys, "layer_index")
+        pictures.append(layered.select(keys).unique(maintain_order=True))
+        similarities.append(layered["similarity"].fill_null(np.nan).to_numpy().reshape(pictures[-1].height, -1))
+    images, values = pl.concat(pictures).join(seeds, on="seed_id", maintain_order="left"), np.concatenate(similarities)
     conditions, checksums = (np.array(images[name].to_list(), np.str_) for name in ("condition", "sha256"))
     return _Images(values, conditions, images["strength"].to_numpy(), checksums)
 

@@ -142,7 +142,7 @@ def assess(train: Examples, test: Examples, *, rng_seed: int, n_bootstrap: int =
     return Performance(float(auc[0]), float(ends.low[0]), float(ends.high[0]), *rates)
 
 
-def weighted_auc(scores: Floats, is_adversarial: Flags, weights: NDArray[np.int64]) -> Floats:
+def weighted_auc(scores: Floats, is_adversarial: Flags, weights: NDArray[np.int16 | np.int64]) -> Floats:
     """P(score of an adversarial image > score of another) + half the ties, in every replicate, (replicates,).
 
     NaN where a replicate lacks one kind of image.

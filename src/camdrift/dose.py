@@ -4,10 +4,11 @@ import numpy as np
 import polars as pl
 
 from camdrift.gain import isotonic_fit
+from camdrift.pieces import Rows, by_values, streamed
 from camdrift.records import ADVERSARIAL, NOISE
 
 
-def dose_response(similarity: pl.DataFrame, variants: pl.DataFrame) -> pl.DataFrame:
+def dose_response(similarity: Rows, variants: pl.DataFrame) -> pl.DataFrame:
     """Median dose and median response per target, layer, condition and strength (method section 3).
 
     Columns: target, layer, condition, strength, n (defined similarities), l2 (median realised L2 norm of the
@@ -15,15 +16,19 @@ def dose_response(similarity: pl.DataFrame, variants: pl.DataFrame) -> pl.DataFr
     deviations; null for the attack). Sorted by target, layer, condition, l2.
 
     Args:
-        similarity: Table `similarity`.
+        similarity: Table `similarity`; read piece by piece.
         variants: Table `variants`.
     """
     group = ["condition", "strength"]
-    counted = variants.filter(pl.col("seed_id").is_in(similarity["seed_id"].unique().to_list()))
+    rows = similarity.lazy()
+    counted = variants.join(streamed(rows.select("seed_id").unique()), on="seed_id", how="semi")
     doses = counted.group_by(group).agg(pl.col("realised_l2").median().alias("l2"))
-    defined = similarity.filter(pl.col("similarity").is_not_null())
-    responses = defined.group_by("target", "layer", *group).agg(
-        pl.len().cast(pl.Int64).alias("n"), (1 - pl.col("similarity")).median().alias("deviation")
+    defined = rows.filter(pl.col("similarity").is_not_null()).select("target", "layer", *group, "similarity")
+    responses = pl.concat(
+        part.group_by("target", "layer", *group).agg(
+            pl.len().cast(pl.Int64).alias("n"), (1 - pl.col("similarity")).median().alias("deviation")
+        )
+        for part in by_values(defined, *group)
     )
     joined = responses.join(doses, on=group).filter(pl.col("l2") > 0)
     ordered = joined.sort("target", "layer", "condition", "l2", "strength")

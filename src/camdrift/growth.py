@@ -55,12 +55,14 @@ def coverage_growth(chunks: Iterable[pl.DataFrame], total: int) -> pl.DataFrame:
     """
     seen: dict[tuple[str, float], Flags] = {}
     steps: dict[str, int] = {}
-    rows = []
+    parts = [COVERAGE.frame()]
     for chunk in chunks:
+        rows = []
         for seed_id, condition, strength, neurons in chunk.iter_rows():
             flags = seen.setdefault((condition, strength), np.zeros(total, dtype=np.bool_))
             flags[neurons] = True
             step = steps.setdefault(seed_id, len(steps) + 1)
             rows.append((step, seed_id, condition, strength, int(flags.sum()), total))
-    columns = zip(*rows, strict=True) if rows else [[] for _ in COVERAGE.columns]
-    return COVERAGE.frame(dict(zip(COVERAGE.schema.names(), map(list, columns), strict=True)))
+        columns = zip(*rows, strict=True) if rows else [[] for _ in COVERAGE.columns]
+        parts.append(COVERAGE.frame(dict(zip(COVERAGE.schema.names(), map(list, columns), strict=True))))
+    return pl.concat(parts)

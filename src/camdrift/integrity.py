@@ -6,14 +6,18 @@ from typing import Any
 import polars as pl
 
 from camdrift.errors import StoreError
+from camdrift.pieces import MOST_ROWS, Stored, distinct, height, scan, streamed
 from camdrift.records import ANALYSED, FURTHER_TABLES, TABLES
-from camdrift.store import RunDirectory
+from camdrift.store import RunDirectory, readable
 
 Tables = Mapping[str, pl.DataFrame]
 
 
-def read_whole(directory: RunDirectory) -> tuple[dict[str, pl.DataFrame], list[str]]:
-    """The tables of a run by name, and what is wrong with its files: checksums, rows, schemas."""
+def read_whole(directory: RunDirectory) -> tuple[Stored, list[str]]:
+    """The tables of a run by name, and what is wrong with its files: checksums, rows, schemas.
+
+    Every table is read to its end, and none is held.
+    """
     problems = directory.damaged_files()
     files = directory.read_record().get("files") or {}
     tables = {}
@@ -21,18 +25,27 @@ def read_whole(directory: RunDirectory) -> tuple[dict[str, pl.DataFrame], list[s
         if name in FURTHER_TABLES and not directory.has_table(name):
             continue
         try:
-            found = directory.read_table(name)
+            found = directory.scan_table(name)
+            with readable(directory.path / f"{name}.parquet"):
+                n_rows = _read_through(found)
         except StoreError as error:
             problems.append(error.message)
             continue
-        if found.schema != table.schema:
+        if found.collect_schema() != table.schema:
             problems.append(f"{name}.parquet has not the columns of the table `{name}`")
             continue
-        rows = files.get(f"{name}.parquet", {}).get("rows", found.height)
-        if rows != found.height:
-            problems.append(f"{name}.parquet has {found.height:,} rows, {rows:,} were written")
+        rows = files.get(f"{name}.parquet", {}).get("rows", n_rows)
+        if rows != n_rows:
+            problems.append(f"{name}.parquet has {n_rows:,} rows, {rows:,} were written")
         tables[name] = found
-    return tables, problems
+    return Stored(tables), problems
+
+
+def _read_through(table: pl.LazyFrame) -> int:
+    """Number of rows, every value having been read."""
+    # A count alone would come from the file's footer.
+    starts = range(0, int(table.select(pl.len()).collect().item()), MOST_ROWS)
+    return sum(table.slice(start, MOST_ROWS).collect().height for start in starts)
 
 
 def disagreements(tables: Tables, record: Mapping[str, Any]) -> list[str]:
@@ -59,11 +72,12 @@ def disagreements(tables: Tables, record: Mapping[str, Any]) -> list[str]:
     }
     for name, expected in per_seed.items():
         if name in tables:
-            found += _of_seeds(name, tables[name], expected)
+            found += _of_seeds(name, scan(tables, name), expected)
     if "similarity" in tables:
-        found += _undefined(tables["similarity"])
+        found += _undefined(scan(tables, "similarity"))
     if "layers" in tables:
-        targets = tables["similarity"]["target"].n_unique() if "similarity" in tables else len(effective["targets"])
+        known = "similarity" in tables
+        targets = distinct(scan(tables, "similarity"), "target").height if known else len(effective["targets"])
         found += _differ("layers", "rows", tables["layers"].height, targets * len(strengths) * cells)
     return found
 
@@ -92,9 +106,9 @@ def _targets(seeds: pl.DataFrame, targets: list[str]) -> pl.DataFrame:
     return seeds.filter(pl.col("status") == ANALYSED).select("seed_id", targets=len(targets) - unlabelled)
 
 
-def _of_seeds(name: str, table: pl.DataFrame, expected: pl.DataFrame) -> Iterator[str]:
+def _of_seeds(name: str, table: pl.LazyFrame, expected: pl.DataFrame) -> Iterator[str]:
     """Seeds that have not as many rows as they must."""
-    rows = table.group_by("seed_id").agg(found=pl.len().cast(pl.Int64))
+    rows = streamed(table.group_by("seed_id").agg(found=pl.len().cast(pl.Int64)))
     both = expected.join(rows, on="seed_id", how="full", coalesce=True).with_columns(
         pl.col("expected", "found").fill_null(0).cast(pl.Int64)
     )
@@ -107,8 +121,8 @@ def _of_seeds(name: str, table: pl.DataFrame, expected: pl.DataFrame) -> Iterato
         )
 
 
-def _undefined(similarity: pl.DataFrame) -> Iterator[str]:
-    wrong = similarity.filter(pl.col("similarity").is_null() == pl.col("undefined_reason").is_null()).height
+def _undefined(similarity: pl.LazyFrame) -> Iterator[str]:
+    wrong = height(similarity.filter(pl.col("similarity").is_null() == pl.col("undefined_reason").is_null()))
     if wrong:
         yield f"similarity.parquet: {wrong:,} rows have neither a similarity nor a reason why not, or both"
 

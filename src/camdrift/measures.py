@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from camdrift.errors import UserError
+from camdrift.pieces import Stored, collected
 from camdrift.records import MEASURE
 
 ACTIVATION: Final = "activation"
@@ -115,16 +116,19 @@ def _check(name: str, word: str, known: Sequence[str]) -> None:
     raise UserError(f"`{name}` must be one of {', '.join(known)}{also}, got: {word}", hint)
 
 
-def of_first_measure(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+def of_first_measure(tables: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFrame]:
     """The tables with the rows of their first measure alone: that of figures, controls, gallery and detectors.
 
     Args:
-        tables: Tables by name; one without measures stays as it is.
+        tables: Tables by name; one without measures stays as it is. What is not read yet stays so.
     """
-    return {name: _first(table) for name, table in tables.items()}
+    if isinstance(tables, Stored):
+        return Stored({name: _first(table) for name, table in tables.scans.items()})
+    return {name: collected(_first(table.lazy())) for name, table in tables.items()}
 
 
-def _first(table: pl.DataFrame) -> pl.DataFrame:
-    if table.is_empty() or not set(MEASURE) <= set(table.columns):
+def _first(table: pl.LazyFrame) -> pl.LazyFrame:
+    if not set(MEASURE) <= set(table.collect_schema()):
         return table
-    return table.filter(pl.col(name).eq_missing(pl.lit(table[name][0])) for name in MEASURE)
+    first = collected(table.select(MEASURE).head(1))
+    return table.filter(pl.col(name).eq_missing(pl.lit(value)) for name in MEASURE for value in first[name])

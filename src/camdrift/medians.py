@@ -6,12 +6,13 @@ import numpy as np
 import polars as pl
 
 from camdrift.gain import Floats, percentile_interval, resample_counts, resampled_medians
+from camdrift.pieces import Rows, by_values
 from camdrift.records import FOCUS_MEASURES
 
 _REPLICATES: Final = 1000
 
 
-def focus_medians(focus: pl.DataFrame) -> pl.DataFrame:
+def focus_medians(focus: Rows) -> pl.DataFrame:
     """Median and quartiles of every measure over the seeds, per target, strength, condition and layer.
 
     Columns: target, strength, condition, layer, layer_label, layer_index, measure, n (seeds with a value),
@@ -19,22 +20,29 @@ def focus_medians(focus: pl.DataFrame) -> pl.DataFrame:
     in the table's order, then target, strength, condition, layer_index.
 
     Args:
-        focus: Table `focus`.
+        focus: Table `focus`; read piece by piece.
     """
     keys = ["target", "strength", "condition", "layer", "layer_label", "layer_index"]
-    parts = []
-    for measure in FOCUS_MEASURES:
-        value = pl.col(measure)
-        columns = {
-            "measure": pl.lit(measure),
-            "n": value.count().cast(pl.Int64),
-            "n_undefined": value.null_count().cast(pl.Int64),
-            "lower": value.quantile(0.25, interpolation="linear"),
-            "median": value.median(),
-            "upper": value.quantile(0.75, interpolation="linear"),
-        }
-        parts.append(focus.group_by(keys).agg(**columns).sort("target", "strength", "condition", "layer_index"))
-    return pl.concat(parts)
+    parts: dict[str, list[pl.DataFrame]] = {measure: [] for measure in FOCUS_MEASURES}
+    for rows in by_values(focus.lazy().select(*keys, *FOCUS_MEASURES), "strength", "condition", "target"):
+        groups = rows.group_by(keys).agg(
+            column.alias(f"{measure} {name}") for measure in parts for name, column in _columns(pl.col(measure)).items()
+        )
+        for measure, found in parts.items():
+            names = {name: pl.col(f"{measure} {name}") for name in _columns(pl.lit(None))}
+            found.append(groups.select(*keys, measure=pl.lit(measure), **names))
+    order = ("target", "strength", "condition", "layer_index")
+    return pl.concat(pl.concat(found).sort(order) for found in parts.values())
+
+
+def _columns(value: pl.Expr) -> dict[str, pl.Expr]:
+    return {
+        "n": value.count().cast(pl.Int64),
+        "n_undefined": value.null_count().cast(pl.Int64),
+        "lower": value.quantile(0.25, interpolation="linear"),
+        "median": value.median(),
+        "upper": value.quantile(0.75, interpolation="linear"),
+    }
 
 
 def median_interval(values: pl.Series, *, rng_seed: int) -> tuple[float, float] | None:

@@ -83,14 +83,14 @@ def reproduce(
 
 def finish(plan: Plan, directory: RunDirectory) -> None:
     """Write what the tables of a finished study and its examinations say: ladder, claims, controls, detection."""
-    tables = of_first_measure({name: directory.read_table(name) for name in TABLES})
+    tables = of_first_measure(directory.stored_tables(*TABLES, "denoised"))
     emulation = directory.read_table("emulation")
     rng_seed = plan.settings.rng_seed
     directory.write_table("ladder", ladder(emulation))
     directory.write_table("claims", claims(tables, emulation, rng_seed=rng_seed))
     more = reproduction_controls(emulation, rng_seed=rng_seed)
     directory.write_table("controls", pl.concat([tables["controls"], more]))
-    run = readings(plan.attack.spec, {**tables, "denoised": directory.read_table("denoised")})
+    run = readings(plan.attack.spec, tables)
     if run.n_seeds >= LEAST_SEEDS:
         found = detection_of([run], rng_seed=rng_seed)
         directory.write_table("detection", found.detection)

@@ -6,6 +6,7 @@ from typing import Final
 import polars as pl
 from scipy.stats import kendalltau
 
+from camdrift.pieces import Rows, collected
 from camdrift.records import FLOOR, MEASURE
 from camdrift.stats import layer_statistics
 
@@ -36,16 +37,16 @@ class Rounding:
     ranks: pl.DataFrame
 
 
-def rounding(similarity: pl.DataFrame, precision: pl.DataFrame, variants: pl.DataFrame) -> Rounding:
+def rounding(similarity: Rows, precision: pl.DataFrame, variants: pl.DataFrame) -> Rounding:
     """What a study's precision cost, from the seeds that were computed in float32, too.
 
     Args:
-        similarity: Table `similarity`.
+        similarity: Table `similarity`; only the rows of those seeds are read.
         precision: Table `precision`.
         variants: Table `variants`.
     """
     seeds = precision["seed_id"].unique().to_list()
-    rounded = similarity.filter(pl.col("seed_id").is_in(seeds))
+    rounded = collected(similarity.lazy().filter(pl.col("seed_id").is_in(seeds)))
     both = rounded.select(*_ROW, "similarity").join(
         precision.select(*_ROW, full="similarity"), on=_ROW, how="inner", nulls_equal=True
     )

@@ -22,11 +22,12 @@ from camdrift.images import images_checksum
 from camdrift.integrity import repeated_images
 from camdrift.measures import of_first_measure
 from camdrift.models import Classifier
+from camdrift.pieces import scan
 from camdrift.places import ImageFile
 from camdrift.plan import Examination, Plan
 from camdrift.preflight import preflight
 from camdrift.preparation import checked, parts, study_plan
-from camdrift.records import ANALYSED, CONTROLS, TABLES, Progress
+from camdrift.records import ANALYSED, Progress
 from camdrift.resumption import check_stored, run_directory, undamaged
 from camdrift.run_record import new_folder, run_record
 from camdrift.selection import Selection, select_images
@@ -252,17 +253,12 @@ def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> Non
     successes = seeds.filter(pl.col("status") == ANALYSED).height
     on_progress(Progress("statistics", seeds.height, seeds.height, successes, tuple(repeated_images(seeds))))
     with plan.clock("statistics"):
-        similarity = directory.read_table("similarity")
-        layers = layer_statistics(
-            similarity,
-            directory.read_table("variants"),
-            directory.read_table("floor"),
-            rng_seed=plan.settings.rng_seed,
-        )
+        made, rng_seed = directory.stored_tables("similarity", "variants", "floor"), plan.settings.rng_seed
+        similarity, floor = (scan(made, name) for name in ("similarity", "floor"))
+        layers = layer_statistics(similarity, made["variants"], floor, rng_seed=rng_seed)
         directory.write_table("layers", layers)
         directory.write_table("counts", compromised_counts(similarity, layers))
-        made = of_first_measure({name: directory.read_table(name) for name in TABLES if name != CONTROLS.name})
-        directory.write_table("controls", study_controls(made, rng_seed=plan.settings.rng_seed))
+        directory.write_table("controls", study_controls(of_first_measure(made), rng_seed=rng_seed))
     on_progress(Progress("report", seeds.height, seeds.height, successes))
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import polars as pl
 
@@ -13,6 +13,8 @@ from camdrift.records import ANALYSED, MEASURE
 from camdrift.report.numbers import pixels
 from camdrift.spec import parse_spec
 from camdrift.study import Study
+
+_Frame = TypeVar("_Frame", pl.DataFrame, pl.LazyFrame)
 
 # What a name is made of, in this order, as far as it differs.
 _PARTS: Final = ("model", "weights", "attack", "surrogate", "explanation", "metric")
@@ -32,7 +34,7 @@ class Side:
     study: Study
     words: Mapping[str, str | None]
 
-    def rows(self, table: pl.DataFrame) -> pl.DataFrame:
+    def rows(self, table: _Frame) -> _Frame:
         """The rows of this side's measure."""
         return table.filter(pl.col(name).eq_missing(pl.lit(self.words[name])) for name in MEASURE)
 

@@ -5,16 +5,17 @@ undefined or missing; seeds are sorted by name, so that the order of rows change
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
 import scipy.stats
 
+from camdrift.dense import Arrays, Cells, seed_arrays
 from camdrift.gain import (
     ABOVE,
     BELOW,
+    Counts,
     Floats,
     Gains,
     Interval,
@@ -25,39 +26,13 @@ from camdrift.gain import (
     rank_by_gain,
     resample_counts,
     resampled_medians,
+    resampled_totals,
 )
+from camdrift.pieces import Rows, by_seeds, collected, distinct, streamed
 from camdrift.records import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, COUNTS, LAYERS, MEASURE, NOISE, TARGETS
 
 _CENSORED: Final = {ABOVE: CENSORED_ABOVE, BELOW: CENSORED_BELOW}
 _UPPER_QUANTILE: Final = 0.975
-
-
-class Dense(NamedTuple):
-    """One condition of a table: values (strengths, layers, seeds, draws), and rows per (strength, layer)."""
-
-    values: Floats
-    rows: Ints
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """Similarities of one target.
-
-    Attributes:
-        layers: layer, layer_label, layer_index; in order of layer_index.
-        strengths: Strengths of the attack, ascending.
-        ladder: Strengths of the attack or the noise, ascending.
-        adversarial: Similarities under the attack; one draw.
-        noise: Similarities under noise, over the ladder.
-        matched: The part of `noise` at the strengths of the attack.
-    """
-
-    layers: pl.DataFrame
-    strengths: Floats
-    ladder: Floats
-    adversarial: Dense
-    noise: Dense
-    matched: Dense
 
 
 class Moments(NamedTuple):
@@ -69,9 +44,9 @@ class Moments(NamedTuple):
 
 
 def layer_statistics(
-    similarity: pl.DataFrame,
+    similarity: Rows,
     variants: pl.DataFrame,
-    floor: pl.DataFrame,
+    floor: Rows,
     *,
     rng_seed: int,
     n_bootstrap: int = 1000,
@@ -81,7 +56,8 @@ def layer_statistics(
     A measure is an explanation and a metric; measures keep the order in which they first come in the table.
 
     Args:
-        similarity: Table `similarity`; its seeds are those that count.
+        similarity: Table `similarity`; its seeds are those that count. It is read piece by piece, so that one that is
+            scanned from a file may be larger than memory.
         variants: Table `variants`, for the L2 norms that the strengths realise.
         floor: Table `floor`.
         rng_seed: Fixes the bootstrap; all targets, strengths and layers share its resamples.
@@ -90,54 +66,57 @@ def layer_statistics(
     Raises:
         ValueError: Two rows for one cell, a target that is none of `TARGETS`, or negative `n_bootstrap`.
     """
-    attacked = similarity.filter(pl.col("condition") == ADVERSARIAL)
-    if attacked.is_empty():
+    rows, attacked = similarity.lazy(), similarity.filter(pl.col("condition") == ADVERSARIAL)
+    if not (groups := _groups(attacked)):
         return LAYERS.frame()
-    seeds = similarity["seed_id"].unique().sort().to_list()
+    seeds = streamed(rows.select("seed_id").unique())["seed_id"].sort().to_list()
     resamples = resample_counts(len(seeds), n_bootstrap, rng_seed=rng_seed)
     parts = []
-    for explanation, metric, target in _groups(attacked):
+    for explanation, metric, target in groups:
         here = (
             pl.col("explanation").eq_missing(pl.lit(explanation))
             & pl.col("metric").eq_missing(pl.lit(metric))
             & (pl.col("target") == target)
         )
-        arrays = seed_arrays(similarity.filter(here), seeds)
+        arrays = seed_arrays(rows.filter(here), seeds)
         names = arrays.layers["layer"].to_list()
         columns = _keys(arrays, explanation, metric, target) | _descriptive(arrays) | _paired(arrays, resamples)
-        columns |= _floor(floor.filter(here), names, len(arrays.strengths))
+        columns |= _floor(floor.lazy().filter(here), names, len(arrays.strengths))
         columns |= _gain(arrays, variants, seeds, resamples)
         parts.append(_frame(columns))
     return pl.concat(parts)
 
 
-def _groups(attacked: pl.DataFrame) -> list[tuple[str | None, str | None, str]]:
+def _groups(attacked: Rows) -> list[tuple[str | None, str | None, str]]:
     """Measures in the order of the table, and of each its targets in the order of `TARGETS`."""
-    found = attacked.select(*MEASURE, "target").unique(maintain_order=True).rows()
+    found = distinct(attacked, *MEASURE, "target").rows()
     order = {row[:2]: place for place, row in reversed(list(enumerate(found)))}
     return sorted(found, key=lambda row: (order[row[:2]], TARGETS.index(row[2])))
 
 
-def compromised_counts(similarity: pl.DataFrame, layers: pl.DataFrame) -> pl.DataFrame:
+def compromised_counts(similarity: Rows, layers: pl.DataFrame) -> pl.DataFrame:
     """Table `counts`: how many adversarial examples compromise exactly k layers, k = 0 to all.
 
     An undefined similarity, or one without a threshold, does not count as compromised; an adversarial example
     without any defined similarity counts with k = 0.
 
     Args:
-        similarity: Table `similarity`.
+        similarity: Table `similarity`; read piece by piece.
         layers: Table `layers` of the same study, for the thresholds.
     """
     group = [*MEASURE, "target", "strength"]
     thresholds = layers.select(*group, "layer", "threshold")
-    adversarial = similarity.filter(pl.col("condition") == ADVERSARIAL)
+    adversarial = similarity.lazy().filter(pl.col("condition") == ADVERSARIAL)
     is_compromised = (pl.col("similarity") < pl.col("threshold")).fill_null(False)
-    examples = (
-        adversarial.join(thresholds, on=[*group, "layer"], how="left", nulls_equal=True)
+    parts = [
+        rows.join(thresholds, on=[*group, "layer"], how="left", nulls_equal=True)
         .group_by(*group, "seed_id")
         .agg(is_compromised.sum().cast(pl.Int64).alias("n_compromised"))
-    )
-    tally = examples.group_by(*group, "n_compromised").agg(pl.len().cast(pl.Int64).alias("n_seeds"))
+        .group_by(*group, "n_compromised")
+        .agg(pl.len().cast(pl.Int64).alias("n_seeds"))
+        for rows in by_seeds(adversarial, *group, "seed_id", "layer", "similarity")
+    ]
+    tally = pl.concat(parts).group_by(*group, "n_compromised").agg(pl.col("n_seeds").sum())
     possible = (
         layers.group_by(*group)
         .agg(pl.int_range(0, pl.col("layer").n_unique() + 1, dtype=pl.Int64).alias("n_compromised"))
@@ -185,44 +164,6 @@ def holm(p_values: Floats) -> Floats:
     return corrected
 
 
-def seed_arrays(similarity: pl.DataFrame, seeds: Sequence[str]) -> Arrays:
-    """The rows of one measure and target, and of no seeds but these, as dense arrays."""
-    layers = similarity.select("layer", "layer_label", "layer_index").unique().sort("layer_index", "layer")
-    adversarial, noise = (similarity.filter(pl.col("condition") == c) for c in (ADVERSARIAL, NOISE))
-    strengths = adversarial["strength"].unique().sort().to_numpy()
-    ladder = similarity["strength"].unique().sort().to_numpy()
-    names = layers["layer"].to_list()
-    noise_cells = _dense(noise, "similarity", ladder, names, seeds)
-    at = np.searchsorted(ladder, strengths)
-    matched = Dense(noise_cells.values[at], noise_cells.rows[at])
-    cells = _dense(adversarial, "similarity", strengths, names, seeds)
-    return Arrays(layers, strengths, ladder, cells, noise_cells, matched)
-
-
-def _dense(frame: pl.DataFrame, column: str, strengths: Floats, layers: Sequence[str], seeds: Sequence[str]) -> Dense:
-    """One condition of a table as an array."""
-    draws, draw = np.unique(frame["draw"].to_numpy(), return_inverse=True)
-    shape = (len(strengths), len(layers), len(seeds), max(1, len(draws)))
-    strength = np.searchsorted(strengths, frame["strength"].to_numpy())
-    cell = np.ravel_multi_index(
-        (strength, _codes(frame["layer"], layers), _codes(frame["seed_id"], seeds), draw), shape
-    )
-    rows = np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape)
-    if rows.max(initial=0) > 1:
-        raise ValueError(
-            f"`{column}` must have one row per cell, got: {len(frame)} rows in {np.count_nonzero(rows)} cells"
-        )
-    values = np.full(rows.size, np.nan)
-    values[cell] = frame[column].cast(pl.Float64).to_numpy()
-    return Dense(values.reshape(shape), rows.sum(axis=(2, 3)))
-
-
-def _codes(names: pl.Series, categories: Sequence[str]) -> Ints:
-    """Position of each name among the categories."""
-    codes: Ints = names.cast(pl.Enum(categories)).to_physical().to_numpy().astype(np.int64)
-    return codes
-
-
 def _keys(arrays: Arrays, explanation: str | None, metric: str | None, target: str) -> dict[str, Any]:
     n_layers, n_strengths = len(arrays.layers), len(arrays.strengths)
     repeated = {name: np.tile(arrays.layers[name].to_numpy(), n_strengths) for name in arrays.layers.columns}
@@ -251,7 +192,7 @@ def ratio(numerator: Floats | Ints, denominator: Floats | Ints) -> Floats:
 
 def _medians(values: Floats) -> Floats:
     """Median over the last two axes."""
-    medians: Floats = resampled_medians(values, np.ones((1, values.shape[-2]), np.int64))[0]
+    medians: Floats = resampled_medians(values, np.ones((1, values.shape[-2]), np.int16))[0]
     return medians
 
 
@@ -286,7 +227,7 @@ def _pool(values: Floats) -> Floats:
     return values.reshape(*values.shape[:-2], -1)
 
 
-def _paired(arrays: Arrays, resamples: Ints) -> dict[str, Any]:
+def _paired(arrays: Arrays, resamples: Counts) -> dict[str, Any]:
     """What the attack does to a seed against what noise does to the same seed."""
     adversarial, noise = arrays.adversarial.values, arrays.matched.values
     difference = moments(noise).mean - adversarial[..., 0]
@@ -310,26 +251,26 @@ def _paired(arrays: Arrays, resamples: Ints) -> dict[str, Any]:
     }
 
 
-def _auc_interval(auc: Floats, resamples: Ints) -> Interval:
+def _auc_interval(auc: Floats, resamples: Counts) -> Interval:
     """Bootstrap interval of the mean over seeds (last axis); NaN below two seeds."""
     defined = ~np.isnan(auc)
-    weights = resamples.astype(np.float64)
-    drawn = weights @ defined.reshape(-1, auc.shape[-1]).T.astype(np.float64)
-    total = weights @ np.where(defined, auc, 0).reshape(-1, auc.shape[-1]).T
+    drawn = resampled_totals(defined.reshape(-1, auc.shape[-1]).T.astype(np.float64), resamples)
+    total = resampled_totals(np.where(defined, auc, 0).reshape(-1, auc.shape[-1]).T, resamples)
     ends = percentile_interval(ratio(total, drawn))
     enough = np.count_nonzero(defined, axis=-1) > 1
     return Interval(*(np.where(enough, end.reshape(enough.shape), np.nan) for end in ends))
 
 
-def _floor(floor: pl.DataFrame, layers: Sequence[str], n_strengths: int) -> dict[str, Any]:
+def _floor(floor: pl.LazyFrame, layers: Sequence[str], n_strengths: int) -> dict[str, Any]:
     """Mean similarity of unrelated seeds: the same at every strength."""
-    ordered = floor.drop_nulls("similarity").sort("seed_id", "other_seed_id")
+    names = ("seed_id", "other_seed_id", "layer", "similarity")
+    ordered = collected(floor.select(names).drop_nulls("similarity")).sort("seed_id", "other_seed_id")
     pairs = [ordered.filter(pl.col("layer") == layer)["similarity"].to_numpy() for layer in layers]
     means = [values.mean() if values.size else np.nan for values in pairs]
     return {"floor": np.tile(means, n_strengths), "n_floor": np.tile([v.size for v in pairs], n_strengths)}
 
 
-def _gain(arrays: Arrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Ints) -> dict[str, Any]:
+def _gain(arrays: Arrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Counts) -> dict[str, Any]:
     """Gain and rank, both with bootstrap intervals; an interval takes two seeds on either side."""
     gains = all_gains(arrays, variants, seeds, resamples)
     observed, replicates = gains[0], gains[1:]
@@ -352,7 +293,7 @@ def _gain(arrays: Arrays, variants: pl.DataFrame, seeds: Sequence[str], resample
     }
 
 
-def all_gains(arrays: Arrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Ints) -> Gains:
+def all_gains(arrays: Arrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Counts) -> Gains:
     """Gains (1 + replicates, strengths, layers): of all seeds first, then of every resample."""
     counts = np.concatenate([np.ones((1, len(seeds)), resamples.dtype), resamples])
     attack_l2 = resampled_medians(_norms(variants, ADVERSARIAL, arrays.strengths, seeds), counts)
@@ -370,7 +311,9 @@ def _norms(variants: pl.DataFrame, condition: str, strengths: Floats, seeds: Seq
         pl.col("seed_id").is_in(list(seeds)),
         pl.col("strength").is_in(strengths.tolist()),
     ).with_columns(layer=pl.lit("all"))
-    return _dense(wanted, "realised_l2", strengths, ["all"], seeds).values[:, 0]
+    cells = Cells("realised_l2", strengths, ["all"], seeds, wanted["draw"])
+    cells.add(wanted)
+    return cells.dense().values[:, 0]
 
 
 def _flags(codes: Floats | Ints) -> list[str | None]:

@@ -27,6 +27,7 @@ from camdrift.archives import Arrays, open_arrays, write_arrays
 from camdrift.checksums import CHECKSUMS, changed, checksum, checksums, damage
 from camdrift.errors import StoreError
 from camdrift.lock import LOCK
+from camdrift.pieces import Stored
 from camdrift.records import FURTHER_TABLES, SCHEMA_VERSION, TABLES, misfit
 
 RECORD: Final = "run.json"
@@ -184,7 +185,8 @@ class RunDirectory:
         Raises:
             StoreError: It is not there, or damaged.
         """
-        return _read_parquet(self._chunk(index) / f"{name}.parquet")
+        with readable(self._chunk(index) / f"{name}.parquet") as path:
+            return pl.read_parquet(path, glob=False)
 
     def chunk_tables(self, name: str) -> Iterator[pl.DataFrame]:
         """One table of each finished chunk, in chunk order."""
@@ -223,13 +225,36 @@ class RunDirectory:
         Raises:
             StoreError: It is not there (yet), or damaged.
         """
+        with readable(self._table(name)) as path:
+            return pl.read_parquet(path, glob=False)
+
+    def scan_table(self, name: str) -> pl.LazyFrame:
+        """A final table, not read yet: for tables that may be too large to hold.
+
+        Raises:
+            StoreError: It is not there (yet), or damaged so that its columns cannot be read.
+        """
+        with readable(self._table(name)) as path:
+            table = pl.scan_parquet(path, glob=False)
+            table.collect_schema()
+            return table
+
+    def stored_tables(self, *names: str) -> Stored:
+        """Final tables by name, each read when it is asked for.
+
+        Raises:
+            StoreError: As `scan_table`.
+        """
+        return Stored({name: self.scan_table(name) for name in names})
+
+    def _table(self, name: str) -> Path:
         path = self.path / f"{name}.parquet"
         if not path.is_file():
             raise StoreError(
                 f"{path} is missing",
                 "the run is not complete: `camdrift run ... --resume` with the same --out ends it",
             )
-        return _read_parquet(path)
+        return path
 
     def files(self) -> dict[str, dict[str, Any]]:
         """Checksum of every final table and of the gallery, and the rows of the tables, by file name.
@@ -287,10 +312,8 @@ def as_json(record: Mapping[str, Any]) -> bytes:
 
 
 def _rows(path: Path) -> int:
-    try:
+    with readable(path):
         return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise StoreError(f"{path} cannot be read: {_first_line(error)}") from error
 
 
 def write_whole(folder: Path, name: str, write: Any) -> None:
@@ -318,9 +341,15 @@ def is_made_by_camdrift(path: Path) -> bool:
     return isinstance(record, dict) and {"schema_version", "camdrift"} <= record.keys()
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
+@contextmanager
+def readable(path: Path) -> Iterator[Path]:
+    """The path, turning what cannot be read inside the block into one clear line.
+
+    Raises:
+        StoreError: The table at the path cannot be read.
+    """
     try:
-        return pl.read_parquet(path, glob=False)
+        yield path
     except (OSError, pl.exceptions.PolarsError) as error:
         raise StoreError(f"{path} cannot be read: {_first_line(error)}") from error
 

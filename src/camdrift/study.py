@@ -1,6 +1,7 @@
 """A finished study: its tables, its record, its report."""
 
 import webbrowser
+from collections.abc import Mapping
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -9,15 +10,16 @@ from typing import Any
 
 import polars as pl
 
-from camdrift.errors import StoreError
+from camdrift.errors import StoreError, UserError
 from camdrift.measures import of_first_measure
+from camdrift.pieces import Stored
 from camdrift.records import FURTHER_TABLES, TABLES
 from camdrift.report import notebook_html, summary, verdicts, write_report
 from camdrift.store import REPORT, RunDirectory, on_disk
 
 
 class Study:
-    """A study in a run directory. Tables are polars data frames, read when first asked for.
+    """A study in a run directory. Tables are polars data frames, read when first asked for, or scanned with `scan`.
 
     Attributes:
         path: The run directory.
@@ -149,11 +151,30 @@ class Study:
         webbrowser.open(page.resolve().as_uri())
         return page
 
+    def scan(self, table: str) -> pl.LazyFrame:
+        """A table, not read yet: a polars lazy frame, for tables that are too large to hold.
+
+        Args:
+            table: Its name, such as `similarity`.
+
+        Raises:
+            UserError: There is no table of this name.
+            StoreError: This study has no such table, or it is damaged.
+
+        Example:
+            >>> study.scan("similarity").filter(layer="features.28").collect()  # doctest: +SKIP
+        """
+        known = (*TABLES, *FURTHER_TABLES)
+        if table not in known:
+            raise UserError(f"`table` must be one of {', '.join(known)}, got: {table}")
+        return self._directory.scan_table(table)
+
     @property
-    def _tables(self) -> dict[str, pl.DataFrame]:
+    def _tables(self) -> Mapping[str, pl.DataFrame]:
         further = [name for name in FURTHER_TABLES if self._directory.has_table(name)]
-        tables = {name: getattr(self, name) for name in TABLES} | {n: self._directory.read_table(n) for n in further}
-        return {**of_first_measure(tables), "measures": self.layers}
+        tables = of_first_measure(self._directory.stored_tables(*TABLES, *further))
+        assert isinstance(tables, Stored)
+        return Stored({**tables.scans, "measures": self.scan("layers")})
 
     def report(self) -> Path:
         """Rebuild figures and report from the stored tables alone; returns the report's path.

@@ -15,6 +15,7 @@ from camdrift.clock import Clock
 from camdrift.errors import UserError
 from camdrift.integrity import disagreements, read_whole
 from camdrift.models import Classifier
+from camdrift.pieces import collected, scan
 from camdrift.places import ImageFile
 from camdrift.plan import Plan
 from camdrift.preparation import parts, study_plan
@@ -200,7 +201,9 @@ def _recomputed(
         with again.plan.classifier.numerics():
             _, result = fit_chunk(again.plan, files, advance, _no_matter)
         ids = [file.seed_id for file in files]
-        stored = {name: tables[name].filter(pl.col("seed_id").is_in(ids)) for name in ("seeds", "similarity")}
+        stored = {
+            name: collected(scan(tables, name).filter(pl.col("seed_id").is_in(ids))) for name in ("seeds", "similarity")
+        }
         changed = _other_seeds(stored["seeds"], result.tables["seeds"])
         found += changed.values()
         found += _other_rows(stored["similarity"], result.tables["similarity"], without=list(changed))

@@ -22,6 +22,7 @@ from camdrift.figures.canvas import (
 )
 from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, reason_for_nothing, scope, span
 from camdrift.medians import focus_medians
+from camdrift.pieces import scan
 from camdrift.records import ADVERSARIAL, NOISE
 
 
@@ -111,7 +112,7 @@ def focus(tables: Tables, record: Record) -> Figure:
     title = f"Where the focus of each layer's map goes, strength {strength_text(of.reference)}"
     target = of.targets[0] if of.targets else ""
     at = (pl.col("strength") == of.reference) & (pl.col("target") == target)
-    rows = focus_medians(tables["focus"].filter(at))
+    rows = focus_medians(scan(tables, "focus").filter(at))
     if not (rows["n"] > 0).any():
         return blank(title, reason_for_nothing(of))
     n = span(rows["n"].filter(rows["n"] > 0).to_list())

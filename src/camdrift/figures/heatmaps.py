@@ -24,6 +24,7 @@ from camdrift.figures.canvas import (
     text_width,
 )
 from camdrift.figures.scope import Record, Scope, Tables, reason_for_nothing, scope
+from camdrift.pieces import collected, scan
 from camdrift.records import ADVERSARIAL, CLEAN, NOISE
 
 Gallery = Mapping[str, np.ndarray]
@@ -209,7 +210,7 @@ def _classes(tables: Tables, record: Record, of: Scope, seed_id: str) -> dict[st
 def _similarities(tables: Tables, of: Scope, seed_id: str) -> dict[tuple[str, str], float | None]:
     """Similarity by condition and layer, of the image that the gallery shows."""
     shown = (pl.col("strength") == of.reference) & (pl.col("draw") == 0) & (pl.col("target") == of.shown_target)
-    rows = tables["similarity"].filter(pl.col("seed_id") == seed_id, shown)
+    rows = collected(scan(tables, "similarity").filter(pl.col("seed_id") == seed_id, shown))
     return {(c, layer): value for c, layer, value in rows.select("condition", "layer", "similarity").iter_rows()}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from camdrift.measures import Measure
+from camdrift.pieces import scan, streamed
 from camdrift.records import (
     ADVERSARIAL,
     ANALYSED,
@@ -99,7 +100,7 @@ def scope(tables: Tables, record: Record) -> Scope:
         reference=min(strengths, key=lambda strength: abs(strength - 1), default=1.0),
         shown_target=asked[0],
         statuses={str(status): int(n) for status, n in tables["seeds"]["status"].value_counts().iter_rows()},
-        draws=1 + int(tables["similarity"]["draw"].cast(pl.Int64).max() or 0),  # type: ignore[arg-type]
+        draws=1 + int(streamed(scan(tables, "similarity").select(pl.col("draw").cast(pl.Int64).max())).item() or 0),
         measure=_measure(tables),
     )
 

@@ -37,6 +37,7 @@ from camdrift.figures.scope import (
     scope,
     span,
 )
+from camdrift.pieces import collected, scan, streamed
 from camdrift.records import ADVERSARIAL, NOISE
 
 _SHOW_POINTS_UP_TO: Final = 40
@@ -74,7 +75,7 @@ def strength_noise(tables: Tables, record: Record) -> Figure:
 def _distribution(tables: Tables, of: Scope, condition: str) -> Figure:
     subject = "the attack" if condition == ADVERSARIAL else "noise of the same size"
     title = f"How similar each layer's map stays under {subject}, strength {strength_text(of.reference)}"
-    samples = {target: _samples(tables["similarity"], of, condition, target) for target in of.targets}
+    samples = {target: _samples(scan(tables, "similarity"), of, condition, target) for target in of.targets}
     if not any(len(values) for layers in samples.values() for values in layers):
         return blank(title, reason_for_nothing(of))
     boxes_are = "Boxes: quartiles and median; whiskers: 5th to 95th percentile."
@@ -94,10 +95,11 @@ def _distribution(tables: Tables, of: Scope, condition: str) -> Figure:
     return figure
 
 
-def _samples(similarity: pl.DataFrame, of: Scope, condition: str, target: str) -> list[np.ndarray]:
+def _samples(similarity: pl.LazyFrame, of: Scope, condition: str, target: str) -> list[np.ndarray]:
     """Defined similarities of each layer, all draws."""
     wanted = (pl.col("condition") == condition) & (pl.col("strength") == of.reference) & (pl.col("target") == target)
-    rows = similarity.filter(wanted, pl.col("similarity").is_not_null()).sort("seed_id", "draw")
+    defined = similarity.filter(wanted, pl.col("similarity").is_not_null())
+    rows = collected(defined.select("seed_id", "draw", "layer", "similarity")).sort("seed_id", "draw")
     groups = {key: part["similarity"].to_numpy() for (key,), part in rows.group_by("layer", maintain_order=True)}
     return [groups.get(layer, np.empty(0)) for layer in of.layers]
 
@@ -163,8 +165,9 @@ def _sizes(samples: dict[str, list[np.ndarray]], of: Scope, condition: str) -> s
 
 def _lowest(tables: Tables, of: Scope) -> float:
     """The lower end of the similarity axis, one for both conditions, so that figures can be compared."""
-    rows = tables["similarity"].filter(pl.col("strength") == of.reference)
-    return _lower_end([rows["similarity"], tables["layers"]["floor"]])
+    rows = scan(tables, "similarity").filter(pl.col("strength") == of.reference)
+    least = streamed(rows.select(pl.col("similarity").min()))["similarity"]
+    return _lower_end([least, tables["layers"]["floor"]])
 
 
 def _lower_end(columns: list[pl.Series]) -> float:

@@ -6,6 +6,7 @@ import polars as pl
 
 from camdrift.figures.canvas import strength_text
 from camdrift.figures.scope import Record, Scope, Tables, effective
+from camdrift.pieces import scan, streamed
 from camdrift.records import ADVERSARIAL, FAILED, NO_ADVERSARIAL, NOISE, UNREADABLE
 from camdrift.report import numbers
 
@@ -53,19 +54,23 @@ def shown_seeds(count: int, of: Scope) -> str:
 
 def undefined(tables: Tables) -> list[str]:
     """How many similarities are undefined, and why, one sentence per condition; the layers that have most."""
-    similarity = tables["similarity"]
+    similarity = scan(tables, "similarity")
+    is_lost = pl.col("similarity").is_null()
+    reason = pl.col("undefined_reason").fill_null("unknown")
+    totals = dict(streamed(similarity.group_by("condition").len()).iter_rows())
+    lost = streamed(similarity.filter(is_lost).group_by("condition", "layer_label", "layer_index", reason).len())
     lines = []
     for condition in (ADVERSARIAL, NOISE):
-        rows = similarity.filter(pl.col("condition") == condition)
-        lost = rows.filter(pl.col("similarity").is_null())
-        if rows.height:
-            reasons = lost["undefined_reason"].fill_null("unknown").value_counts().sort("undefined_reason")
-            why = ", ".join(f"{reason} {n:,}" for reason, n in reasons.iter_rows())
-            of_all = f"{lost.height:,} of {rows.height:,} {condition} similarities are undefined"
+        if total := totals.get(condition):
+            reasons = (
+                lost.filter(pl.col("condition") == condition).group_by("undefined_reason").agg(pl.col("len").sum())
+            )
+            why = ", ".join(f"{word} {n:,}" for word, n in reasons.sort("undefined_reason").iter_rows())
+            of_all = f"{reasons['len'].sum():,} of {total:,} {condition} similarities are undefined"
             lines.append(f"{of_all} ({why})." if why else f"{of_all}.")
-    lost = similarity.filter(pl.col("similarity").is_null())
     if lost.height:
-        most = lost.group_by("layer_label", "layer_index").len().sort(-pl.col("len").cast(pl.Int64), "layer_index")
+        by_layer = lost.group_by("layer_label", "layer_index").agg(pl.col("len").sum().cast(pl.Int64))
+        most = by_layer.sort(-pl.col("len"), "layer_index")
         named = ", ".join(f"{label} ({n:,})" for label, _, n in most.head(5).iter_rows())
         lines.append(f"Most of them are in {named}.")
     return lines

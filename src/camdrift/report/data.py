@@ -12,6 +12,7 @@ from camdrift.dose import dose_response
 from camdrift.figures.focus import MEASURES
 from camdrift.figures.scope import Record, Scope, Tables, stage
 from camdrift.medians import focus_medians
+from camdrift.pieces import Rows, by_values, collected, scan
 from camdrift.records import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, CLEAN, LAYERS, MEASURE, NOISE
 
 CONDITIONS: Final = (ADVERSARIAL, NOISE)
@@ -42,8 +43,8 @@ def study_data(tables: Tables, record: Record, of: Scope, seed_ids: Sequence[str
         "columns": [column.name for column in LAYERS.columns],
         "measure": measure(tables["layers"]),
         "stats": statistics(tables["layers"], of),
-        "spread": {condition: quantiles(tables["similarity"], of, condition) for condition in CONDITIONS},
-        "focus": focus(tables["focus"], of),
+        "spread": {condition: quantiles(scan(tables, "similarity"), of, condition) for condition in CONDITIONS},
+        "focus": focus(scan(tables, "focus"), of),
         "counts": counts(tables["counts"], of),
         "coverage": coverage(tables["coverage"], of),
         "dose": dose(tables, of),
@@ -85,7 +86,7 @@ def measure(layers: pl.DataFrame) -> dict[str, str | None]:
     return {name: layers[name][0] if layers.height else None for name in MEASURE}
 
 
-def quantiles(similarity: pl.DataFrame, of: Scope, condition: str) -> list[Any]:
+def quantiles(similarity: Rows, of: Scope, condition: str) -> list[Any]:
     """5th, 25th, 50th, 75th and 95th percentile of the defined similarities: [target][strength][layer][quantile]."""
     names = [f"q{number}" for number in range(len(QUANTILES))]
     parts = [
@@ -93,12 +94,13 @@ def quantiles(similarity: pl.DataFrame, of: Scope, condition: str) -> list[Any]:
         for q, name in zip(QUANTILES, names, strict=True)
     ]
     at = (pl.col("condition") == condition) & pl.col("similarity").is_not_null()
-    rows = similarity.filter(at).group_by("target", "strength", "layer").agg(parts)
-    cells = rows.select("target", "strength", "layer", *names).iter_rows()
+    keys = ("target", "strength", "layer")
+    pieces = by_values(similarity.lazy().filter(at).select(*keys, "similarity"), "strength", "target")
+    cells = (cell for piece in pieces for cell in piece.group_by(keys).agg(parts).select(*keys, *names).iter_rows())
     return _cube((([*cell[:3]], [_short(value) for value in cell[3:]]) for cell in cells), of)
 
 
-def focus(table: pl.DataFrame, of: Scope) -> dict[str, Any]:
+def focus(table: Rows, of: Scope) -> dict[str, Any]:
     """The `measures` of the focus in words, and per condition [measure][target][strength][layer]: quartiles and n.
 
     Each cell holds lower quartile, median, upper quartile, seeds with a value; it is None where no seed has one.
@@ -148,7 +150,7 @@ def coverage(table: pl.DataFrame, of: Scope) -> dict[str, Any]:
 def dose(tables: Tables, of: Scope) -> list[Any]:
     """Dose and response of every layer, [target][layer]: per condition rows of strength, L2, deviation, fit."""
     found: list[Any] = [[{condition: [] for condition in CONDITIONS} for _ in of.layers] for _ in of.targets]
-    rows = dose_response(tables["similarity"], tables["variants"]).drop("n").iter_rows()
+    rows = dose_response(scan(tables, "similarity"), tables["variants"]).drop("n").iter_rows()
     for target, layer, condition, *values in rows:
         if target in of.targets and layer in of.layers:
             place = found[of.targets.index(target)][of.layers.index(layer)]
@@ -160,7 +162,7 @@ def seeds(tables: Tables, of: Scope, seed_ids: Sequence[str]) -> list[dict[str, 
     """What the tables say of some seeds; similarities as [condition][target][strength][layer], first draw."""
     chosen = pl.col("seed_id").is_in(list(seed_ids)) & (pl.col("strength").is_in(list(of.strengths)))
     first = chosen & (pl.col("draw") == 0)
-    similar = _by_seed(tables["similarity"].filter(first))
+    similar = _by_seed(collected(scan(tables, "similarity").filter(first)))
     varied = _by_seed(tables["variants"].filter(first))
     rows = {row["seed_id"]: row for row in tables["seeds"].filter(pl.col("seed_id").is_in(list(seed_ids))).to_dicts()}
     thresholds = {

@@ -7,6 +7,7 @@ import polars as pl
 
 from camdrift.figures.canvas import strength_text
 from camdrift.figures.scope import Record, Scope, Tables, effective, few_seeds, span
+from camdrift.pieces import scan
 from camdrift.records import (
     ANALYSED,
     CENSORED_ABOVE,
@@ -141,7 +142,7 @@ def precision(tables: Tables, record: Record, of: Scope) -> str:
     """What the network's precision did to the similarities of the images that were computed in float32, too."""
     if PRECISION.name not in tables or tables[PRECISION.name].is_empty():
         return ""
-    cost = rounding(tables["similarity"], tables[PRECISION.name], tables["variants"])
+    cost = rounding(scan(tables, "similarity"), tables[PRECISION.name], tables["variants"])
     if cost.mean_change is None:
         return ""
     text = (

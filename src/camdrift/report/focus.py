@@ -8,6 +8,7 @@ import polars as pl
 from camdrift.figures.canvas import strength_text
 from camdrift.figures.scope import Record, Scope, Tables, effective, span
 from camdrift.medians import focus_medians, median_interval
+from camdrift.pieces import collected, scan
 from camdrift.records import ADVERSARIAL, NOISE
 from camdrift.report.numbers import between, count, fraction
 
@@ -21,7 +22,7 @@ def sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
     if not of.targets:
         return []
     at = (pl.col("strength") == of.reference) & (pl.col("target") == of.targets[0])
-    focus = tables["focus"].filter(at)
+    focus = collected(scan(tables, "focus").filter(at))
     rng_seed = int(effective(record).get("rng_seed") or 0)
     found = [_centre(focus, of, rng_seed), _correlation(focus, of, rng_seed)]
     return [sentence for sentence in found if sentence]

@@ -17,6 +17,8 @@ Gallery = Mapping[str, NDArray[Any]]
 
 LARGEST_MAP: Final = 56
 MOST_BYTES: Final = 7_500_000
+# Of both conditions: a similarity of six digits, and whether the layer is compromised.
+_BYTES_OF_CELL: Final = 24
 _BLOCK: Final = 8
 _WIDTH: Final = 1024
 _QUALITY: Final = {"clean": 82, "perturbation": 92, "noise": 40, "maps": 45}
@@ -35,7 +37,8 @@ class Place(NamedTuple):
 def picture_data(gallery: Gallery, layer_indices: Sequence[int]) -> tuple[list[str], dict[str, Any]]:
     """The seeds that the explorer shows, and their pictures for its script.
 
-    Seeds are those of the gallery, in its order; of a gallery that needs more than `MOST_BYTES`, evenly chosen ones.
+    Seeds are those of the gallery, in its order; where pictures and numbers of all would need more than `MOST_BYTES`,
+    evenly chosen ones.
 
     Args:
         gallery: What `Gallery.arrays` gives; may be empty.
@@ -46,7 +49,9 @@ def picture_data(gallery: Gallery, layer_indices: Sequence[int]) -> tuple[list[s
         return [], {"targets": [], "places": [], "seeds": []}
     places, size = _places([gallery[f"0/map/{index}"].shape[1:] for index in layer_indices])
     first = _seed(gallery, 0, layer_indices, places, size)
-    count = max(1, min(len(ids), MOST_BYTES // sum(map(len, _texts(first)))))
+    cells = gallery["targets"].size * gallery["strengths"].size * len(layer_indices)
+    of_one = sum(map(len, _texts(first))) + _BYTES_OF_CELL * cells
+    count = max(1, min(len(ids), MOST_BYTES // of_one))
     chosen = [int(i) for i in np.linspace(0, len(ids) - 1, count).round()]
     made = [first if i == 0 else _seed(gallery, i, layer_indices, places, size) for i in chosen]
     data = {"targets": [str(target) for target in gallery["targets"]], "places": places, "seeds": made}

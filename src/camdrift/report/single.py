@@ -6,6 +6,7 @@ import polars as pl
 
 from camdrift.figures.canvas import strength_text
 from camdrift.figures.scope import Record, Scope, Tables
+from camdrift.pieces import collected, scan
 from camdrift.records import ADVERSARIAL, ANALYSED, NOISE
 from camdrift.report import threat
 from camdrift.report.numbers import fraction
@@ -79,7 +80,7 @@ def _caution() -> str:
 def _furthest(tables: Tables, of: Scope) -> list[Row]:
     """The layers whose maps the attack moves furthest, with their similarity under noise."""
     at = (pl.col("target") == of.targets[0]) & (pl.col("strength") == of.reference) & (pl.col("draw") == 0)
-    rows = tables["similarity"].filter(at, pl.col("similarity").is_not_null())
+    rows = collected(scan(tables, "similarity").filter(at, pl.col("similarity").is_not_null()))
     sides = [
         rows.filter(pl.col("condition") == condition).select(
             "layer_label", "layer_index", pl.col("similarity").alias(condition)
