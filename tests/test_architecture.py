@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Lowest first; a file imports lower levels only. The folders are packages whose files may import each other.
 LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain", "defects", "checksums", "interruption"},
-    {"measures", "spec", "lock", "archives"},
+    {"measures", "spec", "lock", "archives", "engine", "cluster"},
     {"tensors", "memory", "settings", "user_code", "growth", "stats", "dose", "medians", "detector"},
     {"reading", "contrast", "alignment"},
     {"ladder", "controls"},
@@ -29,7 +29,7 @@ LEVELS = (
     {"models"},
     {"keras_weights", "weights", "hub", "exported"},
     {"zoo", "coverage", "explanations"},
-    {"attacks", "noise", "explain", "variants"},
+    {"attacks", "noise", "explain", "variants", "recipe"},
     {"metrics"},
     {"similarity", "gallery"},
     {"store"},
@@ -45,6 +45,9 @@ LEVELS = (
     {"resumption"},
     {"maps", "emulation", "focus", "denoised"},
     {"chunk"},
+    {"worker"},
+    {"actor"},
+    {"dispatch"},
     {"run"},
     {"reproduce", "sweep", "verify"},
     {"progress", "options"},

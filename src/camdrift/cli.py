@@ -12,15 +12,18 @@ from rich.console import Console
 from rich.table import Table
 
 from camdrift.cli_studies import add_commands
+from camdrift.engine import LOCAL, Engine
 from camdrift.errors import UserError
 from camdrift.interruption import resuming
 from camdrift.options import (
+    AddressOption,
     AdversarialOption,
     AttackOption,
     BatchSizeOption,
     ChunkSizeOption,
     DenoisedOption,
     DeviceOption,
+    EngineOption,
     ExplainOption,
     GalleryOption,
     ImagesArgument,
@@ -41,6 +44,7 @@ from camdrift.options import (
     SurrogateWeightsOption,
     TargetOption,
     WeightsOption,
+    WorkersOption,
     numbers,
     sizes,
     specs,
@@ -109,10 +113,14 @@ def run_command(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     denoised: DenoisedOption = False,
+    engine: EngineOption = LOCAL,
+    address: AddressOption = None,
+    workers: WorkersOption = None,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Study a classifier: attack it, explain every layer, and write tables, figures and a report."""
+    computing = Engine(engine, address, workers)
     settings = Settings(
         attack=attack,
         adversarial=adversarial,
@@ -130,7 +138,7 @@ def run_command(
         denoised=denoised,
     )
     models = _Models(model, weights, device, precision, surrogate, surrogate_weights)
-    study = _study(models, images, settings, out=out, resume=resume, overwrite=overwrite)
+    study = _study(models, images, settings, out=out, resume=resume, overwrite=overwrite, engine=computing)
     typer.echo(f"{study.summary()}\n{study.path / 'report.html'}")
 
 
@@ -191,10 +199,14 @@ def reproduce_command(
     batch_size: BatchSizeOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
+    engine: EngineOption = LOCAL,
+    address: AddressOption = None,
+    workers: WorkersOption = None,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Run the 2022 paper as its released code computes it and as its equations say, and judge its claims."""
+    computing = Engine(engine, address, workers)
     settings = Settings(
         attack=attack,
         strengths=numbers("strengths", strengths),
@@ -219,6 +231,7 @@ def reproduce_command(
             on_progress=shown,
             on_start=shown.started,
             command=_command_line(),
+            engine=computing,
         )
     typer.echo(f"{study.summary()}\n")
     _print_table(*study.claims_in_words())
@@ -326,6 +339,7 @@ def _study(
     out: Path | None,
     overwrite: bool,
     resume: bool = False,
+    engine: Engine | None = None,
 ) -> "Study":
     with show_progress(Console(stderr=True), _how_to_go_on) as shown:
         shown.say(f"loading {models.model}")
@@ -343,6 +357,7 @@ def _study(
             on_start=shown.started,
             command=_command_line(),
             surrogate=surrogate,
+            engine=engine or Engine(),
         )
 
 

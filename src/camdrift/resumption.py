@@ -77,7 +77,7 @@ def check_stored(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory
 def _check_stored_images(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory) -> None:
     stored = [table.select("seed_id", "sha256") for table in directory.chunk_tables("seeds")]
     before = {seed_id: checksum for table in stored for seed_id, checksum in table.iter_rows()}
-    changed = [f.seed_id for f in files if f.seed_id in before and _checksum(plan, f) != before[f.seed_id]]
+    changed = [f.seed_id for f in files if f.seed_id in before and image_checksum(plan, f) != before[f.seed_id]]
     if changed:
         raise StoreError(
             f"`resume` must continue with the same images, got: {len(changed)} changed (first: {changed[0]})",
@@ -85,7 +85,8 @@ def _check_stored_images(plan: Plan, files: Sequence[ImageFile], directory: RunD
         )
 
 
-def _checksum(plan: Plan, file: ImageFile) -> str | None:
+def image_checksum(plan: Plan, file: ImageFile) -> str | None:
+    """SHA-256 of an image's file; None for an image that cannot be read."""
     model = plan.classifier
     try:
         return read_image(file, size=model.size, resize=model.resize).sha256

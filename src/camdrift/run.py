@@ -9,11 +9,12 @@ from typing import Any
 import polars as pl
 from numpy.typing import NDArray
 
-from camdrift import provenance
+from camdrift import dispatch, provenance
 from camdrift.chunk import GROWTH, fit_chunk
 from camdrift.clock import Clock
 from camdrift.controls import study_controls
 from camdrift.denoised import Denoised
+from camdrift.engine import LOCAL, Engine, engine_of
 from camdrift.errors import UserError
 from camdrift.gallery import deviations, header, renumbered, spanning
 from camdrift.growth import coverage_growth
@@ -49,6 +50,9 @@ def run(
     on_start: Callable[[Path], None] | None = None,
     command: str | None = None,
     surrogate: Classifier | None = None,
+    engine: str | Engine = LOCAL,
+    address: str | None = None,
+    workers: int | None = None,
     **options: Any,
 ) -> Study:
     """Study a classifier and return the finished study.
@@ -68,6 +72,9 @@ def run(
         command: The command line, for the record.
         surrogate: The model that the attack sees, to study how adversarial examples transfer to `classifier`; it
             takes images of the same size and knows the same classes.
+        engine: `local` computes in this process; `ray` in workers, on this machine or a Ray cluster.
+        address: HOST:PORT of the Ray cluster, or `auto`; None for workers on this machine alone.
+        workers: Number of workers; None for a number that suits the machines.
 
     Raises:
         UserError: Input or options that cannot be studied.
@@ -85,6 +92,7 @@ def run(
         command=command,
         surrogate=surrogate,
         extension=Extension(examinations=(Denoised(),) if chosen.denoised else ()),
+        engine=engine_of(engine, address, workers),
     )
 
 
@@ -116,6 +124,7 @@ def carry_out(
     command: str | None = None,
     surrogate: Classifier | None = None,
     extension: Extension | None = None,
+    engine: Engine | None = None,
 ) -> Study:
     """A study and what `extension` adds to it; everything else as in `run`."""
     extension = extension or Extension()
@@ -142,7 +151,7 @@ def carry_out(
             warnings = (record["preflight"] or {}).get("warnings", ())
             show(Progress("preflight", 0, len(files), 0, (*warnings, *again)))
             with classifier.numerics():
-                plan = _run_chunks(plan, files, directory, show)
+                plan, record["engine"] = _compute(engine or Engine(), plan, files, directory, show)
             record["arguments"]["effective"]["batch_size"] = plan.batch_size
             _finish(plan, directory, show)
             if extension.finish is not None:
@@ -213,6 +222,15 @@ def _check_resume(out: str | PathLike[str] | None, *, resume: bool, overwrite: b
             f"`resume` must come with a run directory and without `overwrite`, got: {got}",
             "--resume --out RUN continues a run, --overwrite --out RUN starts again",
         )
+
+
+def _compute(
+    engine: Engine, plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress
+) -> tuple[Plan, dict[str, Any]]:
+    """Have the chunks computed that are missing; the plan afterwards, and the engine for the record."""
+    if engine.name == LOCAL:
+        return _run_chunks(plan, files, directory, on_progress), engine.as_record()
+    return dispatch.compute(engine, plan, files, directory, on_progress)
 
 
 def _run_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress) -> Plan:

@@ -13,10 +13,12 @@ import errno
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Final
 from zipfile import ZIP_DEFLATED, ZIP_STORED
 
@@ -136,9 +138,9 @@ class RunDirectory:
     def write_chunk(self, index: int, tables: Mapping[str, pl.DataFrame], arrays: Arrays) -> None:
         """Store a finished chunk, whole or not at all."""
         final = self._chunk(index)
-        aside = final.with_suffix(".part")
+        # A name of its own: a worker that was given up for lost may still be writing the same chunk.
+        aside = final.with_name(f"{final.name}.{secrets.token_hex(4)}.part")
         with on_disk(self.path):
-            shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
             for name, table in tables.items():
                 table.write_parquet(aside / f"{name}.parquet")
@@ -147,7 +149,12 @@ class RunDirectory:
                 write_arrays(file, arrays.items(), ZIP_STORED)
             (aside / CHECKSUMS).write_text(json.dumps(checksums(aside), indent=2), encoding="utf-8")
             _settle(aside)
-            aside.rename(final)
+            try:
+                aside.rename(final)
+            except OSError:
+                if not final.is_dir():
+                    raise
+                shutil.rmtree(aside)  # it was still writing, and has been faster
 
     def chunks_done(self) -> set[int]:
         """Indexes of the chunks that are stored."""
@@ -155,13 +162,36 @@ class RunDirectory:
         names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
         return {int(name) for name in names if re.fullmatch(r"\d{5,}", name)}
 
+    def check_chunks(self, indexes: Iterable[int], patience: float = 30.0) -> None:
+        """Raises `StoreError` if a chunk that somebody has stored is not to be seen here.
+
+        Args:
+            indexes: Those that must be there.
+            patience: Seconds after which a shared folder shows what other machines have written.
+        """
+        wanted, deadline = set(indexes), monotonic() + patience
+        while missing := wanted - self.chunks_done():
+            if monotonic() > deadline:
+                raise StoreError(
+                    f"{self.path} lacks {len(missing)} chunks that workers have stored (first: {min(missing):05d})",
+                    "`out` must be a folder that all machines share; --resume computes what is missing",
+                )
+            sleep(0.5)
+
+    def drop_chunk(self, index: int) -> None:
+        """Remove a chunk."""
+        with on_disk(self.path):
+            shutil.rmtree(self._chunk(index))
+
     def drop_damaged_chunks(self) -> dict[int, str]:
-        """Remove the chunks that are not as they were written; why, by index."""
+        """Remove the chunks that are not as they were written, and half-written ones; why, by index of the former."""
         found = {index: damage(self._chunk(index)) for index in sorted(self.chunks_done())}
         damaged = {index: reason for index, reason in found.items() if reason is not None}
         with on_disk(self.path):
             for index in damaged:
                 shutil.rmtree(self._chunk(index))
+            for aside in (self.path / CHUNKS).glob("*.part"):
+                shutil.rmtree(aside, ignore_errors=True)
         return damaged
 
     def _chunk(self, index: int) -> Path:

@@ -71,7 +71,9 @@ def load_model(
         settings["weights"] = str(weights)
     for part in module.modules():
         part.training = False  # libraries hand out networks that are ready to be trained
-    return Classifier(module.to(chosen), spec=spec, device=chosen, precision=precision, **settings)
+    classifier = Classifier(module.to(chosen), spec=spec, device=chosen, precision=precision, **settings)
+    classifier.loaded_from = (spec, None if weights is None else str(weights))
+    return classifier
 
 
 def wrap(
