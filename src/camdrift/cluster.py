@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -180,9 +181,8 @@ def _alone() -> Iterator[None]:
         # Ray sets the mode itself, and remembers the token.
         for name in (_TOKEN, _MODE):
             os.environ.pop(name, None)
-        from ray._raylet import AuthenticationTokenLoader
-
-        AuthenticationTokenLoader.instance().reset_cache()
+        loader: Any = import_module("ray._raylet").AuthenticationTokenLoader
+        loader.instance().reset_cache()
 
 
 def _place() -> dict[str, Any]:

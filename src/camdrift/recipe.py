@@ -66,12 +66,8 @@ def follow(recipe: Recipe) -> Classifier:
         assert recipe.spec is not None
         made = load_model(recipe.spec, weights=recipe.weights, device=recipe.device, precision=recipe.precision)
     else:
-        made = Classifier(
-            _unpickled(recipe.module).to(recipe.device),
-            device=recipe.device,
-            precision=recipe.precision,
-            **recipe.settings,
-        )
+        module = _unpickled(recipe.module).to(recipe.device)
+        made = Classifier(module, device=recipe.device, precision=recipe.precision, **recipe.settings)
     found = made.weights_checksum()
     if found != recipe.checksum:
         raise UserError(
@@ -98,15 +94,16 @@ def _pickled(classifier: Classifier) -> bytes:
         ) from error
 
 
-def _unpickled(module: bytes) -> Any:
+def _unpickled(module: bytes) -> torch.nn.Module:
     try:
-        return pickle.loads(module)
+        unpickled: torch.nn.Module = pickle.loads(module)
     except Exception as error:  # it imports and calls anybody's code
         raise UserError(
             f"`classifier` must be one that other processes can make, got: a module that one cannot unpickle "
             f"({one_line(error)})",
             "keep the file of its class in a folder that all machines share, or load it from a spec",
         ) from error
+    return unpickled
 
 
 def _settings(classifier: Classifier) -> dict[str, Any]:
