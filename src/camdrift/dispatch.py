@@ -85,6 +85,7 @@ class Dispatch:
         self._total = sum(map(len, chunks.values()))
         self._missing = deque(chunks)
         self._finished, self._successes = 0, 0
+        self._actors: list[Any] = []
         self._hands: dict[Any, _Hand] = {}
         self._deaths: Counter[int | None] = Counter()
         self._stop: KeyboardInterrupt | None = None
@@ -115,8 +116,9 @@ class Dispatch:
                     self._tell_of_waiting()
                     is_told = True
         finally:
-            for hand in self._hands.values():
-                ray.kill(hand.actor)
+            # All of them, also the one that was just asked what became of its chunk.
+            for actor in self._actors:
+                ray.kill(actor)
         if self._stop is not None:
             raise self._stop
         self._directory.check_chunks(self._chunks)
@@ -124,6 +126,7 @@ class Dispatch:
     def _hire(self) -> None:
         """Start a worker; it gets a chunk when it is ready."""
         actor = self._ray.remote(Actor).options(**self._team.options()).remote(self._team.threads)
+        self._actors.append(actor)
         self._hands[actor.prepare.remote(self._job)] = _Hand(actor)
 
     def _give(self, actor: Any) -> None:
@@ -139,13 +142,11 @@ class Dispatch:
         try:
             said = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError:
-            self._ray.kill(hand.actor)
             raise
         except self._ray.exceptions.RayError as error:
             self._lose(hand, error)
             return
         if isinstance(said, Exception):
-            self._ray.kill(hand.actor)
             raise said
         if hand.chunk is not None:
             self._finish(hand.chunk, said)
