@@ -16,7 +16,7 @@ LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain", "defects", "checksums", "interruption"},
     {"measures", "spec", "lock", "archives", "engine", "cluster"},
     {"tensors", "memory", "settings", "user_code", "growth", "stats", "dose", "medians", "detector"},
-    {"reading", "contrast", "alignment"},
+    {"reading", "contrast", "alignment", "rounding"},
     {"ladder", "controls"},
     {"claims"},
     {"layouts", "labels", "images"},
@@ -44,6 +44,7 @@ LEVELS = (
     {"run_record"},
     {"resumption"},
     {"maps", "emulation", "focus", "denoised"},
+    {"full_precision"},
     {"chunk"},
     {"worker"},
     {"actor"},
@@ -60,7 +61,7 @@ ROOT = "__init__"
 NO_TORCH_IN = (
     "records", "settings", "stats", "gain", "spec", "dose", "medians", "store", "growth", "figures", "report", "study",
     "defects", "reading", "ladder", "claims", "controls",
-    "detector", "detect", "measures", "checksums", "lock", "archives", "integrity",
+    "detector", "detect", "measures", "checksums", "lock", "archives", "integrity", "rounding",
     "alignment", "contrast", "sides", "comparison", "comparison_folder", "compare", "grid",
 )  # fmt: skip
 

@@ -175,7 +175,8 @@ class TestFactories:
 
     def test_weights_go_into_a_factorys_module(self, folder, tmp_path):
         torch.manual_seed(0)
-        state = load_model(f"{folder}/net.py:build").module.state_dict()
+        module = load_model(f"{folder}/net.py:build").module
+        state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
         save_file(state, tmp_path / "w.safetensors")
         classifier = load_model(f"{folder}/net.py:build", weights=tmp_path / "w.safetensors")
         assert all(torch.equal(tensor, state[name]) for name, tensor in classifier.module.state_dict().items())
@@ -348,6 +349,69 @@ class TestEmbedded:
         true = [file.label for file in default_photographs()]
         assert len(true) == 20
         assert sum(p == t for p, t in zip(predicted, true, strict=True)) >= 15
+
+
+NETS = """
+import torch
+from torch import nn
+
+SIZE = 16
+
+
+class Net(nn.Module):
+    def __init__(self, flatten):
+        super().__init__()
+        self.conv, self.more = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.head, self.flatten = nn.Linear(8 * 12 * 12, 4), flatten
+
+    def forward(self, images):
+        return self.head(self.flatten(self.more(self.conv(images).relu())))
+
+
+def flattened():
+    torch.manual_seed(0)
+    return Net(nn.Flatten())
+
+
+def viewed():
+    torch.manual_seed(0)
+    return Net(lambda seen: seen.view(len(seen), -1))
+
+
+def by_order():
+    torch.manual_seed(0)
+    return Net(lambda seen: seen.flatten(1) * (1 + seen.is_contiguous()))
+"""
+
+
+class TestMemoryFormat:
+    """Channels last on a processor, where that changes nothing but the time."""
+
+    @pytest.fixture
+    def nets(self, tmp_path):
+        (tmp_path / "nets.py").write_text(NETS)
+        yield tmp_path / "nets.py"
+        sys.modules.pop("camdrift_model_nets", None)
+
+    @pytest.mark.parametrize(
+        ("name", "order"), [("flattened", torch.channels_last), ("viewed", None), ("by_order", None)]
+    )
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_order_of_weights(self, nets, name, order, precision):
+        """Not in a network that views its activations, nor in one that answers otherwise."""
+        classifier = load_model(f"{nets}:{name}", device="cpu", precision=precision)
+        expected = order or torch.contiguous_format
+        assert classifier.module.conv.weight.is_contiguous(memory_format=expected)
+        torch.manual_seed(0)
+        fresh = type(classifier.module)(classifier.module.flatten).eval()
+        images = torch.rand(2, 3, 16, 16)
+        tolerance = 1e-5 if precision == "fp32" else 2e-2
+        assert torch.allclose(classifier(images), fresh(images), atol=tolerance)
+        assert classifier.weights_checksum() == wrap(fresh, size=16).weights_checksum()
+
+    def test_a_wrapped_module_keeps_its_own(self):
+        module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        assert wrap(module, size=12).module[0].weight.is_contiguous()
 
 
 class TestDevices:

@@ -16,6 +16,7 @@ from camdrift.controls import study_controls
 from camdrift.denoised import Denoised
 from camdrift.engine import LOCAL, Engine, engine_of
 from camdrift.errors import UserError
+from camdrift.full_precision import in_full_precision
 from camdrift.gallery import deviations, header, renumbered, spanning
 from camdrift.growth import coverage_growth
 from camdrift.images import images_checksum
@@ -133,7 +134,8 @@ def carry_out(
     with clock("total"):
         selection = select_images(images, settings)
         files = selection.files
-        plan = study_plan(classifier, files, settings, clock, surrogate=surrogate, examinations=extension.examinations)
+        examinations = (*extension.examinations, *in_full_precision(checked(classifier, "classifier")))
+        plan = study_plan(classifier, files, settings, clock, surrogate=surrogate, examinations=examinations)
         record = run_record(plan, files, images, command=command, kind=extension.kind)
         if not resume:
             record["preflight"] = _preflight(plan, selection)

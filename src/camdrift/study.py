@@ -105,6 +105,11 @@ class Study:
         """Every image against its own denoised copy; only `run --denoised` and `reproduce` make it."""
         return self._directory.read_table("denoised")
 
+    @cached_property
+    def precision(self) -> pl.DataFrame:
+        """Similarities of a few seed images in float32; only `run --precision tf32` or `bf16` makes it."""
+        return self._directory.read_table("precision")
+
     @property
     def detection(self) -> pl.DataFrame:
         """What detectors can do; read anew each time, since `detect` and `reproduce` replace it."""

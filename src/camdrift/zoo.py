@@ -24,6 +24,8 @@ KERAS: Final = "keras-vgg16@"
 _HUBS: Final = {"torchvision/": from_torchvision, "timm/": from_timm, "hf/": from_transformers}
 _PROGRAM: Final = ".pt2"
 _WEIGHTS: Final = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".safetensors")
+# Largest change of a logit by another order of sums, relative to the largest logit.
+_ROUNDING: Final = {"fp32": 1e-3, "tf32": 1e-3, "bf16": 5e-2}
 _SPECS = (
     "models are `efficientnet-lite0`, `torchvision/NAME[@WEIGHTS]`, `timm/NAME`, `hf/NAME_OR_FOLDER`, "
     "`keras-vgg16@FILE`, `FILE.pt2`, `path/to/file.py:factory` or `package.module:factory`"
@@ -73,6 +75,8 @@ def load_model(
         part.training = False  # libraries hand out networks that are ready to be trained
     classifier = Classifier(module.to(chosen), spec=spec, device=chosen, precision=precision, **settings)
     classifier.loaded_from = (spec, None if weights is None else str(weights))
+    if chosen.type == "cpu":
+        _order_channels_last(classifier)
     return classifier
 
 
@@ -103,6 +107,28 @@ def wrap(
     return Classifier(module, mean=mean, std=std, size=size or fixed or 224, labels=labels, weights="as passed")
 
 
+def _order_channels_last(classifier: Classifier) -> None:
+    """Lets convolutions run in channels-last order, in which a processor needs less time (docs/benchmarks.md).
+
+    A network that cannot, or whose logits change by more than rounding, stays as it was; one with hand-written views
+    of its activations, for example.
+    """
+    module = classifier.module
+    images = torch.linspace(0, 1, 3 * classifier.size**2).view(1, 3, classifier.size, classifier.size)
+    with torch.no_grad():
+        before = classifier(images)
+    try:
+        module.to(memory_format=torch.channels_last)
+        after = classifier(images.requires_grad_())
+        torch.autograd.grad(after.sum(), images)
+        allowed = _ROUNDING[classifier.precision] * float(before.abs().max())
+        is_the_same = torch.allclose(before, after.detach(), rtol=0.0, atol=allowed)
+    except Exception:
+        is_the_same = False
+    if not is_the_same:
+        module.to(memory_format=torch.contiguous_format)
+
+
 def resolve_device(device: str) -> torch.device:
     """The device that `auto`, `cpu`, `cuda` or `cuda:N` means on this machine.
 
@@ -128,8 +154,6 @@ def _embedded(weights: str | Path | None) -> tuple[nn.Module, dict[str, Any]]:
         # The package's state dict has timm's tensors in timm's order under other names.
         state = read_state(_embedded_file())
         module.load_state_dict(dict(zip(module.state_dict(), state.values(), strict=True)))
-    # Depthwise convolutions run a quarter faster on a processor in this layout (docs/benchmarks.md).
-    module = module.to(memory_format=torch.channels_last)
     settings = {
         "mean": (127 / 255,) * 3,
         "std": (128 / 255,) * 3,

@@ -25,6 +25,7 @@ from camdrift.records.further import (
     EMULATION,
     FURTHER_TABLES,
     LADDER,
+    PRECISION,
     ROC,
 )
 from camdrift.records.messages import (
@@ -133,6 +134,7 @@ __all__ = [
     "NO_ADVERSARIAL",
     "NO_GAIN",
     "OTHER_METRIC",
+    "PRECISION",
     "PROFILES",
     "ROC",
     "SCHEMA_VERSION",

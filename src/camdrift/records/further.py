@@ -1,10 +1,11 @@
-"""The tables of reproductions, of detectors, and of denoised references."""
+"""The tables of reproductions, of detectors, of denoised references, and of lower precision."""
 
 from typing import Final
 
 import polars as pl
 
-from camdrift.records.table import table
+from camdrift.records.study import SIMILARITY
+from camdrift.records.table import Table, table
 
 EMULATION: Final = table(
     "emulation",
@@ -76,6 +77,12 @@ DENOISED: Final = table(
     ("undefined_reason", pl.String, "zero_map_image, zero_map_denoised or non_finite_map where similarity is null"),
 )
 
+PRECISION: Final = Table(
+    "precision",
+    "row of `similarity`, computed again in float32, of a few seed images (camdrift run --precision tf32|bf16)",
+    SIMILARITY.columns,
+)
+
 _DETECTOR: Final = (
     ("reference", pl.String, "seed: similarity to the clean image, which is needed; denoised: to a denoised copy"),
     ("trained_on", pl.String, "attack of the run whose images the detector learnt from"),
@@ -105,4 +112,4 @@ ROC: Final = table(
 )
 
 # Tables that only some run directories have.
-FURTHER_TABLES: Final = {t.name: t for t in (EMULATION, LADDER, CLAIMS, DENOISED, DETECTION, ROC)}
+FURTHER_TABLES: Final = {t.name: t for t in (EMULATION, LADDER, CLAIMS, DENOISED, PRECISION, DETECTION, ROC)}

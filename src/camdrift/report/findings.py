@@ -6,15 +6,17 @@ import numpy as np
 import polars as pl
 
 from camdrift.figures.canvas import strength_text
-from camdrift.figures.scope import Record, Scope, Tables, few_seeds, span
+from camdrift.figures.scope import Record, Scope, Tables, effective, few_seeds, span
 from camdrift.records import (
     ANALYSED,
     CENSORED_ABOVE,
     CENSORED_BELOW,
     NOISE,
+    PRECISION,
 )
 from camdrift.report import single, threat, verdicts
 from camdrift.report.numbers import count, percent, share_of, times, times_between
+from camdrift.rounding import rounding
 
 Row = dict[str, Any]
 
@@ -40,7 +42,8 @@ def headline(tables: Tables, record: Record, of: Scope) -> str:
 def sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
     """What was found, in full sentences; those that the study cannot support are left out."""
     first = verdicts.sentences(tables, of.labels) if verdicts.is_reproduction(tables) else []
-    return first + _sentences(tables, record, of)
+    last = precision(tables, record, of)
+    return first + _sentences(tables, record, of) + ([last] if last else [])
 
 
 def _sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
@@ -131,6 +134,28 @@ def compromised(tables: Tables, of: Scope) -> str:
         "the threshold is the median under noise, so it compromises about half of all noisy images by "
         "construction, and under an effective attack it saturates. The gain does neither."
         f" {few_seeds(tables, of)}".rstrip()
+    )
+
+
+def precision(tables: Tables, record: Record, of: Scope) -> str:
+    """What the network's precision did to the similarities of the images that were computed in float32, too."""
+    if PRECISION.name not in tables or tables[PRECISION.name].is_empty():
+        return ""
+    cost = rounding(tables["similarity"], tables[PRECISION.name], tables["variants"])
+    if cost.mean_change is None:
+        return ""
+    text = (
+        f"In {effective(record)['precision']} the similarities of {count(cost.n_seeds, 'image')}, computed again in "
+        f"float32, differ by {cost.mean_change:.2g} on average and {cost.largest_change:.2g} at most (n = {cost.n:,}"
+        + (f"; {cost.n_lone:,} are defined in one precision only)" if cost.n_lone else ")")
+    )
+    ranks = cost.ranks.filter(pl.col("kendall_tau").is_not_null(), target=of.targets[0], strength=_lowest(of))
+    if ranks.is_empty():
+        return f"{text}."
+    row = ranks.row(0, named=True)
+    return (
+        f"{text}; at {_strength(_lowest(of))} no layer's rank by gain moves by more than "
+        f"{count(row['largest_move'], 'place')} (Kendall's tau {row['kendall_tau']:.2f})."
     )
 
 
