@@ -33,7 +33,7 @@ LEVELS = (
     {"metrics"},
     {"similarity", "gallery"},
     {"store"},
-    {"figures", "comparison_folder", "integrity"},
+    {"figures", "comparison_folder", "integrity", "remote"},
     {"report"},
     {"study"},
     {"detect", "sides"},
@@ -232,7 +232,7 @@ def test_only_some_read_files():
 
 def test_only_store_and_report_write_files():
     for name in MODULES - {ROOT}:
-        if unit(name) not in {"store", "report", "comparison_folder", "lock"}:
+        if unit(name) not in {"store", "report", "comparison_folder", "lock", "remote"}:
             found = WRITES & set(calls(name)) - {".replace"}  # of strings and columns
             assert not found, f"{name} calls {sorted(found)}"
 

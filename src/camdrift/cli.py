@@ -139,7 +139,7 @@ def run_command(
     )
     models = _Models(model, weights, device, precision, surrogate, surrogate_weights)
     study = _study(models, images, settings, out=out, resume=resume, overwrite=overwrite, engine=computing)
-    typer.echo(f"{study.summary()}\n{study.path / 'report.html'}")
+    typer.echo(f"{study.summary()}\n{study.place}/report.html")
 
 
 @app.command("explain")
@@ -235,7 +235,7 @@ def reproduce_command(
         )
     typer.echo(f"{study.summary()}\n")
     _print_table(*study.claims_in_words())
-    typer.echo(f"\n{study.path / 'report.html'}")
+    typer.echo(f"\n{study.place}/report.html")
 
 
 @app.command("report")
@@ -336,7 +336,7 @@ def _study(
     images: str | Path | None,
     settings: Settings,
     *,
-    out: Path | None,
+    out: str | None,
     overwrite: bool,
     resume: bool = False,
     engine: Engine | None = None,
@@ -381,7 +381,7 @@ def _lowered(message: str) -> str:
     return " ".join((message[:1].lower() + message[1:].rstrip(".")).split())
 
 
-def _how_to_go_on(path: Path) -> str:
+def _how_to_go_on(path: Path | str) -> str:
     if sys.argv[1:2] == ["explain"]:
         return f"stopped; the same command with --overwrite --out {shlex.quote(str(path))} starts again"
     return f"stopped; finished chunks are kept, to go on: {resuming(sys.argv[1:], path)}"

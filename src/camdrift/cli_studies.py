@@ -146,6 +146,6 @@ def verify_command(
         raise typer.Exit(1)
 
 
-def _how_to_go_on(_: Path) -> str:
+def _how_to_go_on(_: Path | str) -> str:
     command = shlex.join(["camdrift", *(word for word in sys.argv[1:] if word != "--overwrite")])
     return f"stopped; finished runs and chunks are kept, to go on: {command}"

@@ -20,6 +20,7 @@ from camdrift.places import ImageFile
 from camdrift.plan import Plan
 from camdrift.preparation import parts
 from camdrift.records import Progress
+from camdrift.remote import gather
 from camdrift.resumption import image_checksum
 from camdrift.store import RunDirectory
 from camdrift.worker import Look, Outcome, job_of, stored_outcome
@@ -121,7 +122,7 @@ class Dispatch:
                 ray.kill(actor)
         if self._stop is not None:
             raise self._stop
-        self._directory.check_chunks(self._chunks)
+        gather(self._directory, self._chunks)
 
     def _hire(self) -> None:
         """Start a worker; it gets a chunk when it is ready."""

@@ -93,7 +93,13 @@ LayersOption = Annotated[
     ),
 ]
 OutOption = Annotated[
-    Path | None, typer.Option(help="Run directory. Left out: a new folder under runs/.", show_default=False)
+    str | None,
+    typer.Option(
+        help="Run directory, or a URL such as s3://BUCKET/run (whatever fsspec can write to). "
+        "Left out: a new folder under runs/.",
+        metavar="DIRECTORY",
+        show_default=False,
+    ),
 ]
 LimitOption = Annotated[
     int | None, typer.Option(help="Study N images, spread evenly over the sorted list.", metavar="N")

@@ -39,7 +39,7 @@ def reproduce(
     resume: bool = False,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
-    on_start: Callable[[Path], None] | None = None,
+    on_start: Callable[[Path | str], None] | None = None,
     command: str | None = None,
     engine: str | Engine = LOCAL,
     address: str | None = None,

@@ -18,7 +18,6 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any, Final
 from zipfile import ZIP_DEFLATED, ZIP_STORED
 
@@ -38,7 +37,7 @@ FIGURES: Final = "figures"
 REPORT: Final = "report.html"
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
 _SCHEMAS: Final = {**TABLES, **FURTHER_TABLES}
-_FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)
+FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)
 # A disk with less room than this is full.
 _SMALLEST_PAGE: Final = 4096
 
@@ -95,7 +94,7 @@ class RunDirectory:
                 file.unlink()
             if figures.is_dir() and not any(figures.iterdir()):
                 figures.rmdir()
-            for name in _FILES:
+            for name in FILES:
                 (path / f".{name}.part").unlink(missing_ok=True)
                 (path / name).unlink(missing_ok=True)
 
@@ -161,22 +160,6 @@ class RunDirectory:
         folder = self.path / CHUNKS
         names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
         return {int(name) for name in names if re.fullmatch(r"\d{5,}", name)}
-
-    def check_chunks(self, indexes: Iterable[int], patience: float = 30.0) -> None:
-        """Raises `StoreError` if a chunk that somebody has stored is not to be seen here.
-
-        Args:
-            indexes: Those that must be there.
-            patience: Seconds after which a shared folder shows what other machines have written.
-        """
-        wanted, deadline = set(indexes), monotonic() + patience
-        while missing := wanted - self.chunks_done():
-            if monotonic() > deadline:
-                raise StoreError(
-                    f"{self.path} lacks {len(missing)} chunks that workers have stored (first: {min(missing):05d})",
-                    "`out` must be a folder that all machines share; --resume computes what is missing",
-                )
-            sleep(0.5)
 
     def drop_chunk(self, index: int) -> None:
         """Remove a chunk."""

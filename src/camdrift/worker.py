@@ -20,6 +20,7 @@ from camdrift.places import ImageFile
 from camdrift.plan import Examination, Plan
 from camdrift.recipe import Recipe, follow, recipe_of
 from camdrift.records import ANALYSED, UNREADABLE
+from camdrift.remote import RemoteDirectory, directory_at
 from camdrift.settings import Settings
 from camdrift.store import RunDirectory
 
@@ -34,7 +35,7 @@ class Job:
     Attributes:
         folder: Working directory, from which relative paths count.
         modules: Where modules are looked for.
-        out: The run directory.
+        out: Path or URL of the run directory.
         started: When the run began, as its record says.
         classifier: How to make the model.
         surrogate: How to make the model that is attacked, if that is another.
@@ -49,7 +50,7 @@ class Job:
 
     folder: Path
     modules: tuple[str, ...]
-    out: Path
+    out: Path | str
     started: str
     classifier: Recipe
     surrogate: Recipe | None
@@ -71,7 +72,7 @@ def job_of(plan: Plan, directory: RunDirectory) -> Job:
     return Job(
         folder=Path.cwd(),
         modules=tuple(os.path.abspath(place) for place in sys.path),  # noqa: PTH100, "" is the working directory
-        out=directory.path.absolute(),
+        out=directory.place if isinstance(directory, RemoteDirectory) else directory.path.absolute(),
         started=directory.read_record()["started"],
         classifier=recipe_of(plan.classifier),
         surrogate=None if plan.surrogate is None else recipe_of(plan.surrogate),
@@ -169,8 +170,8 @@ class Worker:
             fitted, result = fit_chunk(plan, files, advance, said.append)
         # The next chunk begins with as many images per pass as this one had room for.
         self._plan = replace(self._plan, batch_size=fitted.batch_size)
-        with plan.clock("write"):
-            RunDirectory(self.job.out).write_chunk(index, result.tables, result.gallery)
+        with plan.clock("write"), directory_at(self.job.out) as directory:
+            directory.write_chunk(index, result.tables, result.gallery)
         return replace(_outcome(result.tables["seeds"], fitted, said), seconds=plan.clock.seconds)
 
 
@@ -193,14 +194,15 @@ def _find(job: Job) -> None:
         if time.monotonic() > deadline:
             raise StoreError(
                 f"`out` must be a folder that every worker sees, got: {job.out}, which one does not",
-                "choose an --out that all machines share",
+                "choose an --out that all machines share, or a URL such as s3://BUCKET/run",
             )
         time.sleep(0.5)
 
 
 def _is_there(job: Job) -> bool:
     try:
-        return bool(RunDirectory(job.out).read_record().get("started") == job.started)
+        with directory_at(job.out) as directory:
+            return bool(directory.read_record().get("started") == job.started)
     except StoreError:
         return False
 
