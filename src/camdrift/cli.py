@@ -3,9 +3,9 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -120,7 +120,6 @@ def run_command(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Study a classifier: attack it, explain every layer, and write tables, figures and a report."""
-    computing = Engine(engine, address, workers)
     settings = Settings(
         attack=attack,
         adversarial=adversarial,
@@ -137,8 +136,8 @@ def run_command(
         **sizes(gallery, chunk_size, batch_size),
         denoised=denoised,
     )
-    models = _Models(model, weights, device, precision, surrogate, surrogate_weights)
-    study = _study(models, images, settings, out=out, resume=resume, overwrite=overwrite, engine=computing)
+    where = _Where(out, resume, overwrite, Engine(engine, address, workers))
+    study = _study(_Models(model, weights, device, precision, surrogate, surrogate_weights), images, settings, where)
     typer.echo(f"{study.summary()}\n{study.place}/report.html")
 
 
@@ -176,7 +175,7 @@ def explain_command(
     if image.is_dir():
         raise UserError(f"`image` must be one image, got: {image} (a folder)", "`camdrift run` studies many")
     models = _Models(model, weights, device, precision, surrogate, surrogate_weights)
-    study = _study(models, image, settings, out=out, overwrite=overwrite)
+    study = _study(models, image, settings, _Where(out, overwrite=overwrite))
     grid = study.path / "figures" / "layer_grid.png"
     typer.echo("\n".join([study.summary(), *([str(grid)] if grid.is_file() else []), str(study.path / "report.html")]))
 
@@ -206,7 +205,6 @@ def reproduce_command(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Run the 2022 paper as its released code computes it and as its equations say, and judge its claims."""
-    computing = Engine(engine, address, workers)
     settings = Settings(
         attack=attack,
         strengths=numbers("strengths", strengths),
@@ -217,22 +215,8 @@ def reproduce_command(
         noise_ladder=numbers("noise-ladder", noise_ladder),
         **sizes(gallery, chunk_size, batch_size),
     )
-    with show_progress(Console(stderr=True), _how_to_go_on) as shown:
-        shown.say(f"loading {model}")
-        from camdrift.reproduce import reproduce
-
-        study = reproduce(
-            _load(model, weights, device, precision),
-            images,
-            out=out,
-            settings=settings,
-            resume=resume,
-            overwrite=overwrite,
-            on_progress=shown,
-            on_start=shown.started,
-            command=_command_line(),
-            engine=computing,
-        )
+    where = _Where(out, resume, overwrite, Engine(engine, address, workers))
+    study = _study(_Models(model, weights, device, precision), images, settings, where, reproducing=True)
     typer.echo(f"{study.summary()}\n")
     _print_table(*study.claims_in_words())
     typer.echo(f"\n{study.place}/report.html")
@@ -319,8 +303,8 @@ class _Models:
     weights: Path | None
     device: str
     precision: str
-    surrogate: str | None
-    surrogate_weights: Path | None
+    surrogate: str | None = None
+    surrogate_weights: Path | None = None
 
     def both(self) -> "tuple[Classifier, Classifier | None]":
         if self.surrogate is None and self.surrogate_weights is not None:
@@ -331,34 +315,35 @@ class _Models:
         return classifier, _load(self.surrogate, self.surrogate_weights, self.device, self.precision)
 
 
+@dataclass(frozen=True)
+class _Where:
+    """What the options say of where a study is computed and written."""
+
+    out: str | None
+    resume: bool = False
+    overwrite: bool = False
+    engine: Engine = field(default_factory=Engine)
+
+
 def _study(
-    models: _Models,
-    images: str | Path | None,
-    settings: Settings,
-    *,
-    out: str | None,
-    overwrite: bool,
-    resume: bool = False,
-    engine: Engine | None = None,
+    models: _Models, images: str | Path | None, settings: Settings, where: _Where, *, reproducing: bool = False
 ) -> "Study":
     with show_progress(Console(stderr=True), _how_to_go_on) as shown:
         shown.say(f"loading {models.model}")
+        from camdrift.reproduce import reproduce
         from camdrift.run import run
 
         classifier, surrogate = models.both()
-        return run(
-            classifier,
-            images,
-            out=out,
-            settings=settings,
-            resume=resume,
-            overwrite=overwrite,
-            on_progress=shown,
-            on_start=shown.started,
-            command=_command_line(),
-            surrogate=surrogate,
-            engine=engine or Engine(),
-        )
+        options: dict[str, Any] = {
+            **vars(where),
+            "settings": settings,
+            "on_progress": shown,
+            "on_start": shown.started,
+            "command": _command_line(),
+        }
+        if reproducing:
+            return reproduce(classifier, images, **options)
+        return run(classifier, images, surrogate=surrogate, **options)
 
 
 def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
