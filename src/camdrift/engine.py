@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final
 
-from camdrift.errors import UserError
+from camdrift.errors import UserError, install_hint
 
 LOCAL: Final = "local"
 RAY: Final = "ray"
@@ -42,7 +42,7 @@ class Engine:
                 "start the command on a machine of the cluster, by hand or with `ray job submit`",
             )
         if self.name == RAY and find_spec("ray") is None:
-            raise UserError("`engine` ray needs Ray, which is not installed", 'pip install "camdrift[ray]"')
+            raise UserError("`engine` ray needs Ray, which is not installed", install_hint("ray"))
 
     def as_record(self) -> dict[str, Any]:
         """The engine as JSON values."""
