@@ -4,8 +4,10 @@ import importlib.util
 import pickle
 import sys
 
+import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 
 import camdrift
 from camdrift import dispatch, worker
@@ -14,10 +16,11 @@ from camdrift.cluster import Team, team
 from camdrift.engine import Engine, engine_of
 from camdrift.errors import ImageError, StoreError, UserError
 from camdrift.recipe import follow, recipe_of
+from camdrift.remote import gather
 from camdrift.store import RunDirectory
 from camdrift.worker import Worker
 from rays import FakeRay, RayError
-from studies import SMALL, assert_same, skip_report, study_of, tiny_classifier, write_factory, write_images
+from studies import ATTACK, SMALL, assert_same, skip_report, study_of, tiny_classifier, write_factory, write_images
 
 QUICK = {**SMALL, "targets": ("seed",), "gallery": 2}
 
@@ -197,6 +200,45 @@ class TestChunks:
         fake = FakeRay()
         assert_same(study(fake, resume=True), whole)
         assert fake.handles == []
+
+
+class TestKinds:
+    """What workers must be told of besides the model."""
+
+    @pytest.mark.parametrize("kind", ["surrogate", "denoised", "bf16", "stored", "labels"])
+    def test_equal_to_the_local_one(self, study, eight, tmp_path, kind):
+        classifier, images, options = tiny_classifier(), eight, {}
+        if kind == "surrogate":
+            options["surrogate"] = camdrift.load_model(write_factory(tmp_path, rng_seed=2), device="cpu")
+        elif kind == "denoised":
+            options["denoised"] = True
+        elif kind == "bf16":
+            classifier = tiny_classifier(precision="bf16")
+        elif kind == "stored":
+            options = {"attack": "dlfuzz", "adversarial": write_images(tmp_path / "mine", 3)}
+        else:
+            classifier = tiny_classifier(labels=["ant", "bee", *"cdefghij"])
+            images = tmp_path / "classes"
+            for name, count in (("ant", 4), ("bee", 3)):
+                write_images(images / name, count)
+            options["targets"] = ("seed", "label")
+        local = study_of(classifier, images, tmp_path / "local", **{**QUICK, **options})
+        made = study(FakeRay(), classifier, images, **options)
+        assert_same(made, local)
+        tables = sorted(path.name for path in local.path.glob("*.parquet"))
+        assert sorted(path.name for path in made.path.glob("*.parquet")) == tables
+        for name in tables:
+            assert_frame_equal(pl.read_parquet(made.path / name), pl.read_parquet(local.path / name), check_exact=True)
+
+    def test_a_reproduction(self, eight, tmp_path, monkeypatch):
+        pytest.importorskip("ray")
+        monkeypatch.setattr(dispatch, "cluster", FakeRay().cluster)
+        options = {"attack": ATTACK, "strengths": (1.0,), "noise_ladder": (4.0,), "chunk_size": 3, "limit": 4}
+        local = camdrift.reproduce(tiny_classifier(), eight, out=tmp_path / "local", **options)
+        made = camdrift.reproduce(tiny_classifier(), eight, out=tmp_path / "run", **options, engine="ray", workers=2)
+        assert_same(made, local)
+        for name in ("emulation", "ladder", "claims", "denoised"):
+            assert_frame_equal(getattr(made, name), getattr(local, name), check_exact=True)
 
 
 class TestErrors:
@@ -383,9 +425,9 @@ class TestStoring:
     def test_a_chunk_that_is_not_to_be_seen(self, whole, tmp_path):
         directory = RunDirectory(tmp_path)
         directory.write_chunk(0, {"seeds": whole.seeds}, {})
-        directory.check_chunks([0])
+        gather(directory, [0])
         with pytest.raises(StoreError, match=r"lacks 1 chunks that workers have stored \(first: 00007\)"):
-            directory.check_chunks([0, 7], patience=0)
+            gather(directory, [0, 7], patience=0)
 
     def test_what_a_worker_has_left_half_written_is_removed(self, tmp_path):
         left = tmp_path / "chunks" / "00003.0a1b2c3d.part"

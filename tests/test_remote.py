@@ -10,6 +10,7 @@ import pytest
 
 import camdrift
 from camdrift import cli, dispatch
+from camdrift.cluster import cluster
 from camdrift.errors import StoreError, UserError
 from camdrift.remote import Remote, RemoteDirectory, gather, is_url
 from rays import FakeRay
@@ -249,11 +250,12 @@ def test_s3_with_two_workers(bucket, eight, whole, monkeypatch):
     """Real processes, which know the server by the variables that they were started with."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr("tempfile.tempdir", None)  # sockets have short paths only
-    stopped(bucket, eight, engine="ray", workers=2)
-    stored = {name for name in there(bucket) if name.endswith("checksums.json")}
-    # The second worker may not have been ready when the first had stored a chunk.
-    assert {"chunks/00000/checksums.json"} <= stored <= {f"chunks/0000{n}/checksums.json" for n in (0, 1)}
-    made = study_of(tiny_classifier(), eight, bucket, **QUICK, resume=True, engine="ray", workers=2)
-    assert_same(made, whole)
-    assert not [name for name in there(bucket) if name.startswith("chunks")]
-    assert_same(camdrift.open(bucket), whole)
+    with cluster(None, 2):
+        stopped(bucket, eight, engine="ray", workers=2)
+        stored = {name for name in there(bucket) if name.endswith("checksums.json")}
+        # The second worker may not have been ready when the first had stored a chunk.
+        assert {"chunks/00000/checksums.json"} <= stored <= {f"chunks/0000{n}/checksums.json" for n in (0, 1)}
+        made = study_of(tiny_classifier(), eight, bucket, **QUICK, resume=True, engine="ray", workers=2)
+        assert_same(made, whole)
+        assert not [name for name in there(bucket) if name.startswith("chunks")]
+        assert_same(camdrift.open(bucket), whole)

@@ -58,7 +58,12 @@ def cluster(address: str | None, processors: int) -> Iterator[Any]:
             folder = stack.enter_context(tempfile.TemporaryDirectory(**_place(), ignore_cleanup_errors=True))
             # Shut down before its folder is removed.
             stack.callback(ray.shutdown)
-            _start(ray, address="local", num_cpus=processors, include_dashboard=False, _temp_dir=folder)
+            options = {"num_cpus": processors, "include_dashboard": False, "_temp_dir": folder}
+            try:
+                _start(ray, address="local", **options)
+            except UserError:  # Ray waits half a minute for its own processes, which a busy machine may exceed
+                ray.shutdown()
+                _start(ray, address="local", **options)
         else:
             _start(ray, address=address)
         yield ray
