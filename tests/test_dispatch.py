@@ -1,8 +1,12 @@
 """Chunks are handed out one by one; lost ones again; nothing is handed out after a stop. No process is started here."""
 
 import importlib.util
+import logging
+import os
 import pickle
+import signal
 import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -12,7 +16,7 @@ from polars.testing import assert_frame_equal
 import camdrift
 from camdrift import dispatch, worker
 from camdrift.actor import portable
-from camdrift.cluster import Team, team
+from camdrift.cluster import Team, _own_ray, cluster, team
 from camdrift.engine import Engine, engine_of
 from camdrift.errors import ImageError, StoreError, UserError
 from camdrift.recipe import follow, recipe_of
@@ -35,6 +39,11 @@ def whole(eight, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         skip_report(patch)
         return study_of(tiny_classifier(), eight, tmp_path_factory.mktemp("whole") / "run", **QUICK)
+
+
+@pytest.fixture
+def spec(tmp_path):
+    return write_factory(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -240,6 +249,18 @@ class TestKinds:
         for name in ("emulation", "ladder", "claims", "denoised"):
             assert_frame_equal(getattr(made, name), getattr(local, name), check_exact=True)
 
+    def test_a_sweep(self, eight, spec, tmp_path, monkeypatch):
+        pytest.importorskip("ray")
+        monkeypatch.setattr(dispatch, "cluster", FakeRay().cluster)
+        grid = tmp_path / "grid.toml"
+        grid.write_text(
+            f'images = "{eight}"\nstrengths = [1]\nnoise_ladder = [4]\nchunk_size = 3\nlimit = 4\n'
+            f'[[models]]\nmodel = "{spec}"\n[[attacks]]\nattack = "{ATTACK}"\n[[attacks]]\nattack = "fgsm"\n'
+        )
+        done = camdrift.sweep(grid, out=tmp_path / "all", engine="ray", workers=2)
+        assert done.failures == []
+        assert [study.record["engine"]["workers"] for study in done.studies] == [2, 2]
+
 
 class TestErrors:
     def test_of_a_model_that_comes_out_otherwise(self, study, tmp_path):
@@ -384,6 +405,59 @@ class TestTeam:
     def test_threads_that_the_user_chose(self, monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", "3")
         assert team(FakeRay(processors=(8,)), 1, 9, is_gpu=False) == Team(1, 3, 3, 0, "8 CPUs")
+
+
+class TestOwnRay:
+    def test_what_it_sets_is_gone_afterwards(self, monkeypatch):
+        pytest.importorskip("ray")
+        names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_worker_niceness")
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+        with _own_ray():
+            assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+            assert os.environ[names[2]] == "0"
+            os.environ["RAY_AUTH_MODE"] = "token"  # as Ray does
+        assert not set(names) & os.environ.keys()
+
+    def test_what_the_user_has_set_stays(self, monkeypatch):
+        monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+        monkeypatch.setenv("RAY_worker_niceness", "7")
+        before = dict(os.environ)
+        with _own_ray():
+            assert dict(os.environ) == before
+        assert dict(os.environ) == before
+
+    def test_an_address_where_nothing_answers(self, monkeypatch):
+        """Ray's own words are many; ours are one line. No handler and no level of the logs stays changed."""
+        ray = pytest.importorskip("ray")
+
+        def refuse(**_):
+            signal.signal(signal.SIGTERM, lambda *_: None)
+            raise ConnectionError("Failed to connect\nand many more words")
+
+        monkeypatch.setattr(ray, "init", refuse)
+        before = signal.getsignal(signal.SIGTERM), logging.getLogger("ray").level
+        with pytest.raises(UserError) as caught, cluster("nowhere:6379", 1):
+            pass
+        assert caught.value.message == (
+            "`address` must be that of a running Ray cluster, got: nowhere:6379 (ConnectionError: Failed to connect)"
+        )
+        assert (signal.getsignal(signal.SIGTERM), logging.getLogger("ray").level) == before
+
+    def test_a_ray_that_does_not_start(self, monkeypatch):
+        """It is given a second chance, and leaves no folder behind."""
+        ray, folders = pytest.importorskip("ray"), []
+
+        def fail(**options):
+            folders.append(Path(options["_temp_dir"]))
+            raise RuntimeError("timed out")
+
+        monkeypatch.setattr(ray, "init", fail)
+        message = "Ray cannot be started on this machine: RuntimeError: timed out"
+        with pytest.raises(UserError, match=message), cluster(None, 1):
+            pass
+        assert len(folders) == 2
+        assert not folders[0].exists()
 
 
 class TestRecipe:

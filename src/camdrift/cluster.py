@@ -17,7 +17,7 @@ from camdrift.errors import UserError, one_line
 
 ADDRESS: Final = "RAY_ADDRESS"
 _THREADS: Final = "OMP_NUM_THREADS"
-_MODE, _TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
+_MODE, _TOKEN, _NICENESS = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_worker_niceness"
 # Sockets lie in Ray's folder, and their paths have at most 107 bytes.
 _LONGEST_FOLDER: Final = 40
 
@@ -54,7 +54,7 @@ def cluster(address: str | None, processors: int) -> Iterator[Any]:
         stack.enter_context(_handlers())
         stack.callback(ray.shutdown)
         if address == "local":
-            stack.enter_context(_alone())
+            stack.enter_context(_own_ray())
             folder = stack.enter_context(tempfile.TemporaryDirectory(**_place(), ignore_cleanup_errors=True))
             # Shut down before its folder is removed.
             stack.callback(ray.shutdown)
@@ -174,20 +174,26 @@ def _quiet(ray: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """A Ray of one's own lets in nobody who does not know its token; what the user has set for that stays."""
-    if _MODE in os.environ or _TOKEN in os.environ:
-        yield
-        return
-    os.environ[_TOKEN] = secrets.token_hex(32)
+def _own_ray() -> Iterator[None]:
+    """Variables of a Ray of one's own; what the user has set stays, and nothing is left set.
+
+    It lets in nobody who does not know its token, and its workers compute with the priority of this process, where Ray
+    would let every other program go first.
+    """
+    set_here = [] if _NICENESS in os.environ else [_NICENESS]
+    os.environ.setdefault(_NICENESS, "0")
+    is_open = _MODE not in os.environ and _TOKEN not in os.environ
+    if is_open:
+        os.environ[_TOKEN] = secrets.token_hex(32)
+        set_here += [_TOKEN, _MODE]  # the mode is set by Ray
     try:
         yield
     finally:
-        # Ray sets the mode itself, and remembers the token.
-        for name in (_TOKEN, _MODE):
+        for name in set_here:
             os.environ.pop(name, None)
-        loader: Any = import_module("ray._raylet").AuthenticationTokenLoader
-        loader.instance().reset_cache()
+        if is_open:  # Ray remembers the token
+            loader: Any = import_module("ray._raylet").AuthenticationTokenLoader
+            loader.instance().reset_cache()
 
 
 def _place() -> dict[str, Any]:
