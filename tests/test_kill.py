@@ -151,8 +151,8 @@ class TestKilled:
     def test_a_few_times(self, server, whole, tmp_path):
         killed(server, whole, tmp_path, 4, random.Random(0))
 
-    @pytest.mark.slow
-    @pytest.mark.timeout(900)
+    @pytest.mark.long
+    @pytest.mark.timeout(1800)
     def test_at_a_hundred_random_moments(self, server, whole, tmp_path, record_property):
         """Others each time."""
         record_property("studies", killed(server, whole, tmp_path, 100, random.Random()))

@@ -16,6 +16,11 @@ from camdrift.verify import TOLERANCE
 from studies import SMALL, listing, skip_report, study_of, write_factory, write_images
 
 
+def verify(*arguments, **options):
+    """Runs the factory that the run names."""
+    return camdrift.verify(*arguments, **{"trust": True, **options})
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Model, images and a finished run of them."""
@@ -59,7 +64,7 @@ def moved(by, rows=1):
 class TestSound:
     def test_everything_is_checked(self, folder):
         before = listing(folder)
-        found = camdrift.verify(folder / "run", sample=100)
+        found = verify(folder / "run", sample=100)
         rows = camdrift.open(folder / "run").similarity.height
         assert found.problems == found.skipped == ()
         assert found.checked == (
@@ -73,7 +78,7 @@ class TestSound:
     @pytest.mark.parametrize(("sample", "seeds"), [(1, {2, 3}), (4, {5, 6}), (7, {8}), (8, {8})])
     def test_seeds_are_drawn_by_whole_chunks(self, folder, sample, seeds):
         done = [
-            int(camdrift.verify(folder / "run", sample=sample, rng_seed=rng).checked[-1].split()[3])
+            int(verify(folder / "run", sample=sample, rng_seed=rng).checked[-1].split()[3])
             for rng in range(1 if sample > 4 else 3)
         ]
         assert set(done) <= seeds
@@ -98,27 +103,27 @@ class TestSound:
             explanations=("gradcam", "activation"),
             similarities=("cosine", "pearson"),
         )
-        found = camdrift.verify(tmp_path / "run")
+        found = verify(tmp_path / "run")
         assert (found.problems, found.skipped) == ((), ())
 
     def test_without_a_sample(self, folder):
-        found = camdrift.verify(folder / "run", sample=0)
+        found = verify(folder / "run", sample=0)
         assert found.skipped == ("similarities: no seed was to be computed again",)
         with pytest.raises(UserError, match="`sample` must be at least 0, got: -1"):
-            camdrift.verify(folder / "run", sample=-1)
+            verify(folder / "run", sample=-1)
 
 
 class TestRecomputed:
     def test_a_changed_similarity_is_found(self, copy):
         rewrite(copy, "similarity", moved(0.01, rows=2))
-        found = camdrift.verify(copy, sample=8)
+        found = verify(copy, sample=8)
         (problem,) = found.problems
         assert "2 similarities differ (most: adversarial, strength 1, target own, layer " in problem
         assert found.checked[-1].endswith("compared within 0.0001")
 
     def test_rounding_is_not(self, copy):
         rewrite(copy, "similarity", moved(TOLERANCE / 2))
-        assert camdrift.verify(copy, sample=8).problems == ()
+        assert verify(copy, sample=8).problems == ()
 
     def test_a_value_where_there_is_none(self, copy):
         def undefine(table):
@@ -129,14 +134,14 @@ class TestRecomputed:
             )
 
         rewrite(copy, "similarity", undefine)
-        (problem,) = camdrift.verify(copy, sample=8).problems
+        (problem,) = verify(copy, sample=8).problems
         assert "1 similarities differ" in problem
         assert "none is stored, now " in problem
 
     def test_an_image_that_has_changed_is_named(self, folder, copy, tmp_path):
         images = shutil.copytree(folder / "eight", tmp_path / "eight")
         shutil.copyfile(images / "img_05.png", images / "img_01.png")
-        found = camdrift.verify(copy, images=images, sample=8)
+        found = verify(copy, images=images, sample=8)
         (problem,) = found.problems
         assert problem.startswith("seed img_01.png: sha256 ")
 
@@ -150,7 +155,7 @@ class TestRecomputed:
         ids=["model", "images", "device"],
     )
     def test_what_cannot_be_had_is_said(self, folder, arguments, reason):
-        found = camdrift.verify(folder / "run", **arguments)
+        found = verify(folder / "run", **arguments)
         assert found.problems == ()
         assert len(found.checked) == 2
         assert found.skipped[0].startswith("similarities: ")
@@ -158,9 +163,42 @@ class TestRecomputed:
 
     def test_another_model_is_not_compared(self, folder, tmp_path):
         spec = write_factory(tmp_path, rng_seed=5)
-        found = camdrift.verify(folder / "run", spec)
+        found = verify(folder / "run", spec)
         assert "similarities: this is another study: model was " in found.skipped[0]
         assert "weights was those of checksum" in found.skipped[0]
+
+
+class TestCode:
+    """A run that somebody else has made is data: what it names is not run."""
+
+    CODE = "from pathlib import Path\nPath(__file__).with_suffix('.ran').touch()\n"
+
+    @pytest.fixture
+    def planted(self, copy):
+        (copy / "planted.py").write_text(self.CODE)
+        return f"{copy}/planted.py:build"
+
+    @pytest.mark.parametrize("where", ["model", "attack", "surrogate"])
+    def test_it_is_not_run_unasked(self, folder, copy, planted, where):
+        record = json.loads((copy / "run.json").read_text())
+        arguments = record["arguments"]
+        if where == "surrogate":
+            record["surrogate"] = {**record["model"], "spec": planted}
+        else:
+            arguments["effective"][where] = planted
+            arguments["passed"] |= {"attack": planted} if where == "attack" else {}
+        with_record(copy, **record)
+        mine = {} if where == "model" else {"model": record["model"]["spec"]}
+        found = camdrift.verify(copy, **mine)
+        said = f"similarities: the run names Python code, which is not run unasked: {planted} (hint: --trust runs it"
+        assert found.skipped[0].startswith(said)
+        assert not (copy / "planted.ran").exists()
+        verify(copy, **mine)
+        assert (copy / "planted.ran").exists()
+
+    def test_a_model_that_is_named_is_run(self, folder):
+        found = camdrift.verify(folder / "run", f"{folder}/tiny.py:build", sample=1)
+        assert (found.problems, found.skipped) == ((), ())
 
 
 class TestTables:
@@ -177,7 +215,7 @@ class TestTables:
     )
     def test_counts_that_do_not_agree(self, copy, name, change, problem):
         rewrite(copy, name, change)
-        assert problem in "\n".join(camdrift.verify(copy, sample=0).problems)
+        assert problem in "\n".join(verify(copy, sample=0).problems)
 
     def test_a_flipped_bit_a_cut_and_a_missing_file(self, copy):
         data = bytearray((copy / "focus.parquet").read_bytes())
@@ -185,7 +223,7 @@ class TestTables:
         (copy / "focus.parquet").write_bytes(data)
         (copy / "counts.parquet").write_bytes(b"PAR1")
         (copy / "gallery.npz").unlink()
-        problems = "\n".join(camdrift.verify(copy, sample=0).problems)
+        problems = "\n".join(verify(copy, sample=0).problems)
         assert "focus.parquet is not what was written" in problems
         assert "counts.parquet is not what was written" in problems
         assert "counts.parquet cannot be read" in problems
@@ -194,7 +232,7 @@ class TestTables:
     def test_other_columns(self, copy):
         path = copy / "counts.parquet"
         pl.read_parquet(path).drop("n_seeds").write_parquet(path)
-        assert "counts.parquet has not the columns" in "\n".join(camdrift.verify(copy, sample=0).problems)
+        assert "counts.parquet has not the columns" in "\n".join(verify(copy, sample=0).problems)
 
     def test_a_similarity_with_a_reason_why_there_is_none(self, folder):
         study = camdrift.open(folder / "run")
@@ -205,13 +243,13 @@ class TestTables:
 
     def test_a_record_without_checksums(self, copy):
         with_record(copy, files=None)
-        found = camdrift.verify(copy, sample=0)
+        found = verify(copy, sample=0)
         assert found.skipped[0].startswith("checksums: ")
 
     def test_a_run_that_is_not_complete(self, copy):
         with_record(copy, status="running")
         with pytest.raises(StoreError, match="is not complete"):
-            camdrift.verify(copy)
+            verify(copy)
 
 
 class TestCommand:
@@ -223,12 +261,12 @@ class TestCommand:
         return ended.value.code or 0, printed.out, printed.err
 
     def test_exit_codes(self, folder, copy, monkeypatch, capsys):
-        code, out, err = self.run(monkeypatch, capsys, folder / "run", "--sample", 3)
+        code, out, err = self.run(monkeypatch, capsys, folder / "run", "--sample", 3, "--trust")
         assert (code, err) == (0, "")
         assert out.splitlines()[-1] == f"{folder / 'run'}: nothing differs"
         assert "computed again, equal within 0.0001" in out
         rewrite(copy, "similarity", moved(0.5))
-        code, out, err = self.run(monkeypatch, capsys, copy, "--sample", 8, "--images", folder / "eight")
+        code, out, err = self.run(monkeypatch, capsys, copy, "--sample", 8, "--trust", "--images", folder / "eight")
         assert (code, err) == (1, "")
         assert "differs: seed img_0" in out
         assert out.splitlines()[-1] == f"{copy}: 1 difference"

@@ -132,6 +132,9 @@ def verify_command(
     ] = 8,
     rng_seed: Annotated[int, typer.Option(help="Seed of the draw.", metavar="N")] = 0,
     device: Annotated[str | None, typer.Option(help="As for `run`. Left out: the run's.", show_default=False)] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Also run Python code that run.json names: a model's factory, an attack.")
+    ] = False,
 ) -> None:
     """Check the tables of a finished run, and compute some of its similarities again; exit code 1 if any differ."""
     with show_progress(Console(stderr=True)) as shown:
@@ -146,6 +149,7 @@ def verify_command(
             device=device,
             sample=sample,
             rng_seed=rng_seed,
+            trust=trust,
             on_progress=shown,
         )
     typer.echo("\n".join(found.lines()))

@@ -114,7 +114,7 @@ def read_grid(path: str | PathLike[str], *, out: str | PathLike[str] | None = No
 def _parsed(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"`file` must be TOML, got: {file} ({error})") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = "no such file" if not file.exists() else "it cannot be read"

@@ -1,9 +1,11 @@
 """What a study is asked to do: every option, checked once."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from math import isfinite
+from math import isfinite, nan
+from numbers import Real
+from os import PathLike
 from typing import Any, Final
 
 from camdrift.errors import UserError
@@ -71,8 +73,11 @@ class Settings:
         for name in ("strengths", "noise_ladder"):
             object.__setattr__(self, name, _strengths(name, getattr(self, name)))
         for name in ("targets", "explanations", "similarities", "layers"):
+            object.__setattr__(self, name, _names(name, getattr(self, name)))
+        for name in ("attack", "surrogate"):
             value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+            if not isinstance(value, str) and (value is not None or name == "attack"):
+                raise UserError(f"`{name}` must be a text, got: {value!r}")
         if not self.strengths:
             raise UserError("`strengths` must name at least one strength, got: none")
         unknown = [target for target in self.targets if target not in TARGETS]
@@ -97,6 +102,8 @@ class Settings:
         """Images that are there already need no attack, and no model to attack in place of the studied one."""
         if self.adversarial is None:
             return
+        if not isinstance(self.adversarial, str | PathLike):
+            raise UserError(f"`adversarial` must be a path, got: {self.adversarial!r}")
         object.__setattr__(self, "adversarial", str(self.adversarial))
         default = Settings.__dataclass_fields__["attack"].default
         others = {"attack": self.attack if self.attack != default else None, "surrogate": self.surrogate}
@@ -132,13 +139,28 @@ class Settings:
         return [f"{name} was {record.get(name)}, now {mine[name]}" for name in names if record.get(name) != mine[name]]
 
 
-def _strengths(name: str, values: float | Sequence[float]) -> tuple[float, ...]:
-    if isinstance(values, int | float):
-        values = (values,)
+def _strengths(name: str, values: Any) -> tuple[float, ...]:
+    values = (values,) if isinstance(values, Real) else values
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise UserError(f"`{name}` must be numbers, got: {values!r}")
+    found = set()
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
+        try:
+            number = nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+        except OverflowError:
+            number = nan
+        if not (isfinite(number) and number > 0):
             raise UserError(f"`{name}` must be positive and finite, got: {value}")
-    return tuple(sorted({float(value) for value in values}))
+        found.add(number)
+    return tuple(sorted(found))
+
+
+def _names(name: str, values: Any) -> tuple[str, ...]:
+    names = (values,) if isinstance(values, str) else tuple(values) if isinstance(values, Iterable) else (values,)
+    for value in names:
+        if not isinstance(value, str):
+            raise UserError(f"`{name}` must be names, got: {value!r}")
+    return names
 
 
 def _sample(value: str | int | None) -> str | None:

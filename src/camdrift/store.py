@@ -128,7 +128,7 @@ class RunDirectory:
         """
         try:
             record = json.loads((self.path / RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StoreError(f"{self.path / RECORD} cannot be read: {error}") from error
         if not isinstance(record, dict):
             raise StoreError(f"{self.path / RECORD} must hold an object, got: {type(record).__name__}")
@@ -315,7 +315,7 @@ def is_made_by_camdrift(path: Path) -> bool:
     """Is this a record that camdrift wrote?"""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(record, dict) and {"schema_version", "camdrift"} <= record.keys()
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from camdrift.attacks import is_function
 from camdrift.chunk import fit_chunk
 from camdrift.clock import Clock
 from camdrift.errors import UserError
@@ -24,7 +25,7 @@ from camdrift.selection import select_images
 from camdrift.settings import Settings
 from camdrift.store import RunDirectory
 from camdrift.study import open_study
-from camdrift.zoo import load_model
+from camdrift.zoo import is_factory, load_model
 
 TOLERANCE: Final = 1e-4
 _KEYS: Final = ("seed_id", "condition", "strength", "draw", "target", "explanation", "metric", "layer")
@@ -75,6 +76,7 @@ def verify(
     device: str | None = None,
     sample: int = 8,
     rng_seed: int = 0,
+    trust: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Verification:
     """Check the tables of a finished run, and compute some of its seeds again.
@@ -90,6 +92,8 @@ def verify(
         device: auto, cpu, cuda or cuda:N; None for the one in `run.json`.
         sample: Compute at least so many seeds again, or all that there are; 0 for none.
         rng_seed: Seed of the draw.
+        trust: Also run Python code that the run's record names: the factory of its model, the function of its attack.
+            Whoever may write to the run directory decides what that is.
         on_progress: Called whenever there is something to show.
 
     Raises:
@@ -112,6 +116,8 @@ def verify(
         skipped.append("similarities: their table or that of the seeds cannot be read")
     else:
         try:
+            if not trust:
+                _refuse_code(record, model)
             again = _again(record, model, images, weights, device)
         except UserError as error:
             skipped.append(f"similarities: {error}")
@@ -120,6 +126,20 @@ def verify(
             checked.append(text)
             problems += found
     return Verification(study.path, tuple(checked), tuple(skipped), tuple(problems))
+
+
+def _refuse_code(record: Mapping[str, Any], model: Any) -> None:
+    """Raises `UserError` if the record names code that nobody has asked for by its name."""
+    effective, surrogate = record["arguments"]["effective"], record["surrogate"]
+    specs = [] if model is not None else [str(effective["model"])]
+    specs += [] if surrogate is None else [str(surrogate["spec"])]
+    named = [spec for spec in specs if is_factory(spec)]
+    named += [effective["attack"]] if is_function(effective["attack"]) else []
+    if named:
+        raise UserError(
+            f"the run names Python code, which is not run unasked: {', '.join(named)}",
+            "--trust runs it; --model SPEC names a model's factory yourself",
+        )
 
 
 def _again(record: Mapping[str, Any], model: Any, images: Any, weights: Any, device: str | None) -> _Again:

@@ -80,6 +80,12 @@ def load_model(
     return classifier
 
 
+def is_factory(spec: str) -> bool:
+    """Does a spec name a Python function, which loading the model would run?"""
+    is_other = spec.startswith((*_HUBS, KERAS)) or spec.endswith((_PROGRAM, *_WEIGHTS))
+    return ":" in spec and not is_other
+
+
 def wrap(
     module: nn.Module | ExportedProgram,
     *,

@@ -80,6 +80,13 @@ def make_attack(spec: str) -> Attack:
     )
 
 
+def is_function(spec: str) -> bool:
+    """Does a spec name a Python function of somebody's, which making the attack would import?"""
+    name = parse_spec(spec).name
+    library, colon, _ = name.partition(":")
+    return bool(colon) and name not in PRESETS and library not in LIBRARIES
+
+
 def _dlfuzz(parsed: Spec) -> DLFuzz:
     unknown = [name for name in parsed.settings if name not in DLFuzz.settings()]
     if unknown:
