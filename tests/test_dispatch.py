@@ -168,6 +168,19 @@ class TestChunks:
         told = "2 of 2 workers are not there yet; each asks for 1 CPUs, and Ray has 4 CPUs"
         assert [text for p in seen for text in p.warnings] == [told]
 
+    def test_a_worker_that_never_comes_is_not_waited_for(self, study, whole):
+        """The cluster has no room for it."""
+
+        class Full(FakeRay):
+            def wait(self, calls, *, num_returns=1, timeout=None):
+                there = [call for call in calls if call.handle.number != 1]
+                assert there, "nothing is left but to wait for ever"
+                return there[:1], [call for call in calls if call is not there[0]]
+
+        fake = Full()
+        assert_same(study(fake), whole)
+        assert all(handle.is_dead for handle in fake.handles)
+
     def test_asked_to_stop_it_ends_with_the_chunks_in_hand(self, study, whole, tmp_path):
         def stop(progress):
             if progress.stage == "write":

@@ -107,7 +107,7 @@ class Dispatch:
         try:
             for _ in range(chosen.workers):
                 self._hire()
-            while self._hands:
+            while self._is_unfinished():
                 ready, _ = ray.wait(list(self._hands), timeout=_LOOK_SECONDS)
                 for reference in ready:
                     self._take(reference, self._hands.pop(reference))
@@ -123,6 +123,11 @@ class Dispatch:
         if self._stop is not None:
             raise self._stop
         gather(self._directory, self._chunks)
+
+    def _is_unfinished(self) -> bool:
+        """Is there a chunk in hand, or to be handed out? Workers that are not there yet are not waited for."""
+        in_hand = any(hand.chunk is not None for hand in self._hands.values())
+        return in_hand or (bool(self._missing) and self._stop is None)
 
     def _hire(self) -> None:
         """Start a worker; it gets a chunk when it is ready."""
@@ -149,7 +154,9 @@ class Dispatch:
             return
         if isinstance(said, Exception):
             raise said
-        if hand.chunk is not None:
+        if hand.chunk is None:
+            self._deaths[None] = 0
+        else:
             self._finish(hand.chunk, said)
         self._give(hand.actor)
 
