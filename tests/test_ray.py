@@ -22,7 +22,6 @@ from studies import (
     environment,
     skip_report,
     study_of,
-    tiny_classifier,
     write_factory,
     write_images,
 )
@@ -45,13 +44,20 @@ ORDERS = Path(__file__).with_name("orders")
 
 class Mortal(TinyNet):
     def forward(self, x):
-        if ORDERS.is_file():
-            spared, manner = ORDERS.read_text().split()
-            if os.getpid() != int(spared) and len(x) == 3:
-                if manner == "once":
-                    ORDERS.unlink()
-                os.kill(os.getpid(), signal.SIGKILL)
+        if len(x) == 3 and self.is_ordered():
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(x)
+
+    def is_ordered(self):
+        try:
+            spared, manner = ORDERS.read_text().split()
+            if os.getpid() == int(spared):
+                return False
+            if manner == "once":
+                ORDERS.rename(ORDERS.with_name("obeyed"))  # of two who have read it one only can
+        except FileNotFoundError:
+            return False
+        return True
 
 
 def build():
@@ -106,7 +112,9 @@ class TestWorkers:
     @pytest.mark.parametrize("workers", [1, 2, 3])
     def test_the_same_tables_for_any_number(self, eight, spec, whole, tmp_path, workers):
         """A module that was wrapped here, and models that are loaded from a spec."""
-        model = tiny_classifier() if workers == 2 else camdrift.load_model(spec, device="cpu")
+        model = camdrift.load_model(spec, device="cpu")
+        if workers == 2:
+            model = camdrift.wrap(model.module, mean=model.mean, std=model.std, size=model.size)
         made = study_of(model, eight, tmp_path / "run", **QUICK, engine="ray", workers=workers)
         assert_same(made, whole)
         assert made.record["engine"] == {"name": "ray", "address": None, "workers": workers, "threads": 1}
@@ -121,8 +129,8 @@ class TestWorkers:
         orders("once")
         made = study_of(model, eight, tmp_path / "run", **QUICK, engine="ray", workers=2, on_progress=seen.append)
         assert_same(made, whole)
-        (told,) = [text for progress in seen for text in progress.warnings]
-        assert told.startswith("a worker died: chunk 0000")
+        texts = [text for progress in seen for text in progress.warnings]
+        assert sum(text.startswith("a worker died: chunk 0000") for text in texts) == 1
         assert capfd.readouterr() == ("", "")
 
     def test_a_chunk_that_kills_every_worker(self, eight, spec, tmp_path, orders, capfd):
