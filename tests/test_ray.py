@@ -121,7 +121,7 @@ class TestWorkers:
         assert camdrift.verify(made.path, model, sample=0).problems == ()
 
     def test_workers_have_the_priority_of_the_command(self, rays):
-        assert rays.get(rays.remote(os.nice).remote(0)) == os.nice(0)
+        assert rays.get(rays.remote(lambda: os.nice(0)).remote()) == os.nice(0)
 
     def test_a_worker_that_is_killed(self, eight, spec, whole, tmp_path, orders, capfd):
         """SIGKILL in the middle of a chunk: another does it again, and Ray's own words stay out of the terminal."""
