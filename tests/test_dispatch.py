@@ -490,6 +490,18 @@ class TestRecipe:
         images = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
         assert torch.equal(made(images), classifier(images))
 
+    def test_of_a_factory_sent_whole(self, spec, monkeypatch):
+        """Changed after loading and wrapped: no process knows the name of its class."""
+        pytest.importorskip("ray")
+        module = camdrift.load_model(spec, device="cpu").module
+        with torch.no_grad():
+            module.head.bias += 1
+        recipe = pickle.dumps(recipe_of(camdrift.wrap(module, size=32)))
+        monkeypatch.delitem(sys.modules, type(module).__module__)
+        made = follow(pickle.loads(recipe))
+        images = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+        assert torch.equal(made.module(images), module(images))
+
     def test_of_a_class_that_the_other_process_does_not_know(self):
         from dataclasses import replace
 

@@ -2,7 +2,12 @@
 
 import copy
 import pickle
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from types import ModuleType
 from typing import Any, Final
 
 import torch
@@ -85,13 +90,32 @@ def _pickled(classifier: Classifier) -> bytes:
     try:
         if classifier.device.type != "cpu":
             module = copy.deepcopy(module).to(torch.device("cpu"))
-        return bytes(cloudpickle.dumps(module))
+        with _whole(_files_of(module), cloudpickle):
+            return bytes(cloudpickle.dumps(module))
     except Exception as error:  # pickling calls anybody's code
         raise UserError(
             f"`classifier` must be one that other processes can make, got: {classifier.spec}, which cannot be "
             f"pickled ({one_line(error)})",
             "load it from a spec: camdrift.load_model('path/to/file.py:factory')",
         ) from error
+
+
+def _files_of(module: torch.nn.Module) -> list[ModuleType]:
+    """The Python modules of its classes that no other process can import by name, as those of factories."""
+    names = {type(part).__module__ for part in module.modules()} - {"__main__"}
+    return [sys.modules[name] for name in sorted(names) if PathFinder.find_spec(name.partition(".")[0]) is None]
+
+
+@contextmanager
+def _whole(modules: list[ModuleType], cloudpickle: Any) -> Iterator[None]:
+    """Classes of these modules are pickled with their code inside the block, not as names."""
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
 def _unpickled(module: bytes) -> torch.nn.Module:
