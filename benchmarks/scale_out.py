@@ -3,11 +3,13 @@
     python benchmarks/scale_out.py [IMAGES] [--model SPEC] [--limit 20] [--chunk-size 2] [--workers 1,2] [--rounds 2]
 
 Every round runs every engine once, in turn; the fastest counts. Seconds are those of the chunks, from the first image
-read to the last chunk stored, without statistics and report; the workers' start, which imports torch and loads the
-model, is part of them. Ray is started once, before. The tables are held against each other.
+read to the last chunk stored, without statistics and report. The workers' start, which imports torch and loads the
+model, is part of them; `each` leaves it out: seconds per chunk after the first. Ray is started once, before. The tables
+are held against each other.
 """
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 from time import perf_counter
@@ -20,10 +22,10 @@ from camdrift.records import Progress
 
 
 class Stopwatch:
-    """Seconds of the chunks."""
+    """Seconds of the chunks, and until the first of them was stored."""
 
     def __init__(self) -> None:
-        self.begin = self.end = 0.0
+        self.begin = self.first = self.end = 0.0
 
     def __call__(self, progress: Progress) -> None:
         now = perf_counter()
@@ -31,6 +33,8 @@ class Stopwatch:
             self.begin = now
         elif progress.stage == "statistics":
             self.end = now
+        elif progress.stage == "write" and not self.first:
+            self.first = now
 
     @property
     def seconds(self) -> float:
@@ -69,19 +73,23 @@ def main() -> None:
                     **engine,
                 )
                 kept.setdefault(name, []).append(watch)
-        show(kept, studies)
+        show(kept, studies, -(-studies["local"].seeds.height // options.chunk_size))
 
 
-def show(kept: dict[str, list[Stopwatch]], studies: dict[str, Study]) -> None:
+def show(kept: dict[str, list[Stopwatch]], studies: dict[str, Study], chunks: int) -> None:
     """Seconds, ratios to the local engine, and by how much the tables differ from its."""
     base = min(watch.seconds for watch in kept["local"])
-    print(f"{studies['local'].seeds.height} seed images, {processors_here()} processors")
-    print("engine     threads  seconds  of local  largest difference of a similarity")
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    print(f"{studies['local'].seeds.height} seed images, {chunks} chunks, {processors_here()} processors{load}")
+    print("engine     threads  seconds  of local   each  of local  largest difference of a similarity")
+    first = min((watch.end - watch.first) / (chunks - 1) for watch in kept["local"])
     for name, watches in kept.items():
         seconds = min(watch.seconds for watch in watches)
+        each = min((watch.end - watch.first) / (chunks - 1) for watch in watches)
         threads = studies[name].record["engine"].get("threads") or torch.get_num_threads()
         apart = (studies[name].similarity["similarity"] - studies["local"].similarity["similarity"]).abs().max()
-        print(f"{name:10} {threads:7} {seconds:8.1f} {seconds / base:9.2f}  {apart:.2g}")
+        numbers = f"{seconds:8.1f} {seconds / base:9.2f} {each:6.2f} {each / first:9.2f}"
+        print(f"{name:10} {threads:7} {numbers}  {apart:.2g}", flush=True)
 
 
 if __name__ == "__main__":
