@@ -34,6 +34,8 @@ _WAIT_SECONDS: Final = 60.0
 _SHOWN: Final = 5
 _CURE: Final = "did memory run out? fewer --workers, a smaller --batch-size; --resume goes on"
 
+_EVERYWHERE: Final = "has every machine the same camdrift and Python, and enough memory?"
+
 
 def compute(
     engine: Engine, plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress
@@ -196,7 +198,7 @@ class Dispatch:
 
     def _given_up(self, index: int | None, error: Exception) -> UserError:
         if index is None:
-            return UserError(f"`engine` ray: {TRIES} workers died before they were ready ({_why(error)})", _CURE)
+            return UserError(f"`engine` ray: {TRIES} workers died before they were ready ({_why(error)})", _EVERYWHERE)
         names = [file.seed_id for file in self._chunks[index]]
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         seeds = f"{', '.join(names[:_SHOWN])}{more}"
