@@ -19,6 +19,7 @@ from camdrift.actor import portable
 from camdrift.cluster import Team, _own_ray, cluster, team
 from camdrift.engine import Engine, engine_of
 from camdrift.errors import ImageError, StoreError, UserError
+from camdrift.interruption import Stopped
 from camdrift.recipe import follow, recipe_of
 from camdrift.remote import gather
 from camdrift.store import RunDirectory
@@ -456,6 +457,14 @@ class TestOwnRay:
             "`address` must be that of a running Ray cluster, got: nowhere:6379 (ConnectionError: Failed to connect)"
         )
         assert (signal.getsignal(signal.SIGTERM), logging.getLogger("ray").level) == before
+
+    def test_terminated_while_ray_starts(self, monkeypatch):
+        """Ray's handler of SIGTERM ends the program; ours says how to go on."""
+        ray = pytest.importorskip("ray")
+        monkeypatch.setattr(ray, "init", lambda **_: sys.exit(15))
+        with pytest.raises(Stopped) as caught, cluster("head:6379", 1):
+            pass
+        assert caught.value.exit_code == 143
 
     def test_a_ray_that_does_not_start(self, monkeypatch):
         """It is given a second chance, and leaves no folder behind."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from camdrift.errors import UserError, one_line
+from camdrift.interruption import Stopped
 
 ADDRESS: Final = "RAY_ADDRESS"
 _THREADS: Final = "OMP_NUM_THREADS"
@@ -133,7 +134,9 @@ def _start(ray: Any, **options: Any) -> None:
     try:
         with _handlers():
             ray.init(log_to_driver=False, configure_logging=False, **options)
-    except (Exception, SystemExit) as error:
+    except SystemExit as error:  # so ends Ray's own handler of SIGTERM
+        raise Stopped(signal.SIGTERM) from error
+    except Exception as error:
         where = options["address"]
         if where == "local":
             raise UserError(f"Ray cannot be started on this machine: {one_line(error)}") from error
