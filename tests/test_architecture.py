@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain", "defects", "checksums", "interruption"},
     {"pieces"},
-    {"measures", "spec", "lock", "archives", "dense"},
+    {"measures", "spec", "lock", "archives", "dense", "engine", "cluster"},
     {"tensors", "memory", "settings", "user_code", "growth", "stats", "dose", "medians", "detector"},
     {"reading", "contrast", "alignment", "rounding"},
     {"ladder", "controls"},
@@ -30,11 +30,11 @@ LEVELS = (
     {"models"},
     {"keras_weights", "weights", "hub", "exported"},
     {"zoo", "coverage", "explanations"},
-    {"attacks", "noise", "explain", "variants"},
+    {"attacks", "noise", "explain", "variants", "recipe"},
     {"metrics"},
     {"similarity", "gallery"},
     {"store"},
-    {"figures", "comparison_folder", "integrity"},
+    {"figures", "comparison_folder", "integrity", "remote"},
     {"report"},
     {"study"},
     {"detect", "sides"},
@@ -47,6 +47,9 @@ LEVELS = (
     {"maps", "emulation", "focus", "denoised"},
     {"full_precision"},
     {"chunk"},
+    {"worker"},
+    {"actor"},
+    {"dispatch"},
     {"run"},
     {"reproduce", "sweep", "verify"},
     {"progress", "options"},
@@ -230,7 +233,7 @@ def test_only_some_read_files():
 
 def test_only_store_and_report_write_files():
     for name in MODULES - {ROOT}:
-        if unit(name) not in {"store", "report", "comparison_folder", "lock"}:
+        if unit(name) not in {"store", "report", "comparison_folder", "lock", "remote"}:
             found = WRITES & set(calls(name)) - {".replace"}  # of strings and columns
             assert not found, f"{name} calls {sorted(found)}"
 

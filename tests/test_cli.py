@@ -422,6 +422,7 @@ class TestHelp:
             "model", "weights", "attack", "strengths", "target", "layers", "out", "limit", "sample", "rng-seed",
             "noise-draws", "noise-ladder", "gallery", "chunk-size", "batch-size", "device", "precision", "resume",
             "overwrite", "denoised", "adversarial", "surrogate", "surrogate-weights", "explain", "similarity",
+            "engine", "address", "workers",
         }  # fmt: skip
         assert "[IMAGES]" in out
 

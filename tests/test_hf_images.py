@@ -1,6 +1,7 @@
 """Hugging Face data sets: columns by type, rows by number, from the disk or from a stream; nothing from a network."""
 
 import io
+import pickle
 import sys
 
 import pytest
@@ -193,6 +194,20 @@ def test_a_stream_gives_its_first_images_and_says_so(streamed):
     assert streamed == [("kind",), ("photo",)]  # one pass for all
     assert [selection.files[n].read() for n in (3, 0, 2)] == [png(3), png(0), png(2)]
     assert streamed[2:] == [("photo",)] * 2  # back to the start for 3 and for 0; 2 lies ahead
+
+
+@pytest.mark.usefixtures("streamed")
+def test_images_travel_to_another_process_in_the_middle_of_a_stream():
+    files = select_images("hf-dataset:somebody/photos:train", Settings(limit=4)).files
+    assert files[2].read() == png(2)
+    there = pickle.loads(pickle.dumps(tuple(files[1:3])))
+    assert [file.read() for file in there] == [png(1), png(2)]
+    assert files[3].read() == png(3)
+
+
+def test_images_of_a_data_set_on_the_disk_travel_to_another_process(saved):
+    there = pickle.loads(pickle.dumps(tuple(find_images(saved)[4:6])))
+    assert [file.read() for file in there] == [png(4), png(5)]
 
 
 def test_a_stream_gives_the_first_images_of_every_class_and_says_so(streamed):

@@ -133,8 +133,9 @@ class TestFiles:
         assert set(record) == {
             "schema_version", "camdrift", "kind", "status", "command", "started", "finished", "arguments", "model",
             "attack", "surrogate", "layers", "images", "versions", "machine", "device", "timings", "preflight",
-            "files",
+            "files", "engine",
         }  # fmt: skip
+        assert record["engine"] == {"name": "local", "address": None, "workers": None}
         assert record["preflight"].keys() == {"n", "n_labelled", "accuracy", "mean_confidence", "warnings"}
         assert (record["preflight"]["n"], record["preflight"]["warnings"]) == (12, [])
         assert record["model"]["configuration"] == "given"

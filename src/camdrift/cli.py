@@ -3,24 +3,27 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from camdrift.cli_studies import add_commands
+from camdrift.engine import LOCAL, Engine
 from camdrift.errors import UserError
 from camdrift.interruption import resuming
 from camdrift.options import (
+    AddressOption,
     AdversarialOption,
     AttackOption,
     BatchSizeOption,
     ChunkSizeOption,
     DenoisedOption,
     DeviceOption,
+    EngineOption,
     ExplainOption,
     GalleryOption,
     ImagesArgument,
@@ -41,6 +44,7 @@ from camdrift.options import (
     SurrogateWeightsOption,
     TargetOption,
     WeightsOption,
+    WorkersOption,
     numbers,
     sizes,
     specs,
@@ -109,6 +113,9 @@ def run_command(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     denoised: DenoisedOption = False,
+    engine: EngineOption = LOCAL,
+    address: AddressOption = None,
+    workers: WorkersOption = None,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -129,9 +136,9 @@ def run_command(
         **sizes(gallery, chunk_size, batch_size),
         denoised=denoised,
     )
-    models = _Models(model, weights, device, precision, surrogate, surrogate_weights)
-    study = _study(models, images, settings, out=out, resume=resume, overwrite=overwrite)
-    typer.echo(f"{study.summary()}\n{study.path / 'report.html'}")
+    where = _Where(out, resume, overwrite, Engine(engine, address, workers))
+    study = _study(_Models(model, weights, device, precision, surrogate, surrogate_weights), images, settings, where)
+    typer.echo(f"{study.summary()}\n{study.place}/report.html")
 
 
 @app.command("explain")
@@ -168,7 +175,7 @@ def explain_command(
     if image.is_dir():
         raise UserError(f"`image` must be one image, got: {image} (a folder)", "`camdrift run` studies many")
     models = _Models(model, weights, device, precision, surrogate, surrogate_weights)
-    study = _study(models, image, settings, out=out, overwrite=overwrite)
+    study = _study(models, image, settings, _Where(out, overwrite=overwrite))
     grid = study.path / "figures" / "layer_grid.png"
     typer.echo("\n".join([study.summary(), *([str(grid)] if grid.is_file() else []), str(study.path / "report.html")]))
 
@@ -191,6 +198,9 @@ def reproduce_command(
     batch_size: BatchSizeOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
+    engine: EngineOption = LOCAL,
+    address: AddressOption = None,
+    workers: WorkersOption = None,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -205,24 +215,11 @@ def reproduce_command(
         noise_ladder=numbers("noise-ladder", noise_ladder),
         **sizes(gallery, chunk_size, batch_size),
     )
-    with show_progress(Console(stderr=True), _how_to_go_on) as shown:
-        shown.say(f"loading {model}")
-        from camdrift.reproduce import reproduce
-
-        study = reproduce(
-            _load(model, weights, device, precision),
-            images,
-            out=out,
-            settings=settings,
-            resume=resume,
-            overwrite=overwrite,
-            on_progress=shown,
-            on_start=shown.started,
-            command=_command_line(),
-        )
+    where = _Where(out, resume, overwrite, Engine(engine, address, workers))
+    study = _study(_Models(model, weights, device, precision), images, settings, where, reproducing=True)
     typer.echo(f"{study.summary()}\n")
     _print_table(*study.claims_in_words())
-    typer.echo(f"\n{study.path / 'report.html'}")
+    typer.echo(f"\n{study.place}/report.html")
 
 
 @app.command("report")
@@ -306,8 +303,8 @@ class _Models:
     weights: Path | None
     device: str
     precision: str
-    surrogate: str | None
-    surrogate_weights: Path | None
+    surrogate: str | None = None
+    surrogate_weights: Path | None = None
 
     def both(self) -> "tuple[Classifier, Classifier | None]":
         if self.surrogate is None and self.surrogate_weights is not None:
@@ -318,32 +315,35 @@ class _Models:
         return classifier, _load(self.surrogate, self.surrogate_weights, self.device, self.precision)
 
 
+@dataclass(frozen=True)
+class _Where:
+    """What the options say of where a study is computed and written."""
+
+    out: str | None
+    resume: bool = False
+    overwrite: bool = False
+    engine: Engine = field(default_factory=Engine)
+
+
 def _study(
-    models: _Models,
-    images: str | Path | None,
-    settings: Settings,
-    *,
-    out: Path | None,
-    overwrite: bool,
-    resume: bool = False,
+    models: _Models, images: str | Path | None, settings: Settings, where: _Where, *, reproducing: bool = False
 ) -> "Study":
     with show_progress(Console(stderr=True), _how_to_go_on) as shown:
         shown.say(f"loading {models.model}")
+        from camdrift.reproduce import reproduce
         from camdrift.run import run
 
         classifier, surrogate = models.both()
-        return run(
-            classifier,
-            images,
-            out=out,
-            settings=settings,
-            resume=resume,
-            overwrite=overwrite,
-            on_progress=shown,
-            on_start=shown.started,
-            command=_command_line(),
-            surrogate=surrogate,
-        )
+        options: dict[str, Any] = {
+            **vars(where),
+            "settings": settings,
+            "on_progress": shown,
+            "on_start": shown.started,
+            "command": _command_line(),
+        }
+        if reproducing:
+            return reproduce(classifier, images, **options)
+        return run(classifier, images, surrogate=surrogate, **options)
 
 
 def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -366,7 +366,7 @@ def _lowered(message: str) -> str:
     return " ".join((message[:1].lower() + message[1:].rstrip(".")).split())
 
 
-def _how_to_go_on(path: Path) -> str:
+def _how_to_go_on(path: Path | str) -> str:
     if sys.argv[1:2] == ["explain"]:
         return f"stopped; the same command with --overwrite --out {shlex.quote(str(path))} starts again"
     return f"stopped; finished chunks are kept, to go on: {resuming(sys.argv[1:], path)}"

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 
 from camdrift.alignment import AUTO
-from camdrift.options import WeightsOption, specs, words
+from camdrift.engine import LOCAL, Engine
+from camdrift.options import AddressOption, EngineOption, WeightsOption, WorkersOption, specs, words
 from camdrift.progress import show_progress
 
 if TYPE_CHECKING:
@@ -83,8 +84,12 @@ def sweep_command(
         Path | None, typer.Option(help="Folder for all runs. Left out: the file's.", show_default=False)
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start every run again.")] = False,
+    engine: EngineOption = LOCAL,
+    address: AddressOption = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Study every model of a file under every attack of it, then compare them; run again, it goes on."""
+    computing = Engine(engine, address, workers)
     console = Console(stderr=True)
     with show_progress(console, _how_to_go_on) as shown:
         shown.started(file)  # which says where all runs are written
@@ -95,7 +100,9 @@ def sweep_command(
             console.print(f"{cell.number} of {cell.total}: {cell.name}", markup=False, highlight=False, soft_wrap=True)
 
         command = shlex.join(["camdrift", *sys.argv[1:]])
-        done = sweep(file, out=out, overwrite=overwrite, on_cell=began, on_progress=shown, command=command)
+        done = sweep(
+            file, out=out, overwrite=overwrite, on_cell=began, on_progress=shown, command=command, engine=computing
+        )
     for failure in done.failures:
         typer.echo(f"failed: {failure.name}: {failure.error.message}", err=True)
         if failure.error.hint:
@@ -150,6 +157,6 @@ def verify_command(
         raise typer.Exit(1)
 
 
-def _how_to_go_on(_: Path) -> str:
+def _how_to_go_on(_: Path | str) -> str:
     command = shlex.join(["camdrift", *(word for word in sys.argv[1:] if word != "--overwrite")])
     return f"stopped; finished runs and chunks are kept, to go on: {command}"

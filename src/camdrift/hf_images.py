@@ -41,6 +41,10 @@ class DataSet:
     _rows: Iterator[dict[str, Any]] = field(default_factory=lambda: iter(()), repr=False)
     _passed: int | None = field(default=None, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process goes through the rows from their start."""
+        return {**vars(self), "_rows": iter(()), "_passed": None}
+
     def files(self) -> Iterator[ImageFile]:
         """The images in their order, with their labels, none of them read."""
         for key, label in enumerate(self._labels()):

@@ -87,7 +87,7 @@ def interruptible() -> Iterator[Interruption]:
             signal.signal(number, handler)
 
 
-def resuming(arguments: Sequence[str], path: Path) -> str:
+def resuming(arguments: Sequence[str], path: Path | str) -> str:
     """The command line that goes on with a run.
 
     Args:

@@ -52,6 +52,7 @@ class Classifier:
         configuration: Where mean, std and size came from, in words.
         was_training: Was dropout or batch norm in training mode when the module was wrapped?
         remarks: What was done to the module before it could be studied (unwrapped, for example).
+        loaded_from: Spec and file of weights from which `load_model` makes it again; None for a wrapped module.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Classifier:
         precision: str = "fp32",
     ) -> None:
         self.module, self.remarks = _unwrapped(module)
+        self.loaded_from: tuple[str, str | None] | None = None
         self.was_training = _is_training(self.module)
         _check_normalisation(mean, std)
         if size < 1 or (resize is not None and resize != 0 and resize < size):

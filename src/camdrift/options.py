@@ -93,7 +93,13 @@ LayersOption = Annotated[
     ),
 ]
 OutOption = Annotated[
-    Path | None, typer.Option(help="Run directory. Left out: a new folder under runs/.", show_default=False)
+    str | None,
+    typer.Option(
+        help="Run directory, or a URL such as s3://BUCKET/run (whatever fsspec can write to). "
+        "Left out: a new folder under runs/.",
+        metavar="DIRECTORY",
+        show_default=False,
+    ),
 ]
 LimitOption = Annotated[
     int | None, typer.Option(help="Study N images, spread evenly over the sorted list.", metavar="N")
@@ -131,6 +137,26 @@ DenoisedOption = Annotated[
     ),
 ]
 PrecisionOption = Annotated[str, typer.Option(help="fp32, tf32 or bf16.")]
+EngineOption = Annotated[
+    str, typer.Option(help="local: this process; ray: workers, here or on a Ray cluster (extra `ray`).")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Ray cluster that the workers run on, or auto for the one on this machine. Left out: workers on this "
+        "machine alone, or where RAY_ADDRESS says.",
+        metavar="HOST:PORT",
+        show_default=False,
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Workers of the engine ray. Left out: one per GPU, or one per two processors.",
+        metavar="N",
+        show_default=False,
+    ),
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
 

@@ -22,11 +22,11 @@ class Shown:
     """Shows where a run is. Call it with a `Progress`.
 
     Attributes:
-        path: Run directory, once known.
+        path: Run directory or its URL, once known.
     """
 
     def __init__(self, console: Console, bar: Bar | None, asked: Interruption) -> None:
-        self.path: Path | None = None
+        self.path: Path | str | None = None
         self._asked = asked
         self._console, self._bar = console, bar
         self._task = None if bar is None else bar.add_task("starting", total=None, successes=0)
@@ -37,7 +37,7 @@ class Shown:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=text)
 
-    def started(self, path: Path) -> None:
+    def started(self, path: Path | str) -> None:
         """Learn where the run is written."""
         self.path = path
 
@@ -60,7 +60,7 @@ class Shown:
 
 
 @contextmanager
-def show_progress(console: Console, advice: Callable[[Path], str] | None = None) -> Iterator[Shown]:
+def show_progress(console: Console, advice: Callable[[Path | str], str] | None = None) -> Iterator[Shown]:
     """Something to call with every `Progress`, that lets a person stop after the chunk in hand.
 
     Args:
@@ -72,7 +72,7 @@ def show_progress(console: Console, advice: Callable[[Path], str] | None = None)
         typer.Exit: Another signal stopped it.
     """
     bar = _bar(console) if console.is_terminal else None
-    path = None
+    path: Path | str | None = None
     try:
         with interruptible() as asked, bar or nullcontext():
             shown = Shown(console, bar, asked)

@@ -14,6 +14,7 @@ from camdrift.denoised import Denoised
 from camdrift.detect import detection_of, readings
 from camdrift.detector import LEAST_SEEDS
 from camdrift.emulation import Emulation
+from camdrift.engine import LOCAL, Engine, engine_of
 from camdrift.errors import UserError
 from camdrift.ladder import ladder
 from camdrift.measures import of_first_measure
@@ -38,8 +39,11 @@ def reproduce(
     resume: bool = False,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
-    on_start: Callable[[Path], None] | None = None,
+    on_start: Callable[[Path | str], None] | None = None,
     command: str | None = None,
+    engine: str | Engine = LOCAL,
+    address: str | None = None,
+    workers: int | None = None,
     **options: Any,
 ) -> Study:
     """Run the paper on some images, as its released code computes it and as its equations say.
@@ -59,6 +63,7 @@ def reproduce(
         on_progress: Called whenever there is something to show.
         on_start: Called once with the run directory, before the first chunk.
         command: The command line, for the record.
+        engine, address, workers: As in `run`.
 
     Raises:
         UserError: Input or options that cannot be studied.
@@ -78,6 +83,7 @@ def reproduce(
         on_start=on_start,
         command=command,
         extension=Extension(REPRODUCTION, (Emulation(), Denoised()), finish),
+        engine=engine_of(engine, address, workers),
     )
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import polars as pl
 from numpy.typing import NDArray
 
-from camdrift import provenance
+from camdrift import dispatch, provenance
 from camdrift.chunk import GROWTH, fit_chunk
 from camdrift.clock import Clock
 from camdrift.controls import study_controls
 from camdrift.denoised import Denoised
+from camdrift.engine import LOCAL, Engine, engine_of
 from camdrift.errors import UserError
 from camdrift.full_precision import in_full_precision
 from camdrift.gallery import deviations, header, renumbered, spanning
@@ -28,13 +29,14 @@ from camdrift.plan import Examination, Plan
 from camdrift.preflight import preflight
 from camdrift.preparation import checked, parts, study_plan
 from camdrift.records import ANALYSED, Progress
+from camdrift.remote import is_url, place_of
 from camdrift.resumption import check_stored, run_directory, undamaged
 from camdrift.run_record import new_folder, run_record
 from camdrift.selection import Selection, select_images
 from camdrift.settings import Settings
 from camdrift.stats import compromised_counts, layer_statistics
 from camdrift.store import REPORT, RunDirectory
-from camdrift.study import Study, open_study
+from camdrift.study import Study, lent, open_study
 
 OnProgress = Callable[[Progress], None]
 
@@ -48,9 +50,12 @@ def run(
     resume: bool = False,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
-    on_start: Callable[[Path], None] | None = None,
+    on_start: Callable[[Path | str], None] | None = None,
     command: str | None = None,
     surrogate: Classifier | None = None,
+    engine: str | Engine = LOCAL,
+    address: str | None = None,
+    workers: int | None = None,
     **options: Any,
 ) -> Study:
     """Study a classifier and return the finished study.
@@ -59,17 +64,21 @@ def run(
         classifier: What `load_model` or `wrap` returned.
         images: A folder, a file, a glob, a text file of paths, a list of paths, WebDataset shards, or
             `hf-dataset:NAME`; None for the twenty ImageNet photographs that foolbox ships.
-        out: Run directory; None for a new folder under `runs/`.
+        out: Run directory: a folder, or a URL that fsspec can write to, such as s3://BUCKET/run; None for a new folder
+            under `runs/`.
         settings: Options of the study; or give them by name:
         **options: Fields of `Settings`: attack, adversarial, strengths, targets, explanations, similarities, layers,
             limit, sample, rng_seed, noise_draws, noise_ladder, gallery, chunk_size, batch_size, denoised.
         resume: Continue the run in `out`.
         overwrite: Replace the run in `out`.
         on_progress: Called whenever there is something to show.
-        on_start: Called once with the run directory, before the first chunk.
+        on_start: Called once with the run directory's path or URL, before the first chunk.
         command: The command line, for the record.
         surrogate: The model that the attack sees, to study how adversarial examples transfer to `classifier`; it
             takes images of the same size and knows the same classes.
+        engine: `local` computes in this process; `ray` in workers, on this machine or a Ray cluster.
+        address: HOST:PORT of the Ray cluster, or `auto`; None for workers on this machine alone.
+        workers: Number of workers; None for a number that suits the machines.
 
     Raises:
         UserError: Input or options that cannot be studied.
@@ -87,6 +96,7 @@ def run(
         command=command,
         surrogate=surrogate,
         extension=Extension(examinations=(Denoised(),) if chosen.denoised else ()),
+        engine=engine_of(engine, address, workers),
     )
 
 
@@ -114,10 +124,11 @@ def carry_out(
     resume: bool = False,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
-    on_start: Callable[[Path], None] | None = None,
+    on_start: Callable[[Path | str], None] | None = None,
     command: str | None = None,
     surrogate: Classifier | None = None,
     extension: Extension | None = None,
+    engine: Engine | None = None,
 ) -> Study:
     """A study and what `extension` adds to it; everything else as in `run`."""
     extension = extension or Extension()
@@ -131,28 +142,28 @@ def carry_out(
         record = run_record(plan, files, images, command=command, kind=extension.kind)
         if not resume:
             record["preflight"] = _preflight(plan, selection)
-    path = new_folder(record) if out is None else Path(out)
+    path = new_folder(record) if out is None else str(out) if is_url(out) else Path(out)
     with run_directory(path, record, settings, resume=resume, overwrite=overwrite) as directory:
         with clock("total"):
             if resume and directory.read_record()["status"] == "done":
-                return _reported(undamaged(directory))
+                return lent(directory, _reported(undamaged(directory)))
             if resume:
                 record["preflight"] = directory.read_record().get("preflight")
             again = check_stored(plan, files, directory)
             directory.write_record(record)
             if on_start is not None:
-                on_start(directory.path)
+                on_start(place_of(directory))
             warnings = (record["preflight"] or {}).get("warnings", ())
             show(Progress("preflight", 0, len(files), 0, (*warnings, *again)))
             with classifier.numerics():
-                plan = _run_chunks(plan, files, directory, show)
+                plan, record["engine"] = _compute(engine or Engine(), plan, files, directory, show)
             record["arguments"]["effective"]["batch_size"] = plan.batch_size
             _finish(plan, directory, show)
             if extension.finish is not None:
                 with clock("statistics"):
                     extension.finish(plan, directory)
         _complete(record, directory, clock)
-        return _reported(open_study(directory.path))
+        return lent(directory, _reported(open_study(directory.path)))
 
 
 def _preflight(plan: Plan, selection: Selection) -> dict[str, Any]:
@@ -216,6 +227,15 @@ def _check_resume(out: str | PathLike[str] | None, *, resume: bool, overwrite: b
             f"`resume` must come with a run directory and without `overwrite`, got: {got}",
             "--resume --out RUN continues a run, --overwrite --out RUN starts again",
         )
+
+
+def _compute(
+    engine: Engine, plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress
+) -> tuple[Plan, dict[str, Any]]:
+    """Have the chunks computed that are missing; the plan afterwards, and the engine for the record."""
+    if engine.name == LOCAL:
+        return _run_chunks(plan, files, directory, on_progress), engine.as_record()
+    return dispatch.compute(engine, plan, files, directory, on_progress)
 
 
 def _run_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress) -> Plan:

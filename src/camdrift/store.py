@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ FIGURES: Final = "figures"
 REPORT: Final = "report.html"
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
 _SCHEMAS: Final = {**TABLES, **FURTHER_TABLES}
-_FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)
+FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)
 # A disk with less room than this is full.
 _SMALLEST_PAGE: Final = 4096
 
@@ -94,7 +95,7 @@ class RunDirectory:
                 file.unlink()
             if figures.is_dir() and not any(figures.iterdir()):
                 figures.rmdir()
-            for name in _FILES:
+            for name in FILES:
                 (path / f".{name}.part").unlink(missing_ok=True)
                 (path / name).unlink(missing_ok=True)
 
@@ -148,9 +149,9 @@ class RunDirectory:
     def write_chunk(self, index: int, tables: Mapping[str, pl.DataFrame], arrays: Arrays) -> None:
         """Store a finished chunk, whole or not at all."""
         final = self._chunk(index)
-        aside = final.with_suffix(".part")
+        # A name of its own: a worker that was given up for lost may still be writing the same chunk.
+        aside = final.with_name(f"{final.name}.{secrets.token_hex(4)}.part")
         with on_disk(self.path):
-            shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
             for name, table in tables.items():
                 table.write_parquet(aside / f"{name}.parquet")
@@ -159,7 +160,12 @@ class RunDirectory:
                 write_arrays(file, arrays.items(), ZIP_STORED)
             (aside / CHECKSUMS).write_text(json.dumps(checksums(aside), indent=2), encoding="utf-8")
             _settle(aside)
-            aside.rename(final)
+            try:
+                aside.rename(final)
+            except OSError:
+                if not final.is_dir():
+                    raise
+                shutil.rmtree(aside)  # it was still writing, and has been faster
 
     def chunks_done(self) -> set[int]:
         """Indexes of the chunks that are stored."""
@@ -167,13 +173,20 @@ class RunDirectory:
         names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
         return {int(name) for name in names if re.fullmatch(r"\d{5,}", name)}
 
+    def drop_chunk(self, index: int) -> None:
+        """Remove a chunk."""
+        with on_disk(self.path):
+            shutil.rmtree(self._chunk(index))
+
     def drop_damaged_chunks(self) -> dict[int, str]:
-        """Remove the chunks that are not as they were written; why, by index."""
+        """Remove the chunks that are not as they were written, and half-written ones; why, by index of the former."""
         found = {index: damage(self._chunk(index)) for index in sorted(self.chunks_done())}
         damaged = {index: reason for index, reason in found.items() if reason is not None}
         with on_disk(self.path):
             for index in damaged:
                 shutil.rmtree(self._chunk(index))
+            for aside in (self.path / CHUNKS).glob("*.part"):
+                shutil.rmtree(aside, ignore_errors=True)
         return damaged
 
     def _chunk(self, index: int) -> Path:

@@ -1,5 +1,6 @@
 """A finished study: its tables, its record, its report."""
 
+import weakref
 import webbrowser
 from collections.abc import Mapping
 from functools import cached_property
@@ -14,6 +15,7 @@ from camdrift.errors import StoreError, UserError
 from camdrift.measures import of_first_measure
 from camdrift.pieces import Stored
 from camdrift.records import FURTHER_TABLES, TABLES
+from camdrift.remote import RemoteDirectory, is_url, working_copy
 from camdrift.report import notebook_html, summary, verdicts, write_report
 from camdrift.store import REPORT, RunDirectory, on_disk
 
@@ -22,12 +24,14 @@ class Study:
     """A study in a run directory. Tables are polars data frames, read when first asked for, or scanned with `scan`.
 
     Attributes:
-        path: The run directory.
+        path: The run directory; for one at a URL a copy of it that lasts as long as this object.
+        place: Its path, or that URL.
     """
 
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
         self.path = directory.path
+        self.place: Path | str = directory.path
 
     def __repr__(self) -> str:
         effective = self.record["arguments"]["effective"]
@@ -188,15 +192,31 @@ class Study:
 
 
 def open_study(path: str | PathLike[str]) -> Study:
-    """The study in a run directory.
+    """The study in a run directory, which may be at a URL that fsspec can read: then it is copied here at first.
 
     Raises:
         StoreError: No run there, or one that is not complete.
     """
+    if is_url(path):
+        directory = working_copy(str(path))
+        try:
+            directory.fetch()
+            return lent(directory, open_study(directory.path))
+        except BaseException:
+            directory.discard()
+            raise
     study = Study(RunDirectory.open(Path(path)))
     if study.record.get("status") != "done":
         raise StoreError(
             f"the run in {path} is not complete",
             f"the command that began it, with --resume --out {quote(str(path))}, completes it",
         )
+    return study
+
+
+def lent(directory: RunDirectory, study: Study) -> Study:
+    """A study; what is held here of a run directory at a URL goes with it."""
+    if isinstance(directory, RemoteDirectory):
+        study.place = directory.place
+        weakref.finalize(study, directory.discard)
     return study

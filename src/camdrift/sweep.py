@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from camdrift.compare import Comparison, compare
+from camdrift.engine import LOCAL, Engine, engine_of
 from camdrift.errors import UserError
 from camdrift.grid import AttackEntry, Grid, ModelEntry, read_grid
 from camdrift.models import Classifier
@@ -80,6 +82,9 @@ def sweep(
     on_cell: Callable[[Cell], None] | None = None,
     on_progress: OnProgress | None = None,
     command: str | None = None,
+    engine: str | Engine = LOCAL,
+    address: str | None = None,
+    workers: int | None = None,
 ) -> Sweep:
     """Study every model of a TOML file under every attack of it, and compare the finished studies.
 
@@ -93,10 +98,16 @@ def sweep(
         on_cell: Called when a cell begins.
         on_progress: Called whenever there is something to show of a cell.
         command: The command line, for the records.
+        engine, address, workers: As in `run`.
 
     Raises:
         UserError: The file is not a grid of models and attacks.
     """
+    options: dict[str, Any] = {
+        "on_progress": on_progress,
+        "command": command,
+        "engine": engine_of(engine, address, workers),
+    }
     grid = read_grid(path, out=out)
     done = Sweep(grid.out)
     models: dict[Path, str] = {}
@@ -104,7 +115,7 @@ def sweep(
         if on_cell is not None:
             on_cell(cell)
         try:
-            study = _study(grid, cell, classifier, overwrite=overwrite, on_progress=on_progress, command=command)
+            study = _study(grid, cell, classifier, overwrite=overwrite, **options)
         except UserError as error:
             done.failures.append(Failure(cell.name, error))
         else:
@@ -140,6 +151,7 @@ def _study(
     overwrite: bool,
     on_progress: OnProgress | None,
     command: str | None,
+    engine: Engine,
 ) -> Study:
     def counted(progress: Progress) -> None:
         if on_progress is not None:
@@ -154,6 +166,7 @@ def _study(
         overwrite=overwrite,
         on_progress=counted,
         command=command,
+        engine=engine,
     )
 
 

@@ -74,6 +74,7 @@ def load_model(
     for part in module.modules():
         part.training = False  # libraries hand out networks that are ready to be trained
     classifier = Classifier(module.to(chosen), spec=spec, device=chosen, precision=precision, **settings)
+    classifier.loaded_from = (spec, None if weights is None else str(weights))
     if chosen.type == "cpu":
         _order_channels_last(classifier)
     return classifier

@@ -100,7 +100,7 @@ def making(record: Record) -> list[tuple[str, list[tuple[str, str]]]]:
     """How the study was made: groups of label and value; what the record lacks is left out."""
     model, images = record.get("model") or {}, record.get("images") or {}
     groups = {
-        "Run": {key: record.get(key) for key in ("command", "started", "finished", "device", "machine")},
+        "Run": {key: record.get(key) for key in ("command", "started", "finished", "engine", "device", "machine")},
         "Settings": effective(record),
         "Model": {key: value for key, value in model.items() if key != "labels"},
         "Images": images,
