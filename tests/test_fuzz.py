@@ -5,6 +5,7 @@ Few examples by default, always the same; many, new ones each time:
     CAMDRIFT_FUZZ=2000 python -m pytest tests/test_fuzz.py
 """
 
+import importlib
 import io
 import json
 import os
@@ -173,7 +174,7 @@ class TestCommandLine:
         def stopped(*_):
             raise UserError("as far as this goes")
 
-        monkeypatch.setattr("camdrift.run.fit_chunk", stopped)
+        monkeypatch.setattr(importlib.import_module("camdrift.run"), "fit_chunk", stopped)
         monkeypatch.chdir(around / "here")
         return around, known
 
@@ -289,13 +290,6 @@ class TestFiles:
         path.write_bytes(edited(path.read_bytes(), changes))
         refused_or_done(read_keras_layers, path)
 
-    @pytest.fixture(scope="class")
-    def program(self, tmp_path_factory):
-        path = tmp_path_factory.mktemp("program") / "net.pt2"
-        with warnings.catch_warnings(action="ignore"):
-            torch.export.save(torch.export.export(torch.nn.Linear(3, 2), (torch.ones(1, 3),)), path)
-        return path.read_bytes()
-
     @examples(30)
     @given(edits)
     def test_exported_programs(self, tmp_path, program, changes):
@@ -323,6 +317,14 @@ class TestFiles:
         (tmp_path / "grid.toml").write_bytes(data)
         refused_or_done(read_grid, tmp_path / "grid.toml")
         assert [entry.name for entry in tmp_path.iterdir()] == ["grid.toml"]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    path = tmp_path_factory.mktemp("program") / "net.pt2"
+    with warnings.catch_warnings(action="ignore"):
+        torch.export.save(torch.export.export(torch.nn.Linear(3, 2), (torch.ones(1, 3),)), path)
+    return path.read_bytes()
 
 
 @pytest.fixture(scope="module")

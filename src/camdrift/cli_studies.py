@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from camdrift.alignment import AUTO
+from camdrift.errors import printable
 from camdrift.options import WeightsOption, specs, words
 from camdrift.progress import show_progress
 
@@ -72,7 +73,7 @@ def compare_command(
             overwrite=overwrite,
             on_pair=lambda done, total: status.update(f"compared {done:,} of {total:,} pairs"),
         )
-    typer.echo(f"{made.summary()}\n{page_of(made)}")
+    typer.echo(printable(f"{made.summary()}\n{page_of(made)}"))
 
 
 def sweep_command(
@@ -92,20 +93,22 @@ def sweep_command(
         from camdrift.sweep import sweep
 
         def began(cell: "Cell") -> None:
-            console.print(f"{cell.number} of {cell.total}: {cell.name}", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                printable(f"{cell.number} of {cell.total}: {cell.name}"), markup=False, highlight=False, soft_wrap=True
+            )
 
         command = shlex.join(["camdrift", *sys.argv[1:]])
         done = sweep(file, out=out, overwrite=overwrite, on_cell=began, on_progress=shown, command=command)
     for failure in done.failures:
-        typer.echo(f"failed: {failure.name}: {failure.error.message}", err=True)
+        typer.echo(printable(f"failed: {failure.name}: {failure.error.message}"), err=True)
         if failure.error.hint:
-            typer.echo(f"hint: {failure.error.hint}", err=True)
+            typer.echo(printable(f"hint: {failure.error.hint}"), err=True)
     if done.comparison is not None:
         from camdrift.compare import page_of
 
-        typer.echo(f"{done.comparison.summary()}\n{page_of(done.comparison)}")
+        typer.echo(printable(f"{done.comparison.summary()}\n{page_of(done.comparison)}"))
     elif done.studies:
-        typer.echo("\n".join(str(study.path / "report.html") for study in done.studies))
+        typer.echo(printable("\n".join(str(study.path / "report.html") for study in done.studies)))
     if done.failures:
         raise typer.Exit(2)
 
@@ -145,7 +148,7 @@ def verify_command(
             trust=trust,
             on_progress=shown,
         )
-    typer.echo("\n".join(found.lines()))
+    typer.echo(printable("\n".join(found.lines())))
     if found.problems:
         raise typer.Exit(1)
 
