@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -130,7 +131,8 @@ def _is_plain(data: bytes) -> bool:
     """Does a file of torch.save hold tensors in plain containers alone?"""
     try:
         if data:
-            torch.load(io.BytesIO(data), weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # of the version of pickle
+                torch.load(io.BytesIO(data), weights_only=True)
     except Exception:
         return False
     return True

@@ -112,6 +112,8 @@ def read_grid(path: str | PathLike[str], *, out: str | PathLike[str] | None = No
 
 
 def _parsed(file: Path) -> dict[str, Any]:
+    if file.is_fifo() or file.is_char_device():
+        raise UserError(f"`file` must be a TOML file, got: {file} (a device or a pipe)")
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
