@@ -223,6 +223,38 @@ class _Switching(nn.Module):
         return logits if self.calls <= 5 else getattr(logits, self.change)(1)
 
 
+class _Noisy(nn.Module):
+    """Logits that are others every time, where images are smooth as photographs are; finite or not if so asked."""
+
+    def __init__(self, inner, noise):
+        super().__init__()
+        self.inner, self.noise, self.calls = inner, noise, 0
+
+    def forward(self, x):
+        self.calls += 1
+        logits = self.inner(x)
+        is_made_up = (x[:, :, 1:] - x[:, :, :-1]).abs().mean((1, 2, 3)) > 0.06
+        change = torch.nan if self.noise is None and self.calls % 2 else (self.noise or 0.0) * self.calls
+        return torch.where(is_made_up[:, None], logits, logits + change)
+
+
+class TestRepeatedBatch:
+    """What looks steady on two made-up images, and is not on those of the study."""
+
+    @pytest.mark.parametrize(
+        ("noise", "got"),
+        [(0.05, "logits that differ by 0.25 when the same images are given again"), (None, "NaN or infinity only one")],
+    )
+    def test_another_answer_is_refused(self, photos, noise, got):
+        with pytest.raises(ModelError) as caught:
+            looked(_Noisy(Colours().eval(), noise).eval(), photos)
+        assert caught.value.message.startswith(f"`model` must return the same logits for the same images, got: {got}")
+        assert "draws random numbers" in caught.value.hint
+
+    def test_rounding_is_none(self, photos):
+        assert looked(_Noisy(Colours().eval(), 1e-6).eval(), photos).n == 24
+
+
 class TestStudy:
     @pytest.fixture(scope="class")
     @classmethod

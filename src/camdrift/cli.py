@@ -13,7 +13,7 @@ from rich.table import Table
 
 from camdrift.cli_studies import add_commands
 from camdrift.engine import LOCAL, Engine
-from camdrift.errors import UserError
+from camdrift.errors import UserError, escaped
 from camdrift.interruption import resuming
 from camdrift.options import (
     AddressOption,
@@ -138,7 +138,7 @@ def run_command(
     )
     where = _Where(out, resume, overwrite, Engine(engine, address, workers))
     study = _study(_Models(model, weights, device, precision, surrogate, surrogate_weights), images, settings, where)
-    typer.echo(f"{study.summary()}\n{study.place}/report.html")
+    typer.echo(escaped(f"{study.summary()}\n{study.place}/report.html"))
 
 
 @app.command("explain")
@@ -177,7 +177,8 @@ def explain_command(
     models = _Models(model, weights, device, precision, surrogate, surrogate_weights)
     study = _study(models, image, settings, _Where(out, overwrite=overwrite))
     grid = study.path / "figures" / "layer_grid.png"
-    typer.echo("\n".join([study.summary(), *([str(grid)] if grid.is_file() else []), str(study.path / "report.html")]))
+    lines = [study.summary(), *([str(grid)] if grid.is_file() else []), str(study.path / "report.html")]
+    typer.echo(escaped("\n".join(lines)))
 
 
 @app.command("reproduce")
@@ -217,9 +218,9 @@ def reproduce_command(
     )
     where = _Where(out, resume, overwrite, Engine(engine, address, workers))
     study = _study(_Models(model, weights, device, precision), images, settings, where, reproducing=True)
-    typer.echo(f"{study.summary()}\n")
+    typer.echo(escaped(f"{study.summary()}\n"))
     _print_table(*study.claims_in_words())
-    typer.echo(f"\n{study.place}/report.html")
+    typer.echo(escaped(f"\n{study.place}/report.html"))
 
 
 @app.command("report")
@@ -229,7 +230,7 @@ def report_command(
     """Rebuild figures and report of a run from its stored tables alone."""
     from camdrift.study import open_study
 
-    typer.echo(str(open_study(run_directory).report()))
+    typer.echo(escaped(str(open_study(run_directory).report())))
 
 
 @app.command("detect")
@@ -249,7 +250,8 @@ def detect_command(
     from camdrift.study import open_study
 
     studies = [open_study(path) for path in run_directories]
-    typer.echo("\n".join([*detect(*studies).lines(), str(studies[0].path / "figures" / f"{FIGURE}.png")]))
+    lines = [*detect(*studies).lines(), str(studies[0].path / "figures" / f"{FIGURE}.png")]
+    typer.echo(escaped("\n".join(lines)))
 
 
 @app.command("layers")
@@ -264,7 +266,7 @@ def layers_command(
     from camdrift.listing import layer_summary, layer_table
 
     _print_table(*layer_table(classifier, words(layers)))
-    typer.echo("\n" + "\n".join(layer_summary(classifier, words(layers))))
+    typer.echo(escaped("\n" + "\n".join(layer_summary(classifier, words(layers)))))
 
 
 add_commands(app)
@@ -352,13 +354,13 @@ def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for head in heads:
         table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escaped, row))
     Console(width=None if sys.stdout.isatty() else 400, markup=False, highlight=False).print(table)
 
 
 def _complain(message: str, hint: str) -> int:
-    typer.echo(f"error: {message}", err=True)
-    typer.echo(f"hint: {hint or '`camdrift COMMAND --help` shows what it takes'}", err=True)
+    typer.echo(f"error: {escaped(message)}", err=True)
+    typer.echo(f"hint: {escaped(hint) or '`camdrift COMMAND --help` shows what it takes'}", err=True)
     return 2
 
 

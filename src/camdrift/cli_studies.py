@@ -10,6 +10,7 @@ from rich.console import Console
 
 from camdrift.alignment import AUTO
 from camdrift.engine import LOCAL, Engine
+from camdrift.errors import escaped
 from camdrift.options import AddressOption, EngineOption, WeightsOption, WorkersOption, specs, words
 from camdrift.progress import show_progress
 
@@ -73,7 +74,7 @@ def compare_command(
             overwrite=overwrite,
             on_pair=lambda done, total: status.update(f"compared {done:,} of {total:,} pairs"),
         )
-    typer.echo(f"{made.summary()}\n{page_of(made)}")
+    typer.echo(escaped(f"{made.summary()}\n{page_of(made)}"))
 
 
 def sweep_command(
@@ -97,22 +98,24 @@ def sweep_command(
         from camdrift.sweep import sweep
 
         def began(cell: "Cell") -> None:
-            console.print(f"{cell.number} of {cell.total}: {cell.name}", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                escaped(f"{cell.number} of {cell.total}: {cell.name}"), markup=False, highlight=False, soft_wrap=True
+            )
 
         command = shlex.join(["camdrift", *sys.argv[1:]])
         done = sweep(
             file, out=out, overwrite=overwrite, on_cell=began, on_progress=shown, command=command, engine=computing
         )
     for failure in done.failures:
-        typer.echo(f"failed: {failure.name}: {failure.error.message}", err=True)
+        typer.echo(escaped(f"failed: {failure.name}: {failure.error.message}"), err=True)
         if failure.error.hint:
-            typer.echo(f"hint: {failure.error.hint}", err=True)
+            typer.echo(escaped(f"hint: {failure.error.hint}"), err=True)
     if done.comparison is not None:
         from camdrift.compare import page_of
 
-        typer.echo(f"{done.comparison.summary()}\n{page_of(done.comparison)}")
+        typer.echo(escaped(f"{done.comparison.summary()}\n{page_of(done.comparison)}"))
     elif done.studies:
-        typer.echo("\n".join(str(study.path / "report.html") for study in done.studies))
+        typer.echo(escaped("\n".join(str(study.path / "report.html") for study in done.studies)))
     if done.failures:
         raise typer.Exit(2)
 
@@ -152,7 +155,7 @@ def verify_command(
             trust=trust,
             on_progress=shown,
         )
-    typer.echo("\n".join(found.lines()))
+    typer.echo(escaped("\n".join(found.lines())))
     if found.problems:
         raise typer.Exit(1)
 

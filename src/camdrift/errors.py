@@ -1,5 +1,11 @@
 """Errors a person can mend: one line that says what is wrong, one that says what to do."""
 
+import re
+from typing import Final
+
+# Terminals obey these: C0 and C1 but for tab and newline, and what turns the direction of writing.
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
 
 class UserError(Exception):
     """A mistake of the caller's: bad input, an unknown name, options that contradict each other.
@@ -13,8 +19,8 @@ class UserError(Exception):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
-        self.message = " ".join(message.split())
-        self.hint = " ".join(hint.split())
+        self.message = escaped(" ".join(message.split()))
+        self.hint = escaped(" ".join(hint.split()))
 
     def __str__(self) -> str:
         return f"{self.message} (hint: {self.hint})" if self.hint else self.message
@@ -24,6 +30,11 @@ def one_line(error: BaseException) -> str:
     """Kind and first line of anybody's error, for a message of ours."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def escaped(text: str) -> str:
+    """Text for a terminal: control characters, which a file's name may hold, are written as escapes."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def install_hint(extra: str) -> str:

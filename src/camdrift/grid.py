@@ -20,6 +20,7 @@ _WORDS: Final[Mapping[str, Mapping[str, int | None]]] = {
     "chunk_size": {"all": 0},
     "batch_size": {"auto": 0},
 }
+_MOST_DOTS: Final = 1000
 _OWN: Final = {"out": str, "images": str | tuple[str, ...], "device": str, "precision": str}
 _MODEL: Final = {"model": str, "weights": str, "name": str}
 # Settings that name files or models on the disk, in case a study knows them.
@@ -112,8 +113,14 @@ def read_grid(path: str | PathLike[str], *, out: str | PathLike[str] | None = No
 
 
 def _parsed(file: Path) -> dict[str, Any]:
+    if file.is_fifo() or file.is_char_device():
+        raise UserError(f"`file` must be a TOML file, got: {file} (a device or a pipe)")
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        # tomllib's time grows with the square of a key's parts, and these are keys of one line.
+        if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
+            raise UserError(f"`file` must be TOML, got: {file} (a line with more than {_MOST_DOTS:,} dots)")
+        return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"`file` must be TOML, got: {file} ({error})") from error
     except (OSError, UnicodeDecodeError) as error:

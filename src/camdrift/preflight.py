@@ -20,6 +20,8 @@ from camdrift.tensors import Image, Images, Logits
 MOST: Final = 32
 LEAST: Final = 8
 _LEVEL: Final = 0.01
+# Of the largest logit: what parallel sums may change from one time to the next.
+_ROUNDING: Final = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 1e-2}
 # Without labels: how much surer, and how many times as sure, another reading must make the model.
 _SURER, _TIMES = 0.2, 2.0
 _IMAGENET: Final = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -78,7 +80,7 @@ def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
         files: The seed images.
 
     Raises:
-        ModelError: The outputs are probabilities or their logarithms.
+        ModelError: The outputs are probabilities or their logarithms, or others when the model is asked again.
     """
     images, labels = _images(plan, limit_images(files, MOST))
     warnings = []
@@ -87,6 +89,7 @@ def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
             "dropout or batch norm was in training mode when the model was wrapped: it is studied in evaluation mode"
         )
     logits = _logits(plan, images, lambda batch: batch)
+    _refuse_chance(plan, logits, images)
     finite = torch.isfinite(logits).all(1).cpu()
     if not bool(finite.any()):
         return Preflight(0, 0, None, None, tuple(warnings))
@@ -120,6 +123,25 @@ def _logits(plan: Plan, images: Sequence[Image], change: Callable[[Images], Imag
     with torch.no_grad(), model.numerics():
         seen += [model(change(stack(batch).to(model.device))) for batch in batches(images, plan.batch_size)]
     return torch.cat(seen)
+
+
+def _refuse_chance(plan: Plan, logits: Logits, images: Sequence[Image]) -> None:
+    """Raises `ModelError` if the first batch has other logits the second time."""
+    repeated = images[: plan.batch_size]
+    first, again = logits[: len(repeated)], _logits(plan, repeated, lambda batch: batch)
+    finite = torch.isfinite(first)
+    allowed = _ROUNDING[plan.classifier.precision] * float(first[finite].abs().max()) if bool(finite.any()) else 0.0
+    if torch.equal(finite, torch.isfinite(again)):
+        by = float((first - again)[finite].abs().max()) if bool(finite.any()) else 0.0
+        words = f"logits that differ by {by:.3g} when the same images are given again"
+        if by <= allowed:
+            return
+    else:
+        words = "NaN or infinity only one of two times for the same images"
+    raise ModelError(
+        f"`model` must return the same logits for the same images, got: {words}",
+        "it draws random numbers, or remembers what it has seen, even in evaluation mode; switch that off",
+    )
 
 
 def _see(logits: Logits, labels: Tensor) -> _Seen:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from camdrift.errors import escaped
 from camdrift.interruption import Interruption, interruptible
 from camdrift.records import Progress
 
@@ -35,7 +36,7 @@ class Shown:
     def say(self, text: str) -> None:
         """Show what is being done before the first seed."""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, description=text)
+            self._bar.update(self._task, description=escaped(text))
 
     def started(self, path: Path | str) -> None:
         """Learn where the run is written."""
@@ -43,7 +44,7 @@ class Shown:
 
     def __call__(self, progress: Progress) -> None:
         for warning in progress.warnings:
-            self._console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(escaped(f"warning: {warning}"), markup=False, highlight=False, soft_wrap=True)
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
@@ -82,7 +83,7 @@ def show_progress(console: Console, advice: Callable[[Path | str], str] | None =
                 path = shown.path
     except KeyboardInterrupt as stop:
         if path is not None and advice is not None:
-            console.print(advice(path), markup=False, highlight=False, soft_wrap=True)
+            console.print(escaped(advice(path)), markup=False, highlight=False, soft_wrap=True)
         code = getattr(stop, "exit_code", INTERRUPTED)
         if code == INTERRUPTED:
             raise

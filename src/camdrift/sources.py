@@ -94,6 +94,8 @@ def read_text(path: Path, *, hint: str = _ACCEPTED) -> str:
     Raises:
         UserError: It cannot be read, or is something else.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"cannot read {display_path(path)}: a device or a pipe", hint)
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

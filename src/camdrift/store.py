@@ -347,6 +347,8 @@ def _is_run(path: Path) -> bool:
 
 def is_made_by_camdrift(path: Path) -> bool:
     """Is this a record that camdrift wrote?"""
+    if not path.is_file():  # a pipe would keep the reader waiting
+        return False
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,5 +1,6 @@
 """State dicts: read a file of weights without running code, and put it into a module."""
 
+import warnings
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -49,7 +50,8 @@ def read_state(path: Path) -> dict[str, Any]:
 
             return dict(load_file(path))
         if path.suffix in (".pt", ".pth"):
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # of the version of pickle
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
         else:
             raise ModelError(f"`weights` must be a .safetensors, .pt or .pth file, got: {path.name}")
     except UnpicklingError as error:
