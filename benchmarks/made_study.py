@@ -65,7 +65,15 @@ def record(seeds: int, layers: int) -> dict:
         "precision": "fp32",
     }
     shape = {"size": 224, "resize": 256, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.25] * 3}
-    model = {**shape, "spec": "made", "name": "made", "weights": "none", "weights_sha256": "0" * 64, "labels": None}
+    model = {
+        **shape,
+        "spec": "made",
+        "name": "made",
+        "weights": "none",
+        "weights_sha256": "0" * 64,
+        "classes": 10,
+        "labels": None,
+    }
     return {
         "camdrift": "0",
         "kind": "study",

@@ -3,9 +3,14 @@
 Torch is imported by those fixtures alone that need it: tests of tables and figures start without.
 """
 
+import signal
 from pathlib import Path
 
 import pytest
+
+# Shells start what runs in the background deaf to Ctrl-C, and so would be every process that a test sends one to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -12,12 +12,12 @@ from camdrift import provenance
 from camdrift.alignment import AUTO, WAYS
 from camdrift.comparison import Common, Contrasts, OnPair, common, profiles, sides_table
 from camdrift.comparison_folder import COMPARISON_PAGE, ComparisonDirectory
+from camdrift.disk import on_disk
 from camdrift.errors import UserError
 from camdrift.records import COMPARISON_TABLES
 from camdrift.report.comparison import write_comparison
 from camdrift.report.contrasts import sentences
 from camdrift.sides import Side, sides_of
-from camdrift.store import on_disk
 from camdrift.study import Study, open_study
 
 

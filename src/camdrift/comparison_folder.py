@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import polars as pl
 
+from camdrift.disk import on_disk, write_whole
 from camdrift.errors import StoreError
 from camdrift.records import COMPARISON_TABLES
-from camdrift.store import FIGURES, as_json, is_made_by_camdrift, on_disk, write_whole
+from camdrift.store import FIGURES, as_json, is_made_by_camdrift
 
 COMPARISON: Final = "comparison.json"
 COMPARISON_PAGE: Final = "comparison.html"

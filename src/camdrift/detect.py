@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from camdrift.detector import LEAST_SEEDS, Examples, assess
+from camdrift.disk import on_disk
 from camdrift.errors import UserError
 from camdrift.figures import detection as draw_detection
 from camdrift.figures.canvas import strength_text
@@ -34,7 +35,7 @@ from camdrift.records import (
     TABLES,
 )
 from camdrift.report import write_figure
-from camdrift.store import RunDirectory, on_disk
+from camdrift.store import RunDirectory
 from camdrift.study import Study
 
 _NEGATIVES: Final = {SEED_REFERENCE: (NOISE,), DENOISED_REFERENCE: (NOISE, CLEAN)}

@@ -5,10 +5,11 @@ from typing import Any
 
 import polars as pl
 
+from camdrift.disk import readable
 from camdrift.errors import StoreError
 from camdrift.pieces import MOST_ROWS, Stored, distinct, height, scan, streamed
 from camdrift.records import ANALYSED, FURTHER_TABLES, TABLES
-from camdrift.store import RunDirectory, readable
+from camdrift.store import RunDirectory
 
 Tables = Mapping[str, pl.DataFrame]
 

@@ -1,6 +1,5 @@
 """A run directory at a URL: worked on in a temporary folder, its chunks and files kept wherever fsspec can write."""
 
-import json
 import re
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ import polars as pl
 from camdrift.archives import Arrays
 from camdrift.checksums import CHECKSUMS, damage
 from camdrift.errors import StoreError, one_line
-from camdrift.store import CHUNKS, FIGURES, FILES, RECORD, RunDirectory
+from camdrift.store import CHUNKS, FIGURES, FILES, RECORD, RunDirectory, is_record
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
 # Others have no folders, or not without a name that somebody must pay for.
@@ -133,7 +132,7 @@ class RemoteDirectory(RunDirectory):
             StoreError: There is something that may not be.
         """
         names = self._remote.names()
-        if names and not _is_record(self._remote.read(RECORD)):
+        if names and not is_record(self._remote.read(RECORD)):
             raise StoreError(
                 f"`out` must be new or a run, got: {self.place} (there are other things in it)", "choose another --out"
             )
@@ -153,7 +152,7 @@ class RemoteDirectory(RunDirectory):
         Raises:
             StoreError: There is none.
         """
-        if not _is_record(self._remote.read(RECORD)):
+        if not is_record(self._remote.read(RECORD)):
             raise StoreError(f"no run in {self.place} ({RECORD} is missing)", "name what `camdrift run` wrote")
         self._remote.get(RECORD, self.path / RECORD)
         if self.read_record().get("status") == "done":
@@ -274,11 +273,3 @@ def directory_at(place: str | PathLike[str]) -> Iterator[RunDirectory]:
         yield directory
     finally:
         directory.discard()
-
-
-def _is_record(data: bytes | None) -> bool:
-    try:
-        record = json.loads(data or b"")
-    except ValueError:
-        return False
-    return isinstance(record, dict) and {"schema_version", "camdrift"} <= record.keys()

@@ -9,9 +9,7 @@ Everything is written under another name first and renamed when complete, so a k
     gallery.npz            images and heatmaps of some seeds
 """
 
-import errno
 import json
-import os
 import re
 import secrets
 import shutil
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 
 from camdrift.archives import Arrays, open_arrays, write_arrays
 from camdrift.checksums import CHECKSUMS, changed, checksum, checksums, damage
+from camdrift.disk import on_disk, readable, sync, write_whole
 from camdrift.errors import StoreError
 from camdrift.lock import LOCK
 from camdrift.pieces import Stored
@@ -39,8 +38,6 @@ REPORT: Final = "report.html"
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
 _SCHEMAS: Final = {**TABLES, **FURTHER_TABLES}
 FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)
-# A disk with less room than this is full.
-_SMALLEST_PAGE: Final = 4096
 
 
 class RunDirectory:
@@ -75,7 +72,7 @@ class RunDirectory:
             is_taken = path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())
         if not is_taken:
             return
-        if not _is_run(path):
+        if not is_made_by_camdrift(path / RECORD):
             raise StoreError(
                 f"`out` must be new or a run directory, got: {path} (a folder with other things in it)",
                 "choose another --out",
@@ -159,7 +156,8 @@ class RunDirectory:
                 # Not compressed: it is read once more and then removed.
                 write_arrays(file, arrays.items(), ZIP_STORED)
             (aside / CHECKSUMS).write_text(json.dumps(checksums(aside), indent=2), encoding="utf-8")
-            _settle(aside)
+            for path in aside.iterdir():
+                sync(path)
             try:
                 aside.rename(final)
             except OSError:
@@ -329,82 +327,18 @@ def _rows(path: Path) -> int:
         return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
 
 
-def write_whole(folder: Path, name: str, write: Any) -> None:
-    """Write under another name first, and rename what is complete."""
-    final, aside = folder / name, folder / f".{name}.part"
-    try:
-        with on_disk(folder):
-            write(aside)
-            _sync(aside)
-            aside.replace(final)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _is_run(path: Path) -> bool:
-    return is_made_by_camdrift(path / RECORD)
-
-
 def is_made_by_camdrift(path: Path) -> bool:
-    """Is this a record that camdrift wrote?"""
-    if not path.is_file():  # a pipe would keep the reader waiting
-        return False
+    """Is this the file of a record that camdrift wrote?"""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(record, dict) and {"schema_version", "camdrift"} <= record.keys()
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[Path]:
-    """The path, turning what cannot be read inside the block into one clear line.
-
-    Raises:
-        StoreError: The table at the path cannot be read.
-    """
-    try:
-        yield path
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise StoreError(f"{path} cannot be read: {_first_line(error)}") from error
-
-
-def _settle(folder: Path) -> None:
-    for path in folder.iterdir():
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _is_full(path: Path) -> bool:
-    """Is there no room left on the disk of a folder?"""
-    try:
-        return shutil.disk_usage(path).free < _SMALLEST_PAGE
+        return path.is_file() and is_record(path.read_bytes())  # a pipe would keep the reader waiting
     except OSError:
         return False
 
 
-@contextmanager
-def on_disk(path: Path) -> Iterator[None]:
-    """Turns what fails on the disk inside the block into one clear line.
-
-    Raises:
-        StoreError: Something could not be written.
-    """
+def is_record(data: bytes | None) -> bool:
+    """Are these the bytes of a record that camdrift wrote?"""
     try:
-        yield
-    except (OSError, pl.exceptions.PolarsError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if isinstance(error, pl.exceptions.PolarsError):
-            # Polars does not always say that it was the disk ("Invalid thrift: transport error").
-            full = full or _is_full(path)
-        what = "the disk is full" if full else _first_line(error)
-        hint = "free some space, then continue with --resume" if full else "is the folder writable?"
-        raise StoreError(f"cannot write to {path}: {what}", hint) from error
+        record = json.loads(data or b"")
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and {"schema_version", "camdrift"} <= record.keys()

@@ -11,13 +11,14 @@ from typing import Any
 
 import polars as pl
 
+from camdrift.disk import on_disk
 from camdrift.errors import StoreError, UserError
 from camdrift.measures import of_first_measure
 from camdrift.pieces import Stored
 from camdrift.records import FURTHER_TABLES, TABLES
 from camdrift.remote import RemoteDirectory, is_url, working_copy
 from camdrift.report import notebook_html, summary, verdicts, write_report
-from camdrift.store import REPORT, RunDirectory, on_disk
+from camdrift.store import REPORT, RunDirectory
 
 
 class Study:
