@@ -221,7 +221,7 @@ def test_only_some_read_files():
         "report",
         "grid",
     }
-    allowed |= {"checksums", "archives"}
+    allowed |= {"disk", "checksums", "archives"}
     # `PIL.Image.open` of bytes, `RunDirectory.open`, `os.open(os.devnull)` and `camdrift.open` open no other file.
     no_files = {"run": {".open"}, "study": {".open"}, "detect": {".open"}, "cli": {".open"}}
     no_files |= {"resumption": {".open"}, "lock": {".open"}, "integrity": {".open"}, "verify": {".open"}}
@@ -233,7 +233,7 @@ def test_only_some_read_files():
 
 def test_only_store_and_report_write_files():
     for name in MODULES - {ROOT}:
-        if unit(name) not in {"store", "report", "comparison_folder", "lock", "remote"}:
+        if unit(name) not in {"disk", "store", "report", "comparison_folder", "lock", "remote"}:
             found = WRITES & set(calls(name)) - {".replace"}  # of strings and columns
             assert not found, f"{name} calls {sorted(found)}"
 
