@@ -77,7 +77,7 @@ def studied(classifier: Classifier, files: list[Path]) -> float:
     """Seconds of a study."""
     with tempfile.TemporaryDirectory() as folder:
         study = run(classifier, files, out=Path(folder) / "run", attack=f"pgd(eps={EPS!r}, steps={STEPS})", gallery=0)
-    analysed = (study.seeds["status"] == "analysed").sum()
+        analysed = (study.seeds["status"] == "analysed").sum()
     assert analysed == len(files), f"{analysed} of {len(files)} images have an adversarial example: choose others"
     return float(study.record["timings"]["total"])
 

@@ -54,9 +54,10 @@ def main() -> None:
             batch_size=options.batch_size,
             on_progress=lambda progress: counted.update(stage=progress.stage),
         )
+        seeds = study.seeds
     made = Counter(passes)
     after = bare_seconds(classifier, options.batch_size or 4)
-    show(study.record["timings"], counted, study.seeds.height, (study.seeds["status"] == "analysed").sum())
+    show(study.record["timings"], counted, seeds.height, (seeds["status"] == "analysed").sum())
     show_bare(made, before, after, study.record["timings"]["total"])
 
 
