@@ -5,8 +5,9 @@
 Neuron coverage is counted inside the forward passes, so its time is taken there and subtracted from theirs.
 
 The bare passes are what any program must compute for the same images: every forward and backward pass of the study is
-counted, and as many are timed of the plain module on random images, before and after the study, without hooks. Backward
-passes for maps end at the first layer that is explained, those of the attack at the image, as in the study.
+counted, and some are timed of the plain module on random images, without hooks, every five seconds of the study (whose
+time does not count them). Backward passes for maps end at the first layer that is explained, those of the attack at the
+image, as in the study.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from torch import Tensor
 from camdrift import hooks, load_model, run
 from camdrift.coverage import NeuronObserver
 from camdrift.models import Classifier
+from camdrift.records import Progress
 
 
 def main() -> None:
@@ -42,8 +44,12 @@ def main() -> None:
     time_coverage(counted)
     passes = count_passes()
     classifier = load_model(options.model, device=options.device, precision=options.precision)
-    before = bare_seconds(classifier, options.batch_size or 4)
-    passes.clear()
+    bare = BarePasses(classifier, options.batch_size or 4)
+
+    def on_progress(progress: Progress) -> None:
+        counted.update(stage=progress.stage)
+        bare.measure(progress.stage)
+
     with tempfile.TemporaryDirectory() as folder:
         study = run(
             classifier,
@@ -52,13 +58,13 @@ def main() -> None:
             attack=options.attack,
             limit=options.limit,
             batch_size=options.batch_size,
-            on_progress=lambda progress: counted.update(stage=progress.stage),
+            on_progress=on_progress,
         )
-        seeds = study.seeds
-    made = Counter(passes)
-    after = bare_seconds(classifier, options.batch_size or 4)
-    show(study.record["timings"], counted, seeds.height, (seeds["status"] == "analysed").sum())
-    show_bare(made, before, after, study.record["timings"]["total"])
+        seeds, timings = study.seeds, study.record["timings"]
+    for stage, seconds in bare.taken.items():
+        timings[stage] -= seconds
+    show(timings, counted, seeds.height, (seeds["status"] == "analysed").sum())
+    bare.show(passes, timings["total"])
 
 
 # The kinds of passes: forward without and with a graph; backward to the image and to the first explained layer.
@@ -87,42 +93,78 @@ def count_passes() -> Counter:
         finally:
             state["kind"] = TO_IMAGE
 
-    counting_forward.__wrapped__ = forward
+    counting_forward.__wrapped__, counting_gradient.__wrapped__ = forward, gradient
     Classifier._forward, torch.autograd.grad, hooks.reduce_gradients = counting_forward, counting_gradient, of_layers
     return passes
 
 
-def bare_seconds(classifier: Classifier, batch: int, rounds: int = 9) -> dict[str, float]:
-    """Seconds per image of the plain module's passes, by kind: medians of rounds."""
-    module = classifier.module
-    forward = Classifier._forward.__wrapped__
-    images = torch.rand((batch, 3, classifier.size, classifier.size), device=classifier.device)
-    first = dict(module.named_modules()).get(classifier.layers[0])
-    seconds: dict[str, list[float]] = {FORWARD: [], GRAPH: [], TO_IMAGE: [], TO_LAYER: []}
-    with classifier.numerics(), classifier.undisturbed():
-        for _ in range(rounds):
+class BarePasses:
+    """Times passes of the plain module now and then, so that a machine's good and bad moments meet both sides.
+
+    Attributes:
+        taken: Seconds that this took, by stage of the study.
+    """
+
+    def __init__(self, classifier: Classifier, batch: int, every: float = 5.0) -> None:
+        self.classifier, self.batch, self.every = classifier, batch, every
+        self.seconds: dict[str, list[float]] = {FORWARD: [], GRAPH: [], TO_IMAGE: [], TO_LAYER: []}
+        self.taken: Counter = Counter()
+        self.first = dict(classifier.module.named_modules()).get(classifier.layers[0])
+        for _ in range(2):  # in which memory is asked for
+            self._round()
+        for values in self.seconds.values():
+            values.clear()
+        self.last = now()
+
+    def measure(self, stage: str) -> None:
+        """Time one round, unless the last one was just before."""
+        start = now()
+        if start - self.last < self.every and all(self.seconds.values()):
+            return
+        self._round()
+        self.last = now()
+        self.taken["total"] += self.last - start
+        if stage == "attack":
+            self.taken["attack"] += self.last - start
+
+    def _round(self) -> None:
+        classifier = self.classifier
+        forward = Classifier._forward.__wrapped__
+        images = torch.rand((self.batch, 3, classifier.size, classifier.size), device=classifier.device)
+        with classifier.numerics(), classifier.undisturbed():
             with torch.no_grad():
                 start = now()
                 forward(classifier, images)
-                seconds[FORWARD].append(now() - start)
+                self.seconds[FORWARD].append(now() - start)
             for kind in (TO_IMAGE, TO_LAYER):
-                root: list[Tensor] = []
-                inputs = images.clone()
-                if kind == TO_IMAGE or first is None:
-                    root.append(inputs.requires_grad_())
-                    handle = None
-                else:
-                    handle = first.register_forward_hook(lambda m, i, o, root=root: leaf(o, root))
-                start = now()
-                logits = forward(classifier, inputs)
-                seconds[GRAPH].append(now() - start)
-                if handle is not None:
-                    handle.remove()
-                start = now()
-                torch.autograd.grad(logits.max(1).values.sum(), root)
-                seconds[kind].append(now() - start)
-    # The first rounds are those in which memory is asked for.
-    return {kind: statistics.median(values[2:]) / batch for kind, values in seconds.items()}
+                self._there_and_back(images.clone(), kind)
+
+    def _there_and_back(self, images: Tensor, kind: str) -> None:
+        root: list[Tensor] = []
+        handle = None
+        if kind == TO_IMAGE or self.first is None:
+            root.append(images.requires_grad_())
+        else:
+            handle = self.first.register_forward_hook(lambda module, inputs, output: leaf(output, root))
+        with torch.enable_grad():
+            start = now()
+            logits = Classifier._forward.__wrapped__(self.classifier, images)
+            self.seconds[GRAPH].append(now() - start)
+            if handle is not None:
+                handle.remove()
+            start = now()
+            torch.autograd.grad.__wrapped__(logits.max(1).values.sum(), root)
+            self.seconds[kind].append(now() - start)
+
+    def show(self, made: Counter, total: float) -> None:
+        """Print how long the study's passes would have taken, and how many times as long it took."""
+        bare = 0.0
+        for kind, images in made.items():
+            seconds = statistics.median(self.seconds[kind]) / self.batch
+            bare += images * seconds
+            print(f"{images:7,} x {kind:24}{seconds:8.4f} s{images * seconds:9.2f} s")
+        rounds = len(self.seconds[FORWARD])
+        print(f"bare passes ({rounds} rounds): {bare:.1f} s; study: {total:.1f} s, {total / bare:.2f} times as long")
 
 
 def leaf(output: Tensor, root: list[Tensor]) -> Tensor:
@@ -135,15 +177,6 @@ def now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def show_bare(made: Counter, before: dict[str, float], after: dict[str, float], total: float) -> None:
-    bare = 0.0
-    for kind, images in made.items():
-        seconds = (before[kind] + after[kind]) / 2
-        bare += images * seconds
-        print(f"{images:7,} x {kind:24}{seconds:8.4f} s{images * seconds:9.2f} s")
-    print(f"bare passes: {bare:.1f} s; study: {total:.1f} s, {total / bare:.2f} times as long")
 
 
 def time_coverage(counted: dict) -> None:

@@ -80,7 +80,7 @@ class TestFolder:
     def test_a_folder_in_the_place_of_a_file(self, folder):
         (folder / "b").unlink()
         (folder / "b").mkdir()
-        assert damage(folder) == "b cannot be read (Is a directory)"
+        assert damage(folder) == "b is no file"
 
 
 class TestChunk:

@@ -319,7 +319,7 @@ class TestErrors:
         assert_same(study(FakeRay(), images=images), local)
 
     def test_of_a_run_directory_that_a_worker_does_not_see(self, study, monkeypatch):
-        monkeypatch.setattr(worker, "_is_there", lambda job: False)
+        monkeypatch.setattr(worker, "_is_there", lambda task: False)
         with pytest.raises(StoreError, match="`out` must be a folder that every worker sees"):
             study(FakeRay())
 
@@ -424,12 +424,12 @@ class TestTeam:
 class TestOwnRay:
     def test_what_it_sets_is_gone_afterwards(self, monkeypatch):
         pytest.importorskip("ray")
-        names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_worker_niceness")
+        names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_worker_niceness", "TMPDIR")
         for name in names:
             monkeypatch.delenv(name, raising=False)
-        with _own_ray():
+        with _own_ray("/somewhere"):
             assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
-            assert os.environ[names[2]] == "0"
+            assert [os.environ[name] for name in names[2:]] == ["0", "/somewhere"]
             os.environ["RAY_AUTH_MODE"] = "token"  # as Ray does
         assert not set(names) & os.environ.keys()
 
@@ -437,8 +437,8 @@ class TestOwnRay:
         monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
         monkeypatch.setenv("RAY_worker_niceness", "7")
         before = dict(os.environ)
-        with _own_ray():
-            assert dict(os.environ) == before
+        with _own_ray("/somewhere"):
+            assert dict(os.environ) == before | {"TMPDIR": "/somewhere"}
         assert dict(os.environ) == before
 
     def test_an_address_where_nothing_answers(self, monkeypatch):
@@ -482,7 +482,47 @@ class TestOwnRay:
         assert not folders[0].exists()
 
 
+class TestInHand:
+    def test_a_study_says_when_no_chunk_is_in_hand(self, study):
+        """So that a person who asks to stop before the first, or once all workers are gone, is heeded at once."""
+        stages = []
+
+        class Dying(FakeRay):
+            def before(self, call):
+                if is_chunk(call, 1) and len(self.handles) == 1:
+                    raise RayError("The actor died.")
+
+        study(Dying(), workers=1, on_progress=lambda progress: stages.append(progress.stage))
+        first = stages.index("start")
+        assert "attack" not in stages[:first]
+        assert stages[first:].index("attack") > 0
+        # A warning says that it died; then nobody has a chunk until another worker is there.
+        again = [i for i, stage in enumerate(stages) if stage == "start" and i > stages.index("write")]
+        assert again
+        assert "attack" in stages[again[-1] :]
+
+    def test_asked_to_stop_before_that_hands_out_nothing(self, study, tmp_path):
+        def stop(progress):
+            if progress.stage == "start":
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            study(FakeRay(), on_progress=stop)
+        assert RunDirectory(tmp_path / "run").chunks_done() == set()
+
+
 class TestRecipe:
+    def test_of_a_model_that_was_changed_after_loading(self, spec):
+        """The weights are the same, and the logits or what is done to images before are not."""
+        changed = camdrift.load_model(spec, device="cpu")
+        changed.module.body.register_forward_hook(lambda module, images, found: 2 * found)
+        with pytest.raises(UserError, match=r"`model` must be the same on every worker, got: .* with other logits"):
+            follow(recipe_of(changed))
+        resized = camdrift.load_model(spec, device="cpu")
+        resized.resize += 8
+        with pytest.raises(UserError, match="with other resize on one than where"):
+            follow(recipe_of(resized))
+
     def test_loaded_again(self, tmp_path):
         classifier = camdrift.load_model(write_factory(tmp_path), device="cpu", precision="bf16")
         recipe = recipe_of(classifier)
@@ -558,8 +598,8 @@ def test_a_worker_goes_on_with_what_memory_had_room_for(eight, tmp_path, monkeyp
 
     pytest.importorskip("ray")
     monkeypatch.setattr(chunk, "study_chunk", narrow)
-    fake, jobs = FakeRay(), []
-    fake.put = lambda job: jobs.append(pickle.loads(job)) or job
+    fake, tasks = FakeRay(), []
+    fake.put = lambda task: tasks.append(pickle.loads(task)) or task
     monkeypatch.setattr(dispatch, "cluster", fake.cluster)
     seen = []
     made = study_of(
@@ -568,4 +608,4 @@ def test_a_worker_goes_on_with_what_memory_had_room_for(eight, tmp_path, monkeyp
     assert sizes == [4, 2, 2, 2]
     assert made.record["arguments"]["effective"]["batch_size"] == 2
     assert [text for p in seen for text in p.warnings] == ["memory ran out at 4 images per pass: going on with 2"]
-    assert isinstance(Worker(jobs[0]).job.settings, type(jobs[0].settings))
+    assert isinstance(Worker(tasks[0]).task.settings, type(tasks[0].settings))

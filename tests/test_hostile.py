@@ -26,6 +26,7 @@ from torch.export import Dim
 
 import camdrift
 from camdrift import cli
+from camdrift.checksums import checksum, damage
 from camdrift.errors import ImageError, ModelError, StoreError, UserError, escaped
 from camdrift.exported import read_program
 from camdrift.grid import read_grid
@@ -259,8 +260,9 @@ class TestExportedPrograms:
 
     @pytest.mark.parametrize(
         "expression",
-        ["__import__('os').mkdir('MARKER')", "Max('open(1)')", "Symbol('s', **{})", "(lambda: 1)()", "x.y", "(" * 5000],
-    )
+        ["__import__('os').mkdir('MARKER')", "Max('open(1)')", "Symbol('s', **{})", "(lambda: 1)()", "x.y", "(" * 5000,
+         "9**9**9", "Pow(Integer(9), Pow(9, 9))", "((9**8)**8)**8", "Float('1', 10**9)", "Float(1, 1" + "0" * 30 + ")"],
+    )  # fmt: skip
     def test_expressions(self, sound, tmp_path, marker, expression):
         def change(data):
             record = json.loads(data)
@@ -275,8 +277,10 @@ class TestExportedPrograms:
 
     @pytest.mark.parametrize(
         "target",
-        ["torch.os.system", "torch.load", "_operator.methodcaller", "torch.ops.load_library", "torch.ops.aten.save.str",
-         "torch.ops.aten.from_file.default", "#x:y", "torch.hub.load", "math.__loader__.exec_module"],
+        ["torch.os.system", "torch.load", "_operator.methodcaller", "torch.ops.load_library",
+         "torch.ops.aten.save.str", "torch.ops.aten.from_file.default", "torch.ops.aten.__setattr__",
+         "torch.ops.higher_order.__dict__", "torch.ops.aten._dir.append", "torch.ops.aten.never_heard_of.default",
+         "torch.sym_nothing", "#x:y", "torch.hub.load", "math.__loader__.exec_module"],
     )  # fmt: skip
     def test_calls(self, sound, tmp_path, target):
         change = lambda data: data.replace(b"torch.ops.aten.linear.default", target.encode())  # noqa: E731
@@ -385,10 +389,22 @@ class TestPaths:
         study = study_of(tiny_classifier(), write_images(tmp_path / "images", 3), tmp_path / "run", **SMALL)
         record = json.loads((study.path / "run.json").read_text())
         (tmp_path / "secret").write_text("x")
-        record["files"]["../secret"] = {"sha256": "0" * 64, "rows": 1}
-        (study.path / "run.json").write_text(json.dumps(record))
-        found = camdrift.verify(study.path, sample=0)
-        assert any("../secret" in problem for problem in found.problems)
+        for name, sum_ in (
+            ("../secret", "0" * 64),
+            ("../secret", checksum(tmp_path / "secret")),
+            ("/dev/zero", "0" * 64),
+        ):
+            (study.path / "run.json").write_text(json.dumps(record | {"files": {name: {"sha256": sum_, "rows": 1}}}))
+            assert f"{name} is no file of a run" in camdrift.verify(study.path, sample=0).problems
+
+    def test_checksums_of_a_chunk_name_no_file_outside(self, tmp_path):
+        (tmp_path / "chunk").mkdir()
+        os.mkfifo(tmp_path / "pipe")
+        for name in ("../pipe", str(tmp_path / "pipe"), ".."):
+            (tmp_path / "chunk" / "checksums.json").write_text(json.dumps({name: "0" * 64}))
+            assert damage(tmp_path / "chunk") in ("checksums.json names files elsewhere", ".. is no file")
+        (tmp_path / "chunk" / "checksums.json").write_text("[" * 200_000)
+        assert damage(tmp_path / "chunk") == "checksums.json cannot be read"
 
     def test_a_run_directory_that_is_a_link_in_a_circle(self, tmp_path):
         (tmp_path / "a").symlink_to(tmp_path / "b")

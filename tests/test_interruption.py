@@ -25,6 +25,19 @@ class TestInterruption:
         with pytest.raises(Stopped):
             Interruption().ask(signal.SIGINT)
 
+    def test_while_workers_start_there_is_none_in_hand(self):
+        asked = Interruption()
+        asked.at("preflight")
+        asked.at("start")
+        with pytest.raises(Stopped):
+            asked.ask(signal.SIGINT)
+        asked = Interruption()
+        for stage in ("preflight", "start", "attack"):
+            asked.at(stage)
+        asked.ask(signal.SIGINT)
+        with pytest.raises(Stopped):
+            asked.at("start")  # the worker has died, and no other has a chunk
+
     @pytest.mark.parametrize("prefix", ["", "2/4 "])
     def test_a_chunk_in_hand_is_finished(self, prefix):
         asked = Interruption()

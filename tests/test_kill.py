@@ -23,6 +23,7 @@ from studies import (
     environment,
     listing,
     skip_report,
+    stop_when,
     study_of,
     write_factory,
     write_images,
@@ -203,6 +204,23 @@ class TestOdds:
             assert {**listing(images), "": images.stat().st_mtime_ns} == before
         finally:
             images.chmod(stat.S_IRWXU)
+
+    def test_images_that_come_back(self, model, eight, whole, tmp_path):
+        """Stored as unreadable, as where a disk was not there; other chunks are kept."""
+        images = write_images(tmp_path / "images", 8)
+        kept = (images / "img_04.png").read_bytes()
+        (images / "img_04.png").write_bytes(b"")
+        stop = stop_when(lambda progress: progress.seeds_done >= 6 and progress.stage == "write")
+        with pytest.raises(KeyboardInterrupt):
+            study_of(model, images, tmp_path / "run", **QUICK, on_progress=stop)
+        assert RunDirectory.open(tmp_path / "run").chunks_done() == {0, 1}
+        (images / "img_04.png").write_bytes(kept)
+        seen = []
+        study = study_of(model, images, tmp_path / "run", **QUICK, resume=True, on_progress=seen.append)
+        assert_same(study, whole[0], without=["path"])
+        told = [text for progress in seen for text in progress.warnings]
+        assert "chunk 00001 is done again: img_04.png could not be read, and can be now" in told
+        assert min(progress.seeds_done for progress in seen if progress.stage == "attack") == 3
 
     def test_a_stored_chunk_with_a_flipped_bit_is_done_again(self, model, eight, whole, tmp_path):
         with pytest.raises(KeyboardInterrupt):

@@ -74,6 +74,24 @@ def test_where_one_image_is_too_much_it_says_so_and_keeps_what_is_there(images, 
     assert_same(study_of(narrow(99), images, out, batch_size=1, resume=True, **SMALL), whole)
 
 
+def test_memory_that_runs_out_at_the_look_at_clean_images(images, tmp_path):
+    """Before the first chunk, and without a graph."""
+
+    class Narrower(Narrow):
+        def forward(self, images):
+            if len(images) > self.most:
+                raise ON_GPU
+            return self.net(images)
+
+    classifier = camdrift.wrap(Narrower(2), mean=(0.5,) * 3, std=(0.25,) * 3, size=SIZE)
+    seen = []
+    study = study_of(classifier, images, tmp_path / "run", batch_size=8, on_progress=seen.append, **SMALL)
+    told = [text for text in study.record["preflight"]["warnings"] if "memory" in text]
+    assert told == [f"memory ran out at {n} images per pass: going on with {n // 2}" for n in (8, 4)]
+    assert [text for progress in seen for text in progress.warnings if "memory" in text] == told
+    assert study.record["arguments"]["effective"]["batch_size"] == 2
+
+
 def test_other_errors_are_not_taken_for_memory():
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
     with pytest.raises(ZeroDivisionError):

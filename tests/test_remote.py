@@ -2,11 +2,13 @@
 
 import gc
 import json
+import re
 import sys
 from pathlib import Path
 
 import fsspec
 import pytest
+from polars.testing import assert_frame_equal
 
 import camdrift
 from camdrift import cli, dispatch
@@ -151,7 +153,87 @@ class TestRuns:
         assert not [name for name in there(url) if name.startswith("chunks")]
 
 
+class TestFinished:
+    """What is done to a finished run at a URL stays there."""
+
+    def test_report_and_detectors(self, url, eight, monkeypatch):
+        study_of(tiny_classifier(), eight, url, **QUICK)
+        Remote(url).remove("report.html")
+        study = camdrift.open(url)
+        study.report()
+        assert "report.html" in there(url)
+        camdrift.detect(study)
+        assert {"detection.parquet", "roc.parquet", "figures/figure_10_detection.png"} <= set(there(url))
+        again = camdrift.open(url)
+        assert_frame_equal(again.detection, study.detection)
+        found = camdrift.verify(url, sample=0)
+        assert (found.problems, found.place) == ((), url)
+        assert found.lines()[-1] == f"{url}: nothing differs"
+
+    def test_chunks_that_were_left_when_the_command_was_killed(self, url, eight, whole):
+        study_of(tiny_classifier(), eight, url, **QUICK)
+        Remote(url).put(Path(__file__), "chunks/00000/seeds.parquet")
+        assert_same(study_of(tiny_classifier(), eight, url, **QUICK, resume=True), whole)
+        assert not [name for name in there(url) if name.startswith("chunks")]
+
+    def test_other_figures_stay_when_it_is_replaced(self, url, eight):
+        study_of(tiny_classifier(), eight, url, **QUICK)
+        for name in ("my_own_plot.svg", "figure_99_old.png"):
+            Remote(url).put(Path(__file__), f"figures/{name}")
+        study_of(tiny_classifier(), eight, url, **QUICK, overwrite=True)
+        assert "figures/my_own_plot.svg" in there(url)
+        assert "figures/figure_99_old.png" not in there(url)
+
+    def test_commands(self, url, eight, tmp_path, monkeypatch, capsys):
+        if url.startswith("memory"):
+            study_of(tiny_classifier(), eight, url, **QUICK)
+            for words, last in (
+                (["verify", url, "--sample", "0"], f"{url}: nothing differs"),
+                (["report", url], f"{url}/report.html"),
+                (["detect", url], f"{url}/figures/figure_10_detection.png"),
+            ):
+                monkeypatch.setattr(sys, "argv", ["camdrift", *words])
+                with pytest.raises(SystemExit) as ended:
+                    cli.main()
+                assert ended.value.code in (0, None)
+                assert capsys.readouterr().out.splitlines()[-1] == last
+        (tmp_path / "grid.toml").write_text(
+            f'images = "{eight}"\nout = "{url}"\n[[models]]\nmodel = "x"\n[[attacks]]\nattack = "y"\n'
+        )
+        for words in (["compare", "a", "b", "--out", url], ["sweep", str(tmp_path / "grid.toml")]):
+            monkeypatch.setattr(sys, "argv", ["camdrift", *words])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+            assert ended.value.code == 2
+            assert f"`out` must be a folder, got: {url} (a URL)" in capsys.readouterr().err
+
+
 class TestPlaces:
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"schema_version": 0}, "{url} has schema version 0"),
+            ({"model": 3}, "{url}/run.json is not what camdrift wrote: model must be an object, got: 3"),
+            ({"status": "running"}, "the run in {url} is not complete"),
+        ],
+    )
+    def test_what_is_wrong_is_told_of_the_url(self, url, eight, change, words, tmp_path):
+        study_of(tiny_classifier(), eight, url, **QUICK)
+        files, _ = fsspec.core.url_to_fs(url)
+        path = there(url)["run.json"]
+        files.pipe_file(path, json.dumps(json.loads(files.cat_file(path)) | change).encode())
+        with pytest.raises(StoreError, match=re.escape(words.format(url=url))):
+            camdrift.open(url)
+        assert list((tmp_path / "temporary").iterdir()) == []
+
+    def test_deep_nesting(self, url):
+        files, root = fsspec.core.url_to_fs(url)
+        if url.startswith("file"):
+            files.makedirs(root)
+        files.pipe_file(f"{root}/run.json", b"[" * 200_000)
+        with pytest.raises(StoreError, match="no run in"):
+            camdrift.open(url)
+
     def test_a_run_is_only_replaced_where_that_was_asked_for(self, url, eight, whole):
         stopped(url, eight)
         with pytest.raises(StoreError, match=r"`out` must be new, got: \w+://.* \(there is a run in it\)"):

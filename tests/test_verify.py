@@ -193,6 +193,11 @@ class TestCode:
         said = f"similarities: the run names Python code, which is not run unasked: {planted} (hint: --trust runs it"
         assert found.skipped[0].startswith(said)
         assert not (copy / "planted.ran").exists()
+        if where == "attack":  # what is made is what was passed
+            arguments["effective"][where] = "dlfuzz"
+            with_record(copy, **record)
+            assert camdrift.verify(copy, **mine).skipped[0].startswith(said)
+            assert not (copy / "planted.ran").exists()
         verify(copy, **mine)
         assert (copy / "planted.ran").exists()
 

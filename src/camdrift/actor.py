@@ -27,13 +27,13 @@ class Actor:
         self._threads = threads
         self._worker: Worker | None = None
 
-    def prepare(self, job: bytes) -> Exception | None:
-        """Make the model of a pickled `Job`; what went wrong, if anything did."""
+    def prepare(self, task: bytes) -> Exception | None:
+        """Make the model of a pickled `Task`; what went wrong, if anything did."""
         try:
             self._limit()
             from camdrift.worker import Worker
 
-            self._worker = Worker(pickle.loads(job))
+            self._worker = Worker(pickle.loads(task))
             self._worker.prepare()
         except Exception as error:
             return portable(error)

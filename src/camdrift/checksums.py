@@ -33,16 +33,20 @@ def damage(folder: Path) -> str | None:
         stored = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return f"{CHECKSUMS} is missing"
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return f"{CHECKSUMS} cannot be read"
     if not isinstance(stored, dict) or not stored:
         return f"{CHECKSUMS} names no files"
+    if not all(Path(name).name == name for name in stored):
+        return f"{CHECKSUMS} names files elsewhere"
     found = (changed(folder / name, expected) for name, expected in stored.items())
     return next((f"{name} {what}" for name, what in zip(stored, found, strict=True) if what is not None), None)
 
 
 def changed(path: Path, expected: str) -> str | None:
     """What is wrong with a file of known checksum, in words; None if nothing is."""
+    if path.exists() and not path.is_file():
+        return "is no file"
     try:
         found = checksum(path)
     except FileNotFoundError:

@@ -176,8 +176,8 @@ def explain_command(
         raise UserError(f"`image` must be one image, got: {image} (a folder)", "`camdrift run` studies many")
     models = _Models(model, weights, device, precision, surrogate, surrogate_weights)
     study = _study(models, image, settings, _Where(out, overwrite=overwrite))
-    grid = study.path / "figures" / "layer_grid.png"
-    lines = [study.summary(), *([str(grid)] if grid.is_file() else []), str(study.path / "report.html")]
+    pages = [name for name in ("figures/layer_grid.png", "report.html") if (study.path / name).is_file()]
+    lines = [study.summary(), *(f"{study.place}/{name}" for name in pages)]
     typer.echo(escaped("\n".join(lines)))
 
 
@@ -225,18 +225,20 @@ def reproduce_command(
 
 @app.command("report")
 def report_command(
-    run_directory: Annotated[Path, typer.Argument(help="Folder that `camdrift run` wrote.", metavar="RUN")],
+    run_directory: Annotated[str, typer.Argument(help="Folder or URL that `camdrift run` wrote.", metavar="RUN")],
 ) -> None:
     """Rebuild figures and report of a run from its stored tables alone."""
     from camdrift.study import open_study
 
-    typer.echo(escaped(str(open_study(run_directory).report())))
+    study = open_study(run_directory)
+    study.report()
+    typer.echo(escaped(f"{study.place}/report.html"))
 
 
 @app.command("detect")
 def detect_command(
     run_directories: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             help="Folders that `camdrift run` wrote, of one model; the first one gets the results. "
             "Several: detectors are also trained on one run's attack and tested on another's.",
@@ -250,7 +252,7 @@ def detect_command(
     from camdrift.study import open_study
 
     studies = [open_study(path) for path in run_directories]
-    lines = [*detect(*studies).lines(), str(studies[0].path / "figures" / f"{FIGURE}.png")]
+    lines = [*detect(*studies).lines(), f"{studies[0].place}/figures/{FIGURE}.png"]
     typer.echo(escaped("\n".join(lines)))
 
 

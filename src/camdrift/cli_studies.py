@@ -27,14 +27,14 @@ def add_commands(app: typer.Typer) -> None:
 
 def compare_command(
     runs: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             help="Folders that `camdrift run` wrote; one alone if it holds several explanations or metrics.",
             metavar="RUN...",
         ),
     ],
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Folder for the comparison. Left out: a new folder under runs/.", show_default=False),
     ] = None,
     target: Annotated[
@@ -82,7 +82,7 @@ def sweep_command(
         Path, typer.Argument(help="TOML file with entries [[models]] and [[attacks]].", metavar="FILE.toml")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for all runs. Left out: the file's.", show_default=False)
+        str | None, typer.Option(help="Folder for all runs. Left out: the file's.", show_default=False)
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start every run again.")] = False,
     engine: EngineOption = LOCAL,
@@ -121,7 +121,7 @@ def sweep_command(
 
 
 def verify_command(
-    run: Annotated[Path, typer.Argument(help="Folder that `camdrift run` wrote.", metavar="RUN")],
+    run: Annotated[str, typer.Argument(help="Folder or URL that `camdrift run` wrote.", metavar="RUN")],
     model: Annotated[
         str | None, typer.Option(help="As for `run`. Left out: the run's.", metavar="SPEC", show_default=False)
     ] = None,

@@ -19,6 +19,7 @@ from camdrift.interruption import Stopped
 ADDRESS: Final = "RAY_ADDRESS"
 _THREADS: Final = "OMP_NUM_THREADS"
 _MODE, _TOKEN, _NICENESS = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_worker_niceness"
+_TEMPORARY: Final = "TMPDIR"
 # Sockets lie in Ray's folder, and their paths have at most 107 bytes.
 _LONGEST_FOLDER: Final = 40
 
@@ -55,8 +56,8 @@ def cluster(address: str | None, processors: int) -> Iterator[Any]:
         stack.enter_context(_handlers())
         stack.callback(ray.shutdown)
         if address == "local":
-            stack.enter_context(_own_ray())
             folder = stack.enter_context(tempfile.TemporaryDirectory(**_place(), ignore_cleanup_errors=True))
+            stack.enter_context(_own_ray(folder))
             # Shut down before its folder is removed.
             stack.callback(ray.shutdown)
             options = {"num_cpus": processors, "include_dashboard": False, "_temp_dir": folder}
@@ -177,23 +178,26 @@ def _quiet(ray: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _own_ray() -> Iterator[None]:
+def _own_ray(folder: str) -> Iterator[None]:
     """Variables of a Ray of one's own; what the user has set stays, and nothing is left set.
 
-    It lets in nobody who does not know its token, and its workers compute with the priority of this process, where Ray
-    would let every other program go first.
+    It lets in nobody who does not know its token; its workers compute with the priority of this process, where Ray
+    would let every other program go first, and what they leave when they are killed lies in its folder.
     """
-    set_here = [] if _NICENESS in os.environ else [_NICENESS]
+    before = {name: os.environ.get(name) for name in (_NICENESS, _TOKEN, _MODE, _TEMPORARY)}
+    is_open = before[_MODE] is None and before[_TOKEN] is None
     os.environ.setdefault(_NICENESS, "0")
-    is_open = _MODE not in os.environ and _TOKEN not in os.environ
+    os.environ[_TEMPORARY] = folder
     if is_open:
-        os.environ[_TOKEN] = secrets.token_hex(32)
-        set_here += [_TOKEN, _MODE]  # the mode is set by Ray
+        os.environ[_TOKEN] = secrets.token_hex(32)  # Ray itself sets the mode
     try:
         yield
     finally:
-        for name in set_here:
-            os.environ.pop(name, None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
         if is_open:  # Ray remembers the token
             loader: Any = import_module("ray._raylet").AuthenticationTokenLoader
             loader.instance().reset_cache()

@@ -15,6 +15,7 @@ from camdrift.comparison_folder import COMPARISON_PAGE, ComparisonDirectory
 from camdrift.disk import on_disk
 from camdrift.errors import UserError
 from camdrift.records import COMPARISON_TABLES
+from camdrift.remote import folder_of
 from camdrift.report.comparison import write_comparison
 from camdrift.report.contrasts import sentences
 from camdrift.sides import Side, sides_of
@@ -93,11 +94,12 @@ def compare(
     """
     if align not in WAYS:
         raise UserError(f"`align` must be one of {', '.join(WAYS)}, got: {align}")
+    folder = None if out is None else folder_of("out", out)
     studies = [run if isinstance(run, Study) else open_study(run) for run in runs]
     sides = sides_of(studies, models, explanations=explanations, metrics=similarities)
     of = common(sides, targets)
     record = _record(studies, sides, of, align)
-    path = _new_folder(record) if out is None else Path(out)
+    path = folder or _new_folder(record)
     directory = ComparisonDirectory.create(path, overwrite=overwrite)
     rng_seed = int(studies[0].record["arguments"]["effective"]["rng_seed"])
     contrasts = Contrasts(sides, of, by=align, rng_seed=rng_seed, n_bootstrap=n_bootstrap).tables(on_pair)

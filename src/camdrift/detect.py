@@ -35,7 +35,7 @@ from camdrift.records import (
     TABLES,
 )
 from camdrift.report import write_figure
-from camdrift.store import RunDirectory
+from camdrift.store import FIGURES, RECORD, RunDirectory
 from camdrift.study import Study
 
 _NEGATIVES: Final = {SEED_REFERENCE: (NOISE,), DENOISED_REFERENCE: (NOISE, CLEAN)}
@@ -106,7 +106,7 @@ def detect(study: Study, *others: Study) -> Detection:
         if run.n_seeds < LEAST_SEEDS:
             raise UserError(
                 f"`runs` must have at least {LEAST_SEEDS} different analysed seed images each, "
-                f"got: {run.n_seeds} in {each.path}",
+                f"got: {run.n_seeds} in {each.place}",
                 "a run of more images, or of an attack that succeeds more often, can be judged",
             )
     found = detection_of(runs, rng_seed=study.record["arguments"]["effective"]["rng_seed"])
@@ -115,17 +115,18 @@ def detect(study: Study, *others: Study) -> Detection:
 
 
 def _write(study: Study, found: Detection) -> None:
-    directory = RunDirectory.open(study.path)
+    directory = RunDirectory(study.path)
     directory.write_table(DETECTION.name, found.detection)
     directory.write_table(ROC.name, found.roc)
     directory.write_record({**directory.read_record(), "files": directory.files()})
     tables = of_first_measure(directory.stored_tables(*TABLES, DETECTION.name, ROC.name))
     with on_disk(study.path):
         write_figure(study.path, FIGURE, draw_detection(tables, study.record))
+    study.keep(f"{DETECTION.name}.parquet", f"{ROC.name}.parquet", FIGURES, RECORD)
 
 
 def _tables(study: Study) -> Mapping[str, pl.DataFrame]:
-    directory = RunDirectory.open(study.path)
+    directory = RunDirectory(study.path)
     further = ("denoised",) if directory.has_table("denoised") else ()
     return of_first_measure(directory.stored_tables("seeds", "similarity", *further))
 

@@ -23,7 +23,7 @@ from camdrift.records import Progress
 from camdrift.remote import gather
 from camdrift.resumption import image_checksum
 from camdrift.store import RunDirectory
-from camdrift.worker import Look, Outcome, job_of, stored_outcome
+from camdrift.worker import Look, Outcome, stored_outcome, task_of
 
 OnProgress = Callable[[Progress], None]
 
@@ -53,11 +53,12 @@ def compute(
     missing = dispatch.count_stored()
     if not missing:
         return plan, engine.as_record()
-    job = pickle.dumps(job_of(plan, directory))
+    task = pickle.dumps(task_of(plan, directory))
     is_gpu = plan.classifier.device.type != "cpu"
+    dispatch.show_start()
     with cluster(engine.address, max(processors_here(), engine.workers or 1)) as ray:
         chosen = team(ray, engine.workers, missing, is_gpu=is_gpu)
-        dispatch.run(ray, chosen, job)
+        dispatch.run(ray, chosen, task)
     return dispatch.plan, {**engine.as_record(), "workers": chosen.workers, "threads": chosen.threads}
 
 
@@ -102,14 +103,16 @@ class Dispatch:
             self._show("write", self._finished, self._successes)
         return len(self._missing)
 
-    def run(self, ray: Any, chosen: Team, job: bytes) -> None:
+    def run(self, ray: Any, chosen: Team, task: bytes) -> None:
         """Have the missing chunks computed; raises as `compute` does."""
-        self._ray, self._team, self._job = ray, chosen, ray.put(job)
+        self._ray, self._team, self._task = ray, chosen, ray.put(task)
         began, is_told = monotonic(), False
         try:
             for _ in range(chosen.workers):
                 self._hire()
             while self._is_unfinished():
+                if not self._is_in_hand():
+                    self.show_start()
                 ready, _ = ray.wait(list(self._hands), timeout=_LOOK_SECONDS)
                 for reference in ready:
                     self._take(reference, self._hands.pop(reference))
@@ -126,20 +129,28 @@ class Dispatch:
             raise self._stop
         gather(self._directory, self._chunks)
 
+    def show_start(self) -> None:
+        """Say that no chunk is in hand yet, so that whoever has asked to stop is heeded."""
+        self._show("start", self._finished, self._successes)
+
+    def _is_in_hand(self) -> bool:
+        return any(hand.chunk is not None for hand in self._hands.values())
+
     def _is_unfinished(self) -> bool:
         """Is there a chunk in hand, or to be handed out? Workers that are not there yet are not waited for."""
-        in_hand = any(hand.chunk is not None for hand in self._hands.values())
-        return in_hand or (bool(self._missing) and self._stop is None)
+        return self._is_in_hand() or (bool(self._missing) and self._stop is None)
 
     def _hire(self) -> None:
         """Start a worker; it gets a chunk when it is ready."""
         actor = self._ray.remote(Actor).options(**self._team.options()).remote(self._team.threads)
         self._actors.append(actor)
-        self._hands[actor.prepare.remote(self._job)] = _Hand(actor)
+        self._hands[actor.prepare.remote(self._task)] = _Hand(actor)
 
     def _give(self, actor: Any) -> None:
         """Give a worker the next chunk, or send it home."""
         if self._missing and self._stop is None:
+            if not self._is_in_hand():
+                self._show("attack", self._finished, self._successes)
             index = self._missing.popleft()
             self._hands[actor.study.remote(index, tuple(self._chunks[index]))] = _Hand(actor, index)
         else:
@@ -184,7 +195,7 @@ class Dispatch:
         """Replace a worker that is gone, and do its chunk again unless that was stored before it went."""
         self._ray.kill(hand.actor)
         index = hand.chunk
-        if index is not None and index in self._directory.chunks_done():
+        if index is not None and self._is_stored(index):
             self._finish(index, stored_outcome(self._directory, index, self.plan))
         else:
             self._deaths[index] += 1
@@ -195,6 +206,10 @@ class Dispatch:
                 self._warn(f"a worker died: chunk {index:05d} is done again")
         if self._missing and self._stop is None:
             self._hire()
+
+    def _is_stored(self, index: int) -> bool:
+        self._directory.fetch_chunks([index])
+        return index in self._directory.chunks_done()
 
     def _given_up(self, index: int | None, error: Exception) -> UserError:
         if index is None:

@@ -17,6 +17,7 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import nn
+from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 from torch.export import ExportedProgram
 
 from camdrift.errors import ModelError, one_line
@@ -35,14 +36,23 @@ _OPERATORS: Final = re.compile(
     r"\.(?!_?save\b|from_file\b)\w+(\.\w+)?"
     rf"|_operator\.({_ARITHMETIC})"
     r"|math\.(ceil|floor|trunc|sqrt)"
-    r"|torch\.sym_\w+"
+    r"|torch\.sym_(float|int|ite|max|min|not|sqrt|sum)"
 )
 # What sympy writes of sizes: Mul(Integer(4), Symbol('s77', positive=True, integer=True)), or 4*s77.
 _EXPRESSION: Final = (
     ast.Expression, ast.Call, ast.Name, ast.Constant, ast.keyword, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Load,
     ast.operator, ast.unaryop, ast.cmpop,
 )  # fmt: skip
-_WORD: Final = re.compile(r"[A-Za-z]\w*|[+-]?[\d.]+(e[+-]?\d+)?")
+_WORD: Final = re.compile(r"[A-Za-z]\w*|[+-]?[\d.]{1,20}")
+_POWERS: Final = ("Pow", "PowByNatural")
+_FUNCTIONS: Final = {
+    "Symbol", "Integer", "Rational", "Float", "Add", "Mul", *_POWERS, "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "Equality",
+    "Unequality", "LessThan", "StrictLessThan", "GreaterThan", "StrictGreaterThan", "And", "Or", "Not", "Max", "Min",
+    "Mod", "PythonMod", "ModularIndexing", "FloorDiv", "CeilDiv", "CleanDiv", "IntTrueDiv", "FloatTrueDiv",
+    "FloorToInt", "CeilToInt", "RoundToInt", "TruncToInt", "TruncToFloat", "ToFloat", "Identity", "Where",
+}  # fmt: skip
+# Numbers that sympy works out must stay small: so many powers in one expression, and no larger exponents.
+_MOST_POWERS, _LARGEST = 2, 8
 
 
 def read_program(path: Path) -> ExportedProgram:
@@ -152,22 +162,53 @@ def _code_in_json(value: Any) -> Iterator[str]:
         if value.get("use_pickle") or str(value.get("path_name", "")).startswith(("custom_obj", "opaque_obj")):
             yield "Python objects among its tensors"
         # A node has a target and inputs; the target of a parameter is its name.
-        if "inputs" in value and isinstance(target, str) and not _OPERATORS.fullmatch(target):
+        if "inputs" in value and isinstance(target, str) and not _is_operator(target):
             yield f"a call of {target[:80]}"
         if isinstance(expression, str) and not _is_arithmetic(expression):
             yield f"the expression {expression[:80]}"
 
 
+def _is_operator(target: str) -> bool:
+    """Does a node call one of torch's operators, or plain arithmetic?"""
+    if not _OPERATORS.fullmatch(target):
+        return False
+    if not target.startswith("torch.ops."):
+        return True
+    import torchvision  # noqa: F401, which has operators of its own
+
+    found: Any = torch
+    for name in target.split(".")[1:]:
+        found = getattr(found, name, None)
+    return isinstance(found, OpOverload | OpOverloadPacket | HigherOrderOperator)
+
+
 def _is_arithmetic(text: str) -> bool:
-    """Is an expression nothing but symbols, numbers and sympy's constructors? Calls are of names with a capital."""
+    """Is an expression nothing but symbols, numbers and sympy's functions of them, and soon worked out?"""
     try:
         nodes = [*ast.walk(ast.parse(text, mode="eval"))]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    calls = [node.func for node in nodes if isinstance(node, ast.Call)]
-    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)]
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    values = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    exponents = [node.right for node in nodes if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)]
+    exponents += [call.args[-1] for call in calls if _called(call) in _POWERS and call.args]
     return (
         all(isinstance(node, _EXPRESSION) for node in nodes)
-        and all(isinstance(call, ast.Name) and call.id[:1].isupper() for call in calls)
-        and all(isinstance(text, str) and _WORD.fullmatch(text) is not None for text in texts)
+        and all(_called(call) in _FUNCTIONS for call in calls)
+        and all(_WORD.fullmatch(str(value)) is not None for value in values)
+        and len(exponents) <= _MOST_POWERS
+        and all(_is_small(exponent) for exponent in exponents)
     )
+
+
+def _called(call: ast.Call) -> str | None:
+    return call.func.id if isinstance(call.func, ast.Name) else None
+
+
+def _is_small(exponent: ast.expr) -> bool:
+    """Is it a number like 2, -1 or Integer(2)?"""
+    if isinstance(exponent, ast.Call):
+        return _called(exponent) == "Integer" and len(exponent.args) == 1 and _is_small(exponent.args[0])
+    if isinstance(exponent, ast.UnaryOp):
+        return _is_small(exponent.operand)
+    return isinstance(exponent, ast.Constant) and type(exponent.value) is int and abs(exponent.value) <= _LARGEST

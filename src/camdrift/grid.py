@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from camdrift.errors import UserError
+from camdrift.remote import folder_of
 from camdrift.settings import DATA_SET, Settings
 from camdrift.sides import attack_words
 
@@ -101,7 +102,7 @@ def read_grid(path: str | PathLike[str], *, out: str | PathLike[str] | None = No
     models = tuple(_model(entry, folder, f"[[models]] in {file}") for entry in entries["models"])
     attacks = _attacks(entries["attacks"], shared, hints, folder, file)
     grid = Grid(
-        out=Path(out) if out is not None else folder / Path(data.get("out", f"runs/{file.stem}")).expanduser(),
+        out=folder_of("out", out) if out is not None else folder / _folder(data.get("out", f"runs/{file.stem}")),
         images=_images(data.get("images"), folder),
         models=models,
         attacks=attacks,
@@ -110,6 +111,10 @@ def read_grid(path: str | PathLike[str], *, out: str | PathLike[str] | None = No
     )
     _check_different(grid)
     return grid
+
+
+def _folder(out: str) -> Path:
+    return folder_of("out", out).expanduser()
 
 
 def _parsed(file: Path) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from types import FrameType
 from typing import Final
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-# Stages with a chunk in hand end with "write"; in these there is none.
-_CHUNKS_BEGIN: Final = "preflight"
-_CHUNKS_END: Final = ("statistics", "report")
+# From one of the first on, and until one of the others, a chunk is in hand that ends with "write".
+_CHUNKS_BEGIN: Final = ("preflight", "attack")
+_NO_CHUNK: Final = ("start", "statistics", "report")
 _NOTE: Final = b"\nfinishing the chunk in hand; once more stops at once\n"
 _STANDARD_ERROR: Final = 2
 
@@ -47,9 +47,9 @@ class Interruption:
             Stopped: Here is where to stop.
         """
         word = stage.rpartition(" ")[2]
-        if word == _CHUNKS_BEGIN:
+        if word in _CHUNKS_BEGIN:
             self._in_hand = True
-        elif word in _CHUNKS_END:
+        elif word in _NO_CHUNK:
             self._in_hand = False
         if self._number is not None and (word == "write" or not self._in_hand):
             raise Stopped(self._number)

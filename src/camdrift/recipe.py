@@ -16,6 +16,8 @@ from camdrift.errors import UserError, one_line
 from camdrift.models import Classifier
 from camdrift.zoo import load_model
 
+# Of the largest logit: by so much two kinds of hardware may differ.
+_ROUNDING: Final = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 3e-2}
 _WRAP: Final = "camdrift.wrap(classifier.module, mean=..., std=..., size=...) sends the module as it is"
 
 
@@ -29,8 +31,9 @@ class Recipe:
         device: Where it computes.
         precision: Its precision.
         module: The pickled module; None for one that is loaded.
-        settings: Further arguments of `Classifier` for one that is sent.
+        settings: What `Classifier` is told beside the module.
         checksum: SHA-256 of the weights that must come out.
+        logits: Those of an image that anybody can make, (classes,).
     """
 
     spec: str | None
@@ -40,6 +43,7 @@ class Recipe:
     module: bytes | None
     settings: dict[str, Any]
     checksum: str
+    logits: tuple[float, ...]
 
 
 def recipe_of(classifier: Classifier) -> Recipe:
@@ -56,8 +60,9 @@ def recipe_of(classifier: Classifier) -> Recipe:
         device=classifier.device.type,
         precision=classifier.precision,
         module=None if spec is not None else _pickled(classifier),
-        settings={} if spec is not None else _settings(classifier),
+        settings=_settings(classifier),
         checksum=classifier.weights_checksum(),
+        logits=_logits(classifier),
     )
 
 
@@ -80,7 +85,31 @@ def follow(recipe: Recipe) -> Classifier:
             f"{recipe.checksum[:12]} where the study was started",
             f"are they drawn at random, or changed after loading? {_WRAP}",
         )
+    others = [name for name, value in _settings(made).items() if value != recipe.settings[name]]
+    others += [] if _agree(_logits(made), recipe.logits, recipe.precision) else ["logits"]
+    if others:
+        raise UserError(
+            f"`model` must be the same on every worker, got: {made.spec} with other {' and '.join(others)} on one than "
+            "where the study was started",
+            f"was it changed after loading? {_WRAP}",
+        )
     return made
+
+
+def _logits(classifier: Classifier) -> tuple[float, ...]:
+    pixels = torch.linspace(0, 1, 3 * classifier.size**2, device=classifier.device)
+    with torch.no_grad(), classifier.numerics():
+        found = classifier(pixels.view(1, 3, classifier.size, classifier.size))
+    return tuple(found[0].double().tolist())
+
+
+def _agree(logits: tuple[float, ...], expected: tuple[float, ...], precision: str) -> bool:
+    """Do two machines say the same, but for what their arithmetic rounds?"""
+    if len(logits) != len(expected):
+        return False
+    found, wanted = torch.tensor(logits), torch.tensor(expected)
+    allowed = _ROUNDING[precision] * float(wanted.abs().nan_to_num().max())
+    return torch.allclose(found, wanted, rtol=0.0, atol=allowed, equal_nan=True)
 
 
 def _pickled(classifier: Classifier) -> bytes:

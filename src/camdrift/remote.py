@@ -13,9 +13,9 @@ from typing import Any, Final
 import polars as pl
 
 from camdrift.archives import Arrays
-from camdrift.checksums import CHECKSUMS, damage
+from camdrift.checksums import CHECKSUMS
 from camdrift.errors import StoreError, one_line
-from camdrift.store import CHUNKS, FIGURES, FILES, RECORD, RunDirectory, is_record
+from camdrift.store import CHUNKS, FIGURES, FILES, RECORD, RunDirectory, is_figure, is_record
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
 # Others have no folders, or not without a name that somebody must pay for.
@@ -25,6 +25,23 @@ _WITH_FOLDERS: Final = {"file", "local", "memory"}
 def is_url(place: Any) -> bool:
     """Is that a URL, and no path?"""
     return isinstance(place, str) and _URL.match(place) is not None
+
+
+def folder_of(name: str, place: str | PathLike[str]) -> Path:
+    """The path of a folder that can be at no URL.
+
+    Args:
+        name: The option's name.
+        place: Its value.
+
+    Raises:
+        StoreError: It is a URL.
+    """
+    if is_url(place):
+        raise StoreError(
+            f"`{name}` must be a folder, got: {place} (a URL)", "only `run`, `explain` and `reproduce` write to URLs"
+        )
+    return Path(place)
 
 
 class Remote:
@@ -62,6 +79,13 @@ class Remote:
             except FileNotFoundError:
                 return []
             return [str(path).rstrip("/").rpartition("/")[2] for path in found]
+
+    def find(self, folder: str) -> list[str]:
+        """Every file in a folder and those below, by its path from there; nothing if it is not there."""
+        with self._asking("read"):
+            self._files.invalidate_cache()
+            start = f"{self._at(folder)}/"
+            return [str(path).partition(start)[2] for path in self._files.find(self._at(folder))]
 
     def read(self, name: str) -> bytes | None:
         """The bytes of a file; None if it is not there."""
@@ -113,11 +137,12 @@ class RemoteDirectory(RunDirectory):
 
     Attributes:
         path: The folder here.
-        place: The URL.
+        is_kept: Whether the finished run is there.
     """
 
     def __init__(self, path: Path, url: str) -> None:
         super().__init__(path)
+        self.is_kept = False
         self._remote = Remote(url)
 
     @property
@@ -141,26 +166,17 @@ class RemoteDirectory(RunDirectory):
                 f"`out` must be new, got: {self.place} (there is a run in it)",
                 "--resume continues it, --overwrite starts again, another --out leaves it alone",
             )
+        figures = [name for name in self._remote.find(FIGURES) if is_figure(name)]
         # The record is last, so that what was cleared half counts as a run.
-        for name in (CHUNKS, FIGURES, *FILES):
-            if name in names:
+        for name in (CHUNKS, *(f"{FIGURES}/{figure}" for figure in figures), *FILES):
+            if name.partition("/")[0] in names:
                 self._remote.remove(name)
 
     def fetch(self) -> None:
-        """Bring here what there is of a run: its files if it is done, or else its chunks.
-
-        Raises:
-            StoreError: There is none.
-        """
-        if not is_record(self._remote.read(RECORD)):
-            raise StoreError(f"no run in {self.place} ({RECORD} is missing)", "name what `camdrift run` wrote")
-        self._remote.get(RECORD, self.path / RECORD)
-        if self.read_record().get("status") == "done":
-            for name in set(self._remote.names()) & {*FILES} - {RECORD}:
-                self._remote.get(name, self.path / name)
-        else:
-            for index in self._stored():
-                self._get_chunk(index)
+        """Bring here all files of a finished run."""
+        for name in set(self._remote.names()) & {*FILES} - {RECORD}:
+            self._remote.get(name, self.path / name)
+        self.is_kept = True
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Replace run.json, also there unless the run is done: then it waits for the other files."""
@@ -169,10 +185,14 @@ class RemoteDirectory(RunDirectory):
             self._remote.put(self.path / RECORD, RECORD)
 
     def read_record(self) -> dict[str, Any]:
-        """run.json; the one that lies there if there is none here."""
+        """run.json; the one that lies there if there is none here.
+
+        Raises:
+            StoreError: There is none, or it is damaged.
+        """
         if not (self.path / RECORD).is_file():
-            if self._remote.read(RECORD) is None:
-                raise StoreError(f"no run in {self.place} ({RECORD} is missing)")
+            if not is_record(self._remote.read(RECORD)):
+                raise StoreError(f"no run in {self.place} ({RECORD} is missing)", "name what `camdrift run` wrote")
             self._remote.get(RECORD, self.path / RECORD)
         return super().read_record()
 
@@ -184,16 +204,22 @@ class RemoteDirectory(RunDirectory):
         for path in sorted(folder.iterdir(), key=lambda path: path.name == CHECKSUMS):
             self._remote.put(path, f"{name}/{path.name}")
 
-    def fetch_chunks(self, indexes: Iterable[int]) -> None:
-        """Bring here the chunks that workers have sent there.
+    def fetch_chunks(self, indexes: Iterable[int] | None = None) -> None:
+        """Bring here the chunks that lie there whole, or some of them.
 
-        Raises:
-            StoreError: One is damaged.
+        Args:
+            indexes: Their numbers; None for all of them.
         """
-        for index in sorted(self._stored() & set(indexes) - self.chunks_done()):
-            self._get_chunk(index)
-            if (reason := damage(self._chunk(index))) is not None:
-                raise StoreError(f"chunk {index:05d} of {self.place} is damaged: {reason}", "--resume does it again")
+        chunks: dict[str, list[str]] = {}
+        for path in self._remote.find(CHUNKS):
+            chunk, _, name = path.partition("/")
+            chunks.setdefault(chunk, []).append(name)
+        whole = {int(chunk) for chunk, names in chunks.items() if re.fullmatch(r"\d{5,}", chunk) and CHECKSUMS in names}
+        wanted = whole if indexes is None else whole & set(indexes)
+        for index in sorted(wanted - self.chunks_done()):
+            folder = self._chunk(index)
+            for name in chunks[folder.name]:
+                self._remote.get(f"{CHUNKS}/{folder.name}/{name}", folder / name)
 
     def drop_chunk(self, index: int) -> None:
         """Remove a chunk here and there."""
@@ -202,26 +228,27 @@ class RemoteDirectory(RunDirectory):
 
     def publish(self) -> None:
         """Send all files of a run that is done, its record last, and remove its chunks there."""
-        files = [path for path in self.path.rglob("*") if path.is_file() and not path.name.startswith(".")]
-        names = [path.relative_to(self.path).as_posix() for path in files]
+        self.is_kept = True
+        self.keep(*(path.name for path in self.path.iterdir() if path.name != CHUNKS and path.name[0] != "."))
+        self.drop_sent_chunks()
+
+    def keep(self, *names: str) -> None:
+        """Send files and folders of a run that is there or is to be there, the record last."""
+        if not self.is_kept:
+            return
         for name in sorted(names, key=lambda name: name == RECORD):
-            if not name.startswith(f"{CHUNKS}/"):
-                self._remote.put(self.path / name, name)
+            paths = [self.path / name] if (self.path / name).is_file() else sorted((self.path / name).rglob("*"))
+            for path in paths:
+                if path.is_file():
+                    self._remote.put(path, path.relative_to(self.path).as_posix())
+
+    def drop_sent_chunks(self) -> None:
+        """Remove the chunks there, once the finished run is there."""
         self._remote.remove(CHUNKS)
 
     def discard(self) -> None:
         """Remove the folder here."""
         shutil.rmtree(self.path, ignore_errors=True)
-
-    def _stored(self) -> set[int]:
-        """Indexes of the chunks that are there whole."""
-        names = [name for name in self._remote.names(CHUNKS) if re.fullmatch(r"\d{5,}", name)]
-        return {int(name) for name in names if CHECKSUMS in self._remote.names(f"{CHUNKS}/{name}")}
-
-    def _get_chunk(self, index: int) -> None:
-        folder = self._chunk(index)
-        for name in self._remote.names(f"{CHUNKS}/{folder.name}"):
-            self._remote.get(f"{CHUNKS}/{folder.name}/{name}", folder / name)
 
 
 def gather(directory: RunDirectory, indexes: Iterable[int], patience: float = 30.0) -> None:
@@ -233,27 +260,24 @@ def gather(directory: RunDirectory, indexes: Iterable[int], patience: float = 30
         patience: Seconds after which a shared folder shows what other machines have written.
 
     Raises:
-        StoreError: One is not.
+        StoreError: One is not, or is damaged.
     """
     wanted, deadline = set(indexes), monotonic() + patience
+    fresh = wanted - directory.chunks_done()
     while True:
-        if isinstance(directory, RemoteDirectory):
-            directory.fetch_chunks(wanted)
+        directory.fetch_chunks(wanted)
         missing = wanted - directory.chunks_done()
         if not missing:
-            return
+            break
         if monotonic() > deadline:
             raise StoreError(
-                f"{place_of(directory)} lacks {len(missing)} chunks that workers have stored "
-                f"(first: {min(missing):05d})",
+                f"{directory.place} lacks {len(missing)} chunks that workers have stored (first: {min(missing):05d})",
                 "`out` must be a folder that all machines share, or a URL; --resume computes what is missing",
             )
         sleep(0.5)
-
-
-def place_of(directory: RunDirectory) -> Path | str:
-    """Where a run directory is kept: its path or URL."""
-    return directory.place if isinstance(directory, RemoteDirectory) else directory.path
+    if damaged := directory.damaged_chunks(fresh):
+        index, reason = next(iter(damaged.items()))
+        raise StoreError(f"chunk {index:05d} of {directory.place} is damaged: {reason}", "--resume does it again")
 
 
 def working_copy(url: str) -> RemoteDirectory:

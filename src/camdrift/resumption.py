@@ -10,11 +10,10 @@ from camdrift.images import read_image
 from camdrift.lock import locked
 from camdrift.places import ImageFile
 from camdrift.plan import Plan
-from camdrift.remote import is_url, place_of, working_copy
+from camdrift.remote import is_url, working_copy
 from camdrift.run_record import identity
 from camdrift.settings import Settings
 from camdrift.store import REPORT, RunDirectory
-from camdrift.study import Study, open_study
 
 
 @contextmanager
@@ -45,17 +44,20 @@ def run_directory(
 def _remote_directory(
     url: str, record: dict[str, Any], settings: Settings, *, resume: bool, overwrite: bool
 ) -> Iterator[RunDirectory]:
-    directory, is_done = working_copy(url), False
+    directory = working_copy(url)
     try:
-        if resume:
-            directory.fetch()
-            RunDirectory.open(directory.path)
-            _check_same(directory, record, settings)
-            is_done = directory.read_record()["status"] == "done"
-        else:
+        if not resume:
             directory.claim(overwrite=overwrite)
+        else:
+            directory.check_version()
+            _check_same(directory, record, settings)
+            if directory.read_record()["status"] == "done":
+                directory.fetch()
+                directory.drop_sent_chunks()
+            else:
+                directory.fetch_chunks()
         yield directory
-        if not is_done:
+        if not directory.is_kept:
             directory.publish()
     except BaseException:
         directory.discard()
@@ -76,43 +78,51 @@ def _check_same(directory: RunDirectory, record: dict[str, Any], settings: Setti
             changed.append(f"{name} was {old}, now {new}")
     if changed:
         raise StoreError(
-            f"`resume` must continue the same study, got: {place_of(directory)}, where {'; '.join(changed)}",
+            f"`resume` must continue the same study, got: {directory.place}, where {'; '.join(changed)}",
             "give the arguments of the first command, or another --out",
         )
 
 
-def undamaged(directory: RunDirectory) -> Study:
-    """A study that is done, its tables being those that were written."""
+def check_undamaged(directory: RunDirectory) -> None:
+    """Raises `StoreError` unless the tables of a run that is done are those that were written."""
     damaged = directory.damaged_files()
     if damaged:
         raise StoreError(
-            f"the finished run in {place_of(directory)} is damaged: {'; '.join(damaged)}",
+            f"the finished run in {directory.place} is damaged: {'; '.join(damaged)}",
             "put back a copy of the file, or run it again with --overwrite in place of --resume",
         )
     directory.drop_chunks()
-    return open_study(directory.path)
 
 
 def check_stored(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory) -> list[str]:
-    """Remove the chunks that are damaged, and say so.
+    """Remove the chunks that are damaged, or hold images as unreadable that can be read now, and say so.
 
     Raises:
         StoreError: An image has changed since its chunk was stored.
     """
-    damaged = directory.drop_damaged_chunks()
-    _check_stored_images(plan, files, directory)
-    return [f"chunk {index:05d} is done again: {reason}" for index, reason in damaged.items()]
+    again = directory.drop_damaged_chunks() | _drop_unread_chunks(plan, files, directory)
+    return [f"chunk {index:05d} is done again: {reason}" for index, reason in sorted(again.items())]
 
 
-def _check_stored_images(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory) -> None:
-    stored = [table.select("seed_id", "sha256") for table in directory.chunk_tables("seeds")]
-    before = {seed_id: checksum for table in stored for seed_id, checksum in table.iter_rows()}
-    changed = [f.seed_id for f in files if f.seed_id in before and image_checksum(plan, f) != before[f.seed_id]]
+def _drop_unread_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory) -> dict[int, str]:
+    """Remove the chunks with images that could not be read when they were stored, and can be now; why, by index."""
+    by_name = {file.seed_id: file for file in files}
+    changed, unread = [], dict[int, str]()
+    for index in sorted(directory.chunks_done()):
+        for seed_id, before in directory.read_chunk(index, "seeds").select("seed_id", "sha256").iter_rows():
+            now = image_checksum(plan, by_name[seed_id]) if seed_id in by_name else before
+            if before is None and now is not None:
+                unread[index] = f"{seed_id} could not be read, and can be now"
+            elif now != before:
+                changed.append(seed_id)
     if changed:
         raise StoreError(
             f"`resume` must continue with the same images, got: {len(changed)} changed (first: {changed[0]})",
             "--overwrite starts again, another --out keeps what is there",
         )
+    for index in unread:
+        directory.drop_chunk(index)
+    return unread
 
 
 def image_checksum(plan: Plan, file: ImageFile) -> str | None:

@@ -22,6 +22,7 @@ from camdrift.growth import coverage_growth
 from camdrift.images import images_checksum
 from camdrift.integrity import repeated_images
 from camdrift.measures import of_first_measure
+from camdrift.memory import within_memory
 from camdrift.models import Classifier
 from camdrift.pieces import scan
 from camdrift.places import ImageFile
@@ -29,14 +30,14 @@ from camdrift.plan import Examination, Plan
 from camdrift.preflight import preflight
 from camdrift.preparation import checked, parts, study_plan
 from camdrift.records import ANALYSED, Progress
-from camdrift.remote import is_url, place_of
-from camdrift.resumption import check_stored, run_directory, undamaged
+from camdrift.remote import is_url
+from camdrift.resumption import check_stored, check_undamaged, run_directory
 from camdrift.run_record import new_folder, run_record
 from camdrift.selection import Selection, select_images
 from camdrift.settings import Settings
 from camdrift.stats import compromised_counts, layer_statistics
 from camdrift.store import REPORT, RunDirectory
-from camdrift.study import Study, lent, open_study
+from camdrift.study import Study, study_in
 
 OnProgress = Callable[[Progress], None]
 
@@ -141,18 +142,19 @@ def carry_out(
         plan = study_plan(classifier, files, settings, clock, surrogate=surrogate, examinations=examinations)
         record = run_record(plan, files, images, command=command, kind=extension.kind)
         if not resume:
-            record["preflight"] = _preflight(plan, selection)
+            plan, record["preflight"] = _preflight(plan, selection)
     path = new_folder(record) if out is None else str(out) if is_url(out) else Path(out)
     with run_directory(path, record, settings, resume=resume, overwrite=overwrite) as directory:
         with clock("total"):
             if resume and directory.read_record()["status"] == "done":
-                return lent(directory, _reported(undamaged(directory)))
+                check_undamaged(directory)
+                return _reported(study_in(directory))
             if resume:
                 record["preflight"] = directory.read_record().get("preflight")
             again = check_stored(plan, files, directory)
             directory.write_record(record)
             if on_start is not None:
-                on_start(place_of(directory))
+                on_start(directory.place)
             warnings = (record["preflight"] or {}).get("warnings", ())
             show(Progress("preflight", 0, len(files), 0, (*warnings, *again)))
             with classifier.numerics():
@@ -163,14 +165,17 @@ def carry_out(
                 with clock("statistics"):
                     extension.finish(plan, directory)
         _complete(record, directory, clock)
-        return lent(directory, _reported(open_study(directory.path)))
+        return _reported(study_in(directory))
 
 
-def _preflight(plan: Plan, selection: Selection) -> dict[str, Any]:
-    """What was seen of some clean images and of how they were chosen, for the record."""
+def _preflight(plan: Plan, selection: Selection) -> tuple[Plan, dict[str, Any]]:
+    """What was seen of some clean images and of how they were chosen, for the record; as many a pass as had room."""
+    told = list[str]()
     with plan.clock("preflight"):
-        seen = preflight(plan, selection.files)
-    return {**asdict(seen), "warnings": [*selection.remarks, *seen.warnings]}
+        look = lambda size: preflight(replace(plan, batch_size=size), selection.files)  # noqa: E731
+        size, seen = within_memory(plan.batch_size, look, told.append)
+    warnings = [*selection.remarks, *seen.warnings, *told]
+    return replace(plan, batch_size=size), {**asdict(seen), "warnings": warnings}
 
 
 def _reported(study: Study) -> Study:

@@ -35,8 +35,8 @@ GALLERY: Final = "gallery.npz"
 CHUNKS: Final = "chunks"
 FIGURES: Final = "figures"
 REPORT: Final = "report.html"
-# The record is last, so that a folder in which clearing was cut short still counts as a run.
 _SCHEMAS: Final = {**TABLES, **FURTHER_TABLES}
+# The record is last, so that a folder in which clearing was cut short still counts as a run.
 FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)
 
 
@@ -49,6 +49,11 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @property
+    def place(self) -> Path | str:
+        """Where the run is kept, for people."""
+        return self.path
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool = False) -> "RunDirectory":
@@ -88,7 +93,7 @@ class RunDirectory:
         figures = path / FIGURES
         with on_disk(path):
             shutil.rmtree(path / CHUNKS, ignore_errors=True)
-            for file in (*figures.glob("figure_*.png"), *figures.glob("figure_*.pdf")):
+            for file in filter(lambda file: is_figure(file.name), figures.glob("*")):
                 file.unlink()
             if figures.is_dir() and not any(figures.iterdir()):
                 figures.rmdir()
@@ -106,13 +111,17 @@ class RunDirectory:
         if not (path / RECORD).is_file():
             raise StoreError(f"no run in {path} ({RECORD} is missing)", "name the folder that `camdrift run` wrote")
         directory = cls(path)
-        version = directory.read_record().get("schema_version")
+        directory.check_version()
+        return directory
+
+    def check_version(self) -> None:
+        """Raises `StoreError` for a run of another schema."""
+        version = self.read_record().get("schema_version")
         if version != SCHEMA_VERSION:
             raise StoreError(
-                f"{path} has schema version {version}, this camdrift reads {SCHEMA_VERSION}",
+                f"{self.place} has schema version {version}, this camdrift reads {SCHEMA_VERSION}",
                 "read it with the camdrift that wrote it, or run the study again",
             )
-        return directory
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Replace run.json."""
@@ -127,9 +136,9 @@ class RunDirectory:
         try:
             record = json.loads((self.path / RECORD).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise StoreError(f"{self.path / RECORD} cannot be read: {error}") from error
+            raise StoreError(f"{self.place}/{RECORD} cannot be read: {error}") from error
         if not isinstance(record, dict):
-            raise StoreError(f"{self.path / RECORD} must hold an object, got: {type(record).__name__}")
+            raise StoreError(f"{self.place}/{RECORD} must hold an object, got: {type(record).__name__}")
         return record
 
     def read_run(self) -> dict[str, Any]:
@@ -140,7 +149,7 @@ class RunDirectory:
         """
         record = self.read_record()
         if (text := misfit(record)) is not None:
-            raise StoreError(f"{self.path / RECORD} is not what camdrift wrote: {text}", "put back a copy of the file")
+            raise StoreError(f"{self.place}/{RECORD} is not what camdrift wrote: {text}", "put back a copy of the file")
         return record
 
     def write_chunk(self, index: int, tables: Mapping[str, pl.DataFrame], arrays: Arrays) -> None:
@@ -171,15 +180,22 @@ class RunDirectory:
         names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
         return {int(name) for name in names if re.fullmatch(r"\d{5,}", name)}
 
+    def fetch_chunks(self, indexes: Iterable[int]) -> None:
+        """Bring here what workers have stored of some chunks: in a folder that all share, nothing."""
+
     def drop_chunk(self, index: int) -> None:
         """Remove a chunk."""
         with on_disk(self.path):
             shutil.rmtree(self._chunk(index))
 
+    def damaged_chunks(self, indexes: Iterable[int]) -> dict[int, str]:
+        """Which of some chunks are not as they were written, and why."""
+        found = {index: damage(self._chunk(index)) for index in sorted(indexes)}
+        return {index: reason for index, reason in found.items() if reason is not None}
+
     def drop_damaged_chunks(self) -> dict[int, str]:
         """Remove the chunks that are not as they were written, and half-written ones; why, by index of the former."""
-        found = {index: damage(self._chunk(index)) for index in sorted(self.chunks_done())}
-        damaged = {index: reason for index, reason in found.items() if reason is not None}
+        damaged = self.damaged_chunks(self.chunks_done())
         with on_disk(self.path):
             for index in damaged:
                 shutil.rmtree(self._chunk(index))
@@ -267,6 +283,9 @@ class RunDirectory:
             )
         return path
 
+    def keep(self, *names: str) -> None:
+        """Send files of a finished run, changed here, to where it is kept: of a run in a folder, nowhere."""
+
     def files(self) -> dict[str, dict[str, Any]]:
         """Checksum of every final table and of the gallery, and the rows of the tables, by file name.
 
@@ -285,7 +304,11 @@ class RunDirectory:
     def damaged_files(self) -> list[str]:
         """Which final files are not those of the record, and why; nothing for a record that knows no files."""
         known = self.read_record().get("files") or {}
-        found = ((name, changed(self.path / name, entry["sha256"])) for name, entry in known.items())
+        # A record may be anybody's: names that lead elsewhere are not followed.
+        found = (
+            (name, changed(self.path / name, entry["sha256"]) if name in FILES else "is no file of a run")
+            for name, entry in known.items()
+        )
         return [f"{name} {what}" for name, what in found if what is not None]
 
     def write_gallery(self, arrays: Iterable[tuple[str, NDArray[Any]]]) -> None:
@@ -325,6 +348,11 @@ def as_json(record: Mapping[str, Any]) -> bytes:
 def _rows(path: Path) -> int:
     with readable(path):
         return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+
+
+def is_figure(name: str) -> bool:
+    """Is this the name of a file that camdrift draws?"""
+    return re.fullmatch(r"(figure_.*|layer_grid)\.(png|pdf)", name) is not None
 
 
 def is_made_by_camdrift(path: Path) -> bool:

@@ -18,7 +18,7 @@ from camdrift.pieces import Stored
 from camdrift.records import FURTHER_TABLES, TABLES
 from camdrift.remote import RemoteDirectory, is_url, working_copy
 from camdrift.report import notebook_html, summary, verdicts, write_report
-from camdrift.store import REPORT, RunDirectory
+from camdrift.store import FIGURES, REPORT, RunDirectory
 
 
 class Study:
@@ -32,7 +32,7 @@ class Study:
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
         self.path = directory.path
-        self.place: Path | str = directory.path
+        self.place: Path | str = directory.place
 
     def __repr__(self) -> str:
         effective = self.record["arguments"]["effective"]
@@ -189,7 +189,20 @@ class Study:
         """
         tables = self._tables
         with self._directory.open_gallery() as gallery, on_disk(self.path):
-            return write_report(self.path, tables, self.record, gallery)
+            page = write_report(self.path, tables, self.record, gallery)
+        self.keep(REPORT, FIGURES)
+        return page
+
+    def keep(self, *names: str) -> None:
+        """Send files that were written into `path` to where the run is kept, if that is at a URL.
+
+        Args:
+            names: Of files or folders in the run directory.
+
+        Raises:
+            StoreError: They cannot be sent.
+        """
+        self._directory.keep(*names)
 
 
 def open_study(path: str | PathLike[str]) -> Study:
@@ -198,26 +211,31 @@ def open_study(path: str | PathLike[str]) -> Study:
     Raises:
         StoreError: No run there, or one that is not complete.
     """
-    if is_url(path):
-        directory = working_copy(str(path))
-        try:
-            directory.fetch()
-            return lent(directory, open_study(directory.path))
-        except BaseException:
-            directory.discard()
-            raise
-    study = Study(RunDirectory.open(Path(path)))
-    if study.record.get("status") != "done":
-        raise StoreError(
-            f"the run in {path} is not complete",
-            f"the command that began it, with --resume --out {quote(str(path))}, completes it",
-        )
+    if not is_url(path):
+        return study_in(RunDirectory.open(Path(path)))
+    directory = working_copy(str(path))
+    try:
+        directory.check_version()
+        study = study_in(directory)
+        directory.fetch()
+    except BaseException:
+        directory.discard()
+        raise
     return study
 
 
-def lent(directory: RunDirectory, study: Study) -> Study:
-    """A study; what is held here of a run directory at a URL goes with it."""
+def study_in(directory: RunDirectory) -> Study:
+    """The study in a run directory; what is held here of one at a URL lasts as long as the study.
+
+    Raises:
+        StoreError: The run is not complete.
+    """
+    study = Study(directory)
+    if study.record["status"] != "done":
+        raise StoreError(
+            f"the run in {study.place} is not complete",
+            f"the command that began it, with --resume --out {quote(str(study.place))}, completes it",
+        )
     if isinstance(directory, RemoteDirectory):
-        study.place = directory.place
         weakref.finalize(study, directory.discard)
     return study

@@ -39,13 +39,13 @@ class Verification:
     """What was found of a run.
 
     Attributes:
-        path: The run directory.
+        place: The run directory's path or URL.
         checked: What was checked, in words.
         skipped: What was not, and why.
         problems: What differs; empty for a run that is as it was written.
     """
 
-    path: Path
+    place: Path | str
     checked: tuple[str, ...]
     skipped: tuple[str, ...]
     problems: tuple[str, ...]
@@ -56,7 +56,7 @@ class Verification:
             *(f"checked: {text}" for text in self.checked),
             *(f"not checked: {text}" for text in self.skipped),
             *(f"differs: {text}" for text in self.problems),
-            f"{self.path}: {count(len(self.problems), 'difference') if self.problems else 'nothing differs'}",
+            f"{self.place}: {count(len(self.problems), 'difference') if self.problems else 'nothing differs'}",
         ]
 
 
@@ -117,25 +117,23 @@ def verify(
         skipped.append("similarities: their table or that of the seeds cannot be read")
     else:
         try:
-            if not trust:
-                _refuse_code(record, model)
-            again = _again(record, model, images, weights, device)
+            again = _again(record, model, images, weights, device, trust=trust)
         except UserError as error:
             skipped.append(f"similarities: {error}")
         else:
             text, found = _recomputed(again, tables, sample, Random(rng_seed), on_progress)
             checked.append(text)
             problems += found
-    return Verification(study.path, tuple(checked), tuple(skipped), tuple(problems))
+    return Verification(study.place, tuple(checked), tuple(skipped), tuple(problems))
 
 
-def _refuse_code(record: Mapping[str, Any], model: Any) -> None:
+def _refuse_code(record: Mapping[str, Any], attack: str, model: Any) -> None:
     """Raises `UserError` if the record names code that nobody has asked for by its name."""
-    effective, surrogate = record["arguments"]["effective"], record["surrogate"]
-    specs = [] if model is not None else [str(effective["model"])]
+    surrogate = record["surrogate"]
+    specs = [] if model is not None else [str(record["arguments"]["effective"]["model"])]
     specs += [] if surrogate is None else [str(surrogate["spec"])]
     named = [spec for spec in specs if is_factory(spec)]
-    named += [effective["attack"]] if is_function(effective["attack"]) else []
+    named += [attack] if is_function(attack) else []
     if named:
         raise UserError(
             f"the run names Python code, which is not run unasked: {', '.join(named)}",
@@ -143,10 +141,14 @@ def _refuse_code(record: Mapping[str, Any], model: Any) -> None:
         )
 
 
-def _again(record: Mapping[str, Any], model: Any, images: Any, weights: Any, device: str | None) -> _Again:
+def _again(
+    record: Mapping[str, Any], model: Any, images: Any, weights: Any, device: str | None, *, trust: bool
+) -> _Again:
     """The run's plan and chunks; raises `UserError` if model or images cannot be had or are others."""
     passed, effective = record["arguments"]["passed"], record["arguments"]["effective"]
     settings = Settings(**{name: passed[name] for name in Settings.names() if name in passed})
+    if not trust:
+        _refuse_code(record, settings.attack, model)
     settings = replace(settings, batch_size=effective["batch_size"])
     device = device or effective["device"]
     classifier = model if isinstance(model, Classifier) else _loaded(record, model, weights, device)

@@ -29,7 +29,7 @@ _PATIENCE: Final = 30.0
 
 
 @dataclass(frozen=True)
-class Job:
+class Task:
     """What every worker of a study is told once.
 
     Attributes:
@@ -63,13 +63,13 @@ class Job:
     stored: StoredImages | None
 
 
-def job_of(plan: Plan, directory: RunDirectory) -> Job:
+def task_of(plan: Plan, directory: RunDirectory) -> Task:
     """What workers must know to compute chunks of a plan.
 
     Raises:
         UserError: They cannot be given the model.
     """
-    return Job(
+    return Task(
         folder=Path.cwd(),
         modules=tuple(os.path.abspath(place) for place in sys.path),  # noqa: PTH100, "" is the working directory
         out=directory.place if isinstance(directory, RemoteDirectory) else directory.path.absolute(),
@@ -135,11 +135,11 @@ class Worker:
     """Computes and stores chunks of one study.
 
     Attributes:
-        job: What it was told.
+        task: What it was told.
         look: How far it is with the chunk in hand.
     """
 
-    job: Job
+    task: Task
     look: Look = field(default_factory=Look)
     _plan: Plan | None = None
 
@@ -149,9 +149,9 @@ class Worker:
         Raises:
             UserError: This machine lacks something, or has another.
         """
-        _enter(self.job.folder, self.job.modules)
-        _find(self.job)
-        self._plan = _plan_of(self.job)
+        _enter(self.task.folder, self.task.modules)
+        _find(self.task)
+        self._plan = _plan_of(self.task)
 
     def study(self, index: int, files: Sequence[ImageFile]) -> Outcome:
         """Compute and store one chunk.
@@ -170,7 +170,7 @@ class Worker:
             fitted, result = fit_chunk(plan, files, advance, said.append)
         # The next chunk begins with as many images per pass as this one had room for.
         self._plan = replace(self._plan, batch_size=fitted.batch_size)
-        with plan.clock("write"), directory_at(self.job.out) as directory:
+        with plan.clock("write"), directory_at(self.task.out) as directory:
             directory.write_chunk(index, result.tables, result.gallery)
         return replace(_outcome(result.tables["seeds"], fitted, said), seconds=plan.clock.seconds)
 
@@ -187,39 +187,39 @@ def _enter(folder: Path, modules: Sequence[str]) -> None:
     sys.path += [place for place in modules if place not in sys.path]
 
 
-def _find(job: Job) -> None:
+def _find(task: Task) -> None:
     """Raises `StoreError` unless the run directory is here and is the one that the study was started with."""
     deadline = time.monotonic() + _PATIENCE
-    while not _is_there(job):
+    while not _is_there(task):
         if time.monotonic() > deadline:
             raise StoreError(
-                f"`out` must be a folder that every worker sees, got: {job.out}, which one does not",
+                f"`out` must be a folder that every worker sees, got: {task.out}, which one does not",
                 "choose an --out that all machines share, or a URL such as s3://BUCKET/run",
             )
         time.sleep(0.5)
 
 
-def _is_there(job: Job) -> bool:
+def _is_there(task: Task) -> bool:
     try:
-        with directory_at(job.out) as directory:
-            return bool(directory.read_record().get("started") == job.started)
+        with directory_at(task.out) as directory:
+            return bool(directory.read_record().get("started") == task.started)
     except StoreError:
         return False
 
 
-def _plan_of(job: Job) -> Plan:
+def _plan_of(task: Task) -> Plan:
     """The plan of the study, with a model of its own."""
-    settings = job.settings
+    settings = task.settings
     explainers = tuple(make_explainer(spec) for spec in settings.explanations)
-    plan: dict[str, Any] = {name: getattr(job, name) for name in ("layers", "labels", "batch_size", "chunks")}
+    plan: dict[str, Any] = {name: getattr(task, name) for name in ("layers", "labels", "batch_size", "chunks")}
     return Plan(
-        classifier=follow(job.classifier),
-        surrogate=None if job.surrogate is None else follow(job.surrogate),
-        attack=job.stored or make_attack(settings.attack),
+        classifier=follow(task.classifier),
+        surrogate=None if task.surrogate is None else follow(task.surrogate),
+        attack=task.stored or make_attack(settings.attack),
         settings=settings,
         explainers=explainers,
         measures=measures([explainer.spec for explainer in explainers], settings.similarities),
         clock=Clock(),
-        examinations=job.examinations,
+        examinations=task.examinations,
         **plan,
     )

@@ -35,7 +35,7 @@ class Progress:
     """How far a run is; handed to the caller's callback.
 
     Attributes:
-        stage: What is being done: preflight, attack, explain, write, statistics, report.
+        stage: What is being done: preflight, start, attack, explain, examine, write, statistics, report.
         seeds_done: Seeds finished, unreadable ones included.
         seeds_total: Seeds of the study.
         successes: Adversarial examples so far.
