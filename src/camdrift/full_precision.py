@@ -15,8 +15,8 @@ from camdrift.plan import Examination, Plan, Seed
 from camdrift.records import PRECISION
 
 FULL: Final = "fp32"
-# So many seeds of a study at least; every chunk gives its share of them, and one at least.
-LEAST: Final = 8
+# So many seeds of a study, if enough are analysed; every chunk gives its share of them, and one at least.
+WANTED: Final = 8
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class FullPrecision:
 
     def __call__(self, plan: Plan, seeds: Sequence[Seed], advance: Callable[[int], None]) -> pl.DataFrame:
         """The rows of the chunk's first analysed seeds."""
-        share = max(1, ceil(LEAST / plan.chunks))
+        share = max(1, ceil(WANTED / plan.chunks))
         taken = [seed for seed in seeds if seed.is_analysed][:share]
         again = [replace(seed, row=dict(seed.row), variant_rows=[], variants_covered={}) for seed in taken]
         classifier = copy(plan.classifier)
