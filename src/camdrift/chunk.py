@@ -14,7 +14,6 @@ from camdrift.errors import ImageError
 from camdrift.focus import FocusCollector
 from camdrift.gallery import HeatmapCollector, deviations, header, numbered, picture_arrays, spanning
 from camdrift.growth import newly_covered
-from camdrift.images import read_image
 from camdrift.maps import explain_all
 from camdrift.memory import within_memory
 from camdrift.models import Classifier
@@ -113,14 +112,13 @@ def fit_chunk(
 
 def _read(plan: Plan, file: ImageFile) -> Seed:
     row = {"seed_id": file.seed_id, "path": display_path(file.path), "label": plan.label(file)}
-    model = plan.classifier
     seed = Seed(file, row)
     try:
-        read = read_image(file, size=model.size, resize=model.resize, interpolation=model.interpolation)
+        read = plan.read(file)
     except ImageError as error:
         seed.fail(records.UNREADABLE, error.message)
         return seed
-    seed.pixels = read.pixels.to(model.device)
+    seed.pixels = read.pixels.to(plan.classifier.device)
     row["sha256"] = read.sha256
     return seed
 

@@ -14,6 +14,7 @@ from camdrift.attacks import Attack
 from camdrift.clock import Clock
 from camdrift.explanations import Explainer
 from camdrift.gallery import share
+from camdrift.images import ReadImage, read_image
 from camdrift.measures import Measure
 from camdrift.models import Classifier
 from camdrift.places import ImageFile
@@ -55,6 +56,11 @@ class Plan:
     clock: Clock
     examinations: tuple["Examination", ...] = ()
     surrogate: Classifier | None = None
+
+    def read(self, file: ImageFile) -> ReadImage:
+        """The pixels of an image as the model takes them, and its checksum; raises `ImageError` with the reason."""
+        model = self.classifier
+        return read_image(file, size=model.size, resize=model.resize, interpolation=model.interpolation)
 
     @property
     def victim(self) -> Classifier:

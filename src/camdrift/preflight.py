@@ -9,7 +9,6 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from camdrift.errors import ImageError, ModelError
-from camdrift.images import read_image
 from camdrift.places import ImageFile
 from camdrift.plan import Plan, batches, stack
 from camdrift.sources import limit_images
@@ -105,10 +104,10 @@ def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
 
 def _images(plan: Plan, files: Sequence[ImageFile]) -> tuple[list[Image], Tensor]:
     """The readable images and their labels, -1 where unknown."""
-    model, images, labels = plan.classifier, [], []
+    images, labels = [], []
     for file in files:
         try:
-            read = read_image(file, size=model.size, resize=model.resize, interpolation=model.interpolation)
+            read = plan.read(file)
         except ImageError:
             continue
         label = plan.label(file)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from camdrift.errors import ImageError, StoreError
-from camdrift.images import read_image
 from camdrift.lock import locked
 from camdrift.places import ImageFile
 from camdrift.plan import Plan
@@ -127,8 +126,7 @@ def _drop_unread_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDi
 
 def image_checksum(plan: Plan, file: ImageFile) -> str | None:
     """SHA-256 of an image's file; None for an image that cannot be read."""
-    model = plan.classifier
     try:
-        return read_image(file, size=model.size, resize=model.resize).sha256
+        return plan.read(file).sha256
     except ImageError:
         return None
