@@ -255,6 +255,7 @@ class TestFiles:
 
     @examples(100)
     @given(st.one_of(st.binary(max_size=200), st.text(max_size=100).map(str.encode)))
+    @example(b"\0/\0")
     def test_lists_of_images(self, tmp_path, data):
         (tmp_path / "list.txt").write_bytes(data)
         refused_or_done(select_images, str(tmp_path / "list.txt"), Settings())

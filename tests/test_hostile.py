@@ -382,6 +382,25 @@ class TestNesting:
             read_grid(tmp_path / "grid.toml")
 
 
+class TestMissing:
+    def test_whatever_is_missing_in_run_json_is_named(self, tmp_path, monkeypatch):
+        """At the top, where readers look without asking; what may be absent is not missed."""
+        skip_report(monkeypatch)
+        study = study_of(tiny_classifier(), write_images(tmp_path / "images", 3), tmp_path / "run", **SMALL)
+        whole = json.loads((study.path / "run.json").read_text())
+        refused = {}
+        for key in whole:
+            (study.path / "run.json").write_text(json.dumps({k: v for k, v in whole.items() if k != key}))
+            for use in (camdrift.open, lambda path: camdrift.verify(path, tiny_classifier(), sample=1)):
+                try:
+                    use(study.path)
+                except StoreError as error:
+                    refused[key] = error.message
+        del refused["schema_version"]
+        assert {"camdrift", "arguments", "model", "attack", "surrogate", "layers", "images", "status"} <= refused.keys()
+        assert all(f"{key} is missing" in message for key, message in refused.items())
+
+
 class TestPaths:
     def test_run_json_names_no_file_outside(self, tmp_path, monkeypatch):
         """`files` of a record lists what is checked by checksum: a name that leads elsewhere is no file of the run."""

@@ -152,13 +152,21 @@ def _from_list(entries: Sequence[Path], if_none: str) -> list[ImageFile]:
     if all(_is_shard(entry) and not _is_folder(entry) for entry in entries):
         return images_in_shards(shard_ids(entries))
     paths = [path for entry in entries for path in (images_below(entry) if _is_folder(entry) else ()) or (entry,)]
-    real = {parent: os.path.realpath(parent) for parent in {path.parent for path in paths}}
+    real = {parent: _real(parent) for parent in {path.parent for path in paths}}
     first = {(real[path.parent], path.name): path for path in reversed(paths)}
     # `link/..` is not the folder that holds the link, so `..` cannot just be struck out of a path.
     places = {p: Path(*key) if ".." in p.parts else p.absolute() for key, p in first.items()}
     root = os.path.commonpath([place.parent for place in places.values()])
     named = ((display_path(place.relative_to(root)), str(path)) for path, place in places.items())
     return _sorted_files(Folder(), named)
+
+
+def _real(folder: Path) -> str:
+    """Its path without links; as it is where no folder can have such a name, which reading from it tells."""
+    try:
+        return os.path.realpath(folder)
+    except ValueError:  # a null byte
+        return str(folder.absolute())
 
 
 def _sorted_files(folder: Folder, named: Iterable[tuple[str, str]]) -> list[ImageFile]:

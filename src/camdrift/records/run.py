@@ -41,16 +41,18 @@ def _list(inner: Check, length: int | None = None) -> Check:
     return check
 
 
-def _object(**inner: Check) -> Check:
-    """An object with these entries; others may be there, too."""
+def _object(*absent: str, **inner: Check) -> Check:
+    """An object with these entries, of which some may be absent; others may be there, too."""
 
     def check(value: Any, where: str) -> str | None:
         if not isinstance(value, dict):
             return f"{where or 'it'} must be an object, got: {_shown(value)}"
         for key, part in inner.items():
-            text = part(value.get(key), f"{where}.{key}" if where else key)
-            if text:
-                return text
+            name = f"{where}.{key}" if where else key
+            if key in value or key not in absent:
+                text = part(value[key], name) if key in value else f"{name} is missing"
+                if text:
+                    return text
         return None
 
     return check
@@ -111,6 +113,10 @@ _EFFECTIVE: Final = _object(
 )
 _THREAT: Final = _object(norm=_one_of("linf", "l2", "l1", "l0"), epsilon=_NUMBER)
 _RUN: Final = _object(
+    "versions",
+    "timings",
+    "preflight",
+    "files",
     camdrift=_TEXT,
     kind=_TEXT,
     status=_TEXT,
@@ -123,8 +129,8 @@ _RUN: Final = _object(
     images=_object(n=_INTEGER, listing_sha256=_TEXT),
     versions=_or_none(_mapping(_or_none(_TEXT))),
     timings=_or_none(_mapping(_NUMBER)),
-    preflight=_or_none(_object(warnings=_or_none(_TEXTS))),
-    files=_or_none(_mapping(_object(sha256=_TEXT, rows=_or_none(_INTEGER)))),
+    preflight=_or_none(_object("warnings", warnings=_or_none(_TEXTS))),
+    files=_or_none(_mapping(_object("rows", sha256=_TEXT, rows=_or_none(_INTEGER)))),
 )
 
 
