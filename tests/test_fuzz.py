@@ -279,9 +279,11 @@ class TestFiles:
         path.write_bytes(edited(path.read_bytes(), changes))
         refused_or_done(load_weights, torch.nn.Linear(3, 2), path)
 
-    @examples(40)
+    @examples(12)
     @given(edits)
-    def test_keras_weights(self, tmp_path, changes):
+    def test_keras_weights(self, tmp_path, monkeypatch, changes):
+        """Each is tried in a process of its own first."""
+        monkeypatch.setattr("camdrift.keras_weights._SECONDS", 3.0)
         h5py = pytest.importorskip("h5py")
         path = tmp_path / "w.h5"
         with h5py.File(path, "w") as file:

@@ -368,6 +368,30 @@ class TestNoHang:
         assert "could not be read" in seen.out if name == "image.png" else seen.err.startswith("error: ")
 
 
+class TestHDF5:
+    """Its library reads some damaged files for ever, holding Python's lock; those are tried in a process aside."""
+
+    def write(self, path):
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w") as file:
+            file.attrs["layer_names"] = [b"block1_conv1"]
+
+    def test_a_heap_in_a_circle(self, tmp_path, monkeypatch):
+        self.write(tmp_path / "w.h5")
+        data = (tmp_path / "w.h5").read_bytes()
+        first = data.index(b"GCOL") + 16  # a size of 0 leads from an object to itself
+        (tmp_path / "w.h5").write_bytes(data[:first] + bytes(16) + data[first + 16 :])
+        monkeypatch.setattr("camdrift.keras_weights._SECONDS", 5.0)
+        with pytest.raises(ModelError, match=r"got: w\.h5 \(damaged: not read within 5 s\)"):
+            read_keras_layers(tmp_path / "w.h5")
+
+    def test_one_that_ends_the_process(self, tmp_path, monkeypatch):
+        self.write(tmp_path / "w.h5")
+        monkeypatch.setattr("camdrift.keras_weights._TRIAL", "import os; os.abort()")
+        with pytest.raises(ModelError, match=r"got: w\.h5 \(damaged: reading it ended the process\)"):
+            read_keras_layers(tmp_path / "w.h5")
+
+
 class TestNesting:
     @pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, "[" * 200_000 + "]" * 200_000])
     def test_run_json(self, text, tmp_path):

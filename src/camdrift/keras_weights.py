@@ -5,6 +5,8 @@ Keras keeps kernels as (height, width, in, out) and flattens maps as height x wi
 here the first kernel's input channels are turned around instead, so that the network takes RGB.
 """
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from math import isqrt
 from pathlib import Path
@@ -22,6 +24,26 @@ MEAN: Final = (123.68 / 255, 116.779 / 255, 103.939 / 255)
 STD: Final = (1 / 255,) * 3
 
 _FILE_HINT: Final = "it is the file vgg16_weights_tf_dim_ordering_tf_kernels.h5 that Keras's VGG16 loads"
+
+# HDF5's library reads some damaged files for ever, and others end the process. What reads all of a file tries it first.
+_SECONDS: Final = 60.0
+_BYTES_PER_SECOND: Final = 2e6
+_TRIAL: Final = """
+import sys
+
+def read(_, node):
+    list(node.attrs.values())
+    if hasattr(node, "dtype"):
+        node[()]
+
+try:
+    import h5py
+    with h5py.File(sys.argv[1], "r") as file:
+        read("", file)
+        file.visititems(read)
+except Exception:
+    pass  # told by whoever reads it next
+"""
 
 
 class KerasLayer(NamedTuple):
@@ -51,10 +73,23 @@ def read_keras_layers(path: Path) -> list[KerasLayer]:
     if not path.is_file():
         raise ModelError(f"`model` must name a file, got: {path} (no such file)", _FILE_HINT)
     try:
+        _try(path)
         with h5py.File(path, "r") as file:
             return _layers(file.get("model_weights", file))
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise ModelError(f"`model` must name Keras weights, got: {path.name} ({error})", _FILE_HINT) from error
+
+
+def _try(path: Path) -> None:
+    """Raises `ValueError` for a file that HDF5's library does not survive, or does not get done with."""
+    limit = _SECONDS + path.stat().st_size / _BYTES_PER_SECOND
+    command = [sys.executable, "-P", "-c", _TRIAL, str(path)]
+    try:
+        done = subprocess.run(command, timeout=limit, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"damaged: not read within {limit:.0f} s") from error
+    if done.returncode:
+        raise ValueError("damaged: reading it ended the process")
 
 
 def fill_vgg(module: nn.Module, layers: Sequence[KerasLayer]) -> None:
