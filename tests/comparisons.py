@@ -49,7 +49,7 @@ def write_study(folder, similarity, variants, *, model="net", attack="dlfuzz", s
     }  # fmt: skip
     record = {
         "camdrift": "0.1.0", "kind": "study", "status": status, "started": "2026-01-02T03:04:05+00:00",
-        "arguments": {"passed": {}, "effective": {**effective, **more}}, "model": model_record,
+        "arguments": {"passed": {"images": None}, "effective": {**effective, **more}}, "model": model_record,
         "attack": {"spec": attack, "threat": None, "images_sha256": None}, "surrogate": None,
         "layers": [], "images": {"n": made["seeds"].height, "listing_sha256": "0" * 64},
     }  # fmt: skip

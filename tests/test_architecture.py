@@ -14,7 +14,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Lowest first; a file imports lower levels only. The folders are packages whose files may import each other.
 LEVELS = (
     {"records", "errors", "streams", "clock", "provenance", "gain", "defects", "checksums", "interruption"},
-    {"pieces", "disk"},
+    {"disk"},
+    {"pieces"},
     {"measures", "spec", "lock", "archives", "dense", "engine", "cluster"},
     {"tensors", "memory", "settings", "user_code", "growth", "stats", "dose", "medians", "detector"},
     {"reading", "contrast", "alignment", "rounding"},

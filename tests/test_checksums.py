@@ -11,7 +11,7 @@ import camdrift
 from camdrift.checksums import CHECKSUMS, changed, checksums, damage
 from camdrift.errors import StoreError
 from camdrift.records import TABLES
-from camdrift.store import GALLERY
+from camdrift.store import GALLERY, RunDirectory
 from studies import SMALL, assert_same, listing, skip_report, stop_when, study_of, tiny_classifier, write_images
 
 
@@ -150,6 +150,66 @@ class TestFinished:
         assert "--overwrite" in caught.value.hint
         assert listing(finished) == before
         assert_same(study_of(tiny_classifier(), eight, finished, **SMALL, overwrite=True), whole)
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda run: camdrift.open(run).similarity,
+            lambda run: camdrift.open(run).scan("similarity"),
+            lambda run: camdrift.open(run).report(),
+            lambda run: camdrift.detect(camdrift.open(run)),
+            lambda run: camdrift.compare(run, run.parent / "other", out=run.parent / "compared"),
+        ],
+        ids=["table", "scan", "report", "detect", "compare"],
+    )
+    def test_a_damaged_table_is_not_used(self, finished, use):
+        """One bit can end the process that reads it, or be another number."""
+        shutil.copytree(finished, finished.parent / "other")
+        flip(finished / "similarity.parquet")
+        before = listing(finished)
+        with pytest.raises(StoreError, match=r"similarity\.parquet is not what was written") as caught:
+            use(finished)
+        assert "put back a copy" in caught.value.hint
+        assert listing(finished) == before
+        flip(finished / "similarity.parquet")
+        use(finished)
+
+    def test_what_was_found_whole_is_read_once_and_again_once_it_changes(self, finished, monkeypatch):
+        read = []
+        digest = hashlib.file_digest
+        monkeypatch.setattr("camdrift.checksums.file_digest", lambda *args: read.append(args[0].name) or digest(*args))
+        study = camdrift.open(finished)
+        for _ in range(3):
+            study.scan("floor")
+        assert read == [str(finished / "floor.parquet")]
+        flip(finished / "floor.parquet")
+        with pytest.raises(StoreError, match=r"floor\.parquet is not what was written"):
+            study.scan("floor")
+
+    def test_detect_that_is_stopped_leaves_a_run_that_can_be_read(self, whole, finished, monkeypatch):
+        camdrift.detect(camdrift.open(finished))
+        write = RunDirectory.write_table
+
+        def stop_at_the_second(directory, name, table):
+            if name == "roc":
+                raise KeyboardInterrupt
+            write(directory, name, table.head(0))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunDirectory, "write_table", stop_at_the_second)
+            with pytest.raises(KeyboardInterrupt):
+                camdrift.detect(camdrift.open(finished))
+        assert_same(camdrift.open(finished), whole)
+        assert camdrift.open(finished).detection.is_empty()
+        camdrift.detect(camdrift.open(finished))
+        assert camdrift.open(finished).detection.height
+        assert camdrift.verify(finished, sample=0).problems == ()
+
+    def test_detect_does_not_vouch_for_what_it_has_not_written(self, finished):
+        flip(finished / GALLERY)
+        camdrift.detect(camdrift.open(finished))
+        (problem,) = camdrift.verify(finished, sample=0).problems
+        assert problem.startswith(f"{GALLERY} is not what was written")
 
     def test_detect_notes_its_tables(self, eight, finished):
         camdrift.detect(camdrift.open(finished))

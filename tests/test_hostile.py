@@ -423,6 +423,10 @@ class TestMissing:
         del refused["schema_version"]
         assert {"camdrift", "arguments", "model", "attack", "surrogate", "layers", "images", "status"} <= refused.keys()
         assert all(f"{key} is missing" in message for key, message in refused.items())
+        whole["arguments"]["passed"] = {}
+        (study.path / "run.json").write_text(json.dumps(whole))
+        with pytest.raises(StoreError, match=r"arguments\.passed\.images is missing"):
+            camdrift.open(study.path)
 
 
 class TestPaths:

@@ -214,11 +214,22 @@ class TestStudy:
         whole = path.read_bytes()
         assert SIMILARITY.schema == pl.read_parquet_schema(path)
         path.write_bytes(whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
+        record = json.loads((study.path / "run.json").read_text())
+        (study.path / "run.json").write_text(json.dumps({**record, "files": None}))  # or its checksum would tell first
         again = camdrift.open(study.path)
         assert again.scan("similarity").collect_schema() == SIMILARITY.schema
         with pytest.raises(StoreError, match=r"cannot be read: \S.*") as caught:
             again.report()
         assert "\n" not in caught.value.message
+
+    def test_a_table_over_which_polars_panics_is_told_in_one_line(self, study, monkeypatch):
+        def panic(*_, **__):
+            raise pl.exceptions.PanicException("assertion failed: offset + length <= self.length\nstack")
+
+        monkeypatch.setattr(pl.LazyFrame, "collect", panic)
+        with pytest.raises(StoreError) as caught:
+            study.report()
+        assert caught.value.message == "a table cannot be read: assertion failed: offset + length <= self.length"
 
 
 MEASURE = """

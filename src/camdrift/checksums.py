@@ -54,3 +54,21 @@ def changed(path: Path, expected: str) -> str | None:
     except OSError as error:
         return f"cannot be read ({error.strerror or type(error).__name__})"
     return None if found == expected else "is not what was written (its SHA-256 differs)"
+
+
+class Checked:
+    """Files of known checksum; one that was found whole is not read again while its size and time stay."""
+
+    def __init__(self) -> None:
+        self._whole: dict[Path, tuple[str, int, int]] = {}
+
+    def changed(self, path: Path, expected: str) -> str | None:
+        """As the function of this name."""
+        state = path.stat() if path.is_file() else None
+        seen = None if state is None else (expected, state.st_size, state.st_mtime_ns)
+        if seen is not None and self._whole.get(path) == seen:
+            return None
+        what = changed(path, expected)
+        if what is None and seen is not None:
+            self._whole[path] = seen
+        return what

@@ -116,9 +116,7 @@ def detect(study: Study, *others: Study) -> Detection:
 
 def _write(study: Study, found: Detection) -> None:
     directory = RunDirectory(study.path)
-    directory.write_table(DETECTION.name, found.detection)
-    directory.write_table(ROC.name, found.roc)
-    directory.write_record({**directory.read_record(), "files": directory.files()})
+    directory.replace_tables({DETECTION.name: found.detection, ROC.name: found.roc})
     tables = of_first_measure(directory.stored_tables(*TABLES, DETECTION.name, ROC.name))
     with on_disk(study.path):
         write_figure(study.path, FIGURE, draw_detection(tables, study.record))

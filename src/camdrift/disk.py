@@ -12,6 +12,10 @@ import polars as pl
 
 from camdrift.errors import StoreError
 
+# What polars raises for files that it cannot read or write: it panics over some of them.
+_OF_POLARS: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+DISK_ERRORS: Final = (OSError, *_OF_POLARS)
+
 # A disk with less room than this is full.
 _SMALLEST_PAGE: Final = 4096
 
@@ -37,8 +41,8 @@ def readable(path: Path) -> Iterator[Path]:
     """
     try:
         yield path
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise StoreError(f"{path} cannot be read: {_first_line(error)}") from error
+    except DISK_ERRORS as error:
+        raise StoreError(f"{path} cannot be read: {first_line(error)}") from error
 
 
 def sync(path: Path) -> None:
@@ -47,7 +51,8 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -68,11 +73,11 @@ def on_disk(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except DISK_ERRORS as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if isinstance(error, pl.exceptions.PolarsError):
+        if isinstance(error, _OF_POLARS):
             # Polars does not always say that it was the disk ("Invalid thrift: transport error").
             full = full or _is_full(path)
-        what = "the disk is full" if full else _first_line(error)
+        what = "the disk is full" if full else first_line(error)
         hint = "free some space, then continue with --resume" if full else "is the folder writable?"
         raise StoreError(f"cannot write to {path}: {what}", hint) from error

@@ -17,13 +17,14 @@ Tables = Mapping[str, pl.DataFrame]
 def read_whole(directory: RunDirectory) -> tuple[Stored, list[str]]:
     """The tables of a run by name, and what is wrong with its files: checksums, rows, schemas.
 
-    Every table is read to its end, and none is held.
+    Every table is read to its end, but those whose checksums differ, and none is held.
     """
-    problems = directory.damaged_files()
+    damaged = directory.damaged_files()
+    problems = [f"{name} {what}" for name, what in damaged.items()]
     files = directory.read_record().get("files") or {}
     tables = {}
     for name, table in {**TABLES, **FURTHER_TABLES}.items():
-        if name in FURTHER_TABLES and not directory.has_table(name):
+        if f"{name}.parquet" in damaged or (name in FURTHER_TABLES and not directory.has_table(name)):
             continue
         try:
             found = directory.scan_table(name)

@@ -9,6 +9,7 @@ from typing import Final
 
 import polars as pl
 
+from camdrift.disk import DISK_ERRORS, first_line
 from camdrift.errors import StoreError
 
 Rows = pl.DataFrame | pl.LazyFrame
@@ -61,9 +62,10 @@ def collected(rows: pl.LazyFrame, *, is_streamed: bool = False) -> pl.DataFrame:
     """
     try:
         return rows.collect(engine="streaming" if is_streamed else "auto")
-    except (OSError, pl.exceptions.PolarsError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreError(f"a table cannot be read: {line}", "camdrift verify RUN names the file") from error
+    except DISK_ERRORS as error:
+        raise StoreError(
+            f"a table cannot be read: {first_line(error)}", "camdrift verify RUN names the file"
+        ) from error
 
 
 def streamed(rows: pl.LazyFrame) -> pl.DataFrame:

@@ -87,7 +87,7 @@ def check_undamaged(directory: RunDirectory) -> None:
     damaged = directory.damaged_files()
     if damaged:
         raise StoreError(
-            f"the finished run in {directory.place} is damaged: {'; '.join(damaged)}",
+            f"the finished run in {directory.place} is damaged: {'; '.join(map(' '.join, damaged.items()))}",
             "put back a copy of the file, or run it again with --overwrite in place of --resume",
         )
     directory.drop_chunks()

@@ -23,7 +23,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from camdrift.archives import Arrays, open_arrays, write_arrays
-from camdrift.checksums import CHECKSUMS, changed, checksum, checksums, damage
+from camdrift.checksums import CHECKSUMS, Checked, checksum, checksums, damage
 from camdrift.disk import on_disk, readable, sync, write_whole
 from camdrift.errors import StoreError
 from camdrift.lock import LOCK
@@ -49,6 +49,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._checked = Checked()
 
     @property
     def place(self) -> Path | str:
@@ -242,6 +243,17 @@ class RunDirectory:
             raise ValueError(f"table `{name}` must have the schema {_SCHEMAS[name].schema}, got: {table.schema}")
         self._write(f"{name}.parquet", table.write_parquet)
 
+    def replace_tables(self, tables: Mapping[str, pl.DataFrame]) -> None:
+        """Replace final tables of a run that is complete, and in its record what it knows of them."""
+        record = self.read_record()
+        names = {f"{name}.parquet" for name in tables}
+        others = {name: entry for name, entry in (record.get("files") or {}).items() if name not in names}
+        # Whoever is stopped in between leaves tables of which nothing is known, not ones that look damaged.
+        self.write_record({**record, "files": others})
+        for name, table in tables.items():
+            self.write_table(name, table)
+        self.write_record({**record, "files": others | self.files(*tables)})
+
     def has_table(self, name: str) -> bool:
         """Is a final table there?"""
         return (self.path / f"{name}.parquet").is_file()
@@ -281,35 +293,43 @@ class RunDirectory:
                 f"{path} is missing",
                 "the run is not complete: `camdrift run ... --resume` with the same --out ends it",
             )
+        expected = self._checksums().get(path.name)
+        # Reading damaged tables can end the process, and an altered number looks like any other.
+        if expected is not None and (what := self._checked.changed(path, expected)) is not None:
+            raise StoreError(f"{path} {what}", "put back a copy of the file, or run the study again")
         return path
+
+    def _checksums(self) -> dict[str, str]:
+        """Checksums of the final files by name, as the record has them; none before the run is complete."""
+        files = self.read_record().get("files") if (self.path / RECORD).is_file() else None
+        return {name: entry["sha256"] for name, entry in (files or {}).items()}
 
     def keep(self, *names: str) -> None:
         """Send files of a finished run, changed here, to where it is kept: of a run in a folder, nowhere."""
 
-    def files(self) -> dict[str, dict[str, Any]]:
-        """Checksum of every final table and of the gallery, and the rows of the tables, by file name.
+    def files(self, *names: str) -> dict[str, dict[str, Any]]:
+        """Checksum and rows of final tables by file name; without names of all that are there, and of the gallery.
 
         Raises:
             StoreError: A table is damaged.
         """
         found: dict[str, dict[str, Any]] = {}
-        for name in _SCHEMAS:
+        for name in names or _SCHEMAS:
             path = self.path / f"{name}.parquet"
             if path.is_file():
                 found[path.name] = {"sha256": checksum(path), "rows": _rows(path)}
-        if (self.path / GALLERY).is_file():
+        if not names and (self.path / GALLERY).is_file():
             found[GALLERY] = {"sha256": checksum(self.path / GALLERY)}
         return found
 
-    def damaged_files(self) -> list[str]:
+    def damaged_files(self) -> dict[str, str]:
         """Which final files are not those of the record, and why; nothing for a record that knows no files."""
-        known = self.read_record().get("files") or {}
         # A record may be anybody's: names that lead elsewhere are not followed.
-        found = (
-            (name, changed(self.path / name, entry["sha256"]) if name in FILES else "is no file of a run")
-            for name, entry in known.items()
-        )
-        return [f"{name} {what}" for name, what in found if what is not None]
+        found = {
+            name: self._checked.changed(self.path / name, expected) if name in FILES else "is no file of a run"
+            for name, expected in self._checksums().items()
+        }
+        return {name: what for name, what in found.items() if what is not None}
 
     def write_gallery(self, arrays: Iterable[tuple[str, NDArray[Any]]]) -> None:
         """Replace the gallery; keys and arrays are taken one by one."""

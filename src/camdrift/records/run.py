@@ -78,7 +78,6 @@ def _shown(value: Any) -> str:
 _TEXT: Final = _of(str, "a text")
 _NUMBER: Final = _of((int, float), "a number")
 _INTEGER: Final = _of(int, "an integer")
-_ANY: Final = _of(dict, "an object")
 _TEXTS: Final = _list(_TEXT)
 _NUMBERS: Final = _list(_NUMBER)
 
@@ -121,7 +120,7 @@ _RUN: Final = _object(
     kind=_TEXT,
     status=_TEXT,
     started=_TEXT,
-    arguments=_object(passed=_ANY, effective=_EFFECTIVE),
+    arguments=_object(passed=_object(images=_or_none(_TEXT)), effective=_EFFECTIVE),
     model=_MODEL,
     attack=_object(spec=_TEXT, threat=_or_none(_THREAT), images_sha256=_or_none(_TEXT)),
     surrogate=_or_none(_MODEL),
