@@ -17,6 +17,7 @@ import warnings
 import zipfile
 import zlib
 from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -407,7 +408,7 @@ class TestNesting:
 
 
 class TestMissing:
-    def test_whatever_is_missing_in_run_json_is_named(self, tmp_path, monkeypatch):
+    def test_whatever_is_missing_or_no_use_in_run_json_is_named(self, tmp_path, monkeypatch):
         """At the top, where readers look without asking; what may be absent is not missed."""
         skip_report(monkeypatch)
         study = study_of(tiny_classifier(), write_images(tmp_path / "images", 3), tmp_path / "run", **SMALL)
@@ -423,10 +424,18 @@ class TestMissing:
         del refused["schema_version"]
         assert {"camdrift", "arguments", "model", "attack", "surrogate", "layers", "images", "status"} <= refused.keys()
         assert all(f"{key} is missing" in message for key, message in refused.items())
-        whole["arguments"]["passed"] = {}
-        (study.path / "run.json").write_text(json.dumps(whole))
-        with pytest.raises(StoreError, match=r"arguments\.passed\.images is missing"):
-            camdrift.open(study.path)
+        for way, value in (
+            (("arguments", "passed"), {}),
+            (("arguments", "effective", "rng_seed"), -1),
+            (("arguments", "effective", "noise_draws"), 2**70),
+            (("arguments", "effective", "surrogate"), {}),
+            (("files", "seeds.parquet", "rows"), None),
+        ):
+            record = json.loads(json.dumps(whole))
+            reduce(dict.__getitem__, way[:-1], record)[way[-1]] = value
+            (study.path / "run.json").write_text(json.dumps(record))
+            with pytest.raises(StoreError, match=r"run\.json is not what camdrift wrote: " + r"\.".join(way)):
+                camdrift.open(study.path)
 
 
 class TestPaths:

@@ -1,6 +1,7 @@
 """The shape of `run.json`: what it must hold for everything that reads it."""
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, Final
 
 Check = Callable[[Any, str], str | None]
@@ -12,6 +13,16 @@ def _of(types: type | tuple[type, ...], words: str) -> Check:
     def check(value: Any, where: str) -> str | None:
         accepted = types if isinstance(types, tuple) else (types,)
         fits = isinstance(value, accepted) and (not isinstance(value, bool) or bool in accepted)
+        return None if fits else f"{where} must be {words}, got: {_shown(value)}"
+
+    return check
+
+
+def _integer(words: str, most: float) -> Check:
+    """An integer from 0 up."""
+
+    def check(value: Any, where: str) -> str | None:
+        fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
         return None if fits else f"{where} must be {words}, got: {_shown(value)}"
 
     return check
@@ -77,7 +88,8 @@ def _shown(value: Any) -> str:
 
 _TEXT: Final = _of(str, "a text")
 _NUMBER: Final = _of((int, float), "a number")
-_INTEGER: Final = _of(int, "an integer")
+_SEED: Final = _integer("an integer from 0 up", inf)
+_COUNT: Final = _integer("an integer from 0 to 2^63 - 1", 2**63 - 1)
 _TEXTS: Final = _list(_TEXT)
 _NUMBERS: Final = _list(_NUMBER)
 
@@ -86,27 +98,29 @@ _MODEL: Final = _object(
     name=_TEXT,
     weights=_TEXT,
     weights_sha256=_TEXT,
-    size=_INTEGER,
-    resize=_INTEGER,
+    size=_COUNT,
+    resize=_COUNT,
     interpolation=_TEXT,
     mean=_NUMBERS,
     std=_NUMBERS,
-    classes=_INTEGER,
+    classes=_COUNT,
     labels=_or_none(_TEXTS),
 )
 _EFFECTIVE: Final = _object(
+    "surrogate",
     model=_TEXT,
     weights=_TEXT,
     attack=_TEXT,
+    surrogate=_or_none(_TEXT),
     strengths=_NUMBERS,
     noise_ladder=_NUMBERS,
-    noise_draws=_INTEGER,
+    noise_draws=_COUNT,
     targets=_TEXTS,
     explanations=_TEXTS,
     measures=_list(_list(_TEXT, 2)),
     layers=_TEXTS,
-    rng_seed=_INTEGER,
-    batch_size=_INTEGER,
+    rng_seed=_SEED,
+    batch_size=_COUNT,
     device=_TEXT,
     precision=_TEXT,
 )
@@ -125,11 +139,11 @@ _RUN: Final = _object(
     attack=_object(spec=_TEXT, threat=_or_none(_THREAT), images_sha256=_or_none(_TEXT)),
     surrogate=_or_none(_MODEL),
     layers=_list(_object(name=_TEXT, label=_or_none(_TEXT))),
-    images=_object(n=_INTEGER, listing_sha256=_TEXT),
+    images=_object(n=_COUNT, listing_sha256=_TEXT),
     versions=_or_none(_mapping(_or_none(_TEXT))),
     timings=_or_none(_mapping(_NUMBER)),
     preflight=_or_none(_object("warnings", warnings=_or_none(_TEXTS))),
-    files=_or_none(_mapping(_object("rows", sha256=_TEXT, rows=_or_none(_INTEGER)))),
+    files=_or_none(_mapping(_object("rows", sha256=_TEXT, rows=_COUNT))),
 )
 
 
