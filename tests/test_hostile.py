@@ -430,6 +430,8 @@ class TestMissing:
             (("arguments", "effective", "noise_draws"), 2**70),
             (("arguments", "effective", "surrogate"), {}),
             (("files", "seeds.parquet", "rows"), None),
+            (("timings", "total"), float("inf")),
+            (("timings", "total"), float("nan")),
         ):
             record = json.loads(json.dumps(whole))
             reduce(dict.__getitem__, way[:-1], record)[way[-1]] = value

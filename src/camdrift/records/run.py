@@ -2,27 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from math import inf
+from sys import float_info
 from typing import Any, Final
 
 Check = Callable[[Any, str], str | None]
 
 
-def _of(types: type | tuple[type, ...], words: str) -> Check:
-    """A value of one of some types; no bool counts as a number."""
+def _text(value: Any, where: str) -> str | None:
+    return None if isinstance(value, str) else f"{where} must be a text, got: {_shown(value)}"
+
+
+def _number(kinds: type[int] | tuple[type[int], type[float]], words: str, least: float, most: float) -> Check:
+    """A number of some kind within limits, and so not NaN; no bool counts as one."""
 
     def check(value: Any, where: str) -> str | None:
-        accepted = types if isinstance(types, tuple) else (types,)
-        fits = isinstance(value, accepted) and (not isinstance(value, bool) or bool in accepted)
-        return None if fits else f"{where} must be {words}, got: {_shown(value)}"
-
-    return check
-
-
-def _integer(words: str, most: float) -> Check:
-    """An integer from 0 up."""
-
-    def check(value: Any, where: str) -> str | None:
-        fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+        fits = isinstance(value, kinds) and not isinstance(value, bool) and least <= value <= most
         return None if fits else f"{where} must be {words}, got: {_shown(value)}"
 
     return check
@@ -86,21 +80,20 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-_TEXT: Final = _of(str, "a text")
-_NUMBER: Final = _of((int, float), "a number")
-_SEED: Final = _integer("an integer from 0 up", inf)
-_COUNT: Final = _integer("an integer from 0 to 2^63 - 1", 2**63 - 1)
-_TEXTS: Final = _list(_TEXT)
+_NUMBER: Final = _number((int, float), "a number", -float_info.max, float_info.max)
+_SEED: Final = _number(int, "an integer from 0 up", 0, inf)
+_COUNT: Final = _number(int, "an integer from 0 to 2^63 - 1", 0, 2**63 - 1)
+_TEXTS: Final = _list(_text)
 _NUMBERS: Final = _list(_NUMBER)
 
 _MODEL: Final = _object(
-    spec=_TEXT,
-    name=_TEXT,
-    weights=_TEXT,
-    weights_sha256=_TEXT,
+    spec=_text,
+    name=_text,
+    weights=_text,
+    weights_sha256=_text,
     size=_COUNT,
     resize=_COUNT,
-    interpolation=_TEXT,
+    interpolation=_text,
     mean=_NUMBERS,
     std=_NUMBERS,
     classes=_COUNT,
@@ -108,21 +101,21 @@ _MODEL: Final = _object(
 )
 _EFFECTIVE: Final = _object(
     "surrogate",
-    model=_TEXT,
-    weights=_TEXT,
-    attack=_TEXT,
-    surrogate=_or_none(_TEXT),
+    model=_text,
+    weights=_text,
+    attack=_text,
+    surrogate=_or_none(_text),
     strengths=_NUMBERS,
     noise_ladder=_NUMBERS,
     noise_draws=_COUNT,
     targets=_TEXTS,
     explanations=_TEXTS,
-    measures=_list(_list(_TEXT, 2)),
+    measures=_list(_list(_text, 2)),
     layers=_TEXTS,
     rng_seed=_SEED,
     batch_size=_COUNT,
-    device=_TEXT,
-    precision=_TEXT,
+    device=_text,
+    precision=_text,
 )
 _THREAT: Final = _object(norm=_one_of("linf", "l2", "l1", "l0"), epsilon=_NUMBER)
 _RUN: Final = _object(
@@ -130,20 +123,20 @@ _RUN: Final = _object(
     "timings",
     "preflight",
     "files",
-    camdrift=_TEXT,
-    kind=_TEXT,
-    status=_TEXT,
-    started=_TEXT,
-    arguments=_object(passed=_object(images=_or_none(_TEXT)), effective=_EFFECTIVE),
+    camdrift=_text,
+    kind=_text,
+    status=_text,
+    started=_text,
+    arguments=_object(passed=_object(images=_or_none(_text)), effective=_EFFECTIVE),
     model=_MODEL,
-    attack=_object(spec=_TEXT, threat=_or_none(_THREAT), images_sha256=_or_none(_TEXT)),
+    attack=_object(spec=_text, threat=_or_none(_THREAT), images_sha256=_or_none(_text)),
     surrogate=_or_none(_MODEL),
-    layers=_list(_object(name=_TEXT, label=_or_none(_TEXT))),
-    images=_object(n=_COUNT, listing_sha256=_TEXT),
-    versions=_or_none(_mapping(_or_none(_TEXT))),
+    layers=_list(_object(name=_text, label=_or_none(_text))),
+    images=_object(n=_COUNT, listing_sha256=_text),
+    versions=_or_none(_mapping(_or_none(_text))),
     timings=_or_none(_mapping(_NUMBER)),
     preflight=_or_none(_object("warnings", warnings=_or_none(_TEXTS))),
-    files=_or_none(_mapping(_object("rows", sha256=_TEXT, rows=_COUNT))),
+    files=_or_none(_mapping(_object("rows", sha256=_text, rows=_COUNT))),
 )
 
 
