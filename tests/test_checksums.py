@@ -211,6 +211,13 @@ class TestFinished:
         (problem,) = camdrift.verify(finished, sample=0).problems
         assert problem.startswith(f"{GALLERY} is not what was written")
 
+    def test_detect_notes_nothing_where_nothing_was_noted(self, finished):
+        record = json.loads((finished / "run.json").read_text())
+        (finished / "run.json").write_text(json.dumps({**record, "files": None}))
+        camdrift.detect(camdrift.open(finished))
+        assert camdrift.open(finished).record["files"] is None
+        assert camdrift.verify(finished, sample=0).skipped[0].startswith("checksums: ")
+
     def test_detect_notes_its_tables(self, eight, finished):
         camdrift.detect(camdrift.open(finished))
         files = camdrift.open(finished).record["files"]

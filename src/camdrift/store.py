@@ -246,13 +246,14 @@ class RunDirectory:
     def replace_tables(self, tables: Mapping[str, pl.DataFrame]) -> None:
         """Replace final tables of a run that is complete, and in its record what it knows of them."""
         record = self.read_record()
-        names = {f"{name}.parquet" for name in tables}
-        others = {name: entry for name, entry in (record.get("files") or {}).items() if name not in names}
+        known = record.get("files")
+        others = {name: entry for name, entry in (known or {}).items() if name.removesuffix(".parquet") not in tables}
         # Whoever is stopped in between leaves tables of which nothing is known, not ones that look damaged.
-        self.write_record({**record, "files": others})
+        self.write_record({**record, "files": others if known else known})
         for name, table in tables.items():
             self.write_table(name, table)
-        self.write_record({**record, "files": others | self.files(*tables)})
+        # A record that knew no files stays so: with some it would seem to vouch for all.
+        self.write_record({**record, "files": others | self.files(*tables) if known else known})
 
     def has_table(self, name: str) -> bool:
         """Is a final table there?"""
