@@ -9,7 +9,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from camdrift import records
+from camdrift.records import FAILED, FLOOR, SIMILARITY
 from camdrift.coverage import NeuronObserver, NeuronRecord
 from camdrift.explain import OfTarget, explain
 from camdrift.plan import MapReceiver, Plan, Seed, batches, known, stack
@@ -30,7 +30,7 @@ def explain_all(
         advance: Called with the number of seeds done.
     """
     if not seeds:
-        return records.SIMILARITY.frame(), records.FLOOR.frame()
+        return SIMILARITY.frame(), FLOOR.frame()
     settings, clock = plan.settings, plan.clock
     clean = _clean_maps(plan, seeds)
     with clock("compare"):
@@ -59,7 +59,7 @@ def explain_all(
             with clock(stage):
                 receiver.add_variants(batch, _shown(seen.attributions))
     order = ["position", "condition", "strength", "draw", "target_index", "measure_index", "layer_index"]
-    similarity = pl.concat(tables).sort(order).select(records.SIMILARITY.schema.names())
+    similarity = pl.concat(tables).sort(order).select(SIMILARITY.schema.names())
     return similarity, floor
 
 
@@ -184,13 +184,13 @@ def _similarity_rows(
         "target_index": pl.Series([target_index] * (layers * count), dtype=pl.Int64),
         "measure_index": pl.Series([measure_index] * (layers * count), dtype=pl.Int64),
     }
-    return records.SIMILARITY.frame(columns).with_columns(**order)
+    return SIMILARITY.frame(columns).with_columns(**order)
 
 
 def _floor(plan: Plan, seeds: Sequence[Seed], clean: Sequence[OfTarget]) -> pl.DataFrame:
     pairs = unrelated_pairs(len(seeds))
     if not pairs:
-        return records.FLOOR.frame()
+        return FLOOR.frame()
     device = plan.classifier.device
     mine, other = (torch.tensor(side, device=device) for side in zip(*pairs, strict=True))
     rows = []
@@ -208,7 +208,7 @@ def _floor(plan: Plan, seeds: Sequence[Seed], clean: Sequence[OfTarget]) -> pl.D
             }
             for layer, value in zip(plan.layers, values[:, column].tolist(), strict=True):
                 rows.append({**names, "layer": layer, "similarity": None if np.isnan(value) else value})
-    return records.FLOOR.frame(rows)
+    return FLOOR.frame(rows)
 
 
 def _note_variants(
@@ -222,7 +222,7 @@ def _note_variants(
         if not finite[row] and seed.perturbation is not None:
             where = f"{v.condition} image at strength {v.strength:g}"
             seed.row |= {
-                "status": records.FAILED,
+                "status": FAILED,
                 "reason": f"the model returned NaN or infinity for the {where}",
             }
         found, probability = int(classes[row]), float(probabilities[row])

@@ -9,7 +9,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from camdrift import records
+from camdrift.records import ADVERSARIAL, ANALYSED
 from camdrift.attacks import Attack
 from camdrift.clock import Clock
 from camdrift.explanations import Explainer
@@ -115,7 +115,7 @@ class Seed:
     @property
     def is_analysed(self) -> bool:
         """Has it an adversarial example, and finite logits for all of its variants?"""
-        return bool(self.row["status"] == records.ANALYSED)
+        return bool(self.row["status"] == ANALYSED)
 
     def fail(self, status: str, reason: str) -> None:
         """Leave the seed out from here on."""
@@ -128,7 +128,7 @@ class Seed:
 
     def delta(self, variant: Variant) -> Image:
         """The base perturbation or the noise draw that `variant` scales."""
-        if variant.condition == records.ADVERSARIAL:
+        if variant.condition == ADVERSARIAL:
             assert self.perturbation is not None
             return self.perturbation
         return self.noise[variant.draw]
