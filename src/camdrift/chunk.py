@@ -8,7 +8,6 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from camdrift import records
 from camdrift.coverage import NeuronRecord, observe
 from camdrift.errors import ImageError
 from camdrift.focus import FocusCollector
@@ -20,7 +19,7 @@ from camdrift.models import Classifier
 from camdrift.noise import matched_noise
 from camdrift.places import ImageFile, display_path
 from camdrift.plan import MapReceiver, Plan, Seed, batches, known, stack
-from camdrift.records import ADVERSARIAL, NOISE
+from camdrift.records import ADVERSARIAL, ANALYSED, FAILED, NO_ADVERSARIAL, NOISE, SEEDS, UNREADABLE, VARIANTS
 from camdrift.tensors import Attacked, Image, Logits, perturbed
 from camdrift.variants import describe_perturbation, rounded
 
@@ -71,8 +70,8 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: Advance) -> Chu
     with clock("focus"):
         moved = focus.table()
     tables = {
-        "seeds": records.SEEDS.frame([seed.row for seed in seeds]),
-        "variants": records.VARIANTS.frame(_sorted_variants(analysed)),
+        "seeds": SEEDS.frame([seed.row for seed in seeds]),
+        "variants": VARIANTS.frame(_sorted_variants(analysed)),
         "similarity": similarity.filter(pl.col("seed_id").is_in(kept)),
         "focus": moved.filter(pl.col("seed_id").is_in(kept)),
         "floor": floor.filter(pl.col("seed_id").is_in(kept) & pl.col("other_seed_id").is_in(kept)),
@@ -116,7 +115,7 @@ def _read(plan: Plan, file: ImageFile) -> Seed:
     try:
         read = plan.read(file)
     except ImageError as error:
-        seed.fail(records.UNREADABLE, error.message)
+        seed.fail(UNREADABLE, error.message)
         return seed
     seed.pixels = read.pixels.to(plan.classifier.device)
     row["sha256"] = read.sha256
@@ -147,7 +146,7 @@ def _judge_clean(seeds: Sequence[Seed], logits: Logits, neurons: NeuronRecord) -
         if finite[row]:
             seed.row |= {"clean_class": seed.clean_class, "clean_probability": float(probabilities[row])}
         else:
-            seed.fail(records.FAILED, "the model returned NaN or infinity for the clean image")
+            seed.fail(FAILED, "the model returned NaN or infinity for the clean image")
 
 
 def _attack(
@@ -165,7 +164,7 @@ def _attack(
         finite = torch.isfinite(logits).all(1)
         for seed, is_finite in zip(readable, finite.tolist(), strict=True):
             if not is_finite:
-                seed.fail(records.FAILED, "the surrogate returned NaN or infinity for the clean image")
+                seed.fail(FAILED, "the surrogate returned NaN or infinity for the clean image")
     attacked = [seed for seed in readable if seed.pixels is not None]
     if not attacked:
         return
@@ -187,14 +186,14 @@ def _attack(
 def _take(plan: Plan, seed: Seed, result: Attacked) -> None:
     """Note down what the attack says of one seed."""
     seed.target_class = result.target_class
-    seed.row |= {"iterations": result.iterations, "target_class": result.target_class, "status": records.ANALYSED}
+    seed.row |= {"iterations": result.iterations, "target_class": result.target_class, "status": ANALYSED}
     if result.base_perturbation is not None:
         seed.perturbation = result.base_perturbation.to(plan.classifier.device)
     elif result.is_failure:
-        seed.fail(records.FAILED, result.reason)
+        seed.fail(FAILED, result.reason)
     else:
         reason = result.reason or f"no adversarial example in {result.iterations} iterations"
-        seed.row |= {"status": records.NO_ADVERSARIAL, "reason": reason}
+        seed.row |= {"status": NO_ADVERSARIAL, "reason": reason}
 
 
 def _judge_adversarial(plan: Plan, seeds: Sequence[Seed]) -> None:
@@ -209,10 +208,10 @@ def _judge_adversarial(plan: Plan, seeds: Sequence[Seed]) -> None:
         for row, seed in enumerate(batch):
             found = int(classes[row])
             if not finite[row]:
-                seed.fail(records.FAILED, "the model returned NaN or infinity for the adversarial image")
+                seed.fail(FAILED, "the model returned NaN or infinity for the adversarial image")
             elif not seed.is_fooled(found):
                 seed.perturbation = None
-                seed.row |= {"status": records.NO_ADVERSARIAL, "reason": _not_fooled(seed, found)}
+                seed.row |= {"status": NO_ADVERSARIAL, "reason": _not_fooled(seed, found)}
             else:
                 seed.row |= {
                     "adversarial_class": found,

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from camdrift.cli_studies import add_commands
+from camdrift.cli_studies import compare_command, sweep_command, verify_command
 from camdrift.engine import LOCAL, Engine
 from camdrift.errors import UserError, escaped
 from camdrift.interruption import resuming
@@ -87,7 +87,6 @@ def _root(
         typer.echo(context.get_help())
 
 
-@app.command("run")
 def run_command(
     images: ImagesArgument = None,
     model: ModelOption = "efficientnet-lite0",
@@ -141,7 +140,6 @@ def run_command(
     typer.echo(escaped(f"{study.summary()}\n{study.place}/report.html"))
 
 
-@app.command("explain")
 def explain_command(
     image: Annotated[Path, typer.Argument(help="The image.", metavar="IMAGE")],
     model: ModelOption = "efficientnet-lite0",
@@ -181,7 +179,6 @@ def explain_command(
     typer.echo(escaped("\n".join(lines)))
 
 
-@app.command("reproduce")
 def reproduce_command(
     images: ImagesArgument = None,
     model: ModelOption = "efficientnet-lite0",
@@ -223,7 +220,6 @@ def reproduce_command(
     typer.echo(escaped(f"\n{study.place}/report.html"))
 
 
-@app.command("report")
 def report_command(
     run_directory: Annotated[str, typer.Argument(help="Folder or URL that `camdrift run` wrote.", metavar="RUN")],
 ) -> None:
@@ -235,7 +231,6 @@ def report_command(
     typer.echo(escaped(f"{study.place}/report.html"))
 
 
-@app.command("detect")
 def detect_command(
     run_directories: Annotated[
         list[str],
@@ -256,7 +251,6 @@ def detect_command(
     typer.echo(escaped("\n".join(lines)))
 
 
-@app.command("layers")
 def layers_command(
     model: ModelOption = "efficientnet-lite0",
     weights: WeightsOption = None,
@@ -271,7 +265,19 @@ def layers_command(
     typer.echo(escaped("\n" + "\n".join(layer_summary(classifier, words(layers)))))
 
 
-add_commands(app)
+_COMMANDS: Final = {
+    "run": run_command,
+    "explain": explain_command,
+    "reproduce": reproduce_command,
+    "report": report_command,
+    "detect": detect_command,
+    "layers": layers_command,
+    "compare": compare_command,
+    "sweep": sweep_command,
+    "verify": verify_command,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
 
 
 def main() -> None:

@@ -18,13 +18,6 @@ if TYPE_CHECKING:
     from camdrift.sweep import Cell
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Adds the commands to the command line."""
-    app.command("compare")(compare_command)
-    app.command("sweep")(sweep_command)
-    app.command("verify")(verify_command)
-
-
 def compare_command(
     runs: Annotated[
         list[str],

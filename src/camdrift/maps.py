@@ -9,10 +9,10 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from camdrift.records import FAILED, FLOOR, SIMILARITY
 from camdrift.coverage import NeuronObserver, NeuronRecord
 from camdrift.explain import OfTarget, explain
 from camdrift.plan import MapReceiver, Plan, Seed, batches, known, stack
+from camdrift.records import FAILED, FLOOR, SIMILARITY
 from camdrift.similarity import Comparison, compare_layers, unrelated_pairs
 from camdrift.tensors import Classes, Explanation, Maps, perturbed
 from camdrift.variants import Variant, measure_variant, plan_variants

@@ -9,7 +9,6 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from camdrift.records import ADVERSARIAL, ANALYSED
 from camdrift.attacks import Attack
 from camdrift.clock import Clock
 from camdrift.explanations import Explainer
@@ -18,6 +17,7 @@ from camdrift.images import ReadImage, read_image
 from camdrift.measures import Measure
 from camdrift.models import Classifier
 from camdrift.places import ImageFile
+from camdrift.records import ADVERSARIAL, ANALYSED
 from camdrift.settings import Settings
 from camdrift.tensors import Image, Images, Maps
 from camdrift.variants import Variant
