@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -265,7 +265,7 @@ def layers_command(
     typer.echo(escaped("\n" + "\n".join(layer_summary(classifier, words(layers)))))
 
 
-_COMMANDS: Final = {
+_COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "run": run_command,
     "explain": explain_command,
     "reproduce": reproduce_command,
