@@ -22,7 +22,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 before, wall, cpu = peak(), time.perf_counter(), time.process_time()
-found = select_images(sys.argv[1], Settings(sample=sys.argv[2] or None)).files
+found = select_images(sys.argv[1], per_class=Settings(sample=sys.argv[2] or None).per_class).files
 print(json.dumps([len(found), time.perf_counter() - wall, time.process_time() - cpu, peak() - before]))
 """
 PER_FOLDER, PER_SHARD = 1000, 10_000

@@ -11,7 +11,6 @@ from camdrift.errors import ImageError, UserError
 from camdrift.images import read_image
 from camdrift.run import run
 from camdrift.selection import select_images
-from camdrift.settings import Settings
 from camdrift.sources import find_images
 from files import touch
 from studies import SMALL, picture, skip_report, stop_when, tiny_classifier, write_images
@@ -177,15 +176,15 @@ def test_without_the_extra_there_is_a_cure(saved, monkeypatch):
 
 
 def test_limit_and_sample_work_as_for_folders(saved):
-    limited = select_images(saved, Settings(limit=3))
+    limited = select_images(saved, limit=3)
     assert [file.seed_id for file in limited.files] == ["train/00000000", "train/00000004", "train/00000008"]
-    sampled = select_images(saved, Settings(sample=2))
+    sampled = select_images(saved, per_class=2)
     assert sorted(file.folder for file in sampled.files) == ["ant", "ant", "bee", "bee", "cat", "cat"]
     assert limited.remarks == sampled.remarks == ()
 
 
 def test_a_stream_gives_its_first_images_and_says_so(streamed):
-    selection = select_images("hf-dataset:somebody/photos:train", Settings(limit=4))
+    selection = select_images("hf-dataset:somebody/photos:train", limit=4)
     assert [file.seed_id for file in selection.files] == [f"train/{n:08d}" for n in range(4)]
     assert [file.folder for file in selection.files] == ["ant", "bee", "cat", "ant"]
     assert selection.remarks == ("hf-dataset:somebody/photos:train is streamed: its first 4 images are taken",)
@@ -198,7 +197,7 @@ def test_a_stream_gives_its_first_images_and_says_so(streamed):
 
 @pytest.mark.usefixtures("streamed")
 def test_images_travel_to_another_process_in_the_middle_of_a_stream():
-    files = select_images("hf-dataset:somebody/photos:train", Settings(limit=4)).files
+    files = select_images("hf-dataset:somebody/photos:train", limit=4).files
     assert files[2].read() == png(2)
     there = pickle.loads(pickle.dumps(tuple(files[1:3])))
     assert [file.read() for file in there] == [png(1), png(2)]
@@ -211,11 +210,11 @@ def test_images_of_a_data_set_on_the_disk_travel_to_another_process(saved):
 
 
 def test_a_stream_gives_the_first_images_of_every_class_and_says_so(streamed):
-    selection = select_images("hf-dataset:somebody/photos", Settings(sample=2))
+    selection = select_images("hf-dataset:somebody/photos", per_class=2)
     assert [file.seed_id for file in selection.files] == [f"train/{n:08d}" for n in range(6)]
     said = "hf-dataset:somebody/photos is streamed: the first 2 images of each class are taken"
     assert selection.remarks == (said,)
-    short = select_images("hf-dataset:somebody/photos", Settings(sample=11))
+    short = select_images("hf-dataset:somebody/photos", per_class=11)
     assert short.remarks[1].startswith("3 classes have fewer than 11 images, all of which are taken: ant (10), ")
 
 
@@ -223,11 +222,11 @@ def test_a_whole_stream_is_not_studied(streamed):
     with pytest.raises(
         UserError, match=r"streamed must come with `limit` or `sample`, got: .*photos \(hint: .*save_to"
     ):
-        select_images("hf-dataset:somebody/photos", Settings())
+        select_images("hf-dataset:somebody/photos")
 
 
 def test_a_stream_that_breaks_stops_the_run_and_leaves_no_unreadable_rows(streamed, monkeypatch):
-    (first, second) = select_images("hf-dataset:somebody/photos", Settings(limit=2)).files
+    (first, second) = select_images("hf-dataset:somebody/photos", limit=2).files
 
     def broken(data):
         raise ConnectionError("reset by peer")

@@ -8,7 +8,6 @@ from camdrift.errors import UserError
 from camdrift.places import Folder, ImageFile
 from camdrift.run import run
 from camdrift.selection import sample_images, select_images
-from camdrift.settings import Settings
 from files import touch
 from studies import SMALL, skip_report, tiny_classifier, write_images
 
@@ -55,9 +54,9 @@ def test_the_order_of_the_list_changes_no_sample():
 
 def test_a_class_that_is_added_changes_no_sample_of_the_others(tmp_path):
     touch(tmp_path, *(f"{name}/{n}.jpg" for name in ("bee", "dog") for n in range(20)))
-    before = ids(select_images(tmp_path, Settings(sample=3)))
+    before = ids(select_images(tmp_path, per_class=3))
     touch(tmp_path, *(f"{name}/{n}.jpg" for name in ("ant", "cat") for n in range(20)))
-    after = ids(select_images(tmp_path, Settings(sample=3)))
+    after = ids(select_images(tmp_path, per_class=3))
     assert [seed_id for seed_id in after if seed_id[:3] in ("bee", "dog")] == before
     assert len(after) == 12
 
@@ -72,7 +71,7 @@ def test_a_class_with_fewer_images_gives_all_of_them_and_says_so():
 
 def test_images_of_no_class_are_left_out_and_counted(tmp_path):
     touch(tmp_path, "1.jpg", "2.jpg", "ant/1.jpg", "ant/2.jpg")
-    drawn = select_images(tmp_path, Settings(sample=1))
+    drawn = select_images(tmp_path, per_class=1)
     assert len(drawn.files) == 1
     assert drawn.remarks == ("2 images of no known class are left out of the sample",)
 
@@ -81,11 +80,11 @@ def test_without_classes_there_is_nothing_to_sample_by(tmp_path):
     touch(tmp_path, "1.jpg", "2.jpg")
     message = r"`sample` must have images whose class is known, got: 2 images in no class \(first: 1.jpg\)"
     with pytest.raises(UserError, match=message):
-        select_images(tmp_path, Settings(sample=1))
+        select_images(tmp_path, per_class=1)
 
 
 def test_labels_are_classes_too():
-    drawn = select_images(None, Settings(sample=1))
+    drawn = select_images(None, per_class=1)
     assert len(drawn.files) == len({file.label for file in drawn.files}) > 10
 
 

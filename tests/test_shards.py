@@ -12,7 +12,6 @@ from camdrift.errors import ImageError, UserError
 from camdrift.images import read_image
 from camdrift.run import run
 from camdrift.selection import select_images
-from camdrift.settings import Settings
 from camdrift.shards import braces
 from camdrift.sources import find_images
 from files import touch
@@ -246,9 +245,9 @@ def test_a_shard_that_changes_after_it_was_listed_gives_reasons(tmp_path):
 
 
 def test_limit_and_sample_work_as_for_folders(shards):
-    limited = select_images(shards, Settings(limit=3))
+    limited = select_images(shards, limit=3)
     assert [file.seed_id for file in limited.files] == [EXPECTED[0], EXPECTED[4], EXPECTED[8]]
-    sampled = select_images(shards, Settings(sample=2))
+    sampled = select_images(shards, per_class=2)
     assert sorted(file.label for file in sampled.files) == [0, 0, 1, 1]
 
 

@@ -136,7 +136,9 @@ def carry_out(
     _check_resume(out, resume=resume, overwrite=overwrite)
     clock, show = Clock(), on_progress or _silent
     with clock("total"):
-        selection = select_images(images, settings)
+        selection = select_images(
+            images, limit=settings.limit, per_class=settings.per_class, rng_seed=settings.rng_seed
+        )
         files = selection.files
         examinations = (*extension.examinations, *in_full_precision(checked(classifier, "classifier")))
         plan = study_plan(classifier, files, settings, clock, surrogate=surrogate, examinations=examinations)

@@ -10,7 +10,6 @@ from typing import Final
 from camdrift.errors import UserError
 from camdrift.hf_images import DataSet, is_data_set, open_data_set
 from camdrift.places import ImageFile
-from camdrift.settings import Settings
 from camdrift.sources import STREAMED, default_photographs, find_images, limit_images
 from camdrift.streams import stream_seed
 
@@ -32,22 +31,26 @@ class Selection:
     remarks: tuple[str, ...] = ()
 
 
-def select_images(source: Source | None, settings: Settings) -> Selection:
+def select_images(
+    source: Source | None, *, limit: int | None = None, per_class: int | None = None, rng_seed: int = 0
+) -> Selection:
     """The seed images of a study.
 
     Args:
         source: What `find_images` takes; None for the twenty ImageNet photographs that foolbox ships.
-        settings: `limit`, `sample` and `rng_seed` of the study.
+        limit: Number of images at most, spread evenly over the list.
+        per_class: Images of every class that are drawn; comes without `limit`.
+        rng_seed: Seed of the study.
 
     Raises:
         UserError: No images are there, or none can be chosen as asked.
     """
     if is_data_set(source) and (opened := open_data_set(str(source))).is_streamed:
-        return _first(opened, settings)
+        return _first(opened, limit, per_class)
     files = default_photographs() if source is None else find_images(source)
-    if settings.per_class is not None:
-        return sample_images(files, settings.per_class, rng_seed=settings.rng_seed)
-    return Selection(files if settings.limit is None else limit_images(files, settings.limit))
+    if per_class is not None:
+        return sample_images(files, per_class, rng_seed=rng_seed)
+    return Selection(files if limit is None else limit_images(files, limit))
 
 
 def sample_images(files: Sequence[ImageFile], per_class: int, *, rng_seed: int) -> Selection:
@@ -82,14 +85,14 @@ def sample_images(files: Sequence[ImageFile], per_class: int, *, rng_seed: int) 
     return Selection([files[position] for position in sorted(drawn)], remarks_on(per_class, few, left_out))
 
 
-def _first(streamed: DataSet, settings: Settings) -> Selection:
+def _first(streamed: DataSet, limit: int | None, per_class: int | None) -> Selection:
     """The first images of a stream, or of each of its classes: to draw from all, all would have to be fetched."""
-    if settings.per_class is not None:
-        return _first_of_classes(streamed, settings.per_class)
-    if settings.limit is None:
+    if per_class is not None:
+        return _first_of_classes(streamed, per_class)
+    if limit is None:
         got = streamed.source
         raise UserError(f"`images` that are streamed must come with `limit` or `sample`, got: {got}", STREAMED)
-    files = list(islice(streamed.files(), settings.limit))
+    files = list(islice(streamed.files(), limit))
     if not files:
         raise UserError(f"no images in {streamed.source}: it has no rows")
     return Selection(files, (f"{streamed.source} is streamed: its first {len(files)} images are taken",))

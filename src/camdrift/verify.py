@@ -153,7 +153,7 @@ def _again(
     device = device or effective["device"]
     classifier = model if isinstance(model, Classifier) else _loaded(record, model, weights, device)
     source = passed["images"] if images is None else images
-    files = select_images(source, settings).files
+    files = select_images(source, limit=settings.limit, per_class=settings.per_class, rng_seed=settings.rng_seed).files
     surrogate = None
     if record["surrogate"] is not None:
         surrogate = load_model(
