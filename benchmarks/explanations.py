@@ -15,8 +15,8 @@ import torch
 import torchvision
 
 from camdrift import load_model, wrap
-from camdrift.explain import explain
-from camdrift.explanations import make_explainer
+from camdrift.explanations.attribution import explain
+from camdrift.explanations.registry import make_explainer
 
 SETS: Final = {
     "gradcam": ("gradcam",),

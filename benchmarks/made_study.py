@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from camdrift.records import ADVERSARIAL, ANALYSED, CLEAN, COVERAGE, FLOOR, FOCUS, NOISE, SEEDS, SIMILARITY, VARIANTS
-from camdrift.settings import Settings
-from camdrift.store import RunDirectory
+from camdrift.pipeline.settings import Settings
+from camdrift.storage.run_directory import RunDirectory
+from camdrift.tables.study import COVERAGE, FLOOR, FOCUS, SEEDS, SIMILARITY, VARIANTS
+from camdrift.tables.words import ADVERSARIAL, ANALYSED, CLEAN, NOISE
 
 STRENGTHS, LADDER = (0.25, 0.5, 1.0, 2.0, 4.0), (8.0, 16.0, 32.0)
 TARGETS = ("own", "seed")

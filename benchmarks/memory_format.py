@@ -18,8 +18,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from camdrift.explain import explain
-from camdrift.models import Classifier
+from camdrift.explanations.attribution import explain
+from camdrift.models.classifier import Classifier
 
 MODELS = "vgg16,resnet50,efficientnet_lite0,mobilenetv3_large_100,convnext_tiny,densenet121,vit_small_patch16_224"
 

@@ -12,15 +12,16 @@ import sys
 import polars as pl
 import torch
 
-from camdrift.explain import explain
-from camdrift.images import read_image
-from camdrift.noise import matched_noise
-from camdrift.records import ADVERSARIAL, FLOOR, NOISE, SIMILARITY
-from camdrift.similarity import compare_layers
-from camdrift.sources import default_photographs, find_images
-from camdrift.stats import layer_statistics
+from camdrift.explanations.attribution import explain
+from camdrift.explanations.similarity import compare_layers
+from camdrift.images.pixels import read_image
+from camdrift.images.sources import default_photographs, find_images
+from camdrift.models.loading import load_model
+from camdrift.pipeline.noise import matched_noise
+from camdrift.statistics.layers import layer_statistics
+from camdrift.tables.study import FLOOR, SIMILARITY
+from camdrift.tables.words import ADVERSARIAL, NOISE
 from camdrift.tensors import perturbed
-from camdrift.zoo import load_model
 
 STEP = 1.5 / 255
 

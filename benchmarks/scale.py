@@ -174,11 +174,11 @@ def large_tables(run: Path, seeds: int, layers: int, steps: list[str]) -> None:
 def one_step(name: str, run: Path) -> None:
     import camdrift
     import made_study
-    from camdrift.controls import study_controls
-    from camdrift.measures import of_first_measure
-    from camdrift.pieces import scan
-    from camdrift.stats import compromised_counts, layer_statistics
-    from camdrift.store import RunDirectory
+    from camdrift.statistics.controls import study_controls
+    from camdrift.statistics.layers import compromised_counts, layer_statistics
+    from camdrift.storage.run_directory import RunDirectory
+    from camdrift.tables.measures import of_first_measure
+    from camdrift.tables.reading import scan
 
     directory = RunDirectory.open(run)
 

@@ -17,8 +17,8 @@ from time import perf_counter
 import torch
 
 from camdrift import Study, load_model, run
-from camdrift.cluster import cluster, processors_here
-from camdrift.records import Progress
+from camdrift.engine.progress import Progress
+from camdrift.engine.ray_cluster import cluster, processors_here
 
 
 class Stopwatch:

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torchcam.methods import GradCAM
 
 from camdrift import load_model, run
-from camdrift.images import read_image
-from camdrift.models import Classifier
-from camdrift.sources import find_images, limit_images
+from camdrift.images.pixels import read_image
+from camdrift.images.sources import find_images, limit_images
+from camdrift.models.classifier import Classifier
 
 STRENGTHS, LADDER, STEPS, EPS = (0.25, 0.5, 1.0, 2.0, 4.0), (8.0, 16.0, 32.0), 10, 8 / 255
 BATCH = 4

@@ -23,10 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from camdrift import hooks, load_model, run
-from camdrift.coverage import NeuronObserver
-from camdrift.models import Classifier
-from camdrift.records import Progress
+from camdrift import load_model, run
+from camdrift.coverage.neurons import NeuronObserver
+from camdrift.engine.progress import Progress
+from camdrift.layers import hooks
+from camdrift.models.classifier import Classifier
 
 
 def main() -> None:

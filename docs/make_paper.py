@@ -12,10 +12,10 @@ from typing import Any
 
 import polars as pl
 
-from camdrift.claims import SUSCEPTIBLE
-from camdrift.controls import CHANNELS, FOOLING, NOISE_AGAINST_NOISE, NORM, OWN_CLASS, SPECTRUM
-from camdrift.ladder import agreement
-from camdrift.records import ARTEFACT, FAILS, HOLDS, UNDECIDED
+from camdrift.paper.claims import SUSCEPTIBLE
+from camdrift.paper.ladder import agreement
+from camdrift.statistics.controls import CHANNELS, FOOLING, NOISE_AGAINST_NOISE, NORM, OWN_CLASS, SPECTRUM
+from camdrift.tables.words import ARTEFACT, FAILS, HOLDS, UNDECIDED
 
 FOLDER = Path(__file__).with_name("paper")
 TABLES = ("claims", "ladder", "controls", "layers", "detection")

@@ -1,8 +1,11 @@
-"""Writes docs/tables.md from the column documentation in camdrift.records."""
+"""Writes docs/tables.md from the column documentation in camdrift.tables."""
 
 from pathlib import Path
 
-from camdrift.records import COMPARISON_TABLES, FURTHER_TABLES, TABLES, Table
+from camdrift.tables.comparison import COMPARISON_TABLES
+from camdrift.tables.reproduction import FURTHER_TABLES
+from camdrift.tables.study import TABLES
+from camdrift.tables.table import Table
 
 
 def tables_page() -> str:

@@ -64,8 +64,8 @@ def plain(images):
     """
     import torch
 
-    from camdrift.models import Classifier
-    from nets import Plain, fixed
+    from camdrift.models.classifier import Classifier
+    from support.nets import Plain, fixed
 
     module = fixed(Plain())
     classifier = Classifier(module, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), size=16)

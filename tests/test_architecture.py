@@ -1,200 +1,107 @@
-"""The layout holds: who may import whom, who may touch hooks, files, the terminal; how long things may be."""
+"""The house stands as docs/architecture.md draws it: who imports whom, who touches hooks, files, the terminal."""
 
 import ast
-from itertools import chain
-from pathlib import Path
+import re
 
 import pytest
 
-from studies import WITHOUT_TORCH, python
-
-PACKAGE = Path(__file__).parents[1] / "src" / "camdrift"
-FILES = sorted(PACKAGE.rglob("*.py"))
-
-# Lowest first; a file imports lower levels only. The folders are packages whose files may import each other.
-LEVELS = (
-    {"records", "errors", "streams", "clock", "provenance", "gain", "defects", "checksums", "interruption"},
-    {"disk"},
-    {"pieces"},
-    {"measures", "spec", "lock", "archives", "dense", "engine", "cluster"},
-    {"tensors", "memory", "settings", "user_code", "growth", "stats", "dose", "medians", "detector"},
-    {"reading", "contrast", "alignment", "rounding"},
-    {"ladder", "controls"},
-    {"claims"},
-    {"layouts", "labels", "images"},
-    {"hooks", "places"},
-    {"shards", "hf_images"},
-    {"sources"},
-    {"pairs", "selection", "tracing"},
-    {"blocks"},
-    {"layers"},
-    {"models"},
-    {"keras_weights", "weights", "hub", "exported"},
-    {"zoo", "coverage", "explanations"},
-    {"attacks", "noise", "explain", "variants", "recipe"},
-    {"metrics"},
-    {"similarity", "gallery"},
-    {"store"},
-    {"figures", "comparison_folder", "integrity", "remote"},
-    {"report"},
-    {"study"},
-    {"detect", "sides"},
-    {"comparison", "grid"},
-    {"compare"},
-    {"plan"},
-    {"preflight", "listing", "preparation"},
-    {"run_record"},
-    {"resumption"},
-    {"maps", "emulation", "focus", "denoised"},
-    {"full_precision"},
-    {"chunk"},
-    {"worker"},
-    {"actor"},
-    {"dispatch"},
-    {"run"},
-    {"reproduce", "sweep", "verify"},
-    {"progress", "options"},
-    {"cli_studies"},
-    {"cli"},
+from support.structure import (
+    PAGE,
+    Structure,
+    allowed,
+    floors,
+    length,
 )
+from support.studies import WITHOUT_TORCH, python
+
+HOUSE = Structure()
+MODULES = sorted(HOUSE.files)
+ROOMS = sorted(HOUSE.rooms)
+ALLOWED = allowed()
 # The package itself only hands names on, and may name anything for type checkers.
 ROOT = "__init__"
-# What reads tables must work on a machine without the model.
-NO_TORCH_IN = (
-    "records", "settings", "stats", "gain", "spec", "dose", "medians", "store", "growth", "figures", "report", "study",
-    "defects", "reading", "ladder", "claims", "controls", "pieces", "dense",
-    "detector", "detect", "measures", "checksums", "lock", "archives", "integrity", "rounding",
-    "alignment", "contrast", "sides", "comparison", "comparison_folder", "compare", "grid",
-)  # fmt: skip
 
 
-def module(path):
-    """Name of a file's module below the package, such as `attacks.base`."""
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+def rule(what):
+    """Modules that a row of the page's table of rules speaks of."""
+    (row,) = re.findall(rf"^\| {re.escape(what)} \| \w+ \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    places = [place.removesuffix(".py").strip("/").replace("/", ".") for place in re.findall(r"`([^`]+)`", row)]
+    names = {name for name in MODULES for place in places if name == place or name.startswith(f"{place}.")}
+    assert all(any(name == place or name.startswith(f"{place}.") for name in MODULES) for place in places), row
+    return names
 
 
-def unit(name):
-    """The file or folder of the package that a module belongs to."""
-    return name.partition(".")[0]
+def test_the_page_names_every_room_and_ground_file():
+    page = PAGE.read_text(encoding="utf-8")
+    assert sorted(ALLOWED) == ROOMS
+    assert {
+        name.removesuffix(".py") for name in re.findall(r"`(\w+\.py)`", page.partition("Ground files")[2])
+    } >= HOUSE.ground
+    assert all(re.search(rf"\b{room}\b", page.partition("## Rooms")[0]) for room in ROOMS)
 
 
-def tree(path):
-    return ast.parse(path.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_what_its_row_names(room):
+    beyond = HOUSE.arrows()[room] - ALLOWED[room]
+    assert not beyond, f"{room} imports {sorted(beyond)}"
 
 
-TREES = {module(path): tree(path) for path in FILES}
-MODULES = set(TREES)
+def test_every_arrow_of_the_page_is_there():
+    """A row that allows more than its room needs would hide the next odd arrow."""
+    arrows = HOUSE.arrows()
+    assert {room: sorted(ALLOWED[room] - arrows[room]) for room in ROOMS if ALLOWED[room] - arrows[room]} == {}
 
 
-def imports(name):
-    """Modules of the package that one module imports, wherever in the file it does."""
-    found = set()
-    for node in ast.walk(TREES[name]):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name} imports by a relative name"
-            # `from camdrift.report import numbers` imports a file of that folder, not the folder.
-            found |= {a if below(a := f"{node.module}.{n.name}") in MODULES else node.module for n in node.names}
-    return {below(full) for full in found} & MODULES
+def test_rooms_lie_on_the_floors_of_the_page():
+    rows = re.findall(r"^\| (\d+) \| `(\w+)/` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {room: int(number) for number, room in rows} == floors(HOUSE.arrows())
 
 
-def below(full):
-    """A module's name without the package's; empty for what lies elsewhere."""
-    return full.removeprefix("camdrift.") if full.startswith("camdrift.") else ""
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_circle_inside_a_room(room):
+    floors(HOUSE.inside(room))
 
 
-def level(name):
-    return next(number for number, names in enumerate(LEVELS) if unit(name) in names)
+def test_ground_files_import_each_other_alone():
+    for name in HOUSE.ground:
+        assert HOUSE.imports(name) <= HOUSE.ground, name
+    floors({name: set(HOUSE.imports(name)) for name in HOUSE.ground})
 
 
-def foreign(name):
-    """Top-level names of what a module imports from outside the package."""
-    nodes = [n for n in ast.walk(TREES[name]) if isinstance(n, ast.Import | ast.ImportFrom)]
-    names = chain.from_iterable([a.name for a in n.names] if isinstance(n, ast.Import) else [n.module] for n in nodes)
-    return {full.partition(".")[0] for full in names}
+def test_a_room_opens_with_its_docstring_alone():
+    for name in ROOMS:
+        tree = HOUSE.trees[name]
+        assert ast.get_docstring(tree), name
+        assert len(tree.body) == 1, name
 
 
-def calls(name):
-    """Names of everything a module calls, as written: `open`, `path.open` gives `.open`."""
-    for node in ast.walk(TREES[name]):
-        if isinstance(node, ast.Call):
-            if isinstance(node.func, ast.Attribute):
-                yield f".{node.func.attr}"
-            elif isinstance(node.func, ast.Name):
-                yield node.func.id
-
-
-def functions(name):
-    return [n for n in ast.walk(TREES[name]) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-
-
-def length(function):
-    """Lines of a function without its docstring."""
-    lines = function.end_lineno - function.lineno + 1
-    first = function.body[0]
-    if ast.get_docstring(function, clean=False) is not None:
-        lines -= first.end_lineno - first.lineno + 1
-    return lines
-
-
-def test_every_file_has_its_level():
-    units = {unit(name) for name in MODULES} - {ROOT}
-    assert units == set().union(*LEVELS)
-    assert sum(len(names) for names in LEVELS) == len(units)
-
-
-@pytest.mark.parametrize("name", sorted(MODULES - {ROOT}))
-def test_imports_go_down(name):
-    """Lower levels only, so never a sibling stage; files of one folder may import each other."""
-    wrong = [other for other in imports(name) if unit(other) != unit(name) and level(other) >= level(name)]
-    assert not wrong, f"{name} imports {wrong}"
-
-
-@pytest.mark.parametrize("folder", ["attacks", "figures", "report"])
-def test_no_cycle_inside_a_folder(folder):
-    graph = {
-        name: {other for other in imports(name) if unit(other) == folder and other != name}
-        for name in MODULES
-        if unit(name) == folder
-    }
-    assert len(graph) > 2
-    while graph:
-        leaves = {name for name, others in graph.items() if not others & graph.keys()}
-        assert leaves, f"cycle among {sorted(graph)}"
-        graph = {name: others for name, others in graph.items() if name not in leaves}
-
-
-def test_an_arrow_of_data_is_a_type_and_no_import():
-    """The stages of the pipeline know each other's records, never each other."""
-    stages = ("attacks", "noise", "explain", "similarity", "stats", "store")
-    for name in MODULES:
-        if unit(name) in stages:
-            assert not {unit(other) for other in imports(name)} & (set(stages) - {unit(name)}), name
+def test_stages_hand_records_on_and_never_call_each_other():
+    """An arrow of data is a type, not an import: attack, noise, maps and similarity meet in the chunk alone."""
+    stages = {"pipeline.noise", "explanations.attribution", "explanations.similarity", "statistics.layers"}
+    for name in stages:
+        assert not HOUSE.imports(name) & (stages - {name}), name
 
 
 def test_torch_stays_out_of_tables():
-    for name in MODULES:
-        if unit(name) in NO_TORCH_IN:
-            banned = foreign(name) & {"torch", "torchvision", "timm", "jaxtyping"}
-            assert not banned, f"{name} imports {banned}"
+    for name in rule("torch is imported"):
+        banned = HOUSE.foreign(name) & {"torch", "torchvision", "timm", "jaxtyping"}
+        assert not banned, f"{name} imports {banned}"
 
 
 def test_tables_and_reports_import_without_torch(tmp_path):
     """Also through other modules: a fresh process in which torch cannot be imported."""
-    names = [name for name in sorted(MODULES) if unit(name) in NO_TORCH_IN]
-    code = WITHOUT_TORCH + "\n".join(f"import camdrift.{name}" for name in names)
+    code = WITHOUT_TORCH + "\n".join(f"import camdrift.{name}" for name in sorted(rule("torch is imported")))
     code += "\nimport camdrift\nassert callable(camdrift.open)"
     code += "\ntry:\n    import torch\nexcept ImportError:\n    print('blocked')"
     done = python(code, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "blocked\n"), done.stderr
 
 
-def test_only_hooks_registers_hooks():
+def test_hooks_are_registered_in_layers():
     """Any `register_*hook*`, and torch's global ways to see every call."""
-    for name in MODULES - {"hooks"}:
-        found = [c for c in calls(name) if c.startswith(".register_") and "hook" in c]
-        assert not found, f"{name} calls {found}"
+    for name in set(MODULES) - rule("a hook is registered on a module"):
+        calls = [c for c in HOUSE.calls(name) if c.startswith(".register_") and "hook" in c]
+        assert not calls, f"{name} calls {calls}"
 
 
 READS = {
@@ -203,55 +110,37 @@ READS = {
 }  # fmt: skip
 WRITES = {
     ".write_bytes", ".write_text", ".write_parquet", ".sink_parquet", ".write_csv", ".savefig", ".save",
-    ".savez", ".savez_compressed", ".dump", ".mkdir", ".unlink", ".rename", ".replace", ".rmtree", ".rmdir",
-    ".touch",
+    ".savez", ".savez_compressed", ".dump", ".mkdir", ".unlink", ".rename", ".rmtree", ".rmdir", ".touch",
 }  # fmt: skip
+# `RunDirectory.open` and `os.open(os.devnull)` open a run directory and the terminal.
+OPENS_NO_FILE = {"study.study", "study.detect", "study.resumption", "study.verify", "cli.app", "cli.studies"}
 
 
-def test_only_some_read_files():
-    allowed = {
-        "images",
-        "sources",
-        "shards",
-        "hf_images",
-        "zoo",
-        "weights",
-        "exported",
-        "keras_weights",
-        "store",
-        "report",
-        "grid",
-    }
-    allowed |= {"disk", "checksums", "archives"}
-    # `PIL.Image.open` of bytes, `RunDirectory.open`, `os.open(os.devnull)` and `camdrift.open` open no other file.
-    no_files = {"run": {".open"}, "study": {".open"}, "detect": {".open"}, "cli": {".open"}}
-    no_files |= {"resumption": {".open"}, "lock": {".open"}, "integrity": {".open"}, "verify": {".open"}}
-    for name in MODULES - {ROOT}:
-        if unit(name) not in allowed:
-            found = READS & set(calls(name)) - no_files.get(name, set())
-            assert not found, f"{name} calls {sorted(found)}"
+def test_files_are_read_where_the_page_says():
+    for name in set(MODULES) - rule("a file is read") - {ROOT}:
+        calls = READS & HOUSE.calls(name) - ({".open"} if name in OPENS_NO_FILE else set())
+        assert not calls, f"{name} calls {sorted(calls)}"
 
 
-def test_only_store_and_report_write_files():
-    for name in MODULES - {ROOT}:
-        if unit(name) not in {"disk", "store", "report", "comparison_folder", "lock", "remote"}:
-            found = WRITES & set(calls(name)) - {".replace"}  # of strings and columns
-            assert not found, f"{name} calls {sorted(found)}"
+def test_files_are_written_where_the_page_says():
+    for name in set(MODULES) - rule("a file is written") - {ROOT}:
+        calls = WRITES & HOUSE.calls(name)
+        assert not calls, f"{name} calls {sorted(calls)}"
 
 
 def test_only_the_command_line_prints_and_exits():
-    for name in MODULES - {"cli", "cli_studies"}:
-        found = {"print", ".echo", "exit", "input"} & set(calls(name))
-        assert not found, f"{name} calls {found}"
-        if name not in {"progress", "options"}:
-            assert not foreign(name) & {"rich", "typer"}, name
-            exits = [n for n in ast.walk(TREES[name]) if isinstance(n, ast.Attribute) and n.attr == "exit"]
-            assert not exits, name
+    for name in set(MODULES) - rule("something is printed, the process ends, input is asked for"):
+        calls = {"print", ".echo", "exit", "input"} & HOUSE.calls(name)
+        assert not calls, f"{name} calls {calls}"
+        exits = [n for n in ast.walk(HOUSE.trees[name]) if isinstance(n, ast.Attribute) and n.attr == "exit"]
+        assert not exits, name
+    for name in set(MODULES) - rule("the terminal's libraries are imported"):
+        assert not HOUSE.foreign(name) & {"rich", "typer"}, name
 
 
 def test_no_global_state():
     """No `global`, and no module-level list, dictionary or set that is not declared final."""
-    for name, parsed in TREES.items():
+    for name, parsed in HOUSE.trees.items():
         assert not [n for n in ast.walk(parsed) if isinstance(n, ast.Global)], name
         for node in parsed.body:
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.List | ast.Set | ast.ListComp):
@@ -262,12 +151,12 @@ def test_no_global_state():
 def test_no_random_state_but_from_streams():
     """Draws come from generators that are handed on: nobody seeds the process or draws from its state."""
     banned = {".manual_seed_all", ".set_rng_state", ".randint", ".randperm", ".default_rng"}
-    allowed = {"attacks.dlfuzz": {".default_rng"}}
+    allowed_in = {"attacks.dlfuzz": {".default_rng"}}
     # It lends the state to attack libraries, which draw from nothing else, and takes it back.
-    for name in MODULES - {"attacks.seeding"}:
-        found = banned & set(calls(name)) - allowed.get(name, set())
-        assert not found, f"{name} calls {found}"
-        for node in ast.walk(TREES[name]):
+    for name in set(MODULES) - {"attacks.seeding"}:
+        calls = banned & HOUSE.calls(name) - allowed_in.get(name, set())
+        assert not calls, f"{name} calls {calls}"
+        for node in ast.walk(HOUSE.trees[name]):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 call = ast.unparse(node.func)
                 assert call not in {"torch.manual_seed", "np.random.seed", "random.seed"}, name
@@ -275,23 +164,21 @@ def test_no_random_state_but_from_streams():
                     assert "generator" in {k.arg for k in node.keywords}, f"{name}: {ast.unparse(node)}"
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_files_and_functions_are_short(name):
-    path = next(path for path in FILES if module(path) == name)
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
-    long = {f.name: length(f) for f in functions(name) if length(f) > 50}
-    assert not long
+@pytest.mark.parametrize("name", MODULES)
+def test_files_are_short(name):
+    assert len(HOUSE.files[name].read_text(encoding="utf-8").splitlines()) <= 400
 
 
-def test_functions_are_short_at_the_median():
-    lengths = sorted(length(f) for name in MODULES for f in functions(name))
-    assert lengths[len(lengths) // 2] <= 10
+def test_functions_are_short():
+    lengths = sorted((length(f), f"{name}.{f.name}") for name, f in HOUSE.functions())
+    assert lengths[len(lengths) // 2][0] <= 10
+    assert [entry for entry in lengths if entry[0] > 50] == []
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+@pytest.mark.parametrize("name", MODULES)
 def test_everything_public_is_explained(name):
     """Every file, class and public function says in its first line what it is or returns."""
-    parsed = TREES[name]
+    parsed = HOUSE.trees[name]
     assert ast.get_docstring(parsed), name
     public = [n for n in parsed.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name[0] != "_"]
     for node in [*public, *(part for found in public for part in found.body if isinstance(found, ast.ClassDef))]:

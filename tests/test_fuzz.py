@@ -26,19 +26,19 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import camdrift
-from camdrift import cli
-from camdrift.attacks import make_attack
+from camdrift.attacks.registry import make_attack
+from camdrift.cli import app as cli
+from camdrift.comparison.grid import read_grid
 from camdrift.errors import UserError
-from camdrift.explanations import make_explainer
-from camdrift.exported import read_program
-from camdrift.grid import read_grid
-from camdrift.images import read_image
-from camdrift.keras_weights import read_keras_layers
-from camdrift.report import render
-from camdrift.selection import select_images
-from camdrift.settings import Settings
-from camdrift.weights import load_weights
-from studies import SMALL, listing, skip_report, study_of, write_factory, write_images
+from camdrift.explanations.registry import make_explainer
+from camdrift.images.pixels import read_image
+from camdrift.images.selection import select_images
+from camdrift.models.exported import read_program
+from camdrift.models.keras_vgg16 import read_keras_layers
+from camdrift.models.weights import load_weights
+from camdrift.pipeline.settings import Settings
+from camdrift.report.page.rendering import render
+from support.studies import SMALL, listing, skip_report, study_of, write_factory, write_images
 
 MANY = int(os.environ.get("CAMDRIFT_FUZZ", "0"))
 SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -175,7 +175,7 @@ class TestCommandLine:
         def stopped(*_):
             raise UserError("as far as this goes")
 
-        monkeypatch.setattr(importlib.import_module("camdrift.run"), "fit_chunk", stopped)
+        monkeypatch.setattr(importlib.import_module("camdrift.study.run"), "fit_chunk", stopped)
         monkeypatch.chdir(around / "here")
         return around, known
 
@@ -283,7 +283,7 @@ class TestFiles:
     @given(edits)
     def test_keras_weights(self, tmp_path, monkeypatch, changes):
         """Each is tried in a process of its own first."""
-        monkeypatch.setattr("camdrift.keras_weights._SECONDS", 3.0)
+        monkeypatch.setattr("camdrift.models.keras_vgg16._SECONDS", 3.0)
         h5py = pytest.importorskip("h5py")
         path = tmp_path / "w.h5"
         with h5py.File(path, "w") as file:

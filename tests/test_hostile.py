@@ -26,15 +26,24 @@ import torch
 from torch.export import Dim
 
 import camdrift
-from camdrift import cli
-from camdrift.checksums import checksum, damage
+from camdrift.cli import app as cli
+from camdrift.comparison.grid import read_grid
 from camdrift.errors import ImageError, ModelError, StoreError, UserError, escaped
-from camdrift.exported import read_program
-from camdrift.grid import read_grid
-from camdrift.images import read_adversarial, read_image
-from camdrift.keras_weights import read_keras_layers
-from camdrift.weights import load_weights
-from studies import SMALL, environment, picture, skip_report, study_of, tiny_classifier, write_factory, write_images
+from camdrift.images.pixels import read_adversarial, read_image
+from camdrift.models.exported import read_program
+from camdrift.models.keras_vgg16 import read_keras_layers
+from camdrift.models.weights import load_weights
+from camdrift.storage.checksums import checksum, damage
+from support.studies import (
+    SMALL,
+    environment,
+    picture,
+    skip_report,
+    study_of,
+    tiny_classifier,
+    write_factory,
+    write_images,
+)
 
 ESCAPE = "\x1b[2J\x1b]0;owned\x07"
 
@@ -382,13 +391,13 @@ class TestHDF5:
         data = (tmp_path / "w.h5").read_bytes()
         first = data.index(b"GCOL") + 16  # a size of 0 leads from an object to itself
         (tmp_path / "w.h5").write_bytes(data[:first] + bytes(16) + data[first + 16 :])
-        monkeypatch.setattr("camdrift.keras_weights._SECONDS", 5.0)
+        monkeypatch.setattr("camdrift.models.keras_vgg16._SECONDS", 5.0)
         with pytest.raises(ModelError, match=r"got: w\.h5 \(damaged: not read within 5 s\)"):
             read_keras_layers(tmp_path / "w.h5")
 
     def test_one_that_ends_the_process(self, tmp_path, monkeypatch):
         self.write(tmp_path / "w.h5")
-        monkeypatch.setattr("camdrift.keras_weights._TRIAL", "import os; os.abort()")
+        monkeypatch.setattr("camdrift.models.keras_vgg16._TRIAL", "import os; os.abort()")
         with pytest.raises(ModelError, match=r"got: w\.h5 \(damaged: reading it ended the process\)"):
             read_keras_layers(tmp_path / "w.h5")
 

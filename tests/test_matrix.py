@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from architectures import ARCHITECTURES
-from camdrift import hooks
-from camdrift.explain import explain
-from camdrift.explanations import make_explainer
-from camdrift.measures import GRADIENT_BASED
-from camdrift.models import Classifier
+from camdrift.explanations.attribution import explain
+from camdrift.explanations.registry import make_explainer
+from camdrift.layers import hooks
+from camdrift.models.classifier import Classifier
+from camdrift.tables.measures import GRADIENT_BASED
+from support.architectures import ARCHITECTURES
 
 pytestmark = pytest.mark.slow
 

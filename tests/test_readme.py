@@ -31,7 +31,9 @@ def test_every_link_to_a_file_exists():
 
 
 def test_options_named_in_the_readme_exist():
-    source = "".join((ROOT / f"src/camdrift/{name}.py").read_text(encoding="utf-8") for name in ("cli", "cli_studies"))
+    source = "".join(
+        (ROOT / f"src/camdrift/cli/{name}.py").read_text(encoding="utf-8") for name in ("studies", "results")
+    )
     commands = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)) + " ".join(
         re.findall(r"`([^`]*)`", README)
     )

@@ -10,12 +10,12 @@ import torch
 from polars.testing import assert_frame_equal
 
 import camdrift
-from camdrift.attacks import make_attack
-from camdrift.coverage import observe
+from camdrift.attacks.registry import make_attack
+from camdrift.coverage.neurons import observe
 from camdrift.errors import UserError
-from camdrift.images import read_image
+from camdrift.images.pixels import read_image
 from camdrift.tensors import perturbed
-from studies import (
+from support.studies import (
     ATTACK,
     SIZE,
     SMALL,
@@ -184,7 +184,7 @@ class TestWhere:
         assert camdrift.open(out).seeds.height == 3
 
     def test_the_function_stays_reachable_when_its_module_is_imported(self):
-        module = importlib.import_module("camdrift.run")
+        module = importlib.import_module("camdrift.study.run")
         assert camdrift.run is module.run
         assert callable(vars(camdrift)["run"])
 

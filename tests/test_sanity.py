@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import camdrift
-from camdrift.images import read_image
-from camdrift.noise import matched_noise
-from camdrift.similarity import compare_layers
-from camdrift.sources import default_photographs, find_images, limit_images
+from camdrift.explanations.similarity import compare_layers
+from camdrift.images.pixels import read_image
+from camdrift.images.sources import default_photographs, find_images, limit_images
+from camdrift.pipeline.noise import matched_noise
 from camdrift.tensors import perturbed
 
 pytestmark = pytest.mark.slow

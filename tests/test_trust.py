@@ -9,10 +9,10 @@ import pytest
 from camdrift.figures.compromise import compromised_layers, compromised_probability
 from camdrift.figures.scope import few_seeds, scope
 from camdrift.figures.similarity import similarity_adversarial
-from camdrift.integrity import repeated_images
-from camdrift.records import SEEDS
-from camdrift.report.page import render
-from studies import SMALL, skip_report, study_of, tiny_classifier, write_images
+from camdrift.report.page.rendering import render
+from camdrift.storage.integrity import repeated_images
+from camdrift.tables.study import SEEDS
+from support.studies import SMALL, skip_report, study_of, tiny_classifier, write_images
 
 CAUTION = "Caution: thresholds rest on as few as"
 

@@ -1,95 +1,71 @@
 """camdrift shows where inside an image classifier an adversarial attack takes hold."""
 
-import sys
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from camdrift.errors import ImageError, ModelError, StoreError, UserError
-from camdrift.provenance import camdrift_version
+from camdrift.study.provenance import camdrift_version
 
 if TYPE_CHECKING:
-    from camdrift.attacks import make_attack
-    from camdrift.compare import compare
-    from camdrift.coverage import neuron_coverage
-    from camdrift.detect import detect
-    from camdrift.explain import attribute
-    from camdrift.models import Classifier
-    from camdrift.noise import matched_noise
-    from camdrift.reproduce import reproduce
-    from camdrift.run import run
-    from camdrift.similarity import similarity
-    from camdrift.study import Study
-    from camdrift.study import open_study as open
-    from camdrift.sweep import sweep
-    from camdrift.verify import verify
-    from camdrift.zoo import load_model, wrap
+    from camdrift.attacks.registry import make_attack as make_attack
+    from camdrift.comparison.compare import compare as compare
+    from camdrift.comparison.sweep import sweep as sweep
+    from camdrift.coverage.neurons import neuron_coverage as neuron_coverage
+    from camdrift.errors import ImageError as ImageError
+    from camdrift.errors import ModelError as ModelError
+    from camdrift.errors import StoreError as StoreError
+    from camdrift.errors import UserError as UserError
+    from camdrift.explanations.attribution import attribute as attribute
+    from camdrift.explanations.similarity import similarity as similarity
+    from camdrift.models.classifier import Classifier as Classifier
+    from camdrift.models.loading import load_model as load_model
+    from camdrift.models.loading import wrap as wrap
+    from camdrift.pipeline.noise import matched_noise as matched_noise
+    from camdrift.study.detect import detect as detect
+    from camdrift.study.reproduce import reproduce as reproduce
+    from camdrift.study.run import run as run
+    from camdrift.study.study import Study as Study
+    from camdrift.study.study import open_study
+    from camdrift.study.verify import verify as verify
+
+    open = open_study
 
 __version__ = camdrift_version()
 
-# Names whose modules need torch are imported when they are first used.
-_LAZY = {
-    "Classifier": ("models", "Classifier"),
-    "Study": ("study", "Study"),
-    "attribute": ("explain", "attribute"),
-    "compare": ("compare", "compare"),
-    "detect": ("detect", "detect"),
-    "load_model": ("zoo", "load_model"),
-    "make_attack": ("attacks", "make_attack"),
-    "matched_noise": ("noise", "matched_noise"),
-    "neuron_coverage": ("coverage", "neuron_coverage"),
-    "open": ("study", "open_study"),
-    "reproduce": ("reproduce", "reproduce"),
-    "run": ("run", "run"),
-    "similarity": ("similarity", "similarity"),
-    "sweep": ("sweep", "sweep"),
-    "verify": ("verify", "verify"),
-    "wrap": ("zoo", "wrap"),
+# Where each public name is defined. Its module is imported when the name is first used: torch takes seconds.
+_PUBLIC: Final = {
+    "Classifier": "models.classifier",
+    "ImageError": "errors",
+    "ModelError": "errors",
+    "StoreError": "errors",
+    "Study": "study.study",
+    "UserError": "errors",
+    "attribute": "explanations.attribution",
+    "compare": "comparison.compare",
+    "detect": "study.detect",
+    "load_model": "models.loading",
+    "make_attack": "attacks.registry",
+    "matched_noise": "pipeline.noise",
+    "neuron_coverage": "coverage.neurons",
+    "open": "study.study:open_study",
+    "reproduce": "study.reproduce",
+    "run": "study.run",
+    "similarity": "explanations.similarity",
+    "sweep": "comparison.sweep",
+    "verify": "study.verify",
+    "wrap": "models.loading",
 }
 
-__all__ = [
-    "Classifier",
-    "ImageError",
-    "ModelError",
-    "StoreError",
-    "Study",
-    "UserError",
-    "__version__",
-    "attribute",
-    "compare",
-    "detect",
-    "load_model",
-    "make_attack",
-    "matched_noise",
-    "neuron_coverage",
-    "open",
-    "reproduce",
-    "run",
-    "similarity",
-    "sweep",
-    "verify",
-    "wrap",
-]
+__all__ = sorted((*_PUBLIC, "__version__"))
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in _PUBLIC:
         raise AttributeError(f"module `camdrift` has no attribute `{name}`")
-    module, attribute = _LAZY[name]
-    value = getattr(import_module(f"camdrift.{module}"), attribute)
+    module, _, attribute = _PUBLIC[name].partition(":")
+    value = getattr(import_module(f"camdrift.{module}"), attribute or name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return __all__
-
-
-class _Package(ModuleType):
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Whoever imports the module `camdrift.run` would put it in the place of the function.
-        is_shadow = name in _LAZY and isinstance(value, ModuleType)
-        super().__setattr__(name, getattr(value, name) if is_shadow else value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -23,16 +23,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from camdrift import hooks
 from camdrift.attacks.base import PER_IMAGE, Advance, Threat
-from camdrift.attacks.neurons import STRATEGIES, NeuronTable, Selection, neuron_table, select_neurons
-from camdrift.coverage import THRESHOLD, NeuronObserver, NeuronRecord
+from camdrift.coverage.neurons import THRESHOLD, NeuronObserver, NeuronRecord
+from camdrift.coverage.strategies import STRATEGIES, NeuronTable, Selection, neuron_table, select_neurons
 from camdrift.errors import UserError
-from camdrift.models import Classifier
+from camdrift.layers import hooks
+from camdrift.models.classifier import Classifier
 from camdrift.streams import stream_seed
 from camdrift.tensors import Attacked, Image, Images, Logits, perturbed
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {"dlfuzz": {}, "dlfuzz:paper": {"strategy": "1", "iterations": 1}}
+
 
 # The published 1e-5 stabilises a gradient per grey level; ours is per unit of [0, 1].
 TINY: Final = 1e-5 * 255

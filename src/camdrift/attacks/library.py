@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from camdrift.attacks.base import PER_IMAGE, Advance, Threat
 from camdrift.attacks.seeding import seeded
-from camdrift.coverage import NeuronRecord
+from camdrift.coverage.neurons import NeuronRecord
 from camdrift.errors import UserError, one_line
-from camdrift.memory import is_out_of_memory
-from camdrift.models import Classifier
+from camdrift.models.classifier import Classifier
+from camdrift.models.memory import is_out_of_memory
 from camdrift.streams import stream_seed
 from camdrift.tensors import PIXELS, Attacked, Image, Images, Logits
 
@@ -29,7 +29,10 @@ from camdrift.tensors import PIXELS, Attacked, Image, Images, Logits
 # predicted (1,), or None; returns adversarial images of the same shape.
 Perturb = Callable[[Tensor, Tensor, Tensor | None], Any]
 
+
 SECOND, LEAST_LIKELY, RANDOM = "second", "least_likely", "random"
+
+
 TARGETS: Final = (SECOND, LEAST_LIKELY, RANDOM)
 
 

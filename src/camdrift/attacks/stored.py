@@ -7,11 +7,11 @@ from hashlib import sha256
 from pathlib import Path
 
 from camdrift.attacks.base import NO_DRAWS, Advance, Threat
-from camdrift.coverage import NeuronRecord
+from camdrift.coverage.neurons import NeuronRecord
 from camdrift.errors import ImageError
-from camdrift.images import file_checksum, read_adversarial
-from camdrift.models import Classifier
-from camdrift.places import display_path
+from camdrift.images.pixels import file_checksum, read_adversarial
+from camdrift.images.places import display_path
+from camdrift.models.classifier import Classifier
 from camdrift.tensors import Attacked, Image, Images, Logits
 
 

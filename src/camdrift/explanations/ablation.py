@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from camdrift import hooks
-from camdrift.models import Classifier
+from camdrift.layers import hooks
+from camdrift.models.classifier import Classifier
 from camdrift.tensors import Classes, Images, Maps
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from camdrift.models import Classifier
+from camdrift.models.classifier import Classifier
 from camdrift.tensors import Activations, Classes, Images, Maps
 
 

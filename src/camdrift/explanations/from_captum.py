@@ -8,12 +8,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from camdrift import hooks
 from camdrift.errors import UserError, install_hint
 from camdrift.explanations.base import Explainer
-from camdrift.measures import CAPTUM
-from camdrift.models import Classifier
-from camdrift.spec import write_spec
+from camdrift.layers import hooks
+from camdrift.models.classifier import Classifier
+from camdrift.specs import write_spec
+from camdrift.tables.measures import CAPTUM
 from camdrift.tensors import Classes, Images, Maps
 
 # Those that draw no random numbers and need no further data.
@@ -25,6 +25,8 @@ CLASSES: Final = (
     "LayerFeatureAblation",
     "LayerDeepLift",
 )
+
+
 # Images times steps at once would fill the memory of most machines.
 _IN_PARTS: Final = "internal_batch_size"
 

@@ -19,20 +19,37 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
-from camdrift.figures.scope import TARGET_WORDS, Scope, stage
-from camdrift.records import ADVERSARIAL, CLEAN, NOISE
+from camdrift.figures.scope import Scope, stage
+from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE, TARGET_WORDS, strength_text
 
 P = ParamSpec("P")
+
+
 R = TypeVar("R")
 
+
 INK: Final = "#1c1f24"
+
+
 MUTED: Final = "#5b626c"
+
+
 FAINT: Final = "#d9dce1"
+
+
 BAND: Final = "#f4f5f7"
+
+
 # Okabe and Ito's vermilion and blue: apart for every kind of colour vision, and in grey.
 COLOURS: Final = {CLEAN: "#5b626c", ADVERSARIAL: "#d55e00", NOISE: "#0072b2"}
+
+
 DASHES: Final[dict[str, Any]] = {CLEAN: (0, (1, 1.4)), ADVERSARIAL: "-", NOISE: (0, (4, 1.6))}
+
+
 MARKERS: Final = "osDPXph*8d"  # no triangles: those are arrows of bounds
+
+
 STYLE: Final[dict[Any, Any]] = {
     "text.usetex": False,
     "text.parse_math": False,  # a layer or file may be called `a$b$`
@@ -68,8 +85,14 @@ STYLE: Final[dict[Any, Any]] = {
     "xtick.major.size": 2.5,
     "ytick.major.size": 2.5,
 }
+
+
 _FONT: Final = FontProperties(family="DejaVu Sans")
+
+
 MARGIN: Final = 0.12
+
+
 _LEGEND: Final[dict[str, Any]] = {
     "loc": "upper left",
     "borderpad": 0.2,
@@ -77,9 +100,17 @@ _LEGEND: Final[dict[str, Any]] = {
     "handletextpad": 0.5,
     "labelspacing": 0.35,
 }
+
+
 _TITLE_SIZE: Final = 11.5
+
+
 _NOTE_SIZE: Final = 7.5
+
+
 _LONGEST_LABEL: Final = 30
+
+
 _MOST_NAMES: Final = 64
 
 
@@ -199,11 +230,6 @@ def strength_colours(scope: Scope) -> list[Any]:
     count = len(scope.strengths)
     places = np.linspace(0.74, 0.02, count) if count > 1 else np.array([0.3])
     return [mpl.colors.to_hex(mpl.colormaps["viridis"](place)) for place in places]
-
-
-def strength_text(strength: float) -> str:
-    """The strength as figures and reports print it: at most four digits."""
-    return f"{strength:.4g}"
 
 
 def strength_handles(scope: Scope) -> list[Line2D]:

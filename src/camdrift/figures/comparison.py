@@ -22,7 +22,6 @@ from camdrift.figures.canvas import (
     printable,
     shade_stages,
     sheet,
-    strength_text,
     styled,
     text_width,
     vlines,
@@ -30,15 +29,19 @@ from camdrift.figures.canvas import (
 from camdrift.figures.contrasts import differences
 from camdrift.figures.gain import log_axis
 from camdrift.figures.ranks import ranks
-from camdrift.figures.scope import TARGET_WORDS
 from camdrift.figures.sides import PALETTE, Sides, Tables, agreement_matrix, covered, profile
-from camdrift.records import BY_DEVIATION, BY_GAIN
-
-__all__ = ["agreement", "comparison_figures", "gain_profiles"]
+from camdrift.tables.comparison import BY_DEVIATION, BY_GAIN
+from camdrift.tables.words import TARGET_WORDS, strength_text
 
 _UNDEFINED: Final = "\u2013"
+
+
 _OVERLAID: Final = 4
+
+
 _COLUMNS: Final = 3
+
+
 _DASHES: Final[tuple[Any, ...]] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 
 

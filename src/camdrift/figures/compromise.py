@@ -22,14 +22,17 @@ from camdrift.figures.canvas import (
     sheet,
     strength_colours,
     strength_handles,
-    strength_text,
     styled,
     text_width,
     vlines,
 )
-from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, few_seeds, grid, reason_for_nothing, scope, span
+from camdrift.figures.scope import Scope, Tables, few_seeds, grid, reason_for_nothing, scope, span
+from camdrift.tables.run_json import Record
+from camdrift.tables.words import TARGET_WORDS, strength_text
 
 _UPRIGHT: Final[dict[str, Any]] = {"rotation": 90, "ha": "center", "va": "center", "size": 8.0}
+
+
 BY_CONSTRUCTION: Final = (
     "The threshold is the median under noise: it compromises about half of all noisy images by construction."
 )

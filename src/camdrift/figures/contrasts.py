@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from camdrift.figures.canvas import INK, MARGIN, blank, printable, sheet, strength_text, styled, vlines
-from camdrift.figures.scope import TARGET_WORDS, span
+from camdrift.figures.canvas import INK, MARGIN, blank, printable, sheet, styled, vlines
+from camdrift.figures.scope import span
 from camdrift.figures.sides import PALETTE, Sides, Tables, covered
+from camdrift.tables.words import TARGET_WORDS, strength_text
 
 _MOST: Final = 12
 

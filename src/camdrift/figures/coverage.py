@@ -9,19 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from camdrift.figures.canvas import (
-    COLOURS,
-    DASHES,
-    MARKERS,
-    MUTED,
-    blank,
-    sheet,
-    strength_colours,
-    strength_text,
-    styled,
-)
-from camdrift.figures.scope import Record, Scope, Tables, reason_for_nothing, scope
-from camdrift.records import ADVERSARIAL, CLEAN, NOISE
+from camdrift.figures.canvas import COLOURS, DASHES, MARKERS, MUTED, blank, sheet, strength_colours, styled
+from camdrift.figures.scope import Scope, Tables, reason_for_nothing, scope
+from camdrift.tables.run_json import Record
+from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE, strength_text
 
 _CREDIT = "Adversarial and noise count the clean images plus each image's variant, by the same rule."
 

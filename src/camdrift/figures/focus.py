@@ -10,20 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from camdrift.figures.canvas import (
-    COLOURS,
-    DASHES,
-    MUTED,
-    blank,
-    layer_panels,
-    mark_size,
-    strength_text,
-    styled,
-)
-from camdrift.figures.scope import TARGET_WORDS, Record, Scope, Tables, reason_for_nothing, scope, span
-from camdrift.medians import focus_medians
-from camdrift.pieces import scan
-from camdrift.records import ADVERSARIAL, NOISE
+from camdrift.figures.canvas import COLOURS, DASHES, MUTED, blank, layer_panels, mark_size, styled
+from camdrift.figures.scope import Scope, Tables, reason_for_nothing, scope, span
+from camdrift.statistics.focus import focus_medians
+from camdrift.tables.reading import scan
+from camdrift.tables.run_json import Record
+from camdrift.tables.words import ADVERSARIAL, NOISE, TARGET_WORDS, strength_text
 
 
 @dataclass(frozen=True)
@@ -100,8 +92,13 @@ MEASURES: Final = (
     ),
 )
 
+
 _CONDITIONS: Final = (ADVERSARIAL, NOISE)
+
+
 _MARKERS: Final = {ADVERSARIAL: "o", NOISE: "s"}
+
+
 _REST: Final[dict[str, Any]] = {"color": MUTED, "lw": 0.9, "ls": "-"}
 
 

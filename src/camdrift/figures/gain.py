@@ -20,12 +20,12 @@ from camdrift.figures.canvas import (
     mark_size,
     strength_colours,
     strength_handles,
-    strength_text,
     styled,
     vlines,
 )
-from camdrift.figures.scope import Record, Scope, Tables, grid, reason_for_nothing, scope, span
-from camdrift.records import CENSORED_ABOVE, CENSORED_BELOW
+from camdrift.figures.scope import Scope, Tables, grid, reason_for_nothing, scope, span
+from camdrift.tables.run_json import Record
+from camdrift.tables.words import CENSORED_ABOVE, CENSORED_BELOW, strength_text
 
 _ARROW = 1.16
 

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from camdrift.figures.canvas import INK, MUTED, printable, sheet, strength_text, styled, text_width
-from camdrift.figures.scope import TARGET_WORDS
+from camdrift.figures.canvas import INK, MUTED, printable, sheet, styled, text_width
 from camdrift.figures.sides import Sides, Tables, covered
+from camdrift.tables.words import TARGET_WORDS, strength_text
 
 _STEP: Final = 0.17
 

@@ -3,39 +3,33 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
 
-from camdrift.measures import Measure
-from camdrift.pieces import scan, streamed
-from camdrift.records import (
+from camdrift.tables.measures import Measure
+from camdrift.tables.reading import scan, streamed
+from camdrift.tables.run_json import Record, effective, model_name
+from camdrift.tables.study import MEASURE
+from camdrift.tables.words import (
     ADVERSARIAL,
     ANALYSED,
     DEFAULT_EXPLANATIONS,
     DEFAULT_METRICS,
     DEFAULT_TARGETS,
     FAILED,
-    MEASURE,
     NO_ADVERSARIAL,
+    TARGET_ORDER,
     UNREADABLE,
 )
 
 Tables = Mapping[str, pl.DataFrame]
-Record = Mapping[str, Any]
+
 
 # Thresholds of fewer seeds are told of wherever they show: the 95 % interval of a median of nine images already
 # reaches from the second to the eighth of them.
 LEAST_SEEDS: Final = 10
-
-# The headline target first: under `own` a flipped prediction adds the change of class to every layer.
-TARGET_ORDER: Final = ("seed", "own", "label")
-TARGET_WORDS: Final = {
-    "seed": "explained class: the seed's clean prediction (target seed)",
-    "own": "explained class: each image's own prediction (target own)",
-    "label": "explained class: the true class (target label)",
-}
 
 
 @dataclass(frozen=True)
@@ -109,19 +103,6 @@ def _measure(tables: Tables) -> Measure:
     """The first measure; the paper's where no row names one."""
     named = tables["layers"].select(MEASURE).drop_nulls().head(1).rows()
     return Measure(*(named[0] if named else (DEFAULT_EXPLANATIONS[0], DEFAULT_METRICS[0])))
-
-
-def effective(record: Record) -> Mapping[str, Any]:
-    """The effective arguments of the run; empty if the record has none."""
-    arguments: Mapping[str, Any] = (record.get("arguments") or {}).get("effective") or {}
-    return arguments
-
-
-def model_name(record: Record) -> str:
-    """The model's spec, without the folders of a file."""
-    model = record.get("model") or {}
-    spec = str(model.get("spec") or model.get("name") or "the model")
-    return spec.replace("\\", "/").rpartition("/")[2] if ".py:" in spec else spec
 
 
 def _layer_rows(layers: pl.DataFrame, record: Record) -> list[tuple[int, str, str]]:

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import polars as pl
 
-from camdrift import controls
-from camdrift.figures.canvas import strength_text
 from camdrift.figures.scope import Tables, span
 from camdrift.report.numbers import UNDEFINED, measured, measured_between
+from camdrift.statistics import controls
+from camdrift.tables.words import strength_text
 
 MEANINGS: Final = {
     controls.NOISE_AGAINST_NOISE: "Noise takes the attack's place, and nothing may be found. This rules out that the "

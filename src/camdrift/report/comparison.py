@@ -7,14 +7,15 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from camdrift.figures.canvas import strength_text
 from camdrift.figures.comparison import comparison_figures
-from camdrift.figures.scope import TARGET_WORDS, Record
 from camdrift.figures.sides import Sides, Tables, covered
-from camdrift.report import contrasts, write_figure, write_file
+from camdrift.report import contrasts
 from camdrift.report.comparison_data import comparison_data
+from camdrift.report.files import write_figure, write_file
 from camdrift.report.numbers import UNDEFINED, count, percent, percent_between, readable, shown, times
-from camdrift.report.page import as_json, environment, policy, script, style
+from camdrift.report.page.rendering import as_json, environment, policy, script, style
+from camdrift.tables.run_json import Record
+from camdrift.tables.words import TARGET_WORDS, strength_text
 
 # What a side is; those that all sides share stand among the facts.
 _WORDS = {
@@ -24,8 +25,14 @@ _WORDS = {
     "explanation": "Explanation",
     "metric": "Metric",
 }
+
+
 _SCRIPTS = ("text", "comparison_charts", "comparison")
+
+
 _PAGE = "comparison.html"
+
+
 _REPORT = "report.html"
 
 

@@ -4,13 +4,15 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from camdrift.figures.canvas import strength_text
-from camdrift.figures.scope import Record, Scope, Tables, effective
-from camdrift.pieces import scan, streamed
-from camdrift.records import ADVERSARIAL, FAILED, NO_ADVERSARIAL, NOISE, UNREADABLE
+from camdrift.figures.scope import Scope, Tables
 from camdrift.report import numbers
+from camdrift.tables.reading import scan, streamed
+from camdrift.tables.run_json import Record, effective
+from camdrift.tables.words import ADVERSARIAL, FAILED, NO_ADVERSARIAL, NOISE, UNREADABLE, strength_text
 
 LONGEST_LIST: Final = 50
+
+
 _LEFT_OUT: Final = {
     NO_ADVERSARIAL: "Without an adversarial example",
     UNREADABLE: "Unreadable",

@@ -8,19 +8,33 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from camdrift.dose import dose_response
 from camdrift.figures.focus import MEASURES
-from camdrift.figures.scope import Record, Scope, Tables, stage
-from camdrift.medians import focus_medians
-from camdrift.pieces import Rows, by_values, collected, scan
-from camdrift.records import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, CLEAN, LAYERS, MEASURE, NOISE
+from camdrift.figures.scope import Scope, Tables, stage
+from camdrift.statistics.dose import dose_response
+from camdrift.statistics.focus import focus_medians
+from camdrift.tables.reading import Rows, by_values, collected, scan
+from camdrift.tables.run_json import Record
+from camdrift.tables.study import LAYERS, MEASURE
+from camdrift.tables.words import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, CLEAN, NOISE
 
 CONDITIONS: Final = (ADVERSARIAL, NOISE)
+
+
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
 MOST_STEPS: Final = 240
+
+
 _KEYS: Final = ("target", "strength", "layer", "layer_label", "layer_index")
+
+
 _CENSORED: Final = {CENSORED_ABOVE: 1, CENSORED_BELOW: -1}
+
+
 _DIGITS: Final = 6
+
+
 # Of values that are only drawn, and there are many.
 _FEW_DIGITS: Final = 4
 

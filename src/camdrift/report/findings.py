@@ -5,21 +5,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from camdrift.figures.canvas import strength_text
-from camdrift.figures.scope import Record, Scope, Tables, effective, few_seeds, span
-from camdrift.pieces import scan
-from camdrift.records import (
-    ANALYSED,
-    CENSORED_ABOVE,
-    CENSORED_BELOW,
-    NOISE,
-    PRECISION,
-)
+from camdrift.figures.scope import Scope, Tables, few_seeds, span
 from camdrift.report import single, threat, verdicts
 from camdrift.report.numbers import count, percent, share_of, times, times_between
-from camdrift.rounding import rounding
+from camdrift.statistics.rounding import rounding
+from camdrift.tables.reading import scan
+from camdrift.tables.run_json import Record, effective
+from camdrift.tables.study import PRECISION
+from camdrift.tables.words import ANALYSED, CENSORED_ABOVE, CENSORED_BELOW, NOISE, strength_text
 
 Row = dict[str, Any]
+
 
 _EXPLAINING = {
     "seed": "",

@@ -5,14 +5,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from camdrift.figures.canvas import strength_text
-from camdrift.figures.scope import Record, Scope, Tables, effective, span
-from camdrift.medians import focus_medians, median_interval
-from camdrift.pieces import collected, scan
-from camdrift.records import ADVERSARIAL, NOISE
+from camdrift.figures.scope import Scope, Tables, span
 from camdrift.report.numbers import between, count, fraction
+from camdrift.statistics.focus import focus_medians, median_interval
+from camdrift.tables.reading import collected, scan
+from camdrift.tables.run_json import Record, effective
+from camdrift.tables.words import ADVERSARIAL, NOISE, strength_text
 
 Row = dict[str, Any]
+
 
 _OF = {"seed": "", "own": " for each image's own class", "label": " for the true class"}
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import polars as pl
 from scipy.stats import kendalltau
 
-from camdrift.figures.canvas import strength_text
 from camdrift.figures.scope import Scope, Tables
-from camdrift.measures import Measure
-from camdrift.records import MEASURE
 from camdrift.report.numbers import UNDEFINED, fraction, times
+from camdrift.tables.measures import Measure
+from camdrift.tables.study import MEASURE
+from camdrift.tables.words import strength_text
 
 
 @dataclass(frozen=True)

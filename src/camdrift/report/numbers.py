@@ -4,11 +4,17 @@ import re
 from math import floor, isclose, isfinite, sqrt
 from typing import Any, Final
 
-from camdrift.records import CENSORED_ABOVE, CENSORED_BELOW
+from camdrift.tables.words import CENSORED_ABOVE, CENSORED_BELOW
 
 UNDEFINED: Final = "\u2013"
+
+
 _BOUNDS: Final = {CENSORED_ABOVE: ">\u00a0", CENSORED_BELOW: "<\u00a0"}
+
+
 _LONGEST_LIST: Final = 12
+
+
 _Z95: Final = 1.959963984540054
 
 

@@ -4,14 +4,15 @@ from typing import Any
 
 import polars as pl
 
-from camdrift.figures.canvas import strength_text
-from camdrift.figures.scope import Record, Scope, Tables
-from camdrift.pieces import collected, scan
-from camdrift.records import ADVERSARIAL, ANALYSED, NOISE
+from camdrift.figures.scope import Scope, Tables
 from camdrift.report import threat
 from camdrift.report.numbers import fraction
+from camdrift.tables.reading import collected, scan
+from camdrift.tables.run_json import Record
+from camdrift.tables.words import ADVERSARIAL, ANALYSED, NOISE, strength_text
 
 _FURTHEST = 3
+
 
 Row = dict[str, Any]
 

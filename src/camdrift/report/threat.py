@@ -4,11 +4,11 @@ from typing import Final
 
 import polars as pl
 
-from camdrift.figures.canvas import strength_text
-from camdrift.figures.scope import Record, Scope, Tables, effective
-from camdrift.records import ANALYSED
+from camdrift.figures.scope import Scope, Tables
 from camdrift.report.numbers import count
-from camdrift.spec import write_literal
+from camdrift.specs import write_literal
+from camdrift.tables.run_json import Record, effective
+from camdrift.tables.words import ANALYSED, strength_text
 
 _NORMS: Final = {
     "linf": "a change of at most {} per pixel and colour",

@@ -1,0 +1,88 @@
+"""The command line: arguments, progress, exit codes; no computation."""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import typer
+
+from camdrift.cli.listing import layers_command
+from camdrift.cli.progress import INTERRUPTED
+from camdrift.cli.results import compare_command, detect_command, report_command, sweep_command, verify_command
+from camdrift.cli.studies import explain_command, reproduce_command, run_command
+from camdrift.errors import UserError, escaped
+from camdrift.study.provenance import camdrift_version
+
+app = typer.Typer(
+    add_completion=False,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Show where inside an image classifier an adversarial attack takes hold.",
+)
+
+
+_STOPPED: Final = {INTERRUPTED: "interrupted", 143: "terminated"}
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"camdrift {camdrift_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+) -> None:
+    """Show where inside an image classifier an adversarial attack takes hold."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+_COMMANDS: Final[dict[str, Callable[..., Any]]] = {
+    "run": run_command,
+    "explain": explain_command,
+    "reproduce": reproduce_command,
+    "report": report_command,
+    "detect": detect_command,
+    "layers": layers_command,
+    "compare": compare_command,
+    "sweep": sweep_command,
+    "verify": verify_command,
+}
+
+
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
+
+
+def main() -> None:
+    """Run the command line.
+
+    Exit codes: 0 done, 1 what `verify` found differs, 2 the user's mistake, 130 interrupted, 143 terminated.
+    """
+    try:
+        code = app(prog_name="camdrift", standalone_mode=False) or 0
+    except UserError as error:
+        sys.exit(_complain(error.message, error.hint))
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = "camdrift" if context is None else context.command_path
+        sys.exit(_complain(_lowered(error.format_message()), f"`{command} --help` shows what it takes"))
+    if code in _STOPPED:
+        typer.echo(_STOPPED[code], err=True)
+    sys.exit(code)
+
+
+def _complain(message: str, hint: str) -> int:
+    typer.echo(f"error: {escaped(message)}", err=True)
+    typer.echo(f"hint: {escaped(hint) or '`camdrift COMMAND --help` shows what it takes'}", err=True)
+    return 2
+
+
+def _lowered(message: str) -> str:
+    return " ".join((message[:1].lower() + message[1:].rstrip(".")).split())

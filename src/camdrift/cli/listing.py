@@ -1,0 +1,63 @@
+"""The command `layers`: what would be studied of a model, and why the rest is left out."""
+
+from collections.abc import Sequence
+
+import typer
+
+from camdrift.cli.options import DeviceOption, LayersOption, ModelOption, WeightsOption, words
+from camdrift.cli.terminal import _load, _print_table
+from camdrift.coverage.neurons import neuron_count
+from camdrift.errors import escaped
+from camdrift.layers.layers import BLOCK, left_out
+from camdrift.models.classifier import Classifier
+
+
+def layer_table(classifier: Classifier, globs: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows: every layer, or those that `globs` choose; columns that say nothing are left out.
+
+    Raises:
+        UserError: A glob that matches no layer with a map.
+    """
+    chosen = set(classifier.select_layers(globs)) if globs else None
+    infos = [info for info in classifier.layer_infos if chosen is None or info.name in chosen]
+    reasons = ["" if globs else left_out(info, classifier.family) for info in infos]
+    columns = {
+        "name": [info.name for info in infos],
+        "label": [info.label for info in infos] if any(info.label != info.name for info in infos) else None,
+        "family": [info.family for info in infos] if any(info.family == BLOCK for info in infos) else None,
+        "type": [info.kind for info in infos],
+        "shape": ["x".join(map(str, info.shape)) for info in infos],
+        "tapped behind": [info.tap for info in infos],
+        "left out because": reasons if any(reasons) else None,
+    }
+    shown = {head: cells for head, cells in columns.items() if cells is not None}
+    return list(shown), [list(row) for row in zip(*shown.values(), strict=True)]
+
+
+def layer_summary(classifier: Classifier, globs: Sequence[str] = ()) -> list[str]:
+    """How many layers are studied, how an image becomes the model's input, and what was unwrapped: lines."""
+    infos = classifier.layer_infos
+    if globs:
+        count = f"{len(classifier.select_layers(globs))} of {len(infos)} layers"
+    else:
+        total = sum(info.family == classifier.family for info in infos)
+        count = f"{len(classifier.layers)} of {total} {'blocks' if classifier.family == BLOCK else 'convolutions'}"
+    return [
+        f"{count} are studied; {neuron_count(classifier):,} neurons",
+        f"input: {classifier.describe_input()}",
+        *classifier.remarks,
+    ]
+
+
+def layers_command(
+    model: ModelOption = "efficientnet-lite0",
+    weights: WeightsOption = None,
+    layers: LayersOption = "",
+    device: DeviceOption = "cpu",
+) -> None:
+    """List the layers of a model: name, label, type, shape, where it is tapped, and why it is left out."""
+    classifier = _load(model, weights, device)
+    from camdrift.cli.listing import layer_summary, layer_table
+
+    _print_table(*layer_table(classifier, words(layers)))
+    typer.echo(escaped("\n" + "\n".join(layer_summary(classifier, words(layers)))))

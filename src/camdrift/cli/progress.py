@@ -1,0 +1,106 @@
+"""Progress for a person: a live line in a terminal, a plain line now and then in a pipe."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from camdrift.engine.interruption import Interruption, interruptible
+from camdrift.engine.progress import Progress
+from camdrift.errors import escaped
+
+INTERRUPTED: Final = 130  # what typer returns for a KeyboardInterrupt, as shells do
+
+
+_QUIET_SECONDS: Final = 30.0
+
+
+class Shown:
+    """Shows where a run is. Call it with a `Progress`.
+
+    Attributes:
+        path: Run directory or its URL, once known.
+    """
+
+    def __init__(self, console: Console, bar: Bar | None, asked: Interruption) -> None:
+        self.path: Path | str | None = None
+        self._asked = asked
+        self._console, self._bar = console, bar
+        self._task = None if bar is None else bar.add_task("starting", total=None, successes=0)
+        self._last = monotonic()
+
+    def say(self, text: str) -> None:
+        """Show what is being done before the first seed."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=escaped(text))
+
+    def started(self, path: Path | str) -> None:
+        """Learn where the run is written."""
+        self.path = path
+
+    def __call__(self, progress: Progress) -> None:
+        for warning in progress.warnings:
+            self._console.print(escaped(f"warning: {warning}"), markup=False, highlight=False, soft_wrap=True)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task,
+                description=progress.stage,
+                completed=progress.seeds_done,
+                total=progress.seeds_total,
+                successes=progress.successes,
+            )
+        elif monotonic() - self._last > _QUIET_SECONDS:
+            self._last = monotonic()
+            done = f"{progress.seeds_done}/{progress.seeds_total} images, {progress.successes} adversarial examples"
+            self._console.print(f"{progress.stage}: {done}", highlight=False)
+        self._asked.at(progress.stage)
+
+
+@contextmanager
+def show_progress(console: Console, advice: Callable[[Path | str], str] | None = None) -> Iterator[Shown]:
+    """Something to call with every `Progress`, that lets a person stop after the chunk in hand.
+
+    Args:
+        console: Where to show it.
+        advice: How to go on with the run in a directory, for whoever has stopped it.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C stopped it.
+        typer.Exit: Another signal stopped it.
+    """
+    bar = _bar(console) if console.is_terminal else None
+    path: Path | str | None = None
+    try:
+        with interruptible() as asked, bar or nullcontext():
+            shown = Shown(console, bar, asked)
+            try:
+                yield shown
+            finally:
+                path = shown.path
+    except KeyboardInterrupt as stop:
+        if path is not None and advice is not None:
+            console.print(escaped(advice(path)), markup=False, highlight=False, soft_wrap=True)
+        code = getattr(stop, "exit_code", INTERRUPTED)
+        if code == INTERRUPTED:
+            raise
+        raise typer.Exit(code) from stop
+
+
+def _bar(console: Console) -> Bar:
+    return Bar(
+        SpinnerColumn(),
+        TextColumn("{task.description:<10}", markup=False),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("images, {task.fields[successes]} adversarial,"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("left"),
+        console=console,
+        transient=True,
+    )

@@ -1,0 +1,189 @@
+"""The commands about finished studies and about several: report, detect, compare, sweep, verify."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from camdrift.cli.options import AddressOption, EngineOption, WeightsOption, WorkersOption, specs, words
+from camdrift.cli.progress import show_progress
+from camdrift.comparison.alignment import AUTO
+from camdrift.engine.engine import LOCAL, Engine
+from camdrift.errors import escaped
+
+if TYPE_CHECKING:
+    from camdrift.comparison.sweep import Cell
+
+
+def compare_command(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders that `camdrift run` wrote; one alone if it holds several explanations or metrics.",
+            metavar="RUN...",
+        ),
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option(help="Folder for the comparison. Left out: a new folder under runs/.", show_default=False),
+    ] = None,
+    target: Annotated[
+        str,
+        typer.Option(
+            help="Whose class is explained. Left out: all that the runs have in common.",
+            metavar="LIST",
+            show_default=False,
+        ),
+    ] = "",
+    explain: Annotated[
+        str,
+        typer.Option(
+            help="Explanations to compare by. Left out: all that the runs hold.", metavar="LIST", show_default=False
+        ),
+    ] = "",
+    similarity: Annotated[
+        str, typer.Option(help="Metrics to compare by. Left out: all.", metavar="LIST", show_default=False)
+    ] = "",
+    align: Annotated[
+        str,
+        typer.Option(help="How layers of different networks are paired: auto, name, depth.", metavar="WAY"),
+    ] = AUTO,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison in --out.")] = False,
+) -> None:
+    """Compare studies layer by layer: who ranks the layers alike, where gains differ; tables, figures and a page."""
+    from camdrift.comparison.compare import compare, page_of
+
+    with Console(stderr=True).status("comparing") as status:
+        made = compare(
+            *runs,
+            out=out,
+            targets=words(target) or None,
+            explanations=specs(explain) or None,
+            similarities=words(similarity) or None,
+            align=align,
+            overwrite=overwrite,
+            on_pair=lambda done, total: status.update(f"compared {done:,} of {total:,} pairs"),
+        )
+    typer.echo(escaped(f"{made.summary()}\n{page_of(made)}"))
+
+
+def sweep_command(
+    file: Annotated[
+        Path, typer.Argument(help="TOML file with entries [[models]] and [[attacks]].", metavar="FILE.toml")
+    ],
+    out: Annotated[
+        str | None, typer.Option(help="Folder for all runs. Left out: the file's.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start every run again.")] = False,
+    engine: EngineOption = LOCAL,
+    address: AddressOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Study every model of a file under every attack of it, then compare them; run again, it goes on."""
+    computing = Engine(engine, address, workers)
+    console = Console(stderr=True)
+    with show_progress(console, _how_to_go_on) as shown:
+        shown.started(file)  # which says where all runs are written
+        shown.say(f"reading {file}")
+        from camdrift.comparison.sweep import sweep
+
+        def began(cell: "Cell") -> None:
+            console.print(
+                escaped(f"{cell.number} of {cell.total}: {cell.name}"), markup=False, highlight=False, soft_wrap=True
+            )
+
+        command = shlex.join(["camdrift", *sys.argv[1:]])
+        done = sweep(
+            file, out=out, overwrite=overwrite, on_cell=began, on_progress=shown, command=command, engine=computing
+        )
+    for failure in done.failures:
+        typer.echo(escaped(f"failed: {failure.name}: {failure.error.message}"), err=True)
+        if failure.error.hint:
+            typer.echo(escaped(f"hint: {failure.error.hint}"), err=True)
+    if done.comparison is not None:
+        from camdrift.comparison.compare import page_of
+
+        typer.echo(escaped(f"{done.comparison.summary()}\n{page_of(done.comparison)}"))
+    elif done.studies:
+        typer.echo(escaped("\n".join(str(study.path / "report.html") for study in done.studies)))
+    if done.failures:
+        raise typer.Exit(2)
+
+
+def verify_command(
+    run: Annotated[str, typer.Argument(help="Folder or URL that `camdrift run` wrote.", metavar="RUN")],
+    model: Annotated[
+        str | None, typer.Option(help="As for `run`. Left out: the run's.", metavar="SPEC", show_default=False)
+    ] = None,
+    weights: WeightsOption = None,
+    images: Annotated[
+        str | None, typer.Option(help="As for `run`. Left out: the run's.", metavar="PATH", show_default=False)
+    ] = None,
+    sample: Annotated[
+        int,
+        typer.Option(help="Compute at least N seed images again, drawn by whole chunks; 0 for none.", metavar="N"),
+    ] = 8,
+    rng_seed: Annotated[int, typer.Option(help="Seed of the draw.", metavar="N")] = 0,
+    device: Annotated[str | None, typer.Option(help="As for `run`. Left out: the run's.", show_default=False)] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Also run Python code that run.json names: a model's factory, an attack.")
+    ] = False,
+) -> None:
+    """Check the tables of a finished run, and compute some of its similarities again; exit code 1 if any differ."""
+    with show_progress(Console(stderr=True)) as shown:
+        shown.say(f"reading {run}")
+        from camdrift.study.verify import verify
+
+        found = verify(
+            run,
+            model,
+            images,
+            weights=weights,
+            device=device,
+            sample=sample,
+            rng_seed=rng_seed,
+            trust=trust,
+            on_progress=shown,
+        )
+    typer.echo(escaped("\n".join(found.lines())))
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def _how_to_go_on(_: Path | str) -> str:
+    command = shlex.join(["camdrift", *(word for word in sys.argv[1:] if word != "--overwrite")])
+    return f"stopped; finished runs and chunks are kept, to go on: {command}"
+
+
+def report_command(
+    run_directory: Annotated[str, typer.Argument(help="Folder or URL that `camdrift run` wrote.", metavar="RUN")],
+) -> None:
+    """Rebuild figures and report of a run from its stored tables alone."""
+    from camdrift.study.study import open_study
+
+    study = open_study(run_directory)
+    study.report()
+    typer.echo(escaped(f"{study.place}/report.html"))
+
+
+def detect_command(
+    run_directories: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders that `camdrift run` wrote, of one model; the first one gets the results. "
+            "Several: detectors are also trained on one run's attack and tested on another's.",
+            metavar="RUN...",
+        ),
+    ],
+) -> None:
+    """Judge how well the layers tell adversarial from noisy images, with the clean image at hand and without."""
+    from camdrift.figures.detection import FIGURE
+    from camdrift.study.detect import detect
+    from camdrift.study.study import open_study
+
+    studies = [open_study(path) for path in run_directories]
+    lines = [*detect(*studies).lines(), f"{studies[0].place}/figures/{FIGURE}.png"]
+    typer.echo(escaped("\n".join(lines)))

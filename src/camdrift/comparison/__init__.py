@@ -1,0 +1,1 @@
+"""Several studies: `sweep` makes them, `compare` holds them against each other."""

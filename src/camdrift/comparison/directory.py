@@ -1,0 +1,71 @@
+"""The folder of a comparison of studies: its tables, record, figures and page."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from camdrift.errors import StoreError
+from camdrift.storage.disk import on_disk, write_whole
+from camdrift.storage.run_directory import FIGURES, as_json, is_made_by_camdrift
+from camdrift.tables.comparison import COMPARISON_TABLES
+
+COMPARISON: Final = "comparison.json"
+
+
+COMPARISON_PAGE: Final = "comparison.html"
+
+
+class ComparisonDirectory:
+    """The folder of a comparison of studies.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, *, overwrite: bool = False) -> "ComparisonDirectory":
+        """A new, empty folder for a comparison; one that is there is emptied of its comparison.
+
+        Raises:
+            StoreError: There is something else, or a comparison that is not to be replaced.
+        """
+        if path.exists() and not path.is_dir():
+            raise StoreError(f"`out` must be a folder, got: {path} (a file)")
+        with on_disk(path):
+            if path.is_dir() and any(path.iterdir()):
+                cls._clear(path, overwrite=overwrite)
+            path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def _clear(cls, path: Path, *, overwrite: bool) -> None:
+        if not is_made_by_camdrift(path / COMPARISON):
+            raise StoreError(
+                f"`out` must be new or the folder of a comparison, got: {path} (a folder with other things in it)",
+                "choose another --out",
+            )
+        if not overwrite:
+            raise StoreError(
+                f"`out` must be new, got: {path} (there is a comparison in it)",
+                "--overwrite replaces it, another --out leaves it alone",
+            )
+        figures = path / FIGURES
+        for file in (*figures.glob("comparison_*.png"), *figures.glob("comparison_*.pdf")):
+            file.unlink()
+        for name in (COMPARISON_PAGE, *(f"{name}.parquet" for name in COMPARISON_TABLES), COMPARISON):
+            (path / name).unlink(missing_ok=True)
+
+    def write_table(self, name: str, table: pl.DataFrame) -> None:
+        """Replace a table; its columns must be the ones that `records` documents."""
+        if table.schema != COMPARISON_TABLES[name].schema:
+            raise ValueError(f"table `{name}` must have the schema {COMPARISON_TABLES[name].schema}")
+        write_whole(self.path, f"{name}.parquet", table.write_parquet)
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Replace comparison.json."""
+        write_whole(self.path, COMPARISON, lambda path: path.write_bytes(as_json(record)))

@@ -1,0 +1,70 @@
+"""How neuron coverage grows, seed by seed."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from camdrift.tables.study import COVERAGE
+from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
+
+Flags = NDArray[np.bool_]
+
+
+# One row per readable seed, condition and strength of a chunk: the neurons it covers that no earlier seed of the
+# chunk did. Chunks are merged from these rows, so the growth over a study does not depend on how it was cut.
+NEWLY_COVERED: Final = pl.Schema(
+    {"seed_id": pl.String(), "condition": pl.String(), "strength": pl.Float64(), "neurons": pl.List(pl.Int32)}
+)
+
+
+def newly_covered(
+    seed_ids: Sequence[str],
+    clean: Sequence[Flags],
+    variants: Sequence[dict[tuple[str, float], Flags]],
+    strengths: Sequence[float],
+) -> pl.DataFrame:
+    """What each seed of a chunk adds to coverage, per condition and strength (schema `NEWLY_COVERED`).
+
+    One rule for every condition: a seed contributes its clean image and, if it has one, its variant.
+
+    Args:
+        seed_ids: Readable seeds in order.
+        clean: Covered neurons of each clean image.
+        variants: For each seed its variants' covered neurons by (condition, strength); empty without success.
+        strengths: Strengths of the study.
+    """
+    keys = [(CLEAN, 0.0), *((c, s) for c in (ADVERSARIAL, NOISE) for s in strengths)]
+    so_far = {key: np.zeros_like(clean[0]) for key in keys} if clean else {}
+    rows: list[dict[str, Any]] = []
+    for seed_id, own, changed in zip(seed_ids, clean, variants, strict=True):
+        for key in keys:
+            added = own | changed[key] if key in changed else own
+            new = np.flatnonzero(added & ~so_far[key])
+            so_far[key] |= added
+            rows.append({"seed_id": seed_id, "condition": key[0], "strength": key[1], "neurons": new.tolist()})
+    return pl.DataFrame(rows, schema=NEWLY_COVERED)
+
+
+def coverage_growth(chunks: Iterable[pl.DataFrame], total: int) -> pl.DataFrame:
+    """The `coverage` table: covered neurons after each readable seed of the study.
+
+    Args:
+        chunks: `newly_covered` of every chunk, in order.
+        total: Neurons of the model.
+    """
+    seen: dict[tuple[str, float], Flags] = {}
+    steps: dict[str, int] = {}
+    parts = [COVERAGE.frame()]
+    for chunk in chunks:
+        rows = []
+        for seed_id, condition, strength, neurons in chunk.iter_rows():
+            flags = seen.setdefault((condition, strength), np.zeros(total, dtype=np.bool_))
+            flags[neurons] = True
+            step = steps.setdefault(seed_id, len(steps) + 1)
+            rows.append((step, seed_id, condition, strength, int(flags.sum()), total))
+        columns = zip(*rows, strict=True) if rows else [[] for _ in COVERAGE.columns]
+        parts.append(COVERAGE.frame(dict(zip(COVERAGE.schema.names(), map(list, columns), strict=True))))
+    return pl.concat(parts)

@@ -1,0 +1,110 @@
+"""Neuron coverage of a batch of images, as DLFuzz counts it (all layers, one rule for every image)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from camdrift.layers import hooks
+from camdrift.layers.hooks import Receiver, Tap
+from camdrift.layers.layers import NeuronGroup
+from camdrift.models.classifier import Classifier
+from camdrift.tensors import Covered, Images, Logits
+
+THRESHOLD: Final = 0.25
+
+
+NeuronValues = Float[Tensor, "batch neurons"]
+
+
+@dataclass(frozen=True)
+class NeuronRecord:
+    """What the neurons of a classifier did on one batch.
+
+    Attributes:
+        outputs: Raw output of every neuron, its layer's spatial mean; differentiable if the pass was. By group name.
+        values: The same, min-max scaled over the whole layer and image; NaN where a layer is constant.
+    """
+
+    outputs: Mapping[str, Tensor]
+    values: NeuronValues
+
+    def covered(self, threshold: float = THRESHOLD) -> Covered:
+        """Neurons whose value lies above `threshold`; those of a constant layer are not covered."""
+        return self.values > threshold
+
+
+class NeuronObserver:
+    """Collects a `NeuronRecord` from one forward pass: hand `receivers` to the pass, then call `record`."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.groups = classifier.neuron_groups
+        self._outputs: dict[str, Tensor] = {}
+        self._scaled: dict[str, Tensor] = {}
+
+    @property
+    def receivers(self) -> dict[Tap, list[Receiver]]:
+        """What to call with the output at each place of the network."""
+        receivers: dict[Tap, list[Receiver]] = {}
+        for group in self.groups:
+            if group.tap is not None:
+                receivers.setdefault(group.tap, []).append(self._receiver(group))
+        return receivers
+
+    def _receiver(self, group: NeuronGroup) -> Callable[[Tensor], None]:
+        return lambda output: self._add(group, output)
+
+    def _add(self, group: NeuronGroup, output: Tensor) -> None:
+        rows = output.movedim(group.channel_axis, 1).flatten(2) if output.ndim > 2 else output.unsqueeze(2)
+        mean = rows.float().mean(2)
+        # amin and amax of a detached view: the extremes only scale, no gradient runs through them
+        extremes = rows.detach().amin((1, 2)).float(), rows.detach().amax((1, 2)).float()
+        self._outputs[group.name] = mean
+        self._scaled[group.name] = _min_max(mean.detach(), *extremes)
+
+    def record(self, logits: Logits) -> NeuronRecord:
+        """The record of the pass that has just run and returned `logits`."""
+        softmax = self.groups[-1]
+        self._add(softmax, logits.softmax(1))
+        values = torch.cat([self._scaled[group.name] for group in self.groups], 1)
+        record = NeuronRecord(self._outputs, values)
+        self._outputs, self._scaled = {}, {}
+        return record
+
+
+def _min_max(mean: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    # The mean of scaled values is the scaled mean. A constant layer's mean may be rounded off its only value, so that
+    # 0/0 has to be made: it is NaN, which no threshold lies below.
+    span = torch.where(highest > lowest, highest - lowest, torch.nan)
+    return (mean - lowest[:, None]) / span[:, None]
+
+
+def neuron_count(classifier: Classifier) -> int:
+    """Number of neurons: 14,888 for VGG-16 with a thousand classes."""
+    return sum(group.neurons for group in classifier.neuron_groups)
+
+
+def neuron_coverage(classifier: Classifier, images: Images, *, threshold: float = THRESHOLD) -> Covered:
+    """Which neurons each image covers.
+
+    A neuron is a channel of a convolution, pool or linear layer after its activation, or a softmax unit. Its value
+    is the spatial mean of its layer's output, min-max scaled over that whole layer and image; it is covered if the
+    value is above `threshold` (DLFuzz, ESEC/FSE 2018).
+
+    Args:
+        classifier: The model.
+        images: Batch in pixel space.
+        threshold: Between 0 and 1.
+    """
+    return observe(classifier, images)[1].covered(threshold)
+
+
+def observe(classifier: Classifier, images: Images) -> tuple[Logits, NeuronRecord]:
+    """Logits of a batch and what the neurons did, from one forward pass without gradients."""
+    observer = NeuronObserver(classifier)
+    with torch.no_grad(), hooks.capturing({}, observer.receivers):
+        logits = classifier(images)
+    return logits, observer.record(logits)

@@ -1,0 +1,1 @@
+"""Who computes the chunks: this process, or workers on Ray."""

@@ -1,0 +1,279 @@
+"""Chunks handed out to workers that Ray starts: one at a time to each, again if a worker dies, until all are stored.
+
+Plain actors and a loop of our own rather than Ray Data: that hands chunks to actors ahead of time and begins a lost one
+anew without end or word, where a study must end with the chunks in hand when it is asked to stop, and must name the
+chunk that kills its workers.
+"""
+
+import pickle
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any, Final
+
+from camdrift.engine.actor import Actor
+from camdrift.engine.engine import Engine
+from camdrift.engine.progress import Progress
+from camdrift.engine.ray_cluster import Team, cluster, processors_here, team
+from camdrift.engine.worker import Look, Outcome, stored_outcome, task_of
+from camdrift.errors import UserError, one_line
+from camdrift.images.places import ImageFile
+from camdrift.pipeline.plan import Plan, image_checksum, parts
+from camdrift.storage.remote_directory import gather
+from camdrift.storage.run_directory import RunDirectory
+
+OnProgress = Callable[[Progress], None]
+
+
+# So many workers may die over one chunk, or before they are ready for any.
+TRIES: Final = 3
+
+
+_LOOK_SECONDS: Final = 1.0
+
+
+_WAIT_SECONDS: Final = 60.0
+
+
+_SHOWN: Final = 5
+
+
+_CURE: Final = "did memory run out? fewer --workers, a smaller --batch-size; --resume goes on"
+
+
+_EVERYWHERE: Final = "has every machine the same camdrift and Python, and enough memory?"
+
+
+def compute(
+    engine: Engine, plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress
+) -> tuple[Plan, dict[str, Any]]:
+    """Compute and store the chunks that are missing.
+
+    Returns:
+        The plan with as many images per pass as every worker had room for, and the engine for the record.
+
+    Raises:
+        UserError: A worker cannot be started, or a chunk not be computed.
+        KeyboardInterrupt: `on_progress` asked to stop; the chunks that were in hand are stored.
+    """
+    dispatch = Dispatch(plan, dict(enumerate(parts(files, plan.settings))), directory, on_progress)
+    missing = dispatch.count_stored()
+    if not missing:
+        return plan, engine.as_record()
+    task = pickle.dumps(task_of(plan, directory))
+    is_gpu = plan.classifier.device.type != "cpu"
+    dispatch.show_start()
+    with cluster(engine.address, max(processors_here(), engine.workers or 1)) as ray:
+        chosen = team(ray, engine.workers, missing, is_gpu=is_gpu)
+        dispatch.run(ray, chosen, task)
+    return dispatch.plan, {**engine.as_record(), "workers": chosen.workers, "threads": chosen.threads}
+
+
+@dataclass
+class _Hand:
+    """A worker, and the chunk that it has in hand; None while it gets ready."""
+
+    actor: Any
+    chunk: int | None = None
+
+
+class Dispatch:
+    """The chunks of a study: those that are stored, those that workers have in hand, and the rest.
+
+    Attributes:
+        plan: What the chunks share, with as many images per pass as every worker so far had room for.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        chunks: Mapping[int, Sequence[ImageFile]],
+        directory: RunDirectory,
+        on_progress: OnProgress,
+    ) -> None:
+        self.plan = plan
+        self._chunks, self._directory, self._on_progress = chunks, directory, on_progress
+        self._total = sum(map(len, chunks.values()))
+        self._missing = deque(chunks)
+        self._finished, self._successes = 0, 0
+        self._actors: list[Any] = []
+        self._hands: dict[Any, _Hand] = {}
+        self._deaths: Counter[int | None] = Counter()
+        self._stop: KeyboardInterrupt | None = None
+        self._ray: Any = None
+
+    def count_stored(self) -> int:
+        """Count the chunks that are stored already; how many are missing."""
+        for index in sorted(self._directory.chunks_done() & self._chunks.keys()):
+            self._missing.remove(index)
+            self._count(index, stored_outcome(self._directory, index, self.plan))
+            self._show("write", self._finished, self._successes)
+        return len(self._missing)
+
+    def run(self, ray: Any, chosen: Team, task: bytes) -> None:
+        """Have the missing chunks computed; raises as `compute` does."""
+        self._ray, self._team, self._task = ray, chosen, ray.put(task)
+        began, is_told = monotonic(), False
+        try:
+            for _ in range(chosen.workers):
+                self._hire()
+            while self._is_unfinished():
+                if not self._is_in_hand():
+                    self.show_start()
+                ready, _ = ray.wait(list(self._hands), timeout=_LOOK_SECONDS)
+                for reference in ready:
+                    self._take(reference, self._hands.pop(reference))
+                if not ready:
+                    self._look()
+                if not is_told and monotonic() - began > _WAIT_SECONDS:
+                    self._tell_of_waiting()
+                    is_told = True
+        finally:
+            # All of them, also the one that was just asked what became of its chunk.
+            for actor in self._actors:
+                ray.kill(actor)
+        if self._stop is not None:
+            raise self._stop
+        gather(self._directory, self._chunks)
+
+    def show_start(self) -> None:
+        """Say that no chunk is in hand yet, so that whoever has asked to stop is heeded."""
+        self._show("start", self._finished, self._successes)
+
+    def _is_in_hand(self) -> bool:
+        return any(hand.chunk is not None for hand in self._hands.values())
+
+    def _is_unfinished(self) -> bool:
+        """Is there a chunk in hand, or to be handed out? Workers that are not there yet are not waited for."""
+        return self._is_in_hand() or (bool(self._missing) and self._stop is None)
+
+    def _hire(self) -> None:
+        """Start a worker; it gets a chunk when it is ready."""
+        actor = self._ray.remote(Actor).options(**self._team.options()).remote(self._team.threads)
+        self._actors.append(actor)
+        self._hands[actor.prepare.remote(self._task)] = _Hand(actor)
+
+    def _give(self, actor: Any) -> None:
+        """Give a worker the next chunk, or send it home."""
+        if self._missing and self._stop is None:
+            if not self._is_in_hand():
+                self._show("attack", self._finished, self._successes)
+            index = self._missing.popleft()
+            self._hands[actor.study.remote(index, tuple(self._chunks[index]))] = _Hand(actor, index)
+        else:
+            self._ray.kill(actor)
+
+    def _take(self, reference: Any, hand: _Hand) -> None:
+        """Learn what became of what a worker was told to do, and tell it what to do next."""
+        try:
+            said = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError:
+            raise
+        except self._ray.exceptions.RayError as error:
+            self._lose(hand, error)
+            return
+        if isinstance(said, Exception):
+            raise said
+        if hand.chunk is None:
+            self._deaths[None] = 0
+        else:
+            self._finish(hand.chunk, said)
+        self._give(hand.actor)
+
+    def _finish(self, index: int, found: Outcome) -> None:
+        self._check_unreadable(index, found.unreadable)
+        self._count(index, found)
+        if self._stop is not None:
+            return
+        try:
+            self._show("write", self._finished, self._successes, found.warnings)
+        except KeyboardInterrupt as stop:
+            # What the other workers have in hand is finished all the same.
+            self._stop = stop
+
+    def _count(self, index: int, found: Outcome) -> None:
+        self._finished += len(self._chunks[index])
+        self._successes += found.successes
+        self.plan = replace(self.plan, batch_size=min(self.plan.batch_size, found.batch_size))
+        for stage, seconds in found.seconds.items():
+            self.plan.clock.seconds[stage] = self.plan.clock.seconds.get(stage, 0.0) + seconds
+
+    def _lose(self, hand: _Hand, error: Exception) -> None:
+        """Replace a worker that is gone, and do its chunk again unless that was stored before it went."""
+        self._ray.kill(hand.actor)
+        index = hand.chunk
+        if index is not None and self._is_stored(index):
+            self._finish(index, stored_outcome(self._directory, index, self.plan))
+        else:
+            self._deaths[index] += 1
+            if self._deaths[index] >= TRIES:
+                raise self._given_up(index, error)
+            if index is not None:
+                self._missing.appendleft(index)
+                self._warn(f"a worker died: chunk {index:05d} is done again")
+        if self._missing and self._stop is None:
+            self._hire()
+
+    def _is_stored(self, index: int) -> bool:
+        self._directory.fetch_chunks([index])
+        return index in self._directory.chunks_done()
+
+    def _given_up(self, index: int | None, error: Exception) -> UserError:
+        if index is None:
+            return UserError(f"`engine` ray: {TRIES} workers died before they were ready ({_why(error)})", _EVERYWHERE)
+        names = [file.seed_id for file in self._chunks[index]]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        seeds = f"{', '.join(names[:_SHOWN])}{more}"
+        return UserError(f"{TRIES} workers died over chunk {index:05d} (seeds {seeds}): {_why(error)}", _CURE)
+
+    def _check_unreadable(self, index: int, reasons: Mapping[str, str]) -> None:
+        """Raises `UserError` for an image that only the worker could not read."""
+        for file in self._chunks[index] if reasons else ():
+            if file.seed_id in reasons and image_checksum(self.plan, file) is not None:
+                self._directory.drop_chunk(index)
+                raise UserError(
+                    f"`images` must be readable on every worker, got: {file.seed_id}, which is read here, but not on "
+                    f"one ({reasons[file.seed_id]})",
+                    "keep the images in a folder that all machines share",
+                )
+
+    def _look(self) -> None:
+        """Show how far the chunks in hand are."""
+        if self._stop is not None:
+            return
+        asked = [hand.actor.look.remote() for hand in self._hands.values() if hand.chunk is not None]
+        answers, _ = self._ray.wait(asked, num_returns=len(asked), timeout=_LOOK_SECONDS) if asked else ([], [])
+        looks = list[Look]()
+        for answer in answers:
+            try:
+                looks.append(self._ray.get(answer))
+            except self._ray.exceptions.RayError:
+                continue  # it is gone, which its chunk will tell
+        if looks:
+            done, found = sum(look.seeds for look in looks), sum(look.successes for look in looks)
+            self._show(looks[0].stage, self._finished + done, self._successes + found)
+
+    def _tell_of_waiting(self) -> None:
+        waiting = sum(hand.chunk is None for hand in self._hands.values())
+        if waiting:
+            self._warn(
+                f"{waiting} of {self._team.workers} workers are not there yet; each asks for {self._team.wanted()}, "
+                f"and Ray has {self._team.total}"
+            )
+
+    def _warn(self, text: str) -> None:
+        if self._stop is None:
+            self._show("attack", self._finished, self._successes, (text,))
+
+    def _show(self, stage: str, done: int, successes: int, warnings: tuple[str, ...] = ()) -> None:
+        self._on_progress(Progress(stage, done, self._total, successes, warnings))
+
+
+def _why(error: Exception) -> str:
+    """The reason in what Ray says of a worker's end: of an error in its process the last line, or else the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "creation task" in str(error):
+        return lines[-1]
+    told = [line.partition("Worker exit detail:")[2].strip() for line in lines if "Worker exit detail:" in line]
+    return (told or [one_line(error)])[0].partition(" Some common causes")[0]

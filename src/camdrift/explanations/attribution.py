@@ -1,0 +1,142 @@
+"""Attributions at every layer, raw, never normalised: all that are made of gradients from one pass."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from camdrift.coverage.neurons import NeuronObserver
+from camdrift.errors import UserError
+from camdrift.explanations.base import Explainer
+from camdrift.explanations.gradient import maps_of_gradients
+from camdrift.explanations.registry import make_explainer
+from camdrift.layers import hooks
+from camdrift.models.classifier import Classifier
+from camdrift.tables.words import DEFAULT_EXPLANATIONS
+from camdrift.tensors import Classes, Explanation, Images, Logits
+
+GRADCAM: Final = tuple(make_explainer(name) for name in DEFAULT_EXPLANATIONS)
+
+
+# By layer, and by explanation and layer.
+OfLayers = dict[str, Tensor]
+
+
+OfTarget = dict[str, OfLayers]
+
+
+def attribute(
+    classifier: Classifier,
+    images: Images,
+    target: Literal["own"] | int | Sequence[int] | Tensor = "own",
+    *,
+    layers: Sequence[str] | None = None,
+    explanation: str = "gradcam",
+) -> dict[str, Tensor]:
+    """Raw maps of every layer, by default Grad-CAM: one forward and one backward pass.
+
+    Eq. 4, Renkhoff 2022 as Grad-CAM (Selvaraju 2017) states it: M_l = ReLU(sum_k alpha_k A_l,k) with alpha_k the
+    spatial mean of d y / d A_l,k and y the logit of the target class.
+
+    Args:
+        classifier: The model.
+        images: Batch in pixel space.
+        target: Class to explain: `own` (each image's prediction), one class for all, or one per image.
+        layers: Layer names; all by default.
+        explanation: gradcam, gradcam++, xgradcam, hirescam, layercam, eigencam, ablationcam, activation, or
+            captum:CLASS.
+
+    Returns:
+        For each layer, in execution order, a map at the layer's resolution, shape (batch, h, w), at least 0;
+        `activation` gives representations, shape (batch, channels, h, w).
+
+    Raises:
+        UserError: A class the model does not have, a count of targets that is not the batch's, an unknown layer or
+            explanation.
+    """
+    if isinstance(target, str) and target != "own":
+        raise UserError(f"`target` must be `own`, a class or one class per image, got: {target}")
+    wanted = None if isinstance(target, str) else _as_classes(classifier, images, target)
+    place = {info.name: number for number, info in enumerate(classifier.layer_infos)}
+    names = None if layers is None else sorted(layers, key=lambda name: place.get(name, -1))
+    with classifier.numerics():
+        return explain(classifier, images, [wanted], layers=names, explainers=[make_explainer(explanation)]).maps[0]
+
+
+def explain(
+    classifier: Classifier,
+    images: Images,
+    targets: Sequence[Classes | None],
+    *,
+    layers: Sequence[str] | None = None,
+    explainers: Sequence[Explainer] = GRADCAM,
+    observer: NeuronObserver | None = None,
+    scores: Literal["logit", "probability"] = "logit",
+) -> Explanation:
+    """Logits and raw attributions of one batch: one forward pass, and one backward pass per different set of targets.
+
+    Args:
+        classifier: The model.
+        images: Batch in pixel space.
+        targets: Sets of classes to explain, one class per image each; None for each image's own prediction.
+        layers: Layer names; all by default.
+        explainers: How to explain; all that are made of gradients share the backward pass.
+        observer: Collects neuron outputs from the same forward pass.
+        scores: What y is: the class's logit, or its softmax probability, whose map also holds the other classes'
+            gradients and vanishes where the probability rounds to 1 (a defect of the released code, see `defects`).
+    """
+    names = classifier.select_layers() if layers is None else layers
+    receivers = {} if observer is None else observer.receivers
+    with torch.enable_grad(), hooks.capturing(classifier.taps(names), receivers) as capture:
+        logits = classifier(images.detach())
+    own = logits.detach().argmax(1)
+    wanted = [own if target is None else target for target in targets]
+    unique = list({tuple(classes.tolist()): classes for classes in wanted}.items())
+    fixed = {e.spec: {n: e.of_activation(capture.grid(n)) for n in names} for e in explainers if e.of_activation}
+    found: dict[tuple[int, ...], OfTarget] = {}
+    for position, (key, classes) in enumerate(unique):
+        is_last = position == len(unique) - 1
+        explained = _score(logits, classes, scores)
+        made = {**fixed, **_of_gradients(explained, capture, names, explainers, retain_graph=not is_last)}
+        made |= {e.spec: e.of_passes(classifier, images, classes, names) for e in explainers if e.of_passes}
+        found[key] = {explainer.spec: made[explainer.spec] for explainer in explainers}
+    return Explanation(logits.detach(), tuple(found[tuple(classes.tolist())] for classes in wanted))
+
+
+def _score(logits: Logits, classes: Classes, scores: str) -> Tensor:
+    """The sum of what is explained: every image's own part has the gradient it would have alone."""
+    with torch.enable_grad():
+        explained = logits if scores == "logit" else logits.softmax(1)
+        return explained.gather(1, classes[:, None]).sum()
+
+
+def _of_gradients(
+    score: Tensor, capture: hooks.Capture, names: Sequence[str], explainers: Sequence[Explainer], *, retain_graph: bool
+) -> Mapping[str, OfLayers]:
+    """The maps of all explainers that are made of gradients, from one backward pass."""
+    chosen = {explainer.spec: explainer.of_gradient for explainer in explainers if explainer.of_gradient}
+    if not chosen:
+        return {}
+    reduce = partial(maps_of_gradients, chosen)
+    reduced = hooks.reduce_gradients(score, capture, reduce, retain_graph=retain_graph)
+    return {spec: {n: reduced[n][spec] if n in reduced else _zero_map(capture, n) for n in names} for spec in chosen}
+
+
+def _zero_map(capture: hooks.Capture, name: str) -> Tensor:
+    """The map of a layer that these logits do not depend on: every gradient is 0."""
+    return torch.zeros_like(capture.grid(name)[:, 0], dtype=torch.float32)
+
+
+def _as_classes(classifier: Classifier, images: Images, target: int | Sequence[int] | Tensor) -> Classes:
+    classes = torch.as_tensor(target, device=images.device)
+    if classes.is_floating_point() or classes.dtype == torch.bool:
+        raise UserError(f"`target` must be class indexes, got: {classes.dtype}")
+    if classes.ndim == 0:
+        classes = classes.expand(len(images))
+    if classes.shape != (len(images),):
+        raise UserError(f"`target` must have one class per image ({len(images)}), got: shape {tuple(classes.shape)}")
+    if len(images) and not (int(classes.min()) >= 0 and int(classes.max()) < classifier.classes):
+        raise UserError(f"`target` must lie in 0..{classifier.classes - 1}, got: {classes.tolist()}")
+    return classes.long()

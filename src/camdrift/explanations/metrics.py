@@ -1,0 +1,264 @@
+"""Metrics of attributions: each 1 for two that are the same, and undefined (NaN) where it has no value.
+
+All but SSIM are computed in float64. Unless said otherwise a map counts at the resolution of its layer. Where a metric
+is a distance d, it is given as the similarity 1 - d, so that the deviation 1 - similarity is the distance.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from math import ceil
+from typing import Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from scipy.stats import rankdata
+from torch import Tensor
+
+from camdrift.tensors import Activations, Maps, Values
+
+TOP_SHARE: Final = 5
+
+
+# Transport between maps of more cells along a side takes minutes: they are averaged down to that many.
+EMD_SIDE: Final = 14
+
+
+Cells = Float[Tensor, "batch h w"]
+
+
+Size = tuple[int, int]
+
+
+Metric = Callable[[Tensor, Tensor, Size], Values]
+
+
+def cosine(a: Maps, b: Maps, size: Size) -> Values:
+    """Cosine after bilinear interpolation to `size`, in [0, 1]; undefined for an all-zero map (Eq. 5, Renkhoff 2022).
+
+    No full-size map is made: with R the interpolation matrix of an axis (align_corners=False) and G = R^T R, the
+    inner product of two interpolated maps is sum((G_h A G_w) * B), exact at layer resolution.
+    """
+    return _cosine(_unit_peak(a), _unit_peak(b), size)
+
+
+def pearson(a: Maps, b: Maps, size: Size) -> Values:
+    """Pearson correlation over the pixels after bilinear interpolation to `size`, in [-1, 1]; undefined for even maps.
+
+    Interpolation keeps constants: the mean over pixels is taken off the cells, and the cosine is that of the rest.
+    """
+    return _cosine(_centred(_unit_peak(a), size), _centred(_unit_peak(b), size), size)
+
+
+def spearman(a: Maps, b: Maps, size: Size) -> Values:
+    """Spearman rank correlation over the cells, ties at their mean rank, in [-1, 1]; undefined for even maps."""
+    ranks = [torch.as_tensor(rankdata(_finite(maps).flatten(1).cpu().numpy(), axis=1)) for maps in (a, b)]
+    native = (a.shape[1], a.shape[2])
+    first, second = (_centred(rank.view(a.shape).to(a.device), native) for rank in ranks)
+    return torch.where(_are_finite(a, b), _cosine(first, second, native), torch.nan)
+
+
+def ssim(a: Maps, b: Maps, size: Size) -> Values:
+    """Structural similarity (Wang 2004) of the maps scaled to a peak of 1 and interpolated to `size`, in [-1, 1].
+
+    Fixed range 1, Gaussian window of 11 pixels, borders mirrored: torchmetrics' function. Undefined where a map is
+    all zero.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    # The convolutions of float64 take a hundred times as long.
+    first, second = (_upsampled(_unit_peak(maps), size)[:, None].float() for maps in (a, b))
+    found = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
+    defined = (_peak(a) > 0) & (_peak(b) > 0) & _are_finite(a, b)
+    return torch.where(defined, torch.as_tensor(found).double().reshape(-1), torch.nan)
+
+
+def topk_iou(a: Maps, b: Maps, size: Size) -> Values:
+    """Intersection over union of the largest fifth of the cells, in [0, 1]; about 0.11 by chance.
+
+    Of h w cells these are all from the ceil(h w / 5)-th largest value up, but none that is 0.
+    """
+    first, second = _top(a), _top(b)
+    shared = (first & second).sum(1).double()
+    either = (first | second).sum(1).double()
+    defined = first.any(1) & second.any(1) & _are_finite(a, b)
+    return torch.where(defined, shared / either, torch.nan)
+
+
+def emd(a: Maps, b: Maps, size: Size) -> Values:
+    """1 - earth mover's distance of the maps over their sums, in sides of the image; in [1 - sqrt(2), 1].
+
+    Maps of more than 14 cells along a side are averaged down to 14. Exact transport between cell centres, by POT.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its source, when it is compiled
+        import ot
+
+    masses = [_mass(_pooled(_unit_peak(maps))) for maps in (a, b)]
+    height, width = masses[0].shape[1:]
+    cost = _distances(height, width)
+    values = []
+    for first, second in zip(*(mass.flatten(1).cpu().numpy() for mass in masses), strict=True):
+        defined = np.isfinite(first).all() and np.isfinite(second).all()
+        # The solver wants sums that agree to the last digit.
+        values.append(1.0 - float(ot.emd2(first / first.sum(), second / second.sum(), cost)) if defined else np.nan)
+    return torch.tensor(values, dtype=torch.float64, device=a.device)
+
+
+def centroid(a: Maps, b: Maps, size: Size) -> Values:
+    """1 - distance of the centres of mass, in sides of the image; undefined where a map is all zero."""
+    first, second = (_centre(_mass(_unit_peak(maps))) for maps in (a, b))
+    distance: Values = torch.linalg.vector_norm(first - second, dim=1)
+    return 1 - distance
+
+
+def relative_error(a: Tensor, b: Tensor, size: Size) -> Values:
+    """1 - |b - a| / |a| with the seed's attribution a, L2 norms, at most 1 (Eq. 3 of Khalooei 2022 as a similarity).
+
+    Maps count after bilinear interpolation to `size`; representations as they are. Undefined where the seed's is all
+    zero; where the variant's alone is, the error is 1. The one metric here that sees how large an attribution is.
+    """
+    scale = torch.where(_peak(a) == 0, torch.nan, _peak(a)).view(-1, *([1] * (a.ndim - 1)))
+    first, change = a.double() / scale, (b.double() - a.double()) / scale
+    if a.ndim == 3:
+        squares = [(_gram(part, size) * part).sum((1, 2)) for part in (change, first)]
+    else:
+        squares = [part.square().flatten(1).sum(1) for part in (change, first)]
+    # An infinite variant would be infinitely far away: it has no attribution to compare.
+    return torch.where(_are_finite(a, b), 1 - (squares[0].clamp(min=0) / squares[1]).sqrt(), torch.nan)
+
+
+def cka(a: Activations, b: Activations, size: Size) -> Values:
+    """Linear centred kernel alignment of two representations, in [0, 1]; positions are samples (Kornblith 2019).
+
+    With X and Y of shape (h w, channels), column means taken off: |Y^T X|^2 / (|X^T X| |Y^T Y|), Frobenius norms.
+    Undefined where every position holds the same vector.
+    """
+    x, y = (part.double().flatten(2).transpose(1, 2) for part in (a, b))
+    x, y = (part - part.mean(1, keepdim=True) for part in (x, y))
+    cross, own, other = (_product_square(*pair) for pair in ((y, x), (x, x), (y, y)))
+    squares = own * other
+    return torch.where(squares > 0, (cross / squares.sqrt()).clamp(max=1.0), torch.nan)
+
+
+METRIC_OF: Final[Mapping[str, Metric]] = {
+    "cosine": cosine,
+    "pearson": pearson,
+    "spearman": spearman,
+    "ssim": ssim,
+    "topk-iou": topk_iou,
+    "emd": emd,
+    "centroid": centroid,
+    "relative-error": relative_error,
+    "cka": cka,
+}
+
+
+def _cosine(a: Cells, b: Cells, size: Size) -> Values:
+    smoothed_a, smoothed_b = _gram(a, size), _gram(b, size)
+    product = (smoothed_a * b).sum((1, 2))
+    squares = (smoothed_a * a).sum((1, 2)) * (smoothed_b * b).sum((1, 2))
+    return torch.where(squares > 0, (product / squares.sqrt()).clamp(-1.0, 1.0), torch.nan)
+
+
+def _peak(values: Tensor) -> Values:
+    """Largest absolute entry of each attribution; NaN or infinity where it is not finite."""
+    return values.flatten(1).abs().amax(1).double()
+
+
+def _are_finite(a: Tensor, b: Tensor) -> Tensor:
+    return torch.isfinite(_peak(a)) & torch.isfinite(_peak(b))
+
+
+def _finite(maps: Tensor) -> Tensor:
+    return torch.where(torch.isfinite(_peak(maps)).view(-1, *([1] * (maps.ndim - 1))), maps, 0.0)
+
+
+def _unit_peak(maps: Maps) -> Cells:
+    # No metric but relative error sees the scale, and squares of raw early maps would underflow. A map that is not
+    # finite has peak NaN or infinity, and gives NaN from here on.
+    peak = _peak(maps)[:, None, None]
+    return torch.where(peak == 0, 0.0, maps.double() / peak)
+
+
+def _centred(maps: Cells, size: Size) -> Cells:
+    """The cells minus the mean over the interpolated map's pixels; exact zeros for an even map."""
+    first = maps[:, :1, :1]
+    rows, columns = _axis_weights(maps.shape[1], size[0]), _axis_weights(maps.shape[2], size[1])
+    change = maps - first
+    mean = torch.einsum("h,bhw,w->b", rows.to(maps.device), change, columns.to(maps.device))
+    return change - mean[:, None, None]
+
+
+def _upsampled(maps: Cells, size: Size) -> Float[Tensor, "batch height width"]:
+    return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _top(maps: Maps) -> Tensor:
+    flat = maps.flatten(1)
+    count = ceil(flat.shape[1] / TOP_SHARE)
+    least = flat.topk(count, dim=1).values[:, -1:]
+    return (flat >= least) & (flat > 0)
+
+
+def _pooled(maps: Cells) -> Float[Tensor, "batch rows columns"]:
+    height, width = (min(side, EMD_SIDE) for side in maps.shape[1:])
+    return F.adaptive_avg_pool2d(maps[:, None], (height, width))[:, 0]
+
+
+def _mass(maps: Cells) -> Cells:
+    """The map over its sum; NaN where it is all zero."""
+    return maps / maps.sum((1, 2), keepdim=True)
+
+
+def _centre(mass: Cells) -> Float[Tensor, "batch 2"]:
+    rows, columns = _centres(mass.shape[1]).to(mass.device), _centres(mass.shape[2]).to(mass.device)
+    return torch.stack([mass.sum(2) @ rows, mass.sum(1) @ columns], dim=1)
+
+
+def _centres(cells: int) -> Float[Tensor, " cells"]:
+    return (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
+
+
+@lru_cache(maxsize=64)
+def _distances(height: int, width: int) -> np.ndarray:
+    """Distance of the centres of every two cells, in sides of the image."""
+    centres = torch.cartesian_prod(_centres(height), _centres(width)).view(-1, 2)
+    return torch.cdist(centres, centres).numpy()
+
+
+def _product_square(x: Tensor, y: Tensor) -> Values:
+    """|X^T Y|^2, Frobenius, by whichever product is smaller."""
+    samples, features = x.shape[1:]
+    if features <= samples:
+        return (x.transpose(1, 2) @ y).square().sum((1, 2))
+    return ((x @ x.transpose(1, 2)) * (y @ y.transpose(1, 2))).sum((1, 2))
+
+
+def _gram(maps: Cells, size: Size) -> Cells:
+    height, width = maps.shape[1:]
+    if (height, width) == size:
+        return maps
+    rows, columns = _axis_gram(height, size[0]), _axis_gram(width, size[1])
+    return rows.to(maps.device) @ maps @ columns.to(maps.device)
+
+
+@lru_cache(maxsize=64)
+def _axis_matrix(length: int, size: int) -> Float[Tensor, "size length"]:
+    """R, the matrix of bilinear interpolation of one axis."""
+    identity = torch.eye(length, dtype=torch.float64)[None]
+    return F.interpolate(identity, size=size, mode="linear", align_corners=False)[0].T
+
+
+@lru_cache(maxsize=64)
+def _axis_gram(length: int, size: int) -> Float[Tensor, "length length"]:
+    """G = R^T R of one axis."""
+    matrix = _axis_matrix(length, size)
+    return matrix.T @ matrix
+
+
+def _axis_weights(length: int, size: int) -> Float[Tensor, " length"]:
+    """Share of each cell in the mean over the interpolated pixels."""
+    return _axis_matrix(length, size).mean(0)

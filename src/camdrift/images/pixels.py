@@ -1,0 +1,306 @@
+"""Seed images: read, resize and crop, checksum.
+
+Every file is judged by its content. What cannot be studied raises `ImageError` with a reason; nothing else
+escapes a broken file, no warning either, and no setting of Pillow's is changed.
+"""
+
+import hashlib
+import io
+import math
+import re
+import stat
+import threading
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Protocol, runtime_checkable
+
+import numpy as np
+import PIL.Image
+import torch
+from numpy.typing import NDArray
+from PIL.ExifTags import Base as ExifTag
+from PIL.Image import Resampling, Transpose
+
+from camdrift.errors import ImageError, UserError
+from camdrift.tensors import Image
+
+SHORTEST_SIDE: Final = 8
+
+
+LARGEST_ASPECT: Final = 20
+
+
+LARGEST_FILE: Final = 2**30
+
+
+_INTERPOLATIONS: Final = {
+    "bilinear": Resampling.BILINEAR,
+    "bicubic": Resampling.BICUBIC,
+    "nearest": Resampling.NEAREST,
+}
+
+
+# Drawings (they start Ghostscript), films and measured data, which Pillow opens but which are no photographs.
+_NO_PICTURES: Final = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"})
+
+
+# Their further frames are a second view or layers; the first is the whole picture.
+_PICTURE_FIRST: Final = frozenset({"MPO", "PSD"})
+
+
+# Mode `I` is 32 bits wide; only in these formats is it known to hold 16-bit values.
+_INTEGER_IS_16_BIT: Final = frozenset({"PNG", "PPM"})
+
+
+_TURNS: Final = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+
+
+# `warnings.catch_warnings` swaps the filters of the whole process: two threads that leave it in the wrong
+# order would leave Pillow's warnings off for good.
+_DECODING: Final = threading.Lock()
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """Gives the bytes of an image, or raises `ImageError`."""
+
+    def read(self) -> bytes:
+        """The bytes of the whole file."""
+        ...
+
+
+@dataclass(frozen=True)
+class ReadImage:
+    """One image, read and cropped.
+
+    Attributes:
+        pixels: RGB in [0, 1], contiguous, (3, size, size).
+        sha256: Checksum of the file, 64 hexadecimal digits.
+    """
+
+    pixels: Image
+    sha256: str
+
+
+def read_image(image: Path | Readable, *, size: int, resize: int, interpolation: str = "bilinear") -> ReadImage:
+    """The pixels of an image, and the checksum of its file.
+
+    The picture is turned upright (EXIF), reduced to 8-bit RGB, resized so that its short side is `resize`,
+    and cropped to its centre: pixel for pixel what torchvision's Resize and CenterCrop give. Transparency
+    shows white, 16-bit grey is scaled by 1/257, floats are read on [0, 1], colour profiles are ignored.
+
+    Args:
+        image: The image file, or what gives its bytes.
+        size: Side of the crop in pixels, at most `resize`.
+        resize: Short side before the crop, in pixels; 0 squeezes the whole picture to a square instead.
+        interpolation: bilinear or bicubic, both with antialiasing, or nearest.
+
+    Raises:
+        ImageError: The file cannot be studied; the message is a short reason without the file's name.
+        UserError: An argument is out of range.
+    """
+    if interpolation not in _INTERPOLATIONS:
+        raise UserError(f"`interpolation` must be one of {', '.join(_INTERPOLATIONS)}, got: {interpolation}")
+    if not 1 <= size <= (resize or size):
+        raise UserError(f"`size` must lie between 1 and `resize` ({resize}), got: {size}")
+    data = read_bytes(image) if isinstance(image, Path) else image.read()
+    picture = _cropped(_decode(data), size, resize, _INTERPOLATIONS[interpolation])
+    return ReadImage(_pixels(picture), hashlib.sha256(data).hexdigest())
+
+
+def read_adversarial(path: Path, *, size: int, resize: int, interpolation: str = "bilinear") -> ReadImage:
+    """The pixels of an image that somebody has already made of a seed, and its checksum.
+
+    What has the size of the model's input is taken as it is; another picture is resized and cropped as a seed is. A
+    .npy file keeps what 8 bits lose: floats in [0, 1], (3, size, size) or (size, size, 3).
+
+    Args:
+        path: A picture or a .npy file.
+        size: Side of the model's input in pixels.
+        resize: As in `read_image`.
+        interpolation: As in `read_image`.
+
+    Raises:
+        ImageError: The file cannot be used; the message is a short reason without the file's name.
+    """
+    data = read_bytes(path)
+    checksum = hashlib.sha256(data).hexdigest()
+    if path.suffix.lower() == ".npy":
+        return ReadImage(_array(data, size), checksum)
+    picture = _decode(data)
+    if picture.size != (size, size):
+        picture = _cropped(picture, size, resize, _INTERPOLATIONS[interpolation])
+    return ReadImage(_pixels(picture), checksum)
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits; a reason where it cannot be read."""
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except ImageError as error:
+        return error.message
+
+
+def _array(data: bytes, size: int) -> Image:
+    """An image from the bytes of a .npy file."""
+    try:
+        values: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ImageError("not a .npy file of numbers") from error
+    if values.shape == (size, size, 3):
+        values = values.transpose(2, 0, 1)
+    if values.shape != (3, size, size):
+        raise ImageError(f"an array of {values.shape}, where the model takes (3, {size}, {size})")
+    if values.dtype.kind != "f" or not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+        raise ImageError("an array that does not hold floats in [0, 1]")
+    return torch.tensor(values.astype(np.float32))
+
+
+def images_checksum(checksums: Iterable[str]) -> str:
+    """SHA-256 over the checksums of all images, sorted and joined by newlines: order does not matter."""
+    return hashlib.sha256("\n".join(sorted(checksums)).encode()).hexdigest()
+
+
+@cache
+def readable_endings() -> frozenset[str]:
+    """Endings of file names, in lower case, that promise a picture which `read_image` can read."""
+    readable = {*_formats(), "MPO"}  # MPO is opened as JPEG
+    return frozenset(end for end, name in PIL.Image.registered_extensions().items() if name in readable)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    PIL.Image.init()
+    return tuple(name for name in PIL.Image.ID if name not in _NO_PICTURES)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ImageError: There are none, or more than `LARGEST_FILE`; the message says why.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            next(path.iterdir(), None)  # a folder without permission says so
+            raise ImageError("a folder, not an image file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("a device or a pipe, not an image file")
+        if status.st_size > LARGEST_FILE:
+            raise ImageError(f"too large: {status.st_size:,} bytes, at most {LARGEST_FILE:,} are read")
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        why = str(getattr(error, "strerror", None) or error)
+        raise ImageError(f"cannot be opened: {why.lower()}") from error
+    if not data:
+        raise ImageError("empty file (0 bytes)")
+    return data
+
+
+def _decode(data: bytes) -> PIL.Image.Image:
+    """The picture in a file's bytes: 8-bit RGB, upright."""
+    with _DECODING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = PIL.Image.open(io.BytesIO(data), formats=_formats())
+            _refuse(image)
+            image.load()
+            picture, turn = _as_rgb(image), _turn(image)
+        except ImageError:
+            raise
+        except Exception as error:  # decoders of broken bytes raise anything, from KeyError to MemoryError
+            raise ImageError(_reason(error)) from error
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _reason(error: Exception) -> str:
+    said = str(error)
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "not an image in a known format or variant, or damaged at its very start"
+    if isinstance(error, PIL.Image.DecompressionBombError):
+        count = re.search(r"(\d+) pixels", said)
+        return f"too large: {int(count[1]):,} pixels" if count else "too large: too many pixels"
+    if "truncated" in said.lower() or isinstance(error, EOFError):
+        return "truncated: the file ends before the picture does"
+    return f"cannot be decoded: {said[:160] or type(error).__name__}"
+
+
+def _refuse(image: PIL.Image.Image) -> None:
+    """Raises `ImageError` for a picture that is not worth decoding."""
+    short, long = sorted(image.size)
+    shown = f"{image.width} x {image.height}"
+    if short < SHORTEST_SIDE:
+        raise ImageError(f"too small: {shown} pixels, the short side must be at least {SHORTEST_SIDE}")
+    if long > LARGEST_ASPECT * short:
+        raise ImageError(f"too narrow: {shown} pixels, the sides may differ {LARGEST_ASPECT}-fold at most")
+    limit = PIL.Image.MAX_IMAGE_PIXELS
+    if limit is not None and short * long > limit:
+        raise ImageError(f"too large: {short * long:,} pixels ({shown}), at most {limit:,} are read")
+    if image.format not in _PICTURE_FIRST and getattr(image, "is_animated", False):
+        raise ImageError("several frames or pages: give each as a file of its own")
+
+
+def _as_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _eight_bit(image).convert("RGB")
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    # convert("RGB") would drop alpha and show whatever colour hides behind it.
+    layer = image.convert("RGBA")
+    return PIL.Image.alpha_composite(PIL.Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def _eight_bit(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Grey of 8 bits from deep grey, scaled, where convert("RGB") would clip."""
+    values: NDArray[np.float32] = np.asarray(image, dtype=np.float32)
+    tags = getattr(image, "tag_v2", {})
+    lowest, highest, white = float(values.min()), float(values.max()), _white(image, tags)
+    if not 0 <= lowest <= highest <= white:
+        raise ImageError(f"values from {lowest:g} to {highest:g}: neither in [0, 1] nor known as 16-bit")
+    if tags.get(ExifTag.PhotometricInterpretation) == 0:  # white is zero; Pillow minds it up to 8 bits only
+        values = white - values
+    return PIL.Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+
+
+def _white(image: PIL.Image.Image, tags: Mapping[int, Any]) -> float:
+    """The largest value that a pixel can have; NaN where the format does not tell."""
+    if image.mode == "F":
+        return 1.0
+    if image.mode == "I" and image.format not in _INTEGER_IS_16_BIT:
+        return math.nan
+    return float(2 ** tags.get(ExifTag.BitsPerSample, (16,))[0] - 1)
+
+
+def _turn(image: PIL.Image.Image) -> Transpose | None:
+    """How to turn the picture upright; damaged metadata does not spoil it."""
+    try:
+        return _TURNS.get(image.getexif().get(ExifTag.Orientation, 1))
+    except Exception:
+        return None
+
+
+def _cropped(picture: PIL.Image.Image, size: int, resize: int, filter_: Resampling) -> PIL.Image.Image:
+    if resize == 0:
+        return picture.resize((size, size), filter_)
+    short = min(picture.size)
+    width, height = (int(resize * side / short) for side in picture.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return picture.resize((width, height), filter_).crop((left, top, left + size, top + size))
+
+
+def _pixels(picture: PIL.Image.Image) -> Image:
+    values = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    planes = values.view(picture.height, picture.width, 3).permute(2, 0, 1)
+    return torch.empty(planes.shape, dtype=torch.float32).copy_(planes).div_(255)

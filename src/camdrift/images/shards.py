@@ -1,0 +1,230 @@
+"""WebDataset shards: images in .tar files, indexed once by name, offset and size, and read in place."""
+
+import json
+import os
+import re
+import sys
+import tarfile
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from camdrift.errors import ImageError, UserError
+from camdrift.images.pixels import LARGEST_FILE, readable_endings
+from camdrift.images.places import ImageFile, display_name, display_path
+
+ENDING: Final = ".tar"
+
+
+_CURE: Final = "a shard is a plain .tar file, not compressed; make or copy it again, or leave it out"
+
+
+_NAMES: Final = "in a shard, images are members like cat.jpg, with a label in cat.cls or cat.json if there is one"
+
+
+_RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+_MOST_SHARDS: Final = 1_000_000
+
+
+# Labels are short; what claims to be one and is longer is none.
+_LARGEST_LABEL: Final = {".cls": 64, ".json": 2**20}
+
+
+_JSON_KEYS: Final = ("cls", "label")
+
+
+@dataclass
+class Shard:
+    """One .tar file and where its images lie in it; no member is ever written to the disk.
+
+    Attributes:
+        file: The .tar file.
+        names: The members that are images; whatever a name says, it is only a name.
+        offsets: First byte of each.
+        sizes: Bytes of each.
+        largest_label: The largest label in all shards of the study; -1 without any.
+    """
+
+    file: Path
+    names: list[str] = field(default_factory=list)
+    offsets: "array[int]" = field(default_factory=lambda: array("q"))
+    sizes: "array[int]" = field(default_factory=lambda: array("q"))
+    largest_label: int = -1
+
+    def read(self, key: int) -> bytes:
+        """The bytes of one member."""
+        size = self.sizes[key]
+        if size > LARGEST_FILE:
+            raise ImageError(f"too large: {size:,} bytes, at most {LARGEST_FILE:,} are read")
+        try:
+            with self.file.open("rb") as stream:
+                stream.seek(self.offsets[key])
+                data = stream.read(size)
+        except OSError as error:
+            raise ImageError(f"cannot be opened: {str(error.strerror or error).lower()}") from error
+        if len(data) < size:
+            raise ImageError("truncated: the shard ends before the image does")
+        if not data:
+            raise ImageError("empty file (0 bytes)")
+        return data
+
+    def path(self, key: int) -> Path:
+        """The shard's path and the member's name, to be shown."""
+        return Path(f"{self.file}/{self.names[key]}")
+
+    def counts(self, classes: int) -> bool:
+        """Can labels here be indices of a model of so many classes?"""
+        return self.largest_label < classes
+
+
+def braces(pattern: str) -> list[str]:
+    """The names that a pattern like shard-{000..009}.tar stands for; the pattern itself without such braces.
+
+    Raises:
+        UserError: It stands for more than a million names.
+
+    Example:
+        >>> braces("a-{08..10}.tar")
+        ['a-08.tar', 'a-09.tar', 'a-10.tar']
+    """
+    found = _RANGE.search(pattern)
+    if found is None:
+        return [pattern]
+    first, last = int(found[1]), int(found[2])
+    width = len(found[1]) if found[1].startswith("0") else 0
+    rest = braces(pattern[found.end() :])
+    if max(last - first + 1, 0) * len(rest) > _MOST_SHARDS:
+        raise UserError(f"`images` must name at most {_MOST_SHARDS:,} shards, got: {pattern}")
+    head = pattern[: found.start()]
+    return [f"{head}{number:0{width}d}{end}" for number in range(first, last + 1) for end in rest]
+
+
+def shard_ids(paths: Sequence[Path]) -> dict[str, Path]:
+    """Some shards by their paths below the folder that holds them all; one that is given twice is there once.
+
+    Raises:
+        UserError: One is not there.
+    """
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise UserError(f"no such shard: {display_path(missing[0])} ({len(missing)} of {len(paths)} missing)", _CURE)
+    # Links to folders are resolved, links to files are not: those are called what the user calls them.
+    real = {Path(os.path.realpath(path.parent), path.name): path for path in reversed(paths)}
+    root = os.path.commonpath([place.parent for place in real])
+    return {display_path(place.relative_to(root)): path for place, path in real.items()}
+
+
+def images_in_shards(named: Mapping[str, Path]) -> list[ImageFile]:
+    """The images of some shards, sorted by seed_id: the shard's name, then the member's.
+
+    Args:
+        named: The shards by name.
+
+    Raises:
+        UserError: A shard cannot be read, or none holds an image.
+    """
+    shards, files = list[Shard](), list[ImageFile]()
+    for shard_id, path in named.items():
+        shard, labels = _indexed(path)
+        shards.append(shard)
+        files += [
+            ImageFile(f"{shard_id}/{display_name(name)}", shard, key, _folder(name), labels.get(_sample(name)))
+            for key, name in enumerate(shard.names)
+        ]
+    if not files:
+        more = f" and {len(shards) - 1} more shards" if len(shards) > 1 else ""
+        raise UserError(f"no images in the shard {display_path(shards[0].file)}{more}", _NAMES)
+    largest = max(-1 if file.label is None else file.label for file in files)
+    for shard in shards:
+        shard.largest_label = largest
+    return sorted(files, key=lambda file: file.seed_id)
+
+
+def _indexed(path: Path) -> tuple[Shard, dict[str, int]]:
+    """A shard with its images, and the labels in it by the name of their sample."""
+    images, labels = dict[str, tuple[int, int]](), dict[str, int]()
+    endings = readable_endings()
+    try:
+        with path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+            for member in _members(tar):
+                name = member.name.removeprefix("./")
+                ending = "".join(name.rpartition(".")[1:]).lower()
+                if ending in endings:
+                    images[name] = member.offset_data, member.size  # of two with one name the later counts
+                elif member.size <= _LARGEST_LABEL.get(ending, -1):
+                    label = _label(ending, _data(stream, member))
+                    if label is not None:
+                        labels[_sample(name)] = label
+            _refuse_rest(stream, tar.offset)
+    except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UserError(f"cannot read the shard {display_path(path)}: {why}", _CURE) from error
+    return _shard(path, images), labels
+
+
+def _shard(path: Path, images: dict[str, tuple[int, int]]) -> Shard:
+    whole = {_sample(name) for name in images if _base(name).count(".") == 1}
+    shard = Shard(path)
+    for name, (offset, size) in images.items():
+        # Beside cat.jpg, cat.mask.png is another part of the same sample.
+        if _base(name).count(".") == 1 or _sample(name) not in whole:
+            shard.names.append(name)
+            shard.offsets.append(offset)
+            shard.sizes.append(size)
+    return shard
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Visible plain files, in order; links, devices and files with holes are none."""
+    end = -1
+    while (member := tar.next()) is not None:
+        if tar.offset <= end:  # a negative size leads back: the same members would come for ever
+            raise tarfile.ReadError("a member ends before it starts")
+        end = tar.offset
+        tar.members = []  # type: ignore[attr-defined]  # it would keep a kilobyte of each
+        if member.isreg() and member.sparse is None and not _base(member.name).startswith("."):
+            yield member
+
+
+def _refuse_rest(stream: BinaryIO, offset: int) -> None:
+    """Raises `ReadError` if anything follows the last member: tarfile takes a damaged header for the end."""
+    stream.seek(offset)
+    if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.ReadError(f"damaged at byte {offset:,}")
+
+
+def _data(stream: BinaryIO, member: tarfile.TarInfo) -> bytes:
+    stream.seek(member.offset_data)
+    return stream.read(member.size)
+
+
+def _label(ending: str, data: bytes) -> int | None:
+    """The class that a .cls or .json member tells; None if it tells none."""
+    try:
+        value: Any = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if ending == ".json":
+        found = [value[key] for key in _JSON_KEYS if key in value] if isinstance(value, dict) else []
+        value = found[0] if found else None
+    return value if type(value) is int and 0 <= value < 2**31 else None
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _sample(name: str) -> str:
+    """What the members of one sample share: the name up to the first dot of its last part."""
+    folder, slash, base = name.rpartition("/")
+    return f"{folder}{slash}{base.partition('.')[0]}"
+
+
+def _folder(name: str) -> str | None:
+    """First folder of a member's name, a candidate class."""
+    parts = [part for part in name.split("/")[:-1] if part not in ("", ".", "..")]
+    return sys.intern(display_name(parts[0])) if parts else None

@@ -1,0 +1,274 @@
+"""Where the seed images lie: folders, globs and lists of paths become files, sorted and named."""
+
+import importlib.util
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
+from typing import Final
+
+from camdrift.errors import UserError
+from camdrift.images.hugging_face import is_data_set, open_data_set
+from camdrift.images.pixels import readable_endings
+from camdrift.images.places import Folder, ImageFile, display_name, display_path
+from camdrift.images.shards import ENDING as SHARD
+from camdrift.images.shards import braces, images_in_shards, shard_ids
+
+_ACCEPTED: Final = (
+    "give a folder, an image, a glob like 'photos/*.jpg', a .txt file of paths, one a line, or .tar shards"
+)
+
+
+STREAMED: Final = "to study every image, `save_to_disk` the data set and give its folder: hf-dataset:FOLDER"
+
+
+_ENDINGS: Final = "in a folder, images are known by their ending: .jpg, .png, .webp and others of Pillow's"
+
+
+def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[ImageFile]:
+    """The images of a source, sorted by `seed_id`.
+
+    A folder gives every image below it: files that are not hidden and whose ending Pillow knows. Links to
+    folders are followed, but no folder is visited twice. A glob gives the images it matches, and those below
+    the folders it matches (`**` does not follow links). Paths given one by one, in a sequence or a text file,
+    are always taken, whatever their name and even if nothing is there: `read_image` says what is wrong. A
+    folder among them stands for its images. The same file given twice is taken once.
+
+    WebDataset shards are taken where there are .tar files and no images: a shard, a glob or a list of shards, a
+    folder of them, or a name with a range of numbers, like 'shard-{000..009}.tar'.
+
+    Args:
+        source: A folder, a file, a glob, a .txt file with one path per line, `hf-dataset:NAME`, or a sequence of
+            paths. What
+            exists under the very name is never read as a glob. In a text file, paths start from its folder;
+            blank lines and lines that start with # are skipped (write ./#1.jpg for a file named so).
+
+    Raises:
+        UserError: Nothing is there, or no image is.
+    """
+    if is_data_set(source):
+        return _from_data_set(str(source))
+    if not isinstance(source, str | os.PathLike):
+        return _from_list([_path(entry) for entry in source], "no images: the list of paths is empty")
+    path = _path(source)
+    shown = display_path(path)
+    if _is_folder(path):
+        return _from_folder(path)
+    if _mode(path) is None:
+        return _from_list(_expanded(path), f"no such file or folder, and no image matches it: {shown}")
+    entries = _listed(path) if path.suffix.lower() == ".txt" else [path]
+    return _from_list(entries, f"no images: the list holds no paths: {shown}")
+
+
+def limit_images(files: Sequence[ImageFile], limit: int) -> list[ImageFile]:
+    """`limit` of the files, spread evenly over them, in their order; all of them if there are no more.
+
+    Raises:
+        UserError: `limit` is below 1.
+    """
+    if limit < 1:
+        raise UserError(f"`limit` must be at least 1, got: {limit}", "leave it out to study every image")
+    count = min(limit, len(files))
+    return [files[index * len(files) // count] for index in range(count)]
+
+
+def default_photographs() -> list[ImageFile]:
+    """The twenty ImageNet photographs that foolbox ships, with their labels (ImageNet class index).
+
+    Raises:
+        UserError: foolbox is not installed.
+    """
+    spec = importlib.util.find_spec("foolbox")  # does not import it: that takes seconds
+    roots = list(spec.submodule_search_locations or []) if spec else []
+    paths = sorted(path for root in roots for path in Path(root, "data").glob("imagenet_*_*.jpg"))
+    if not paths:
+        raise UserError("the default photographs come with foolbox, which is missing", "pip install foolbox")
+    folder = Folder(classes=1000)
+    return [ImageFile(p.name, folder, str(p), label=int(p.stem.rpartition("_")[2])) for p in paths]
+
+
+def images_below(folder: Path, *, also: frozenset[str] = frozenset()) -> list[Path]:
+    """Images below a folder, by their endings or those in `also`; not hidden, no folder visited twice."""
+    return [folder / name for name in _walk(folder, also)]
+
+
+def read_text(path: Path, *, hint: str = _ACCEPTED) -> str:
+    """The text of a UTF-8 file; `hint` is what an error advises.
+
+    Raises:
+        UserError: It cannot be read, or is something else.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"cannot read {display_path(path)}: a device or a pipe", hint)
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"not UTF-8 text: {display_path(path)}", hint) from error
+    except OSError as error:
+        raise UserError(f"cannot read {display_path(path)}: {error.strerror}", hint) from error
+
+
+def _path(entry: str | os.PathLike[str]) -> Path:
+    if not os.fspath(entry).strip():
+        raise UserError("the path of the images is empty", _ACCEPTED)
+    return Path(entry)
+
+
+def _mode(path: Path) -> int | None:
+    """Type and rights of what lies under a path; None if nothing does or nobody may look."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+
+
+def _is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(_mode(path) or 0)
+
+
+def _from_data_set(source: str) -> list[ImageFile]:
+    opened = open_data_set(source)
+    if opened.is_streamed:
+        raise UserError(f"`images` that are streamed must come with `limit` or `sample`, got: {source}", STREAMED)
+    files = list(opened.files())
+    if not files:
+        raise UserError(f"no images in {source}: it has no rows", _ACCEPTED)
+    return files
+
+
+def _from_folder(root: Path) -> list[ImageFile]:
+    found = _walk(root, frozenset({SHARD}))
+    if found == [""]:
+        raise UserError(f"the folder cannot be opened: {display_path(root)}", "check its permissions")
+    names = [name for name in found if not name.lower().endswith(SHARD)]
+    if found and not names:
+        return images_in_shards({display_name(name): root / name for name in found})
+    if not names:
+        raise UserError(f"no images in the folder: {display_path(root)}", _ENDINGS)
+    folder = Folder(root)
+    return _sorted_files(folder, ((display_name(name), name) for name in names))
+
+
+def _from_list(entries: Sequence[Path], if_none: str) -> list[ImageFile]:
+    """The files of a list, a folder in it replaced by its images, named from their longest common parent."""
+    if not entries:
+        raise UserError(if_none, _ACCEPTED)
+    if all(_is_shard(entry) and not _is_folder(entry) for entry in entries):
+        return images_in_shards(shard_ids(entries))
+    paths = [path for entry in entries for path in (images_below(entry) if _is_folder(entry) else ()) or (entry,)]
+    real = {parent: _real(parent) for parent in {path.parent for path in paths}}
+    first = {(real[path.parent], path.name): path for path in reversed(paths)}
+    # `link/..` is not the folder that holds the link, so `..` cannot just be struck out of a path.
+    places = {p: Path(*key) if ".." in p.parts else p.absolute() for key, p in first.items()}
+    root = os.path.commonpath([place.parent for place in places.values()])
+    named = ((display_path(place.relative_to(root)), str(path)) for path, place in places.items())
+    return _sorted_files(Folder(), named)
+
+
+def _real(folder: Path) -> str:
+    """Its path without links; as it is where no folder can have such a name, which reading from it tells."""
+    try:
+        return os.path.realpath(folder)
+    except ValueError:  # a null byte
+        return str(folder.absolute())
+
+
+def _sorted_files(folder: Folder, named: Iterable[tuple[str, str]]) -> list[ImageFile]:
+    """The files of a folder by seed_id and key; each candidate class is one string, however many images it has."""
+    classes: dict[str, str] = {}
+    files = []
+    for seed_id, key in sorted(named):
+        first, slash, _ = seed_id.partition("/")
+        files.append(ImageFile(seed_id, folder, key, classes.setdefault(first, first) if slash else None))
+    return files
+
+
+def _walk(root: Path, also: frozenset[str] = frozenset()) -> list[str]:
+    """Images below a folder, and folders that cannot be opened (reading them tells why), by their paths from there.
+
+    Every folder is listed once, and only links are looked at one by one: a listing says which entries are folders.
+    """
+    names, folders, links, seen = list[str](), [""], list[str](), set[str]()
+    endings = readable_endings() | also
+    while folders or links:
+        # Links last, so that a folder with two names is visited under its own.
+        folder = folders.pop() if folders else links.pop(0)
+        if (real := os.path.realpath(root / folder)) in seen:
+            continue
+        seen.add(real)
+        try:
+            files, inner, linked = _listing(root / folder, endings)
+        except OSError:
+            names.append(folder)
+            continue
+        prefix = f"{folder}/" if folder else ""
+        names += [prefix + name for name in files]
+        folders += [prefix + name for name in sorted(inner)]
+        links += [prefix + name for name in sorted(linked)]
+    return names
+
+
+def _listing(folder: Path, endings: frozenset[str]) -> tuple[list[str], list[str], list[str]]:
+    """Names of a folder's images, of its folders, and of its links to folders; hidden ones are left out."""
+    files, folders, links = list[str](), list[str](), list[str]()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith("."):
+                continue
+            if _leads_to_folder(entry):
+                (links if entry.is_symlink() else folders).append(name)
+            elif "".join(name.rpartition(".")[1:]).lower() in endings:
+                files.append(name)
+    return files, folders, links
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_shard(path: PurePath) -> bool:
+    return path.suffix.lower() == SHARD
+
+
+def _expanded(pattern: Path) -> list[Path]:
+    """What a name stands for that is no file's; every shard of a range, even if nothing is there."""
+    names = braces(str(pattern)) if _is_shard(pattern) else [str(pattern)]
+    if names == [str(pattern)]:
+        return _matches(pattern)
+    return [path for name in names for path in (_matches(Path(name)) or [Path(name)])]
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """Images and those in folders that a glob matches, or shards if there are none.
+
+    Leading folders that exist are taken by their very name.
+    """
+    base, rest = Path(), list(pattern.parts)
+    while rest and _is_folder(base / rest[0]):
+        base /= rest.pop(0)
+    if not any(mark in part for part in rest for mark in "*?["):
+        return []
+    try:
+        found = sorted(base.glob(str(PurePath(*rest))))
+    except ValueError as error:
+        raise UserError(f"not a valid glob: {display_path(pattern)} ({error})", _ACCEPTED) from error
+    shown = [path for path in found if not any(p.startswith(".") for p in path.relative_to(base).parts)]
+    images = [path for path in shown if path.suffix.lower() in readable_endings() and not _is_folder(path)]
+    images += [file for path in shown if _is_folder(path) for file in images_below(path)]
+    return images or [path for path in shown if _is_shard(path)]
+
+
+def _listed(path: Path) -> list[Path]:
+    """The paths that a text file lists; outer spaces of a line count only if a file is named so."""
+    lines = read_text(path).split("\n")
+    lines = [line.removesuffix("\r") for line in lines if line.strip() and not line.startswith("#")]
+    return [path.parent / _stripped(line, path.parent) for line in lines]
+
+
+def _stripped(line: str, folder: Path) -> str:
+    bare = line.strip()
+    return bare if bare == line or _mode(folder / line) is None else line

@@ -1,0 +1,1 @@
+"""The layers of a network: traced, found, tapped, watched. Only this room registers hooks."""

@@ -1,0 +1,280 @@
+"""Read a network's layers and neurons out of the trace of one forward pass."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Final
+
+from camdrift.errors import UserError
+from camdrift.layers.blocks import NO_IMAGES, ONE_VALUE, Block, mixes_channels
+from camdrift.layers.hooks import ACTIVATION, CONVOLUTION, LINEAR, NORM, POOL, AnyTap, ModuleTap, Tap
+from camdrift.layers.tracing import Call, Trace
+
+CONV: Final = "conv"
+
+
+BLOCK: Final = "block"
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """A layer of a classifier, as `camdrift layers` prints it.
+
+    Attributes:
+        name: Dotted module name; `name:2` for the second call of a module that runs several times.
+        label: Display name.
+        kind: Type of the module.
+        shape: (channels, height, width) of the activation.
+        tap: Where the activation is taken, in words.
+        note: Why the layer cannot be studied; empty if it can.
+        family: conv, or block for the output of a whole module such as a residual or a transformer block.
+    """
+
+    name: str
+    label: str
+    kind: str
+    shape: tuple[int, ...]
+    tap: str
+    note: str = ""
+    family: str = CONV
+
+
+SOFTMAX = "softmax"
+
+
+# Images of a traced pass: two tell one row per image from one row per window and from one row for all images.
+TRACED_IMAGES: Final = 2
+
+
+ALL, STAGE = "all", "stage"
+
+
+LAYERS_HINT: Final = "`camdrift layers --model SPEC` lists the layers"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or a block, and the place where its activation is taken."""
+
+    info: LayerInfo
+    tap: AnyTap
+
+
+@dataclass(frozen=True)
+class NeuronGroup:
+    """Neurons of one layer, as neuron coverage counts them.
+
+    Attributes:
+        name: Layer name; `softmax` for the class probabilities.
+        module: Dotted name of the module that holds the weights; empty where there is none.
+        kind: convolution, pool, linear or softmax.
+        tap: Where the layer's output is taken; None for softmax.
+        neurons: How many.
+        channel_axis: Axis of the output that counts neurons.
+    """
+
+    name: str
+    module: str
+    kind: str
+    tap: Tap | None
+    neurons: int
+    channel_axis: int
+
+
+def _outranking(family: str) -> tuple[str, ...]:
+    ranking = (CONVOLUTION, LINEAR, POOL, NORM, ACTIVATION)
+    return ranking[: ranking.index(family)]
+
+
+def call_names(calls: Sequence[Call]) -> list[str]:
+    """A unique name per call: its module's dotted name, with `:2` for a second call of the same kind.
+
+    Where one module calls a convolution and a pool itself, the pool is named `module.max_pool2d`.
+    """
+    seen: Counter[tuple[str, str]] = Counter()
+    total = Counter((call.module, call.family) for call in calls)
+    names = []
+    for call in calls:
+        key = (call.module, call.family)
+        seen[key] += 1
+        base = call.module or call.operation
+        if call.module and any((call.module, family) in total for family in _outranking(call.family)):
+            base = f"{base}.{call.operation}"
+        names.append(f"{base}:{seen[key]}" if total[key] > 1 else base)
+    return names
+
+
+def follow(calls: Sequence[Call], start: Call) -> list[Call]:
+    """`start` and the norm and activation that alone and directly consume its output."""
+    chain = [start]
+    allowed = [NORM, ACTIVATION]
+    while allowed and len(chain[-1].readers) == 1 and not chain[-1].other_readers and not chain[-1].is_output:
+        reader = calls[chain[-1].readers[0]]
+        if reader.family not in allowed:
+            break
+        chain.append(reader)
+        allowed = [ACTIVATION] if reader.family == NORM else []
+    return chain
+
+
+def _describe_tap(calls: Sequence[Call], chain: Sequence[Call]) -> str:
+    end = chain[-1]
+    behind = " > ".join(call.operation for call in chain)
+    if end.family == ACTIVATION:
+        return behind
+    readers = [calls[index].operation for index in end.readers] + end.other_readers
+    return f"{behind}, then {', '.join(dict.fromkeys(readers)) or 'nothing'}"
+
+
+def _note(shape: tuple[int, ...]) -> str:
+    if len(shape) != 4 or shape[0] != TRACED_IMAGES:
+        return NO_IMAGES
+    if shape[2] * shape[3] == 1:
+        return ONE_VALUE
+    return ""
+
+
+def find_layers(calls: Sequence[Call]) -> list[Layer]:
+    """Every 2-d convolution in execution order, tapped behind its norm and activation.
+
+    Args:
+        calls: Trace of a pass of `TRACED_IMAGES` images.
+    """
+    return [layer for _, layer in _convolutions(calls)]
+
+
+def _convolutions(calls: Sequence[Call]) -> list[tuple[float, Layer]]:
+    layers = []
+    for call, name in zip(calls, call_names(calls), strict=True):
+        if call.family != CONVOLUTION:
+            continue
+        chain = follow(calls, call)
+        shape = chain[-1].shape
+        info = LayerInfo(name, name, call.kind, shape[1:], _describe_tap(calls, chain), _note(shape))
+        layers.append((float(call.index), Layer(info, chain[-1].tap)))
+    return layers
+
+
+def with_blocks(trace: Trace, blocks: Sequence[Block]) -> list[Layer]:
+    """The convolutions and the blocks of a network, in execution order: a block comes behind what it holds."""
+    convolutions = _convolutions(trace.calls)
+    taken = {layer.info.name for _, layer in convolutions}
+    times = Counter(block.part.name for block in blocks)
+    found = []
+    for block in blocks:
+        part = block.part
+        name = f"{part.name}:{part.number + 1}" if times[part.name] > 1 else part.name
+        name = f"{name}.{BLOCK}" if name in taken else name
+        info = LayerInfo(name, name, part.kind, block.shape, _describe_block(block), block.note, BLOCK)
+        tap = ModuleTap(part.name, part.module, part.number, part.is_overwritten, block.layout)
+        found.append((part.last - 0.5, Layer(info, tap)))
+    return [layer for _, layer in sorted([*convolutions, *found], key=lambda pair: pair[0])]
+
+
+def _describe_block(block: Block) -> str:
+    layout, text = block.layout, f"output of {block.part.kind}"
+    if layout.side:
+        return f"{text}, {layout.side}x{layout.side} of {block.part.shape[1]} tokens"
+    return text if layout.channel_axis == 1 else f"{text}, channels last"
+
+
+def default_family(layers: Sequence[Layer], trace: Trace, blocks: Sequence[Block]) -> str:
+    """Which layers are studied by default: blocks where linear layers mix channels inside them, else convolutions.
+
+    Where nothing of the one family has a map it is the other.
+    """
+    usable = {layer.tap for layer in layers if not layer.info.note}
+    convolutions = any(isinstance(tap, Tap) for tap in usable)
+    places = {(tap.name, tap.call) for tap in usable if isinstance(tap, ModuleTap)}
+    with_map = [block for block in blocks if (block.part.name, block.part.number) in places]
+    is_block = any(mixes_channels(block, trace) for block in with_map) or (with_map and not convolutions)
+    return BLOCK if is_block else CONV
+
+
+def left_out(info: LayerInfo, family: str) -> str:
+    """Why a layer is not studied by default, where layers of `family` are; empty if it is."""
+    if info.note or info.family == family:
+        return info.note
+    words = {CONV: "convolutions", BLOCK: "blocks"}
+    return f"by default {words[family]} are studied: --layers {info.family}"
+
+
+def select(infos: Sequence[LayerInfo], globs: Sequence[str]) -> tuple[str, ...]:
+    """Names of the layers that `globs` mean, in execution order.
+
+    Args:
+        infos: All layers in execution order.
+        globs: `conv`, `block`, `all`, `stage` (the last block of every resolution; the last convolution where there
+            are no blocks), or globs over names and labels.
+
+    Raises:
+        UserError: A glob that matches nothing, or only layers without a map.
+    """
+    chosen: set[str] = set()
+    for glob in globs:
+        matches = _matches(infos, glob)
+        usable = {info.name for info in matches if not info.note}
+        if not usable:
+            reason = f"{matches[0].name}: {matches[0].note}" if matches else "no such layer"
+            raise UserError(f"`layers` must match layers with a map, got: {glob} ({reason})", LAYERS_HINT)
+        chosen |= usable
+    return tuple(info.name for info in infos if info.name in chosen)
+
+
+def _matches(infos: Sequence[LayerInfo], glob: str) -> list[LayerInfo]:
+    if glob in (CONV, BLOCK, ALL):
+        return [info for info in infos if glob in (ALL, info.family)]
+    if glob == STAGE:
+        usable = [info for info in infos if not info.note]
+        family = BLOCK if any(info.family == BLOCK for info in usable) else CONV
+        return list({info.shape[1:]: info for info in usable if info.family == family}.values())
+    return [info for info in infos if fnmatchcase(info.name, glob) or fnmatchcase(info.label, glob)]
+
+
+def label_blocks(layers: Sequence[Layer], calls: Sequence[Call]) -> list[Layer]:
+    """The layers with VGG's names, `block1_conv1` onwards: a max-pool ends a block."""
+    labels: dict[str, str] = {}
+    block, position = 1, 0
+    for call, name in zip(calls, call_names(calls), strict=True):
+        if call.family == CONVOLUTION:
+            position += 1
+            labels[name] = f"block{block}_conv{position}"
+        elif call.family == POOL and call.operation.startswith("max_pool2d"):
+            block, position = block + 1, 0
+    return [
+        replace(layer, info=replace(layer.info, label=labels.get(layer.info.name, layer.info.label)))
+        for layer in layers
+    ]
+
+
+def _is_identity_pool(call: Call) -> bool:
+    return call.operation.startswith("adaptive") and call.shape[-2:] == call.source_shape[-2:]
+
+
+def find_neurons(calls: Sequence[Call], classes: int) -> list[NeuronGroup]:
+    """The groups of neurons of DLFuzz's coverage, in execution order.
+
+    Channels of every convolution, pool and linear output after its activation, and the softmax units in place of
+    the linear layer that yields the logits (Keras's `predictions` is one layer with its softmax). An adaptive pool
+    that leaves the size as it is (torchvision's VGG at 224 px) does nothing and is not counted. Nor is an output
+    that has not one row per image, such as those of attention inside windows.
+
+    Args:
+        calls: Trace of a pass of `TRACED_IMAGES` images.
+        classes: Number of classes.
+    """
+    groups = []
+    logits = ""
+    for call, name in zip(calls, call_names(calls), strict=True):
+        if call.family not in (CONVOLUTION, LINEAR, POOL) or (call.family == POOL and _is_identity_pool(call)):
+            continue
+        end = follow(calls, call)[-1] if call.family != POOL else call
+        if end.is_output:
+            logits = call.module
+            continue
+        if len(end.shape) < 2 or end.shape[0] != TRACED_IMAGES:
+            continue
+        axis = -1 if call.family == LINEAR else 1
+        groups.append(NeuronGroup(name, call.module, call.family, end.tap, end.shape[axis], axis))
+    return [*groups, NeuronGroup(SOFTMAX, logits, SOFTMAX, None, classes, 1)]

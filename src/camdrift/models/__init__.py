@@ -1,0 +1,1 @@
+"""A classifier from pixels to logits, loaded from anywhere."""

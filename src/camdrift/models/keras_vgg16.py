@@ -1,0 +1,166 @@
+"""Keras's weights in a torch network: the paper's own VGG-16.
+
+Keras keeps kernels as (height, width, in, out) and flattens maps as height x width x channels; torch keeps
+(out, in, height, width) and flattens channels x height x width. Keras's VGG-16 takes BGR of 0 to 255 minus a mean;
+here the first kernel's input channels are turned around instead, so that the network takes RGB.
+"""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from math import isqrt
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from camdrift.errors import ModelError, install_hint
+
+# Keras subtracts these from BGR in units of 0 to 255, and scales nothing.
+MEAN: Final = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+
+
+STD: Final = (1 / 255,) * 3
+
+
+_FILE_HINT: Final = "it is the file vgg16_weights_tf_dim_ordering_tf_kernels.h5 that Keras's VGG16 loads"
+
+
+# HDF5's library reads some damaged files for ever, and others end the process. What reads all of a file tries it first.
+_SECONDS: Final = 60.0
+
+
+_BYTES_PER_SECOND: Final = 2e6
+
+
+_TRIAL: Final = """
+import sys
+
+def read(_, node):
+    list(node.attrs.values())
+    if hasattr(node, "dtype"):
+        node[()]
+
+try:
+    import h5py
+    with h5py.File(sys.argv[1], "r") as file:
+        read("", file)
+        file.visititems(read)
+except Exception:
+    pass  # told by whoever reads it next
+"""
+
+
+class KerasLayer(NamedTuple):
+    """Weights of one layer as the file has them.
+
+    Attributes:
+        name: Its name, such as block1_conv1.
+        kernel: (height, width, in, out) of a convolution, (in, out) of a dense layer.
+        bias: (out,)
+    """
+
+    name: str
+    kernel: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+def read_keras_layers(path: Path) -> list[KerasLayer]:
+    """The layers with weights of a Keras .h5 file (weights or whole model), in the network's order.
+
+    Raises:
+        ModelError: h5py is not installed, there is no such file, or it is not Keras's.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise ModelError("`keras-vgg16@FILE` needs h5py, which is not installed", install_hint("keras")) from error
+    if not path.is_file():
+        raise ModelError(f"`model` must name a file, got: {path} (no such file)", _FILE_HINT)
+    try:
+        _try(path)
+        with h5py.File(path, "r") as file:
+            return _layers(file.get("model_weights", file))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"`model` must name Keras weights, got: {path.name} ({error})", _FILE_HINT) from error
+
+
+def _try(path: Path) -> None:
+    """Raises `ValueError` for a file that HDF5's library does not survive, or does not get done with."""
+    limit = _SECONDS + path.stat().st_size / _BYTES_PER_SECOND
+    command = [sys.executable, "-P", "-c", _TRIAL, str(path)]
+    try:
+        done = subprocess.run(command, timeout=limit, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"damaged: not read within {limit:.0f} s") from error
+    if done.returncode:
+        raise ValueError("damaged: reading it ended the process")
+
+
+def fill_vgg(module: nn.Module, layers: Sequence[KerasLayer]) -> None:
+    """Load Keras's layers into a network of convolutions and linear layers that run in the order they are defined.
+
+    Args:
+        module: torchvision's VGG, or a network of its kind that takes RGB.
+        layers: The layers, in order.
+
+    Raises:
+        ModelError: Another number of layers, a layer of another shape, or a dense layer on maps that are not square.
+    """
+    parts = [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    if len(parts) != len(layers):
+        raise ModelError(f"`model` must have {len(parts)} layers with weights, got: {len(layers)}", _FILE_HINT)
+    channels = 0
+    for position, (part, layer) in enumerate(zip(parts, layers, strict=True)):
+        weight = _as_torch(layer, channels if isinstance(parts[position - 1], nn.Conv2d) else 0)
+        if position == 0:
+            weight = weight.flip(1)
+        _check_shape(layer.name, tuple(weight.shape), tuple(part.weight.shape))
+        _check_shape(f"the bias of {layer.name}", layer.bias.shape, tuple(part.weight.shape[:1]))
+        channels = len(weight)
+        with torch.no_grad():
+            part.weight.copy_(weight)
+            assert part.bias is not None
+            part.bias.copy_(torch.from_numpy(layer.bias))
+
+
+def _check_shape(what: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    if shape != wanted:
+        raise ModelError(f"`model` must have {what} of shape {wanted}, got: {shape}", _FILE_HINT)
+
+
+def _layers(root: Any) -> list[KerasLayer]:
+    if "theano" in _texts([root.attrs.get("backend", "")]):
+        raise ValueError("saved under Theano, whose kernels are mirrored")
+    found = []
+    for name in _texts(root.attrs["layer_names"]):
+        group = root[name]
+        arrays = [np.asarray(group[weight], dtype=np.float32) for weight in _texts(group.attrs["weight_names"])]
+        if not arrays:
+            continue
+        if len(arrays) != 2 or arrays[0].ndim not in (2, 4) or arrays[1].ndim != 1:
+            raise ValueError(f"{name} has tensors of shapes {', '.join(str(array.shape) for array in arrays)}")
+        found.append(KerasLayer(name, *arrays))
+    return found
+
+
+def _texts(values: Any) -> list[str]:
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+
+
+def _as_torch(layer: KerasLayer, channels: int) -> torch.Tensor:
+    """A kernel in torch's order; `channels` of the maps that a dense layer takes flattened, 0 for none."""
+    kernel = torch.from_numpy(layer.kernel)
+    if kernel.ndim == 4:
+        return kernel.permute(3, 2, 0, 1)
+    inputs, outputs = kernel.shape
+    if not channels:
+        return kernel.T
+    side = isqrt(inputs // channels)
+    # Height and width cannot be told from their product: an oblong map would be flattened in a wrong order.
+    if side * side * channels != inputs:
+        raise ModelError(f"`model` must have {layer.name} on {channels} square maps, got: {inputs} inputs", _FILE_HINT)
+    return kernel.view(side, side, channels, outputs).permute(3, 2, 0, 1).reshape(outputs, inputs)

@@ -1,0 +1,89 @@
+"""Images per pass: as many as fit, and half as many whenever memory runs out all the same."""
+
+import gc
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import torch
+
+from camdrift.errors import UserError, one_line
+
+_T = TypeVar("_T")
+
+
+MOST: Final = 256
+
+
+# What torch's allocator for the processor says in a plain RuntimeError; memory it is refused, not what swaps.
+_ON_PROCESSOR: Final = "DefaultCPUAllocator: can't allocate memory"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Does an error say that no memory was left, on whatever device?"""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or _ON_PROCESSOR in str(error)
+
+
+def largest_batch(compute: Callable[[int], object], most: int = MOST) -> int:
+    """The largest power of two for which `compute` does not run out of memory.
+
+    Args:
+        compute: Computes with so many images per pass.
+        most: No more than this.
+
+    Returns:
+        At least 1, also if even that is too much.
+    """
+    size = 1
+    while 2 * size <= most and _succeeds(compute, 2 * size):
+        size *= 2
+    return size
+
+
+def _succeeds(compute: Callable[[int], object], size: int) -> bool:
+    try:
+        compute(size)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    finally:
+        _release()
+    return True
+
+
+def within_memory(batch_size: int, compute: Callable[[int], _T], tell: Callable[[str], None]) -> tuple[int, _T]:
+    """What `compute` returns, begun anew with half as many images per pass whenever memory runs out.
+
+    Args:
+        batch_size: Images per pass to begin with.
+        compute: Computes with so many images per pass.
+        tell: Called with a line about every change.
+
+    Returns:
+        Images per pass that fitted, and the result.
+
+    Raises:
+        UserError: A single image is too much.
+    """
+    while True:
+        try:
+            return batch_size, compute(batch_size)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if batch_size == 1:
+                raise UserError(
+                    f"`batch_size` 1 needs more memory than there is: {one_line(error)}",
+                    "free some memory, or choose fewer --layers or explanations, another --device",
+                ) from error
+        # Out here the error is gone, and with it the frames that held its tensors.
+        _release()
+        smaller = batch_size // 2
+        tell(f"memory ran out at {batch_size} images per pass: going on with {smaller}")
+        batch_size = smaller
+
+
+def _release() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,1 @@
+"""The 2022 paper in numbers: defects, readings, ladder, claims."""

@@ -1,0 +1,410 @@
+"""The paper's claims, each as a number, an interval, and a verdict that follows from both.
+
+A claim holds if the whole 95 % interval (a bootstrap over seeds) of its number lies between the bounds beside it;
+it is an artefact if no part of the interval does, but the number of the emulated released code does; it fails if
+neither does; else it is undecided. Where something only has to exist, one example decides and there is no interval.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import scipy.stats
+from numpy.typing import NDArray
+
+from camdrift.paper.defects import Defects
+from camdrift.paper.ladder import curve_distances
+from camdrift.paper.readings import Reading, compromised, compromised_fraction, mean, read, taken, variance
+from camdrift.statistics.bootstrap import Counts, percentile_interval, resample_counts
+from camdrift.statistics.estimates import ratio, wilson_interval
+from camdrift.tables.reproduction import CLAIMS
+from camdrift.tables.words import ANALYSED, ARTEFACT, FAILS, HOLDS, UNDECIDED, UNREADABLE
+
+Floats = NDArray[np.float64]
+
+
+Rows = list[dict[str, Any]]
+
+
+# The paper's own: the layers that it calls most susceptible, and what share of the images it could attack.
+SUSCEPTIBLE: Final = ("block4_conv1", "block5_conv1")
+
+
+ATTACKED: Final = 0.48
+
+
+# "About 40 %", "80 %", "48 %": within ten points.
+_ABOUT: Final = 0.1
+
+
+_IDENTICAL: Final = 0.05
+
+
+_SIMILAR: Final = 1 / 3
+
+
+# "In many cases a few blocks": at least a quarter of the examples, at most a quarter of the layers.
+_MANY: Final = 0.25
+
+
+_FEW: Final = 0.25
+
+
+_ANY: Final = 1e-9
+
+
+_SUSCEPTIBLE_CLAIM: Final = "It is one of the two most susceptible layers"
+
+
+_LOWEST: Final = "the two lowest similarities"
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Claims whose numbers come from one function of a reading, one entry each.
+
+    Attributes:
+        claim: What the paper says.
+        subjects: Which strength or layer each entry is about; empty where there is only one.
+        measure: What the number is.
+        paper: The paper's own word for it.
+        value: The numbers, from a reading and whether it is the released one.
+        bounds: The claim holds between these; None for no end.
+        exists: Does one example decide?
+    """
+
+    claim: str
+    subjects: Sequence[str]
+    measure: str
+    paper: str
+    value: Callable[[Reading, bool], Floats]
+    bounds: tuple[float | None, float | None]
+    exists: bool = False
+
+
+def claims(
+    tables: Mapping[str, pl.DataFrame],
+    emulation: pl.DataFrame,
+    *,
+    rng_seed: int,
+    n_bootstrap: int = 1000,
+) -> pl.DataFrame:
+    """Table `claims`: what the paper says, what its code yields, what its equations yield, and the verdict.
+
+    Numbers of the released code come from all defects together; those about thresholds from all but the thresholds'
+    own (section f), because the paper describes a median per layer, which no released code computes.
+
+    Args:
+        tables: The study's tables by name: seeds, layers and floor.
+        emulation: Table `emulation`.
+        rng_seed: Fixes the bootstrap.
+        n_bootstrap: Number of resamples of the seeds.
+    """
+    rows = _attacked(tables["seeds"])
+    if emulation.height:
+        corrected = read(emulation, Defects())
+        # Thresholds are computed from the reading, so that what is read here has the paper's medians.
+        released = read(emulation, Defects.all())
+        resamples = resample_counts(len(corrected.seed_ids), n_bootstrap, rng_seed=rng_seed)
+        for family in _families(corrected, tables["floor"]):
+            rows += _family_rows(family, corrected, released, resamples)
+        rows += _gain_ranks(tables["layers"])
+    return CLAIMS.frame([{**row, "verdict": verdict(row)} for row in rows])
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    """What the columns of one claim amount to: holds, artefact, fails or undecided (see the top of this file)."""
+    if row["corrected"] is None:
+        return UNDECIDED
+    low, high = (row["corrected"] if row[name] is None else row[name] for name in ("corrected_low", "corrected_high"))
+    start = -np.inf if row["holds_from"] is None else row["holds_from"]
+    end = np.inf if row["holds_to"] is None else row["holds_to"]
+    if start <= low and high <= end:
+        return HOLDS
+    if high >= start and low <= end:
+        return UNDECIDED
+    released = row["as_released"]
+    return ARTEFACT if released is not None and start <= released <= end else FAILS
+
+
+def _families(reading: Reading, floor: pl.DataFrame) -> list[_Family]:
+    strengths = [f"strength {s:g}" for s in reading.strengths]
+    more = "Adversarial images deviate more than noisy ones"
+    difference = "similarity under noise minus under the attack"
+    return [
+        _Family(
+            more,
+            strengths,
+            f"{difference}, mean over layers",
+            "more, at all strengths",
+            lambda r, _: mean(mean(r.noise - r.adversarial, 0), -1),
+            (0.0, None),
+        ),
+        _Family(
+            more,
+            reading.labels,
+            f"{difference}, mean over strengths",
+            "more, in every layer",
+            lambda r, _: mean(mean(r.noise - r.adversarial, 0), 0),
+            (0.0, None),
+        ),
+        _Family(
+            "Similarities vary more under the attack",
+            strengths,
+            "standard deviation over images, attack over noise, root mean square over layers",
+            "greater variance",
+            lambda r, _: np.sqrt(ratio(mean(variance(r.adversarial), -1), mean(variance(r.noise), -1))),
+            (1.0, None),
+        ),
+        *_susceptible(reading, floor),
+        *_thresholds(reading),
+        *_curves(reading),
+        *_coverage(),
+        *_adversarial(reading),
+    ]
+
+
+def _susceptible(reading: Reading, floor: pl.DataFrame) -> list[_Family]:
+    """Where the two layers rank, by deviation and by the share that the deviation has of what can be lost."""
+    places = [reading.labels.index(label) for label in SUSCEPTIBLE if label in reading.labels]
+    if len(places) < len(SUSCEPTIBLE):
+        return []
+    fixed = floor.filter(pl.col("target") == "seed")
+    lost = dict(fixed.group_by("layer").agg(1 - pl.col("similarity").mean()).iter_rows())
+    room = np.array([lost.get(layer) or 1.0 for layer in reading.layers])
+
+    def ranks(scale: Floats) -> Callable[[Reading, bool], Floats]:
+        return lambda r, _: _ranks(mean(mean(1 - r.adversarial, 0), 0) / scale)[places]
+
+    return [
+        _Family(_SUSCEPTIBLE_CLAIM, SUSCEPTIBLE, f"rank by {measure}", _LOWEST, ranks(scale), (1.0, 2.0))
+        for measure, scale in (
+            ("mean deviation", np.ones(len(room))),
+            ("mean deviation, corrected for the floor", room),
+        )
+    ]
+
+
+def _thresholds(reading: Reading) -> list[_Family]:
+    layers, few = len(reading.layers), int(_FEW * len(reading.layers))
+    found = [
+        _Family(
+            f"A few layers suffice (at most {few} of {layers})",
+            [""],
+            "share of fooling adversarial images that compromise so few",
+            "in many cases",
+            lambda r, _: _share(_fooling(r, compromised(r).sum(-1) <= few)),
+            (_MANY, 1.0),
+        ),
+        _Family(
+            "Some adversarial images compromise all layers",
+            [""],
+            "share of adversarial images, all strengths",
+            "some",
+            lambda r, _: _share(compromised(r).sum(-1).ravel() == layers),
+            (_ANY, 1.0),
+            exists=True,
+        ),
+        _Family(
+            "Some images fool the network and compromise no layer",
+            [""],
+            "share of fooling adversarial images, all strengths",
+            "some",
+            lambda r, _: _share(_fooling(r, compromised(r).sum(-1) == 0)),
+            (_ANY, 1.0),
+            exists=True,
+        ),
+    ]
+    outer = [i for i, s in enumerate(reading.strengths) if s not in (0.5, 1.0)]
+    return [
+        *found,
+        *_probability(reading.at(0.5, 1.0), "strengths 0.5 and 1", 0.4),
+        *_probability(outer, "the other strengths", 0.8),
+    ]
+
+
+def _probability(places: list[int], where: str, paper: float) -> list[_Family]:
+    """How often a layer is compromised at some strengths, which the paper puts at a share."""
+    if not places:
+        return []
+    return [
+        _Family(
+            f"A layer is compromised in about {paper * 100:.0f} % of cases",
+            [where],
+            "compromised fraction, mean over layers; the threshold of each is its median under noise",
+            f"about {paper * 100:.0f} %",
+            lambda r, _: mean(compromised_fraction(r)[places].ravel(), 0, keepdims=True),
+            (paper - _ABOUT, paper + _ABOUT),
+        )
+    ]
+
+
+def _curves(reading: Reading) -> list[_Family]:
+    def distance(place: int) -> Callable[[Reading, bool], Floats]:
+        return lambda r, _: np.array([curve_distances(mean(r.adversarial, 0), r.strengths)[place]])
+
+    cases = (
+        (0, (0.5, 1.0), "Strengths 0.5 and 1 are almost identical", "almost identical", _IDENTICAL),
+        (1, (0.25, 2.0, 4.0), "Strengths 0.25, 2 and 4 are very similar", "very similar", _SIMILAR),
+    )
+    measure = "distance of their curves, as share of the range over all strengths"
+    return [
+        _Family(claim, [""], measure, paper, distance(place), (0.0, most))
+        for place, group, claim, paper, most in cases
+        if len(reading.at(*group)) == len(group)
+    ]
+
+
+def _coverage() -> list[_Family]:
+    return [
+        _Family(
+            "Coverage grows faster under the attack than under noise",
+            [""],
+            "neurons that an image adds to its clean one's, attack minus noise, mean over strengths",
+            "slightly faster",
+            lambda r, released: np.array([_gained_difference(r, released)]),
+            (0.0, None),
+        ),
+        _Family(
+            "The stronger the perturbation, the more coverage",
+            [""],
+            "Kendall's tau of strength and neurons added, mean over images",
+            "more",
+            lambda r, released: np.array([_gained_trend(_credited(r, released), r.strengths)]),
+            (0.0, None),
+        ),
+    ]
+
+
+def _adversarial(reading: Reading) -> list[_Family]:
+    """Whether the images under study are adversarial at all: those of the released code lie on the other side."""
+    if 1.0 not in reading.strengths:
+        return []
+    place = reading.strengths.index(1.0)
+    return [
+        _Family(
+            "The adversarial images change the prediction",
+            ["strength 1"],
+            "share of the images that the similarities are taken from",
+            "all",
+            lambda r, _: r.is_flipped[:, [place]].mean(0),
+            (0.99, 1.0),
+        )
+    ]
+
+
+def _credited(reading: Reading, released: bool) -> Floats:
+    """Neurons that adversarial images add; the released code credits those only that change the prediction (g)."""
+    return np.where(reading.is_flipped, reading.adversarial_gained, 0) if released else reading.adversarial_gained
+
+
+def _gained_difference(reading: Reading, released: bool) -> float:
+    """Like for like; the released code's figure draws the attack at strength 1 against noise at the lowest (g)."""
+    attack, noise = _credited(reading, released), reading.noise_gained
+    if released and (one := reading.at(1.0)):
+        return float((attack[:, one[0]] - noise[:, 0]).mean())
+    return float((attack - noise).mean())
+
+
+def _gained_trend(gained: Floats, strengths: Sequence[float]) -> float:
+    """Mean over images of Kendall's tau-b; an image that adds the same at every strength has none, and counts as 0."""
+    ranks = np.sign(gained[:, :, None] - gained[:, None, :])
+    order = np.sign(np.subtract.outer(strengths, strengths))
+    concordant = (ranks * order).sum((1, 2))
+    untied = np.sqrt(np.abs(ranks).sum((1, 2)) * np.abs(order).sum())
+    return float(np.divide(concordant, untied, out=np.zeros(len(gained)), where=untied > 0).mean())
+
+
+def _family_rows(family: _Family, corrected: Reading, released: Reading, resamples: Counts) -> Rows:
+    values, emulated = family.value(corrected, False), family.value(released, True)
+    low = high = np.full(len(values), np.nan)
+    if not family.exists and len(corrected.seed_ids) > 1:
+        drawn = (np.repeat(np.arange(len(counts)), counts) for counts in resamples)
+        replicates = np.array([family.value(taken(corrected, seeds), False) for seeds in drawn])
+        low, high = percentile_interval(replicates)
+    columns = zip(family.subjects, emulated, values, low, high, strict=True)
+    return [
+        {
+            "claim": family.claim,
+            "subject": subject or None,
+            "measure": family.measure,
+            "paper": family.paper,
+            **{k: _known(v) for k, v in zip(_NUMBERS, numbers, strict=True)},
+            "n": len(corrected.seed_ids),
+            "holds_from": family.bounds[0],
+            "holds_to": family.bounds[1],
+        }
+        for subject, *numbers in columns
+    ]
+
+
+_NUMBERS: Final = ("as_released", "corrected", "corrected_low", "corrected_high")
+
+
+def _attacked(seeds: pl.DataFrame) -> Rows:
+    """The share of images that the attack changed the prediction of: the same attack in both."""
+    readable = seeds.filter(pl.col("status") != UNREADABLE).height
+    found = seeds.filter(pl.col("status") == ANALYSED).height
+    if not readable:
+        return []
+    interval = wilson_interval(np.array([found]), np.array([readable]))
+    return [
+        {
+            "claim": f"{ATTACKED * 100:.0f} % of the images can be attacked",
+            "subject": None,
+            "measure": "share of readable images with an adversarial example (Wilson interval)",
+            "paper": f"{ATTACKED * 100:.0f} %",
+            "as_released": None,
+            "corrected": found / readable,
+            "corrected_low": float(interval.low[0]),
+            "corrected_high": float(interval.high[0]),
+            "n": readable,
+            "holds_from": ATTACKED - _ABOUT,
+            "holds_to": ATTACKED + _ABOUT,
+        }
+    ]
+
+
+def _gain_ranks(layers: pl.DataFrame) -> Rows:
+    """Where the two layers rank by noise-equivalent gain at the lowest strength, which needs no floor."""
+    lowest = layers.filter(pl.col("target") == "seed", pl.col("strength") == pl.col("strength").min())
+    named = lowest.filter(pl.col("layer_label").is_in(list(SUSCEPTIBLE)))
+    return [
+        {
+            "claim": _SUSCEPTIBLE_CLAIM,
+            "subject": row["layer_label"],
+            "measure": f"rank by noise-equivalent gain, strength {row['strength']:g}",
+            "paper": _LOWEST,
+            "as_released": None,
+            "corrected": row["rank"],
+            "corrected_low": row["rank_low"],
+            "corrected_high": row["rank_high"],
+            "n": row["n"],
+            "holds_from": 1.0,
+            "holds_to": 2.0,
+        }
+        for row in named.sort("layer_index").to_dicts()
+    ]
+
+
+def _fooling(reading: Reading, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The flags of those adversarial images that change the prediction."""
+    chosen: NDArray[np.bool_] = flags[reading.is_flipped]
+    return chosen
+
+
+def _share(flags: NDArray[np.bool_]) -> Floats:
+    return np.array([flags.mean() if flags.size else np.nan])
+
+
+def _ranks(values: Floats) -> Floats:
+    """Rank 1 for the largest; what is undefined comes last."""
+    known = np.where(np.isnan(values), -np.inf, values)
+    ranks: Floats = scipy.stats.rankdata(-known, method="min").astype(np.float64)
+    return ranks
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,215 @@
+"""Pictures of the seeds that span the range of deviation, 8 bit, for display only: tables come from raw maps.
+
+A gallery is a mapping of arrays; `gallery.npz` holds that of a study. With n seeds, S strengths, T targets:
+
+    seed_ids         (n,) str             the seeds, largest deviation first
+    strengths        (S,) float64         the study's strengths, ascending
+    targets          (T,) str             the study's targets, in its order
+    i/clean          (H, W, 3) uint8      clean image of the i-th seed: round(255 x)
+    i/perturbation   (H, W, 3) int8       round(127 delta / peak), delta the base perturbation, not clipped
+    i/noise          (H, W, 3) int8       the same of the first noise draw
+    i/peaks          (2,) float64         largest |delta| and largest |noise|, in pixel units; 0 if all zero
+    i/map/L          (T, 1 + 2 S, h, w) uint8   heatmaps of the study's L-th layer, from 0: of the clean image, of the
+                                                adversarial images by ascending strength, of the noisy images (first
+                                                draw) by ascending strength
+
+clip(clean / 255 + s * peak * value / 127, 0, 1) is the variant of strength s to within rounding: an error of at most
+1/510 + s * peak / 254 in pixel units. Heatmaps are scaled by their own maximum to 0..255; those of a layer with more
+than 112 values along a side are averaged down to 112 there, then scaled. A map that is not finite is stored as zeros.
+For the target `label`, a seed without a label is explained by its own class.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import ceil
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from camdrift.pipeline.settings import Settings
+from camdrift.pipeline.variants import Variant
+from camdrift.tables.measures import of_first_measure
+from camdrift.tables.words import ADVERSARIAL, ANALYSED
+from camdrift.tensors import Image, Maps
+
+LARGEST_SIDE: Final = 112
+
+
+# So that many small chunks offer not only the extremes of each, but what lies between.
+_LEAST_SHARE: Final = 3
+
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+Bytes = NDArray[np.uint8]
+
+
+class HeatmapCollector:
+    """Collects the heatmaps of a chunk's analysed seeds while their variants are explained."""
+
+    def __init__(self, seeds: int, *, layers: Sequence[str], settings: Settings) -> None:
+        self._layers = tuple(layers)
+        self._strengths = settings.strengths
+        self._slots = (seeds, len(settings.targets), 1 + 2 * len(settings.strengths))
+        self._shapes: list[tuple[int, int]] = []
+        self._values: Bytes = np.zeros((*self._slots, 0), dtype=np.uint8)
+
+    def add_clean(self, maps: Sequence[Mapping[str, Maps]]) -> None:
+        """Take the maps of the clean images, all seeds of the chunk, by target and layer."""
+        self._shapes = [_stored_shape(maps[0][name]) for name in self._layers]
+        total = sum(height * width for height, width in self._shapes)
+        self._values = np.zeros((*self._slots, total), dtype=np.uint8)
+        for target, values in enumerate(self._heatmaps(maps)):
+            self._values[:, target, 0] = values
+
+    def add_variants(self, batch: Sequence[Variant], maps: Sequence[Mapping[str, Maps]]) -> None:
+        """Take the maps of a batch of variants, by target and layer; those without a place here are passed over."""
+        slots = [self._slot(variant) for variant in batch]
+        if not any(slots):
+            return
+        for target, values in enumerate(self._heatmaps(maps)):
+            for variant, slot, value in zip(batch, slots, values, strict=True):
+                if slot:
+                    self._values[variant.position, target, slot] = value
+
+    def arrays(self, position: int) -> dict[str, Bytes]:
+        """The heatmaps of one seed, by key `map/LAYER_INDEX`."""
+        ends = np.cumsum([height * width for height, width in self._shapes])
+        parts = np.split(self._values[position], ends[:-1], axis=-1)
+        return {
+            f"map/{index}": part.reshape(*part.shape[:2], *shape)
+            for index, (part, shape) in enumerate(zip(parts, self._shapes, strict=True))
+        }
+
+    def _slot(self, variant: Variant) -> int:
+        """Place among the heatmaps of a seed and target; 0, the clean image's, where a variant has none."""
+        if variant.draw or variant.strength not in self._strengths:
+            return 0
+        place = 1 + self._strengths.index(variant.strength)
+        return place if variant.condition == ADVERSARIAL else place + len(self._strengths)
+
+    def _heatmaps(self, maps: Sequence[Mapping[str, Maps]]) -> Iterator[Bytes]:
+        """For each target, the heatmaps of a batch, all layers in a row: (batch, values)."""
+        done: dict[int, Bytes] = {}
+        for part in maps:
+            # Targets share their maps where they explain the same classes.
+            if id(part) not in done:
+                flat = torch.cat([_heatmap(part[name]).flatten(1) for name in self._layers], dim=1)
+                done[id(part)] = flat.cpu().numpy()
+            yield done[id(part)]
+
+
+def header(seed_ids: Sequence[str], settings: Settings) -> dict[str, NDArray[Any]]:
+    """What a gallery holds beside the pictures of its seeds."""
+    return {
+        "seed_ids": np.array(seed_ids, dtype=np.str_),
+        "strengths": np.array(settings.strengths, dtype=np.float64),
+        "targets": np.array(settings.targets, dtype=np.str_),
+    }
+
+
+def picture_arrays(pixels: Image, perturbation: Image, noise: Image) -> dict[str, NDArray[Any]]:
+    """Clean image, base perturbation and noise of one seed, and the peaks that the latter two were scaled by."""
+    clean = (pixels.detach() * 255).round().byte()
+    delta, delta_peak = _as_signed_bytes(perturbation)
+    eta, noise_peak = _as_signed_bytes(noise)
+    arrays = {"clean": clean, "perturbation": delta, "noise": eta}
+    hwc = {key: np.ascontiguousarray(value.permute(1, 2, 0).cpu().numpy()) for key, value in arrays.items()}
+    return {**hwc, "peaks": np.array([delta_peak, noise_peak])}
+
+
+def numbered(place: int, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """The arrays of one seed under the keys of the gallery's `place`-th."""
+    return {f"{place}/{key}": value for key, value in arrays.items()}
+
+
+def renumbered(gallery: Arrays, chosen: Sequence[str]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Keys and arrays of those seeds of a gallery that are among `chosen`, under the keys of their places there."""
+    places = {seed_id: place for place, seed_id in enumerate(chosen)}
+    held = [places.get(seed_id) for seed_id in gallery["seed_ids"].tolist()]
+    for key in gallery:
+        number, slash, rest = key.partition("/")
+        if slash and (place := held[int(number)]) is not None:
+            yield f"{place}/{rest}", gallery[key]
+
+
+def deviations(seeds: pl.DataFrame, similarity: pl.DataFrame, *, settings: Settings) -> pl.DataFrame:
+    """How far the attack moves the maps of each analysed seed, in the seeds' order: columns seed_id, deviation.
+
+    The deviation of a seed is the mean of 1 - similarity over its layers, of the adversarial image at the strength
+    nearest to 1, for the target `seed` if the study has it, else for the first; null if no layer has a similarity.
+
+    Args:
+        seeds: Rows of the `seeds` table.
+        similarity: Their rows of the `similarity` table; its first measure counts.
+        settings: The study's options.
+    """
+    reference = min(settings.strengths, key=lambda strength: abs(strength - 1))
+    target = "seed" if "seed" in settings.targets else settings.targets[0]
+    rows = of_first_measure({"similarity": similarity})["similarity"].filter(
+        pl.col("condition") == ADVERSARIAL, pl.col("strength") == reference, pl.col("target") == target
+    )
+    means = rows.group_by("seed_id", maintain_order=True).agg((1 - pl.col("similarity")).mean().alias("deviation"))
+    analysed = seeds.filter(pl.col("status") == ANALYSED).select("seed_id")
+    return analysed.join(means, on="seed_id", how="left", maintain_order="left")
+
+
+def spanning(deviations: pl.DataFrame, count: int | None, held: Collection[str] | None = None) -> list[str]:
+    """`count` seeds that span the range of deviation, largest first.
+
+    Of the n seeds with a deviation, sorted (ties as they come), these are `count` evenly spaced ranks with the first
+    and the last; one alone is the median, of two the larger. Seeds without a deviation fill places that are left.
+
+    Args:
+        deviations: What `deviations` returned, for all seeds.
+        count: How many seeds are wanted; None for all.
+        held: Seeds that can be had; for every rank wanted the nearest of them is taken. None for all.
+    """
+    ranked = deviations.drop_nulls().sort("deviation", descending=True, maintain_order=True)["seed_id"].to_list()
+    others = deviations.filter(pl.col("deviation").is_null())["seed_id"].to_list()
+    available = set(deviations["seed_id"] if held is None else held)
+    free = np.array([rank for rank, seed_id in enumerate(ranked) if seed_id in available], dtype=np.int64)
+    others = [seed_id for seed_id in others if seed_id in available]
+    if count is None or count >= len(free):
+        return ([ranked[rank] for rank in free] + others)[:count]
+    taken = []
+    for wanted in _even_ranks(len(ranked), count):
+        nearest = int(np.abs(free - wanted).argmin())
+        taken.append(int(free[nearest]))
+        free = np.delete(free, nearest)
+    return [ranked[rank] for rank in sorted(taken)]
+
+
+def share(count: int | None, chunks: int) -> int | None:
+    """How many of its seeds each of so many chunks keeps for a gallery of `count`: twice its part. None for all."""
+    return None if count is None else min(count, max(_LEAST_SHARE, ceil(2 * count / chunks)))
+
+
+def _even_ranks(n: int, count: int) -> list[int]:
+    if count == 1:
+        return [(n - 1) // 2]
+    return [round(rank) for rank in np.linspace(0, n - 1, count).tolist()]
+
+
+def _stored_shape(maps: Maps) -> tuple[int, int]:
+    return (min(maps.shape[1], LARGEST_SIDE), min(maps.shape[2], LARGEST_SIDE))
+
+
+def _heatmap(maps: Maps) -> Tensor:
+    """Attributions of one layer as heatmaps of 8 bit, (batch, h, w)."""
+    shape = _stored_shape(maps)
+    reduced = maps if shape == maps.shape[1:] else F.adaptive_avg_pool2d(maps, shape)
+    peak = reduced.amax((1, 2), keepdim=True)
+    scaled = torch.where((peak > 0) & (peak < torch.inf), reduced / peak, 0.0)
+    return (scaled * 255).round().byte()
+
+
+def _as_signed_bytes(difference: Image) -> tuple[Tensor, float]:
+    values = difference.detach().double()
+    peak = values.abs().max().item()
+    return (values / peak * 127 if peak > 0 else values).round().to(torch.int8), peak

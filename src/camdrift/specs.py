@@ -1,0 +1,92 @@
+"""Specs such as `dlfuzz:paper(iterations=5, step=0.5/255)`: literals are read, nothing is evaluated."""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isinf
+from typing import Any, Final
+
+from camdrift.errors import UserError
+
+# What Python's parser and `literal_eval` raise, and what a division of two literals does.
+_NOT_LITERAL = (SyntaxError, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError)
+# How the name of a Hugging Face data set begins where images are named.
+DATA_SET: Final = "hf-dataset:"
+# Decimals of up to so many characters, such as 0.25, are written as they are.
+SHORT_DECIMAL: Final = 6
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed spec: a name and its settings."""
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def parse_spec(spec: str, *, option: str = "attack") -> Spec:
+    """The name and settings in `spec`, which was given as `option`.
+
+    A name that holds `.py:` is the path of a file, and brackets in it are ordinary.
+
+    Raises:
+        UserError: Anything but NAME or NAME(key=literal, ...); a fraction such as 0.5/255 is a literal too.
+
+    Example:
+        >>> parse_spec("dlfuzz(step=1/255)").settings["step"] * 255
+        1.0
+    """
+    is_file = ".py:" in spec
+    brackets = [place for place, letter in enumerate(spec) if letter == "("]
+    error: Exception | None = None
+    for place in brackets if is_file else brackets[:1]:
+        name, rest = spec[:place], spec[place + 1 :]
+        try:
+            return Spec(name.strip(), _settings(ast.parse(f"f({rest}", mode="eval").body))
+        except _NOT_LITERAL as found:
+            error = found
+    if error is None or (is_file and not spec.rstrip().endswith(")")):
+        return Spec(spec.strip())
+    raise UserError(
+        f"`{option}` must be NAME or NAME(key=value, ...), each key once, got: {spec}",
+        "for example dlfuzz(iterations=5, step=0.5/255)",
+    ) from error
+
+
+def write_spec(name: str, settings: Mapping[str, Any]) -> str:
+    """The spec of a name and its settings: `parse_spec` gives both again.
+
+    Example:
+        >>> write_spec("pgd", {"eps": 8 / 255, "steps": 40})
+        'pgd(eps=8/255, steps=40)'
+    """
+    inside = ", ".join(f"{key}={write_literal(value)}" for key, value in settings.items())
+    return f"{name}({inside})" if inside else name
+
+
+def write_literal(value: Any) -> str:
+    """A value as a spec writes it; long decimals as fractions of 255, if they are that exactly."""
+    if isinstance(value, float) and isinf(value):
+        return "1e999" if value > 0 else "-1e999"
+    if isinstance(value, float) and 0 < value < 1 and len(repr(value)) > SHORT_DECIMAL:
+        levels = round(2 * 255 * value) / 2
+        if levels / 255 == value:
+            return f"{levels:g}/255"
+    return repr(value)
+
+
+def _settings(call: ast.expr) -> dict[str, Any]:
+    if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name):
+        raise ValueError("not NAME(key=value, ...)")
+    settings: dict[str, Any] = {}
+    for keyword in call.keywords:
+        if keyword.arg is None or keyword.arg in settings:
+            raise ValueError("a key must have a name, and be given once")
+        settings[keyword.arg] = _literal(keyword.value)
+    return settings
+
+
+def _literal(node: ast.expr) -> Any:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        return _literal(node.left) / _literal(node.right)
+    return ast.literal_eval(node)

@@ -1,0 +1,106 @@
+"""Similarities of a table as dense arrays, read piece by piece.
+
+Undefined or missing is NaN; seeds come in the order that is asked for, so that the order of rows changes no digit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from camdrift.statistics.bootstrap import Floats, Ints
+from camdrift.tables.reading import Rows, by_seeds, streamed
+from camdrift.tables.words import ADVERSARIAL, NOISE
+
+
+class Dense(NamedTuple):
+    """One condition of a table: values (strengths, layers, seeds, draws), and rows per (strength, layer)."""
+
+    values: Floats
+    rows: Ints
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Similarities of one target.
+
+    Attributes:
+        layers: layer, layer_label, layer_index; in order of layer_index.
+        strengths: Strengths of the attack, ascending.
+        ladder: Strengths of the attack or the noise, ascending.
+        adversarial: Similarities under the attack; one draw.
+        noise: Similarities under noise, over the ladder.
+        matched: The part of `noise` at the strengths of the attack.
+    """
+
+    layers: pl.DataFrame
+    strengths: Floats
+    ladder: Floats
+    adversarial: Dense
+    noise: Dense
+    matched: Dense
+
+
+def seed_arrays(similarity: Rows, seeds: Sequence[str]) -> Arrays:
+    """The rows of one measure and target, and of no seeds but these, as dense arrays; read piece by piece."""
+    rows = similarity.lazy()
+    layers = streamed(rows.select("layer", "layer_label", "layer_index").unique()).sort("layer_index", "layer")
+    axes = streamed(rows.select("condition", "strength", "draw").unique())
+    strengths = axes.filter(pl.col("condition") == ADVERSARIAL)["strength"].unique().sort().to_numpy()
+    ladder = axes["strength"].unique().sort().to_numpy()
+    names = layers["layer"].to_list()
+    adversarial, noise = (
+        Cells("similarity", its, names, seeds, axes.filter(pl.col("condition") == condition)["draw"])
+        for condition, its in ((ADVERSARIAL, strengths), (NOISE, ladder))
+    )
+    for piece in by_seeds(rows, "seed_id", "condition", "strength", "draw", "layer", "similarity"):
+        for condition, cells in ((ADVERSARIAL, adversarial), (NOISE, noise)):
+            cells.add(piece.filter(pl.col("condition") == condition))
+    noise_cells, at = noise.dense(), np.searchsorted(ladder, strengths)
+    matched = Dense(noise_cells.values[at], noise_cells.rows[at])
+    return Arrays(layers, strengths, ladder, adversarial.dense(), noise_cells, matched)
+
+
+class Cells:
+    """One condition of a table as an array, filled piece by piece."""
+
+    def __init__(
+        self, column: str, strengths: Floats, layers: Sequence[str], seeds: Sequence[str], draws: pl.Series
+    ) -> None:
+        self._column, self._strengths, self._draws = column, strengths, draws.unique().sort().to_numpy()
+        self._layers, self._seeds = pl.Enum(layers), pl.Enum(seeds)
+        self._shape = (len(strengths), len(layers), len(seeds), max(1, len(self._draws)))
+        self._values = np.full(int(np.prod(self._shape)), np.nan)
+        self._is_taken = np.zeros(self._values.shape, np.bool_)
+        self._n_rows = 0
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Take some rows."""
+        strength = np.searchsorted(self._strengths, frame["strength"].to_numpy())
+        draw = np.searchsorted(self._draws, frame["draw"].to_numpy())
+        layer, seed = _codes(frame["layer"], self._layers), _codes(frame["seed_id"], self._seeds)
+        cell = np.ravel_multi_index((strength, layer, seed, draw), self._shape)
+        self._values[cell] = frame[self._column].cast(pl.Float64).to_numpy()
+        self._is_taken[cell] = True
+        self._n_rows += len(cell)
+
+    def dense(self) -> Dense:
+        """What was taken.
+
+        Raises:
+            ValueError: Two rows for one cell.
+        """
+        rows = self._is_taken.reshape(self._shape).sum(axis=(2, 3))
+        if rows.sum() != self._n_rows:
+            raise ValueError(
+                f"`{self._column}` must have one row per cell, got: {self._n_rows} rows in {rows.sum()} cells"
+            )
+        return Dense(self._values.reshape(self._shape), rows)
+
+
+def _codes(names: pl.Series, categories: pl.Enum) -> Ints:
+    """Position of each name among the categories."""
+    codes: Ints = names.cast(categories).to_physical().to_numpy().astype(np.int64)
+    return codes

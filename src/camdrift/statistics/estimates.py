@@ -1,0 +1,64 @@
+"""Estimates from counts and samples: moments, Wilson intervals, signed-rank tests, Holm's correction."""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+
+from camdrift.statistics.bootstrap import Floats, Interval, Ints
+
+
+class Moments(NamedTuple):
+    """Number, mean and sample standard deviation."""
+
+    n: Ints
+    mean: Floats
+    std: Floats
+
+
+def wilson_interval(successes: Ints, trials: Ints) -> Interval:
+    """Wilson's 95 % interval of a share, same shape; NaN where there are no trials."""
+    pairs = np.stack([np.ravel(successes), np.ravel(trials)], axis=1)
+    distinct, which = np.unique(pairs, axis=0, return_inverse=True)
+    ends = np.full((len(distinct), 2), np.nan)
+    for i, (k, n) in enumerate(distinct.tolist()):
+        if n > 0:
+            ends[i] = scipy.stats.binomtest(k, n).proportion_ci(method="wilson")
+    low, high = ends[which.ravel()].T
+    return Interval(low.reshape(np.shape(successes)), high.reshape(np.shape(successes)))
+
+
+def wilcoxon_p(differences: Floats) -> Floats:
+    """Two-sided Wilcoxon signed-rank p along the last axis; NaN differences are left out.
+
+    Zeros are dropped (Wilcoxon's own rule); NaN where nothing else is left.
+    """
+    rows = differences.reshape(-1, differences.shape[-1])
+    kept = [row[~np.isnan(row) & (row != 0)] for row in rows]
+    p = [scipy.stats.wilcoxon(row).pvalue if row.size else np.nan for row in kept]
+    return np.array(p, dtype=np.float64).reshape(differences.shape[:-1])
+
+
+def holm(p_values: Floats) -> Floats:
+    """Holm's step-down correction along the last axis; NaN stays NaN and does not count as a test."""
+    order = np.argsort(p_values, axis=-1, kind="stable")
+    tests = np.count_nonzero(~np.isnan(p_values), axis=-1, keepdims=True)
+    remaining = np.maximum(tests - np.arange(p_values.shape[-1]), 1)
+    steps = np.take_along_axis(p_values, order, axis=-1) * remaining
+    corrected = np.empty_like(p_values)
+    np.put_along_axis(corrected, order, np.minimum(np.maximum.accumulate(steps, axis=-1), 1), axis=-1)
+    return corrected
+
+
+def moments(values: Floats) -> Moments:
+    """Number, mean and sample standard deviation of the defined values of the last axis."""
+    defined = ~np.isnan(values)
+    n = np.count_nonzero(defined, axis=-1)
+    mean = ratio(np.where(defined, values, 0).sum(axis=-1), n)
+    squares = np.where(defined, (values - mean[..., None]) ** 2, 0).sum(axis=-1)
+    return Moments(n, mean, np.sqrt(ratio(squares, n - 1)))
+
+
+def ratio(numerator: Floats | Ints, denominator: Floats | Ints) -> Floats:
+    """The quotient, NaN where the denominator is not positive."""
+    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)

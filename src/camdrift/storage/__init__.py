@@ -1,0 +1,1 @@
+"""Folders and files: whole or absent, checked before use. This room knows no science."""

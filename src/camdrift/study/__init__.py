@@ -1,0 +1,1 @@
+"""One study: run, resume, open, verify, detect, reproduce."""

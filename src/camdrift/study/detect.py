@@ -1,0 +1,307 @@
+"""Can layer similarities tell adversarial from noisy images? The question of NoiseCAM (arXiv 2303.06151), of a study.
+
+NoiseCAM reports that the deviation of vulnerable layers detects adversarial examples. Here a detector learns from the
+similarities of all layers, and is judged on seeds that it has not seen; the map that NoiseCAM proposes beside is not
+part of it. Reference `seed` holds every image against the clean image, which whoever has to judge an image does not
+have: it says what the layers know, not what a defence could do. Reference `denoised` needs the judged image alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from camdrift.defences.detector import LEAST_SEEDS, Examples, assess
+from camdrift.errors import UserError
+from camdrift.figures.detection import FIGURE
+from camdrift.figures.detection import detection as draw_detection
+from camdrift.report.files import write_figure
+from camdrift.storage.disk import on_disk
+from camdrift.storage.run_directory import FIGURES, RECORD, RunDirectory
+from camdrift.study.study import Study
+from camdrift.tables.detection import DETECTION, ROC
+from camdrift.tables.measures import of_first_measure
+from camdrift.tables.reading import by_seeds, distinct, height, scan
+from camdrift.tables.study import TABLES
+from camdrift.tables.words import (
+    ADVERSARIAL,
+    CLEAN,
+    DENOISED_REFERENCE,
+    NOISE,
+    SEED_REFERENCE,
+    TARGET_ORDER,
+    strength_text,
+)
+
+_NEGATIVES: Final = {SEED_REFERENCE: (NOISE,), DENOISED_REFERENCE: (NOISE, CLEAN)}
+
+
+_REFERENCES: Final = {
+    SEED_REFERENCE: "seed (needs the clean image)",
+    DENOISED_REFERENCE: "denoised (needs no clean image)",
+}
+
+
+_TITLE: Final = (
+    "AUC [95 % interval] of detectors that read the similarities of all layers, on seeds that they were not "
+    "trained on; 0.5 is chance."
+)
+
+
+_INPUT: Final = ("spec", "weights_sha256", "size", "resize", "interpolation", "mean", "std")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What detectors can do.
+
+    Attributes:
+        detection: AUC with its interval, table `detection`.
+        roc: ROC curves, table `roc`.
+    """
+
+    detection: pl.DataFrame
+    roc: pl.DataFrame
+
+    def lines(self) -> list[str]:
+        """What was found, as a person reads it in a terminal; every row says whether it needs the clean image."""
+        strengths = sorted(self.detection["strength"].drop_nulls().unique().to_list())
+        names = ["reference", "class", "told from", *(f"strength {strength_text(s)}" for s in strengths)]
+        pairs = list(self.detection.group_by("trained_on", "tested_on", maintain_order=True))
+        rows = [[*names, "all strengths", "seeds"], *(row for _, part in pairs for row in _rows(part, strengths))]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        shown = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        found = [_TITLE, shown[0]]
+        for pair, part in pairs:
+            found += [f"trained on {pair[0]}, tested on {pair[1]}:"] if len(pairs) > 1 else []
+            found += [shown.pop(1) for _ in _rows(part, strengths)]
+        if DENOISED_REFERENCE not in self.detection["reference"]:
+            found.append("Nothing was measured without the clean image: that needs a run with --denoised.")
+        return found
+
+
+def detect(study: Study, *others: Study) -> Detection:
+    """Learn and test detectors of adversarial images, and write what they can do into the run directory of `study`.
+
+    A detector is a standardised logistic regression on the similarities of all layers of one image, adversarial
+    against noisy images of the same strength (strengths of the attack only, all draws) and, by the denoised reference,
+    against clean ones. It is judged on seeds that it has not seen: cross-validation by seed, five folds or as many as
+    there are seeds. Seeds count as the same by the checksum of their file, whatever it is called. Undefined
+    similarities are imputed inside the fold, by the median of the training fold and a flag.
+
+    With several runs every ordered pair is added: trained on one attack, tested on another, again with no seed on
+    both sides.
+
+    Args:
+        study: A finished study; it gets the tables `detection` and `roc` and the figure.
+        others: Finished studies of the same model and layers.
+
+    Raises:
+        UserError: Fewer than four analysed seeds, different models or layers, the same run twice.
+        StoreError: A table cannot be read or written.
+    """
+    studies = (study, *others)
+    _check(studies)
+    runs = [readings(name, _tables(each)) for name, each in zip(_names(studies), studies, strict=True)]
+    for each, run in zip(studies, runs, strict=True):
+        if run.n_seeds < LEAST_SEEDS:
+            raise UserError(
+                f"`runs` must have at least {LEAST_SEEDS} different analysed seed images each, "
+                f"got: {run.n_seeds} in {each.place}",
+                "a run of more images, or of an attack that succeeds more often, can be judged",
+            )
+    found = detection_of(runs, rng_seed=study.record["arguments"]["effective"]["rng_seed"])
+    _write(study, found)
+    return found
+
+
+def _write(study: Study, found: Detection) -> None:
+    directory = RunDirectory(study.path)
+    directory.replace_tables({DETECTION.name: found.detection, ROC.name: found.roc})
+    tables = of_first_measure(directory.stored_tables(*TABLES, DETECTION.name, ROC.name))
+    with on_disk(study.path):
+        write_figure(study.path, FIGURE, draw_detection(tables, study.record))
+    study.keep(f"{DETECTION.name}.parquet", f"{ROC.name}.parquet", FIGURES, RECORD)
+
+
+def _tables(study: Study) -> Mapping[str, pl.DataFrame]:
+    directory = RunDirectory(study.path)
+    further = ("denoised",) if directory.has_table("denoised") else ()
+    return of_first_measure(directory.stored_tables("seeds", "similarity", *further))
+
+
+def _names(studies: Sequence[Study]) -> list[str]:
+    """The attack of each run, with its run directory where two runs share one."""
+    attacks = [attack_of(study.record) for study in studies]
+    pairs = zip(attacks, studies, strict=True)
+    return [attack if attacks.count(attack) == 1 else f"{attack} ({study.path})" for attack, study in pairs]
+
+
+def attack_of(record: Mapping[str, Any]) -> str:
+    """The attack spec of a run, as tables name it."""
+    return str(record["arguments"]["effective"]["attack"])
+
+
+def _check(studies: Sequence[Study]) -> None:
+    """Raises `UserError` unless these are different runs of one model and its same layers."""
+    first = studies[0]
+    paths = [study.path.resolve() for study in studies]
+    twice = [str(study.path) for study, path in zip(studies, paths, strict=True) if paths.count(path) > 1]
+    if twice:
+        raise UserError(f"`runs` must be different runs, got twice: {twice[0]}")
+    for other in studies[1:]:
+        one, two = (study.record["model"] for study in (first, other))
+        differs = [f"{key} {one[key]} and {two[key]}" for key in _INPUT if one[key] != two[key]]
+        if differs:
+            raise UserError(
+                f"`runs` must be of the same model, got: {'; '.join(differs)} in {first.path} and {other.path}",
+                "a detector reads the layers of one model; run both attacks on it",
+            )
+        _check_layers(first, other)
+
+
+def _check_layers(first: Study, other: Study) -> None:
+    mine, theirs = (list(study.record["arguments"]["effective"]["layers"]) for study in (first, other))
+    if mine != theirs:
+        lone = [name for name in [*mine, *theirs] if (name in mine) != (name in theirs)]
+        raise UserError(
+            f"`runs` must have the same layers, got: {len(mine)} in {first.path} and {len(theirs)} in {other.path} "
+            f"({lone[0]} in one of them only)",
+            "run both attacks with the same --layers",
+        )
+
+
+@dataclass(frozen=True)
+class _Images:
+    """All images of a run under one reference and target.
+
+    Attributes:
+        features: Similarity per layer, (images, layers); NaN where undefined.
+        conditions: (images,).
+        strengths: (images,).
+        seeds: Checksum of each image's seed, (images,).
+    """
+
+    features: NDArray[np.float64]
+    conditions: NDArray[np.str_]
+    strengths: NDArray[np.float64]
+    seeds: NDArray[np.str_]
+
+    @property
+    def attacked(self) -> set[float]:
+        """Strengths of the attack."""
+        return set(self.strengths[self.conditions == ADVERSARIAL].tolist())
+
+    def examples(self, negative: str, strengths: Sequence[float]) -> Examples:
+        """Adversarial images of these strengths, and noisy ones of the same or all clean ones."""
+        at = np.isin(self.strengths, strengths)
+        is_adversarial = at & (self.conditions == ADVERSARIAL)
+        others = self.conditions == CLEAN if negative == CLEAN else at & (self.conditions == NOISE)
+        return Examples(self.features, is_adversarial, self.seeds)[is_adversarial | others]
+
+
+@dataclass(frozen=True)
+class Readings:
+    """A run as detectors read it.
+
+    Attributes:
+        name: What tables call it.
+        images: Its images by (reference, target).
+    """
+
+    name: str
+    images: Mapping[tuple[str, str], _Images]
+
+    @property
+    def n_seeds(self) -> int:
+        """Number of different seed images in the readings that have most."""
+        return max((len(set(images.seeds.tolist())) for images in self.images.values()), default=0)
+
+
+def readings(name: str, tables: Mapping[str, pl.DataFrame]) -> Readings:
+    """A run as detectors read it.
+
+    Args:
+        name: What tables call it.
+        tables: seeds, similarity and, for the reference that needs no clean image, denoised, by name.
+    """
+    seeds, similarity = tables["seeds"].select("seed_id", "sha256"), scan(tables, "similarity")
+    targets = set(distinct(similarity, "target")["target"])
+    found = {
+        (SEED_REFERENCE, target): _images(similarity.filter(pl.col("target") == target), seeds)
+        for target in TARGET_ORDER
+        if target in targets
+    }
+    if "denoised" in tables and height(denoised := scan(tables, "denoised")):
+        found[DENOISED_REFERENCE, "own"] = _images(denoised, seeds)
+    return Readings(name, found)
+
+
+def _images(rows: pl.LazyFrame, seeds: pl.DataFrame) -> _Images:
+    """The images that rows of one target are about; read piece by piece."""
+    keys = ("seed_id", "condition", "strength", "draw")
+    pictures, similarities = [], []
+    for piece in by_seeds(rows, *keys, "layer_index", "similarity"):
+        layered = piece.sort(*keys, "layer_index")
+        pictures.append(layered.select(keys).unique(maintain_order=True))
+        similarities.append(layered["similarity"].fill_null(np.nan).to_numpy().reshape(pictures[-1].height, -1))
+    images, values = pl.concat(pictures).join(seeds, on="seed_id", maintain_order="left"), np.concatenate(similarities)
+    conditions, checksums = (np.array(images[name].to_list(), np.str_) for name in ("condition", "sha256"))
+    return _Images(values, conditions, images["strength"].to_numpy(), checksums)
+
+
+def detection_of(runs: Sequence[Readings], *, rng_seed: int, n_bootstrap: int = 1000) -> Detection:
+    """What detectors can do within each run, and from each run to each other.
+
+    Left out is what not all runs of a pair have: a reference, a target, a strength; and a target with fewer than four
+    seeds, which happens where few images have a label.
+
+    Args:
+        runs: Runs of the same layers.
+        rng_seed: Fixes the bootstrap.
+        n_bootstrap: Number of resamples of the seeds.
+    """
+    rows: list[dict[str, Any]] = []
+    corners = [ROC.frame()]
+    for keys, train, test in _tasks(runs):
+        found = assess(train, test, rng_seed=rng_seed, n_bootstrap=n_bootstrap)
+        sizes = {"n_seeds": len(set(test.seeds.tolist())), "n_images": len(test.seeds)}
+        rows.append({**keys, **sizes, "auc": found.auc, "auc_low": found.low, "auc_high": found.high})
+        rates = {"false_positive_rate": found.false_positive_rate, "true_positive_rate": found.true_positive_rate}
+        columns = {name: [value] * len(found.true_positive_rate) for name, value in keys.items()}
+        corners.append(ROC.frame(columns | rates))
+    return Detection(DETECTION.frame(rows), pl.concat(corners))
+
+
+def _tasks(runs: Sequence[Readings]) -> Iterator[tuple[dict[str, Any], Examples, Examples]]:
+    """Key columns, images to learn from and images to judge; runs by themselves first."""
+    for train, test in [*((run, run) for run in runs), *permutations(runs, 2)]:
+        names = {"trained_on": train.name, "tested_on": test.name}
+        for reference, target in train.images:
+            mine, theirs = (run.images.get((reference, target)) for run in (train, test))
+            if mine is None or theirs is None or min(len(set(i.seeds.tolist())) for i in (mine, theirs)) < LEAST_SEEDS:
+                continue
+            alone = [[s] for s in sorted(mine.attacked & theirs.attacked)]
+            for negative in _NEGATIVES[reference]:
+                keys = {"reference": reference, **names, "negative": negative, "target": target}
+                for strengths in alone:
+                    pair = [images.examples(negative, strengths) for images in (mine, theirs)]
+                    yield {**keys, "strength": strengths[0]}, pair[0], pair[1]
+                pair = [images.examples(negative, sorted(images.attacked)) for images in (mine, theirs)]
+                yield {**keys, "strength": None}, pair[0], pair[1]
+
+
+def _rows(found: pl.DataFrame, strengths: Sequence[float]) -> list[list[str]]:
+    """Cells of one pair of runs: a row per reference, target and negative, a column per strength."""
+    keys = ("reference", "target", "negative")
+    rows = []
+    for (reference, target, negative), part in found.group_by(*keys, maintain_order=True):
+        aucs = part.select("strength", "auc", "auc_low", "auc_high").iter_rows()
+        cells = {strength: f"{auc:.2f} [{low:.2f}, {high:.2f}]" for strength, auc, low, high in aucs}
+        words = [_REFERENCES[str(reference)], str(target), str(negative)]
+        rows.append([*words, *(cells.get(s, "") for s in [*strengths, None]), str(part["n_seeds"][0])])
+    return rows

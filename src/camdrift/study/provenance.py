@@ -1,0 +1,57 @@
+"""Where a study was made: versions, machine, time."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+_UNKNOWN: Final = "unknown"
+
+
+_PACKAGES: Final = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "polars",
+    "pillow",
+    "matplotlib",
+    "foolbox",
+    "torchmetrics",
+    "pot",
+)
+
+
+# Named only where they are installed.
+_EXTRAS: Final = ("captum", "transformers", "torchattacks", "adversarial-robustness-toolbox")
+
+
+def camdrift_version() -> str:
+    """This package's version."""
+    return _version("camdrift")
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of every package that numbers or pictures pass through."""
+    extras = {name: found for name in _EXTRAS if (found := _version(name)) != _UNKNOWN}
+    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}, **extras}
+
+
+def machine() -> dict[str, str | int]:
+    """Operating system, processor type and number of cores."""
+    return {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count() or 1}
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return _UNKNOWN

@@ -1,0 +1,133 @@
+"""What a run writes down of itself: model, images, arguments, versions; and what makes two runs the same study."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from camdrift.attacks.base import Attack
+from camdrift.attacks.stored import StoredImages
+from camdrift.images.places import ImageFile
+from camdrift.models.classifier import Classifier
+from camdrift.pipeline.plan import Plan
+from camdrift.study import provenance
+
+
+def run_record(
+    plan: Plan, files: Sequence[ImageFile], images: Any, *, command: str | None, kind: str
+) -> dict[str, Any]:
+    """The record of a run that begins, as `run.json` holds it.
+
+    Args:
+        plan: What the chunks share.
+        files: The seed images.
+        images: Where they were said to lie.
+        command: The command line.
+        kind: What sort of run it is.
+    """
+    model, settings = plan.classifier, plan.settings
+    source = "foolbox (20 ImageNet photographs)" if images is None else _source(images)
+    listing = sha256("\n".join(file.seed_id for file in files).encode(errors="surrogateescape")).hexdigest()
+    return {
+        "camdrift": provenance.camdrift_version(),
+        "kind": kind,
+        "status": "running",
+        "command": command,
+        "started": provenance.now(),
+        "finished": None,
+        "arguments": {
+            "passed": {"images": None if images is None else source, **settings.as_record()},
+            "effective": {
+                "images": source,
+                "model": model.spec,
+                "weights": model.weights,
+                **settings.as_record(),
+                "attack": plan.attack.spec,
+                "explanations": [explainer.spec for explainer in plan.explainers],
+                "measures": [list(measure) for measure in plan.measures],
+                "layers": list(plan.layers),
+                "batch_size": plan.batch_size,
+                "device": str(model.device),
+                "precision": model.precision,
+            },
+        },
+        "model": _model_record(model),
+        "attack": _attack_record(plan.attack),
+        "surrogate": None if plan.surrogate is None else _model_record(plan.surrogate),
+        "layers": [{**asdict(info), "shape": list(info.shape)} for info in model.layer_infos],
+        "images": {"source": source, "n": len(files), "listing_sha256": listing, "sha256": None},
+        "versions": provenance.versions(),
+        "machine": provenance.machine(),
+        "device": _device_name(model.device),
+        "timings": {},
+    }
+
+
+def _attack_record(attack: Attack) -> dict[str, Any]:
+    threat = attack.threat
+    return {
+        "spec": attack.spec,
+        "threat": None if threat is None else asdict(threat),
+        "seeding": attack.seeding,
+        "images_sha256": attack.checksum if isinstance(attack, StoredImages) else None,
+    }
+
+
+def _model_record(model: Classifier) -> dict[str, Any]:
+    return {
+        "spec": model.spec,
+        "name": type(model.module).__name__,
+        "weights": model.weights,
+        "weights_sha256": model.weights_checksum(),
+        "configuration": model.configuration,
+        "size": model.size,
+        "resize": model.resize,
+        "interpolation": model.interpolation,
+        "mean": list(model.mean),
+        "std": list(model.std),
+        "classes": model.classes,
+        "neurons": sum(group.neurons for group in model.neuron_groups),
+        "labels": None if model.labels is None else list(model.labels),
+        "remarks": list(model.remarks),
+    }
+
+
+def _source(images: Any) -> str:
+    return str(images) if isinstance(images, str | PathLike) else f"{len(images)} paths"
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def identity(record: dict[str, Any]) -> dict[str, str]:
+    """What makes a study the same study, beside its settings: words by name."""
+    model, images, effective = record["model"], record["images"], record["arguments"]["effective"]
+    surrogate, stored = record["surrogate"], record["attack"]["images_sha256"]
+    return {
+        "model": model["spec"],
+        "weights": f"those of checksum {model['weights_sha256'][:12]}",
+        "input": ", ".join(f"{key} {model[key]}" for key in ("size", "resize", "interpolation", "mean", "std")),
+        "list of images": f"{images['n']} of checksum {images['listing_sha256'][:12]}",
+        "precision": effective["precision"],
+        "kind": record["kind"],
+        "surrogate": _surrogate(surrogate),
+        "adversarial images": "none" if stored is None else f"those of checksum {stored[:12]}",
+    }
+
+
+def _surrogate(model: dict[str, Any] | None) -> str:
+    return "none" if model is None else f"{model['spec']}, with weights of checksum {model['weights_sha256'][:12]}"
+
+
+def new_folder(record: dict[str, Any]) -> Path:
+    """A folder under `runs/` that is not there yet, named after model, attack and time."""
+    words = Path(record["model"]["spec"]).name, Path(record["attack"]["spec"].partition("(")[0]).name
+    slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in "-".join(words))
+    stem = f"{slug}-{record['started'][:19].replace(':', '').replace('T', '-')}"
+    taken = (Path("runs") / (stem if not number else f"{stem}-{number}") for number in range(10_000))
+    return next(path for path in taken if not path.exists())

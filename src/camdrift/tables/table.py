@@ -1,0 +1,60 @@
+"""What a table is: its name, what a row stands for, its columns with type and meaning."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+# pl.DataType and pl.Schema, which beartype refuses because polars prints them in two ways.
+PolarsType = Any
+
+
+PolarsSchema = Any
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, its polars type, and what it says."""
+
+    name: str
+    dtype: PolarsType
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its name, what a row stands for, and its columns in order."""
+
+    name: str
+    row: str
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> PolarsSchema:
+        """Column names and types, as polars wants them."""
+        return pl.Schema({column.name: column.dtype for column in self.columns})
+
+    def frame(self, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None) -> pl.DataFrame:
+        """A data frame of this table from rows, or from columns, with exactly its columns and types.
+
+        Args:
+            rows: A list of rows, or a mapping of column name to values; columns left out are null.
+
+        Raises:
+            ValueError: A column this table does not have.
+        """
+        data = rows if rows is not None else []
+        names = set(data) if isinstance(data, Mapping) else {name for row in data for name in row}
+        if unknown := sorted(names - set(self.schema)):
+            raise ValueError(f"table `{self.name}` has no column {unknown}, got: {sorted(names)}")
+        if not isinstance(data, Mapping):
+            return pl.DataFrame(list(data), schema=self.schema, orient="row")
+        given = pl.DataFrame(dict(data), schema_overrides={n: t for n, t in self.schema.items() if n in data})
+        missing = [pl.lit(None, dtype=t).alias(n) for n, t in self.schema.items() if n not in data]
+        return given.with_columns(missing).select(self.schema.names())
+
+
+def table(name: str, row: str, *columns: tuple[str, Any, str]) -> Table:
+    """A table from its name, what a row stands for, and (name, type, meaning) of each column."""
+    return Table(name, row, tuple(Column(n, t() if isinstance(t, type) else t, m) for n, t, m in columns))

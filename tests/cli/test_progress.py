@@ -1,0 +1,68 @@
+"""What a person sees while a run is going."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from camdrift.cli.progress import show_progress
+from camdrift.engine.progress import Progress
+
+
+def shown(*, terminal, steps, seconds=0.0, monkeypatch=None):
+    """What is printed when `steps` come `seconds` apart."""
+    if monkeypatch is not None:
+        ticks = iter(range(100))
+        monkeypatch.setattr("camdrift.cli.progress.monotonic", lambda: seconds * next(ticks))
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
+    with show_progress(console) as progress:
+        progress.say("loading my[/]net")
+        for step in steps:
+            progress(step)
+    return console.file.getvalue()
+
+
+def test_a_terminal_gets_a_bar():
+    text = shown(terminal=True, steps=[Progress("attack", 3, 8, 2)])
+    assert "3/8" in text
+    assert "2 adversarial" in text
+
+
+def test_names_are_no_markup():
+    assert "loading my[/]net" in shown(terminal=True, steps=[])
+
+
+def test_a_pipe_gets_a_line_every_half_minute(monkeypatch):
+    steps = [Progress("attack", i, 8, i // 2) for i in range(5)]
+    assert shown(terminal=False, steps=steps) == ""
+    text = shown(terminal=False, steps=steps, seconds=20.0, monkeypatch=monkeypatch)
+    assert text.splitlines() == [
+        "attack: 1/8 images, 0 adversarial examples",
+        "attack: 3/8 images, 1 adversarial examples",
+    ]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_interrupted_run_says_how_to_go_on(terminal, tmp_path):
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=40)
+
+    def interrupted():
+        with show_progress(console, lambda path: f"to go on: {path}") as progress:
+            progress.started(tmp_path / "my [bold]run")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert console.file.getvalue().endswith(f"to go on: {tmp_path}/my [bold]run\n")
+
+
+def test_interrupted_before_it_began_there_is_nothing_to_resume():
+    console = Console(file=io.StringIO(), force_terminal=False)
+
+    def interrupted():
+        with show_progress(console, str):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert console.file.getvalue() == ""

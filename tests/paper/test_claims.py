@@ -1,0 +1,221 @@
+"""The paper's claims as numbers: made-up readings whose answers are known."""
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from camdrift.paper import claims as module
+from camdrift.paper.claims import claims, verdict
+from camdrift.paper.defects import Defects
+from camdrift.paper.readings import compromised_fraction, mean, median, read, variance
+from camdrift.tables.reproduction import EMULATION
+from camdrift.tables.study import FLOOR, LAYERS, SEEDS
+from camdrift.tables.words import ARTEFACT, FAILS, HOLDS, UNDECIDED
+
+STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
+LAYER_LABELS = ("block1_conv1", "block4_conv1", "block5_conv1", "block5_conv2")
+
+
+def emulation(similar, seeds=12, *, flipped=lambda released, strength: True, gained=None):
+    """A whole `emulation` table; `similar(condition, released, strength, layer, seed)` is the similarity.
+
+    `released` is true for rows with every defect; all other readings are those of the equations.
+    """
+    gained = gained or (lambda condition, released, strength, seed: 10)
+    rows = []
+    for released in (False, True):
+        readings = [
+            (
+                released,
+                released,
+                "own" if released else "seed",
+                "probability" if released else "logit",
+                "jet" if released else "cosine",
+            )
+        ]
+        for is_accumulated, is_truncated, target, score, metric in readings:
+            for condition in ("adversarial", "noise"):
+                for strength in STRENGTHS:
+                    for seed in range(seeds):
+                        for index, label in enumerate(LAYER_LABELS):
+                            rows.append({
+                                "seed_id": f"{seed:02d}", "condition": condition, "strength": strength, "draw": 0,
+                                "is_accumulated": is_accumulated, "is_truncated": is_truncated,
+                                "is_flipped": condition == "adversarial" and flipped(released, strength),
+                                "realised_l2": strength, "n_gained": gained(condition, released, strength, seed),
+                                "target": target, "clean_score": score, "metric": metric, "layer": f"l{index}",
+                                "layer_label": label, "layer_index": index,
+                                "similarity": similar(condition, released, strength, index, seed),
+                            })  # fmt: skip
+    return EMULATION.frame(rows)
+
+
+def tables(analysed=12, lost=13):
+    rows = [
+        {"seed_id": f"{i:02d}", "status": "analysed" if i < analysed else "no_adversarial"}
+        for i in range(analysed + lost)
+    ]
+    floor = [
+        {"seed_id": "00", "other_seed_id": "01", "target": "seed", "layer": f"l{i}", "similarity": f}
+        for i, f in enumerate((0.5, 0.9, 0.5, 0.5))
+    ]
+    return {"seeds": SEEDS.frame(rows), "floor": FLOOR.frame(floor), "layers": LAYERS.frame()}
+
+
+def found(similar, **options):
+    table = claims(tables(), emulation(similar, **options), rng_seed=0, n_bootstrap=200)
+    return {(row["claim"], row["subject"], row["measure"]): row for row in table.to_dicts()}
+
+
+def rows_about(table, words, subject=None):
+    return [row for (claim, about, _), row in table.items() if words in claim and subject in (None, about)]
+
+
+def wobble(seed, layer, size=0.02):
+    """Something that differs from seed to seed, and sums to about nothing."""
+    return size * np.sin(2.4 * seed + layer)
+
+
+def strong(condition, released, strength, layer, seed):
+    """Attack: deviates by 0.1 per doubling, most in the third and second layer. Released: two groups of strengths."""
+    if condition == "noise":
+        return 0.95 + wobble(seed, layer) / 2
+    if released:
+        return (0.7 if strength in (0.5, 1.0) else 0.5) + wobble(seed, layer)
+    return 0.85 - 0.1 * STRENGTHS.index(strength) - (0.0, 0.06, 0.08, 0.02)[layer] + wobble(seed, layer)
+
+
+class TestNumbers:
+    def test_difference(self):
+        table = found(strong)
+        row = rows_about(table, "deviate more", "strength 1")[0]
+        expected = np.mean(
+            [[strong("noise", 0, 1.0, i, s) - strong("adversarial", 0, 1.0, i, s) for i in range(4)] for s in range(12)]
+        )
+        assert row["corrected"] == pytest.approx(expected)
+        assert row["corrected_low"] < expected < row["corrected_high"]
+        assert row["verdict"] == HOLDS
+        assert len(rows_about(table, "deviate more")) == 5 + 4
+
+    def test_variance_ratio(self):
+        row = rows_about(found(strong), "vary more", "strength 2")[0]
+        assert row["corrected"] == pytest.approx(2)  # the wobble of noise is half that of the attack
+
+    def test_ranks_before_and_after_the_floor(self):
+        """Deviations 0.56, 0.58 rank second and first; with a floor of 0.9, 0.56 / 0.1 takes over."""
+        table = found(strong)
+        plain = {
+            r["subject"]: r for r in rows_about(table, "most susceptible") if r["measure"] == "rank by mean deviation"
+        }
+        corrected = {r["subject"]: r for r in rows_about(table, "most susceptible") if "floor" in r["measure"]}
+        assert [plain[label]["corrected"] for label in ("block4_conv1", "block5_conv1")] == [2, 1]
+        assert [corrected[label]["corrected"] for label in ("block4_conv1", "block5_conv1")] == [1, 2]
+        assert {row["verdict"] for row in plain.values()} == {HOLDS}
+
+    def test_layers_that_are_not_the_papers_are_not_ranked(self, monkeypatch):
+        monkeypatch.setattr("test_claims.LAYER_LABELS", ("a", "b", "c", "d"))
+        assert not rows_about(found(strong), "most susceptible")
+
+    def test_curves(self):
+        table = found(strong)
+        half = rows_about(table, "0.5 and 1 are almost")[0]
+        quarter = rows_about(table, "0.25, 2 and 4 are very")[0]
+        assert (half["corrected"], quarter["corrected"]) == (pytest.approx(0.1 / 0.4), pytest.approx(1))
+        assert (half["as_released"], quarter["as_released"]) == (pytest.approx(0, abs=1e-9), pytest.approx(0, abs=1e-9))
+        assert half["verdict"] == quarter["verdict"] == ARTEFACT
+
+    def test_everything_compromised(self):
+        table = found(strong)
+        assert rows_about(table, "compromise all")[0]["corrected"] == 1
+        assert rows_about(table, "compromise no layer")[0]["corrected"] == 0
+        assert rows_about(table, "few layers")[0]["verdict"] == FAILS
+        assert [r["corrected"] for r in rows_about(table, "compromised in about")] == [1, 1]
+
+    def test_compromised_share(self):
+        """The attack is noise of other seeds: about half lies below the median, nobody more."""
+        row = rows_about(
+            found(lambda c, r, s, layer, seed: 0.9 + wobble(seed + 5 * (c == "noise"), layer)), "about 40 %"
+        )[0]
+        assert 0.3 <= row["corrected"] <= 0.7
+
+    def test_coverage(self):
+        def gained(condition, released, strength, seed):
+            return (20 if condition == "adversarial" else 5) + int(4 * strength) + seed
+
+        table = found(strong, gained=gained, flipped=lambda released, strength: not released or strength > 1)
+        faster = rows_about(table, "grows faster")[0]
+        assert faster["corrected"] == pytest.approx(15)
+        # Released: the attack at strength 1 is not credited, and stands against noise at 0.25.
+        assert faster["as_released"] == pytest.approx(0 - np.mean([6 + s for s in range(12)]))
+        trend = rows_about(table, "the more coverage")[0]
+        assert trend["corrected"] == pytest.approx(1)
+
+    def test_trend_is_kendalls_tau(self):
+        rng = np.random.default_rng(0)
+        gained = rng.integers(0, 4, (6, 5)).astype(float)
+        gained[0] = 3
+        expected = [0.0, *(stats.kendalltau(row, STRENGTHS).statistic for row in gained[1:])]
+        assert module._gained_trend(gained, STRENGTHS) == pytest.approx(np.mean(expected))
+
+    def test_share_of_attacked_images(self):
+        row = rows_about(found(strong), "48 %")[0]
+        assert (row["corrected"], row["n"], row["verdict"]) == (12 / 25, 25, UNDECIDED)
+        wilson = stats.binomtest(12, 25).proportion_ci(method="wilson")
+        assert (row["corrected_low"], row["corrected_high"]) == pytest.approx(tuple(wilson))
+
+    def test_released_images_that_are_not_adversarial(self):
+        row = rows_about(found(strong, flipped=lambda released, strength: not released), "change the prediction")[0]
+        assert (row["as_released"], row["corrected"], row["verdict"]) == (0, 1, HOLDS)
+
+
+class TestVerdict:
+    @pytest.mark.parametrize(
+        ("low", "high", "released", "expected"),
+        [
+            (0.1, 0.3, None, HOLDS),
+            (-0.1, 0.3, 0.2, UNDECIDED),
+            (-0.3, -0.1, 0.2, ARTEFACT),
+            (-0.3, -0.1, -0.2, FAILS),
+            (-0.3, -0.1, None, FAILS),
+            (2.0, 3.0, 0.0, ARTEFACT),
+        ],
+    )
+    def test_follows_from_the_interval(self, low, high, released, expected):
+        row = {"corrected": (low + high) / 2, "corrected_low": low, "corrected_high": high, "as_released": released}
+        assert verdict({**row, "holds_from": 0.0, "holds_to": 1.0}) == expected
+
+    def test_no_end_is_no_bound(self):
+        row = {"corrected": 5.0, "corrected_low": 4.0, "corrected_high": 1e9, "as_released": None}
+        assert verdict({**row, "holds_from": 0.0, "holds_to": None}) == HOLDS
+
+    def test_without_an_interval_the_value_decides(self):
+        row = {"corrected": 0.2, "corrected_low": None, "corrected_high": None, "as_released": None}
+        assert verdict({**row, "holds_from": 1e-9, "holds_to": 1.0}) == HOLDS
+
+    def test_nothing_measured_is_undecided(self):
+        row = {"corrected": None, "corrected_low": None, "corrected_high": None, "as_released": 1.0}
+        assert verdict({**row, "holds_from": 0.0, "holds_to": 1.0}) == UNDECIDED
+
+
+class TestReading:
+    def test_measures_leave_out_what_is_undefined(self):
+        values = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan], [8.0, np.nan]])
+        assert mean(values, 0)[0] == 4
+        assert median(values)[0] == 3
+        assert variance(values)[0] == pytest.approx(26 / 3)
+        assert np.isnan([mean(values, 0)[1], median(values)[1], variance(values)[1]]).all()
+
+    def test_fraction_is_of_what_is_defined(self):
+        table = emulation(
+            lambda c, r, s, layer, seed: None if seed == 0 else (0.5 if c == "noise" else 0.1 + seed / 20), seeds=11
+        )
+        reading = read(table, Defects())
+        assert reading.adversarial.shape == (11, 5, 4)
+        assert np.allclose(compromised_fraction(reading), 0.7)  # 0.15 to 0.45 lie below 0.5, 0.5 to 0.6 do not
+
+    def test_rows_follow_the_switches(self):
+        table = emulation(strong)
+        assert read(table, Defects.all()).adversarial.mean() == pytest.approx(
+            table.filter(pl.col("metric") == "jet", pl.col("condition") == "adversarial")["similarity"].mean()
+        )

@@ -1,0 +1,540 @@
+"""The report in a browser: every control shows what the tables say, by mouse and by keys, on every screen."""
+
+import base64
+import io
+import json
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from camdrift.figures.focus import MEASURES
+from camdrift.report import numbers
+from camdrift.report.page.rendering import render
+from camdrift.tables.study import FOCUS_MEASURES, LAYERS
+from camdrift.tables.words import ADVERSARIAL, ANALYSED, NOISE
+from support import synthetic
+
+pytestmark = pytest.mark.slow
+
+LABELS = ("conv1", "conv2", "deep.0.conv", "deep.1.conv", "head")
+STRENGTHS = (0.5, 1.0, 2.0)
+HOSTILE = "<script>alert('x')</script> \"&amp;\" \u2028</script>"
+
+
+@pytest.fixture(scope="module")
+def study():
+    return synthetic.study(LABELS, strengths=STRENGTHS, analysed=6, gallery_seeds=6)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        assert "CI" not in os.environ, "the tests of the page need Chromium"
+        pytest.skip("needs Chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@contextmanager
+def opened(browser, made, tmp_path, **options):
+    """The page of a study in a new tab; afterwards it must have logged nothing and asked for nothing."""
+    path = tmp_path / "report.html"
+    path.write_text(render(made.tables, made.record, made.gallery), encoding="utf-8")
+    context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, "accept_downloads": True, **options})
+    tab = context.new_page()
+    troubles, requests = [], []
+    tab.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
+    tab.on("pageerror", lambda error: troubles.append(str(error)))
+    tab.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.goto(path.as_uri())
+    tab.wait_for_selector("html[data-ready]")
+    yield tab
+    context.close()
+    assert troubles == []
+    assert {url for url in requests if not url.startswith(("data:", "blob:"))} == {path.as_uri()}
+
+
+@pytest.fixture(scope="module")
+def tab(browser, study, tmp_path_factory):
+    with opened(browser, study, tmp_path_factory.mktemp("page")) as tab:
+        yield tab
+
+
+def plain(text):
+    return " ".join(text.replace("\u00a0", " ").split())
+
+
+def row_of(study, layer, *, target="seed", strength=1.0):
+    found = study.tables["layers"].filter(layer_label=LABELS[layer], target=target, strength=strength)
+    return found.row(0, named=True)
+
+
+def gain_text(row):
+    return plain(f"{numbers.times(row['gain'], row['gain_censored'])} {numbers.times_between(row)}")
+
+
+def set_state(tab, *, strength=1.0, condition="adversarial", target="seed", measure="gain", layer=0):
+    """Bring the page to a state through its own controls."""
+    tab.locator("#strength").fill(str(STRENGTHS.index(strength)))
+    tab.locator(f"label:has(input[name=condition][value={condition}])").click()
+    tab.locator(f".segments label:has-text('{target}')").click()
+    tab.locator("#measure").select_option(measure)
+    tab.locator(f"#cell-{layer}").click()
+
+
+def cells(tab):
+    return [plain(cell.get_attribute("aria-label")) for cell in tab.locator("#strip .cell").all()]
+
+
+@pytest.mark.parametrize("target", ["seed", "own"])
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_the_strip_says_each_layers_gain(tab, study, strength, target):
+    set_state(tab, strength=strength, target=target)
+    rows = [row_of(study, layer, target=target, strength=strength) for layer in range(len(LABELS))]
+    expected = [f"{name}: noise-equivalent gain {gain_text(row)}" for name, row in zip(LABELS, rows, strict=True)]
+    assert cells(tab) == expected
+    bounds = {None: "", "above": "\u25b2", "below": "\u25bc"}
+    signs = [cell.inner_text() for cell in tab.locator("#strip .cell").all()]
+    assert signs == [bounds[row["gain_censored"]] for row in rows]
+
+
+def test_the_strip_says_deviation_of_the_condition_and_excess(tab, study):
+    rows = [row_of(study, layer) for layer in range(len(LABELS))]
+    for condition, words in ((ADVERSARIAL, "the attack"), (NOISE, "noise")):
+        set_state(tab, condition=condition, measure="deviation")
+        for said, row in zip(cells(tab), rows, strict=True):
+            deviation = 1 - row[f"{condition}_mean"]
+            assert said == f"{row['layer_label']}: mean deviation under {words} {numbers.fraction(deviation)}"
+    set_state(tab, measure="excess")
+    assert cells(tab)[0].startswith(
+        f"conv1: excess deviation, attack over noise {numbers.fraction(rows[0]['difference_mean'])} ["
+    )
+
+
+def test_colours_keep_their_meaning_while_the_strength_changes(tab, study):
+    head = study.tables["layers"].filter(pl.col("gain_censored").is_null(), target="seed", layer_label="head")
+    gains = head.sort("strength")["gain"]
+    shades = []
+    for strength in STRENGTHS[: len(gains)]:
+        set_state(tab, strength=strength)
+        colour = tab.locator("#cell-4").evaluate("cell => getComputedStyle(cell).backgroundColor")
+        shades.append(sum(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")))
+    # viridis grows lighter with the gain
+    assert np.argsort(shades).tolist() == np.argsort(gains.to_numpy()).tolist()
+
+
+def test_the_chosen_layer_is_described(tab, study):
+    set_state(tab, layer=3, strength=0.5)
+    row = row_of(study, 3, strength=0.5)
+    assert tab.locator("#layer-name").inner_text() == "deep.1.conv"
+    facts = plain(tab.locator("#layer-facts").inner_text())
+    assert f"Gain {gain_text(row)}" in facts
+    assert f"Mean similarity, attack {numbers.fraction(row['adversarial_mean'])}" in facts
+    assert f"Threshold {numbers.fraction(row['threshold'])} Floor {numbers.fraction(row['floor'])}" in facts
+    assert f"Rank by gain {row['rank']} [{row['rank_low']}, {row['rank_high']}]" in facts
+
+
+def shown(tab, chart):
+    """Bring a chart into view and wait until it is drawn."""
+    tab.locator(f"#chart-{chart}").scroll_into_view_if_needed()
+    tab.wait_for_selector(f"#chart-{chart}[data-drawn=yes]")
+    return tab.locator(f"#chart-{chart} svg")
+
+
+def descriptions(tab, chart, marks):
+    """What the marks of a chart say to those who cannot see them: the words of the tooltips."""
+    figure = shown(tab, chart)
+    return [plain(mark.get_attribute("aria-label")) for mark in figure.locator(marks).all()]
+
+
+def test_the_gain_figure_shows_the_tables_gains(tab, study):
+    for strength in (1.0, 2.0):
+        set_state(tab, strength=strength)
+        rows = [row_of(study, layer, strength=strength) for layer in range(len(LABELS))]
+        expected = [f"{r['layer_label']} gain {gain_text(r)} rank {r['rank']}, n = {r['n_pairs']}" for r in rows]
+        assert descriptions(tab, "gain", ".mark-symbol path") == expected
+
+
+def test_the_dose_figure_reads_the_gain_off_the_curves(tab, study):
+    set_state(tab, layer=1, strength=0.5)
+    figure = shown(tab, "dose")
+    assert (
+        plain(figure.locator(".mark-text.role-mark text").text_content())
+        == f"\u00d7 {numbers.times(row_of(study, 1, strength=0.5)['gain'])}"
+    )
+    similarity = study.tables["similarity"].filter(layer_label=LABELS[1], target="seed", condition=ADVERSARIAL)
+    median = 1 - similarity.filter(strength=0.5)["similarity"].median()
+    attack = descriptions(tab, "dose", ".layer_5_marks path")
+    assert [said.split(",")[0] for said in attack] == ["attack"] * len(STRENGTHS)
+    first = attack[0].split("deviation ")[1]
+    assert float(first) == pytest.approx(median, rel=1e-4)
+
+
+def test_distributions_follow_condition_and_strength(tab, study):
+    for condition, strength in ((ADVERSARIAL, 1.0), (NOISE, 2.0)):
+        set_state(tab, condition=condition, strength=strength)
+        said = descriptions(tab, "spread", ".layer_2_marks path")
+        table = study.tables["similarity"].filter(target="seed", condition=condition, strength=strength)
+        for name, text in zip(LABELS, said, strict=True):
+            values = table.filter(layer_label=name)["similarity"].drop_nulls()
+            q = [numbers.fraction(values.quantile(share, "linear")) for share in (0.5, 0.25, 0.75)]
+            assert text == f"{name} median {q[0]}, middle half {q[1]} to {q[2]}, n = {len(values)}"
+
+
+def test_compromised_layers_and_counts_are_the_tables(tab, study):
+    set_state(tab, strength=2.0)
+    rows = [row_of(study, layer, strength=2.0) for layer in range(len(LABELS))]
+    expected = [
+        f"{r['layer_label']} compromised {plain(numbers.percent(r['compromised_fraction']))} of {r['n']}" for r in rows
+    ]
+    assert descriptions(tab, "compromised", ".mark-symbol path") == expected
+    counts = study.tables["counts"].filter(target="seed", strength=2.0, n_compromised=len(LABELS))["n_seeds"].item()
+    bars = tab.locator("#chart-counts .mark-rect path")
+    shown(tab, "counts")
+    assert bars.count() == len(LABELS) + 1
+    labels = [bar.get_attribute("aria-label") for bar in bars.all()]
+    assert f"{counts} compromise 5 of 5 layers" in " ".join(labels)
+
+
+def focus_rows(study, measure, *, target="seed", strength=1.0):
+    """What the marks of the focus say, from the table itself: noise, then the attack over it."""
+    table = study.tables["focus"].filter(target=target, strength=strength)
+    said = []
+    for condition, name in ((NOISE, "noise"), (ADVERSARIAL, "attack")):
+        for layer in LABELS:
+            values = table.filter(condition=condition, layer_label=layer)[measure].drop_nulls()
+            q = [f"{values.quantile(share, 'linear'):.3f}" for share in (0.5, 0.25, 0.75)]
+            said.append((f"{layer} {name}", [float(v) for v in q], len(values)))
+    return said
+
+
+def focus_marks(tab):
+    """The same, as the page says it."""
+    pattern = re.compile(r"(.*): median (.*), middle half (.*) to (.*), n = (\d+)")
+    found = [pattern.fullmatch(text).groups() for text in descriptions(tab, "focus", ".mark-symbol path")]
+    return [(name, [float(v.replace("\u2212", "-")) for v in q], int(n)) for name, *q, n in found]
+
+
+def assert_same_focus(found, expected):
+    assert [(name, n) for name, _, n in found] == [(name, n) for name, _, n in expected]
+    np.testing.assert_allclose([q for _, q, _ in found], [q for _, q, _ in expected], atol=1.01e-3)
+
+
+@pytest.mark.parametrize("place", range(len(FOCUS_MEASURES)))
+def test_the_selector_changes_which_measure_of_the_focus_is_drawn(tab, study, place):
+    set_state(tab, strength=1.0)
+    tab.locator("#focus-measure").select_option(str(place))
+    assert_same_focus(focus_marks(tab), focus_rows(study, FOCUS_MEASURES[place]))
+    assert MEASURES[place].meaning in tab.locator("#focus-words").inner_text()
+    assert f"{MEASURES[place].name}, strength 1, target seed" in tab.locator("#chart-focus .shown").inner_text()
+    # The marks lie where the values say: higher values higher up.
+    boxes = [mark.bounding_box() for mark in tab.locator("#chart-focus .mark-symbol path").all()]
+    heights = np.array([box["y"] + box["height"] / 2 for box in boxes])
+    medians = np.array([q[0] for _, q, _ in focus_rows(study, FOCUS_MEASURES[place])])
+    assert np.corrcoef(medians, -heights)[0, 1] > 0.98
+
+
+def test_the_focus_follows_strength_and_target_and_a_click_chooses_the_layer(tab, study):
+    tab.locator("#focus-measure").select_option("0")
+    for strength, target in ((0.5, "own"), (2.0, "seed")):
+        set_state(tab, strength=strength, target=target)
+        assert_same_focus(focus_marks(tab), focus_rows(study, "centroid_shift", strength=strength, target=target))
+    tab.locator("#chart-focus .mark-symbol path").nth(2).click(force=True)
+    assert tab.locator("#layer-name").inner_text() == LABELS[2]
+
+
+def test_a_layer_that_most_images_lack_is_drawn_open_and_one_that_all_lack_is_a_gap(browser, study, tmp_path):
+    few = pl.col("seed_id") == study.tables["seeds"]["seed_id"][0]
+    lost = (pl.col("layer_index") == 1) | ((pl.col("layer_index") == 3) & ~few)
+    emptied = [pl.when(~lost).then(pl.col(name)).alias(name) for name in FOCUS_MEASURES]
+    tables = {**study.tables, "focus": study.tables["focus"].with_columns(emptied)}
+    with opened(browser, synthetic.Study(tables, study.record, {}), tmp_path) as tab:
+        assert [name for name, _, _ in focus_marks(tab)] == [
+            f"{layer} {name}" for name in ("noise", "attack") for layer in (LABELS[0], *LABELS[2:])
+        ]
+        fills = [mark.get_attribute("fill") for mark in tab.locator("#chart-focus .mark-symbol path").all()]
+        assert [fill == "var(--paper)" for fill in fills] == [False, False, True, False] * 2
+
+
+def test_coverage_follows_the_strength(tab, study):
+    shown(tab, "coverage")
+    set_state(tab, strength=2.0)
+    assert "strength 2" in tab.locator("#chart-coverage .shown").inner_text()
+    data = tab.evaluate("() => JSON.parse(document.getElementById('study').textContent).coverage")
+    last = study.tables["coverage"].filter(pl.col("step") == pl.col("step").max())
+    for condition in (ADVERSARIAL, NOISE):
+        for strength, curve in zip(STRENGTHS, data[condition], strict=True):
+            assert curve[-1] == last.filter(condition=condition, strength=strength)["covered"].item()
+    assert data["clean"][-1] == last.filter(condition="clean")["covered"].item()
+
+
+def test_a_click_in_a_figure_chooses_the_layer(tab):
+    set_state(tab, layer=0)
+    shown(tab, "gain")
+    point = tab.locator("#chart-gain .mark-symbol path").nth(3)
+    point.hover(force=True)
+    tip = tab.locator("#vg-tooltip-element.visible")
+    tip.wait_for()
+    assert plain(tip.inner_text()) == plain(point.get_attribute("aria-label"))
+    point.click(force=True)
+    assert tab.locator("#layer-name").inner_text() == "deep.1.conv"
+    assert tab.locator("#cell-3").get_attribute("aria-selected") == "true"
+
+
+def drawn(tab, seed, strength, target, layer):
+    tab.wait_for_selector(f"#stage[data-drawn='{seed} {strength} {target} {layer}']")
+
+
+def pixels(tab, canvas):
+    """A canvas as (height, width, 3) bytes."""
+    address = tab.locator(f"#{canvas}").evaluate("canvas => canvas.toDataURL()")
+    data = base64.b64decode(address.partition(",")[2])
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def test_the_images_are_rebuilt_at_every_strength(tab, study):
+    gallery = study.gallery
+    tab.locator("#seed-2").click()
+    for number, strength in enumerate(STRENGTHS):
+        set_state(tab, strength=strength)
+        drawn(tab, 2, number, 0, 0)
+        clean = gallery["2/clean"] / 255
+        for slot, name in enumerate(("perturbation", "noise")):
+            delta = gallery[f"2/{name}"] / 127 * gallery["2/peaks"][slot]
+            expected = 255 * np.clip(clean + strength * delta, 0, 1)
+            found = pixels(tab, f"image-{('adversarial', 'noise')[slot]}")
+            assert np.abs(found - expected).mean() < 4  # lossy pictures
+        assert np.abs(pixels(tab, "image-clean") - 255 * clean).mean() < 3
+
+
+def test_the_heatmaps_are_those_of_layer_target_and_strength(tab, study):
+    gallery = study.gallery
+    tab.locator("#seed-1").click()
+    tab.locator("#over-image").uncheck()
+    for layer, target, strength in ((0, "seed", 0.5), (4, "own", 2.0), (2, "seed", 1.0)):
+        set_state(tab, layer=layer, target=target, strength=strength)
+        number = STRENGTHS.index(strength)
+        drawn(tab, 1, number, ["seed", "own"].index(target), layer)
+        stored = gallery[f"1/map/{layer}"][list(gallery["targets"]).index(target)]
+        slots = {"clean": 0, "adversarial": 1 + number, "noise": 1 + len(STRENGTHS) + number}
+        for condition, slot in slots.items():
+            picture = Image.fromarray(stored[slot]).resize((224, 224), Image.Resampling.BILINEAR)
+            found = pixels(tab, f"map-{condition}").sum(axis=2)
+            assert np.corrcoef(np.asarray(picture).ravel(), found.ravel())[0, 1] > 0.9
+
+
+def test_similarities_and_compromised_layers_of_an_image(tab, study):
+    ids = [str(i) for i in study.gallery["seed_ids"]]
+    tab.locator("#seed-3").click()
+    set_state(tab, strength=1.0, layer=1)
+    keys = {"seed_id": ids[3], "target": "seed", "strength": 1.0, "draw": 0}
+    table = study.tables["similarity"].filter(**keys).sort("layer_index")
+    tiles = tab.locator(".tile").all()
+    for layer, tile in enumerate(tiles):
+        tau = row_of(study, layer)["threshold"]
+        for condition in (ADVERSARIAL, NOISE):
+            value = table.filter(condition=condition)["similarity"][layer]
+            sign = "\u25c6" if value < tau else "\u25cb"
+            assert plain(tile.locator(f".{condition}").inner_text()) == plain(f"{sign} {numbers.fraction(value, 2)}")
+        value = table.filter(condition=ADVERSARIAL)["similarity"][layer]
+        assert ("compromised" in tile.get_attribute("class")) == (value < tau)
+    tiles[4].click()
+    assert tab.locator("#layer-name").inner_text() == "head"
+
+
+def test_what_the_model_says_of_each_image(tab, study):
+    ids = [str(i) for i in study.gallery["seed_ids"]]
+    tab.locator("#seed-0").click()
+    for number, strength in enumerate(STRENGTHS):
+        set_state(tab, strength=strength)
+        drawn(tab, 0, number, 0, 0)
+        varied = study.tables["variants"].filter(seed_id=ids[0], strength=strength, draw=0)
+        for condition in (ADVERSARIAL, NOISE):
+            row = varied.filter(condition=condition).row(0, named=True)
+            flipped = ", flipped" if row["is_flipped"] else ""
+            expected = f"{synthetic.CLASSES[row['predicted_class']]} {numbers.fraction(row['probability'], 2)}{flipped}"
+            assert plain(tab.locator(f"#said-{condition}").inner_text()) == expected
+
+
+def listed(tab):
+    return [int(option.get_attribute("id").removeprefix("seed-")) for option in tab.locator(".seed").all()]
+
+
+def test_images_are_sorted_by_what_the_tables_say(tab, study):
+    ids = [str(i) for i in study.gallery["seed_ids"]]
+    set_state(tab, strength=2.0, layer=2)
+    attacked = study.tables["similarity"].filter(target="seed", condition=ADVERSARIAL, strength=2.0)
+    at = attacked.filter(layer_label=LABELS[2])
+    similar = [at.filter(seed_id=i)["similarity"].item() for i in ids]
+    tab.locator("#order").select_option("deviation")
+    assert listed(tab) == sorted(range(len(ids)), key=lambda i: similar[i])
+    joined = attacked.join(
+        study.tables["layers"].select("target", "strength", "layer", "threshold"), on=["target", "strength", "layer"]
+    )
+    hits = [joined.filter(seed_id=i).select((pl.col("similarity") < pl.col("threshold")).sum()).item() for i in ids]
+    tab.locator("#order").select_option("compromised")
+    assert listed(tab) == sorted(range(len(ids)), key=lambda i: -hits[i])
+    assert plain(tab.locator(".seed-note").first.inner_text()) == f"{max(hits)} of 5 layers"
+    tab.locator("#order").select_option("stored")
+    assert listed(tab) == list(range(len(ids)))
+
+
+def test_the_explorer_by_keyboard(tab):
+    set_state(tab, layer=2)
+    tab.locator("#seed-0").click()
+    tab.locator("#stage").focus()
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator("#layer-name").inner_text() == "deep.1.conv"
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("ArrowDown")
+    assert tab.locator("#seed-2").get_attribute("aria-selected") == "true"
+    tab.keyboard.press("ArrowUp")
+    tab.keyboard.press("ArrowLeft")
+    drawn(tab, 1, 1, 0, 2)
+    tab.locator("#seeds").focus()
+    tab.keyboard.press("End")
+    assert tab.locator("#seed-5").get_attribute("aria-selected") == "true"
+    tab.locator("#strip").focus()
+    tab.keyboard.press("Home")
+    assert tab.locator("#layer-name").inner_text() == "conv1"
+    assert tab.locator("#strip").get_attribute("aria-activedescendant") == "cell-0"
+
+
+def test_every_control_is_reached_by_tab_alone(tab):
+    tab.locator("body").click(position={"x": 1, "y": 1})
+    tab.evaluate("() => { document.activeElement.blur(); window.scrollTo(0, 0); }")
+    reached = set()
+    for _ in range(60):
+        tab.keyboard.press("Tab")
+        reached.add(tab.evaluate("() => document.activeElement.id || document.activeElement.name"))
+    assert {"strength", "condition", "target", "measure", "strip", "order", "seeds", "stage", "over-image"} <= reached
+    assert {"focus-measure", "table-filter", "table-save"} <= reached
+
+
+def table_rows(tab):
+    return [
+        [plain(cell.inner_text()) for cell in row.locator("th, td").all()]
+        for row in tab.locator("#table-rows tr").all()
+    ]
+
+
+def test_the_table_holds_sorts_and_filters_the_statistics(tab, study):
+    set_state(tab, strength=0.5, target="own")
+    rows = [row_of(study, layer, target="own", strength=0.5) for layer in range(len(LABELS))]
+    found = table_rows(tab)
+    assert [row[0] for row in found] == list(LABELS)
+    for cells_, row in zip(found, rows, strict=True):
+        assert cells_[1] == f"{row['rank']} [{row['rank_low']}, {row['rank_high']}]"
+        assert cells_[2] == gain_text(row)
+        assert cells_[3:6] == [
+            numbers.fraction(row["adversarial_mean"]),
+            numbers.fraction(row["noise_mean"]),
+            numbers.fraction(row["floor"])[:4],
+        ]
+        assert cells_[7] == plain(numbers.p_value(row["wilcoxon_p_holm"]))
+        assert cells_[10] == str(row["n"])
+    tab.locator("#table-head button", has_text="Gain").click()
+    by_gain = [r["layer_label"] for r in sorted(rows, key=lambda r: -r["gain"])]
+    assert [row[0] for row in table_rows(tab)] == by_gain
+    assert tab.locator("#table-head th").nth(2).get_attribute("aria-sort") == "descending"
+    tab.locator("#table-head button", has_text="Gain").click()
+    assert [row[0] for row in table_rows(tab)] == by_gain[::-1]
+    tab.locator("#table-filter").fill("DEEP")
+    assert {row[0] for row in table_rows(tab)} == {"deep.0.conv", "deep.1.conv"}
+    assert "2 of 5 layers at strength 0.5, target own" in tab.locator("#table-count").inner_text()
+    tab.locator("#table-filter").fill("")
+    tab.locator("#table-head button", has_text="Layer").click()
+
+
+def test_the_saved_table_is_the_whole_layers_table(tab, study):
+    with tab.expect_download() as waiting:
+        tab.locator("#table-save").click()
+    saved = pl.read_csv(waiting.value.path(), schema=LAYERS.schema)
+    keys = ["target", "strength", "layer_index"]
+    left, right = saved.sort(keys), study.tables["layers"].sort(keys)
+    assert left.columns == right.columns
+    for name in left.columns:
+        if left[name].dtype.is_float():
+            np.testing.assert_allclose(left[name].to_numpy(), right[name].to_numpy(), rtol=1e-5)
+        else:
+            assert left[name].to_list() == right[name].to_list()
+
+
+def test_names_stay_text(browser, tmp_path):
+    made = synthetic.study((HOSTILE, "plain"), strengths=(1.0,), analysed=3, gallery_seeds=3)
+    for name, column in (("seeds", "seed_id"), ("variants", "seed_id"), ("similarity", "seed_id")):
+        table = made.tables[name]
+        made.tables[name] = table.with_columns(pl.col(column).str.replace("photos/000.jpg", HOSTILE, literal=True))
+    made.gallery["seed_ids"] = np.array(
+        [HOSTILE if i == "photos/000.jpg" else i for i in made.gallery["seed_ids"].tolist()]
+    )
+    made.record["model"]["labels"] = [HOSTILE, *synthetic.CLASSES[1:]]
+    with opened(browser, made, tmp_path) as tab:
+        tab.locator("#cell-0").click()
+        assert tab.locator("#layer-name").text_content() == HOSTILE
+        place = made.gallery["seed_ids"].tolist().index(HOSTILE)
+        tab.locator(f"#seed-{place}").click()
+        assert tab.locator("#seed-id").text_content() == HOSTILE
+        shown(tab, "gain")
+        assert "<script>alert('x')</scrip" in tab.locator("#chart-gain svg").text_content()
+        tab.locator("#chart-gain .mark-symbol path").first.hover(force=True)
+        tip = tab.locator("#vg-tooltip-element.visible")
+        tip.wait_for()
+        assert HOSTILE in tip.text_content()
+        assert tab.evaluate("() => document.querySelectorAll('script').length") == 4
+
+
+def test_without_pictures_everything_else_works(browser, study, tmp_path):
+    bare = synthetic.Study(study.tables, study.record, {})
+    with opened(browser, bare, tmp_path) as tab:
+        assert "No pictures were stored" in tab.locator("section:has(#images)").inner_text()
+        shown(tab, "spread")
+        assert len(table_rows(tab)) == len(LABELS)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_readable_on_every_screen_and_by_every_reader(browser, study, tmp_path, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    with opened(browser, study, tmp_path, viewport={"width": width, "height": 800}, color_scheme=scheme) as tab:
+        assert tab.evaluate("() => document.documentElement.scrollWidth") <= width
+        paper = tab.evaluate("() => getComputedStyle(document.body).backgroundColor")
+        assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 28)"}[scheme]
+        for chart in ("dose", "focus", "gain", "spread", "strengths", "compromised", "counts", "coverage", "beyond"):
+            shown(tab, chart)
+        found = axe.Axe().run(tab).response["violations"]
+        bad = [v for v in found if v["impact"] in ("serious", "critical")]
+        assert not bad, json.dumps([(v["id"], [n["html"][:200] for n in v["nodes"][:3]]) for v in bad], indent=1)
+
+
+def test_on_paper_the_controls_are_gone_and_the_figures_there(browser, study, tmp_path):
+    with opened(browser, study, tmp_path) as tab:
+        tab.wait_for_function(
+            "() => [...document.querySelectorAll('.chart')].every((chart) => chart.dataset.drawn === 'yes')"
+        )
+        tab.emulate_media(media="print")
+        assert not tab.locator(".controls").is_visible()
+        assert not tab.locator("#table-save").is_visible()
+        assert tab.locator("#chart-gain svg").is_visible()
+        assert "strength 1, target seed" in tab.locator("#chart-gain .shown").inner_text()
+        assert tab.pdf().startswith(b"%PDF")
+
+
+def test_a_long_study_stays_small(tmp_path):
+    made = synthetic.study(synthetic.EFFICIENTNET, analysed=40, gallery_seeds=40)
+    size = len(render(made.tables, made.record, made.gallery))
+    assert size < 10e6
+    assert made.tables["seeds"].filter(status=ANALYSED).height == 40
+    assert Path(tmp_path).is_dir()

@@ -1,0 +1,453 @@
+"""The page says what the tables say, holds everything it needs, and trusts no name."""
+
+import base64
+import hashlib
+import re
+import time
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+from scipy import stats
+
+from camdrift import report
+from camdrift.figures.scope import scope
+from camdrift.report import findings, focus, numbers
+from camdrift.report.page.rendering import render
+from camdrift.report.writing import notebook_html, write_report
+from camdrift.tables.study import LAYERS, TABLES
+from camdrift.tables.words import ADVERSARIAL, NOISE
+from support.synthetic import VGG16, Study, study
+
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {scripts}; base-uri 'none'; "
+    "form-action 'none'"
+)
+
+
+def words(figure: Figure) -> str:
+    return " ".join(text.get_text().replace("\n", " ") for text in figure.findobj(Text))
+
+
+def plain(text: str) -> str:
+    return " ".join(text.replace("\u00a0", " ").split())
+
+
+class Page(HTMLParser):
+    """Text and structure of a page, as a browser sees them: closing tags of cells may be missing."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tables: list[list[list[str]]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.inside = False
+        self.unseen = False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.text += " "
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+        self.inside |= tag == "table"
+        self.unseen |= tag in ("script", "style")
+
+    def handle_endtag(self, tag):
+        self.inside &= tag != "table"
+        self.unseen &= tag not in ("script", "style")
+
+    def handle_data(self, data):
+        if self.unseen:
+            return
+        self.text += data
+        if self.inside and self.tables[-1] and self.tables[-1][-1]:
+            self.tables[-1][-1][-1] = plain(self.tables[-1][-1][-1] + data)
+
+    def cells(self, table: int, column: int) -> list[str]:
+        """A column's cells without the heading."""
+        return [row[column] for row in self.tables[table][1:]]
+
+
+def page(made: Study) -> Page:
+    return Page(render(made.tables, made.record, {}))
+
+
+@pytest.fixture(scope="module")
+def vgg() -> Study:
+    return study()
+
+
+@pytest.fixture(scope="module")
+def small() -> Study:
+    return study(VGG16[:3], strengths=(0.25, 1.0), targets=("seed",), analysed=3, gallery_seeds=1)
+
+
+@pytest.fixture(scope="module")
+def written(small, tmp_path_factory) -> Path:
+    return write_report(tmp_path_factory.mktemp("run"), small.tables, small.record, small.gallery)
+
+
+def layers(*rows: dict) -> dict[str, pl.DataFrame]:
+    """Tables of a study whose layers table holds these rows."""
+    common = {"target": "seed", "strength": 0.25, "n": 14, "n_pairs": 14, "n_undefined": 0, "n_noise": 14}
+    filled = [{"layer": f"{row['layer_label']}{i}", "layer_index": i, **common, **row} for i, row in enumerate(rows)]
+    return {name: table.frame() for name, table in TABLES.items()} | {"layers": LAYERS.frame(filled)}
+
+
+DEEP = {"layer_label": "block5_conv3", "gain": 31.4, "gain_low": 24.2, "gain_high": 39.6, "rank": 1}
+SHALLOW = {"layer_label": "block1_conv1", "gain": 8.26, "gain_low": 6.14, "gain_high": 11.4, "rank": 2}
+
+
+def sentence(*rows: dict) -> str:
+    tables = layers(*rows)
+    return plain(findings.gains(tables, scope(tables, {}), 0.25))
+
+
+def test_gain_sentence_names_both_ends_with_interval_and_n():
+    assert sentence(SHALLOW, DEEP | {"rank_low": 1, "rank_high": 1}) == (
+        "At strength 0.25 the attack moves block5_conv3 as far as noise 31 [24, 40] times as strong; block1_conv1 "
+        "only 8.3 [6.1, 11] times (n = 14; block5_conv3 ranks 1 [1] of 2 layers)."
+    )
+
+
+def test_gain_sentence_gives_a_range_of_n_and_of_ranks():
+    said = sentence(SHALLOW | {"n": 12}, DEEP | {"rank_low": 1, "rank_high": 2})
+    assert said.endswith("(n = 12 to 14; block5_conv3 ranks 1 [1, 2] of 2 layers).")
+
+
+def test_gain_sentence_says_what_a_bound_is():
+    bound = {"gain": 128.0, "gain_low": 128.0, "gain_high": 128.0, "gain_censored": "above", "rank": 1}
+    tied = [{"layer_label": name, **bound} for name in ("block5_conv1", "block5_conv2", "block5_conv3")]
+    assert sentence(SHALLOW | {"rank": 4}, *tied) == (
+        "At strength 0.25 the attack moves block5_conv1 and 2 other layers further than noise 128 times as strong, "
+        "the strongest that was tried; block1_conv1 only 8.3 [6.1, 11] times (n = 14)."
+    )
+    low = {"layer_label": "a", "gain": 0.25, "gain_censored": "below", "rank": 2}
+    assert "; a only < 0.25 times (n = 14" in sentence(DEEP, low)
+    assert sentence(low | {"rank": 1}).startswith(
+        "At strength 0.25 the attack moves a less far than noise 0.25 times as strong, the weakest that was tried"
+    )
+
+
+def test_layers_measured_on_few_images_are_not_named():
+    rare = {"layer_label": "rare", "gain": 1.5, "rank": 3, "n": 2, "n_pairs": 6}
+    half = {"layer_label": "half", "gain": 2.0, "gain_low": None, "rank": 2, "n": 7, "n_pairs": 7}
+    said = sentence(DEEP, half, rare, rare | {"gain": 99.0, "rank": 0})
+    assert said.startswith(
+        "At strength 0.25 the attack moves block5_conv3 as far as noise 31 [24, 40] times as strong;"
+    )
+    assert said.endswith(
+        "; half only 2.0 times (n = 7 to 14; not counting 2 layers whose map is undefined for most images)."
+    )
+
+
+def test_interval_of_a_gain_shows_which_end_is_a_bound():
+    row = DEEP | {"gain_low_censored": None, "gain_high": 32.0, "gain_high_censored": "above"}
+    assert "31 [24, > 32] times as strong" in sentence(SHALLOW, row)
+
+
+def test_headline_is_the_highest_gain_at_the_lowest_strength(vgg):
+    at = (pl.col("target") == "seed") & (pl.col("strength") == 0.25)
+    top = vgg.tables["layers"].filter(at).sort("gain")[-1]
+    headline = f"At strength 0.25 the attack moves {top['layer_label'][0]} as far as noise {top['gain'][0]:.0f} times"
+    assert f"{headline} as strong." in page(vgg).text
+
+
+def test_success_is_a_share_of_readable_images_with_wilson_interval(vgg):
+    low, high = (100 * end for end in stats.binomtest(14, 18).proportion_ci(method="wilson"))
+    survives = vgg.tables["seeds"]["survives_uint8"].drop_nulls().sum()
+    said = plain(findings.success(vgg.tables, vgg.record, scope(vgg.tables, vgg.record)))
+    assert said == (
+        f"The attack (dlfuzz) changed the prediction for 14 of 18 images (78 %, 95 % interval {low:.0f} to {high:.0f} "
+        f"%). {survives} of 14 still fool the model when rounded to 8 bits."
+    )
+
+
+def test_flips_under_noise_are_counted_and_draws_get_no_interval(vgg):
+    said = plain(findings.flips(vgg.tables, scope(vgg.tables, vgg.record)))
+    assert said == (
+        "Noise of the same size at strength 1 changed the prediction for 1 of 14 noisy images (7 %, 95 % interval "
+        "1 to 31 %)."
+    )
+    made = study(VGG16[:2], draws=3, strengths=(1.0,))
+    flipped = made.tables["variants"].filter(pl.col("condition") == NOISE, pl.col("strength") == 1)["is_flipped"]
+    said = plain(findings.flips(made.tables, scope(made.tables, made.record)))
+    assert (int(flipped.sum()), len(flipped)) == (3, 42)
+    assert "for 3 of 42 noisy images (7 %, 3 draws per image)." in said
+
+
+def test_differences_count_layers_that_are_lower_and_significant():
+    rows = [
+        {"layer_label": "a", "wilcoxon_p_holm": 0.01, "difference_mean": 0.2},
+        {"layer_label": "b", "wilcoxon_p_holm": 0.01, "difference_mean": -0.2},
+        {"layer_label": "c", "wilcoxon_p_holm": 0.20, "difference_mean": 0.2},
+        {"layer_label": "d", "wilcoxon_p_holm": None, "difference_mean": 0.2},
+    ]
+    tables = layers(*rows)
+    assert "in 1 of 3 layers (Wilcoxon" in findings.differences(tables, scope(tables, {}))
+
+
+def test_compromised_layers_come_with_the_caveat():
+    tables = layers(SHALLOW, DEEP)
+    counts = [
+        {"n_compromised": k, "n_seeds": n, "target": "seed", "strength": 0.25} for k, n in ((0, 1), (1, 4), (2, 2))
+    ]
+    tables["counts"] = TABLES["counts"].frame(counts)
+    said = findings.compromised(tables, scope(tables, {}))
+    assert "the median adversarial example compromises 1 of 2 layers; 2 of 7 compromise all of them" in said
+    assert "compromises about half of all noisy images by construction" in said
+    assert "it saturates" in said
+
+
+def focus_table(values: dict[tuple[str, str], list[float | None]], measure: str) -> dict[str, pl.DataFrame]:
+    """Tables of a study with these values of one measure, by (condition, layer), one per seed."""
+    names = sorted({layer for _, layer in values})
+    rows = [
+        {"seed_id": f"s{i}", "condition": condition, "strength": 1.0, "target": "own", "layer": layer}
+        | {"layer_label": layer.upper(), "layer_index": names.index(layer), measure: value}
+        for (condition, layer), column in values.items()
+        for i, value in enumerate(column)
+    ]
+    common = {"target": "own", "strength": 1.0}
+    made = layers(*({"layer_label": name.upper(), "layer": name} | common for name in names))
+    return made | {"focus": TABLES["focus"].frame(rows)}
+
+
+def test_the_centre_that_moves_most_is_named_with_intervals_and_n():
+    values = {
+        (ADVERSARIAL, "a"): [0.1, 0.2, 0.2, 0.2, 0.3],
+        (NOISE, "a"): [0.02, 0.02, 0.02, 0.02, None],
+        (ADVERSARIAL, "b"): [0.1, 0.1, 0.1, 0.1, 0.1],
+        # A median of two of five images ranks nothing.
+        (ADVERSARIAL, "c"): [0.9, 0.9, None, None, None],
+    }
+    tables = focus_table(values, "centroid_shift")
+    assert focus.sentences(tables, {}, scope(tables, {})) == [
+        "At strength 1 the centre of the map for each image's own class moves most at A: by 0.20 [0.10, 0.30] of the "
+        "image's side under the attack, by 0.02 [0.02, 0.02] under noise of the same size (n = 4 to 5)."
+    ]
+
+
+def test_the_correlation_comes_with_the_median_of_all_layers():
+    values = {
+        (ADVERSARIAL, "a"): [-0.1, -0.1, -0.1],
+        (ADVERSARIAL, "b"): [0.5, 0.4, 0.6],
+        (ADVERSARIAL, "c"): [0.2, 0.2, 0.2],
+        (NOISE, "b"): [-0.001, -0.001, -0.001],
+    }
+    tables = focus_table(values, "perturbation_correlation")
+    assert focus.sentences(tables, {}, scope(tables, {})) == [
+        "The map's change follows the perturbation most at B: a correlation of 0.50 [0.40, 0.60] under the attack, "
+        "0.00 [-0.01, 0.00] under noise (n = 3); the median of 3 layers is 0.20."
+    ]
+
+
+def test_one_image_has_no_interval_and_none_has_no_sentence():
+    tables = focus_table({(ADVERSARIAL, "a"): [0.31], (NOISE, "a"): [None]}, "centroid_shift")
+    (said,) = focus.sentences(tables, {}, scope(tables, {}))
+    assert said.endswith(
+        "moves most at A: by 0.31 of the image's side under the attack, by \u2013 under noise of the "
+        "same size (n = 0 to 1)."
+    )
+    nothing = focus_table({(ADVERSARIAL, "a"): [None]}, "centroid_shift")
+    assert focus.sentences(nothing, {}, scope(nothing, {})) == []
+
+
+def test_the_page_tells_where_the_focus_goes(vgg):
+    said = focus.sentences(vgg.tables, vgg.record, scope(vgg.tables, vgg.record))
+    assert len(said) == 2
+    shift = vgg.tables["focus"].filter(target="seed", strength=1.0, condition=ADVERSARIAL)
+    medians = shift.group_by("layer_label").agg(pl.col("centroid_shift").median()).sort("centroid_shift")
+    top, value = medians.row(-1)
+    assert said[0].startswith(f"At strength 1 the centre of the map moves most at {top}: by {value:.2f} [")
+    text = plain(page(vgg).text)
+    assert all(sentence in text for sentence in said)
+    assert "the interval does not allow for that choice" in text
+
+
+def test_undefined_similarities_are_counted_with_reason_and_layer(vgg):
+    text = plain(page(vgg).text)
+    # One seed and two targets at strength 4, the last layer.
+    assert "2 of 1,820 adversarial similarities are undefined (zero_map_variant 2)." in text
+    assert "0 of 2,912 noise similarities are undefined." in text
+    assert "Most of them are in block5_conv3 (2)." in text
+
+
+def test_images_left_out_are_listed_with_reasons_and_long_lists_cut():
+    made = study(VGG16[:2], strengths=(1.0,), analysed=2, resistant=1, unreadable=73)
+    found = page(made)
+    assert "Unreadable: 73" in found.text
+    assert "And 23 more in seeds.parquet." in plain(found.text)
+    lists = [table for table in found.tables if table[0] == ["Image", "Reason"]]
+    assert [len(table) - 1 for table in lists] == [1, 50]
+    assert " | ".join(lists[1][1]) == "photos/003.jpg | not an image: unknown format"
+
+
+def test_names_cannot_become_markup(small):
+    evil = "<script>alert(1)</script>"
+    image = '"><img src=http://x.example/y onerror=alert(1)>.jpg'
+    tables = dict(small.tables)
+    tables["layers"] = tables["layers"].with_columns(layer_label=pl.lit(evil))
+    tables["seeds"] = tables["seeds"].with_columns(
+        seed_id=pl.lit(image), reason=pl.lit(evil), status=pl.lit("unreadable")
+    )
+    record = small.record | {"command": evil, "model": {"spec": evil}, "versions": {evil: evil}}
+    html = render(tables, record, {})
+    found = Page(html)
+    assert "<script>alert" not in html
+    assert not [attrs for _, attrs in found.tags if "onerror" in attrs]
+    assert "img" not in [tag for tag, _ in found.tags]
+    assert evil in found.text
+    assert image in found.text
+
+
+def test_page_is_self_contained_and_runs_its_own_scripts_only(written):
+    html = written.read_text(encoding="utf-8")
+    found = Page(html)
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    policies = [a["content"] for t, a in found.tags if t == "meta" and "http-equiv" in a]
+    assert policies == [POLICY.format(scripts=allowed)]
+    assert len(scripts) == 2
+    assert [a["type"] for t, a in found.tags if t == "script" and "type" in a] == ["application/json"] * 2
+    assert not [a for t, a in found.tags if t in ("link", "iframe", "object") or "src" in a]
+    links = {a["href"] for t, a in found.tags if t == "a"}
+    assert all(link.startswith("https://arxiv.org/abs/") for link in links)
+    assert not re.search(r"@import|url\(", html.partition("</style>")[0])
+    ids = [a["id"] for _, a in found.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_figure_is_saved_twice(written, small):
+    names = list(report.study_figures(small.tables, small.record, small.gallery))
+    folder = written.parent / "figures"
+    assert sorted(p.name for p in folder.iterdir()) == sorted(f"{n}.{e}" for n in names for e in ("pdf", "png"))
+    assert sorted(p.name for p in written.parent.iterdir()) == ["figures", "report.html"]
+
+
+def test_a_notebook_shows_words_and_figures(written, small):
+    html = notebook_html(written.parent, small.tables, small.record | {"model": {"spec": "<b>"}})
+    found = Page(html)
+    pictures = [a for t, a in found.tags if t == "img"]
+    assert len(pictures) == 11
+    assert all(a["src"].startswith("data:image/png;base64,") for a in pictures)
+    assert [a["alt"] for a in pictures[:2]] == ["figure 8 gain", "figure 3 heatmaps"]
+    assert "<b> under dlfuzz: 8 images: 3 analysed" in found.text
+    for sentence in report.summary(small.tables, small.record):
+        assert plain(sentence) in plain(found.text)
+    assert "img" not in {t for t, _ in Page(notebook_html(written.parent / "no", small.tables, small.record)).tags}
+
+
+def test_same_tables_give_the_same_bytes(written, small, tmp_path):
+    time.sleep(1.1)  # so that no file can hide a date
+    again = write_report(tmp_path, small.tables, small.record, small.gallery)
+    first = {p.relative_to(written.parent): p.read_bytes() for p in written.parent.rglob("*.*")}
+    second = {p.relative_to(again.parent): p.read_bytes() for p in again.parent.rglob("*.*")}
+    assert len(first) == 23
+    assert [str(path) for path in first if first[path] != second[path]] == []
+
+
+def test_a_report_that_fails_leaves_the_old_one(small, tmp_path, monkeypatch):
+    (tmp_path / "report.html").write_text("old")
+
+    def fail(*_: object) -> str:
+        raise RuntimeError("no page")
+
+    monkeypatch.setattr(report, "study_figures", lambda *_: {})
+    monkeypatch.setattr(report, "render", fail)
+    with pytest.raises(RuntimeError, match="no page"):
+        write_report(tmp_path, small.tables, small.record, small.gallery)
+    assert (tmp_path / "report.html").read_text() == "old"
+    assert list(tmp_path.rglob(".*")) == []
+
+
+def test_without_an_adversarial_example_the_page_says_why():
+    made = study(VGG16, analysed=0, resistant=4, unreadable=1)
+    found = page(made)
+    text = plain(found.text)
+    assert "No adversarial example was found." in text
+    assert "Of 5 images, 4 kept the model's prediction throughout the attack, 1 could not be read." in text
+    high = 100 * stats.binomtest(0, 4).proportion_ci(method="wilson").high
+    assert f"0 of 4 images (0 %, 95 % interval 0 to {high:.0f} %)" in text
+    assert "All layers in numbers" not in text
+    assert [table[0] for table in found.tables] == [["Image", "Reason"]] * 2
+
+
+def test_a_study_of_nothing_has_a_page():
+    made = study(VGG16[:1], analysed=0, resistant=0, unreadable=0)
+    assert "The study has no images." in page(made).text
+
+
+def test_record_is_shown_without_what_it_lacks(small):
+    text = plain(page(small).text)
+    assert "camdrift run photos/ --model torchvision/vgg16" in text
+    assert "ab" * 32 in text
+    assert "attack 6 min 52 s" in text
+    assert "noise ladder 8, 16, 32" in text
+    assert "limit" not in text  # null in the record
+    effective = {"layers": [f"layer{i}" for i in range(30)], "strengths": [1.0]}
+    bare = render(small.tables, {"arguments": {"effective": effective}}, {})
+    assert "layer0, layer1, layer2, … (30 in all)" in bare
+
+
+def test_palette_keeps_frequent_colours_and_takes_the_nearest_for_others():
+    generator = np.random.default_rng(0)
+    rare = generator.integers(0, 256, (400, 3), dtype=np.uint8)
+    frequent = generator.integers(0, 256, (200, 3), dtype=np.uint8)
+    pixels = np.concatenate([np.repeat(frequent, 5, axis=0), rare])[:, None]
+    image = Image.fromarray(pixels).convert("RGBA")
+    drawn = report._with_palette(image, image.getcolors(1 << 13))
+    buffer = BytesIO()
+    drawn.save(buffer, "PNG")
+    with Image.open(buffer) as stored:
+        got = np.asarray(stored.convert("RGB"))[:, 0].astype(int)
+        palette = np.unique(got, axis=0)
+    np.testing.assert_array_equal(got[:1000], pixels[:1000, 0])
+    distance = np.square(rare[:, None].astype(int) - palette).sum(-1)
+    np.testing.assert_array_equal(np.square(got[1000:] - rare).sum(-1), distance.min(1))
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 4), (4, 4), (1, 14), (14, 18), (480, 1000)])
+def test_wilson_is_scipys(hits, n):
+    expected = stats.binomtest(hits, n).proportion_ci(method="wilson")
+    assert numbers.wilson(hits, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (9.94, "9.9"),
+        (9.96, "10"),
+        (99.6, "100"),
+        (0.996, "1.0"),
+        (0.0613, "0.061"),
+        (1234.0, "1,234"),
+        (None, "\u2013"),
+    ],
+)
+def test_gains_have_two_digits(value, shown):
+    assert numbers.times(value) == shown
+
+
+def test_intervals_are_rounded_outwards():
+    assert numbers.between(0.501, 0.899) == "[0.50, 0.90]"
+    assert numbers.between(0.57, 0.29) == "[0.57, 0.29]"  # no digit lost to binary fractions
+    assert numbers.between(-0.0011, 0.0011, 3) == "[-0.002, 0.002]"
+    assert numbers.percent_between(0.0, 1.0) == "[0, 100]"
+
+
+def test_small_p_values_are_not_zero():
+    assert [numbers.p_value(p) for p in (0.0004, 0.0123, 1.0, None)] == ["< 0.001", "0.012", "1", "\u2013"]

@@ -1,0 +1,246 @@
+"""Interrupted, killed, resumed: the tables are those of the run that nobody disturbed."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import camdrift
+from camdrift.errors import StoreError, UserError
+from support.studies import (
+    ATTACK,
+    SMALL,
+    assert_close,
+    assert_same,
+    environment,
+    listing,
+    skip_report,
+    stop_when,
+    study_of,
+    tiny_classifier,
+    write_factory,
+    write_images,
+)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return tiny_classifier()
+
+
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch):
+    skip_report(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("eight"), 8)
+
+
+@pytest.fixture(scope="module")
+def whole(classifier, eight, tmp_path_factory):
+    """The study that nobody interrupted."""
+    with pytest.MonkeyPatch.context() as patch:
+        skip_report(patch)
+        return study_of(classifier, eight, tmp_path_factory.mktemp("whole") / "run", **SMALL)
+
+
+class TestResume:
+    @pytest.fixture
+    def broken(self, classifier, eight, tmp_path):
+        """A run directory with one of three chunks."""
+        return self.interrupt(classifier, eight, tmp_path / "run", lambda p: p.seeds_done >= 3)
+
+    def interrupt(self, classifier, images, out, condition):
+        with pytest.raises(KeyboardInterrupt):
+            study_of(classifier, images, out, **SMALL, on_progress=stop_when(condition))
+        return out
+
+    @pytest.mark.parametrize(
+        "condition",
+        [
+            lambda p: True,
+            lambda p: p.stage == "explain",
+            lambda p: (p.stage, p.seeds_done) == ("write", 3),
+            lambda p: p.stage == "attack" and p.seeds_done >= 3,
+            lambda p: (p.stage, p.seeds_done) == ("write", 6),
+            lambda p: (p.stage, p.seeds_done) == ("write", 8),
+            lambda p: p.stage == "statistics",
+            lambda p: p.stage == "report",
+        ],
+        ids=["at once", "chunk 1", "after 1", "chunk 2", "after 2", "after 3", "statistics", "report"],
+    )
+    def test_interrupted_anywhere_it_ends_the_same(self, classifier, eight, whole, tmp_path, condition):
+        out = self.interrupt(classifier, eight, tmp_path / "run", condition)
+        with pytest.raises(StoreError, match="is not complete"):
+            camdrift.open(out)
+        resumed = study_of(classifier, eight, out, **SMALL, resume=True)
+        assert_same(resumed, whole)
+        assert {p.name for p in out.iterdir()} == {p.name for p in whole.path.iterdir()}
+        assert_same_gallery(out, whole.path)
+
+    @pytest.mark.parametrize("gallery", [0, 1, 3])
+    def test_the_gallery_is_the_same_when_it_shows_some_seeds(self, classifier, eight, tmp_path, gallery):
+        options = {**SMALL, "gallery": gallery}
+        with pytest.raises(KeyboardInterrupt):
+            study_of(classifier, eight, tmp_path / "run", **options, on_progress=stop_when(lambda p: p.seeds_done >= 6))
+        for name, more in (("run", {"resume": True}), ("whole", {})):
+            study_of(classifier, eight, tmp_path / name, **options, **more)
+        assert_same_gallery(tmp_path / "run", tmp_path / "whole", seeds=gallery)
+
+    def test_interrupted_again_and_again(self, classifier, eight, whole, tmp_path):
+        out = self.interrupt(classifier, eight, tmp_path / "run", lambda p: p.seeds_done >= 3)
+        with pytest.raises(KeyboardInterrupt):
+            study_of(classifier, eight, out, **SMALL, resume=True, on_progress=stop_when(lambda p: p.seeds_done >= 6))
+        assert_same(study_of(classifier, eight, out, **SMALL, resume=True), whole)
+
+    def test_stored_chunks_are_not_computed_again(self, classifier, eight, broken):
+        seen = []
+        study_of(classifier, eight, broken, **SMALL, resume=True, on_progress=seen.append)
+        assert min(p.seeds_done for p in seen if p.stage == "attack") >= 3
+        assert max(p.seeds_done for p in seen) == 8
+        assert {p.seeds_total for p in seen} == {8}
+
+    def test_a_half_written_chunk_is_replaced(self, classifier, eight, whole, broken):
+        part = broken / "chunks" / "00001.part"
+        part.mkdir()
+        (part / "seeds.parquet").write_bytes(b"PAR1 half")
+        (part / "left over").write_text("")
+        assert_same(study_of(classifier, eight, broken, **SMALL, resume=True), whole)
+        assert not (broken / "chunks").exists()
+
+    def test_killed_while_tidying_up_the_study_is_done(self, classifier, eight, whole, tmp_path, monkeypatch):
+        """Half of the chunks are gone when the process dies: the tables already hold everything."""
+
+        def die(directory):
+            shutil.rmtree(directory.path / "chunks" / "00000")
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr("camdrift.storage.run_directory.RunDirectory.drop_chunks", die)
+            with pytest.raises(KeyboardInterrupt):
+                study_of(classifier, eight, tmp_path / "run", **SMALL)
+        assert_same(study_of(classifier, eight, tmp_path / "run", **SMALL, resume=True), whole)
+        assert not (tmp_path / "run" / "chunks").exists()
+
+    def test_batch_size_may_change(self, classifier, eight, whole, broken):
+        assert_close(study_of(classifier, eight, broken, **SMALL, resume=True, batch_size=2), whole)
+
+    def test_a_finished_run_is_returned_untouched(self, classifier, eight, whole):
+        before = listing(whole.path)
+        again = study_of(
+            classifier, eight, whole.path, **SMALL, resume=True, on_start=pytest.fail, on_progress=pytest.fail
+        )
+        assert_same(again, whole)
+        assert listing(whole.path) == before
+
+    @pytest.mark.parametrize(
+        ("changed", "named"),
+        [
+            ({"strengths": (1.0, 2.0)}, r"strengths was \[1\.0\], now \[1\.0, 2\.0\]"),
+            ({"noise_ladder": ()}, r"noise_ladder was \[4\.0\], now \[\]"),
+            ({"targets": ("own",)}, r"targets was \['own', 'seed'\], now \['own'\]"),
+            ({"rng_seed": 3}, "rng_seed was 0, now 3"),
+            ({"noise_draws": 2}, "noise_draws was 1, now 2"),
+            ({"gallery": None}, "gallery was 24, now None"),
+            ({"chunk_size": 4}, "chunk_size was 3, now 4"),
+            ({"attack": "dlfuzz"}, "attack was .*logit.*, now dlfuzz"),
+            ({"layers": ("stem",)}, r"layers was \[\], now \['stem'\]"),
+            ({"limit": 5}, "limit was None, now 5"),
+        ],
+        ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    )
+    def test_other_options_are_refused(self, classifier, eight, broken, changed, named):
+        before = listing(broken)
+        with pytest.raises(StoreError, match=named) as caught:
+            study_of(classifier, eight, broken, **{**SMALL, **changed}, resume=True)
+        assert "arguments of the first command" in caught.value.hint
+        assert listing(broken) == before
+
+    @pytest.mark.parametrize(
+        ("model", "named"),
+        [
+            (lambda: tiny_classifier(rng_seed=5), "weights was those of checksum [0-9a-f]{12}, now"),
+            (lambda: tiny_classifier(spec="another"), "model was TinyNet, now another"),
+            (lambda: tiny_classifier(precision="bf16"), "precision was fp32, now bf16"),
+            (lambda: tiny_classifier(resize=40), "input was .*resize 32.* now .*resize 40"),
+            (
+                lambda: tiny_classifier(resize=0, interpolation="nearest"),
+                "input was .*resize 32, interpolation bilinear.* now .*resize 0, interpolation nearest",
+            ),
+        ],
+        ids=["weights", "spec", "precision", "input", "squeezed"],
+    )
+    def test_another_model_is_refused(self, eight, broken, model, named):
+        with pytest.raises(StoreError, match=named):
+            study_of(model(), eight, broken, **SMALL, resume=True)
+
+    def test_squeezed_images_resume_too(self, eight, tmp_path):
+        """Read without a crop, as Keras does: the images of the finished chunks are found unchanged."""
+        squeezing = tiny_classifier(resize=0, interpolation="nearest")
+        whole = study_of(squeezing, eight, tmp_path / "whole", **SMALL)
+        broken = self.interrupt(squeezing, eight, tmp_path / "run", lambda p: p.seeds_done >= 3)
+        assert_same(study_of(squeezing, eight, broken, **SMALL, resume=True), whole)
+
+    def test_other_images_are_refused(self, classifier, eight, broken, tmp_path):
+        more = shutil.copytree(eight, tmp_path / "more")
+        shutil.copyfile(eight / "img_00.png", more / "new.png")
+        with pytest.raises(StoreError, match=r"list of images was 8 of checksum .*, now 9 of checksum"):
+            study_of(classifier, more, broken, **SMALL, resume=True)
+
+    def test_images_that_have_changed_are_refused(self, classifier, eight, broken, tmp_path):
+        same = shutil.copytree(eight, tmp_path / "same")
+        shutil.copyfile(eight / "img_05.png", same / "img_01.png")
+        with pytest.raises(StoreError, match=r"same images, got: 1 changed \(first: img_01\.png\)"):
+            study_of(classifier, same, broken, **SMALL, resume=True)
+
+    def test_there_must_be_a_run_to_resume(self, classifier, eight, tmp_path):
+        with pytest.raises(StoreError, match=r"no run in .*nothing \(run.json is missing\)"):
+            study_of(classifier, eight, tmp_path / "nothing", **SMALL, resume=True)
+        assert not (tmp_path / "nothing").exists()
+
+    def test_contradictions(self, classifier, eight, broken):
+        with pytest.raises(UserError, match="got: --resume and --overwrite"):
+            study_of(classifier, eight, broken, **SMALL, resume=True, overwrite=True)
+        with pytest.raises(UserError, match="got: --resume without --out"):
+            study_of(classifier, eight, None, **SMALL, resume=True)
+
+    def test_killed_it_ends_the_same(self, eight, tmp_path):
+        """SIGKILL, which no process can see coming, while the second chunk is being computed."""
+        spec = write_factory(tmp_path)
+        code = (
+            "import sys, time, camdrift\n"
+            "def slow(progress):\n"
+            "    print(progress.seeds_done, flush=True)\n"
+            "    time.sleep(0.02)\n"
+            f"camdrift.study.run(camdrift.load_model({spec!r}), {str(eight)!r}, out='killed', on_progress=slow, "
+            f"attack={ATTACK!r}, **{SMALL!r})\n"
+        )
+        options = {"cwd": tmp_path, "env": environment(), "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen([sys.executable, "-c", code], **options) as process:
+            for line in process.stdout:
+                if int(line) >= 4:
+                    process.send_signal(signal.SIGKILL)
+                    break
+        assert process.returncode == -signal.SIGKILL
+        out = tmp_path / "killed"
+        assert json.loads((out / "run.json").read_text())["status"] == "running"
+        assert (out / "chunks" / "00000").is_dir()
+        model = camdrift.load_model(spec)
+        resumed = study_of(model, eight, out, **SMALL, resume=True)
+        whole = study_of(model, eight, tmp_path / "whole", **SMALL)
+        assert_same(resumed, whole)
+        assert_same_gallery(out, whole.path)
+
+
+def assert_same_gallery(one, other, seeds=None):
+    with np.load(one / "gallery.npz") as mine, np.load(other / "gallery.npz") as theirs:
+        shown = len(mine["seed_ids"])
+        assert shown > 3 if seeds is None else shown == seeds
+        assert mine.files == theirs.files
+        assert all(np.array_equal(mine[key], theirs[key]) for key in mine.files)
