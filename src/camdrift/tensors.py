@@ -10,29 +10,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Image = Float[Tensor, "3 height width"]
-
-
 Images = Float[Tensor, "batch 3 height width"]
-
-
 Logits = Float[Tensor, "batch classes"]
-
-
 Classes = Int[Tensor, " batch"]
-
-
 Activations = Float[Tensor, "batch channels h w"]
-
-
 Maps = Float[Tensor, "batch h w"]
-
-
 Weights = Float[Tensor, "batch channels"]
-
-
 Values = Float[Tensor, " batch"]
-
-
 Covered = Bool[Tensor, "batch neurons"]
 
 

@@ -13,24 +13,15 @@ from camdrift.tensors import Attacked, Image, Images, Logits
 
 Advance = Callable[[int, int], None]
 
-
 # Where the random draws of an attack come from, as the run record says it.
 PER_IMAGE: Final = "per image"
-
-
 OWN_DRAWS: Final = "draws that cannot be seeded"
-
-
 NO_DRAWS: Final = "none"
-
 
 ORDERS: Final = {"linf": inf, "l2": 2.0, "l1": 1.0, "l0": 0.0}
 
-
 # What rounding to float32 may add to an entry: pixels are added to and taken away again, more than once.
 _ROUNDING: Final = 2.0**-23
-
-
 _RELATIVE: Final = 1e-6
 
 

@@ -34,7 +34,6 @@ from camdrift.tensors import Attacked, Image, Images, Logits, perturbed
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {"dlfuzz": {}, "dlfuzz:paper": {"strategy": "1", "iterations": 1}}
 
-
 # The published 1e-5 stabilises a gradient per grey level; ours is per unit of [0, 1].
 TINY: Final = 1e-5 * 255
 

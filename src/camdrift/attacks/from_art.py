@@ -13,19 +13,11 @@ from camdrift.attacks.library import Perturb, PixelModel, Recipe
 from camdrift.attacks.names import built, check_settings, choose, load_library, parameters, quietly
 
 _LIBRARY: Final = "adversarial-robustness-toolbox"
-
-
 _NORMS: Final = {inf: "linf", "inf": "linf", 2: "l2", "2": "l2", 1: "l1", "1": "l1"}
-
-
 # For it the labels are those to reach, whatever it is told.
 _ALWAYS_TARGETED: Final = frozenset({"SaliencyMapMethod"})
-
-
 # Its `eps` bounds another distance.
 _OTHER_DISTANCE: Final = frozenset({"Wasserstein"})
-
-
 # Set by camdrift, or files that nobody asked for.
 _NOT_SET: Final = ("targeted", "summary_writer")
 

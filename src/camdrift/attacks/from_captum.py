@@ -10,11 +10,7 @@ from camdrift.attacks.names import check_settings, choose, load_library, paramet
 from camdrift.errors import UserError
 
 _BOUNDS: Final = {"FGSM": "epsilon", "PGD": "radius"}
-
-
 _GIVEN: Final = ("inputs", "target", "targeted", "additional_forward_args", "mask")
-
-
 _NORMS: Final = {"Linf": "linf", "L2": "l2"}
 
 

@@ -14,8 +14,6 @@ from camdrift.attacks.names import built, check_settings, choose, load_library, 
 from camdrift.errors import UserError
 
 _EPSILON: Final = ("eps", "epsilon")
-
-
 _NORMS: Final = {order: norm for norm, order in ORDERS.items()}
 
 

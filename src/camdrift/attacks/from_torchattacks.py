@@ -12,8 +12,6 @@ from camdrift.attacks.names import built, check_settings, choose, load_library, 
 
 # They bound the L2 norm and do not say so; all others that have an `eps` without a `norm` bound the largest change.
 _L2: Final = frozenset({"PGDL2", "PGDRSL2"})
-
-
 # They take other attacks or data, not images alone.
 _NO_ATTACKS: Final = frozenset({"Attack", "MultiAttack", "LGV"})
 

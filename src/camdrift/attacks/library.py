@@ -29,10 +29,7 @@ from camdrift.tensors import PIXELS, Attacked, Image, Images, Logits
 # predicted (1,), or None; returns adversarial images of the same shape.
 Perturb = Callable[[Tensor, Tensor, Tensor | None], Any]
 
-
 SECOND, LEAST_LIKELY, RANDOM = "second", "least_likely", "random"
-
-
 TARGETS: Final = (SECOND, LEAST_LIKELY, RANDOM)
 
 

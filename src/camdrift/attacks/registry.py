@@ -18,7 +18,6 @@ LIBRARIES: Final[dict[str, Callable[[str, dict[str, Any]], Recipe]]] = {
     "captum": from_captum.recipe,
 }
 
-
 # Library, attack, and the settings that the short name stands for.
 SHORT_NAMES: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
     "fgsm": ("foolbox", "LinfFastGradientAttack", {"eps": 8 / 255}),
@@ -28,7 +27,6 @@ SHORT_NAMES: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
     "cw": ("foolbox", "L2CarliniWagnerAttack", {}),
     "autoattack": ("torchattacks", "AutoAttack", {"norm": "Linf", "eps": 8 / 255}),
 }
-
 
 _TARGET: Final = "target_class"
 

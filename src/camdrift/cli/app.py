@@ -21,7 +21,6 @@ app = typer.Typer(
     help="Show where inside an image classifier an adversarial attack takes hold.",
 )
 
-
 _STOPPED: Final = {INTERRUPTED: "interrupted", 143: "terminated"}
 
 

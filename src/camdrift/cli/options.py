@@ -12,7 +12,6 @@ _MODEL_HELP = (
     "FILE.pt2, path/to/file.py:factory or package.module:factory."
 )
 
-
 ImagesArgument = Annotated[
     str | None,
     typer.Argument(
@@ -23,11 +22,7 @@ ImagesArgument = Annotated[
         show_default=False,
     ),
 ]
-
-
 ModelOption = Annotated[str, typer.Option(help=_MODEL_HELP, metavar="SPEC")]
-
-
 WeightsOption = Annotated[
     Path | None,
     typer.Option(
@@ -35,11 +30,7 @@ WeightsOption = Annotated[
         metavar="FILE",
     ),
 ]
-
-
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-
-
 AttackOption = Annotated[
     str,
     typer.Option(
@@ -49,8 +40,6 @@ AttackOption = Annotated[
         metavar="SPEC",
     ),
 ]
-
-
 AdversarialOption = Annotated[
     str | None,
     typer.Option(
@@ -60,8 +49,6 @@ AdversarialOption = Annotated[
         show_default=False,
     ),
 ]
-
-
 SurrogateOption = Annotated[
     str | None,
     typer.Option(
@@ -70,24 +57,16 @@ SurrogateOption = Annotated[
         show_default=False,
     ),
 ]
-
-
 SurrogateWeightsOption = Annotated[
     Path | None, typer.Option(help="State dict for the surrogate, as for --weights.", metavar="FILE")
 ]
-
-
 StrengthsOption = Annotated[
     str, typer.Option(help="Factors on the perturbation, for attack and noise.", metavar="LIST")
 ]
-
-
 TargetOption = Annotated[
     str,
     typer.Option(help="Whose class is explained: own prediction, the seed's, the true label.", metavar="LIST"),
 ]
-
-
 ExplainOption = Annotated[
     str,
     typer.Option(
@@ -96,8 +75,6 @@ ExplainOption = Annotated[
         metavar="LIST",
     ),
 ]
-
-
 SimilarityOption = Annotated[
     str,
     typer.Option(
@@ -106,8 +83,6 @@ SimilarityOption = Annotated[
         metavar="LIST",
     ),
 ]
-
-
 LayersOption = Annotated[
     str,
     typer.Option(
@@ -117,8 +92,6 @@ LayersOption = Annotated[
         show_default=False,
     ),
 ]
-
-
 OutOption = Annotated[
     str | None,
     typer.Option(
@@ -128,13 +101,9 @@ OutOption = Annotated[
         show_default=False,
     ),
 ]
-
-
 LimitOption = Annotated[
     int | None, typer.Option(help="Study N images, spread evenly over the sorted list.", metavar="N")
 ]
-
-
 SampleOption = Annotated[
     str | None,
     typer.Option(
@@ -143,19 +112,11 @@ SampleOption = Annotated[
         show_default=False,
     ),
 ]
-
-
 RngSeedOption = Annotated[int, typer.Option(help="Seed of every random draw.", metavar="N")]
-
-
 NoiseDrawsOption = Annotated[int, typer.Option(help="Noise draws per image.", metavar="N")]
-
-
 NoiseLadderOption = Annotated[
     str, typer.Option(help="Further strengths of the noise, to measure gains with.", metavar="LIST")
 ]
-
-
 GalleryOption = Annotated[
     str,
     typer.Option(
@@ -163,17 +124,11 @@ GalleryOption = Annotated[
         metavar="N",
     ),
 ]
-
-
 ChunkSizeOption = Annotated[
     str,
     typer.Option(help="Images that share one coverage table and are stored together; or all.", metavar="N"),
 ]
-
-
 BatchSizeOption = Annotated[str, typer.Option(help="Images per pass, or auto.", metavar="N")]
-
-
 DenoisedOption = Annotated[
     bool,
     typer.Option(
@@ -181,16 +136,10 @@ DenoisedOption = Annotated[
         help="Also hold every image against a denoised copy of itself, so that `detect` needs no clean image.",
     ),
 ]
-
-
 PrecisionOption = Annotated[str, typer.Option(help="fp32, tf32 or bf16.")]
-
-
 EngineOption = Annotated[
     str, typer.Option(help="local: this process; ray: workers, here or on a Ray cluster (extra `ray`).")
 ]
-
-
 AddressOption = Annotated[
     str | None,
     typer.Option(
@@ -200,8 +149,6 @@ AddressOption = Annotated[
         show_default=False,
     ),
 ]
-
-
 WorkersOption = Annotated[
     int | None,
     typer.Option(
@@ -210,11 +157,7 @@ WorkersOption = Annotated[
         show_default=False,
     ),
 ]
-
-
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
-
-
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
 
 

@@ -16,8 +16,6 @@ from camdrift.engine.progress import Progress
 from camdrift.errors import escaped
 
 INTERRUPTED: Final = 130  # what typer returns for a KeyboardInterrupt, as shells do
-
-
 _QUIET_SECONDS: Final = 30.0
 
 

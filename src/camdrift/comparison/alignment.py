@@ -11,16 +11,9 @@ from camdrift.errors import UserError
 
 Places = NDArray[np.int64]
 
-
 BY_NAME: Final = "name"
-
-
 BY_DEPTH: Final = "depth"
-
-
 AUTO: Final = "auto"
-
-
 WAYS: Final = (AUTO, BY_NAME, BY_DEPTH)
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from camdrift.statistics.bootstrap import (
     Counts,
-    Floats,
     Interval,
     percentile_interval,
     resample_counts,
@@ -24,17 +23,13 @@ from camdrift.statistics.cells import seed_arrays
 from camdrift.statistics.estimates import moments, ratio
 from camdrift.statistics.gain import ABOVE, BELOW, Gains
 from camdrift.statistics.layers import all_gains
-from camdrift.tables.reading import Rows
+from camdrift.tables.arrays import Floats
+from camdrift.tables.reading import AnyFrame
 
 Bits = NDArray[np.uint64]
 
-
 _UPPER: Final = 0.975
-
-
 _CHUNK_BITS: Final = 2**20
-
-
 _LEAST: Final = 2
 
 
@@ -60,7 +55,7 @@ class Difference(NamedTuple):
 
 
 def draws(
-    similarity: Rows,
+    similarity: AnyFrame,
     variants: pl.DataFrame,
     seeds: Sequence[str],
     strengths: Sequence[float],
@@ -71,7 +66,7 @@ def draws(
     """Deviations and gains of one side on `seeds`, with bootstrap replicates over them.
 
     Args:
-        similarity: Rows of table `similarity` of one measure and target; read piece by piece.
+        similarity: AnyFrame of table `similarity` of one measure and target; read piece by piece.
         variants: Table `variants`.
         seeds: Seeds that count; the order is that in which they are drawn.
         strengths: Strengths of the attack that are wanted, ascending.

@@ -12,8 +12,6 @@ from camdrift.storage.run_directory import FIGURES, as_json, is_made_by_camdrift
 from camdrift.tables.comparison import COMPARISON_TABLES
 
 COMPARISON: Final = "comparison.json"
-
-
 COMPARISON_PAGE: Final = "comparison.html"
 
 

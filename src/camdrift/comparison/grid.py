@@ -22,21 +22,11 @@ _WORDS: Final[Mapping[str, Mapping[str, int | None]]] = {
     "chunk_size": {"all": 0},
     "batch_size": {"auto": 0},
 }
-
-
 _MOST_DOTS: Final = 1000
-
-
 _OWN: Final = {"out": str, "images": str | tuple[str, ...], "device": str, "precision": str}
-
-
 _MODEL: Final = {"model": str, "weights": str, "name": str}
-
-
 # Settings that name files or models on the disk, in case a study knows them.
 _PATHS: Final = ("adversarial",)
-
-
 _MODELS: Final = ("surrogate",)
 
 

@@ -17,7 +17,6 @@ from camdrift.tables.words import ANALYSED
 
 _Frame = TypeVar("_Frame", pl.DataFrame, pl.LazyFrame)
 
-
 # What a name is made of, in this order, as far as it differs.
 _PARTS: Final = ("model", "weights", "attack", "surrogate", "explanation", "metric")
 

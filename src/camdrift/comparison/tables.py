@@ -24,9 +24,10 @@ from camdrift.comparison.contrast import (
 )
 from camdrift.comparison.sides import Side
 from camdrift.errors import UserError
-from camdrift.statistics.bootstrap import Floats, Interval
+from camdrift.statistics.bootstrap import Interval
 from camdrift.statistics.estimates import ratio, wilson_interval
 from camdrift.statistics.gain import Gains
+from camdrift.tables.arrays import Floats
 from camdrift.tables.comparison import (
     AGREEMENT,
     BY_DEVIATION,
@@ -46,10 +47,7 @@ from camdrift.tables.words import ANALYSED, NO_ADVERSARIAL, TARGET_ORDER
 
 OnPair = Callable[[int, int], None]
 
-
 _LEAST_PAIRED: Final = 2
-
-
 # Those of two runs by every measure, usually; orders once per ranking.
 _KEPT_DRAWS: Final = 48
 

@@ -5,13 +5,10 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from camdrift.tables.arrays import Flags
 from camdrift.tables.study import COVERAGE
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
-
-Flags = NDArray[np.bool_]
-
 
 # One row per readable seed, condition and strength of a chunk: the neurons it covers that no earlier seed of the
 # chunk did. Chunks are merged from these rows, so the growth over a study does not depend on how it was cut.

@@ -16,7 +16,6 @@ from camdrift.tensors import Covered, Images, Logits
 
 THRESHOLD: Final = 0.25
 
-
 NeuronValues = Float[Tensor, "batch neurons"]
 
 

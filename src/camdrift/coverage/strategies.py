@@ -12,17 +12,10 @@ from camdrift.layers.layers import SOFTMAX, NeuronGroup
 from camdrift.models.classifier import Classifier
 
 STRATEGIES: Final = ("none", "0", "1", "2", "3")
-
-
 TOP_ONE_IN: Final = 10
-
-
 ABOVE, BELOW = 0.25, 0.2
 
-
 Counts = NDArray[np.int64]
-
-
 Scores = NDArray[np.float64]
 
 

@@ -11,18 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camdrift.statistics.bootstrap import percentile_interval, resample_counts
-
-Floats = NDArray[np.float64]
-
-
-Flags = NDArray[np.bool_]
-
+from camdrift.tables.arrays import Flags, Floats
 
 MOST_FOLDS: Final = 5
-
-
 LEAST_SEEDS: Final = 4
-
 
 _CHUNK_ELEMENTS: Final = 2**20
 

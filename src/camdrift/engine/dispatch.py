@@ -25,22 +25,12 @@ from camdrift.storage.run_directory import RunDirectory
 
 OnProgress = Callable[[Progress], None]
 
-
 # So many workers may die over one chunk, or before they are ready for any.
 TRIES: Final = 3
-
-
 _LOOK_SECONDS: Final = 1.0
-
-
 _WAIT_SECONDS: Final = 60.0
-
-
 _SHOWN: Final = 5
-
-
 _CURE: Final = "did memory run out? fewer --workers, a smaller --batch-size; --resume goes on"
-
 
 _EVERYWHERE: Final = "has every machine the same camdrift and Python, and enough memory?"
 

@@ -7,14 +7,8 @@ from typing import Any, Final
 from camdrift.errors import UserError, install_hint
 
 LOCAL: Final = "local"
-
-
 RAY: Final = "ray"
-
-
 ENGINES: Final = (LOCAL, RAY)
-
-
 _CLIENT: Final = "ray://"
 
 

@@ -11,18 +11,10 @@ from types import FrameType
 from typing import Final
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-
 # From one of the first on, and until one of the others, a chunk is in hand that ends with "write".
 _CHUNKS_BEGIN: Final = ("preflight", "attack")
-
-
 _NO_CHUNK: Final = ("start", "statistics", "report")
-
-
 _NOTE: Final = b"\nfinishing the chunk in hand; once more stops at once\n"
-
-
 _STANDARD_ERROR: Final = 2
 
 

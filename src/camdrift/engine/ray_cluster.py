@@ -17,17 +17,9 @@ from camdrift.engine.interruption import Stopped
 from camdrift.errors import UserError, one_line
 
 ADDRESS: Final = "RAY_ADDRESS"
-
-
 _THREADS: Final = "OMP_NUM_THREADS"
-
-
 _MODE, _TOKEN, _NICENESS = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_worker_niceness"
-
-
 _TEMPORARY: Final = "TMPDIR"
-
-
 # Sockets lie in Ray's folder, and their paths have at most 107 bytes.
 _LONGEST_FOLDER: Final = 40
 

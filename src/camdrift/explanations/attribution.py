@@ -19,11 +19,8 @@ from camdrift.tensors import Classes, Explanation, Images, Logits
 
 GRADCAM: Final = tuple(make_explainer(name) for name in DEFAULT_EXPLANATIONS)
 
-
 # By layer, and by explanation and layer.
 OfLayers = dict[str, Tensor]
-
-
 OfTarget = dict[str, OfLayers]
 
 

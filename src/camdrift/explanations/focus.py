@@ -18,31 +18,16 @@ from torch import Tensor
 from camdrift.tensors import Maps, Values
 
 LARGEST_SIDE: Final = 56
-
-
 TOP_SHARE: Final = 5
-
-
 # Maps and pixels are float32: maps of length 1, or pixels of 1, that differ by less differ by rounding.
 _ROUNDING: Final = 2.0**-23
 
-
 # Maps of several layers may lie one after the other, all those of a layer together.
 Cells = Float[Tensor, "maps rows columns"]
-
-
 Flat = Float[Tensor, "maps cells"]
-
-
 Squares = Float[Tensor, "batch height width"]
-
-
 Pattern = Float[Tensor, "images cells"]
-
-
 Patterns = Mapping[tuple[int, int], Pattern]
-
-
 Changes = Float[Tensor, "measures maps"]
 
 

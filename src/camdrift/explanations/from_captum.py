@@ -25,8 +25,6 @@ CLASSES: Final = (
     "LayerFeatureAblation",
     "LayerDeepLift",
 )
-
-
 # Images times steps at once would fill the memory of most machines.
 _IN_PARTS: Final = "internal_batch_size"
 

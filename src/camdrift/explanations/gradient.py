@@ -17,8 +17,6 @@ from camdrift.tensors import Activations, Maps, Weights
 
 # What some channels add to the map, before ReLU.
 Part = Callable[[Activations, Activations], Maps]
-
-
 # Values of a part: about a megabyte. Larger ones are slower on a processor by half (docs/benchmarks.md).
 _PART_VALUES: Final = 2**18
 

@@ -20,18 +20,11 @@ from torch import Tensor
 from camdrift.tensors import Activations, Maps, Values
 
 TOP_SHARE: Final = 5
-
-
 # Transport between maps of more cells along a side takes minutes: they are averaged down to that many.
 EMD_SIDE: Final = 14
 
-
 Cells = Float[Tensor, "batch h w"]
-
-
 Size = tuple[int, int]
-
-
 Metric = Callable[[Tensor, Tensor, Size], Values]
 
 

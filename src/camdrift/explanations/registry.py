@@ -16,8 +16,6 @@ _OF_GRADIENTS = {
     "hirescam": hires_cam,
     "layercam": layer_cam,
 }
-
-
 _OF_ACTIVATIONS = {"eigencam": eigen_cam, ACTIVATION: activation}
 
 

@@ -23,33 +23,16 @@ from camdrift.figures.scope import Scope, stage
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE, TARGET_WORDS, strength_text
 
 P = ParamSpec("P")
-
-
 R = TypeVar("R")
 
-
 INK: Final = "#1c1f24"
-
-
 MUTED: Final = "#5b626c"
-
-
 FAINT: Final = "#d9dce1"
-
-
 BAND: Final = "#f4f5f7"
-
-
 # Okabe and Ito's vermilion and blue: apart for every kind of colour vision, and in grey.
 COLOURS: Final = {CLEAN: "#5b626c", ADVERSARIAL: "#d55e00", NOISE: "#0072b2"}
-
-
 DASHES: Final[dict[str, Any]] = {CLEAN: (0, (1, 1.4)), ADVERSARIAL: "-", NOISE: (0, (4, 1.6))}
-
-
 MARKERS: Final = "osDPXph*8d"  # no triangles: those are arrows of bounds
-
-
 STYLE: Final[dict[Any, Any]] = {
     "text.usetex": False,
     "text.parse_math": False,  # a layer or file may be called `a$b$`
@@ -85,14 +68,8 @@ STYLE: Final[dict[Any, Any]] = {
     "xtick.major.size": 2.5,
     "ytick.major.size": 2.5,
 }
-
-
 _FONT: Final = FontProperties(family="DejaVu Sans")
-
-
 MARGIN: Final = 0.12
-
-
 _LEGEND: Final[dict[str, Any]] = {
     "loc": "upper left",
     "borderpad": 0.2,
@@ -100,17 +77,9 @@ _LEGEND: Final[dict[str, Any]] = {
     "handletextpad": 0.5,
     "labelspacing": 0.35,
 }
-
-
 _TITLE_SIZE: Final = 11.5
-
-
 _NOTE_SIZE: Final = 7.5
-
-
 _LONGEST_LABEL: Final = 30
-
-
 _MOST_NAMES: Final = 64
 
 

@@ -29,19 +29,14 @@ from camdrift.figures.canvas import (
 from camdrift.figures.contrasts import differences
 from camdrift.figures.gain import log_axis
 from camdrift.figures.ranks import ranks
-from camdrift.figures.sides import PALETTE, Sides, Tables, agreement_matrix, covered, profile
+from camdrift.figures.sides import PALETTE, Sides, agreement_matrix, covered, profile
 from camdrift.tables.comparison import BY_DEVIATION, BY_GAIN
+from camdrift.tables.reading import Tables
 from camdrift.tables.words import TARGET_WORDS, strength_text
 
 _UNDEFINED: Final = "\u2013"
-
-
 _OVERLAID: Final = 4
-
-
 _COLUMNS: Final = 3
-
-
 _DASHES: Final[tuple[Any, ...]] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 
 

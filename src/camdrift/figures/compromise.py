@@ -26,13 +26,12 @@ from camdrift.figures.canvas import (
     text_width,
     vlines,
 )
-from camdrift.figures.scope import Scope, Tables, few_seeds, grid, reason_for_nothing, scope, span
+from camdrift.figures.scope import Scope, few_seeds, grid, reason_for_nothing, scope, span
+from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import TARGET_WORDS, strength_text
 
 _UPRIGHT: Final[dict[str, Any]] = {"rotation": 90, "ha": "center", "va": "center", "size": 8.0}
-
-
 BY_CONSTRUCTION: Final = (
     "The threshold is the median under noise: it compromises about half of all noisy images by construction."
 )

@@ -10,7 +10,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from camdrift.figures.canvas import INK, MARGIN, blank, printable, sheet, styled, vlines
 from camdrift.figures.scope import span
-from camdrift.figures.sides import PALETTE, Sides, Tables, covered
+from camdrift.figures.sides import PALETTE, Sides, covered
+from camdrift.tables.reading import Tables
 from camdrift.tables.words import TARGET_WORDS, strength_text
 
 _MOST: Final = 12

@@ -10,20 +10,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from camdrift.figures.canvas import COLOURS, INK, MUTED, blank, dodge, layer_panels, mark_size, styled, vlines
-from camdrift.figures.scope import Scope, Tables, reason_for_nothing, scope, span
+from camdrift.figures.scope import Scope, reason_for_nothing, scope, span
 from camdrift.statistics.controls import CHANNELS, NOISE_AGAINST_NOISE, SPECTRUM
+from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import ADVERSARIAL, NOISE, strength_text
 
 _TITLE: Final = "Is it the attack? Gains over other kinds of noise, and of noise over noise"
-
-
 _WHITE: Final = "white noise"
-
-
 _OVER: Final = "gain of the attack over it"
-
-
 # Control, its quantity in table `controls`, colour, marker, words.
 _SERIES: Final = (
     (_WHITE, "", COLOURS[ADVERSARIAL], "o", "attack over white noise"),

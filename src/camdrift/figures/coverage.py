@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from camdrift.figures.canvas import COLOURS, DASHES, MARKERS, MUTED, blank, sheet, strength_colours, styled
-from camdrift.figures.scope import Scope, Tables, reason_for_nothing, scope
+from camdrift.figures.scope import Scope, reason_for_nothing, scope
+from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE, strength_text
 

@@ -22,12 +22,12 @@ from camdrift.figures.canvas import (
     styled,
     vlines,
 )
-from camdrift.figures.scope import Tables, scope, span
+from camdrift.figures.scope import scope, span
+from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import CLEAN, DENOISED_REFERENCE, SEED_REFERENCE, strength_text
 
 FIGURE: Final = "figure_10_detection"
-
 
 # Okabe and Ito's colours, in the order of the series; solid lines need the clean image, dashed ones do not.
 _COLOURS: Final = {
@@ -37,38 +37,18 @@ _COLOURS: Final = {
     (DENOISED_REFERENCE, "noise"): "#d55e00",
     (DENOISED_REFERENCE, "clean"): "#cc79a7",
 }
-
-
 _REFERENCE_WORDS: Final = {
     SEED_REFERENCE: "by similarity to the clean image (needed)",
     DENOISED_REFERENCE: "by similarity to a denoised copy (no clean image)",
 }
-
-
 _TARGET_WORDS: Final = {"seed": ", class of the seed", "own": ", own class", "label": ", true class"}
-
-
 _WIDTH: Final = 8.0
-
-
 _LEFT: Final = 0.62
-
-
 _SQUARE: Final = 2.5
-
-
 _BETWEEN: Final = 0.75
-
-
 _FOOT: Final = 0.52
-
-
 _LINE: Final = 0.146
-
-
 _SERIES: Final = ("reference", "target", "negative")
-
-
 _PAIR: Final = ("trained_on", "tested_on")
 
 

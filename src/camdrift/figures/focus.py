@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from camdrift.figures.canvas import COLOURS, DASHES, MUTED, blank, layer_panels, mark_size, styled
-from camdrift.figures.scope import Scope, Tables, reason_for_nothing, scope, span
+from camdrift.figures.scope import Scope, reason_for_nothing, scope, span
 from camdrift.statistics.focus import focus_medians
-from camdrift.tables.reading import scan
+from camdrift.tables.reading import Tables, scan
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import ADVERSARIAL, NOISE, TARGET_WORDS, strength_text
 
@@ -92,13 +92,8 @@ MEASURES: Final = (
     ),
 )
 
-
 _CONDITIONS: Final = (ADVERSARIAL, NOISE)
-
-
 _MARKERS: Final = {ADVERSARIAL: "o", NOISE: "s"}
-
-
 _REST: Final[dict[str, Any]] = {"color": MUTED, "lw": 0.9, "ls": "-"}
 
 

@@ -23,7 +23,8 @@ from camdrift.figures.canvas import (
     styled,
     vlines,
 )
-from camdrift.figures.scope import Scope, Tables, grid, reason_for_nothing, scope, span
+from camdrift.figures.scope import Scope, grid, reason_for_nothing, scope, span
+from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import CENSORED_ABOVE, CENSORED_BELOW, strength_text
 

@@ -12,42 +12,24 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from camdrift.figures.canvas import COLOURS, MARGIN, MUTED, Sheet, blank, printable, sheet, styled, text_width
-from camdrift.figures.scope import Scope, Tables, reason_for_nothing, scope
-from camdrift.tables.reading import collected, scan
+from camdrift.figures.scope import Scope, reason_for_nothing, scope
+from camdrift.tables.arrays import Gallery
+from camdrift.tables.reading import Tables, collected, scan
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE, strength_text
 
-Gallery = Mapping[str, np.ndarray]
-
-
 _MOST_LAYERS: Final = 16
-
-
 _MOST_SEEDS: Final = 3
-
-
 _PER_INCH: Final = 160  # pixels, as figures are saved
-
-
 _CONDITIONS: Final = (CLEAN, ADVERSARIAL, NOISE)
-
-
 _EXPLAINED: Final = {
     "own": "Each image's own prediction is explained",
     "seed": "The seed's clean prediction is explained",
     "label": "The true class is explained",
 }
-
-
 _GAP: Final = 0.06
-
-
 _BELOW: Final = 0.24
-
-
 _AFTER_IMAGE: Final = 0.18
-
-
 _MAP: Final = "inferno"
 
 

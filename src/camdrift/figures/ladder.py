@@ -12,34 +12,19 @@ from matplotlib.lines import Line2D
 
 from camdrift.figures.canvas import BAND, INK, MARGIN, MUTED, Sheet, blank, sheet, styled
 from camdrift.figures.rungs import BUT, DESCRIBED, WORDS, numbers, sets, words_of
-from camdrift.figures.scope import Tables, reason_for_nothing, scope
+from camdrift.figures.scope import reason_for_nothing, scope
 from camdrift.paper.defects import ALL_DEFECTS, NO_DEFECT
+from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 
 _TITLE: Final = "Which defect of the released code makes which finding"
-
-
 _ROW: Final = 0.185
-
-
 _GROUP: Final = 0.25
-
-
 _HEAD: Final = 0.66
-
-
 _FOOT: Final = 0.3
-
-
 _NAMES: Final = 2.62
-
-
 _COLOURS: Final = ("#440154", "#1f9e89")
-
-
 _MARKERS: Final = ("o", "D")
-
-
 _SAME: Final = 0.01
 
 

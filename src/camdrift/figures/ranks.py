@@ -8,7 +8,8 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from camdrift.figures.canvas import INK, MUTED, printable, sheet, styled, text_width
-from camdrift.figures.sides import Sides, Tables, covered
+from camdrift.figures.sides import Sides, covered
+from camdrift.tables.reading import Tables
 from camdrift.tables.words import TARGET_WORDS, strength_text
 
 _STEP: Final = 0.17

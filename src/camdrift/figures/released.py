@@ -27,32 +27,21 @@ from camdrift.figures.canvas import (
     strength_handles,
     styled,
 )
-from camdrift.figures.scope import Scope, Tables, reason_for_nothing, scope
+from camdrift.figures.scope import Scope, reason_for_nothing, scope
 from camdrift.figures.similarity import similarity_axis
 from camdrift.paper.defects import Defects
 from camdrift.paper.ladder import curve_distances
 from camdrift.paper.readings import Reading, compromised_fraction, mean, read
+from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import ADVERSARIAL, strength_text
 
 _TITLE: Final = "The same images, attacked once: by the equations, and as the released code computes"
-
-
 _CURVES: Final = 2.3
-
-
 _ROW: Final = 0.19
-
-
 _GAP: Final = 0.4
-
-
 _LEFT: Final = 0.8
-
-
 _MEANS: Final = 0.46
-
-
 _SHADES: Final = mpl.colors.LinearSegmentedColormap.from_list("compromised", ["#ffffff", COLOURS[ADVERSARIAL]])
 
 

@@ -5,18 +5,14 @@ from typing import Final
 
 import polars as pl
 
-from camdrift.figures.scope import Tables
 from camdrift.paper.defects import ALL_DEFECTS, NO_DEFECT, Defects
 from camdrift.paper.ladder import agreement
 from camdrift.paper.readings import compromised_fraction, read
+from camdrift.tables.reading import Tables
 
 # All defects but those of the thresholds: the rule is the paper's, a median per layer, which no released code has.
 DESCRIBED: Final = "all, medians"
-
-
 BUT: Final = "all but "
-
-
 WORDS: Final = {
     "accumulated": "strengths build on each other",
     "wrong_base": "noise starts from the last attack",
@@ -28,8 +24,6 @@ WORDS: Final = {
     "noise_for_attack": "noise read as the attack",
     "unequal_credit": "coverage credited unequally",
 }
-
-
 MEANINGS: Final = {
     "accumulated": "the adversarial image of one strength is the base of the next: 0.25, 0.5, 1, 2, 4 become "
     "0.25, \u22120.25, \u22120.25, 0.75, 3.75",
@@ -42,11 +36,7 @@ MEANINGS: Final = {
     "noise_for_attack": "at every strength but the lowest",
     "unequal_credit": "noisy images always count, adversarial ones only if they change the prediction",
 }
-
-
 EQUATIONS: Final = "the equations"
-
-
 RELEASED: Final = "the released code: all nine"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from camdrift.tables.measures import Measure
-from camdrift.tables.reading import scan, streamed
+from camdrift.tables.reading import Tables, scan, streamed
 from camdrift.tables.run_json import Record, effective, model_name
 from camdrift.tables.study import MEASURE
 from camdrift.tables.words import (
@@ -23,9 +23,6 @@ from camdrift.tables.words import (
     TARGET_ORDER,
     UNREADABLE,
 )
-
-Tables = Mapping[str, pl.DataFrame]
-
 
 # Thresholds of fewer seeds are told of wherever they show: the 95 % interval of a median of nine images already
 # reaches from the second to the eighth of them.

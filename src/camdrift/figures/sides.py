@@ -1,20 +1,15 @@
 """What a comparison covers, in display order: sides with their looks, targets, strengths, aligned layers."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import polars as pl
 
+from camdrift.tables.reading import Tables
 from camdrift.tables.words import TARGET_ORDER
 
-Tables = Mapping[str, pl.DataFrame]
-
-
 MOST_SHOWN: Final = 24
-
-
 # Okabe and Ito's colours without their yellow, which vanishes on white; in an order that keeps neighbours apart.
 PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5b626c", "#1c1f24")
 

@@ -25,31 +25,19 @@ from camdrift.figures.canvas import (
     styled,
     vlines,
 )
-from camdrift.figures.scope import Scope, Tables, few_seeds, grid, reason_for_nothing, reference_row, scope, span
-from camdrift.tables.reading import collected, scan, streamed
+from camdrift.figures.scope import Scope, few_seeds, grid, reason_for_nothing, reference_row, scope, span
+from camdrift.tables.reading import Tables, collected, scan, streamed
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import ADVERSARIAL, NOISE, strength_text
 
 _SHOW_POINTS_UP_TO: Final = 40
-
-
 _BANDS_UP_TO: Final = 2
-
-
 _FLOOR_TEXT: Final = "floor: unrelated images"
-
-
 _DOTS: Final[Any] = (0, (1, 1))
-
-
 _TICKS: Final = (-100.0, -30.0, -10.0, -3.0, -1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
-
-
 _COSINE_NOTE: Final = (
     "The axis is linear in the distance between the two maps at unit length, which spreads the upper end."
 )
-
-
 _OTHER_NOTE: Final = "The axis is linear in the square root of the deviation, which spreads the upper end."
 
 

@@ -9,11 +9,12 @@ from camdrift.figures.detection import FIGURE as DETECTION_FIGURE
 from camdrift.figures.detection import detection
 from camdrift.figures.focus import focus
 from camdrift.figures.gain import gain
-from camdrift.figures.heatmaps import Gallery, heatmaps, layer_grid
+from camdrift.figures.heatmaps import heatmaps, layer_grid
 from camdrift.figures.ladder import ladder
 from camdrift.figures.released import released
-from camdrift.figures.scope import Tables
 from camdrift.figures.similarity import similarity_adversarial, similarity_noise, strength_adversarial, strength_noise
+from camdrift.tables.arrays import Gallery
+from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 
 

@@ -13,11 +13,7 @@ from camdrift.images.places import ImageFile
 from camdrift.specs import DATA_SET
 
 _FORM: Final = "write hf-dataset:NAME, hf-dataset:FOLDER or hf-dataset:FILE.parquet, and :SPLIT behind it if needed"
-
-
 _SAVED: Final = ("state.json", "dataset_dict.json")  # what `save_to_disk` writes
-
-
 _FILES: Final = {".parquet": "parquet", ".arrow": "arrow"}
 
 

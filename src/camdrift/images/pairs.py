@@ -13,11 +13,7 @@ from camdrift.images.places import ImageFile, display_path
 from camdrift.images.sources import images_below, read_text
 
 ARRAY: Final = ".npy"
-
-
 COLUMNS: Final = ("seed", "adversarial")
-
-
 _BY_CSV: Final = "a .csv file with the header seed,adversarial pairs any names; docs/attacks.md shows how to make one"
 
 

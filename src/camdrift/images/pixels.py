@@ -28,33 +28,20 @@ from camdrift.errors import ImageError, UserError
 from camdrift.tensors import Image
 
 SHORTEST_SIDE: Final = 8
-
-
 LARGEST_ASPECT: Final = 20
-
-
 LARGEST_FILE: Final = 2**30
-
 
 _INTERPOLATIONS: Final = {
     "bilinear": Resampling.BILINEAR,
     "bicubic": Resampling.BICUBIC,
     "nearest": Resampling.NEAREST,
 }
-
-
 # Drawings (they start Ghostscript), films and measured data, which Pillow opens but which are no photographs.
 _NO_PICTURES: Final = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"})
-
-
 # Their further frames are a second view or layers; the first is the whole picture.
 _PICTURE_FIRST: Final = frozenset({"MPO", "PSD"})
-
-
 # Mode `I` is 32 bits wide; only in these formats is it known to hold 16-bit values.
 _INTEGER_IS_16_BIT: Final = frozenset({"PNG", "PPM"})
-
-
 _TURNS: Final = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -64,8 +51,6 @@ _TURNS: Final = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-
-
 # `warnings.catch_warnings` swaps the filters of the whole process: two threads that leave it in the wrong
 # order would leave Pillow's warnings off for good.
 _DECODING: Final = threading.Lock()

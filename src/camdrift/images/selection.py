@@ -14,11 +14,7 @@ from camdrift.images.sources import STREAMED, default_photographs, find_images, 
 from camdrift.streams import stream_seed
 
 Source = str | PathLike[str] | Sequence[str | PathLike[str]]
-
-
 _SHOWN: Final = 5
-
-
 _CURE: Final = "sort them into one folder per class, or let `limit` take some of all"
 
 

@@ -16,24 +16,12 @@ from camdrift.images.pixels import LARGEST_FILE, readable_endings
 from camdrift.images.places import ImageFile, display_name, display_path
 
 ENDING: Final = ".tar"
-
-
 _CURE: Final = "a shard is a plain .tar file, not compressed; make or copy it again, or leave it out"
-
-
 _NAMES: Final = "in a shard, images are members like cat.jpg, with a label in cat.cls or cat.json if there is one"
-
-
 _RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
-
-
 _MOST_SHARDS: Final = 1_000_000
-
-
 # Labels are short; what claims to be one and is longer is none.
 _LARGEST_LABEL: Final = {".cls": 64, ".json": 2**20}
-
-
 _JSON_KEYS: Final = ("cls", "label")
 
 

@@ -17,11 +17,7 @@ from camdrift.images.shards import braces, images_in_shards, shard_ids
 _ACCEPTED: Final = (
     "give a folder, an image, a glob like 'photos/*.jpg', a .txt file of paths, one a line, or .tar shards"
 )
-
-
 STREAMED: Final = "to study every image, `save_to_disk` the data set and give its folder: hf-dataset:FOLDER"
-
-
 _ENDINGS: Final = "in a folder, images are known by their ending: .jpg, .png, .webp and others of Pillow's"
 
 

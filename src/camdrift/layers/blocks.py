@@ -23,17 +23,9 @@ from camdrift.layers.layouts import Layout
 from camdrift.layers.tracing import Part, Trace, type_of
 
 NO_IMAGES: Final = "output is no (batch, channels, height, width)"
-
-
 ONE_VALUE: Final = "1x1 output: a map of one value cannot move"
-
-
 UNREAD: Final = "the logits read no patch token of it"
-
-
 UNORDERED: Final = "no grid: its positions do not lie as in the image"
-
-
 # A change of half an image changes that half of a block's input so many times more, unless positions are shuffled.
 _LEAST_CONTRAST: Final = 1.3
 

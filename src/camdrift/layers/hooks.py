@@ -21,7 +21,6 @@ from camdrift.layers.layouts import GRID, Layout
 
 CONVOLUTION, NORM, ACTIVATION, POOL, LINEAR = "convolution", "norm", "activation", "pool", "linear"
 
-
 _NAMES = {
     CONVOLUTION: "conv2d convolution",
     NORM: "batch_norm instance_norm group_norm layer_norm rms_norm local_response_norm "
@@ -33,14 +32,9 @@ _NAMES = {
     "adaptive_max_pool2d_with_indices fractional_max_pool2d fractional_max_pool2d_with_indices",
     LINEAR: "linear",
 }
-
-
 FAMILY = {name: family for family, names in _NAMES.items() for name in names.split()}
 
-
 Receiver = Callable[[Tensor], None]
-
-
 _T = TypeVar("_T")
 
 

@@ -12,8 +12,6 @@ from camdrift.layers.hooks import ACTIVATION, CONVOLUTION, LINEAR, NORM, POOL, A
 from camdrift.layers.tracing import Call, Trace
 
 CONV: Final = "conv"
-
-
 BLOCK: Final = "block"
 
 
@@ -42,14 +40,10 @@ class LayerInfo:
 
 SOFTMAX = "softmax"
 
-
 # Images of a traced pass: two tell one row per image from one row per window and from one row for all images.
 TRACED_IMAGES: Final = 2
 
-
 ALL, STAGE = "all", "stage"
-
-
 LAYERS_HINT: Final = "`camdrift layers --model SPEC` lists the layers"
 
 

@@ -30,8 +30,6 @@ from camdrift.layers.tracing import Part, Trace, trace
 from camdrift.tensors import Images, Logits
 
 PRECISIONS: Final = ("fp32", "tf32", "bf16")
-
-
 NO_CONFIGURATION: Final = "no mean and std given: pixels are passed as they are"
 
 

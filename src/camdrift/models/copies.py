@@ -18,8 +18,6 @@ from camdrift.models.loading import load_model
 
 # Of the largest logit: by so much two kinds of hardware may differ.
 _ROUNDING: Final = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 3e-2}
-
-
 _WRAP: Final = "camdrift.wrap(classifier.module, mean=..., std=..., size=...) sends the module as it is"
 
 

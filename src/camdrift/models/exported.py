@@ -27,12 +27,9 @@ _BATCH_HINT = (
     "dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))"
 )
 
-
 _ARITHMETIC: Final = (
     "add|sub|mul|floordiv|truediv|mod|pow|neg|pos|abs|lt|le|gt|ge|eq|ne|and_|or_|xor|not_|lshift|rshift|getitem|index"
 )
-
-
 # Of aten, `save` and `from_file` touch the disk.
 _OPERATORS: Final = re.compile(
     r"torch\.ops\.(aten|prims?|higher_order|torchvision|quantized|quantized_decomposed)"
@@ -41,29 +38,19 @@ _OPERATORS: Final = re.compile(
     r"|math\.(ceil|floor|trunc|sqrt)"
     r"|torch\.sym_(float|int|ite|max|min|not|sqrt|sum)"
 )
-
-
 # What sympy writes of sizes: Mul(Integer(4), Symbol('s77', positive=True, integer=True)), or 4*s77.
 _EXPRESSION: Final = (
     ast.Expression, ast.Call, ast.Name, ast.Constant, ast.keyword, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Load,
     ast.operator, ast.unaryop, ast.cmpop,
 )  # fmt: skip
-
-
 _WORD: Final = re.compile(r"[A-Za-z]\w*|[+-]?[\d.]{1,20}")
-
-
 _POWERS: Final = ("Pow", "PowByNatural")
-
-
 _FUNCTIONS: Final = {
     "Symbol", "Integer", "Rational", "Float", "Add", "Mul", *_POWERS, "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "Equality",
     "Unequality", "LessThan", "StrictLessThan", "GreaterThan", "StrictGreaterThan", "And", "Or", "Not", "Max", "Min",
     "Mod", "PythonMod", "ModularIndexing", "FloorDiv", "CeilDiv", "CleanDiv", "IntTrueDiv", "FloatTrueDiv",
     "FloorToInt", "CeilToInt", "RoundToInt", "TruncToInt", "TruncToFloat", "ToFloat", "Identity", "Where",
 }  # fmt: skip
-
-
 # Numbers that sympy works out must stay small: so many powers in one expression, and no larger exponents.
 _MOST_POWERS, _LARGEST = 2, 8
 

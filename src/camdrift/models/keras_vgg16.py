@@ -21,21 +21,13 @@ from camdrift.errors import ModelError, install_hint
 
 # Keras subtracts these from BGR in units of 0 to 255, and scales nothing.
 MEAN: Final = (123.68 / 255, 116.779 / 255, 103.939 / 255)
-
-
 STD: Final = (1 / 255,) * 3
-
 
 _FILE_HINT: Final = "it is the file vgg16_weights_tf_dim_ordering_tf_kernels.h5 that Keras's VGG16 loads"
 
-
 # HDF5's library reads some damaged files for ever, and others end the process. What reads all of a file tries it first.
 _SECONDS: Final = 60.0
-
-
 _BYTES_PER_SECOND: Final = 2e6
-
-
 _TRIAL: Final = """
 import sys
 

@@ -11,17 +11,10 @@ from camdrift.models.class_names import class_index, imagenet_labels
 
 Settings = dict[str, Any]
 
-
 NO_DOWNLOAD: Final = "give a file with --weights FILE, or leave out --model to study the embedded efficientnet-lite0"
-
-
 _NO_HUB: Final = "`hf/FOLDER` with a folder that save_pretrained wrote needs no network"
-
-
 # Pillow's numbers, as image processors store them; what camdrift does not know is next to bilinear.
 _RESAMPLING: Final = {0: "nearest", 3: "bicubic"}
-
-
 # From here on transformers' ConvNeXt squeezes the whole picture.
 _SQUEEZED_FROM: Final = 384
 

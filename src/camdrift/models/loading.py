@@ -19,24 +19,13 @@ from camdrift.models.weights import load_weights, read_state
 from camdrift.user_code import find_function, folder_of, importing
 
 EMBEDDED: Final = "efficientnet-lite0"
-
-
 KERAS: Final = "keras-vgg16@"
 
-
 _HUBS: Final = {"torchvision/": from_torchvision, "timm/": from_timm, "hf/": from_transformers}
-
-
 _PROGRAM: Final = ".pt2"
-
-
 _WEIGHTS: Final = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".safetensors")
-
-
 # Largest change of a logit by another order of sums, relative to the largest logit.
 _ROUNDING: Final = {"fp32": 1e-3, "tf32": 1e-3, "bf16": 5e-2}
-
-
 _SPECS = (
     "models are `efficientnet-lite0`, `torchvision/NAME[@WEIGHTS]`, `timm/NAME`, `hf/NAME_OR_FOLDER`, "
     "`keras-vgg16@FILE`, `FILE.pt2`, `path/to/file.py:factory` or `package.module:factory`"

@@ -10,10 +10,7 @@ from camdrift.errors import UserError, one_line
 
 _T = TypeVar("_T")
 
-
 MOST: Final = 256
-
-
 # What torch's allocator for the processor says in a plain RuntimeError; memory it is refused, not what swaps.
 _ON_PROCESSOR: Final = "DefaultCPUAllocator: can't allocate memory"
 

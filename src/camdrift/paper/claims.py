@@ -19,45 +19,23 @@ from camdrift.paper.ladder import curve_distances
 from camdrift.paper.readings import Reading, compromised, compromised_fraction, mean, read, taken, variance
 from camdrift.statistics.bootstrap import Counts, percentile_interval, resample_counts
 from camdrift.statistics.estimates import ratio, wilson_interval
+from camdrift.tables.arrays import Floats
 from camdrift.tables.reproduction import CLAIMS
+from camdrift.tables.table import Rows
 from camdrift.tables.words import ANALYSED, ARTEFACT, FAILS, HOLDS, UNDECIDED, UNREADABLE
-
-Floats = NDArray[np.float64]
-
-
-Rows = list[dict[str, Any]]
-
 
 # The paper's own: the layers that it calls most susceptible, and what share of the images it could attack.
 SUSCEPTIBLE: Final = ("block4_conv1", "block5_conv1")
-
-
 ATTACKED: Final = 0.48
-
-
 # "About 40 %", "80 %", "48 %": within ten points.
 _ABOUT: Final = 0.1
-
-
 _IDENTICAL: Final = 0.05
-
-
 _SIMILAR: Final = 1 / 3
-
-
 # "In many cases a few blocks": at least a quarter of the examples, at most a quarter of the layers.
 _MANY: Final = 0.25
-
-
 _FEW: Final = 0.25
-
-
 _ANY: Final = 1e-9
-
-
 _SUSCEPTIBLE_CLAIM: Final = "It is one of the two most susceptible layers"
-
-
 _LOWEST: Final = "the two lowest similarities"
 
 

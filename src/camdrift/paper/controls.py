@@ -3,8 +3,9 @@
 import polars as pl
 
 from camdrift.paper.readings import as_study
-from camdrift.statistics.controls import CHANNELS, NOTHING, SECOND_DRAW, SPECTRUM, Rows, _compared, _gains, _null
+from camdrift.statistics.controls import CHANNELS, NOTHING, SECOND_DRAW, SPECTRUM, _compared, _gains, _null
 from camdrift.tables.study import CONTROLS
+from camdrift.tables.table import Rows
 from camdrift.tables.words import ADVERSARIAL, CHANNEL_NOISE, NOISE, SPECTRUM_NOISE, UNPERTURBED
 
 

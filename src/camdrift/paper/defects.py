@@ -13,17 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-Floats = NDArray[np.float64]
-
-
-Bytes = NDArray[np.uint8]
-
+from camdrift.tables.arrays import Bytes, Floats
 
 NO_DEFECT: Final = "none"
-
-
 ALL_DEFECTS: Final = "all"
-
 
 # An image read from 8 bits is k / 255 up to rounding of a float, which must not push it below k.
 _ROUNDING: Final = 1e-3

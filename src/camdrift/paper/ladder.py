@@ -5,16 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 import scipy.stats
-from numpy.typing import NDArray
 
 from camdrift.paper.defects import NO_DEFECT, Defects, pooled_compromise, rungs
 from camdrift.paper.readings import as_study, rows_of
 from camdrift.statistics.layers import layer_statistics
+from camdrift.tables.arrays import Floats
 from camdrift.tables.reproduction import LADDER
 from camdrift.tables.study import FLOOR
 from camdrift.tables.words import ADVERSARIAL, NOISE
-
-Floats = NDArray[np.float64]
 
 
 def ladder(emulation: pl.DataFrame) -> pl.DataFrame:

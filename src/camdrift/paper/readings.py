@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from camdrift.paper.defects import Defects
 from camdrift.statistics.estimates import ratio
+from camdrift.tables.arrays import Floats
 from camdrift.tables.study import SIMILARITY
 from camdrift.tables.words import ADVERSARIAL, NOISE
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from camdrift.tensors import Attacked, Image, Logits, perturbed
 
 Advance = Callable[[str, int, int], None]
 
-
 # Chunk-internal table: `growth.newly_covered`, merged into the `coverage` table at the end.
 GROWTH: Final = "growth"
 

@@ -21,23 +21,12 @@ from camdrift.tables.words import ADVERSARIAL, CHANNEL_NOISE, NOISE, SPECTRUM_NO
 from camdrift.tensors import PIXELS, Image, Maps
 
 TARGETS: Final = ("own", "seed")
-
-
 Score = Literal["logit", "probability"]
-
-
 SCORES: Final[tuple[Score, ...]] = ("logit", "probability")
-
-
 COSINE: Final = "cosine"
-
-
 JET: Final = "jet"
 
-
 _MapsByLayer = Mapping[str, Maps]
-
-
 # Similarity per layer, by (target, score of the clean image, metric).
 _Readings = dict[tuple[str, str, str], NDArray[np.float64]]
 

@@ -16,8 +16,6 @@ from camdrift.pipeline.seeds import Seed
 from camdrift.tables.study import PRECISION
 
 FULL: Final = "fp32"
-
-
 # So many seeds of a study, if enough are analysed; every chunk gives its share of them, and one at least.
 WANTED: Final = 8
 

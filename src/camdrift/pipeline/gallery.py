@@ -32,21 +32,14 @@ from torch import Tensor
 
 from camdrift.pipeline.settings import Settings
 from camdrift.pipeline.variants import Variant
+from camdrift.tables.arrays import Bytes, Gallery
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.words import ADVERSARIAL, ANALYSED
 from camdrift.tensors import Image, Maps
 
 LARGEST_SIDE: Final = 112
-
-
 # So that many small chunks offer not only the extremes of each, but what lies between.
 _LEAST_SHARE: Final = 3
-
-
-Arrays = Mapping[str, NDArray[Any]]
-
-
-Bytes = NDArray[np.uint8]
 
 
 class HeatmapCollector:
@@ -123,12 +116,12 @@ def picture_arrays(pixels: Image, perturbation: Image, noise: Image) -> dict[str
     return {**hwc, "peaks": np.array([delta_peak, noise_peak])}
 
 
-def numbered(place: int, arrays: Arrays) -> dict[str, NDArray[Any]]:
+def numbered(place: int, arrays: Gallery) -> dict[str, NDArray[Any]]:
     """The arrays of one seed under the keys of the gallery's `place`-th."""
     return {f"{place}/{key}": value for key, value in arrays.items()}
 
 
-def renumbered(gallery: Arrays, chosen: Sequence[str]) -> Iterator[tuple[str, NDArray[Any]]]:
+def renumbered(gallery: Gallery, chosen: Sequence[str]) -> Iterator[tuple[str, NDArray[Any]]]:
     """Keys and arrays of those seeds of a gallery that are among `chosen`, under the keys of their places there."""
     places = {seed_id: place for place, seed_id in enumerate(chosen)}
     held = [places.get(seed_id) for seed_id in gallery["seed_ids"].tolist()]

@@ -18,22 +18,12 @@ from camdrift.tensors import Image, Images, Logits
 # Images that are looked at; fewer errors or images than this tell nothing, since McNemar's test of eight differences
 # on one side is the first with p < 0.01.
 MOST: Final = 32
-
-
 LEAST: Final = 8
-
-
 _LEVEL: Final = 0.01
-
-
 # Of the largest logit: what parallel sums may change from one time to the next.
 _ROUNDING: Final = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 1e-2}
-
-
 # Without labels: how much surer, and how many times as sure, another reading must make the model.
 _SURER, _TIMES = 0.2, 2.0
-
-
 _IMAGENET: Final = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 

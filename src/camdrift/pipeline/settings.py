@@ -21,8 +21,6 @@ from camdrift.tables.words import (
 
 # These change how a study is computed, not what comes out (up to float rounding): a resumed run may change them.
 _FREE_ON_RESUME: Final = ("batch_size",)
-
-
 _NONE_IS_ALL: Final = ("limit", "gallery")
 
 

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import polars as pl
 
-from camdrift.figures.scope import Tables, span
+from camdrift.figures.scope import span
 from camdrift.report.numbers import UNDEFINED, measured, measured_between
 from camdrift.statistics import controls
+from camdrift.tables.reading import Tables
 from camdrift.tables.words import strength_text
 
 MEANINGS: Final = {

@@ -8,12 +8,13 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from camdrift.figures.comparison import comparison_figures
-from camdrift.figures.sides import Sides, Tables, covered
+from camdrift.figures.sides import Sides, covered
 from camdrift.report import contrasts
 from camdrift.report.comparison_data import comparison_data
 from camdrift.report.files import write_figure, write_file
 from camdrift.report.numbers import UNDEFINED, count, percent, percent_between, readable, shown, times
 from camdrift.report.page.rendering import as_json, environment, policy, script, style
+from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import TARGET_WORDS, strength_text
 
@@ -25,14 +26,8 @@ _WORDS = {
     "explanation": "Explanation",
     "metric": "Metric",
 }
-
-
 _SCRIPTS = ("text", "comparison_charts", "comparison")
-
-
 _PAGE = "comparison.html"
-
-
 _REPORT = "report.html"
 
 

@@ -5,25 +5,18 @@ from typing import Any, Final
 
 import polars as pl
 
-from camdrift.figures.sides import Sides, Tables
+from camdrift.figures.sides import Sides
 from camdrift.tables.comparison import BY_DEVIATION, BY_GAIN
+from camdrift.tables.reading import Tables
 from camdrift.tables.words import CENSORED_ABOVE, CENSORED_BELOW, strength_text
 
 _NUMBERS: Final = ("gain", "gain_low", "gain_high", "rank", "rank_low", "rank_high", "adversarial_mean", "n")
-
-
 _FLAGS: Final = ("gain_censored", "gain_low_censored", "gain_high_censored")
-
-
 _SIGNS: Final = {CENSORED_ABOVE: 1, CENSORED_BELOW: -1, None: 0}
-
-
 _CONTRAST: Final = (
     "difference", "difference_low", "difference_high", "deviation_a", "deviation_b",
     "log2_gain_ratio", "log2_gain_ratio_low", "log2_gain_ratio_high", "n_a", "n_b",
 )  # fmt: skip
-
-
 _TAU: Final = ("tau", "tau_low", "tau_high", "n_layers", "n_a", "n_b")
 
 

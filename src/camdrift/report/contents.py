@@ -4,15 +4,13 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from camdrift.figures.scope import Scope, Tables
+from camdrift.figures.scope import Scope
 from camdrift.report import numbers
-from camdrift.tables.reading import scan, streamed
+from camdrift.tables.reading import Tables, scan, streamed
 from camdrift.tables.run_json import Record, effective
 from camdrift.tables.words import ADVERSARIAL, FAILED, NO_ADVERSARIAL, NOISE, UNREADABLE, strength_text
 
 LONGEST_LIST: Final = 50
-
-
 _LEFT_OUT: Final = {
     NO_ADVERSARIAL: "Without an adversarial example",
     UNREADABLE: "Unreadable",

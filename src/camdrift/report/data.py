@@ -9,32 +9,20 @@ import numpy as np
 import polars as pl
 
 from camdrift.figures.focus import MEASURES
-from camdrift.figures.scope import Scope, Tables, stage
+from camdrift.figures.scope import Scope, stage
 from camdrift.statistics.dose import dose_response
 from camdrift.statistics.focus import focus_medians
-from camdrift.tables.reading import Rows, by_values, collected, scan
+from camdrift.tables.reading import AnyFrame, Tables, by_values, collected, scan
 from camdrift.tables.run_json import Record
 from camdrift.tables.study import LAYERS, MEASURE
 from camdrift.tables.words import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, CLEAN, NOISE
 
 CONDITIONS: Final = (ADVERSARIAL, NOISE)
-
-
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
-
-
 MOST_STEPS: Final = 240
-
-
 _KEYS: Final = ("target", "strength", "layer", "layer_label", "layer_index")
-
-
 _CENSORED: Final = {CENSORED_ABOVE: 1, CENSORED_BELOW: -1}
-
-
 _DIGITS: Final = 6
-
-
 # Of values that are only drawn, and there are many.
 _FEW_DIGITS: Final = 4
 
@@ -100,7 +88,7 @@ def measure(layers: pl.DataFrame) -> dict[str, str | None]:
     return {name: layers[name][0] if layers.height else None for name in MEASURE}
 
 
-def quantiles(similarity: Rows, of: Scope, condition: str) -> list[Any]:
+def quantiles(similarity: AnyFrame, of: Scope, condition: str) -> list[Any]:
     """5th, 25th, 50th, 75th and 95th percentile of the defined similarities: [target][strength][layer][quantile]."""
     names = [f"q{number}" for number in range(len(QUANTILES))]
     parts = [
@@ -114,7 +102,7 @@ def quantiles(similarity: Rows, of: Scope, condition: str) -> list[Any]:
     return _cube((([*cell[:3]], [_short(value) for value in cell[3:]]) for cell in cells), of)
 
 
-def focus(table: Rows, of: Scope) -> dict[str, Any]:
+def focus(table: AnyFrame, of: Scope) -> dict[str, Any]:
     """The `measures` of the focus in words, and per condition [measure][target][strength][layer]: quartiles and n.
 
     Each cell holds lower quartile, median, upper quartile, seeds with a value; it is None where no seed has one.

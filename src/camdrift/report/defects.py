@@ -8,13 +8,12 @@ import numpy as np
 import polars as pl
 
 from camdrift.figures import rungs
-from camdrift.figures.scope import Scope, Tables
+from camdrift.figures.scope import Scope
 from camdrift.paper.defects import ALL_DEFECTS, NO_DEFECT, Defects
 from camdrift.paper.readings import compromised_fraction, read
 from camdrift.report.numbers import measured
-
-Row = dict[str, Any]
-
+from camdrift.tables.reading import Tables
+from camdrift.tables.table import Row
 
 AGREEMENT: Final = {
     "mean_deviation": "Mean deviation",
@@ -26,8 +25,6 @@ AGREEMENT: Final = {
     "compromised_middle": "Compromised at 0.5 and 1",
     "compromised_outer": "Compromised elsewhere",
 }
-
-
 # Claims whose number is one of those.
 _COLUMNS: Final = {
     "Strengths 0.5 and 1 are almost identical": "half_one",
@@ -35,14 +32,8 @@ _COLUMNS: Final = {
     "A layer is compromised in about 40 % of cases": "compromised_middle",
     "A layer is compromised in about 80 % of cases": "compromised_outer",
 }
-
-
 _RANK: Final = "rank by mean deviation"
-
-
 _MIDDLE: Final = (0.5, 1.0)
-
-
 # A number per set of defects.
 _Numbers = Mapping[str, float]
 

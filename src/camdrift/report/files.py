@@ -14,8 +14,6 @@ from PIL import Image
 
 # Without hinting text is drawn in half the time; type 42 is what publishers take.
 _SAVING: Final[dict[Any, Any]] = {"text.hinting": "none", "pdf.fonttype": 42, "pdf.compression": 6}
-
-
 _FEW_COLOURS: Final = 1 << 13
 
 

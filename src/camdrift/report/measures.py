@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import polars as pl
 from scipy.stats import kendalltau
 
-from camdrift.figures.scope import Scope, Tables
+from camdrift.figures.scope import Scope
 from camdrift.report.numbers import UNDEFINED, fraction, times
 from camdrift.tables.measures import Measure
+from camdrift.tables.reading import Tables
 from camdrift.tables.study import MEASURE
 from camdrift.tables.words import strength_text
 

@@ -7,14 +7,8 @@ from typing import Any, Final
 from camdrift.tables.words import CENSORED_ABOVE, CENSORED_BELOW
 
 UNDEFINED: Final = "\u2013"
-
-
 _BOUNDS: Final = {CENSORED_ABOVE: ">\u00a0", CENSORED_BELOW: "<\u00a0"}
-
-
 _LONGEST_LIST: Final = 12
-
-
 _Z95: Final = 1.959963984540054
 
 

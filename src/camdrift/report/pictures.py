@@ -13,25 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Gallery = Mapping[str, NDArray[Any]]
-
+from camdrift.tables.arrays import Gallery
 
 LARGEST_MAP: Final = 56
-
-
 MOST_BYTES: Final = 7_500_000
-
-
 # Of both conditions: a similarity of six digits, and whether the layer is compromised.
 _BYTES_OF_CELL: Final = 24
-
-
 _BLOCK: Final = 8
-
-
 _WIDTH: Final = 1024
-
-
 _QUALITY: Final = {"clean": 82, "perturbation": 92, "noise": 40, "maps": 45}
 
 

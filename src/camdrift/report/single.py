@@ -1,20 +1,16 @@
 """The findings of a study of one image: what happened to it. No statistics: those need more images."""
 
-from typing import Any
-
 import polars as pl
 
-from camdrift.figures.scope import Scope, Tables
+from camdrift.figures.scope import Scope
 from camdrift.report import threat
 from camdrift.report.numbers import fraction
-from camdrift.tables.reading import collected, scan
+from camdrift.tables.reading import Tables, collected, scan
 from camdrift.tables.run_json import Record
+from camdrift.tables.table import Row
 from camdrift.tables.words import ADVERSARIAL, ANALYSED, NOISE, strength_text
 
 _FURTHEST = 3
-
-
-Row = dict[str, Any]
 
 
 def is_single(tables: Tables) -> bool:

@@ -4,31 +4,23 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
-from camdrift.figures.scope import Tables
 from camdrift.report.numbers import UNDEFINED, measured, measured_between
+from camdrift.tables.reading import Tables
+from camdrift.tables.table import Row
 from camdrift.tables.words import ARTEFACT, FAILS, HOLDS, UNDECIDED
-
-Row = dict[str, Any]
-
 
 RULE: Final = (
     "A claim holds if the whole 95 % interval of its number by the equations lies within its bounds; it is an artefact "
     "if no part of the interval does but the number of the released code does; it fails if neither does; otherwise it "
     "is undecided. Where something only has to exist, one example decides and there is no interval."
 )
-
-
 MARKS: Final = {HOLDS: "\u25cf", ARTEFACT: "\u25c6", FAILS: "\u2715", UNDECIDED: "\u25cb"}
-
-
 # Verdict on all: one layer that fails a claim about every layer is enough.
 _GRAVEST: Final = (FAILS, ARTEFACT, UNDECIDED, HOLDS)
-
-
 _COUNTED: Final = {
     HOLDS: ("holds", "hold"),
     ARTEFACT: ("is an artefact", "are artefacts"),

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from markupsafe import escape
 
-from camdrift.figures.heatmaps import Gallery
-from camdrift.figures.scope import Tables, reason_for_nothing, scope
+from camdrift.figures.scope import reason_for_nothing, scope
 from camdrift.figures.study import study_figures
 from camdrift.report import findings
 from camdrift.report.files import write_figure, write_file
 from camdrift.report.page.rendering import render
+from camdrift.tables.arrays import Gallery
+from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record, effective
 
 

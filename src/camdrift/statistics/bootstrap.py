@@ -8,30 +8,17 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-
+from camdrift.tables.arrays import Floats
 
 Ints = npt.NDArray[np.int64]
-
-
 # How often each replicate draws each seed: far below 2^15 times.
 Counts = npt.NDArray[np.int16]
-
-
 _CONFIDENCE_TAIL: Final = 0.025
-
-
 _CHUNK_ELEMENTS: Final = 2**18
-
-
 _BLOCK_ELEMENTS: Final = 2**22
-
-
 # Half the width of the window in which the medians of resamples are looked for, in square roots of the sample's size:
 # eight standard deviations of where they lie.
 _HALF_WINDOW: Final = 4.0
-
-
 _COLUMNS: Final = 64
 
 

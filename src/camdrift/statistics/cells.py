@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from camdrift.statistics.bootstrap import Floats, Ints
-from camdrift.tables.reading import Rows, by_seeds, streamed
+from camdrift.statistics.bootstrap import Ints
+from camdrift.tables.arrays import Floats
+from camdrift.tables.reading import AnyFrame, by_seeds, streamed
 from camdrift.tables.words import ADVERSARIAL, NOISE
 
 
@@ -43,7 +44,7 @@ class Arrays:
     matched: Dense
 
 
-def seed_arrays(similarity: Rows, seeds: Sequence[str]) -> Arrays:
+def seed_arrays(similarity: AnyFrame, seeds: Sequence[str]) -> Arrays:
     """The rows of one measure and target, and of no seeds but these, as dense arrays; read piece by piece."""
     rows = similarity.lazy()
     layers = streamed(rows.select("layer", "layer_label", "layer_index").unique()).sort("layer_index", "layer")

@@ -11,44 +11,22 @@ from numpy.typing import NDArray
 from camdrift.statistics.bootstrap import percentile_interval, resample_counts, resampled_totals
 from camdrift.statistics.estimates import ratio
 from camdrift.statistics.layers import layer_statistics
-from camdrift.tables.reading import Rows as TableRows
-from camdrift.tables.reading import by_seeds, collected, scan, streamed
+from camdrift.tables.reading import AnyFrame, by_seeds, collected, scan, streamed
 from camdrift.tables.study import CONTROLS, FLOOR
+from camdrift.tables.table import Rows
 from camdrift.tables.words import ADVERSARIAL, NOISE
 
 NOISE_AGAINST_NOISE: Final = "noise against noise"
-
-
 SECOND_DRAW: Final = "another draw of the noise"
-
-
 SPECTRUM: Final = "noise of the attack's spectrum"
-
-
 CHANNELS: Final = "noise matched per channel"
-
-
 NOTHING: Final = "strength 0"
-
-
 UNRELATED: Final = "unrelated images"
-
-
 OWN_CLASS: Final = "own class against fixed class"
-
-
 FOOLING: Final = "images that still fool the network"
-
-
 NORM: Final = "norm after clipping"
 
-
-Rows = list[dict[str, Any]]
-
-
 _Frame = TypeVar("_Frame", pl.DataFrame, pl.LazyFrame)
-
-
 _KEYS: Final = ("seed_id", "strength")
 
 
@@ -129,7 +107,7 @@ class _Quantity(NamedTuple):
     read: Callable[[pl.DataFrame], pl.DataFrame]
 
 
-def _of_similarity(similarity: TableRows, variants: pl.DataFrame, floor: pl.LazyFrame, draw: _Bootstrap) -> Rows:
+def _of_similarity(similarity: AnyFrame, variants: pl.DataFrame, floor: pl.LazyFrame, draw: _Bootstrap) -> Rows:
     """Controls that are means over seeds of what their similarities say."""
     quantities = [_unrelated(floor), *_own_class(), *_fooling(variants)]
     found: list[list[pl.DataFrame]] = [[] for _ in quantities]

@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 
 from camdrift.statistics.gain import isotonic_fit
-from camdrift.tables.reading import Rows, by_values, streamed
+from camdrift.tables.reading import AnyFrame, by_values, streamed
 from camdrift.tables.words import ADVERSARIAL, NOISE
 
 
-def dose_response(similarity: Rows, variants: pl.DataFrame) -> pl.DataFrame:
+def dose_response(similarity: AnyFrame, variants: pl.DataFrame) -> pl.DataFrame:
     """Median dose and median response per target, layer, condition and strength (method section 3).
 
     Columns: target, layer, condition, strength, n (defined similarities), l2 (median realised L2 norm of the

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
-from camdrift.statistics.bootstrap import Floats, Interval, Ints
+from camdrift.statistics.bootstrap import Interval, Ints
+from camdrift.tables.arrays import Floats
 
 
 class Moments(NamedTuple):

@@ -5,14 +5,15 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from camdrift.statistics.bootstrap import Floats, percentile_interval, resample_counts, resampled_medians
-from camdrift.tables.reading import Rows, by_values
+from camdrift.statistics.bootstrap import percentile_interval, resample_counts, resampled_medians
+from camdrift.tables.arrays import Floats
+from camdrift.tables.reading import AnyFrame, by_values
 from camdrift.tables.study import FOCUS_MEASURES
 
 _REPLICATES: Final = 1000
 
 
-def focus_medians(focus: Rows) -> pl.DataFrame:
+def focus_medians(focus: AnyFrame) -> pl.DataFrame:
     """Median and quartiles of every measure over the seeds, per target, strength, condition and layer.
 
     Columns: target, strength, condition, layer, layer_label, layer_index, measure, n (seeds with a value),

@@ -9,11 +9,10 @@ from typing import Final
 import numpy as np
 import scipy.stats
 
-from camdrift.statistics.bootstrap import Floats, Interval, Ints, percentile_interval
+from camdrift.statistics.bootstrap import Interval, Ints, percentile_interval
+from camdrift.tables.arrays import Floats
 
 BELOW: Final = -1
-
-
 ABOVE: Final = 1
 
 

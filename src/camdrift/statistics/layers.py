@@ -13,7 +13,6 @@ import scipy.stats
 
 from camdrift.statistics.bootstrap import (
     Counts,
-    Floats,
     Interval,
     Ints,
     percentile_interval,
@@ -24,20 +23,19 @@ from camdrift.statistics.bootstrap import (
 from camdrift.statistics.cells import Arrays, Cells, seed_arrays
 from camdrift.statistics.estimates import holm, moments, ratio, wilcoxon_p, wilson_interval
 from camdrift.statistics.gain import ABOVE, BELOW, Gains, gain_interval, noise_equivalent_gain, rank_by_gain
-from camdrift.tables.reading import Rows, by_seeds, collected, distinct, streamed
+from camdrift.tables.arrays import Floats
+from camdrift.tables.reading import AnyFrame, by_seeds, collected, distinct, streamed
 from camdrift.tables.study import COUNTS, LAYERS, MEASURE
 from camdrift.tables.words import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, NOISE, TARGETS
 
 _CENSORED: Final = {ABOVE: CENSORED_ABOVE, BELOW: CENSORED_BELOW}
-
-
 _UPPER_QUANTILE: Final = 0.975
 
 
 def layer_statistics(
-    similarity: Rows,
+    similarity: AnyFrame,
     variants: pl.DataFrame,
-    floor: Rows,
+    floor: AnyFrame,
     *,
     rng_seed: int,
     n_bootstrap: int = 1000,
@@ -78,14 +76,14 @@ def layer_statistics(
     return pl.concat(parts)
 
 
-def _groups(attacked: Rows) -> list[tuple[str | None, str | None, str]]:
+def _groups(attacked: AnyFrame) -> list[tuple[str | None, str | None, str]]:
     """Measures in the order of the table, and of each its targets in the order of `TARGETS`."""
     found = distinct(attacked, *MEASURE, "target").rows()
     order = {row[:2]: place for place, row in reversed(list(enumerate(found)))}
     return sorted(found, key=lambda row: (order[row[:2]], TARGETS.index(row[2])))
 
 
-def compromised_counts(similarity: Rows, layers: pl.DataFrame) -> pl.DataFrame:
+def compromised_counts(similarity: AnyFrame, layers: pl.DataFrame) -> pl.DataFrame:
     """Table `counts`: how many adversarial examples compromise exactly k layers, k = 0 to all.
 
     An undefined similarity, or one without a threshold, does not count as compromised; an adversarial example
@@ -264,7 +262,7 @@ def _flags(codes: Floats | Ints) -> list[str | None]:
 
 
 def _frame(columns: dict[str, Any]) -> pl.DataFrame:
-    """Rows of table `layers` from arrays of any shape; NaN becomes null."""
+    """AnyFrame of table `layers` from arrays of any shape; NaN becomes null."""
     data = {}
     for name, values in columns.items():
         series = pl.Series(name, values.ravel() if isinstance(values, np.ndarray) else values)

@@ -7,12 +7,10 @@ import polars as pl
 from scipy.stats import kendalltau
 
 from camdrift.statistics.layers import layer_statistics
-from camdrift.tables.reading import Rows, collected
+from camdrift.tables.reading import AnyFrame, collected
 from camdrift.tables.study import FLOOR, MEASURE
 
 _ROW: Final = ("seed_id", "condition", "strength", "draw", "target", *MEASURE, "layer")
-
-
 _CELL: Final = (*MEASURE, "target", "strength")
 
 
@@ -39,7 +37,7 @@ class Rounding:
     ranks: pl.DataFrame
 
 
-def rounding(similarity: Rows, precision: pl.DataFrame, variants: pl.DataFrame) -> Rounding:
+def rounding(similarity: AnyFrame, precision: pl.DataFrame, variants: pl.DataFrame) -> Rounding:
     """What a study's precision cost, from the seeds that were computed in float32, too.
 
     Args:

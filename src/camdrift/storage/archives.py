@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camdrift.errors import StoreError
-
-Arrays = Mapping[str, NDArray[Any]]
+from camdrift.tables.arrays import Gallery
 
 
 def write_arrays(file: IO[bytes], arrays: Iterable[tuple[str, NDArray[Any]]], compression: int) -> None:
@@ -45,7 +44,7 @@ class _StoredArrays(Mapping[str, NDArray[Any]]):
 
 
 @contextmanager
-def open_arrays(path: Path) -> Iterator[Arrays]:
+def open_arrays(path: Path) -> Iterator[Gallery]:
     """The arrays of a .npz file, each read when it is asked for.
 
     Raises:

@@ -8,12 +8,10 @@ import polars as pl
 from camdrift.errors import StoreError
 from camdrift.storage.disk import readable
 from camdrift.storage.run_directory import RunDirectory
-from camdrift.tables.reading import MOST_ROWS, Stored, distinct, height, scan, streamed
+from camdrift.tables.reading import MOST_ROWS, Stored, Tables, distinct, height, scan, streamed
 from camdrift.tables.reproduction import FURTHER_TABLES
 from camdrift.tables.study import TABLES
 from camdrift.tables.words import ANALYSED
-
-Tables = Mapping[str, pl.DataFrame]
 
 
 def read_whole(directory: RunDirectory) -> tuple[Stored, list[str]]:

@@ -13,13 +13,11 @@ from typing import Any, Final
 import polars as pl
 
 from camdrift.errors import StoreError, one_line
-from camdrift.storage.archives import Arrays
 from camdrift.storage.checksums import CHECKSUMS
 from camdrift.storage.run_directory import CHUNKS, FIGURES, FILES, RECORD, RunDirectory, is_figure, is_record
+from camdrift.tables.arrays import Gallery
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
-
-
 # Others have no folders, or not without a name that somebody must pay for.
 _WITH_FOLDERS: Final = {"file", "local", "memory"}
 
@@ -198,7 +196,7 @@ class RemoteDirectory(RunDirectory):
             self._remote.get(RECORD, self.path / RECORD)
         return super().read_record()
 
-    def write_chunk(self, index: int, tables: Mapping[str, pl.DataFrame], arrays: Arrays) -> None:
+    def write_chunk(self, index: int, tables: Mapping[str, pl.DataFrame], arrays: Gallery) -> None:
         """Store a finished chunk here and there; it counts there once its checksums are there."""
         super().write_chunk(index, tables, arrays)
         folder, name = self._chunk(index), f"{CHUNKS}/{self._chunk(index).name}"

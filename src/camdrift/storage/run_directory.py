@@ -23,10 +23,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from camdrift.errors import StoreError
-from camdrift.storage.archives import Arrays, open_arrays, write_arrays
+from camdrift.storage.archives import open_arrays, write_arrays
 from camdrift.storage.checksums import CHECKSUMS, Checked, checksum, checksums, damage
 from camdrift.storage.disk import on_disk, readable, sync, write_whole
 from camdrift.storage.lock import LOCK
+from camdrift.tables.arrays import Gallery
 from camdrift.tables.reading import Stored
 from camdrift.tables.reproduction import FURTHER_TABLES
 from camdrift.tables.run_json import misfit
@@ -34,23 +35,11 @@ from camdrift.tables.study import TABLES
 from camdrift.tables.words import SCHEMA_VERSION
 
 RECORD: Final = "run.json"
-
-
 GALLERY: Final = "gallery.npz"
-
-
 CHUNKS: Final = "chunks"
-
-
 FIGURES: Final = "figures"
-
-
 REPORT: Final = "report.html"
-
-
 _SCHEMAS: Final = {**TABLES, **FURTHER_TABLES}
-
-
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
 FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)
 
@@ -168,7 +157,7 @@ class RunDirectory:
             raise StoreError(f"{self.place}/{RECORD} is not what camdrift wrote: {text}", "put back a copy of the file")
         return record
 
-    def write_chunk(self, index: int, tables: Mapping[str, pl.DataFrame], arrays: Arrays) -> None:
+    def write_chunk(self, index: int, tables: Mapping[str, pl.DataFrame], arrays: Gallery) -> None:
         """Store a finished chunk, whole or not at all."""
         final = self._chunk(index)
         # A name of its own: a worker that was given up for lost may still be writing the same chunk.
@@ -235,7 +224,7 @@ class RunDirectory:
         """One table of each finished chunk, in chunk order."""
         return (self.read_chunk(index, name) for index in sorted(self.chunks_done()))
 
-    def chunk_galleries(self) -> Iterator[Arrays]:
+    def chunk_galleries(self) -> Iterator[Gallery]:
         """The arrays of each finished chunk, in chunk order; open until the next."""
         for index in sorted(self.chunks_done()):
             with open_arrays(self._chunk(index) / GALLERY) as arrays:
@@ -357,7 +346,7 @@ class RunDirectory:
         self._write(GALLERY, write)
 
     @contextmanager
-    def open_gallery(self) -> Iterator[Arrays]:
+    def open_gallery(self) -> Iterator[Gallery]:
         """The gallery's arrays, each read when it is asked for; empty if there is none.
 
         Raises:

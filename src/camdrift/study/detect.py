@@ -38,20 +38,14 @@ from camdrift.tables.words import (
 )
 
 _NEGATIVES: Final = {SEED_REFERENCE: (NOISE,), DENOISED_REFERENCE: (NOISE, CLEAN)}
-
-
 _REFERENCES: Final = {
     SEED_REFERENCE: "seed (needs the clean image)",
     DENOISED_REFERENCE: "denoised (needs no clean image)",
 }
-
-
 _TITLE: Final = (
     "AUC [95 % interval] of detectors that read the similarities of all layers, on seeds that they were not "
     "trained on; 0.5 is chance."
 )
-
-
 _INPUT: Final = ("spec", "weights_sha256", "size", "resize", "interpolation", "mean", "std")
 
 

@@ -7,8 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 _UNKNOWN: Final = "unknown"
-
-
 _PACKAGES: Final = (
     "torch",
     "torchvision",
@@ -23,8 +21,6 @@ _PACKAGES: Final = (
     "torchmetrics",
     "pot",
 )
-
-
 # Named only where they are installed.
 _EXTRAS: Final = ("captum", "transformers", "torchattacks", "adversarial-robustness-toolbox")
 

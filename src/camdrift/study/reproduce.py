@@ -28,8 +28,6 @@ from camdrift.tables.measures import of_first_measure
 from camdrift.tables.study import TABLES
 
 REPRODUCTION: Final = "reproduction"
-
-
 PAPER_ATTACK: Final = "dlfuzz:paper"
 
 

@@ -28,14 +28,8 @@ from camdrift.study.study import open_study
 from camdrift.tables.reading import collected, scan
 
 TOLERANCE: Final = 1e-4
-
-
 _KEYS: Final = ("seed_id", "condition", "strength", "draw", "target", "explanation", "metric", "layer")
-
-
 _SEED: Final = ("sha256", "status", "clean_class", "adversarial_class")
-
-
 _WEIGHTS: Final = (".safetensors", ".pt", ".pth")
 
 

@@ -7,26 +7,14 @@ import polars as pl
 from camdrift.tables.table import table
 
 BY_GAIN: Final = "gain"
-
-
 BY_DEVIATION: Final = "deviation"
-
 
 # Why a number of a comparison is null.
 CENSORED: Final = "censored"
-
-
 NO_GAIN: Final = "no_gain"
-
-
 OTHER_METRIC: Final = "other_metric"
-
-
 TOO_FEW: Final = "too_few"
-
-
 CONSTANT_RANKING: Final = "constant_ranking"
-
 
 SIDES: Final = table(
     "sides",
@@ -48,7 +36,6 @@ SIDES: Final = table(
     ("relative_l2", pl.Float64, "median over the analysed images of the base perturbation's L2 norm over the image's"),
     ("linf", pl.Float64, "median over the analysed images of the base perturbation's largest absolute entry"),
 )
-
 
 PROFILES: Final = table(
     "profiles",
@@ -82,7 +69,6 @@ PROFILES: Final = table(
     ("rank_high", pl.Int64, "upper end of its bootstrap 95 % interval"),
 )
 
-
 _PAIR: Final = (
     ("side_a", pl.String, "first side"),
     ("side_b", pl.String, "second side"),
@@ -98,7 +84,6 @@ _PAIR: Final = (
     ("n_a", pl.Int64, "images of the first side behind the row"),
     ("n_b", pl.Int64, "images of the second side behind the row"),
 )
-
 
 DIFFERENCES: Final = table(
     "differences",
@@ -137,7 +122,6 @@ DIFFERENCES: Final = table(
     ),
 )
 
-
 AGREEMENT: Final = table(
     "agreement",
     "pair of sides, or side and itself, x target x strength x quantity that layers are ranked by",
@@ -159,7 +143,6 @@ AGREEMENT: Final = table(
     ),
 )
 
-
 TRENDS: Final = table(
     "trends",
     "side x target x strength: how gains go with depth",
@@ -172,6 +155,5 @@ TRENDS: Final = table(
     ("tau_low", pl.Float64, "lower end of its bootstrap 95 % interval over images; null of one alone"),
     ("tau_high", pl.Float64, "upper end of that interval"),
 )
-
 
 COMPARISON_TABLES: Final = {t.name: t for t in (SIDES, PROFILES, DIFFERENCES, AGREEMENT, TRENDS)}

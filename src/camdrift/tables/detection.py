@@ -19,8 +19,6 @@ DENOISED: Final = table(
     ("similarity", pl.Float64, "cosine of the attributions of image and median-filtered copy, for the image's class"),
     ("undefined_reason", pl.String, "zero_map_image, zero_map_denoised or non_finite_map where similarity is null"),
 )
-
-
 _DETECTOR: Final = (
     ("reference", pl.String, "seed: similarity to the clean image, which is needed; denoised: to a denoised copy"),
     ("trained_on", pl.String, "attack of the run whose images the detector learnt from"),
@@ -29,7 +27,6 @@ _DETECTOR: Final = (
     ("target", pl.String, "whose class is explained: own, seed or label; own for reference denoised"),
     ("strength", pl.Float64, "factor s on the base perturbation; null: all strengths together"),
 )
-
 
 DETECTION: Final = table(
     "detection",
@@ -41,7 +38,6 @@ DETECTION: Final = table(
     ("auc_low", pl.Float64, "lower end of its bootstrap 95 % interval"),
     ("auc_high", pl.Float64, "upper end of its bootstrap 95 % interval"),
 )
-
 
 ROC: Final = table(
     "roc",

@@ -11,26 +11,16 @@ from camdrift.tables.reading import Stored, collected
 from camdrift.tables.study import MEASURE
 
 ACTIVATION: Final = "activation"
-
-
 CAPTUM: Final = "captum"
-
 
 # Computed from activations and the gradients of one backward pass.
 GRADIENT_BASED: Final = ("gradcam", "gradcam++", "xgradcam", "hirescam", "layercam")
-
-
 EXPLANATIONS: Final = (*GRADIENT_BASED, "eigencam", "ablationcam", ACTIVATION)
-
 
 MAP_METRICS: Final = (
     "cosine", "pearson", "spearman", "ssim", "topk-iou", "emd", "centroid", "relative-error",
 )  # fmt: skip
-
-
 REPRESENTATION_METRICS: Final = ("relative-error", "cka")
-
-
 METRICS: Final = (*MAP_METRICS, "cka")
 
 
@@ -45,8 +35,6 @@ EXPLANATION_NAMES: Final = {
     "ablationcam": "Ablation-CAM",
     ACTIVATION: "activation",
 }
-
-
 METRIC_NAMES: Final = {
     "cosine": "cosine",
     "pearson": "Pearson correlation",

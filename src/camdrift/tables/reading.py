@@ -13,8 +13,6 @@ from camdrift.errors import StoreError
 
 # What polars raises for files that it cannot read or write: it panics over some of them.
 _OF_POLARS: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
-
-
 DISK_ERRORS: Final = (OSError, *_OF_POLARS)
 
 
@@ -23,10 +21,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-Rows = pl.DataFrame | pl.LazyFrame
+AnyFrame = pl.DataFrame | pl.LazyFrame
+# Tables of a study or a comparison by name.
+Tables = Mapping[str, pl.DataFrame]
 
-
-# Rows of one piece; about 200 MB of a table with eight columns of names.
+# AnyFrame of one piece; about 200 MB of a table with eight columns of names.
 MOST_ROWS: Final = 2**20
 
 
@@ -85,12 +84,12 @@ def streamed(rows: pl.LazyFrame) -> pl.DataFrame:
     return collected(rows, is_streamed=True)
 
 
-def height(rows: Rows) -> int:
+def height(rows: AnyFrame) -> int:
     """Number of rows."""
     return rows.height if isinstance(rows, pl.DataFrame) else int(streamed(rows.select(pl.len())).item())
 
 
-def distinct(rows: Rows, *columns: str) -> pl.DataFrame:
+def distinct(rows: AnyFrame, *columns: str) -> pl.DataFrame:
     """The different values of some columns together, in the order in which they first come."""
     if isinstance(rows, pl.DataFrame):
         return rows.select(columns).unique(maintain_order=True)
@@ -98,7 +97,7 @@ def distinct(rows: Rows, *columns: str) -> pl.DataFrame:
     return streamed(first).sort("first").drop("first")
 
 
-def by_seeds(rows: Rows, *columns: str) -> Iterator[pl.DataFrame]:
+def by_seeds(rows: AnyFrame, *columns: str) -> Iterator[pl.DataFrame]:
     """Some columns, piece by piece: every seed whole, its rows in their order, seeds of one piece next in name.
 
     A table whose seeds lie in the order of their names, as in a run directory, is read once in all.
@@ -122,7 +121,7 @@ def by_seeds(rows: Rows, *columns: str) -> Iterator[pl.DataFrame]:
         yield collected(part.select(columns) if columns else part)
 
 
-def by_values(rows: Rows, *columns: str) -> Iterator[pl.DataFrame]:
+def by_values(rows: AnyFrame, *columns: str) -> Iterator[pl.DataFrame]:
     """All columns, piece by piece: the rows with one combination of values of some columns, in their order.
 
     Args:

@@ -29,7 +29,6 @@ EMULATION: Final = table(
     ("similarity", pl.Float64, "similarity of the clean and this image's map; null if undefined"),
 )
 
-
 LADDER: Final = table(
     "ladder",
     "set of defects x strength x layer (camdrift reproduce)",
@@ -48,7 +47,6 @@ LADDER: Final = table(
     ("gain_rank", pl.Int64, "rank by gain, 1 = highest; ties share the smallest"),
 )
 
-
 CLAIMS: Final = table(
     "claims",
     "claim of the paper, as far as it can be measured (camdrift reproduce)",
@@ -65,7 +63,5 @@ CLAIMS: Final = table(
     ("holds_to", pl.Float64, "... to this one; null: without end"),
     ("verdict", pl.String, "holds, artefact (only as released), fails, undecided"),
 )
-
-
 # Tables that only some run directories have.
 FURTHER_TABLES: Final = {t.name: t for t in (EMULATION, LADDER, CLAIMS, DENOISED, PRECISION, DETECTION, ROC)}

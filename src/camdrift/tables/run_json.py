@@ -81,19 +81,10 @@ def _shown(value: Any) -> str:
 
 
 _NUMBER: Final = _number((int, float), "a number", -float_info.max, float_info.max)
-
-
 _SEED: Final = _number(int, "an integer from 0 up", 0, inf)
-
-
 _COUNT: Final = _number(int, "an integer from 0 to 2^63 - 1", 0, 2**63 - 1)
-
-
 _TEXTS: Final = _list(_text)
-
-
 _NUMBERS: Final = _list(_NUMBER)
-
 
 _MODEL: Final = _object(
     spec=_text,
@@ -108,8 +99,6 @@ _MODEL: Final = _object(
     classes=_COUNT,
     labels=_or_none(_TEXTS),
 )
-
-
 _EFFECTIVE: Final = _object(
     "surrogate",
     model=_text,
@@ -128,11 +117,7 @@ _EFFECTIVE: Final = _object(
     device=_text,
     precision=_text,
 )
-
-
 _THREAT: Final = _object(norm=_one_of("linf", "l2", "l1", "l0"), epsilon=_NUMBER)
-
-
 _RUN: Final = _object(
     "versions",
     "timings",

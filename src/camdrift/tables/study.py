@@ -9,7 +9,6 @@ from camdrift.tables.table import Table, table
 # What a similarity is a similarity of: the columns that tell measures apart.
 MEASURE: Final = ("explanation", "metric")
 
-
 SEEDS: Final = table(
     "seeds",
     "seed image",
@@ -36,7 +35,6 @@ SEEDS: Final = table(
     ("within_threat", pl.Boolean, "does the perturbation keep the attack's bound, after clipping? null if it has none"),
 )
 
-
 VARIANTS: Final = table(
     "variants",
     "perturbed image: seed x condition x strength x draw",
@@ -51,7 +49,6 @@ VARIANTS: Final = table(
     ("realised_linf", pl.Float64, "largest absolute difference, after clipping"),
     ("clipped_fraction", pl.Float64, "share of entries that clipping to [0, 1] changed"),
 )
-
 
 SIMILARITY: Final = table(
     "similarity",
@@ -77,7 +74,6 @@ SIMILARITY: Final = table(
         "zero_map_seed, zero_map_variant, constant_map or non_finite_map where similarity is null",
     ),
 )
-
 
 FOCUS: Final = table(
     "focus",
@@ -118,9 +114,7 @@ FOCUS: Final = table(
     ),
 )
 
-
 FOCUS_MEASURES: Final = tuple(column.name for column in FOCUS.columns[7:])
-
 
 FLOOR: Final = table(
     "floor",
@@ -133,7 +127,6 @@ FLOOR: Final = table(
     ("layer", pl.String, "dotted name of the convolution"),
     ("similarity", pl.Float64, "the metric of the two clean attributions; null if undefined"),
 )
-
 
 LAYERS: Final = table(
     "layers",
@@ -189,7 +182,6 @@ LAYERS: Final = table(
     ("rank_high", pl.Int64, "upper end of its bootstrap 95 % interval"),
 )
 
-
 COUNTS: Final = table(
     "counts",
     "explanation x metric x target x strength x number of compromised layers",
@@ -200,7 +192,6 @@ COUNTS: Final = table(
     ("n_compromised", pl.Int64, "number of compromised layers, 0 to all (undefined ones do not count)"),
     ("n_seeds", pl.Int64, "adversarial examples that compromise so many"),
 )
-
 
 COVERAGE: Final = table(
     "coverage",
@@ -217,7 +208,6 @@ COVERAGE: Final = table(
     ("total", pl.Int64, "neurons of the model"),
 )
 
-
 CONTROLS: Final = table(
     "controls",
     "control x quantity x target x strength x layer",
@@ -233,13 +223,8 @@ CONTROLS: Final = table(
     ("expected", pl.Float64, "what it should be if nothing is wrong; null if nothing is expected"),
 )
 
-
 _STUDY_TABLES: Final = (SEEDS, VARIANTS, SIMILARITY, FOCUS, FLOOR, LAYERS, COUNTS, COVERAGE, CONTROLS)
-
-
 TABLES: Final = {t.name: t for t in _STUDY_TABLES}
-
-
 PRECISION: Final = Table(
     "precision",
     "row of `similarity`, computed again in float32, of a few seed images (camdrift run --precision tf32|bf16)",

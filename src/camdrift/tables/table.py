@@ -8,9 +8,10 @@ import polars as pl
 
 # pl.DataType and pl.Schema, which beartype refuses because polars prints them in two ways.
 PolarsType = Any
-
-
 PolarsSchema = Any
+
+Row = dict[str, Any]
+Rows = list[Row]
 
 
 @dataclass(frozen=True)

@@ -4,98 +4,46 @@ from typing import Final
 
 SCHEMA_VERSION: Final = 5
 
-
 CLEAN: Final = "clean"
-
-
 ADVERSARIAL: Final = "adversarial"
-
-
 NOISE: Final = "noise"
-
-
 # Controls, in table `emulation` only.
 SPECTRUM_NOISE: Final = "spectrum_noise"
-
-
 CHANNEL_NOISE: Final = "channel_noise"
-
-
 UNPERTURBED: Final = "unperturbed"
 
-
 ANALYSED: Final = "analysed"
-
-
 NO_ADVERSARIAL: Final = "no_adversarial"
-
-
 UNREADABLE: Final = "unreadable"
-
-
 FAILED: Final = "failed"
 
-
 ZERO_MAP_SEED: Final = "zero_map_seed"
-
-
 ZERO_MAP_VARIANT: Final = "zero_map_variant"
-
-
 NON_FINITE_MAP: Final = "non_finite_map"
-
-
 # The same value everywhere: no correlation exists.
 CONSTANT_MAP: Final = "constant_map"
-
-
 # In table `denoised`, where an image is held against its own copy.
 ZERO_MAP_IMAGE: Final = "zero_map_image"
-
-
 ZERO_MAP_DENOISED: Final = "zero_map_denoised"
 
-
 HOLDS: Final = "holds"
-
-
 ARTEFACT: Final = "artefact"
-
-
 FAILS: Final = "fails"
-
-
 UNDECIDED: Final = "undecided"
 
-
 CENSORED_ABOVE: Final = "above"
-
-
 CENSORED_BELOW: Final = "below"
 
-
 DEFAULT_STRENGTHS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
-
-
 DEFAULT_NOISE_LADDER: Final = (8.0, 16.0, 32.0)
-
-
 TARGETS: Final = ("own", "seed", "label")
-
-
 DEFAULT_TARGETS: Final = ("own", "seed")
-
 
 # What a detector holds an image's maps against: the clean image's maps, or those of its own denoised copy.
 SEED_REFERENCE: Final = "seed"
-
-
 DENOISED_REFERENCE: Final = "denoised"
 
-
 DEFAULT_EXPLANATIONS: Final = ("gradcam",)
-
-
 DEFAULT_METRICS: Final = ("cosine",)
 
 
@@ -106,8 +54,6 @@ def strength_text(strength: float) -> str:
 
 # The headline target first: under `own` a flipped prediction adds the change of class to every layer.
 TARGET_ORDER: Final = ("seed", "own", "label")
-
-
 TARGET_WORDS: Final = {
     "seed": "explained class: the seed's clean prediction (target seed)",
     "own": "explained class: each image's own prediction (target own)",

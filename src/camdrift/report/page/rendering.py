@@ -16,16 +16,16 @@ from markupsafe import Markup
 
 from camdrift.figures.focus import MEASURES
 from camdrift.figures.rungs import has_ladder
-from camdrift.figures.scope import Scope, Tables, few_seeds, reason_for_nothing, scope
+from camdrift.figures.scope import Scope, few_seeds, reason_for_nothing, scope
 from camdrift.report import checks, contents, defects, findings, focus, measures, single, verdicts
 from camdrift.report.data import study_data
-from camdrift.report.pictures import Gallery, picture_data
+from camdrift.report.pictures import picture_data
+from camdrift.tables.arrays import Gallery
+from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record, effective
 from camdrift.tables.words import TARGET_WORDS, strength_text
 
 _SCRIPTS: Final = ("text", "state", "controls", "strip", "explorer", "charts", "focus", "reproduction", "table", "main")
-
-
 _RAMPS: Final = ("viridis", "inferno")
 
 
