@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from camdrift.paper.claims import SUSCEPTIBLE
-from camdrift.paper.ladder import agreement
+from camdrift.paper.ladder import rank_agreement
 from camdrift.statistics.controls import CHANNELS, FOOLING, NOISE_AGAINST_NOISE, NORM, OWN_CLASS, SPECTRUM
 from camdrift.tables.words import ARTEFACT, FAILS, HOLDS, UNDECIDED
 
@@ -68,7 +68,7 @@ class Run:
         self.facts: dict[str, Any] = json.loads((FOLDER / name / "facts.json").read_text(encoding="utf-8"))
         for table in (*TABLES, "focus"):
             setattr(self, table, pl.read_parquet(FOLDER / name / f"{table}.parquet"))
-        self.agreement = agreement(self.ladder)
+        self.agreement = rank_agreement(self.ladder)
 
     def claim(self, words: str, subject: str | None = None, measure: str = "") -> dict[str, Any]:
         """The one row of a claim."""

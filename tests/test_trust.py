@@ -6,9 +6,9 @@ import shutil
 import polars as pl
 import pytest
 
-from camdrift.figures.compromise import compromised_layers, compromised_probability
+from camdrift.figures.compromise import compromised_layers_figure, compromised_probability_figure
 from camdrift.figures.scope import few_seeds, scope
-from camdrift.figures.similarity import similarity_adversarial
+from camdrift.figures.similarity import similarity_adversarial_figure
 from camdrift.report.page.rendering import render
 from camdrift.storage.integrity import repeated_images
 from camdrift.tables.study import SEEDS
@@ -77,7 +77,9 @@ class TestFewSeeds:
         tables |= {"similarity": pl.concat([tables["similarity"], twice])}
         assert f"{CAUTION} 9 images" in few_seeds(tables, scope(tables, study.record))
 
-    @pytest.mark.parametrize("draw", [compromised_probability, compromised_layers, similarity_adversarial])
+    @pytest.mark.parametrize(
+        "draw", [compromised_probability_figure, compromised_layers_figure, similarity_adversarial_figure]
+    )
     def test_captions(self, study, draw):
         for n_noise, is_told in ((12, False), (5, True)):
             figure = draw(self.tables(study, n_noise), study.record)

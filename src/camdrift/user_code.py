@@ -23,7 +23,7 @@ def is_user_code(place: str) -> bool:
         return False
 
 
-def folder_of(place: str) -> Path:
+def module_folder(place: str) -> Path:
     """Where the user's modules lie that `place` may import."""
     return Path(place).resolve().parent if place.endswith(".py") else Path.cwd()
 
@@ -39,7 +39,7 @@ def load_function(spec: str, *, option: str) -> Callable[..., Any]:
         UserError: No such file, module or function, or one that cannot be imported.
     """
     place, _, _ = spec.rpartition(":")
-    with importing(folder_of(place)):
+    with importing(module_folder(place)):
         _, function = find_function(spec, option=option)
     return function
 

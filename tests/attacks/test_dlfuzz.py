@@ -11,7 +11,7 @@ from torch import nn
 from camdrift.attacks import dlfuzz as module
 from camdrift.attacks.dlfuzz import DLFuzz
 from camdrift.attacks.registry import make_attack
-from camdrift.coverage.strategies import Selection
+from camdrift.coverage.strategies import ChosenNeurons
 from camdrift.tensors import perturbed
 from support.fuzz_nets import (
     CHECKERS,
@@ -162,7 +162,7 @@ class TestStep:
 
     @pytest.mark.parametrize("weight", [0.5, 0.25])
     def test_neurons_add_their_raw_spatial_mean(self, weight, monkeypatch):
-        chosen = Selection(np.array([0, 1, 1]), np.array([1.0, -1.0, -1.0]))
+        chosen = ChosenNeurons(np.array([0, 1, 1]), np.array([1.0, -1.0, -1.0]))
         monkeypatch.setattr(module, "select_neurons", lambda *args, **kwargs: chosen)
         net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(128, 2))
         kernel = np.array([[1.0, 2.0, -4.0], [3.0, 0.5, 1.0]])

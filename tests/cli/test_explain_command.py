@@ -8,7 +8,7 @@ from PIL import Image
 
 import camdrift
 from camdrift.cli import app as cli
-from camdrift.figures.heatmaps import layer_grid
+from camdrift.figures.heatmaps import layer_grid_figure
 from camdrift.figures.scope import scope
 from camdrift.figures.study import study_figures
 from camdrift.report.writing import summary
@@ -121,7 +121,7 @@ def test_the_findings_of_one_image_name_what_moved_and_claim_no_more(one):
 def test_the_grid_shows_every_layer_and_its_similarity():
     made = synthetic.study(synthetic.EFFICIENTNET, analysed=3, gallery_seeds=3)
     seed_id = str(made.gallery["seed_ids"][1])
-    figure = layer_grid(made.tables, made.record, made.gallery, seed_id)
+    figure = layer_grid_figure(made.tables, made.record, made.gallery, seed_id)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert [texts.count(label) for label in synthetic.EFFICIENTNET] == [1] * len(synthetic.EFFICIENTNET)
     of = scope(made.tables, made.record)

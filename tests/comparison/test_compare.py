@@ -15,9 +15,9 @@ from camdrift.cli import app as cli
 from camdrift.comparison.compare import compare
 from camdrift.comparison.sides import attack_words, sides_of
 from camdrift.errors import StoreError, UserError
-from camdrift.figures.comparison import gain_profiles
+from camdrift.figures.comparison import gain_profiles_figure
 from camdrift.figures.sides import covered
-from camdrift.report.contrasts import headline, sentences
+from camdrift.report.contrasts import comparison_headline, comparison_sentences
 from camdrift.tables.comparison import COMPARISON_TABLES
 from camdrift.tables.study import SIMILARITY
 from camdrift.tables.words import ADVERSARIAL, NOISE
@@ -303,12 +303,12 @@ class TestWords:
         assert "(n = 8 images, 5 layers)" in text
         assert "Repeated on other images, a side would agree with itself at about " in text
         assert "Highest gain: x: layer" in text
-        assert headline(made.tables).startswith("x and y ")
+        assert comparison_headline(made.tables).startswith("x and y ")
 
     def test_say_nothing_that_the_tables_do_not_hold(self, by_hand, tmp_path):
         """The first study's layers are tied: it ranks none."""
         made = compare(*by_hand, out=tmp_path / "c", n_bootstrap=20)
-        assert headline(made.tables) == "2 sides: no two rank their layers"
+        assert comparison_headline(made.tables) == "2 sides: no two rank their layers"
         assert set(made.agreement.filter(side_b="pgd", side_a="dlfuzz", ranked_by="gain")["undefined_reason"]) == {
             "constant_ranking"
         }
@@ -321,7 +321,9 @@ class TestWords:
             write_study(tmp_path / "x", similarity, plain_norms(10), attack="x"),
             write_study(tmp_path / "y", similarity, plain_norms(10), attack="y", seeds=few),
         )
-        text = " ".join(sentences(compare(*runs, out=tmp_path / "c", n_bootstrap=5).tables)).replace("\u00a0", " ")
+        text = " ".join(comparison_sentences(compare(*runs, out=tmp_path / "c", n_bootstrap=5).tables)).replace(
+            "\u00a0", " "
+        )
         assert "different rates (x: 100 %, y: 20 % of the images)" in text
         assert "the perturbations of y are 3.0 times as large as those of x" in text
 
@@ -373,7 +375,7 @@ class TestFigures:
         made = compare(*runs, out=tmp_path / "c", n_bootstrap=10)
         names = {"comparison_1_gain", "comparison_2_agreement", "comparison_4_differences"}
         assert {path.stem for path in (tmp_path / "c" / "figures").glob("*.png")} == names
-        assert len(gain_profiles(made.tables).axes) == 6
+        assert len(gain_profiles_figure(made.tables).axes) == 6
         assert covered(made.tables).layers == ()
 
     def test_links_lead_to_the_reports_of_the_runs(self, by_hand, tmp_path):

@@ -21,7 +21,7 @@ from camdrift.engine.interruption import Stopped
 from camdrift.engine.ray_cluster import Team, _own_ray, cluster, team
 from camdrift.engine.worker import Worker
 from camdrift.errors import ImageError, StoreError, UserError
-from camdrift.models.copies import follow, recipe_of
+from camdrift.models.copies import copy_of, restore
 from camdrift.storage.remote_directory import gather
 from camdrift.storage.run_directory import RunDirectory
 from support.rays import FakeRay, RayError
@@ -526,23 +526,23 @@ class TestRecipe:
         changed = camdrift.load_model(spec, device="cpu")
         changed.module.body.register_forward_hook(lambda module, images, found: 2 * found)
         with pytest.raises(UserError, match=r"`model` must be the same on every worker, got: .* with other logits"):
-            follow(recipe_of(changed))
+            restore(copy_of(changed))
         resized = camdrift.load_model(spec, device="cpu")
         resized.resize += 8
         with pytest.raises(UserError, match="with other resize on one than where"):
-            follow(recipe_of(resized))
+            restore(copy_of(resized))
 
     def test_loaded_again(self, tmp_path):
         classifier = camdrift.load_model(write_factory(tmp_path), device="cpu", precision="bf16")
-        recipe = recipe_of(classifier)
+        recipe = copy_of(classifier)
         assert recipe.module is None
-        made = follow(pickle.loads(pickle.dumps(recipe)))
+        made = restore(pickle.loads(pickle.dumps(recipe)))
         assert (made.precision, made.weights_checksum()) == ("bf16", classifier.weights_checksum())
 
     def test_sent_whole(self):
         pytest.importorskip("ray")
         classifier = tiny_classifier(labels=[f"kind {k}" for k in range(10)], resize=40, interpolation="nearest")
-        made = follow(pickle.loads(pickle.dumps(recipe_of(classifier))))
+        made = restore(pickle.loads(pickle.dumps(copy_of(classifier))))
         for name in ("mean", "std", "size", "resize", "interpolation", "labels", "spec", "layers", "classes"):
             assert getattr(made, name) == getattr(classifier, name)
         images = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
@@ -554,9 +554,9 @@ class TestRecipe:
         module = camdrift.load_model(spec, device="cpu").module
         with torch.no_grad():
             module.head.bias += 1
-        recipe = pickle.dumps(recipe_of(camdrift.wrap(module, size=32)))
+        recipe = pickle.dumps(copy_of(camdrift.wrap(module, size=32)))
         monkeypatch.delitem(sys.modules, type(module).__module__)
-        made = follow(pickle.loads(recipe))
+        made = restore(pickle.loads(recipe))
         images = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
         assert torch.equal(made.module(images), module(images))
 
@@ -564,9 +564,9 @@ class TestRecipe:
         from dataclasses import replace
 
         pytest.importorskip("ray")
-        recipe = replace(recipe_of(tiny_classifier()), module=b"cnowhere\nNet\n.")
+        recipe = replace(copy_of(tiny_classifier()), module=b"cnowhere\nNet\n.")
         with pytest.raises(UserError, match=r"cannot unpickle .ModuleNotFoundError: No module named 'nowhere'"):
-            follow(recipe)
+            restore(recipe)
 
 
 class TestStoring:

@@ -13,7 +13,7 @@ from test_similarity import random_maps
 import camdrift
 from camdrift.attacks.registry import make_attack
 from camdrift.coverage.neurons import observe
-from camdrift.explanations.focus import LARGEST_SIDE, focus_change, local_rms, locate, reduced
+from camdrift.explanations.focus import LARGEST_GRID_SIDE, focus_change, local_rms, locate, reduced
 from camdrift.images.pixels import read_image
 from camdrift.models.classifier import Classifier
 from camdrift.pipeline.noise import matched_noise
@@ -48,7 +48,7 @@ def naive_average(image, shape):
 
 def naive_reduced(one):
     one = np.asarray(one, dtype=np.float64)
-    return naive_average(one, tuple(min(side, LARGEST_SIDE) for side in one.shape))
+    return naive_average(one, tuple(min(side, LARGEST_GRID_SIDE) for side in one.shape))
 
 
 def naive_centre(one):

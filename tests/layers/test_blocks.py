@@ -10,7 +10,7 @@ from camdrift.coverage.neurons import neuron_coverage
 from camdrift.errors import UserError
 from camdrift.explanations.attribution import attribute
 from camdrift.layers import hooks
-from camdrift.layers.layers import left_out
+from camdrift.layers.layers import reason_left_out
 from camdrift.layers.layouts import GRID, Layout
 from camdrift.models.classifier import Classifier
 from support.architectures import ARCHITECTURES
@@ -449,7 +449,7 @@ class TestSelection:
         blocks = [f"layer{stage}.{block}" for stage in range(1, 5) for block in range(2)]
         assert list(resnet.select_layers(["block"])) == blocks
         assert list(resnet.select_layers(["stage"])) == blocks[1::2]
-        assert {left_out(info, "conv") for info in infos(resnet).values()} == {
+        assert {reason_left_out(info, "conv") for info in infos(resnet).values()} == {
             "by default convolutions are studied: --layers block"
         }
 

@@ -10,7 +10,7 @@ from scipy.ndimage import median_filter
 import camdrift
 from camdrift.errors import StoreError, UserError
 from camdrift.explanations.attribution import attribute
-from camdrift.explanations.similarity import Comparison
+from camdrift.explanations.similarity import LayerSimilarities
 from camdrift.images.pixels import read_image
 from camdrift.pipeline.denoised import Denoised, _reasons, median_filtered
 from camdrift.pipeline.settings import Settings
@@ -119,7 +119,7 @@ class TestRows:
         """The copy stands where a study has the seed."""
         flags = [np.array([row]) for row in ([1, 0, 1, 0, 0], [0, 1, 1, 0, 0], [1, 1, 1, 0, 1])]
         flags = [flag.astype(bool) for flag in flags]
-        found = _reasons(Comparison(np.array([[np.nan, np.nan, np.nan, np.nan, 0.5]]), *flags))
+        found = _reasons(LayerSimilarities(np.array([[np.nan, np.nan, np.nan, np.nan, 0.5]]), *flags))
         assert found.tolist() == [
             ["zero_map_denoised", "zero_map_image", "zero_map_image", "non_finite_map", None],
         ]  # fmt: skip

@@ -8,7 +8,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from camdrift.pipeline.variants import Variant, describe_perturbation, measure_variant, plan_variants, rounded
+from camdrift.pipeline.variants import Variant, describe_perturbation, measure_variant, plan_variants, rounded_to_bytes
 from camdrift.tables.study import SEEDS
 from camdrift.tables.words import ADVERSARIAL, NOISE
 from camdrift.tensors import perturbed
@@ -129,15 +129,15 @@ class TestRounded:
     def test_to_the_nearest_of_256_values(self):
         values = torch.tensor([0.0, 1.0, 0.4 / 255, 0.6 / 255, 126.6 / 255, 254.4 / 255, 254.6 / 255])
         expected = np.array([0, 255, 0, 1, 127, 254, 255]) / 255
-        np.testing.assert_allclose(rounded(values.expand(1, 3, 1, 7))[0, 0, 0].numpy(), expected, rtol=1e-6)
+        np.testing.assert_allclose(rounded_to_bytes(values.expand(1, 3, 1, 7))[0, 0, 0].numpy(), expected, rtol=1e-6)
 
     @given(IMAGES)
     @examples(max_examples=30, deadline=None)
     def test_as_numpy_stores_it(self, pixels):
         stored = np.rint(pixels.astype(np.float32) * np.float32(255)).astype(np.uint8)
-        found = rounded(torch.from_numpy(pixels)[None])[0].numpy()
+        found = rounded_to_bytes(torch.from_numpy(pixels)[None])[0].numpy()
         np.testing.assert_array_equal(found, stored.astype(np.float32) / np.float32(255))
 
     def test_8_bit_images_stay_as_they_are(self):
         pixels = (torch.arange(256).float() / 255).view(1, 1, 16, 16).expand(1, 3, 16, 16)
-        assert torch.equal(rounded(pixels), pixels)
+        assert torch.equal(rounded_to_bytes(pixels), pixels)

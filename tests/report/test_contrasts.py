@@ -6,12 +6,12 @@ import polars as pl
 import pytest
 
 from camdrift.comparison.compare import compare
-from camdrift.figures.comparison import agreement as agreement_figure
-from camdrift.figures.comparison import gain_profiles
-from camdrift.figures.contrasts import differences
-from camdrift.figures.ranks import ranks
+from camdrift.figures.comparison import agreement_figure as agreement_figure
+from camdrift.figures.comparison import gain_profiles_figure
+from camdrift.figures.contrasts import differences_figure
+from camdrift.figures.ranks import ranks_figure
 from camdrift.figures.sides import covered
-from camdrift.report.contrasts import agreement, cautions, depth, headline, ratios, stability, tops
+from camdrift.report.contrasts import agreement_sentence, cautions, comparison_headline, depth, ratios, stability, tops
 from support.comparisons import random_run, seeds_of, write_study
 from support.study_tables import random_study
 
@@ -61,7 +61,7 @@ class TestOneImage:
 
     def test_proves_no_agreement(self, tmp_path):
         tables = compare(*apart(tmp_path, 1), out=tmp_path / "c", n_bootstrap=20).tables
-        assert "neither agree nor disagree" in headline(tables)
+        assert "neither agree nor disagree" in comparison_headline(tables)
         assert "no clear trend in x (" in depth(tables, covered(tables)) or "and x (" in depth(tables, covered(tables))
 
 
@@ -75,8 +75,10 @@ class TestPairsWithoutTau:
         alike = first.join(layers, how="cross").select(similarity.columns)
         runs.append(write_study(tmp_path / "z", alike, variants, attack="z"))
         tables = compare(*runs, out=tmp_path / "c", n_bootstrap=20).tables
-        assert headline(tables).endswith(" of 3 pairs of sides agree more than by chance on which layers gain most")
-        text = agreement(tables, covered(tables))
+        assert comparison_headline(tables).endswith(
+            " of 3 pairs of sides agree more than by chance on which layers gain most"
+        )
+        text = agreement_sentence(tables, covered(tables))
         assert text.startswith("x and y ")
         assert text.endswith(" 2 of 3 pairs have no tau: all layers of a side are tied, or too few.")
 
@@ -106,10 +108,10 @@ class TestMoreSidesThanAreShown:
     @pytest.mark.parametrize(
         ("figure", "said"),
         [
-            (gain_profiles, "The first 2 of 3 sides."),
+            (gain_profiles_figure, "The first 2 of 3 sides."),
             (agreement_figure, "The first 2 of 3 sides."),
-            (ranks, "The first 2 of 3 sides."),
-            (differences, "The first 1 of 2 other sides."),
+            (ranks_figure, "The first 2 of 3 sides."),
+            (differences_figure, "The first 1 of 2 other sides."),
         ],
     )
     def test_figures_say_so(self, tables, figure, said):

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from camdrift.figures.scope import scope
-from camdrift.report.data import MOST_STEPS, QUANTILES, distinct, study_data
-from camdrift.report.page.rendering import as_json
+from camdrift.report.data import MOST_STEPS, QUANTILES, distinct_labels, study_data
+from camdrift.report.page.rendering import script_json
 from camdrift.report.pictures import LARGEST_MAP, picture_data
 from camdrift.tables.study import FOCUS_MEASURES
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
@@ -115,12 +115,12 @@ def test_a_long_coverage_curve_is_thinned_and_keeps_its_ends():
 
 
 def test_labels_that_two_layers_share_give_way_to_names():
-    assert distinct(["conv", "conv", "head"], ["a.conv", "b.conv", "head"]) == ["a.conv", "b.conv", "head"]
+    assert distinct_labels(["conv", "conv", "head"], ["a.conv", "b.conv", "head"]) == ["a.conv", "b.conv", "head"]
 
 
 def test_json_holds_any_name_and_ends_no_element():
     hostile = "</script><!-- <script> & \u2028\u2029 \udce9 'quotes\""
-    text = str(as_json({"name": hostile, "value": 0.25, "none": None}))
+    text = str(script_json({"name": hostile, "value": 0.25, "none": None}))
     assert not set("<>&\u2028\u2029") & set(text)
     assert json.loads(text) == {"name": hostile.replace("\udce9", "?"), "value": 0.25, "none": None}
 

@@ -196,7 +196,7 @@ def test_differences_count_layers_that_are_lower_and_significant():
         {"layer_label": "d", "wilcoxon_p_holm": None, "difference_mean": 0.2},
     ]
     tables = layers(*rows)
-    assert "in 1 of 3 layers (Wilcoxon" in findings.differences(tables, scope(tables, {}))
+    assert "in 1 of 3 layers (Wilcoxon" in findings.differences_sentence(tables, scope(tables, {}))
 
 
 def test_compromised_layers_come_with_the_caveat():
@@ -205,7 +205,7 @@ def test_compromised_layers_come_with_the_caveat():
         {"n_compromised": k, "n_seeds": n, "target": "seed", "strength": 0.25} for k, n in ((0, 1), (1, 4), (2, 2))
     ]
     tables["counts"] = TABLES["counts"].frame(counts)
-    said = findings.compromised(tables, scope(tables, {}))
+    said = findings.compromised_sentence(tables, scope(tables, {}))
     assert "the median adversarial example compromises 1 of 2 layers; 2 of 7 compromise all of them" in said
     assert "compromises about half of all noisy images by construction" in said
     assert "it saturates" in said
@@ -234,7 +234,7 @@ def test_the_centre_that_moves_most_is_named_with_intervals_and_n():
         (ADVERSARIAL, "c"): [0.9, 0.9, None, None, None],
     }
     tables = focus_table(values, "centroid_shift")
-    assert focus.sentences(tables, {}, scope(tables, {})) == [
+    assert focus.focus_sentences(tables, {}, scope(tables, {})) == [
         "At strength 1 the centre of the map for each image's own class moves most at A: by 0.20 [0.10, 0.30] of the "
         "image's side under the attack, by 0.02 [0.02, 0.02] under noise of the same size (n = 4 to 5)."
     ]
@@ -248,7 +248,7 @@ def test_the_correlation_comes_with_the_median_of_all_layers():
         (NOISE, "b"): [-0.001, -0.001, -0.001],
     }
     tables = focus_table(values, "perturbation_correlation")
-    assert focus.sentences(tables, {}, scope(tables, {})) == [
+    assert focus.focus_sentences(tables, {}, scope(tables, {})) == [
         "The map's change follows the perturbation most at B: a correlation of 0.50 [0.40, 0.60] under the attack, "
         "0.00 [-0.01, 0.00] under noise (n = 3); the median of 3 layers is 0.20."
     ]
@@ -256,17 +256,17 @@ def test_the_correlation_comes_with_the_median_of_all_layers():
 
 def test_one_image_has_no_interval_and_none_has_no_sentence():
     tables = focus_table({(ADVERSARIAL, "a"): [0.31], (NOISE, "a"): [None]}, "centroid_shift")
-    (said,) = focus.sentences(tables, {}, scope(tables, {}))
+    (said,) = focus.focus_sentences(tables, {}, scope(tables, {}))
     assert said.endswith(
         "moves most at A: by 0.31 of the image's side under the attack, by \u2013 under noise of the "
         "same size (n = 0 to 1)."
     )
     nothing = focus_table({(ADVERSARIAL, "a"): [None]}, "centroid_shift")
-    assert focus.sentences(nothing, {}, scope(nothing, {})) == []
+    assert focus.focus_sentences(nothing, {}, scope(nothing, {})) == []
 
 
 def test_the_page_tells_where_the_focus_goes(vgg):
-    said = focus.sentences(vgg.tables, vgg.record, scope(vgg.tables, vgg.record))
+    said = focus.focus_sentences(vgg.tables, vgg.record, scope(vgg.tables, vgg.record))
     assert len(said) == 2
     shift = vgg.tables["focus"].filter(target="seed", strength=1.0, condition=ADVERSARIAL)
     medians = shift.group_by("layer_label").agg(pl.col("centroid_shift").median()).sort("centroid_shift")

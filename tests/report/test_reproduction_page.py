@@ -38,7 +38,7 @@ def similarities(study, name):
 
 
 def fractions(study, name):
-    rows = rungs.rungs(study.tables).filter(defects=name).sort("strength", "layer_index")
+    rows = rungs.rung_rows(study.tables).filter(defects=name).sort("strength", "layer_index")
     return [
         f"{row['layer_label']} strength {row['strength']:g}: compromised "
         f"{plain(numbers.percent(row['compromised_fraction']))}"
@@ -61,7 +61,7 @@ def test_the_choice_of_defects_changes_what_is_drawn(tab, study, name):
     assert descriptions(tab, "rung-compromised", ".mark-rect path[aria-label]") == fractions(study, name)
     assert tab.locator("#chart-rung .shown").inner_text() == rungs.words_of(name)
     assert tab.locator("#chart-equations .shown").inner_text() == "the equations"
-    assert tab.locator("#rung-meaning").inner_text() == rungs.MEANINGS.get(name, "")
+    assert tab.locator("#rung-meaning").inner_text() == rungs.RUNG_MEANINGS.get(name, "")
     current = tab.locator("#rung-table tr[aria-current]")
     assert [row.get_attribute("data-rung") for row in current.all()] == [name]
 
@@ -70,7 +70,7 @@ def test_the_rows_of_the_table_choose_too_and_hold_the_agreement(tab, study):
     row = tab.locator("#rung-table tr[data-rung='wrong_base']")
     row.locator("button").click()
     assert tab.locator("#rung").input_value() == "wrong_base"
-    found = rungs.numbers(study.tables).filter(defects="wrong_base").row(0)
+    found = rungs.rung_numbers(study.tables).filter(defects="wrong_base").row(0)
     assert [plain(cell.inner_text()) for cell in row.locator("td").all()] == [numbers.measured(v) for v in found[1:]]
     assert tab.locator("#rung-table tr[data-rung]").count() == 21
 

@@ -11,7 +11,7 @@ from camdrift import figures
 from camdrift.figures import rungs
 from camdrift.figures.scope import scope
 from camdrift.paper.defects import Defects
-from camdrift.paper.ladder import agreement
+from camdrift.paper.ladder import rank_agreement
 from camdrift.paper.readings import compromised_fraction, mean, read
 from camdrift.report import checks, defects, findings, verdicts
 from camdrift.report.numbers import measured, measured_between
@@ -82,7 +82,7 @@ class TestFigures:
 
     def test_the_ladder_draws_every_number_of_the_agreement(self, made):
         figure = figures.ladder(made.tables, made.record)
-        numbers = agreement(made.tables["ladder"])
+        numbers = rank_agreement(made.tables["ladder"])
         *panels, names = figure.axes
         columns = numbers.columns[1:]
         for axes, pair in zip(panels, zip(columns[::2], columns[1::2], strict=True), strict=True):
@@ -94,7 +94,7 @@ class TestFigures:
 
     def test_each_half_of_the_ladder_starts_where_it_is_held_against(self, made):
         axes = figures.ladder(made.tables, made.record).axes[2]
-        numbers = agreement(made.tables["ladder"])
+        numbers = rank_agreement(made.tables["ladder"])
         dotted = [c for c in axes.collections if isinstance(c, LineCollection) and c.get_linestyle()[0][1] is not None]
         starts = [float(line.get_segments()[0][0, 0]) for line in dotted]
         ends = [numbers.filter(defects=name)["half_one"].item() for name in ("none", "all")]
@@ -115,7 +115,7 @@ class TestFigures:
             assert said[:5] == [f"{100 * value:.0f}\u00a0%" for value in fractions.mean(-1)]
 
     def test_the_distances_of_the_curves_are_written_beside_them(self, made):
-        numbers = agreement(made.tables["ladder"])
+        numbers = rank_agreement(made.tables["ladder"])
         for axes, name in zip(figures.released(made.tables, made.record).axes[::2], ("none", "all"), strict=True):
             row = numbers.filter(defects=name).row(0, named=True)
             expected = (
@@ -191,7 +191,7 @@ class TestVerdicts:
         counts = dict(found.iter_rows())
         assert set(layers["verdict"]) == {HOLDS}
         n = table.height - len(LABELS) + 1
-        headline = findings.headline(made.tables, made.record, of)
+        headline = findings.study_headline(made.tables, made.record, of)
         assert headline.startswith(f"Of {n} measured claims of the paper {counts[HOLDS] - len(LABELS) + 1} hold, ")
         assert f" {counts[FAILS]} fail and {counts[UNDECIDED]} are undecided" in headline
 
@@ -213,19 +213,19 @@ class TestVerdicts:
 
 class TestDefects:
     def test_the_last_set_has_the_papers_own_thresholds(self, made):
-        table = rungs.rungs(made.tables)
+        table = rungs.rung_rows(made.tables)
         fractions = compromised_fraction(read(made.tables["emulation"], Defects.all()))
         described = table.filter(defects=rungs.DESCRIBED)["compromised_fraction"].to_numpy()
         np.testing.assert_array_equal(described.reshape(fractions.shape), fractions)
         same = table.filter(defects="all")["mean_similarity"].to_list()
         assert table.filter(defects=rungs.DESCRIBED)["mean_similarity"].to_list() == same
-        assert rungs.rungs({"ladder": made.tables["ladder"]}).equals(made.tables["ladder"])
+        assert rungs.rung_rows({"ladder": made.tables["ladder"]}).equals(made.tables["ladder"])
 
     def test_every_set_has_words_and_a_place(self, made):
-        names = rungs.rungs(made.tables)["defects"].unique().to_list()
+        names = rungs.rung_rows(made.tables)["defects"].unique().to_list()
         placed = [name for _, group in rungs.sets(names) for name in group]
         assert sorted(placed) == sorted(names)
-        assert set(rungs.WORDS) == set(rungs.MEANINGS) == set(Defects.names())
+        assert set(rungs.WORDS) == set(rungs.RUNG_MEANINGS) == set(Defects.names())
         assert len({rungs.words_of(name) for name in names}) == len(names) == 21
 
     def test_page_data_are_the_ladders_cells(self, made, of):
@@ -237,7 +237,7 @@ class TestDefects:
 
     def test_makers_name_what_alone_makes_and_what_is_needed_for_a_finding(self, made):
         said = next(s for s in defects.makers(made.tables) if s.startswith("Strengths 0.5 and 1 are almost identical"))
-        numbers = agreement(made.tables["ladder"])
+        numbers = rank_agreement(made.tables["ladder"])
         alone = [n for n in Defects.names() if numbers.filter(defects=n)["half_one"].item() <= 0.05]
         needed = [n for n in Defects.names() if numbers.filter(defects=f"all but {n}")["half_one"].item() > 0.05]
         assert alone == needed == ["accumulated"]
@@ -267,7 +267,7 @@ class TestControls:
 
     def test_every_control_says_what_it_rules_out(self, made):
         names = set(made.tables["controls"]["control"])
-        assert names == set(checks.MEANINGS)
+        assert names == set(checks.CONTROL_MEANINGS)
         assert {c.name for c in checks.checks(made.tables) if c.meaning} == names
 
     def test_a_study_without_controls_has_no_section(self):

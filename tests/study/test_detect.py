@@ -15,7 +15,7 @@ import camdrift
 from camdrift.cli import app as cli
 from camdrift.defences.detector import Examples, assess, out_of_fold, roc_corners, seed_folds, weighted_auc
 from camdrift.errors import UserError
-from camdrift.figures.detection import FIGURE, detection
+from camdrift.figures.detection import FIGURE, detection_figure
 from camdrift.figures.study import study_figures
 from camdrift.statistics.bootstrap import resample_counts
 from camdrift.study.detect import detection_of, readings
@@ -384,7 +384,7 @@ class TestStudies:
 
     def test_figure_without_data_says_so(self, runs):
         tables = {**runs[0]._tables, "detection": DETECTION.frame(), "roc": ROC.frame()}
-        page = detection(tables, runs[0].record)
+        page = detection_figure(tables, runs[0].record)
         assert any("Nothing to show" in text.get_text() for axes in page.axes for text in axes.texts)
 
 

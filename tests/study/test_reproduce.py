@@ -15,9 +15,9 @@ from camdrift.explanations.attribution import attribute
 from camdrift.explanations.similarity import similarity
 from camdrift.images.pixels import read_image
 from camdrift.paper.defects import Defects, jet_similarity, rungs, truncated
-from camdrift.paper.ladder import agreement
+from camdrift.paper.ladder import rank_agreement
 from camdrift.paper.readings import rows_of
-from camdrift.pipeline.emulation import Recipe, make_image, recipes
+from camdrift.pipeline.emulation import Mixture, make_image, mixtures
 from camdrift.pipeline.noise import matched_noise
 from camdrift.statistics.controls import NOISE_AGAINST_NOISE, NOTHING
 from camdrift.statistics.layers import layer_statistics
@@ -78,7 +78,7 @@ class TestRecipes:
     def test_make_the_released_images(self):
         found = {
             (r.condition, r.strength, r.is_accumulated, r.is_truncated): r
-            for r in recipes(STRENGTHS, STRENGTHS)
+            for r in mixtures(STRENGTHS, STRENGTHS)
             if not r.is_control
         }
         assert [found["adversarial", s, True, True].attack_factor for s in STRENGTHS] == [
@@ -95,21 +95,21 @@ class TestRecipes:
     def test_strengths_0_5_and_1_share_their_image(self):
         keys = {
             r.strength: r.image_key
-            for r in recipes(STRENGTHS, STRENGTHS)
+            for r in mixtures(STRENGTHS, STRENGTHS)
             if r.condition == "adversarial" and r.is_accumulated and r.is_truncated
         }
         assert keys[0.5] == keys[1.0]
         assert len(set(keys.values())) == 4
 
     def test_noise_up_the_ladder_lies_around_the_seed(self):
-        far = [r for r in recipes((1.0,), (1.0, 16.0)) if r.condition == "noise" and r.strength == 16]
+        far = [r for r in mixtures((1.0,), (1.0, 16.0)) if r.condition == "noise" and r.strength == 16]
         assert {r.attack_factor for r in far} == {0}
 
     def test_images_are_mixed_and_stored(self):
         seed, p, r = torch.rand((3, 3, 5, 4), generator=torch.Generator().manual_seed(0))
-        recipe = Recipe("noise", 2.0, -1.25, 2.0)
+        recipe = Mixture("noise", 2.0, -1.25, 2.0)
         assert torch.equal(make_image(seed, p, r, recipe), (seed - 1.25 * p + 2 * r).clamp(0, 1))
-        stored = make_image(seed, p, r, Recipe("noise", 2.0, -1.25, 2.0, is_truncated=True))
+        stored = make_image(seed, p, r, Mixture("noise", 2.0, -1.25, 2.0, is_truncated=True))
         assert torch.equal((stored * 255).round() / 255, stored)
         assert np.array_equal((stored * 255).round().numpy(), truncated((seed - 1.25 * p + 2 * r).numpy()))
 
@@ -199,13 +199,13 @@ class TestLadder:
         alike = study.ladder.filter(pl.col("defects") == "accumulated")
         half, one = (alike.filter(pl.col("strength") == s)["mean_similarity"] for s in (0.5, 1.0))
         assert half.to_list() == one.to_list()
-        found = agreement(study.ladder)
+        found = rank_agreement(study.ladder)
         distance = dict(found.select("defects", "half_one").iter_rows())
         assert distance["accumulated"] == distance["all"] == 0
         assert distance["none"] > 0.05
 
     def test_agreement_with_itself_is_perfect(self, study):
-        first = agreement(study.ladder).row(0, named=True)
+        first = rank_agreement(study.ladder).row(0, named=True)
         assert (first["defects"], first["tau_deviation"], first["tau_gain"]) == (
             "none",
             pytest.approx(1),

@@ -14,7 +14,7 @@ import camdrift
 from camdrift.errors import StoreError, UserError
 from camdrift.figures.scope import scope
 from camdrift.report.data import study_data
-from camdrift.report.page.rendering import as_json, render
+from camdrift.report.page.rendering import render, script_json
 from camdrift.report.pictures import picture_data
 from camdrift.statistics.controls import study_controls
 from camdrift.statistics.dose import dose_response
@@ -186,7 +186,7 @@ def test_a_page_of_many_seeds_is_bounded(monkeypatch):
     shown, pictures = picture_data(made.gallery, of.indices)
     data = study_data(made.tables, made.record, of, shown)
     without = study_data(made.tables, made.record, of, [])
-    size = len(as_json(pictures)) + len(as_json(data)) - len(as_json(without))
+    size = len(script_json(pictures)) + len(script_json(data)) - len(script_json(without))
     assert 2 < len(shown) < 40
     assert 0.5 * most < size < 1.1 * most
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from camdrift.attacks.base import PER_IMAGE, Advance, Threat
 from camdrift.coverage.neurons import THRESHOLD, NeuronObserver, NeuronRecord
-from camdrift.coverage.strategies import STRATEGIES, NeuronTable, Selection, neuron_table, select_neurons
+from camdrift.coverage.strategies import STRATEGIES, ChosenNeurons, NeuronTable, neuron_table, select_neurons
 from camdrift.errors import UserError
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
@@ -60,7 +60,7 @@ class _Walk:
     queue: deque[_Kept]
     perturbation: Image = field(init=False)
     classes: Tensor = field(init=False)
-    selection: Selection = field(init=False)
+    selection: ChosenNeurons = field(init=False)
     iterations: int = 0
     adversarial: Image | None = None
 

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from camdrift.attacks.base import OWN_DRAWS, PER_IMAGE, Threat
-from camdrift.attacks.library import Perturb, PixelModel, Recipe
+from camdrift.attacks.library import AttackRecipe, Perturb, PixelModel
 from camdrift.attacks.names import built, check_settings, choose, load_library, parameters, quietly
 
 _LIBRARY: Final = "adversarial-robustness-toolbox"
@@ -22,7 +22,7 @@ _OTHER_DISTANCE: Final = frozenset({"Wasserstein"})
 _NOT_SET: Final = ("targeted", "summary_writer")
 
 
-def recipe(name: str, settings: dict[str, Any]) -> Recipe:
+def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     """How to make the attack of ART that `name` means.
 
     Args:
@@ -56,7 +56,7 @@ def recipe(name: str, settings: dict[str, Any]) -> Recipe:
         return perturb
 
     must_target = name in _ALWAYS_TARGETED
-    return Recipe(
+    return AttackRecipe(
         name,
         make,
         threat=_threat(name, attack),

@@ -5,14 +5,14 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from camdrift.attacks.library import Perturb, PixelModel, Recipe
+from camdrift.attacks.library import AttackRecipe, Perturb, PixelModel
 from camdrift.errors import UserError, one_line
-from camdrift.user_code import folder_of, importing, load_function
+from camdrift.user_code import importing, load_function, module_folder
 
 _TARGETS: Final = "target_classes"
 
 
-def recipe(name: str, settings: dict[str, Any]) -> Recipe:
+def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     """How to call a function as an attack: `function(model, images, classes, **settings)` returns images.
 
     Args:
@@ -34,7 +34,7 @@ def recipe(name: str, settings: dict[str, Any]) -> Recipe:
             "docs/attacks.md has an example",
         ) from error
     # It may import what lies beside it as late as when it runs.
-    folder = folder_of(name.rpartition(":")[0])
+    folder = module_folder(name.rpartition(":")[0])
 
     def make(model: PixelModel) -> Perturb:
         def perturb(images: Tensor, classes: Tensor, targets: Tensor | None) -> Any:
@@ -44,4 +44,4 @@ def recipe(name: str, settings: dict[str, Any]) -> Recipe:
 
         return perturb
 
-    return Recipe(name, make, can_target=can_target)
+    return AttackRecipe(name, make, can_target=can_target)

@@ -5,7 +5,7 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from camdrift.attacks.base import Threat
-from camdrift.attacks.library import Perturb, PixelModel, Recipe
+from camdrift.attacks.library import AttackRecipe, Perturb, PixelModel
 from camdrift.attacks.names import check_settings, choose, load_library, parameters, positive, quietly
 from camdrift.errors import UserError
 
@@ -14,7 +14,7 @@ _GIVEN: Final = ("inputs", "target", "targeted", "additional_forward_args", "mas
 _NORMS: Final = {"Linf": "linf", "L2": "l2"}
 
 
-def recipe(name: str, settings: dict[str, Any]) -> Recipe:
+def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     """How to make the attack of captum that `name` means.
 
     Args:
@@ -45,4 +45,4 @@ def recipe(name: str, settings: dict[str, Any]) -> Recipe:
         return perturb
 
     key = _BOUNDS[name]
-    return Recipe(name, make, threat=Threat(_NORMS[norm], positive(key, settings[key])), can_target=True)
+    return AttackRecipe(name, make, threat=Threat(_NORMS[norm], positive(key, settings[key])), can_target=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from camdrift.attacks.base import ORDERS, Threat
-from camdrift.attacks.library import Perturb, PixelModel, Recipe
+from camdrift.attacks.library import AttackRecipe, Perturb, PixelModel
 from camdrift.attacks.names import built, check_settings, choose, load_library, parameters, positive, quietly
 from camdrift.errors import UserError
 
@@ -17,7 +17,7 @@ _EPSILON: Final = ("eps", "epsilon")
 _NORMS: Final = {order: norm for norm, order in ORDERS.items()}
 
 
-def recipe(name: str, settings: dict[str, Any]) -> Recipe:
+def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     """How to make the attack of foolbox that `name` means.
 
     Args:
@@ -54,7 +54,7 @@ def recipe(name: str, settings: dict[str, Any]) -> Recipe:
         return perturb
 
     threat = None if epsilon is None else Threat(_NORMS[attack.distance.p], epsilon)
-    return Recipe(name, make, threat=threat, can_target=can_target, must_target=must_target)
+    return AttackRecipe(name, make, threat=threat, can_target=can_target, must_target=must_target)
 
 
 def _attack(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from camdrift.attacks.base import Threat
-from camdrift.attacks.library import Perturb, PixelModel, Recipe
+from camdrift.attacks.library import AttackRecipe, Perturb, PixelModel
 from camdrift.attacks.names import built, check_settings, choose, load_library, parameters, quietly
 
 # They bound the L2 norm and do not say so; all others that have an `eps` without a `norm` bound the largest change.
@@ -16,7 +16,7 @@ _L2: Final = frozenset({"PGDL2", "PGDRSL2"})
 _NO_ATTACKS: Final = frozenset({"Attack", "MultiAttack", "LGV"})
 
 
-def recipe(name: str, settings: dict[str, Any]) -> Recipe:
+def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     """How to make the attack of torchattacks that `name` means.
 
     Args:
@@ -49,7 +49,7 @@ def recipe(name: str, settings: dict[str, Any]) -> Recipe:
 
         return perturb
 
-    return Recipe(name, make, threat=_threat(name, attack), can_target="targeted" in attack.supported_mode)
+    return AttackRecipe(name, make, threat=_threat(name, attack), can_target="targeted" in attack.supported_mode)
 
 
 def _is_attack(library: ModuleType, kind: Any) -> bool:

@@ -1,6 +1,6 @@
 """Attacks of other libraries: the little that a library must give, and everything else that an attack needs.
 
-A library is one file with one function, `recipe(name, settings)`, which returns a `Recipe`; it is entered in
+A library is one file with one function, `recipe(name, settings)`, which returns a `AttackRecipe`; it is entered in
 `attacks.LIBRARIES`. What its attacks are called with, and what becomes of their answers, is the same for all:
 one image at a time in [0, 1], against a model that takes pixels and returns logits, with random state of their own;
 whatever they do to the model is undone, and whatever they claim is checked. docs/attacks.md has a complete example.
@@ -30,7 +30,7 @@ from camdrift.tensors import PIXELS, Attacked, Image, Images, Logits
 Perturb = Callable[[Tensor, Tensor, Tensor | None], Any]
 
 SECOND, LEAST_LIKELY, RANDOM = "second", "least_likely", "random"
-TARGETS: Final = (SECOND, LEAST_LIKELY, RANDOM)
+TARGET_RULES: Final = (SECOND, LEAST_LIKELY, RANDOM)
 
 
 class PixelModel(nn.Module):
@@ -55,7 +55,7 @@ class PixelModel(nn.Module):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class AttackRecipe:
     """How to make one attack of a library.
 
     Attributes:
@@ -83,17 +83,17 @@ class LibraryAttack:
     Attributes:
         spec: What it was made from, complete.
         recipe: How it is made.
-        target: A class, or how to choose one for each image (`TARGETS`); None to change the prediction to any.
+        target: A class, or how to choose one for each image (`TARGET_RULES`); None to change the prediction to any.
     """
 
     spec: str
-    recipe: Recipe
+    recipe: AttackRecipe
     target: int | str | None = None
 
     def __post_init__(self) -> None:
         is_class = isinstance(self.target, int) and not isinstance(self.target, bool) and self.target >= 0
-        if self.target is not None and not is_class and self.target not in TARGETS:
-            rule = f"be a class's index or one of {', '.join(TARGETS)}"
+        if self.target is not None and not is_class and self.target not in TARGET_RULES:
+            rule = f"be a class's index or one of {', '.join(TARGET_RULES)}"
             raise UserError(f"`attack` setting `target_class` must {rule}, got: {self.target}")
         if self.target is not None and not self.recipe.can_target:
             raise UserError(
@@ -103,7 +103,7 @@ class LibraryAttack:
         if self.target is None and self.recipe.must_target:
             raise UserError(
                 f"`attack` {self.recipe.name} must be given `target_class`, got: none",
-                f"a class's index or one of {', '.join(TARGETS)}",
+                f"a class's index or one of {', '.join(TARGET_RULES)}",
             )
 
     @property

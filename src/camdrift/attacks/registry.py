@@ -6,12 +6,12 @@ from typing import Any, Final
 from camdrift.attacks import from_art, from_callable, from_captum, from_foolbox, from_torchattacks
 from camdrift.attacks.base import Attack
 from camdrift.attacks.dlfuzz import PRESETS, DLFuzz
-from camdrift.attacks.library import LibraryAttack, Recipe
+from camdrift.attacks.library import AttackRecipe, LibraryAttack
 from camdrift.errors import UserError
 from camdrift.specs import Spec, parse_spec, write_spec
 from camdrift.user_code import is_user_code
 
-LIBRARIES: Final[dict[str, Callable[[str, dict[str, Any]], Recipe]]] = {
+LIBRARIES: Final[dict[str, Callable[[str, dict[str, Any]], AttackRecipe]]] = {
     "foolbox": from_foolbox.recipe,
     "torchattacks": from_torchattacks.recipe,
     "art": from_art.recipe,
@@ -85,7 +85,7 @@ def _dlfuzz(parsed: Spec) -> DLFuzz:
 
 
 def _of_library(
-    recipe: Callable[[str, dict[str, Any]], Recipe], name: str, settings: dict[str, Any], *, shown: str
+    recipe: Callable[[str, dict[str, Any]], AttackRecipe], name: str, settings: dict[str, Any], *, shown: str
 ) -> LibraryAttack:
     """An attack of a library; `shown` is how its spec names it, or the start of that if it ends with a colon."""
     made = recipe(name, {key: value for key, value in settings.items() if key != _TARGET})

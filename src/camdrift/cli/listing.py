@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import typer
 
-from camdrift.cli.options import DeviceOption, LayersOption, ModelOption, WeightsOption, words
+from camdrift.cli.options import DeviceOption, LayersOption, ModelOption, WeightsOption, parse_words
 from camdrift.cli.terminal import _load, _print_table
 from camdrift.coverage.neurons import neuron_count
 from camdrift.errors import escaped
-from camdrift.layers.layers import BLOCK, left_out
+from camdrift.layers.layers import BLOCK, reason_left_out
 from camdrift.models.classifier import Classifier
 
 
@@ -20,7 +20,7 @@ def layer_table(classifier: Classifier, globs: Sequence[str] = ()) -> tuple[list
     """
     chosen = set(classifier.select_layers(globs)) if globs else None
     infos = [info for info in classifier.layer_infos if chosen is None or info.name in chosen]
-    reasons = ["" if globs else left_out(info, classifier.family) for info in infos]
+    reasons = ["" if globs else reason_left_out(info, classifier.family) for info in infos]
     columns = {
         "name": [info.name for info in infos],
         "label": [info.label for info in infos] if any(info.label != info.name for info in infos) else None,
@@ -59,5 +59,5 @@ def layers_command(
     classifier = _load(model, weights, device)
     from camdrift.cli.listing import layer_summary, layer_table
 
-    _print_table(*layer_table(classifier, words(layers)))
-    typer.echo(escaped("\n" + "\n".join(layer_summary(classifier, words(layers)))))
+    _print_table(*layer_table(classifier, parse_words(layers)))
+    typer.echo(escaped("\n" + "\n".join(layer_summary(classifier, parse_words(layers)))))

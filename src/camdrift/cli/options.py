@@ -161,12 +161,12 @@ ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run i
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
 
 
-def words(text: str) -> tuple[str, ...]:
+def parse_words(text: str) -> tuple[str, ...]:
     """Words between commas."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def specs(text: str) -> tuple[str, ...]:
+def parse_specs(text: str) -> tuple[str, ...]:
     """Words between commas; a comma in brackets separates settings."""
     found, depth = [""], 0
     for letter in text:
@@ -178,10 +178,10 @@ def specs(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in found if word.strip())
 
 
-def numbers(name: str, text: str) -> tuple[float, ...]:
+def parse_numbers(name: str, text: str) -> tuple[float, ...]:
     """Numbers between commas, of the option `name`."""
     found = []
-    for word in words(text):
+    for word in parse_words(text):
         try:
             found.append(float(word))
         except ValueError as error:
@@ -189,7 +189,7 @@ def numbers(name: str, text: str) -> tuple[float, ...]:
     return tuple(found)
 
 
-def sizes(gallery: str, chunk_size: str, batch_size: str) -> dict[str, Any]:
+def parse_sizes(gallery: str, chunk_size: str, batch_size: str) -> dict[str, Any]:
     """The settings that are a number or a word."""
     return {
         "gallery": _count("gallery", gallery, "all", least=0),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from camdrift.cli.options import AddressOption, EngineOption, WeightsOption, WorkersOption, specs, words
+from camdrift.cli.options import AddressOption, EngineOption, WeightsOption, WorkersOption, parse_specs, parse_words
 from camdrift.cli.progress import show_progress
 from camdrift.comparison.alignment import AUTO
 from camdrift.engine.engine import LOCAL, Engine
@@ -60,9 +60,9 @@ def compare_command(
         made = compare(
             *runs,
             out=out,
-            targets=words(target) or None,
-            explanations=specs(explain) or None,
-            similarities=words(similarity) or None,
+            targets=parse_words(target) or None,
+            explanations=parse_specs(explain) or None,
+            similarities=parse_words(similarity) or None,
             align=align,
             overwrite=overwrite,
             on_pair=lambda done, total: status.update(f"compared {done:,} of {total:,} pairs"),

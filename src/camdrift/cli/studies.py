@@ -39,10 +39,10 @@ from camdrift.cli.options import (
     TargetOption,
     WeightsOption,
     WorkersOption,
-    numbers,
-    sizes,
-    specs,
-    words,
+    parse_numbers,
+    parse_sizes,
+    parse_specs,
+    parse_words,
 )
 from camdrift.cli.progress import show_progress
 from camdrift.cli.terminal import _load, _print_table
@@ -91,17 +91,17 @@ def run_command(
     settings = Settings(
         attack=attack,
         adversarial=adversarial,
-        strengths=numbers("strengths", strengths),
-        targets=words(target),
-        explanations=specs(explain),
-        similarities=words(similarity),
-        layers=words(layers),
+        strengths=parse_numbers("strengths", strengths),
+        targets=parse_words(target),
+        explanations=parse_specs(explain),
+        similarities=parse_words(similarity),
+        layers=parse_words(layers),
         limit=limit,
         sample=sample,
         rng_seed=rng_seed,
         noise_draws=noise_draws,
-        noise_ladder=numbers("noise-ladder", noise_ladder),
-        **sizes(gallery, chunk_size, batch_size),
+        noise_ladder=parse_numbers("noise-ladder", noise_ladder),
+        **parse_sizes(gallery, chunk_size, batch_size),
         denoised=denoised,
     )
     where = _Where(out, resume, overwrite, Engine(engine, address, workers))
@@ -132,11 +132,11 @@ def explain_command(
     settings = Settings(
         attack=attack,
         adversarial=adversarial,
-        strengths=numbers("strengths", strengths),
-        targets=words(target),
-        explanations=specs(explain),
-        similarities=words(similarity),
-        layers=words(layers),
+        strengths=parse_numbers("strengths", strengths),
+        targets=parse_words(target),
+        explanations=parse_specs(explain),
+        similarities=parse_words(similarity),
+        layers=parse_words(layers),
         rng_seed=rng_seed,
     )
     if image.is_dir():
@@ -174,13 +174,13 @@ def reproduce_command(
     """Run the 2022 paper as its released code computes it and as its equations say, and judge its claims."""
     settings = Settings(
         attack=attack,
-        strengths=numbers("strengths", strengths),
-        layers=words(layers),
+        strengths=parse_numbers("strengths", strengths),
+        layers=parse_words(layers),
         limit=limit,
         sample=sample,
         rng_seed=rng_seed,
-        noise_ladder=numbers("noise-ladder", noise_ladder),
-        **sizes(gallery, chunk_size, batch_size),
+        noise_ladder=parse_numbers("noise-ladder", noise_ladder),
+        **parse_sizes(gallery, chunk_size, batch_size),
     )
     where = _Where(out, resume, overwrite, Engine(engine, address, workers))
     study = _study(_Models(model, weights, device, precision), images, settings, where, reproducing=True)

@@ -14,9 +14,9 @@ from camdrift.comparison.sides import Side, sides_of
 from camdrift.comparison.tables import Common, Contrasts, OnPair, common, profiles, sides_table
 from camdrift.errors import UserError
 from camdrift.report.comparison import write_comparison
-from camdrift.report.contrasts import sentences
+from camdrift.report.contrasts import comparison_sentences
 from camdrift.storage.disk import on_disk
-from camdrift.storage.remote_directory import folder_of
+from camdrift.storage.remote_directory import local_folder
 from camdrift.study import provenance
 from camdrift.study.study import Study, open_study
 from camdrift.tables.comparison import COMPARISON_TABLES
@@ -54,7 +54,7 @@ class Comparison:
 
     def summary(self) -> str:
         """What was found, in a few sentences with intervals and n."""
-        return "\n".join([*sentences(self.tables), *self.notes])
+        return "\n".join([*comparison_sentences(self.tables), *self.notes])
 
 
 def compare(
@@ -94,7 +94,7 @@ def compare(
     """
     if align not in WAYS:
         raise UserError(f"`align` must be one of {', '.join(WAYS)}, got: {align}")
-    folder = None if out is None else folder_of("out", out)
+    folder = None if out is None else local_folder("out", out)
     studies = [run if isinstance(run, Study) else open_study(run) for run in runs]
     sides = sides_of(studies, models, explanations=explanations, metrics=similarities)
     of = common(sides, targets)

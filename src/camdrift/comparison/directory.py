@@ -8,10 +8,10 @@ import polars as pl
 
 from camdrift.errors import StoreError
 from camdrift.storage.disk import on_disk, write_whole
-from camdrift.storage.run_directory import FIGURES, as_json, is_made_by_camdrift
+from camdrift.storage.run_directory import FIGURES, is_made_by_camdrift, record_bytes
 from camdrift.tables.comparison import COMPARISON_TABLES
 
-COMPARISON: Final = "comparison.json"
+COMPARISON_RECORD: Final = "comparison.json"
 COMPARISON_PAGE: Final = "comparison.html"
 
 
@@ -42,7 +42,7 @@ class ComparisonDirectory:
 
     @classmethod
     def _clear(cls, path: Path, *, overwrite: bool) -> None:
-        if not is_made_by_camdrift(path / COMPARISON):
+        if not is_made_by_camdrift(path / COMPARISON_RECORD):
             raise StoreError(
                 f"`out` must be new or the folder of a comparison, got: {path} (a folder with other things in it)",
                 "choose another --out",
@@ -55,7 +55,7 @@ class ComparisonDirectory:
         figures = path / FIGURES
         for file in (*figures.glob("comparison_*.png"), *figures.glob("comparison_*.pdf")):
             file.unlink()
-        for name in (COMPARISON_PAGE, *(f"{name}.parquet" for name in COMPARISON_TABLES), COMPARISON):
+        for name in (COMPARISON_PAGE, *(f"{name}.parquet" for name in COMPARISON_TABLES), COMPARISON_RECORD):
             (path / name).unlink(missing_ok=True)
 
     def write_table(self, name: str, table: pl.DataFrame) -> None:
@@ -66,4 +66,4 @@ class ComparisonDirectory:
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Replace comparison.json."""
-        write_whole(self.path, COMPARISON, lambda path: path.write_bytes(as_json(record)))
+        write_whole(self.path, COMPARISON_RECORD, lambda path: path.write_bytes(record_bytes(record)))

@@ -14,7 +14,7 @@ from camdrift.comparison.sides import attack_words
 from camdrift.errors import UserError
 from camdrift.pipeline.settings import Settings
 from camdrift.specs import DATA_SET
-from camdrift.storage.remote_directory import folder_of
+from camdrift.storage.remote_directory import local_folder
 
 # As on the command line: a word where the field holds a number or nothing.
 _WORDS: Final[Mapping[str, Mapping[str, int | None]]] = {
@@ -103,7 +103,7 @@ def read_grid(path: str | PathLike[str], *, out: str | PathLike[str] | None = No
     models = tuple(_model(entry, folder, f"[[models]] in {file}") for entry in entries["models"])
     attacks = _attacks(entries["attacks"], shared, hints, folder, file)
     grid = Grid(
-        out=folder_of("out", out) if out is not None else folder / _folder(data.get("out", f"runs/{file.stem}")),
+        out=local_folder("out", out) if out is not None else folder / _folder(data.get("out", f"runs/{file.stem}")),
         images=_images(data.get("images"), folder),
         models=models,
         attacks=attacks,
@@ -115,7 +115,7 @@ def read_grid(path: str | PathLike[str], *, out: str | PathLike[str] | None = No
 
 
 def _folder(out: str) -> Path:
-    return folder_of("out", out).expanduser()
+    return local_folder("out", out).expanduser()
 
 
 def _parsed(file: Path) -> dict[str, Any]:

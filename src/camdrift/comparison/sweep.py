@@ -17,7 +17,7 @@ from camdrift.storage.run_directory import RECORD
 from camdrift.study.run import run
 from camdrift.study.study import Study
 
-COMPARISON = "comparison"
+COMPARISON_FOLDER = "comparison"
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _compare(done: Sweep, models: dict[Path, str]) -> None:
                 f"nothing was analysed in {study.path}, which is left out of the comparison",
                 "a stronger attack, more iterations or more images may find an adversarial example",
             )
-            done.failures.append(Failure(COMPARISON, reason))
+            done.failures.append(Failure(COMPARISON_FOLDER, reason))
         else:
             analysed.append(study)
     sides = sum(study.layers.select("explanation", "metric").n_unique() for study in analysed)
@@ -187,6 +187,6 @@ def _compare(done: Sweep, models: dict[Path, str]) -> None:
         return
     names = [models[study.path] for study in analysed]
     try:
-        done.comparison = compare(*analysed, out=done.path / COMPARISON, models=names, overwrite=True)
+        done.comparison = compare(*analysed, out=done.path / COMPARISON_FOLDER, models=names, overwrite=True)
     except UserError as error:
-        done.failures.append(Failure(COMPARISON, error))
+        done.failures.append(Failure(COMPARISON_FOLDER, error))

@@ -15,12 +15,12 @@ STRATEGIES: Final = ("none", "0", "1", "2", "3")
 TOP_ONE_IN: Final = 10
 ABOVE, BELOW = 0.25, 0.2
 
-Counts = NDArray[np.int64]
+CoveredTimes = NDArray[np.int64]
 Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Selection:
+class ChosenNeurons:
     """Neurons to push, by index, and the sign of the push."""
 
     neurons: NDArray[np.int64]
@@ -70,11 +70,11 @@ def select_neurons(
     count: int,
     *,
     table: NeuronTable,
-    times: Counts,
+    times: CoveredTimes,
     values: Scores,
     threshold: float,
     rng: np.random.Generator,
-) -> Selection:
+) -> ChosenNeurons:
     """The neurons of one popped image: `count` of them, split evenly over `strategies` (specification 1.6).
 
     none: uniformly among neurons never covered. 0: the more often covered, the likelier. 1: the more rarely. 2: the
@@ -102,11 +102,11 @@ def select_neurons(
         else _positive(_select(strategy, share, table=table, times=times, rng=rng))
         for strategy in strategies
     ]
-    return Selection(np.concatenate([p.neurons for p in parts]), np.concatenate([p.signs for p in parts]))
+    return ChosenNeurons(np.concatenate([p.neurons for p in parts]), np.concatenate([p.signs for p in parts]))
 
 
 def _select(
-    strategy: str, count: int, *, table: NeuronTable, times: Counts, rng: np.random.Generator
+    strategy: str, count: int, *, table: NeuronTable, times: CoveredTimes, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     match strategy:
         case "0":
@@ -120,15 +120,15 @@ def _select(
             return _uncovered(times, count, rng)
 
 
-def _positive(neurons: NDArray[np.int64]) -> Selection:
-    return Selection(neurons, np.ones(len(neurons)))
+def _positive(neurons: NDArray[np.int64]) -> ChosenNeurons:
+    return ChosenNeurons(neurons, np.ones(len(neurons)))
 
 
 def _uniform(candidates: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return rng.choice(candidates, size=min(count, len(candidates)), replace=False)
 
 
-def _uncovered(times: Counts, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _uncovered(times: CoveredTimes, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     candidates = np.flatnonzero(times == 0)
     return _uniform(candidates if len(candidates) else np.arange(times.size), count, rng)
 
@@ -140,9 +140,9 @@ def _weighted(weights: Scores, count: int, rng: np.random.Generator) -> NDArray[
 
 def _near_threshold(
     values: Scores, count: int, *, threshold: float, table: NeuronTable, rng: np.random.Generator
-) -> Selection:
+) -> ChosenNeurons:
     finite = np.nan_to_num(values, nan=np.inf)
     above = np.flatnonzero((finite > threshold) & (finite < threshold + ABOVE) & ~table.is_dense)
     below = np.flatnonzero((finite > threshold - BELOW) & (finite < threshold) & ~table.is_dense)
     up, down = _uniform(above, count // 2, rng), _uniform(below, count - count // 2, rng)
-    return Selection(np.concatenate([up, down]), np.concatenate([np.ones(len(up)), -np.ones(len(down))]))
+    return ChosenNeurons(np.concatenate([up, down]), np.concatenate([np.ones(len(up)), -np.ones(len(down))]))

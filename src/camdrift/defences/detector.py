@@ -14,7 +14,7 @@ from camdrift.statistics.bootstrap import percentile_interval, resample_counts
 from camdrift.tables.arrays import Flags, Floats
 
 MOST_FOLDS: Final = 5
-LEAST_SEEDS: Final = 4
+LEAST_FOLDED_SEEDS: Final = 4
 
 _CHUNK_ELEMENTS: Final = 2**20
 

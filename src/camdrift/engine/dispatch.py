@@ -7,14 +7,14 @@ chunk that kills its workers.
 
 import pickle
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Final
 
 from camdrift.engine.actor import Actor
 from camdrift.engine.engine import Engine
-from camdrift.engine.progress import Progress
+from camdrift.engine.progress import OnProgress, Progress
 from camdrift.engine.ray_cluster import Team, cluster, processors_here, team
 from camdrift.engine.worker import Look, Outcome, stored_outcome, task_of
 from camdrift.errors import UserError, one_line
@@ -22,8 +22,6 @@ from camdrift.images.places import ImageFile
 from camdrift.pipeline.plan import Plan, image_checksum, parts
 from camdrift.storage.remote_directory import gather
 from camdrift.storage.run_directory import RunDirectory
-
-OnProgress = Callable[[Progress], None]
 
 # So many workers may die over one chunk, or before they are ready for any.
 TRIES: Final = 3

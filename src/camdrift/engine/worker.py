@@ -15,7 +15,7 @@ from camdrift.attacks.stored import StoredImages
 from camdrift.errors import StoreError, UserError
 from camdrift.explanations.registry import make_explainer
 from camdrift.images.places import ImageFile
-from camdrift.models.copies import Recipe, follow, recipe_of
+from camdrift.models.copies import ModelCopy, copy_of, restore
 from camdrift.pipeline.chunk import fit_chunk
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.plan import Examination, Plan
@@ -53,8 +53,8 @@ class Task:
     modules: tuple[str, ...]
     out: Path | str
     started: str
-    classifier: Recipe
-    surrogate: Recipe | None
+    classifier: ModelCopy
+    surrogate: ModelCopy | None
     settings: Settings
     layers: tuple[str, ...]
     labels: Mapping[str, int]
@@ -75,8 +75,8 @@ def task_of(plan: Plan, directory: RunDirectory) -> Task:
         modules=tuple(os.path.abspath(place) for place in sys.path),  # noqa: PTH100, "" is the working directory
         out=directory.place if isinstance(directory, RemoteDirectory) else directory.path.absolute(),
         started=directory.read_record()["started"],
-        classifier=recipe_of(plan.classifier),
-        surrogate=None if plan.surrogate is None else recipe_of(plan.surrogate),
+        classifier=copy_of(plan.classifier),
+        surrogate=None if plan.surrogate is None else copy_of(plan.surrogate),
         settings=plan.settings,
         layers=plan.layers,
         labels=plan.labels,
@@ -214,8 +214,8 @@ def _plan_of(task: Task) -> Plan:
     explainers = tuple(make_explainer(spec) for spec in settings.explanations)
     plan: dict[str, Any] = {name: getattr(task, name) for name in ("layers", "labels", "batch_size", "chunks")}
     return Plan(
-        classifier=follow(task.classifier),
-        surrogate=None if task.surrogate is None else follow(task.surrogate),
+        classifier=restore(task.classifier),
+        surrogate=None if task.surrogate is None else restore(task.surrogate),
         attack=task.stored or make_attack(settings.attack),
         settings=settings,
         explainers=explainers,

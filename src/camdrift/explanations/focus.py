@@ -1,7 +1,7 @@
 """Where the focus of a map lies, how a variant moves it, and whether the map changes where the perturbation lies.
 
-Camdrift's own measures, of raw maps, in float64. Maps with more than `LARGEST_SIDE` values along a side are averaged
-down to that many there first. The distribution of a map of h by w cells is the map over its sum; the centre of cell
+Camdrift's own measures, of raw maps, in float64. Maps with more than `LARGEST_GRID_SIDE` values along a side are first
+averaged down to that many. The distribution of a map of h by w cells is the map over its sum; the centre of cell
 (i, j) lies at ((i + 0.5) / h, (j + 0.5) / w), so that distances count in sides of the image.
 """
 
@@ -17,13 +17,13 @@ from torch import Tensor
 
 from camdrift.tensors import Maps, Values
 
-LARGEST_SIDE: Final = 56
+LARGEST_GRID_SIDE: Final = 56
 TOP_SHARE: Final = 5
 # Maps and pixels are float32: maps of length 1, or pixels of 1, that differ by less differ by rounding.
 _ROUNDING: Final = 2.0**-23
 
 # Maps of several layers may lie one after the other, all those of a layer together.
-Cells = Float[Tensor, "maps rows columns"]
+Grids = Float[Tensor, "maps rows columns"]
 Flat = Float[Tensor, "maps cells"]
 Squares = Float[Tensor, "batch height width"]
 Pattern = Float[Tensor, "images cells"]
@@ -78,22 +78,22 @@ def focus_change(seeds: Maps, variants: Maps, squares: Squares) -> Changes:
     return _change(before, locate(before), after, locate(after), pattern)
 
 
-def reduced(maps: Maps) -> Cells:
-    """The maps in float64, averaged down to `LARGEST_SIDE` values along every side that has more."""
+def reduced(maps: Maps) -> Grids:
+    """The maps in float64, averaged down to `LARGEST_GRID_SIDE` values along every side that has more."""
     return _averaged(maps).double()
 
 
-def _averaged(maps: Maps) -> Cells:
-    """The maps themselves where none of their sides is longer than `LARGEST_SIDE`; else reduced, in float64."""
+def _averaged(maps: Maps) -> Grids:
+    """The maps themselves where none of their sides is longer than `LARGEST_GRID_SIDE`; else reduced, in float64."""
     shape = _reduced_shape(maps)
     return maps if shape == maps.shape[1:] else F.adaptive_avg_pool2d(maps.double(), shape)
 
 
 def _reduced_shape(maps: Maps) -> tuple[int, int]:
-    return (min(maps.shape[1], LARGEST_SIDE), min(maps.shape[2], LARGEST_SIDE))
+    return (min(maps.shape[1], LARGEST_GRID_SIDE), min(maps.shape[2], LARGEST_GRID_SIDE))
 
 
-def local_rms(squares: Squares, shape: Sequence[int]) -> Cells:
+def local_rms(squares: Squares, shape: Sequence[int]) -> Grids:
     """Root mean square of a perturbation over each of h by w cells: (batch, h, w), float64, in pixel units.
 
     Where h does not divide the image's height, cells reach to whole pixels and overlap, as in `adaptive_avg_pool2d`.
@@ -101,7 +101,7 @@ def local_rms(squares: Squares, shape: Sequence[int]) -> Cells:
     return F.adaptive_avg_pool2d(squares.double(), (shape[0], shape[1])).sqrt()
 
 
-def locate(cells: Cells) -> Focus:
+def locate(cells: Grids) -> Focus:
     """Where each map has its focus.
 
     Args:
@@ -143,7 +143,7 @@ def _moments(shares: Flat) -> tuple[Values, Values]:
     return mean, (shares * (places - mean[:, None]).square()).sum(1)
 
 
-def _pattern(rms: Cells) -> Pattern:
+def _pattern(rms: Grids) -> Pattern:
     """The deviation of each cell from the mean of its image, at unit length.
 
     NaN where the perturbation is the same everywhere, but for the rounding of pixels.
@@ -154,7 +154,7 @@ def _pattern(rms: Cells) -> Pattern:
     return centred / torch.where(length > _ROUNDING * sqrt(flat.shape[1]), length, torch.nan)[:, None]
 
 
-def _change(before: Cells, seed: Focus, after: Cells, variant: Focus, pattern: Pattern) -> Changes:
+def _change(before: Grids, seed: Focus, after: Grids, variant: Focus, pattern: Pattern) -> Changes:
     """The five measures, in the order of `FOCUS_MEASURES`; the maps of every layer share the images' pattern."""
     shift = torch.hypot(variant.row - seed.row, variant.column - seed.column)
     overlap = _dice(_top(before, seed.threshold), _top(after, variant.threshold))
@@ -171,7 +171,7 @@ def _change(before: Cells, seed: Focus, after: Cells, variant: Focus, pattern: P
     )
 
 
-def _top(cells: Cells, threshold: Values) -> Tensor:
+def _top(cells: Grids, threshold: Values) -> Tensor:
     """Which cells of each map are its largest fifth; equal values are in together."""
     return (cells >= threshold[:, None, None]).flatten(1)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from camdrift.tensors import Activations, Maps, Weights
 
 # What some channels add to the map, before ReLU.
-Part = Callable[[Activations, Activations], Maps]
+ChannelSum = Callable[[Activations, Activations], Maps]
 # Values of a part: about a megabyte. Larger ones are slower on a processor by half (docs/benchmarks.md).
 _PART_VALUES: Final = 2**18
 
@@ -58,7 +58,9 @@ def layer_cam(activation: Activations, gradient: Activations) -> Maps:
     return gradient.relu().mul_(activation).sum(1)
 
 
-def maps_of_gradients(parts: Mapping[str, Part], activation: Activations, gradient: Activations) -> dict[str, Maps]:
+def maps_of_gradients(
+    parts: Mapping[str, ChannelSum], activation: Activations, gradient: Activations
+) -> dict[str, Maps]:
     """ReLU of the sum over all channels of every one of `parts`, by name; float32."""
     maps = {name: activation.new_zeros((len(activation), *activation.shape[2:]), dtype=torch.float32) for name in parts}
     for images, channels in _slices(activation):

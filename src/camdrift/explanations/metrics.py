@@ -19,11 +19,11 @@ from torch import Tensor
 
 from camdrift.tensors import Activations, Maps, Values
 
-TOP_SHARE: Final = 5
+LARGEST_SHARE: Final = 5
 # Transport between maps of more cells along a side takes minutes: they are averaged down to that many.
 EMD_SIDE: Final = 14
 
-Cells = Float[Tensor, "batch h w"]
+Values2D = Float[Tensor, "batch h w"]
 Size = tuple[int, int]
 Metric = Callable[[Tensor, Tensor, Size], Values]
 
@@ -149,7 +149,7 @@ METRIC_OF: Final[Mapping[str, Metric]] = {
 }
 
 
-def _cosine(a: Cells, b: Cells, size: Size) -> Values:
+def _cosine(a: Values2D, b: Values2D, size: Size) -> Values:
     smoothed_a, smoothed_b = _gram(a, size), _gram(b, size)
     product = (smoothed_a * b).sum((1, 2))
     squares = (smoothed_a * a).sum((1, 2)) * (smoothed_b * b).sum((1, 2))
@@ -169,14 +169,14 @@ def _finite(maps: Tensor) -> Tensor:
     return torch.where(torch.isfinite(_peak(maps)).view(-1, *([1] * (maps.ndim - 1))), maps, 0.0)
 
 
-def _unit_peak(maps: Maps) -> Cells:
+def _unit_peak(maps: Maps) -> Values2D:
     # No metric but relative error sees the scale, and squares of raw early maps would underflow. A map that is not
     # finite has peak NaN or infinity, and gives NaN from here on.
     peak = _peak(maps)[:, None, None]
     return torch.where(peak == 0, 0.0, maps.double() / peak)
 
 
-def _centred(maps: Cells, size: Size) -> Cells:
+def _centred(maps: Values2D, size: Size) -> Values2D:
     """The cells minus the mean over the interpolated map's pixels; exact zeros for an even map."""
     first = maps[:, :1, :1]
     rows, columns = _axis_weights(maps.shape[1], size[0]), _axis_weights(maps.shape[2], size[1])
@@ -185,28 +185,28 @@ def _centred(maps: Cells, size: Size) -> Cells:
     return change - mean[:, None, None]
 
 
-def _upsampled(maps: Cells, size: Size) -> Float[Tensor, "batch height width"]:
+def _upsampled(maps: Values2D, size: Size) -> Float[Tensor, "batch height width"]:
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _top(maps: Maps) -> Tensor:
     flat = maps.flatten(1)
-    count = ceil(flat.shape[1] / TOP_SHARE)
+    count = ceil(flat.shape[1] / LARGEST_SHARE)
     least = flat.topk(count, dim=1).values[:, -1:]
     return (flat >= least) & (flat > 0)
 
 
-def _pooled(maps: Cells) -> Float[Tensor, "batch rows columns"]:
+def _pooled(maps: Values2D) -> Float[Tensor, "batch rows columns"]:
     height, width = (min(side, EMD_SIDE) for side in maps.shape[1:])
     return F.adaptive_avg_pool2d(maps[:, None], (height, width))[:, 0]
 
 
-def _mass(maps: Cells) -> Cells:
+def _mass(maps: Values2D) -> Values2D:
     """The map over its sum; NaN where it is all zero."""
     return maps / maps.sum((1, 2), keepdim=True)
 
 
-def _centre(mass: Cells) -> Float[Tensor, "batch 2"]:
+def _centre(mass: Values2D) -> Float[Tensor, "batch 2"]:
     rows, columns = _centres(mass.shape[1]).to(mass.device), _centres(mass.shape[2]).to(mass.device)
     return torch.stack([mass.sum(2) @ rows, mass.sum(1) @ columns], dim=1)
 
@@ -230,7 +230,7 @@ def _product_square(x: Tensor, y: Tensor) -> Values:
     return ((x @ x.transpose(1, 2)) * (y @ y.transpose(1, 2))).sum((1, 2))
 
 
-def _gram(maps: Cells, size: Size) -> Cells:
+def _gram(maps: Values2D, size: Size) -> Values2D:
     height, width = maps.shape[1:]
     if (height, width) == size:
         return maps

@@ -14,7 +14,7 @@ from camdrift.tables.words import CONSTANT_MAP, NON_FINITE_MAP, ZERO_MAP_SEED, Z
 from camdrift.tensors import Maps, Values
 
 
-class Comparison(NamedTuple):
+class LayerSimilarities(NamedTuple):
     """Seed attributions against variant attributions, layer by layer: NumPy arrays of shape (layers, batch).
 
     Attributes:
@@ -74,7 +74,7 @@ def similarity(a: Maps, b: Maps, size: tuple[int, int] = (224, 224), *, metric: 
 
 def compare_layers(
     seeds: Mapping[str, Tensor], variants: Mapping[str, Tensor], size: tuple[int, int], *, metric: str = "cosine"
-) -> Comparison:
+) -> LayerSimilarities:
     """The similarity of seeds and variants at every layer.
 
     Args:
@@ -99,7 +99,7 @@ def compare_layers(
         rows[:, indexes] = found.view(3, len(indexes), batch).cpu().numpy()
     values, seed_peaks, variant_peaks = rows
     are_finite = np.isfinite(seed_peaks) & np.isfinite(variant_peaks)
-    return Comparison(values, seed_peaks == 0, variant_peaks == 0, are_finite)
+    return LayerSimilarities(values, seed_peaks == 0, variant_peaks == 0, are_finite)
 
 
 def unrelated_pairs(count: int) -> list[tuple[int, int]]:

@@ -184,7 +184,7 @@ def _line(figure: Figure, text: str, top: float, width: float, **look: Any) -> N
 
 
 @styled
-def blank(title: str, reason: str) -> Figure:
+def blank_figure(title: str, reason: str) -> Figure:
     """A figure that says in words why there is nothing to show."""
     page = sheet(title, "", width=8.0, body=1.1)
     lines = wrapped(f"Nothing to show. {reason}", 9.0, 6.6)

@@ -26,9 +26,9 @@ from camdrift.figures.canvas import (
     text_width,
     vlines,
 )
-from camdrift.figures.contrasts import differences
+from camdrift.figures.contrasts import differences_figure
 from camdrift.figures.gain import log_axis
-from camdrift.figures.ranks import ranks
+from camdrift.figures.ranks import ranks_figure
 from camdrift.figures.sides import PALETTE, Sides, agreement_matrix, covered, profile
 from camdrift.tables.comparison import BY_DEVIATION, BY_GAIN
 from camdrift.tables.reading import Tables
@@ -48,17 +48,17 @@ def comparison_figures(tables: Tables) -> dict[str, Figure]:
     """
     of = covered(tables)
     figures = {
-        "comparison_1_gain": gain_profiles(tables),
-        "comparison_2_agreement": agreement(tables),
-        "comparison_4_differences": differences(tables),
+        "comparison_1_gain": gain_profiles_figure(tables),
+        "comparison_2_agreement": agreement_figure(tables),
+        "comparison_4_differences": differences_figure(tables),
     }
     if of.layers:
-        figures["comparison_3_ranks"] = ranks(tables)
+        figures["comparison_3_ranks"] = ranks_figure(tables)
     return dict(sorted(figures.items()))
 
 
 @styled
-def gain_profiles(tables: Tables) -> Figure:
+def gain_profiles_figure(tables: Tables) -> Figure:
     """Noise-equivalent gain over the layers: up to four sides in one panel, more in a panel each."""
     of = covered(tables)
     title = f"Noise-equivalent gain, side by side, at strength {strength_text(of.reference)}"
@@ -164,7 +164,7 @@ def _finish(axes: Axes, of: Sides, limits: tuple[float, float]) -> None:
 
 
 @styled
-def agreement(tables: Tables) -> Figure:
+def agreement_figure(tables: Tables) -> Figure:
     """Kendall's tau of the layer rankings of every two sides, by gain and by mean deviation, values written in."""
     of = covered(tables)
     count = len(of.names)

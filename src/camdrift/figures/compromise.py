@@ -14,7 +14,7 @@ from camdrift.figures.canvas import (
     INK,
     MARKERS,
     MUTED,
-    blank,
+    blank_figure,
     boxes,
     dodge,
     layer_panels,
@@ -38,14 +38,14 @@ BY_CONSTRUCTION: Final = (
 
 
 @styled
-def compromised_probability(tables: Tables, record: Record) -> Figure:
+def compromised_probability_figure(tables: Tables, record: Record) -> Figure:
     """Figure 6: share of adversarial examples that compromise each layer, per strength, Wilson intervals."""
     of = scope(tables, record)
     title = "Probability that the attack compromises a layer"
     layers = tables["layers"]
     shares = {target: grid(of, layers, "compromised_fraction", target) for target in of.targets}
     if not any(np.isfinite(values).any() for values in shares.values()):
-        return blank(title, reason_for_nothing(of))
+        return blank_figure(title, reason_for_nothing(of))
     n = span(layers["n"].filter(layers["n"] > 0).to_list())
     note = f"{of.model}; n = {n} seeds per layer and strength. Bars: Wilson 95 % intervals. {_caution(tables, of)}"
     half = Line2D([], [], color=INK, lw=0.9, ls=(0, (5, 3)), label="0.5: no worse than noise")
@@ -84,13 +84,13 @@ def _shares(axes: Axes, of: Scope, shares: np.ndarray, ends: list[np.ndarray]) -
 
 
 @styled
-def compromised_layers(tables: Tables, record: Record) -> Figure:
+def compromised_layers_figure(tables: Tables, record: Record) -> Figure:
     """Figure 7: how many layers an adversarial example compromises, one histogram per strength and target."""
     of = scope(tables, record)
     title = "How many layers one adversarial example compromises"
     counts = tables["counts"]
     if not counts["n_seeds"].sum():
-        return blank(title, reason_for_nothing(of))
+        return blank_figure(title, reason_for_nothing(of))
     totals = counts.group_by("target", "strength").agg(pl.col("n_seeds").sum())["n_seeds"].to_list()
     share = pl.col("n_seeds") / pl.col("n_seeds").sum().over("target", "strength")
     top = min(1.0, np.ceil(5.5 * float(counts.select(share.fill_nan(0).max()).item())) / 5)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from camdrift.figures.canvas import INK, MARGIN, blank, printable, sheet, styled, vlines
+from camdrift.figures.canvas import INK, MARGIN, blank_figure, printable, sheet, styled, vlines
 from camdrift.figures.scope import span
 from camdrift.figures.sides import PALETTE, Sides, covered
 from camdrift.tables.reading import Tables
@@ -18,13 +18,13 @@ _MOST: Final = 12
 
 
 @styled
-def differences(tables: Tables) -> Figure:
+def differences_figure(tables: Tables) -> Figure:
     """Gain over the first side's gain, and difference of mean deviation, per aligned layer; one row per other side."""
     of = covered(tables)
     first, others = of.names[0], of.names[1 : _MOST + 1]
     title = f"Against {printable(first, 60)}"
     if not others:
-        return blank(title, "There is no other side.")
+        return blank_figure(title, "There is no other side.")
     note = (
         f"At strength {strength_text(of.reference)}, {TARGET_WORDS[of.targets[0]]}; layers from the first to the last. "
         "Bars: 95 % intervals, bootstrap (gain) and t or Welch (deviation), not corrected for the number of layers. "

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from camdrift.figures.canvas import COLOURS, INK, MUTED, blank, dodge, layer_panels, mark_size, styled, vlines
+from camdrift.figures.canvas import COLOURS, INK, MUTED, blank_figure, dodge, layer_panels, mark_size, styled, vlines
 from camdrift.figures.scope import Scope, reason_for_nothing, scope, span
 from camdrift.statistics.controls import CHANNELS, NOISE_AGAINST_NOISE, SPECTRUM
 from camdrift.tables.reading import Tables
@@ -19,7 +19,7 @@ from camdrift.tables.words import ADVERSARIAL, NOISE, strength_text
 _TITLE: Final = "Is it the attack? Gains over other kinds of noise, and of noise over noise"
 _WHITE: Final = "white noise"
 _OVER: Final = "gain of the attack over it"
-# Control, its quantity in table `controls`, colour, marker, words.
+# Control, its quantity in table `controls_figure`, colour, marker, words.
 _SERIES: Final = (
     (_WHITE, "", COLOURS[ADVERSARIAL], "o", "attack over white noise"),
     (CHANNELS, _OVER, "#882255", "D", "over noise matched per channel"),
@@ -34,7 +34,7 @@ def has_controls(tables: Tables) -> bool:
 
 
 @styled
-def controls(tables: Tables, record: Record) -> Figure:
+def controls_figure(tables: Tables, record: Record) -> Figure:
     """Figure 13: gain of the attack over every kind of noise, and of noise over noise, per layer with intervals.
 
     Args:
@@ -45,7 +45,7 @@ def controls(tables: Tables, record: Record) -> Figure:
     strengths = sorted({min(of.strengths, default=of.reference), of.reference})
     series = _series(tables)
     if not has_controls(tables) or not len(series):
-        return blank(_TITLE, reason_for_nothing(of))
+        return blank_figure(_TITLE, reason_for_nothing(of))
     present = [entry for entry in _SERIES if entry[0] in set(series["control"])]
     looks: dict[str, Any] = {"ls": "", "markersize": 4, "markeredgewidth": 0}
     handles = [Line2D([], [], color=c, marker=m, label=words, **looks) for _, _, c, m, words in present]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from camdrift.figures.canvas import COLOURS, DASHES, MARKERS, MUTED, blank, sheet, strength_colours, styled
+from camdrift.figures.canvas import COLOURS, DASHES, MARKERS, MUTED, blank_figure, sheet, strength_colours, styled
 from camdrift.figures.scope import Scope, reason_for_nothing, scope
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
@@ -19,7 +19,7 @@ _CREDIT = "Adversarial and noise count the clean images plus each image's varian
 
 
 @styled
-def coverage_by_condition(tables: Tables, record: Record) -> Figure:
+def coverage_by_condition_figure(tables: Tables, record: Record) -> Figure:
     """Figure 2a: neurons covered by clean, adversarial and noisy images at the reference strength.
 
     Left in percent of all neurons, right as neurons beyond those of the clean images alone, where the
@@ -29,7 +29,7 @@ def coverage_by_condition(tables: Tables, record: Record) -> Figure:
     title = f"Neuron coverage by condition, strength {strength_text(of.reference)}"
     coverage = tables["coverage"]
     if coverage.is_empty():
-        return blank(title, reason_for_nothing(of))
+        return blank_figure(title, reason_for_nothing(of))
     pairs = [(CLEAN, 0.0), (ADVERSARIAL, of.reference), (NOISE, of.reference)]
     curves = [(c, _curve(coverage, c, s)) for c, s in pairs if of.analysed or c == CLEAN]
     handles = [_handle(c, curve, coverage) for c, curve in curves if len(curve)]
@@ -50,13 +50,13 @@ def coverage_by_condition(tables: Tables, record: Record) -> Figure:
 
 
 @styled
-def coverage_by_strength(tables: Tables, record: Record) -> Figure:
+def coverage_by_strength_figure(tables: Tables, record: Record) -> Figure:
     """Figure 2b: neurons covered at each strength beyond those of the clean images, adversarial and noise."""
     of = scope(tables, record)
     title = "Neuron coverage by strength, beyond the clean images"
     coverage = tables["coverage"]
     if coverage.is_empty() or not of.analysed:
-        return blank(title, reason_for_nothing(of))
+        return blank_figure(title, reason_for_nothing(of))
     count = int(_curve(coverage, CLEAN, 0.0)[-1, 1])
     last = f"The clean images alone cover {count:,} neurons ({100 * count / _total(coverage):.1f}\u00a0%)."
     page = sheet(title, _note(of, coverage, last), width=8.0, body=3.0)

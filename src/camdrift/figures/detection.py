@@ -15,7 +15,7 @@ from camdrift.figures.canvas import (
     MARKERS,
     MUTED,
     Sheet,
-    blank,
+    blank_figure,
     dodge,
     printable,
     sheet,
@@ -53,17 +53,17 @@ _PAIR: Final = ("trained_on", "tested_on")
 
 
 @styled
-def detection(tables: Tables, record: Record) -> Figure:
+def detection_figure(tables: Tables, record: Record) -> Figure:
     """Figure 10: ROC curves over all strengths, and AUC by strength with intervals; a row per pair of runs.
 
     Args:
-        tables: All tables of `records.TABLES`, `detection` and `roc` by name.
+        tables: All tables of `records.TABLES`, `detection_figure` and `roc` by name.
         record: The run record, as `run.json` holds it.
     """
     found = tables["detection"]
     title = "How well a detector tells adversarial from noisy images by their layers"
     if found.is_empty():
-        return blank(title, "Too few images have an adversarial example for a detector to be judged.")
+        return blank_figure(title, "Too few images have an adversarial example for a detector to be judged.")
     pairs = list(found.select(_PAIR).unique(maintain_order=True).iter_rows())
     series = list(found.select(_SERIES).unique(maintain_order=True).iter_rows())
     note = (

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from camdrift.figures.canvas import COLOURS, DASHES, MUTED, blank, layer_panels, mark_size, styled
+from camdrift.figures.canvas import COLOURS, DASHES, MUTED, blank_figure, layer_panels, mark_size, styled
 from camdrift.figures.scope import Scope, reason_for_nothing, scope, span
 from camdrift.statistics.focus import focus_medians
 from camdrift.tables.reading import Tables, scan
@@ -19,11 +19,11 @@ from camdrift.tables.words import ADVERSARIAL, NOISE, TARGET_WORDS, strength_tex
 
 
 @dataclass(frozen=True)
-class Measure:
+class FocusMeasure:
     """One measure in words.
 
     Attributes:
-        column: Its column in table `focus`.
+        column: Its column in table `focus_figure`.
         name: A few words, for lists.
         title: What it asks, for a heading.
         unit: What its axis counts.
@@ -42,7 +42,7 @@ class Measure:
 
 
 MEASURES: Final = (
-    Measure(
+    FocusMeasure(
         column="centroid_shift",
         name="shift of the centre",
         title="How far the centre of the map moves",
@@ -51,7 +51,7 @@ MEASURES: Final = (
         cue="0: the centre stays",
         rest=0.0,
     ),
-    Measure(
+    FocusMeasure(
         column="spread_change",
         name="change of spread",
         title="How much wider the map spreads around its centre",
@@ -60,7 +60,7 @@ MEASURES: Final = (
         cue="above 0: wider; below: narrower",
         rest=0.0,
     ),
-    Measure(
+    FocusMeasure(
         column="entropy_change",
         name="change of entropy",
         title="How much more even the map becomes",
@@ -69,7 +69,7 @@ MEASURES: Final = (
         cue="above 0: more even; below: more concentrated",
         rest=0.0,
     ),
-    Measure(
+    FocusMeasure(
         column="top_overlap",
         name="overlap of the top fifth",
         title="How much of the map's top fifth stays in place",
@@ -78,7 +78,7 @@ MEASURES: Final = (
         cue="1: the same cells; 0.2: by chance",
         rest=0.2,
     ),
-    Measure(
+    FocusMeasure(
         column="perturbation_correlation",
         name="correlation with the perturbation",
         title="Whether the map changes where the perturbation lies",
@@ -98,7 +98,7 @@ _REST: Final[dict[str, Any]] = {"color": MUTED, "lw": 0.9, "ls": "-"}
 
 
 @styled
-def focus(tables: Tables, record: Record) -> Figure:
+def focus_figure(tables: Tables, record: Record) -> Figure:
     """Figure 9: five measures of the focus per layer, attack against noise, at the reference strength."""
     of = scope(tables, record)
     title = f"Where the focus of each layer's map goes, strength {strength_text(of.reference)}"
@@ -106,7 +106,7 @@ def focus(tables: Tables, record: Record) -> Figure:
     at = (pl.col("strength") == of.reference) & (pl.col("target") == target)
     rows = focus_medians(scan(tables, "focus").filter(at))
     if not (rows["n"] > 0).any():
-        return blank(title, reason_for_nothing(of))
+        return blank_figure(title, reason_for_nothing(of))
     n = span(rows["n"].filter(rows["n"] > 0).to_list())
     note = (
         f"{of.model}; {TARGET_WORDS.get(target, target)}; n = {n} seeds per layer. Each variant's map is held against "
@@ -150,7 +150,7 @@ def _curve(axes: Axes, of: Scope, rows: pl.DataFrame, condition: str) -> None:
         axes.plot(x[drawn], median[drawn], mfc=fill, **look)
 
 
-def _axis(axes: Axes, measure: Measure) -> None:
+def _axis(axes: Axes, measure: FocusMeasure) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(4, min_n_ticks=3, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}".replace("-", "\u2212")))
     if measure.column == "top_overlap":

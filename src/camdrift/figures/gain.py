@@ -14,7 +14,7 @@ from camdrift.figures.canvas import (
     INK,
     MARKERS,
     MUTED,
-    blank,
+    blank_figure,
     dodge,
     layer_panels,
     mark_size,
@@ -32,13 +32,13 @@ _ARROW = 1.16
 
 
 @styled
-def gain(tables: Tables, record: Record) -> Figure:
+def gain_figure(tables: Tables, record: Record) -> Figure:
     """Figure 8: noise-equivalent gain per layer and strength, log axis; bounds are open, with an arrow."""
     of = scope(tables, record)
     title = "Noise-equivalent gain: how much stronger noise must be to move a layer as far"
     layers = tables["layers"]
     if not layers["gain"].drop_nulls().len():
-        return blank(title, reason_for_nothing(of))
+        return blank_figure(title, reason_for_nothing(of))
     n = span(layers["n_pairs"].filter(layers["n_pairs"] > 0).to_list() or [0])
     note = (
         f"{of.model}; n = {n} seeds. Bars: bootstrap 95 % intervals. Open marks with an arrow are bounds: "

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from camdrift.figures.canvas import COLOURS, MARGIN, MUTED, Sheet, blank, printable, sheet, styled, text_width
+from camdrift.figures.canvas import COLOURS, MARGIN, MUTED, Sheet, blank_figure, printable, sheet, styled, text_width
 from camdrift.figures.scope import Scope, reason_for_nothing, scope
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.reading import Tables, collected, scan
@@ -34,7 +34,7 @@ _MAP: Final = "inferno"
 
 
 @styled
-def heatmaps(tables: Tables, record: Record, gallery: Gallery) -> Figure:
+def heatmaps_figure(tables: Tables, record: Record, gallery: Gallery) -> Figure:
     """Figure 3: clean, adversarial and noisy image and their maps, with the similarity under each map.
 
     Maps are drawn bilinearly enlarged, as the similarity sees them, each scaled by its own maximum.
@@ -43,7 +43,9 @@ def heatmaps(tables: Tables, record: Record, gallery: Gallery) -> Figure:
     title = "Where the model looks: heatmaps of sample images, layer by layer"
     ids = [str(seed_id) for seed_id in gallery.get("seed_ids", ())]
     if not ids:
-        return blank(title, reason_for_nothing(of) if not of.analysed else "No heatmaps were stored for this study.")
+        return blank_figure(
+            title, reason_for_nothing(of) if not of.analysed else "No heatmaps were stored for this study."
+        )
     columns = _even_choice(len(of.labels), _MOST_LAYERS)
     places = _even_choice(len(ids), _MOST_SEEDS)
     width, layout = _layout(of, columns)
@@ -58,7 +60,7 @@ def heatmaps(tables: Tables, record: Record, gallery: Gallery) -> Figure:
 
 
 @styled
-def layer_grid(tables: Tables, record: Record, gallery: Gallery, seed_id: str) -> Figure:
+def layer_grid_figure(tables: Tables, record: Record, gallery: Gallery, seed_id: str) -> Figure:
     """Figure 3 for one seed of the gallery, with every layer of the study."""
     of = scope(tables, record)
     place = [str(held) for held in gallery["seed_ids"]].index(seed_id)

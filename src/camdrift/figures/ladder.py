@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from camdrift.figures.canvas import BAND, INK, MARGIN, MUTED, Sheet, blank, sheet, styled
-from camdrift.figures.rungs import BUT, DESCRIBED, WORDS, numbers, sets, words_of
+from camdrift.figures.canvas import BAND, INK, MARGIN, MUTED, Sheet, blank_figure, sheet, styled
+from camdrift.figures.rungs import BUT, DESCRIBED, WORDS, rung_numbers, sets, words_of
 from camdrift.figures.scope import reason_for_nothing, scope
 from camdrift.paper.defects import ALL_DEFECTS, NO_DEFECT
 from camdrift.tables.reading import Tables
@@ -67,7 +67,7 @@ _PANELS: Final = (
 
 
 @styled
-def ladder(tables: Tables, record: Record) -> Figure:
+def ladder_figure(tables: Tables, record: Record) -> Figure:
     """Figure 11: the findings under every set of defects, from the equations to the released code.
 
     Args:
@@ -76,8 +76,8 @@ def ladder(tables: Tables, record: Record) -> Figure:
     """
     of = scope(tables, record)
     if tables["ladder"].is_empty():
-        return blank(_TITLE, reason_for_nothing(of))
-    rows = numbers(tables)
+        return blank_figure(_TITLE, reason_for_nothing(of))
+    rows = rung_numbers(tables)
     n = int(tables["ladder"]["n"].to_numpy().max(initial=0))
     note = (
         f"{of.model}; n = {n} seeds. Lines show what a defect adds to the equations (above) or takes from the released "

@@ -16,7 +16,7 @@ _STEP: Final = 0.17
 
 
 @styled
-def ranks(tables: Tables) -> Figure:
+def ranks_figure(tables: Tables) -> Figure:
     """Rank by gain of every layer in every side, rank 1 on top; colour is depth. Sides must share their layers."""
     of = covered(tables)
     table = rank_table(tables, of)

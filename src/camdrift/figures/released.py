@@ -18,7 +18,7 @@ from camdrift.figures.canvas import (
     MARKERS,
     MUTED,
     LayerNames,
-    blank,
+    blank_figure,
     mark_size,
     printable,
     shade_stages,
@@ -46,7 +46,7 @@ _SHADES: Final = mpl.colors.LinearSegmentedColormap.from_list("compromised", ["#
 
 
 @styled
-def released(tables: Tables, record: Record) -> Figure:
+def released_figure(tables: Tables, record: Record) -> Figure:
     """Figure 12: mean similarity and compromised fraction per layer and strength, equations beside released code.
 
     Both columns have the paper's rule for thresholds, a median per layer: what differs are the images and how their
@@ -58,7 +58,7 @@ def released(tables: Tables, record: Record) -> Figure:
     """
     of = scope(tables, record)
     if tables["emulation"].is_empty():
-        return blank(_TITLE, reason_for_nothing(of))
+        return blank_figure(_TITLE, reason_for_nothing(of))
     readings = [read(tables["emulation"], defects) for defects in (Defects(), Defects.all())]
     columns = [
         _Column(title, mean(reading.adversarial, 0), compromised_fraction(reading))

@@ -6,7 +6,7 @@ from typing import Final
 import polars as pl
 
 from camdrift.paper.defects import ALL_DEFECTS, NO_DEFECT, Defects
-from camdrift.paper.ladder import agreement
+from camdrift.paper.ladder import rank_agreement
 from camdrift.paper.readings import compromised_fraction, read
 from camdrift.tables.reading import Tables
 
@@ -24,7 +24,7 @@ WORDS: Final = {
     "noise_for_attack": "noise read as the attack",
     "unequal_credit": "coverage credited unequally",
 }
-MEANINGS: Final = {
+RUNG_MEANINGS: Final = {
     "accumulated": "the adversarial image of one strength is the base of the next: 0.25, 0.5, 1, 2, 4 become "
     "0.25, \u22120.25, \u22120.25, 0.75, 3.75",
     "wrong_base": "noise is added to that base instead of the seed image",
@@ -45,7 +45,7 @@ def has_ladder(tables: Tables) -> bool:
     return "ladder" in tables and tables["ladder"].height > 0
 
 
-def rungs(tables: Tables) -> pl.DataFrame:
+def rung_rows(tables: Tables) -> pl.DataFrame:
     """Table `ladder`, with the released code's images under the paper's own rule for thresholds as a last set.
 
     Args:
@@ -62,9 +62,9 @@ def rungs(tables: Tables) -> pl.DataFrame:
     return pl.concat([ladder, described])
 
 
-def numbers(tables: Tables) -> pl.DataFrame:
-    """What `ladder.agreement` says of every set of `rungs`, one row each."""
-    return agreement(rungs(tables))
+def rung_numbers(tables: Tables) -> pl.DataFrame:
+    """What `ladder.agreement` says of every set of `rung_rows`, one row each."""
+    return rank_agreement(rung_rows(tables))
 
 
 def sets(names: Sequence[str]) -> list[tuple[str, list[str]]]:

@@ -16,7 +16,7 @@ from camdrift.figures.canvas import (
     INK,
     MARKERS,
     MUTED,
-    blank,
+    blank_figure,
     boxes,
     hlines,
     layer_panels,
@@ -41,22 +41,22 @@ _COSINE_NOTE: Final = (
 _OTHER_NOTE: Final = "The axis is linear in the square root of the deviation, which spreads the upper end."
 
 
-def similarity_adversarial(tables: Tables, record: Record) -> Figure:
+def similarity_adversarial_figure(tables: Tables, record: Record) -> Figure:
     """Figure 4a: distribution of each layer's similarity under the attack, at the reference strength."""
     return _distribution(tables, scope(tables, record), ADVERSARIAL)
 
 
-def similarity_noise(tables: Tables, record: Record) -> Figure:
+def similarity_noise_figure(tables: Tables, record: Record) -> Figure:
     """Figure 4b: distribution of each layer's similarity under noise, at the reference strength."""
     return _distribution(tables, scope(tables, record), NOISE)
 
 
-def strength_adversarial(tables: Tables, record: Record) -> Figure:
+def strength_adversarial_figure(tables: Tables, record: Record) -> Figure:
     """Figure 5a: mean similarity of each layer under the attack, one curve per strength."""
     return _means(tables, scope(tables, record), ADVERSARIAL)
 
 
-def strength_noise(tables: Tables, record: Record) -> Figure:
+def strength_noise_figure(tables: Tables, record: Record) -> Figure:
     """Figure 5b: mean similarity of each layer under noise, one curve per strength."""
     return _means(tables, scope(tables, record), NOISE)
 
@@ -67,7 +67,7 @@ def _distribution(tables: Tables, of: Scope, condition: str) -> Figure:
     title = f"How similar each layer's map stays under {subject}, strength {strength_text(of.reference)}"
     samples = {target: _samples(scan(tables, "similarity"), of, condition, target) for target in of.targets}
     if not any(len(values) for layers in samples.values() for values in layers):
-        return blank(title, reason_for_nothing(of))
+        return blank_figure(title, reason_for_nothing(of))
     boxes_are = "Boxes: quartiles and median; whiskers: 5th to 95th percentile."
     note = f"{of.model}; {_sizes(samples, of, condition)} {boxes_are} {_axis_note(of)}"
     if condition == ADVERSARIAL:
@@ -190,7 +190,7 @@ def _means(tables: Tables, of: Scope, condition: str) -> Figure:
     layers = tables["layers"]
     means = {target: grid(of, layers, f"{condition}_mean", target) for target in of.targets}
     if not any(np.isfinite(values).any() for values in means.values()):
-        return blank(title, reason_for_nothing(of))
+        return blank_figure(title, reason_for_nothing(of))
     count = layers["n" if condition == ADVERSARIAL else "n_noise"]
     banded = len(of.strengths) <= _BANDS_UP_TO
     band = " Bands: mean ± 2 standard errors." if banded else ""

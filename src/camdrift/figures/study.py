@@ -2,17 +2,22 @@
 
 from matplotlib.figure import Figure
 
-from camdrift.figures.compromise import compromised_layers, compromised_probability
-from camdrift.figures.controls import controls, has_controls
-from camdrift.figures.coverage import coverage_by_condition, coverage_by_strength
+from camdrift.figures.compromise import compromised_layers_figure, compromised_probability_figure
+from camdrift.figures.controls import controls_figure, has_controls
+from camdrift.figures.coverage import coverage_by_condition_figure, coverage_by_strength_figure
 from camdrift.figures.detection import FIGURE as DETECTION_FIGURE
-from camdrift.figures.detection import detection
-from camdrift.figures.focus import focus
-from camdrift.figures.gain import gain
-from camdrift.figures.heatmaps import heatmaps, layer_grid
-from camdrift.figures.ladder import ladder
-from camdrift.figures.released import released
-from camdrift.figures.similarity import similarity_adversarial, similarity_noise, strength_adversarial, strength_noise
+from camdrift.figures.detection import detection_figure
+from camdrift.figures.focus import focus_figure
+from camdrift.figures.gain import gain_figure
+from camdrift.figures.heatmaps import heatmaps_figure, layer_grid_figure
+from camdrift.figures.ladder import ladder_figure
+from camdrift.figures.released import released_figure
+from camdrift.figures.similarity import (
+    similarity_adversarial_figure,
+    similarity_noise_figure,
+    strength_adversarial_figure,
+    strength_noise_figure,
+)
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
@@ -29,24 +34,27 @@ def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str,
         gallery: Images and heatmaps of sample seeds; may be empty.
     """
     figures = {
-        "figure_2a_coverage_by_condition": coverage_by_condition(tables, record),
-        "figure_2b_coverage_by_strength": coverage_by_strength(tables, record),
-        "figure_3_heatmaps": heatmaps(tables, record, gallery),
-        "figure_4a_similarity_adversarial": similarity_adversarial(tables, record),
-        "figure_4b_similarity_noise": similarity_noise(tables, record),
-        "figure_5a_strength_adversarial": strength_adversarial(tables, record),
-        "figure_5b_strength_noise": strength_noise(tables, record),
-        "figure_6_compromised_probability": compromised_probability(tables, record),
-        "figure_7_compromised_layers": compromised_layers(tables, record),
-        "figure_8_gain": gain(tables, record),
-        "figure_9_focus": focus(tables, record),
+        "figure_2a_coverage_by_condition": coverage_by_condition_figure(tables, record),
+        "figure_2b_coverage_by_strength": coverage_by_strength_figure(tables, record),
+        "figure_3_heatmaps": heatmaps_figure(tables, record, gallery),
+        "figure_4a_similarity_adversarial": similarity_adversarial_figure(tables, record),
+        "figure_4b_similarity_noise": similarity_noise_figure(tables, record),
+        "figure_5a_strength_adversarial": strength_adversarial_figure(tables, record),
+        "figure_5b_strength_noise": strength_noise_figure(tables, record),
+        "figure_6_compromised_probability": compromised_probability_figure(tables, record),
+        "figure_7_compromised_layers": compromised_layers_figure(tables, record),
+        "figure_8_gain": gain_figure(tables, record),
+        "figure_9_focus": focus_figure(tables, record),
     }
     if "detection" in tables and "roc" in tables:
-        figures[DETECTION_FIGURE] = detection(tables, record)
+        figures[DETECTION_FIGURE] = detection_figure(tables, record)
     if "ladder" in tables and "emulation" in tables:
-        figures |= {"figure_11_ladder": ladder(tables, record), "figure_12_released": released(tables, record)}
+        figures |= {
+            "figure_11_ladder": ladder_figure(tables, record),
+            "figure_12_released": released_figure(tables, record),
+        }
     if has_controls(tables):
-        figures["figure_13_controls"] = controls(tables, record)
+        figures["figure_13_controls"] = controls_figure(tables, record)
     if tables["seeds"].height == 1 and len(gallery.get("seed_ids", ())):
-        figures["layer_grid"] = layer_grid(tables, record, gallery, str(gallery["seed_ids"][0]))
+        figures["layer_grid"] = layer_grid_figure(tables, record, gallery, str(gallery["seed_ids"][0]))
     return figures

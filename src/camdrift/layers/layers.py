@@ -186,7 +186,7 @@ def default_family(layers: Sequence[Layer], trace: Trace, blocks: Sequence[Block
     return BLOCK if is_block else CONV
 
 
-def left_out(info: LayerInfo, family: str) -> str:
+def reason_left_out(info: LayerInfo, family: str) -> str:
     """Why a layer is not studied by default, where layers of `family` are; empty if it is."""
     if info.note or info.family == family:
         return info.note

@@ -22,7 +22,7 @@ _WRAP: Final = "camdrift.wrap(classifier.module, mean=..., std=..., size=...) se
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ModelCopy:
     """Everything that another process needs to make the same classifier.
 
     Attributes:
@@ -46,14 +46,14 @@ class Recipe:
     logits: tuple[float, ...]
 
 
-def recipe_of(classifier: Classifier) -> Recipe:
+def copy_of(classifier: Classifier) -> ModelCopy:
     """How another process makes this classifier.
 
     Raises:
         UserError: It was wrapped around a module that cannot be pickled.
     """
     spec, weights = classifier.loaded_from or (None, None)
-    return Recipe(
+    return ModelCopy(
         spec=spec,
         weights=weights,
         # Which of its devices a worker may use is for its engine to say.
@@ -66,7 +66,7 @@ def recipe_of(classifier: Classifier) -> Recipe:
     )
 
 
-def follow(recipe: Recipe) -> Classifier:
+def restore(recipe: ModelCopy) -> Classifier:
     """The classifier that a recipe makes.
 
     Raises:

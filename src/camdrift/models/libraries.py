@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from camdrift.errors import ModelError, install_hint, one_line
 from camdrift.models.class_names import class_index, imagenet_labels
 
-Settings = dict[str, Any]
+InputSettings = dict[str, Any]
 
 NO_DOWNLOAD: Final = "give a file with --weights FILE, or leave out --model to study the embedded efficientnet-lite0"
 _NO_HUB: Final = "`hf/FOLDER` with a folder that save_pretrained wrote needs no network"
@@ -19,7 +19,7 @@ _RESAMPLING: Final = {0: "nearest", 3: "bicubic"}
 _SQUEEZED_FROM: Final = 384
 
 
-def from_torchvision(spec: str, *, own_weights: bool) -> tuple[nn.Module, Settings]:
+def from_torchvision(spec: str, *, own_weights: bool) -> tuple[nn.Module, InputSettings]:
     """A network of torchvision's and what a classifier needs to know of it.
 
     Args:
@@ -57,7 +57,7 @@ def from_torchvision(spec: str, *, own_weights: bool) -> tuple[nn.Module, Settin
     return _had(spec, lambda: models.get_model(name, weights=None if own_weights else chosen)), settings
 
 
-def from_timm(spec: str, *, own_weights: bool) -> tuple[nn.Module, Settings]:
+def from_timm(spec: str, *, own_weights: bool) -> tuple[nn.Module, InputSettings]:
     """A network of timm's and what a classifier needs to know of it.
 
     Args:
@@ -96,7 +96,7 @@ def from_timm(spec: str, *, own_weights: bool) -> tuple[nn.Module, Settings]:
     return module, settings
 
 
-def from_transformers(spec: str, *, own_weights: bool) -> tuple[nn.Module, Settings]:
+def from_transformers(spec: str, *, own_weights: bool) -> tuple[nn.Module, InputSettings]:
     """A network of Hugging Face's and what a classifier needs to know of it.
 
     Weights are read as safetensors, and no code that comes with a network is run.
@@ -136,7 +136,7 @@ def from_transformers(spec: str, *, own_weights: bool) -> tuple[nn.Module, Setti
     return (_ChannelsReversed(module) if settings.pop("bgr", False) else module), settings
 
 
-def _processor_settings(name: str, config: Any) -> Settings:
+def _processor_settings(name: str, config: Any) -> InputSettings:
     from transformers.image_processing_utils import ImageProcessingMixin
 
     try:
@@ -147,7 +147,7 @@ def _processor_settings(name: str, config: Any) -> Settings:
     return {**processor_settings(processor), "configuration": f"image processor of {name}"}
 
 
-def processor_settings(processor: Mapping[str, Any]) -> Settings:
+def processor_settings(processor: Mapping[str, Any]) -> InputSettings:
     """What an image processor's stored configuration says of a network's input, in a classifier's words.
 
     Args:
@@ -157,7 +157,7 @@ def processor_settings(processor: Mapping[str, Any]) -> Settings:
         mean, std, size, resize and interpolation; and bgr where channels come in reverse.
     """
     size, resize = _size(processor)
-    settings: Settings = {"size": size, "resize": resize}
+    settings: InputSettings = {"size": size, "resize": resize}
     settings["interpolation"] = _RESAMPLING.get(processor.get("resample", 2), "bilinear")
     # A pixel p in [0, 1] becomes (scale * p - offset - mean) / std.
     scale = 255 * float(processor.get("rescale_factor", 1 / 255)) if processor.get("do_rescale", True) else 255.0

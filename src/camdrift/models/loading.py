@@ -16,7 +16,7 @@ from camdrift.models.exported import read_program, unflattened
 from camdrift.models.keras_vgg16 import MEAN, STD, fill_vgg, read_keras_layers
 from camdrift.models.libraries import from_timm, from_torchvision, from_transformers
 from camdrift.models.weights import load_weights, read_state
-from camdrift.user_code import find_function, folder_of, importing
+from camdrift.user_code import find_function, importing, module_folder
 
 EMBEDDED: Final = "efficientnet-lite0"
 KERAS: Final = "keras-vgg16@"
@@ -229,7 +229,7 @@ def _program(spec: str, weights: str | Path | None) -> tuple[nn.Module, dict[str
 def _factory(spec: str) -> tuple[nn.Module, dict[str, Any]]:
     place, _, _ = spec.rpartition(":")
     # Factories import what lies beside them as often when they run as when they are imported.
-    with importing(folder_of(place)):
+    with importing(module_folder(place)):
         try:
             source, factory = find_function(spec, option="model")
         except UserError as error:

@@ -10,7 +10,7 @@ from camdrift.errors import UserError, one_line
 
 _T = TypeVar("_T")
 
-MOST: Final = 256
+MOST_IMAGES: Final = 256
 # What torch's allocator for the processor says in a plain RuntimeError; memory it is refused, not what swaps.
 _ON_PROCESSOR: Final = "DefaultCPUAllocator: can't allocate memory"
 
@@ -20,7 +20,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or _ON_PROCESSOR in str(error)
 
 
-def largest_batch(compute: Callable[[int], object], most: int = MOST) -> int:
+def largest_batch(compute: Callable[[int], object], most: int = MOST_IMAGES) -> int:
     """The largest power of two for which `compute` does not run out of memory.
 
     Args:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from camdrift.paper.defects import Defects
 from camdrift.paper.ladder import curve_distances
-from camdrift.paper.readings import Reading, compromised, compromised_fraction, mean, read, taken, variance
+from camdrift.paper.readings import Reading, compromised_flags, compromised_fraction, mean, read, taken, variance
 from camdrift.statistics.bootstrap import Counts, percentile_interval, resample_counts
 from camdrift.statistics.estimates import ratio, wilson_interval
 from camdrift.tables.arrays import Floats
@@ -173,7 +173,7 @@ def _thresholds(reading: Reading) -> list[_Family]:
             [""],
             "share of fooling adversarial images that compromise so few",
             "in many cases",
-            lambda r, _: _share(_fooling(r, compromised(r).sum(-1) <= few)),
+            lambda r, _: _share(_fooling(r, compromised_flags(r).sum(-1) <= few)),
             (_MANY, 1.0),
         ),
         _Family(
@@ -181,7 +181,7 @@ def _thresholds(reading: Reading) -> list[_Family]:
             [""],
             "share of adversarial images, all strengths",
             "some",
-            lambda r, _: _share(compromised(r).sum(-1).ravel() == layers),
+            lambda r, _: _share(compromised_flags(r).sum(-1).ravel() == layers),
             (_ANY, 1.0),
             exists=True,
         ),
@@ -190,7 +190,7 @@ def _thresholds(reading: Reading) -> list[_Family]:
             [""],
             "share of fooling adversarial images, all strengths",
             "some",
-            lambda r, _: _share(_fooling(r, compromised(r).sum(-1) == 0)),
+            lambda r, _: _share(_fooling(r, compromised_flags(r).sum(-1) == 0)),
             (_ANY, 1.0),
             exists=True,
         ),

@@ -26,7 +26,7 @@ def ladder(emulation: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([_rung(emulation, defects) for defects in rungs()])
 
 
-def agreement(ladder: pl.DataFrame) -> pl.DataFrame:
+def rank_agreement(ladder: pl.DataFrame) -> pl.DataFrame:
     """One row per set of defects: how it moves the findings, against the equations.
 
     Columns: defects; mean_deviation (mean over strengths and layers of 1 - similarity under the attack); excess (the

@@ -100,7 +100,7 @@ def read(emulation: pl.DataFrame, defects: Defects) -> Reading:
     )
 
 
-def compromised(reading: Reading) -> NDArray[np.bool_]:
+def compromised_flags(reading: Reading) -> NDArray[np.bool_]:
     """Which layers each adversarial image compromises, (seeds, strengths, layers)."""
     threshold = median(reading.noise)
     return reading.adversarial < threshold
@@ -109,7 +109,7 @@ def compromised(reading: Reading) -> NDArray[np.bool_]:
 def compromised_fraction(reading: Reading) -> Floats:
     """Share of defined similarities below the threshold, (strengths, layers)."""
     defined = ~np.isnan(reading.adversarial)
-    return ratio(compromised(reading).sum(0).astype(np.float64), defined.sum(0).astype(np.float64))
+    return ratio(compromised_flags(reading).sum(0).astype(np.float64), defined.sum(0).astype(np.float64))
 
 
 def taken(reading: Reading, seeds: NDArray[np.int64]) -> Reading:

@@ -20,12 +20,12 @@ from camdrift.pipeline.maps import explain_all
 from camdrift.pipeline.noise import matched_noise
 from camdrift.pipeline.plan import MapReceiver, Plan
 from camdrift.pipeline.seeds import Seed, batches, known, stack
-from camdrift.pipeline.variants import describe_perturbation, rounded
+from camdrift.pipeline.variants import describe_perturbation, rounded_to_bytes
 from camdrift.tables.study import SEEDS, VARIANTS
 from camdrift.tables.words import ADVERSARIAL, ANALYSED, FAILED, NO_ADVERSARIAL, NOISE, UNREADABLE
 from camdrift.tensors import Attacked, Image, Logits, perturbed
 
-Advance = Callable[[str, int, int], None]
+AdvanceStage = Callable[[str, int, int], None]
 
 # Chunk-internal table: `growth.newly_covered`, merged into the `coverage` table at the end.
 GROWTH: Final = "growth"
@@ -39,7 +39,7 @@ class ChunkResult:
     gallery: dict[str, NDArray[Any]]
 
 
-def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: Advance) -> ChunkResult:
+def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: AdvanceStage) -> ChunkResult:
     """Everything a study learns from some seed images.
 
     Args:
@@ -89,7 +89,7 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: Advance) -> Chu
 
 
 def fit_chunk(
-    plan: Plan, files: Sequence[ImageFile], advance: Advance, warn: Callable[[str], None]
+    plan: Plan, files: Sequence[ImageFile], advance: AdvanceStage, warn: Callable[[str], None]
 ) -> tuple[Plan, ChunkResult]:
     """`study_chunk`, begun anew with half as many images per pass whenever memory runs out.
 
@@ -204,7 +204,7 @@ def _judge_adversarial(plan: Plan, seeds: Sequence[Seed]) -> None:
         images = stack(perturbed(known(seed.pixels), known(seed.perturbation)) for seed in batch)
         with torch.no_grad():
             logits = plan.classifier(images)
-            stored = plan.classifier(rounded(images)).argmax(1)
+            stored = plan.classifier(rounded_to_bytes(images)).argmax(1)
         probabilities, classes = logits.softmax(1).max(1)
         finite = torch.isfinite(logits).all(1).tolist()
         for row, seed in enumerate(batch):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
 from camdrift.explanations.attribution import explain
-from camdrift.explanations.similarity import Comparison, compare_layers
+from camdrift.explanations.similarity import LayerSimilarities, compare_layers
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.seeds import Seed, batches, known, stack
 from camdrift.pipeline.settings import Settings
@@ -98,7 +98,7 @@ def _rows(plan: Plan, seeds: Sequence[Seed], batch: Sequence[Variant]) -> pl.Dat
     return DENOISED.frame(columns)
 
 
-def _reasons(comparison: Comparison) -> NDArray[np.object_]:
+def _reasons(comparison: LayerSimilarities) -> NDArray[np.object_]:
     """Why a similarity is undefined, (layers, batch); None where it is defined. The copy is the reference."""
     reasons = comparison.reasons()
     undefined = np.isnan(comparison.similarity) & comparison.are_finite

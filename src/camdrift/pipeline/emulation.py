@@ -20,7 +20,7 @@ from camdrift.tables.reproduction import EMULATION
 from camdrift.tables.words import ADVERSARIAL, CHANNEL_NOISE, NOISE, SPECTRUM_NOISE, UNPERTURBED
 from camdrift.tensors import PIXELS, Image, Maps
 
-TARGETS: Final = ("own", "seed")
+EMULATED_TARGETS: Final = ("own", "seed")
 Score = Literal["logit", "probability"]
 SCORES: Final[tuple[Score, ...]] = ("logit", "probability")
 COSINE: Final = "cosine"
@@ -32,7 +32,7 @@ _Readings = dict[tuple[str, str, str], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Mixture:
     """How one image is made: seed + perturbation * P + strength * R, clipped, perhaps stored in 8 bits.
 
     Attributes:
@@ -65,7 +65,7 @@ class Recipe:
         return self.draw > 0 or self.condition not in (ADVERSARIAL, NOISE)
 
 
-def recipes(strengths: Sequence[float], noise_strengths: Sequence[float]) -> list[Recipe]:
+def mixtures(strengths: Sequence[float], noise_strengths: Sequence[float]) -> list[Mixture]:
     """Every image that a reproduction makes of one seed.
 
     The released loop knows the study's strengths only: noise further up the ladder, which the gain needs, lies
@@ -74,15 +74,15 @@ def recipes(strengths: Sequence[float], noise_strengths: Sequence[float]) -> lis
     effective = accumulated_strengths(strengths)
     found = []
     for is_truncated in (False, True):
-        found += [Recipe(ADVERSARIAL, s, s, 0.0, is_truncated=is_truncated) for s in strengths]
-        found += [Recipe(NOISE, s, 0.0, s, is_truncated=is_truncated) for s in noise_strengths]
+        found += [Mixture(ADVERSARIAL, s, s, 0.0, is_truncated=is_truncated) for s in strengths]
+        found += [Mixture(NOISE, s, 0.0, s, is_truncated=is_truncated) for s in noise_strengths]
         released = {"is_accumulated": True, "is_truncated": is_truncated}
-        found += [Recipe(ADVERSARIAL, s, effective[s].adversarial, 0.0, **released) for s in strengths]
+        found += [Mixture(ADVERSARIAL, s, effective[s].adversarial, 0.0, **released) for s in strengths]
         bases = {s: effective[s].noise_base if s in effective else 0.0 for s in noise_strengths}
-        found += [Recipe(NOISE, s, bases[s], s, **released) for s in noise_strengths]
+        found += [Mixture(NOISE, s, bases[s], s, **released) for s in noise_strengths]
     for s in noise_strengths:
-        found += [Recipe(NOISE, s, 0.0, s, draw=1), *(Recipe(c, s, 0.0, s) for c in (SPECTRUM_NOISE, CHANNEL_NOISE))]
-    return [*found, Recipe(UNPERTURBED, 0.0, 0.0, 0.0)]
+        found += [Mixture(NOISE, s, 0.0, s, draw=1), *(Mixture(c, s, 0.0, s) for c in (SPECTRUM_NOISE, CHANNEL_NOISE))]
+    return [*found, Mixture(UNPERTURBED, 0.0, 0.0, 0.0)]
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ class Emulation:
     def __call__(self, plan: Plan, seeds: Sequence[Seed], advance: Callable[[int], None]) -> pl.DataFrame:
         """The rows of some analysed seeds."""
         parts = [EMULATION.frame()]
-        wanted = recipes(plan.settings.strengths, plan.settings.noise_strengths)
+        wanted = mixtures(plan.settings.strengths, plan.settings.noise_strengths)
         for number, seed in enumerate(seeds):
             advance(number)
             parts.append(_rows(plan, seed, wanted))
         return pl.concat(parts)
 
 
-def make_image(seed: Image, perturbation: Image, noise: Image | None, recipe: Recipe) -> Image:
+def make_image(seed: Image, perturbation: Image, noise: Image | None, recipe: Mixture) -> Image:
     """The image of a recipe, in pixel space.
 
     Args:
@@ -127,7 +127,7 @@ class _Seen:
     similarity: _Readings
 
 
-def _rows(plan: Plan, seed: Seed, wanted: Sequence[Recipe]) -> pl.DataFrame:
+def _rows(plan: Plan, seed: Seed, wanted: Sequence[Mixture]) -> pl.DataFrame:
     """All rows of one seed; recipes of the same image share its pass."""
     distinct = {recipe.image_key: recipe for recipe in wanted}
     # An image that any recipe wants in the released reading is compared in all readings.
@@ -140,12 +140,12 @@ def _rows(plan: Plan, seed: Seed, wanted: Sequence[Recipe]) -> pl.DataFrame:
     return pl.concat([_recipe_rows(plan, seed, recipe, seen[recipe.image_key]) for recipe in wanted])
 
 
-def _image(plan: Plan, seed: Seed, recipe: Recipe) -> Image:
+def _image(plan: Plan, seed: Seed, recipe: Mixture) -> Image:
     noise = _noise(plan, seed, recipe) if recipe.noise_factor else None
     return make_image(known(seed.pixels), known(seed.perturbation), noise, recipe)
 
 
-def _noise(plan: Plan, seed: Seed, recipe: Recipe) -> Image:
+def _noise(plan: Plan, seed: Seed, recipe: Mixture) -> Image:
     delta, rng_seed, seed_id = known(seed.perturbation), plan.settings.rng_seed, seed.file.seed_id
     if recipe.condition == SPECTRUM_NOISE:
         return spectrum_noise(delta, rng_seed=rng_seed, seed_id=seed_id)
@@ -175,7 +175,9 @@ class _Clean:
         clean_class = torch.full((len(images),), self.seed.clean_class, device=batch.device)
         seen = explain(self.plan.classifier, batch, [None, clean_class], layers=self.plan.layers, observer=observer)
         covered = observer.record(seen.logits).covered().cpu().numpy()
-        cosines = {(t, s): self._cosines(maps, s) for t, maps in zip(TARGETS, seen.maps, strict=True) for s in SCORES}
+        cosines = {
+            (t, s): self._cosines(maps, s) for t, maps in zip(EMULATED_TARGETS, seen.maps, strict=True) for s in SCORES
+        }
         for row, found in enumerate(seen.logits.argmax(1).tolist()):
             is_flipped = found != self.seed.clean_class
             difference = (images[row] - known(self.seed.pixels)).double()
@@ -185,7 +187,7 @@ class _Clean:
                 "n_gained": int((covered[row] & ~known(self.seed.covered)).sum()),
             }
             scores = SCORES if full[row] else SCORES[:1]
-            readings: _Readings = {(t, s, COSINE): cosines[t, s][:, row] for t in TARGETS for s in scores}
+            readings: _Readings = {(t, s, COSINE): cosines[t, s][:, row] for t in EMULATED_TARGETS for s in scores}
             if full[row]:
                 readings |= self._jets(seen.maps, row, is_flipped=is_flipped)
             yield _Seen(columns, readings)
@@ -200,7 +202,7 @@ class _Clean:
     def _jets(self, maps: Sequence[_MapsByLayer], row: int, *, is_flipped: bool) -> _Readings:
         """Similarities of the pictures of one image of a batch; both targets agree unless its class has changed."""
         own = self._pictures(maps[0], row)
-        pictures = dict(zip(TARGETS, (own, self._pictures(maps[1], row) if is_flipped else own), strict=True))
+        pictures = dict(zip(EMULATED_TARGETS, (own, self._pictures(maps[1], row) if is_flipped else own), strict=True))
         return {
             (target, score, JET): np.array([float(a @ b) for a, b in zip(clean, mine, strict=True)])
             for target, mine in pictures.items()
@@ -213,7 +215,7 @@ class _Clean:
         return [jet_direction(attribution, self.plan.size) for attribution in rows]
 
 
-def _recipe_rows(plan: Plan, seed: Seed, recipe: Recipe, seen: _Seen) -> pl.DataFrame:
+def _recipe_rows(plan: Plan, seed: Seed, recipe: Mixture, seen: _Seen) -> pl.DataFrame:
     """The rows of one recipe: every reading of its image."""
     infos = {info.name: info for info in plan.classifier.layer_infos}
     keys, layers = list(seen.similarity), len(plan.layers)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camdrift.explanations.focus import (
-    Cells,
     Focus,
+    Grids,
     Pattern,
     Patterns,
     _averaged,
@@ -167,6 +167,6 @@ def _grouped(maps: Mapping[str, Maps]) -> tuple[_Group, ...]:
     return tuple(groups)
 
 
-def _joined(maps: Sequence[Tensor]) -> Cells:
+def _joined(maps: Sequence[Tensor]) -> Grids:
     """The maps of some layers, (batch, h, w) each, reduced, one layer after the other."""
     return torch.cat([_averaged(part) for part in maps]).double()

@@ -37,7 +37,7 @@ from camdrift.tables.measures import of_first_measure
 from camdrift.tables.words import ADVERSARIAL, ANALYSED
 from camdrift.tensors import Image, Maps
 
-LARGEST_SIDE: Final = 112
+LARGEST_HEATMAP_SIDE: Final = 112
 # So that many small chunks offer not only the extremes of each, but what lies between.
 _LEAST_SHARE: Final = 3
 
@@ -190,7 +190,7 @@ def _even_ranks(n: int, count: int) -> list[int]:
 
 
 def _stored_shape(maps: Maps) -> tuple[int, int]:
-    return (min(maps.shape[1], LARGEST_SIDE), min(maps.shape[2], LARGEST_SIDE))
+    return (min(maps.shape[1], LARGEST_HEATMAP_SIDE), min(maps.shape[2], LARGEST_HEATMAP_SIDE))
 
 
 def _heatmap(maps: Maps) -> Tensor:

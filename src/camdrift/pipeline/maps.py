@@ -11,7 +11,7 @@ from torch import Tensor
 
 from camdrift.coverage.neurons import NeuronObserver, NeuronRecord
 from camdrift.explanations.attribution import OfTarget, explain
-from camdrift.explanations.similarity import Comparison, compare_layers, unrelated_pairs
+from camdrift.explanations.similarity import LayerSimilarities, compare_layers, unrelated_pairs
 from camdrift.pipeline.plan import MapReceiver, Plan
 from camdrift.pipeline.seeds import Seed, batches, known, stack
 from camdrift.pipeline.variants import Variant, measure_variant, plan_variants
@@ -135,7 +135,7 @@ def _compare(
     seen: Explanation,
 ) -> Iterator[pl.DataFrame]:
     positions = torch.tensor([v.position for v in batch], device=plan.classifier.device)
-    done: dict[tuple[int, int], list[Comparison]] = {}
+    done: dict[tuple[int, int], list[LayerSimilarities]] = {}
     for index, target in enumerate(plan.settings.targets):
         # Where no prediction has changed, two targets share their maps and need comparing once.
         found = seen.attributions[index]
@@ -160,7 +160,7 @@ def _similarity_rows(
     seeds: Sequence[Seed],
     batch: Sequence[Variant],
     place: tuple[int, int],
-    comparison: Comparison,
+    comparison: LayerSimilarities,
     taken: Sequence[int],
 ) -> pl.DataFrame:
     infos = {info.name: info for info in plan.classifier.layer_infos}

@@ -17,7 +17,7 @@ from camdrift.tensors import Image, Images, Logits
 
 # Images that are looked at; fewer errors or images than this tell nothing, since McNemar's test of eight differences
 # on one side is the first with p < 0.01.
-MOST: Final = 32
+MOST_PREFLIGHT_IMAGES: Final = 32
 LEAST: Final = 8
 _LEVEL: Final = 0.01
 # Of the largest logit: what parallel sums may change from one time to the next.
@@ -82,7 +82,7 @@ def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
     Raises:
         ModelError: The outputs are probabilities or their logarithms, or others when the model is asked again.
     """
-    images, labels = _images(plan, limit_images(files, MOST))
+    images, labels = _images(plan, limit_images(files, MOST_PREFLIGHT_IMAGES))
     warnings = []
     if plan.classifier.was_training:
         warnings.append(

@@ -71,6 +71,6 @@ def measure_variant(seed: Image, perturbation: Image, strength: float) -> dict[s
     }
 
 
-def rounded(images: Images) -> Images:
+def rounded_to_bytes(images: Images) -> Images:
     """Images as 8 bits store them."""
     return (images * 255).round() / 255

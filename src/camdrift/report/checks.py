@@ -12,7 +12,7 @@ from camdrift.statistics import controls
 from camdrift.tables.reading import Tables
 from camdrift.tables.words import strength_text
 
-MEANINGS: Final = {
+CONTROL_MEANINGS: Final = {
     controls.NOISE_AGAINST_NOISE: "Noise takes the attack's place, and nothing may be found. This rules out that the "
     "statistics make findings of their own.",
     controls.NOTHING: "The seed image itself goes through the whole pipeline as a variant. This rules out that batches "
@@ -52,7 +52,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Check:
+class ControlCheck:
     """One control.
 
     Attributes:
@@ -68,20 +68,20 @@ class Check:
     lines: list[Line]
 
 
-def checks(tables: Tables) -> list[Check]:
+def checks(tables: Tables) -> list[ControlCheck]:
     """The controls of a study, without their rows for single layers; empty if it has none."""
     rows = tables["controls"].filter(pl.col("layer").is_null(), pl.col("value").is_not_null())
     parts = rows.partition_by("control", as_dict=True, maintain_order=True)
     found = {str(name): _check(str(name), part) for (name,), part in parts.items()}
-    order = [name for name in MEANINGS if name in found]
+    order = [name for name in CONTROL_MEANINGS if name in found]
     return [found[name] for name in [*order, *(name for name in found if name not in order)]]
 
 
-def _check(name: str, rows: pl.DataFrame) -> Check:
+def _check(name: str, rows: pl.DataFrame) -> ControlCheck:
     strengths = rows["strength"].drop_nulls().unique().sort().to_list()
     lines = rows.partition_by("quantity", "target", maintain_order=True)
     shown = [strength_text(strength) for strength in strengths]
-    return Check(name, MEANINGS.get(name, ""), shown, [_line(part, strengths) for part in lines])
+    return ControlCheck(name, CONTROL_MEANINGS.get(name, ""), shown, [_line(part, strengths) for part in lines])
 
 
 def _line(rows: pl.DataFrame, strengths: Sequence[float | None]) -> Line:

@@ -12,8 +12,8 @@ from camdrift.figures.sides import Sides, covered
 from camdrift.report import contrasts
 from camdrift.report.comparison_data import comparison_data
 from camdrift.report.files import write_figure, write_file
-from camdrift.report.numbers import UNDEFINED, count, percent, percent_between, readable, shown, times
-from camdrift.report.page.rendering import as_json, environment, policy, script, style
+from camdrift.report.numbers import UNDEFINED, count, percent, percent_between, shown, spec_text, times
+from camdrift.report.page.rendering import environment, policy, script, script_json, style
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import TARGET_WORDS, strength_text
@@ -56,9 +56,9 @@ def render_comparison(tables: Tables, record: Record, folder: Path, notes: tuple
         environment()
         .get_template("comparison.html.jinja")
         .render(
-            headline=contrasts.headline(tables),
+            headline=contrasts.comparison_headline(tables),
             reading=_reading(tables, of),
-            sentences=[*contrasts.sentences(tables), *notes],
+            sentences=[*contrasts.comparison_sentences(tables), *notes],
             facts=_facts(tables, of),
             of=of,
             words=list(words.values()),
@@ -66,7 +66,7 @@ def render_comparison(tables: Tables, record: Record, folder: Path, notes: tuple
             target_words=TARGET_WORDS,
             making=_making(record),
             version=record.get("camdrift") or "",
-            data=as_json(comparison_data(tables, of)),
+            data=script_json(comparison_data(tables, of)),
             scripts=[Markup(text) for text in scripts],
             policy=policy(scripts),
             style=Markup(style(("style", "comparison"))),
@@ -85,7 +85,7 @@ def _facts(tables: Tables, of: Sides) -> list[tuple[str, str]]:
     sides = tables["sides"]
     found = []
     for column, label in _WORDS.items():
-        values = [readable(value) for value in sides[column].drop_nulls().unique(maintain_order=True)]
+        values = [spec_text(value) for value in sides[column].drop_nulls().unique(maintain_order=True)]
         if not values:
             continue
         found.append((label if len(values) == 1 else f"{label}s", shown(values)))
@@ -103,7 +103,7 @@ def _side(row: dict[str, Any], folder: Path, words: tuple[str, ...]) -> dict[str
     return {
         "name": row["side"],
         "link": _link(Path(row["run"]), folder),
-        "words": [readable(row[name] or UNDEFINED) for name in words],
+        "words": [spec_text(row[name] or UNDEFINED) for name in words],
         "numbers": [f"{row['n_layers']:,}", analysed],
         "success": (percent(row["success"]), percent_between(row["success_low"], row["success_high"])),
         "sizes": [times(row["relative_l2"]), linf],

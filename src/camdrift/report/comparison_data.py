@@ -54,10 +54,10 @@ def _side(tables: Tables, of: Sides, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "labels": first["layer_label"].to_list(),
-        "depth": rounded(first["relative_depth"]),
+        "depth": rounded_values(first["relative_depth"]),
         # Where the layer stands among those that all sides share.
         "place": [place.get(layer) for layer in first["layer"]],
-        **{column: [[rounded(cell[column]) for cell in row] for row in cells] for column in _NUMBERS},
+        **{column: [[rounded_values(cell[column]) for cell in row] for row in cells] for column in _NUMBERS},
         **{column: [[[_SIGNS[v] for v in cell[column]] for cell in row] for row in cells] for column in _FLAGS},
     }
 
@@ -72,12 +72,12 @@ def _pairs(tables: Tables, of: Sides) -> dict[str, Any]:
 def _pair(rows: pl.DataFrame, of: Sides) -> dict[str, Any]:
     cells = _cells(rows, of)
     first = cells[0][0]
-    numbers = {column: [[rounded(cell[column]) for cell in row] for row in cells] for column in _CONTRAST}
+    numbers = {column: [[rounded_values(cell[column]) for cell in row] for row in cells] for column in _CONTRAST}
     return {
         "by": first["aligned_by"][0],
         "labels_a": first["layer_label_a"].to_list(),
         "labels_b": first["layer_label_b"].to_list(),
-        "depth": rounded(first["relative_depth"]),
+        "depth": rounded_values(first["relative_depth"]),
         "paired": [[bool(cell["paired"][0]) for cell in row] for row in cells],
         **numbers,
     }
@@ -100,7 +100,7 @@ def _agreement(tables: Tables, of: Sides, ranked_by: str) -> list[Any]:
     ]
 
 
-def rounded(values: pl.Series) -> Sequence[float | int | None]:
+def rounded_values(values: pl.Series) -> Sequence[float | int | None]:
     """The values with four significant digits; integers as they are."""
     return [_round(value) for value in values]
 

@@ -32,7 +32,7 @@ class LeftOut(NamedTuple):
     rows: list[tuple[str, str]]
 
 
-def left_out(tables: Tables) -> list[LeftOut]:
+def layers_left_out(tables: Tables) -> list[LeftOut]:
     """The images that could not be analysed, by status, with their reasons."""
     found = []
     for status, title in _LEFT_OUT.items():

@@ -20,7 +20,7 @@ _FEW: Final = 5
 _OF: Final = {"seed": "the seed's class", "own": "each image's own class", "label": "the true class"}
 
 
-def headline(tables: Tables) -> str:
+def comparison_headline(tables: Tables) -> str:
     """The main result as a sentence without its full stop."""
     of = covered(tables)
     rows = _agreements(tables, of)
@@ -33,12 +33,12 @@ def headline(tables: Tables) -> str:
     return f"{agreeing:,} of {pairs} of sides agree more than by chance on which layers gain most"
 
 
-def sentences(tables: Tables) -> list[str]:
+def comparison_sentences(tables: Tables) -> list[str]:
     """What was found, in full sentences; those that the tables cannot support are left out."""
     of = covered(tables)
     found = [
         scene(of),
-        agreement(tables, of),
+        agreement_sentence(tables, of),
         depth(tables, of),
         tops(tables, of),
         stability(tables, of),
@@ -53,7 +53,7 @@ def scene(of: Sides) -> str:
     return f"All that follows is at strength {strength_text(of.reference)}, explaining {_OF[of.targets[0]]}."
 
 
-def agreement(tables: Tables, of: Sides) -> str:
+def agreement_sentence(tables: Tables, of: Sides) -> str:
     """Which sides rank their layers alike, with Kendall's tau, interval and n; what could be reached at best."""
     rows = _agreements(tables, of)
     if not rows:

@@ -46,7 +46,7 @@ def study_data(tables: Tables, record: Record, of: Scope, seed_ids: Sequence[str
         "measure": measure(tables["layers"]),
         "stats": statistics(tables["layers"], of),
         "spread": {condition: quantiles(scan(tables, "similarity"), of, condition) for condition in CONDITIONS},
-        "focus": focus(scan(tables, "focus"), of),
+        "focus": focus_data(scan(tables, "focus"), of),
         "counts": counts(tables["counts"], of),
         "coverage": coverage(tables["coverage"], of),
         "dose": dose(tables, of),
@@ -57,14 +57,14 @@ def study_data(tables: Tables, record: Record, of: Scope, seed_ids: Sequence[str
 
 def layers(of: Scope) -> list[dict[str, Any]]:
     """Names of the layers: `name` and `title` as in the tables, `label` for display, and the stage they belong to."""
-    columns = zip(of.indices, of.layers, of.labels, distinct(of.labels, of.layers), strict=True)
+    columns = zip(of.indices, of.layers, of.labels, distinct_labels(of.labels, of.layers), strict=True)
     return [
         {"index": index, "name": name, "title": title, "label": label, "stage": stage(title)}
         for index, name, title, label in columns
     ]
 
 
-def distinct(labels: Sequence[str], names: Sequence[str]) -> list[str]:
+def distinct_labels(labels: Sequence[str], names: Sequence[str]) -> list[str]:
     """The display names, each replaced by the layer's own name where another layer has the same."""
     return [label if labels.count(label) == 1 else name for label, name in zip(labels, names, strict=True)]
 
@@ -102,7 +102,7 @@ def quantiles(similarity: AnyFrame, of: Scope, condition: str) -> list[Any]:
     return _cube((([*cell[:3]], [_short(value) for value in cell[3:]]) for cell in cells), of)
 
 
-def focus(table: AnyFrame, of: Scope) -> dict[str, Any]:
+def focus_data(table: AnyFrame, of: Scope) -> dict[str, Any]:
     """The `measures` of the focus in words, and per condition [measure][target][strength][layer]: quartiles and n.
 
     Each cell holds lower quartile, median, upper quartile, seeds with a value; it is None where no seed has one.

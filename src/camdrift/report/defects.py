@@ -15,7 +15,7 @@ from camdrift.report.numbers import measured
 from camdrift.tables.reading import Tables
 from camdrift.tables.table import Row
 
-AGREEMENT: Final = {
+AGREEMENT_HEADS: Final = {
     "mean_deviation": "Mean deviation",
     "excess": "Excess over noise",
     "tau_deviation": "Tau, by deviation",
@@ -46,7 +46,7 @@ class Rung:
         name: As table `ladder` names it.
         words: In plain words.
         meaning: What it does; empty for several.
-        cells: The numbers of `AGREEMENT`.
+        cells: The numbers of `AGREEMENT_HEADS`.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Rung:
 
 def groups(tables: Tables) -> list[tuple[str, list[Rung]]]:
     """The sets of defects in display order, in groups with a title."""
-    found = {row["defects"]: row for row in rungs.numbers(tables).to_dicts()}
+    found = {row["defects"]: row for row in rungs.rung_numbers(tables).to_dicts()}
     return [(title, [_rung(found[name]) for name in names]) for title, names in rungs.sets(list(found))]
 
 
@@ -68,12 +68,12 @@ def rung_data(tables: Tables, of: Scope) -> dict[str, Any]:
         tables: Tables of a reproduction.
         of: What the study covers; its strengths and layers are the indexes.
     """
-    table = rungs.rungs(tables)
+    table = rungs.rung_rows(tables)
     order = [name for _, names in rungs.sets(table["defects"].unique().to_list()) for name in names]
     return {
         "names": order,
         "words": [rungs.words_of(name) for name in order],
-        "meanings": [rungs.MEANINGS.get(name, "") for name in order],
+        "meanings": [rungs.RUNG_MEANINGS.get(name, "") for name in order],
         "similarity": _cells(table, "mean_similarity", order, of),
         "compromised": _cells(table, "compromised_fraction", order, of),
     }
@@ -81,8 +81,8 @@ def rung_data(tables: Tables, of: Scope) -> dict[str, Any]:
 
 def makers(tables: Tables) -> list[str]:
     """For every finding that the released code makes and the equations do not: which defects make it."""
-    table, found = rungs.rungs(tables), []
-    agreement = rungs.numbers(tables)
+    table, found = rungs.rung_rows(tables), []
+    agreement = rungs.rung_numbers(tables)
     for row in tables["claims"].to_dicts():
         numbers = _ranks(table, row["subject"]) if row["measure"] == _RANK else _numbers_of(row, agreement, tables)
         if numbers and _within(row, row["as_released"]) and not _within(row, row["corrected"]):
@@ -92,8 +92,8 @@ def makers(tables: Tables) -> list[str]:
 
 def _rung(row: Row) -> Rung:
     name = row["defects"]
-    cells = [measured(row[column]) for column in AGREEMENT]
-    return Rung(name, rungs.words_of(name), rungs.MEANINGS.get(name, ""), cells)
+    cells = [measured(row[column]) for column in AGREEMENT_HEADS]
+    return Rung(name, rungs.words_of(name), rungs.RUNG_MEANINGS.get(name, ""), cells)
 
 
 def _cells(table: pl.DataFrame, column: str, order: Sequence[str], of: Scope) -> list[Any]:

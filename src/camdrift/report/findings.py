@@ -20,36 +20,36 @@ _EXPLAINING = {
 }
 
 
-def headline(tables: Tables, record: Record, of: Scope) -> str:
+def study_headline(tables: Tables, record: Record, of: Scope) -> str:
     """The study's main result as a sentence without its full stop."""
     if verdicts.is_reproduction(tables):
-        return verdicts.headline(tables, of.labels)
+        return verdicts.reproduction_headline(tables, of.labels)
     if single.is_single(tables):
-        return single.headline(tables, record, of)
+        return single.single_image_headline(tables, record, of)
     top, _ = _extremes(_well_measured(_ranked(tables, of, _lowest(of))))
     if not top:
         return "No adversarial example was found" if not of.analysed else "No layer could be measured"
     return f"At {_strength(_lowest(of))} the attack moves {_named(top)} {_as_far_as(top[0])}"
 
 
-def sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
+def study_sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
     """What was found, in full sentences; those that the study cannot support are left out."""
-    first = verdicts.sentences(tables, of.labels) if verdicts.is_reproduction(tables) else []
+    first = verdicts.verdict_sentences(tables, of.labels) if verdicts.is_reproduction(tables) else []
     last = precision(tables, record, of)
     return first + _sentences(tables, record, of) + ([last] if last else [])
 
 
 def _sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
     if single.is_single(tables):
-        return single.sentences(tables, record, of)
+        return single.single_image_sentences(tables, record, of)
     strengths = dict.fromkeys([_lowest(of), of.reference])
     found = [
         success(tables, record, of),
         threat.bound(tables, record, of),
         *(gains(tables, of, strength) for strength in strengths),
-        differences(tables, of),
+        differences_sentence(tables, of),
         flips(tables, of),
-        compromised(tables, of),
+        compromised_sentence(tables, of),
     ]
     return [sentence for sentence in found if sentence]
 
@@ -85,7 +85,7 @@ def gains(tables: Tables, of: Scope, strength: float) -> str:
     return f"{text} ({'; '.join(notes)})."
 
 
-def differences(tables: Tables, of: Scope) -> str:
+def differences_sentence(tables: Tables, of: Scope) -> str:
     """In how many layers the attack lowers similarity more than noise does, by the corrected test."""
     rows = _at(tables, of, of.reference).filter(pl.col("wilcoxon_p_holm").is_not_null())
     if rows.is_empty():
@@ -111,7 +111,7 @@ def flips(tables: Tables, of: Scope) -> str:
     return f"Noise of the same size at {_strength(of.reference)} changed the prediction for {share}."
 
 
-def compromised(tables: Tables, of: Scope) -> str:
+def compromised_sentence(tables: Tables, of: Scope) -> str:
     """How many layers one adversarial example compromises, and why that says little."""
     at = (pl.col("target") == of.targets[0]) & (pl.col("strength") == of.reference) & (pl.col("n_seeds") > 0)
     rows = tables["counts"].filter(at).sort("n_compromised")

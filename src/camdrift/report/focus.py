@@ -14,7 +14,7 @@ from camdrift.tables.words import ADVERSARIAL, NOISE, strength_text
 _OF = {"seed": "", "own": " for each image's own class", "label": " for the true class"}
 
 
-def sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
+def focus_sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
     """Where the centre moves most and where the change follows the perturbation most, with intervals and n."""
     if not of.targets:
         return []

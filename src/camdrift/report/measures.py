@@ -14,7 +14,7 @@ from camdrift.tables.words import strength_text
 
 
 @dataclass(frozen=True)
-class Column:
+class MeasureColumn:
     """One measure.
 
     Attributes:
@@ -41,7 +41,7 @@ class SideBySide:
 
     target: str
     strength: str
-    columns: list[Column]
+    columns: list[MeasureColumn]
     rows: list[tuple[str, list[tuple[str, str]]]]
 
 
@@ -56,7 +56,7 @@ def side_by_side(tables: Tables, of: Scope) -> SideBySide | None:
     here = rows.filter(pl.col("strength") == strength).sort("layer_index")
     parts = {Measure(*name): here.filter(pl.col(c) == v for c, v in zip(MEASURE, name, strict=True)) for name in names}
     first = next(iter(parts.values()))
-    columns = [Column(*measure.words, _agreement(part, first)) for measure, part in parts.items()]
+    columns = [MeasureColumn(*measure.words, _agreement(part, first)) for measure, part in parts.items()]
     cells = zip(*(_cells(part) for part in parts.values()), strict=True)
     rows_of = [(label, list(of_layer)) for label, of_layer in zip(first["layer_label"], cells, strict=True)]
     return SideBySide(of.targets[0], strength_text(strength), columns, rows_of)

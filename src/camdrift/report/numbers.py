@@ -113,7 +113,7 @@ def pixels(value: float) -> str:
     return f"{steps / 2:g}/255" if is_step else f"{value:.4g}"
 
 
-def readable(spec: str) -> str:
+def spec_text(spec: str) -> str:
     """A spec with its long numbers as people write them.
 
     Example:

@@ -24,7 +24,7 @@ _WIDTH: Final = 1024
 _QUALITY: Final = {"clean": 82, "perturbation": 92, "noise": 40, "maps": 45}
 
 
-class Place(NamedTuple):
+class PictureStrip(NamedTuple):
     """Where the heatmaps of one layer lie: those of one seed in a row, `step` pixels apart."""
 
     x: int
@@ -63,7 +63,7 @@ def _texts(seed: Mapping[str, Any]) -> list[str]:
 
 
 def _seed(
-    gallery: Gallery, i: int, layer_indices: Sequence[int], places: Sequence[Place], size: tuple[int, int]
+    gallery: Gallery, i: int, layer_indices: Sequence[int], places: Sequence[PictureStrip], size: tuple[int, int]
 ) -> dict[str, Any]:
     maps = [gallery[f"{i}/map/{index}"] for index in layer_indices]
     return {
@@ -74,20 +74,20 @@ def _seed(
     }
 
 
-def _places(shapes: Sequence[Sequence[int]]) -> tuple[list[Place], tuple[int, int]]:
+def _places(shapes: Sequence[Sequence[int]]) -> tuple[list[PictureStrip], tuple[int, int]]:
     """Where each layer's heatmaps go, row by row, and the (height, width) of it all.
 
     Every heatmap starts on a multiple of `_BLOCK` and is filled up to the next, so that what the encoder does to
     one does not reach its neighbours.
     """
-    places: list[Place] = []
+    places: list[PictureStrip] = []
     x = y = shelf = width = 0
     for variants, *sides in shapes:
         rows, columns = (min(side, LARGEST_MAP) for side in sides)
         step, height = _padded(columns), _padded(rows)
         if x and (x + variants * step > _WIDTH or height != shelf):
             x, y = 0, y + shelf
-        places.append(Place(x, y, columns, rows, step))
+        places.append(PictureStrip(x, y, columns, rows, step))
         x, shelf = x + variants * step, height
         width = max(width, x)
     return places, (y + shelf, width)
@@ -97,7 +97,7 @@ def _padded(side: int) -> int:
     return -(-side // _BLOCK) * _BLOCK
 
 
-def _sprite(layers: Sequence[NDArray[Any]], places: Sequence[Place], size: tuple[int, int]) -> str:
+def _sprite(layers: Sequence[NDArray[Any]], places: Sequence[PictureStrip], size: tuple[int, int]) -> str:
     """One picture of all heatmaps of a seed and target; `layers` has one (variants, h, w) each."""
     canvas = np.zeros(size, dtype=np.uint8)
     for maps, place in zip(layers, places, strict=True):

@@ -18,7 +18,7 @@ def is_single(tables: Tables) -> bool:
     return tables["seeds"]["status"].to_list() == [ANALYSED]
 
 
-def headline(tables: Tables, record: Record, of: Scope) -> str:
+def single_image_headline(tables: Tables, record: Record, of: Scope) -> str:
     """What became of the image, without the full stop."""
     seed = tables["seeds"].row(0, named=True)
     before, after = (_name(record, seed[f"{when}_class"]) for when in ("clean", "adversarial"))
@@ -27,7 +27,7 @@ def headline(tables: Tables, record: Record, of: Scope) -> str:
     return f"{before} becomes {after}{moved}"
 
 
-def sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
+def single_image_sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
     """What was done to the image, what moved, and what noise of the same size does."""
     bound = threat.bound(tables, record, of)
     told = [_attack(tables, record), *([bound] if bound else []), *_moved(tables, of)]

@@ -117,16 +117,16 @@ def counted(verdicts: Iterable[str]) -> str:
     return ", ".join(f"{found[v]} {_COUNTED[v][found[v] > 1]}" for v in _COUNTED if found[v])
 
 
-def headline(tables: Tables, labels: Sequence[str]) -> str:
+def reproduction_headline(tables: Tables, labels: Sequence[str]) -> str:
     """How the paper's claims fare, as a sentence without its full stop."""
     verdicts = _verdicts(tables, labels)
     return f"Of {len(verdicts)} measured claims of the paper {_listed(counted(verdicts))}"
 
 
-def sentences(tables: Tables, labels: Sequence[str]) -> list[str]:
+def verdict_sentences(tables: Tables, labels: Sequence[str]) -> list[str]:
     """What the reproduction says: the count, and every artefact with its numbers."""
     code = "An artefact is in the numbers of the paper's released code, emulated, and not in those of its equations."
-    first = f"{headline(tables, labels)} (one about every layer counts once). {code}"
+    first = f"{reproduction_headline(tables, labels)} (one about every layer counts once). {code}"
     return [first, *(_artefact(row) for row in tables["claims"].to_dicts() if row["verdict"] == ARTEFACT)]
 
 

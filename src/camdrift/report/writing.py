@@ -40,7 +40,7 @@ def write_report(directory: Path, tables: Tables, record: Record, gallery: Galle
 def summary(tables: Tables, record: Record) -> list[str]:
     """What a study found, in full sentences with intervals and n; why there is nothing, if there is nothing."""
     of = scope(tables, record)
-    return findings.sentences(tables, record, of) if of.analysed else [reason_for_nothing(of)]
+    return findings.study_sentences(tables, record, of) if of.analysed else [reason_for_nothing(of)]
 
 
 def notebook_html(directory: Path, tables: Tables, record: Record) -> str:

@@ -24,7 +24,7 @@ class Dense(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Arrays:
+class SimilarityArrays:
     """Similarities of one target.
 
     Attributes:
@@ -44,7 +44,7 @@ class Arrays:
     matched: Dense
 
 
-def seed_arrays(similarity: AnyFrame, seeds: Sequence[str]) -> Arrays:
+def seed_arrays(similarity: AnyFrame, seeds: Sequence[str]) -> SimilarityArrays:
     """The rows of one measure and target, and of no seeds but these, as dense arrays; read piece by piece."""
     rows = similarity.lazy()
     layers = streamed(rows.select("layer", "layer_label", "layer_index").unique()).sort("layer_index", "layer")
@@ -53,7 +53,7 @@ def seed_arrays(similarity: AnyFrame, seeds: Sequence[str]) -> Arrays:
     ladder = axes["strength"].unique().sort().to_numpy()
     names = layers["layer"].to_list()
     adversarial, noise = (
-        Cells("similarity", its, names, seeds, axes.filter(pl.col("condition") == condition)["draw"])
+        ArrayBuilder("similarity", its, names, seeds, axes.filter(pl.col("condition") == condition)["draw"])
         for condition, its in ((ADVERSARIAL, strengths), (NOISE, ladder))
     )
     for piece in by_seeds(rows, "seed_id", "condition", "strength", "draw", "layer", "similarity"):
@@ -61,10 +61,10 @@ def seed_arrays(similarity: AnyFrame, seeds: Sequence[str]) -> Arrays:
             cells.add(piece.filter(pl.col("condition") == condition))
     noise_cells, at = noise.dense(), np.searchsorted(ladder, strengths)
     matched = Dense(noise_cells.values[at], noise_cells.rows[at])
-    return Arrays(layers, strengths, ladder, adversarial.dense(), noise_cells, matched)
+    return SimilarityArrays(layers, strengths, ladder, adversarial.dense(), noise_cells, matched)
 
 
-class Cells:
+class ArrayBuilder:
     """One condition of a table as an array, filled piece by piece."""
 
     def __init__(

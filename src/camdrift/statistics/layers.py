@@ -20,7 +20,7 @@ from camdrift.statistics.bootstrap import (
     resampled_medians,
     resampled_totals,
 )
-from camdrift.statistics.cells import Arrays, Cells, seed_arrays
+from camdrift.statistics.cells import ArrayBuilder, SimilarityArrays, seed_arrays
 from camdrift.statistics.estimates import holm, moments, ratio, wilcoxon_p, wilson_interval
 from camdrift.statistics.gain import ABOVE, BELOW, Gains, gain_interval, noise_equivalent_gain, rank_by_gain
 from camdrift.tables.arrays import Floats
@@ -119,7 +119,7 @@ def compromised_counts(similarity: AnyFrame, layers: pl.DataFrame) -> pl.DataFra
     return ordered.select(COUNTS.schema.names())
 
 
-def _keys(arrays: Arrays, explanation: str | None, metric: str | None, target: str) -> dict[str, Any]:
+def _keys(arrays: SimilarityArrays, explanation: str | None, metric: str | None, target: str) -> dict[str, Any]:
     n_layers, n_strengths = len(arrays.layers), len(arrays.strengths)
     repeated = {name: np.tile(arrays.layers[name].to_numpy(), n_strengths) for name in arrays.layers.columns}
     return {
@@ -137,7 +137,7 @@ def _medians(values: Floats) -> Floats:
     return medians
 
 
-def _descriptive(arrays: Arrays) -> dict[str, Any]:
+def _descriptive(arrays: SimilarityArrays) -> dict[str, Any]:
     """Both conditions by themselves, the threshold, and the layers that the attack compromises."""
     adversarial, noise = arrays.adversarial.values, arrays.matched.values
     attack, control = moments(_pool(adversarial)), moments(_pool(noise))
@@ -168,7 +168,7 @@ def _pool(values: Floats) -> Floats:
     return values.reshape(*values.shape[:-2], -1)
 
 
-def _paired(arrays: Arrays, resamples: Counts) -> dict[str, Any]:
+def _paired(arrays: SimilarityArrays, resamples: Counts) -> dict[str, Any]:
     """What the attack does to a seed against what noise does to the same seed."""
     adversarial, noise = arrays.adversarial.values, arrays.matched.values
     difference = moments(noise).mean - adversarial[..., 0]
@@ -211,7 +211,7 @@ def _floor(floor: pl.LazyFrame, layers: Sequence[str], n_strengths: int) -> dict
     return {"floor": np.tile(means, n_strengths), "n_floor": np.tile([v.size for v in pairs], n_strengths)}
 
 
-def _gain(arrays: Arrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Counts) -> dict[str, Any]:
+def _gain(arrays: SimilarityArrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Counts) -> dict[str, Any]:
     """Gain and rank, both with bootstrap intervals; an interval takes two seeds on either side."""
     gains = all_gains(arrays, variants, seeds, resamples)
     observed, replicates = gains[0], gains[1:]
@@ -234,7 +234,7 @@ def _gain(arrays: Arrays, variants: pl.DataFrame, seeds: Sequence[str], resample
     }
 
 
-def all_gains(arrays: Arrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Counts) -> Gains:
+def all_gains(arrays: SimilarityArrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Counts) -> Gains:
     """Gains (1 + replicates, strengths, layers): of all seeds first, then of every resample."""
     counts = np.concatenate([np.ones((1, len(seeds)), resamples.dtype), resamples])
     attack_l2 = resampled_medians(_norms(variants, ADVERSARIAL, arrays.strengths, seeds), counts)
@@ -252,7 +252,7 @@ def _norms(variants: pl.DataFrame, condition: str, strengths: Floats, seeds: Seq
         pl.col("seed_id").is_in(list(seeds)),
         pl.col("strength").is_in(strengths.tolist()),
     ).with_columns(layer=pl.lit("all"))
-    cells = Cells("realised_l2", strengths, ["all"], seeds, wanted["draw"])
+    cells = ArrayBuilder("realised_l2", strengths, ["all"], seeds, wanted["draw"])
     cells.add(wanted)
     return cells.dense().values[:, 0]
 

@@ -27,7 +27,7 @@ def is_url(place: Any) -> bool:
     return isinstance(place, str) and _URL.match(place) is not None
 
 
-def folder_of(name: str, place: str | PathLike[str]) -> Path:
+def local_folder(name: str, place: str | PathLike[str]) -> Path:
     """The path of a folder that can be at no URL.
 
     Args:

@@ -130,7 +130,7 @@ class RunDirectory:
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        self._write(RECORD, lambda path: path.write_bytes(as_json(record)))
+        self._write(RECORD, lambda path: path.write_bytes(record_bytes(record)))
 
     def read_record(self) -> dict[str, Any]:
         """run.json.
@@ -363,7 +363,7 @@ class RunDirectory:
         write_whole(self.path, name, write)
 
 
-def as_json(record: Mapping[str, Any]) -> bytes:
+def record_bytes(record: Mapping[str, Any]) -> bytes:
     """A record as the bytes of its file, schema version first."""
     text = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, allow_nan=False)
     # Bytes of a file name that are no UTF-8 reach Python as lone surrogates, which no file can hold.

@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from camdrift.defences.detector import LEAST_SEEDS, Examples, assess
+from camdrift.defences.detector import LEAST_FOLDED_SEEDS, Examples, assess
 from camdrift.errors import UserError
 from camdrift.figures.detection import FIGURE
-from camdrift.figures.detection import detection as draw_detection
+from camdrift.figures.detection import detection_figure as draw_detection
 from camdrift.report.files import write_figure
 from camdrift.storage.disk import on_disk
 from camdrift.storage.run_directory import FIGURES, RECORD, RunDirectory
@@ -102,9 +102,9 @@ def detect(study: Study, *others: Study) -> Detection:
     _check(studies)
     runs = [readings(name, _tables(each)) for name, each in zip(_names(studies), studies, strict=True)]
     for each, run in zip(studies, runs, strict=True):
-        if run.n_seeds < LEAST_SEEDS:
+        if run.n_seeds < LEAST_FOLDED_SEEDS:
             raise UserError(
-                f"`runs` must have at least {LEAST_SEEDS} different analysed seed images each, "
+                f"`runs` must have at least {LEAST_FOLDED_SEEDS} different analysed seed images each, "
                 f"got: {run.n_seeds} in {each.place}",
                 "a run of more images, or of an attack that succeeds more often, can be judged",
             )
@@ -277,7 +277,11 @@ def _tasks(runs: Sequence[Readings]) -> Iterator[tuple[dict[str, Any], Examples,
         names = {"trained_on": train.name, "tested_on": test.name}
         for reference, target in train.images:
             mine, theirs = (run.images.get((reference, target)) for run in (train, test))
-            if mine is None or theirs is None or min(len(set(i.seeds.tolist())) for i in (mine, theirs)) < LEAST_SEEDS:
+            if (
+                mine is None
+                or theirs is None
+                or min(len(set(i.seeds.tolist())) for i in (mine, theirs)) < LEAST_FOLDED_SEEDS
+            ):
                 continue
             alone = [[s] for s in sorted(mine.attacked & theirs.attacked)]
             for negative in _NEGATIVES[reference]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from camdrift.defences.detector import LEAST_SEEDS
+from camdrift.defences.detector import LEAST_FOLDED_SEEDS
 from camdrift.engine.engine import LOCAL, Engine, engine_of
 from camdrift.engine.progress import OnProgress
 from camdrift.errors import UserError
@@ -98,7 +98,7 @@ def finish(plan: Plan, directory: RunDirectory) -> None:
     more = reproduction_controls(emulation, rng_seed=rng_seed)
     directory.write_table("controls", pl.concat([tables["controls"], more]))
     run = readings(plan.attack.spec, tables)
-    if run.n_seeds >= LEAST_SEEDS:
+    if run.n_seeds >= LEAST_FOLDED_SEEDS:
         found = detection_of([run], rng_seed=rng_seed)
         directory.write_table("detection", found.detection)
         directory.write_table("roc", found.roc)

@@ -46,10 +46,10 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
         environment()
         .get_template("template.html.jinja")
         .render(
-            headline=findings.headline(tables, record, of),
+            headline=findings.study_headline(tables, record, of),
             reading=findings.reading_of(of),
-            sentences=findings.sentences(tables, record, of),
-            focus=[] if nothing else focus.sentences(tables, record, of),
+            sentences=findings.study_sentences(tables, record, of),
+            focus=[] if nothing else focus.focus_sentences(tables, record, of),
             measures=MEASURES,
             nothing=nothing,
             warnings=contents.warnings(record),
@@ -57,7 +57,7 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
             interactive=not nothing,
             is_single=single.is_single(tables),
             facts=contents.facts(record, of),
-            left_out=contents.left_out(tables),
+            left_out=contents.layers_left_out(tables),
             undefined=contents.undefined(tables),
             making=contents.making(record),
             model=of.model,
@@ -72,8 +72,8 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
             targets=of.targets,
             target_words=TARGET_WORDS,
             shown_seeds=contents.shown_seeds(len(shown), of),
-            study=as_json(data),
-            pictures=as_json(pictures),
+            study=script_json(data),
+            pictures=script_json(pictures),
             scripts=[Markup(script) for script in scripts],
             policy=policy(scripts),
             style=Markup(style()),
@@ -90,8 +90,8 @@ def _reproduction(tables: Tables, of: Scope, *, interactive: bool) -> dict[str, 
         "marks": verdicts.MARKS,
         "rung_groups": defects.groups(tables) if has_rungs else [],
         "makers": defects.makers(tables) if has_rungs else [],
-        "agreement_heads": list(defects.AGREEMENT.values()),
-        "rungs": as_json(defects.rung_data(tables, of)) if has_rungs else "",
+        "agreement_heads": list(defects.AGREEMENT_HEADS.values()),
+        "rungs": script_json(defects.rung_data(tables, of)) if has_rungs else "",
     }
 
 
@@ -103,7 +103,7 @@ def plotting_library() -> str:
     return script
 
 
-def as_json(value: Any) -> Markup:
+def script_json(value: Any) -> Markup:
     """A value as JSON that stays inside its script element, whatever names it holds."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     for sign in "<>&\u2028\u2029":
