@@ -14,9 +14,20 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from camdrift import figures
 from camdrift.figures.canvas import COLOURS, printable, text_width
+from camdrift.figures.compromise import compromised_layers_figure, compromised_probability_figure
+from camdrift.figures.coverage import coverage_by_condition_figure, coverage_by_strength_figure
+from camdrift.figures.focus import focus_figure
+from camdrift.figures.gain import gain_figure
+from camdrift.figures.heatmaps import heatmaps_figure
 from camdrift.figures.scope import scope
+from camdrift.figures.similarity import (
+    similarity_adversarial_figure,
+    similarity_noise_figure,
+    strength_adversarial_figure,
+    strength_noise_figure,
+)
+from camdrift.figures.study import study_figures
 from camdrift.tables.study import FOCUS_MEASURES
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
 from support.synthetic import EFFICIENTNET, LADDER, VGG16, Study, study
@@ -42,7 +53,7 @@ def vgg() -> Study:
 
 
 def all_figures(made: Study) -> dict[str, Figure]:
-    return figures.study_figures(made.tables, made.record, made.gallery)
+    return study_figures(made.tables, made.record, made.gallery)
 
 
 def column(made: Study, name: str, target: str, strength: float) -> np.ndarray:
@@ -94,14 +105,14 @@ def test_figures_come_by_file_name_in_the_papers_order(vgg):
 
 def test_matplotlib_settings_are_left_alone(vgg):
     before = dict(mpl.rcParams)
-    figures.gain(vgg.tables, vgg.record)
+    gain_figure(vgg.tables, vgg.record)
     assert dict(mpl.rcParams) == before
 
 
 def test_mean_similarity_curves_are_the_tables_means(vgg):
     for draw, name in (
-        (figures.strength_adversarial, "adversarial_mean"),
-        (figures.strength_noise, "noise_mean"),
+        (strength_adversarial_figure, "adversarial_mean"),
+        (strength_noise_figure, "noise_mean"),
     ):
         for axes, target in zip(draw(vgg.tables, vgg.record).axes, ("seed", "own"), strict=True):
             drawn = lines(axes)
@@ -112,7 +123,7 @@ def test_mean_similarity_curves_are_the_tables_means(vgg):
 
 def test_few_curves_carry_bands_of_two_standard_errors():
     made = study(VGG16[:4], strengths=(1.0,), targets=("seed",))
-    (axes,) = figures.strength_noise(made.tables, made.record).axes
+    (axes,) = strength_noise_figure(made.tables, made.record).axes
     (band,) = (c for c in axes.collections if type(c).__name__ == "FillBetweenPolyCollection")
     mean, std, n = (column(made, name, "seed", 1.0) for name in ("noise_mean", "noise_std", "n_noise"))
     drawn = band.get_paths()[0].vertices
@@ -124,7 +135,7 @@ def test_few_curves_carry_bands_of_two_standard_errors():
 
 @pytest.mark.parametrize("condition", [ADVERSARIAL, NOISE])
 def test_boxes_hold_the_middle_half_of_the_similarities(vgg, condition):
-    draw = figures.similarity_adversarial if condition == ADVERSARIAL else figures.similarity_noise
+    draw = similarity_adversarial_figure if condition == ADVERSARIAL else similarity_noise_figure
     for axes, target in zip(draw(vgg.tables, vgg.record).axes, ("seed", "own"), strict=True):
         at = (pl.col("condition") == condition) & (pl.col("target") == target) & (pl.col("strength") == 1)
         rows = vgg.tables["similarity"].filter(at)
@@ -142,14 +153,14 @@ def test_boxes_hold_the_middle_half_of_the_similarities(vgg, condition):
 
 
 def test_thresholds_and_floors_are_drawn_into_the_distribution(vgg):
-    for axes, target in zip(figures.similarity_adversarial(vgg.tables, vgg.record).axes, ("seed", "own"), strict=True):
+    for axes, target in zip(similarity_adversarial_figure(vgg.tables, vgg.record).axes, ("seed", "own"), strict=True):
         tau = column(vgg, "threshold", target, 1.0)
         np.testing.assert_array_equal(strokes(axes, "threshold")[:, 0, 1], tau)
         np.testing.assert_array_equal(strokes(axes, "floor")[:, 0, 1], column(vgg, "floor", target, 1.0))
 
 
 def test_similarity_axis_is_linear_in_the_distance_of_unit_vectors(vgg):
-    axes = figures.similarity_noise(vgg.tables, vgg.record).axes[0]
+    axes = similarity_noise_figure(vgg.tables, vgg.record).axes[0]
     similarity = 1 - np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5]) ** 2 / 2  # |u - v|^2 = 2 - 2 cos
     heights = axes.transData.transform(np.column_stack([np.zeros(6), similarity]))[:, 1]
     np.testing.assert_allclose(np.diff(heights), np.diff(heights)[0])
@@ -157,12 +168,12 @@ def test_similarity_axis_is_linear_in_the_distance_of_unit_vectors(vgg):
 
 
 def test_both_similarity_figures_share_one_axis(vgg):
-    attacked, noisy = (f(vgg.tables, vgg.record) for f in (figures.similarity_adversarial, figures.similarity_noise))
+    attacked, noisy = (f(vgg.tables, vgg.record) for f in (similarity_adversarial_figure, similarity_noise_figure))
     assert attacked.axes[0].get_ylim() == noisy.axes[0].get_ylim()
 
 
 def test_compromised_probability_shows_shares_and_wilson_intervals(vgg):
-    figure = figures.compromised_probability(vgg.tables, vgg.record)
+    figure = compromised_probability_figure(vgg.tables, vgg.record)
     assert "compromises about half of all noisy images by construction" in words(figure)
     for axes, target in zip(figure.axes, ("seed", "own"), strict=True):
         intervals = [np.array(c.get_segments()) for c in axes.collections if isinstance(c, LineCollection)]
@@ -177,7 +188,7 @@ def test_compromised_probability_shows_shares_and_wilson_intervals(vgg):
 
 
 def test_histograms_are_the_counts_as_shares(vgg):
-    figure = figures.compromised_layers(vgg.tables, vgg.record)
+    figure = compromised_layers_figure(vgg.tables, vgg.record)
     panels = iter(figure.axes)
     for target in ("seed", "own"):
         for strength in (0.25, 0.5, 1.0, 2.0, 4.0):
@@ -194,7 +205,7 @@ def test_histograms_are_the_counts_as_shares(vgg):
 
 
 def test_gain_keeps_bounds_apart_from_measured_values(vgg):
-    figure = figures.gain(vgg.tables, vgg.record)
+    figure = gain_figure(vgg.tables, vgg.record)
     for axes, target in zip(figure.axes, ("seed", "own"), strict=True):
         assert axes.get_yscale() == "log"
         for strength in (0.25, 1.0, 4.0):
@@ -223,7 +234,7 @@ def test_gain_below_the_ladder_points_down():
         gain_low_censored=pl.Series(["below", None]),
         gain_high_censored=pl.Series([None, None], dtype=pl.String),
     )
-    (axes,) = figures.gain({**made.tables, "layers": low}, made.record).axes
+    (axes,) = gain_figure({**made.tables, "layers": low}, made.record).axes
     tips = next(line.get_ydata() for line in axes.lines if line.get_marker() == "v")
     np.testing.assert_allclose(tips, [0.25 / 1.16])
     np.testing.assert_array_equal(lines(axes)["strength 1"], [3.0])
@@ -233,7 +244,7 @@ def test_gain_below_the_ladder_points_down():
 @pytest.mark.parametrize("options", [{}, {"strengths": (0.5, 1.25), "targets": ("own",), "labels": VGG16[:4]}])
 def test_focus_shows_medians_and_the_middle_half_of_attack_and_noise(options):
     made = study(**options)
-    figure = figures.focus(made.tables, made.record)
+    figure = focus_figure(made.tables, made.record)
     target, strength = ("own", 1.25) if options else ("seed", 1.0)
     assert f"strength {strength:g}" in words(figure)
     assert f"(target {target})" in words(figure)
@@ -261,7 +272,7 @@ def test_focus_leaves_gaps_and_hollows_out_what_few_seeds_support():
     lost = (pl.col("layer_index") == 1) | ((pl.col("layer_index") == 2) & ~kept)
     emptied = [pl.when(~lost).then(pl.col(name)).alias(name) for name in FOCUS_MEASURES]
     table = made.tables["focus"].with_columns(emptied)
-    figure = figures.focus({**made.tables, "focus": table}, made.record)
+    figure = focus_figure({**made.tables, "focus": table}, made.record)
     assert "n = 3 to 14 seeds" in words(figure)
     assert "open: undefined for most seeds" in words(figure)
     for axes in figure.axes:
@@ -273,7 +284,7 @@ def test_focus_leaves_gaps_and_hollows_out_what_few_seeds_support():
 
 
 def test_coverage_is_drawn_in_percent_and_beyond_the_clean_images(vgg):
-    share, beyond = figures.coverage_by_condition(vgg.tables, vgg.record).axes
+    share, beyond = coverage_by_condition_figure(vgg.tables, vgg.record).axes
     coverage = vgg.tables["coverage"]
     covered = {
         c: coverage.filter(pl.col("condition") == c, pl.col("strength") == s).sort("step")["covered"].to_numpy()
@@ -287,7 +298,7 @@ def test_coverage_is_drawn_in_percent_and_beyond_the_clean_images(vgg):
 
 
 def test_coverage_by_strength_names_the_neurons_each_strength_adds(vgg):
-    adversarial, noise = figures.coverage_by_strength(vgg.tables, vgg.record).axes
+    adversarial, noise = coverage_by_strength_figure(vgg.tables, vgg.record).axes
     last = vgg.tables["coverage"].filter(pl.col("step") == 18)
     clean = last.filter(pl.col("condition") == CLEAN)["covered"].item()
     for axes, condition in ((adversarial, ADVERSARIAL), (noise, NOISE)):
@@ -302,16 +313,15 @@ def test_a_strength_has_one_colour_in_every_figure(vgg):
         return next(to_hex(line.get_color()) for line in axes.lines if str(line.get_label()).startswith(start))
 
     drawn = [
-        f(vgg.tables, vgg.record).axes[0]
-        for f in (figures.gain, figures.strength_noise, figures.compromised_probability)
+        f(vgg.tables, vgg.record).axes[0] for f in (gain_figure, strength_noise_figure, compromised_probability_figure)
     ]
-    added = figures.coverage_by_strength(vgg.tables, vgg.record).axes[0]
+    added = coverage_by_strength_figure(vgg.tables, vgg.record).axes[0]
     for strength in ("0.25", "1", "4"):
         assert len({colour(axes, f"strength {strength}") for axes in drawn} | {colour(added, f"{strength}:")}) == 1
 
 
 def test_heatmaps_show_image_maps_and_similarities(vgg):
-    figure = figures.heatmaps(vgg.tables, vgg.record, vgg.gallery)
+    figure = heatmaps_figure(vgg.tables, vgg.record, vgg.gallery)
     block = figure.axes[0]
     (mosaic,) = (np.asarray(image.get_array()) for image in block.images)
     place, size = block.images[0].get_extent(), mosaic.shape
@@ -339,7 +349,7 @@ def test_heatmaps_show_image_maps_and_similarities(vgg):
 
 def test_heatmaps_of_many_layers_are_an_even_choice():
     made = study(EFFICIENTNET, analysed=2, targets=("seed", "own"), strengths=(1.0,), gallery_seeds=1)
-    figure = figures.heatmaps(made.tables, made.record, made.gallery)
+    figure = heatmaps_figure(made.tables, made.record, made.gallery)
     said = words(figure)
     assert "16 of 49 layers, evenly chosen" in said
     assert "The seed's clean prediction is explained" in said  # the first target is what the gallery shows
@@ -351,7 +361,7 @@ def test_heatmaps_of_many_layers_are_an_even_choice():
 
 
 def test_heatmaps_name_what_the_model_says(vgg):
-    said = words(figures.heatmaps(vgg.tables, vgg.record, vgg.gallery))
+    said = words(heatmaps_figure(vgg.tables, vgg.record, vgg.gallery))
     classes = vgg.record["model"]["labels"]
     for seed_id in vgg.gallery["seed_ids"]:
         seed = vgg.tables["seeds"].row(by_predicate=pl.col("seed_id") == seed_id, named=True)
@@ -363,7 +373,7 @@ def test_heatmaps_name_what_the_model_says(vgg):
 @pytest.mark.parametrize(("stored", "shown"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (8, [0, 4, 7]), (14, [0, 6, 13])])
 def test_heatmaps_are_those_of_first_middle_and_last_of_the_gallery(stored, shown):
     made = study(VGG16[:2], strengths=(0.5, 2.0), gallery_seeds=stored)
-    figure = figures.heatmaps(made.tables, made.record, made.gallery)
+    figure = heatmaps_figure(made.tables, made.record, made.gallery)
     blocks = [axes for axes in figure.axes if axes.images][: len(shown)]
     edge = int(np.argmin((np.asarray(blocks[0].images[0].get_array())[:, 0] != 255).any(-1)))
     for axes, place in zip(blocks, shown, strict=True):
@@ -385,7 +395,7 @@ def test_zero_maps_and_near_identity_are_not_rounded_away(vgg):
     similarity = vgg.tables["similarity"].with_columns(
         similarity=pl.when(pl.col("condition") == ADVERSARIAL).then(None).otherwise(0.9999)
     )
-    figure = figures.heatmaps({**vgg.tables, "similarity": similarity}, vgg.record, vgg.gallery)
+    figure = heatmaps_figure({**vgg.tables, "similarity": similarity}, vgg.record, vgg.gallery)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert (texts.count("zero map"), texts.count(">0.99")) == (3 * 13, 3 * 13)
 
@@ -393,7 +403,7 @@ def test_zero_maps_and_near_identity_are_not_rounded_away(vgg):
 def test_names_are_text_whatever_signs_they_hold():
     odd = ("a$b$", "x_{1}^2", "\u540d\u524d", "tab\there", "q" * 60)
     made = study(odd, strengths=(1.0,), targets=("seed",), gallery_seeds=1)
-    figure = figures.gain(made.tables, made.record)
+    figure = gain_figure(made.tables, made.record)
     figure.savefig(BytesIO(), format="pdf")
     said = words(figure)
     assert "a$b$" in said
@@ -430,13 +440,13 @@ def test_without_an_adversarial_example_every_figure_says_why():
 
 def test_n_is_a_range_where_layers_differ(vgg):
     # One adversarial similarity is undefined at strength 4, so n is 13 there.
-    assert "n = 13 to 14 seeds per layer and strength" in words(figures.strength_adversarial(vgg.tables, vgg.record))
-    assert "n = 14 seeds per layer." in words(figures.similarity_adversarial(vgg.tables, vgg.record))
+    assert "n = 13 to 14 seeds per layer and strength" in words(strength_adversarial_figure(vgg.tables, vgg.record))
+    assert "n = 14 seeds per layer." in words(similarity_adversarial_figure(vgg.tables, vgg.record))
 
 
 def test_draws_are_counted_as_images_not_as_seeds():
     made = study(VGG16[:2], draws=3, strengths=(1.0,))
-    said = words(figures.similarity_noise(made.tables, made.record))
+    said = words(similarity_noise_figure(made.tables, made.record))
     assert "n = 42 noisy images per layer (3 draws per seed)" in said
 
 

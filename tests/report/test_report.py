@@ -16,11 +16,11 @@ from matplotlib.text import Text
 from PIL import Image
 from scipy import stats
 
-from camdrift import report
 from camdrift.figures.scope import scope
-from camdrift.report import findings, focus, numbers
+from camdrift.figures.study import study_figures
+from camdrift.report import files, findings, focus, numbers
 from camdrift.report.page.rendering import render
-from camdrift.report.writing import notebook_html, write_report
+from camdrift.report.writing import notebook_html, summary, write_report
 from camdrift.tables.study import LAYERS, TABLES
 from camdrift.tables.words import ADVERSARIAL, NOISE
 from support.synthetic import VGG16, Study, study
@@ -332,7 +332,7 @@ def test_page_is_self_contained_and_runs_its_own_scripts_only(written):
 
 
 def test_every_figure_is_saved_twice(written, small):
-    names = list(report.study_figures(small.tables, small.record, small.gallery))
+    names = list(study_figures(small.tables, small.record, small.gallery))
     folder = written.parent / "figures"
     assert sorted(p.name for p in folder.iterdir()) == sorted(f"{n}.{e}" for n in names for e in ("pdf", "png"))
     assert sorted(p.name for p in written.parent.iterdir()) == ["figures", "report.html"]
@@ -346,7 +346,7 @@ def test_a_notebook_shows_words_and_figures(written, small):
     assert all(a["src"].startswith("data:image/png;base64,") for a in pictures)
     assert [a["alt"] for a in pictures[:2]] == ["figure 8 gain", "figure 3 heatmaps"]
     assert "<b> under dlfuzz: 8 images: 3 analysed" in found.text
-    for sentence in report.summary(small.tables, small.record):
+    for sentence in summary(small.tables, small.record):
         assert plain(sentence) in plain(found.text)
     assert "img" not in {t for t, _ in Page(notebook_html(written.parent / "no", small.tables, small.record)).tags}
 
@@ -366,8 +366,8 @@ def test_a_report_that_fails_leaves_the_old_one(small, tmp_path, monkeypatch):
     def fail(*_: object) -> str:
         raise RuntimeError("no page")
 
-    monkeypatch.setattr(report, "study_figures", lambda *_: {})
-    monkeypatch.setattr(report, "render", fail)
+    monkeypatch.setattr(writing, "study_figures", lambda *_: {})
+    monkeypatch.setattr(writing, "render", fail)
     with pytest.raises(RuntimeError, match="no page"):
         write_report(tmp_path, small.tables, small.record, small.gallery)
     assert (tmp_path / "report.html").read_text() == "old"
@@ -409,7 +409,7 @@ def test_palette_keeps_frequent_colours_and_takes_the_nearest_for_others():
     frequent = generator.integers(0, 256, (200, 3), dtype=np.uint8)
     pixels = np.concatenate([np.repeat(frequent, 5, axis=0), rare])[:, None]
     image = Image.fromarray(pixels).convert("RGBA")
-    drawn = report._with_palette(image, image.getcolors(1 << 13))
+    drawn = files._with_palette(image, image.getcolors(1 << 13))
     buffer = BytesIO()
     drawn.save(buffer, "PNG")
     with Image.open(buffer) as stored:

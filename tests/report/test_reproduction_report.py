@@ -7,9 +7,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.text import Text
 
-from camdrift import figures
 from camdrift.figures import rungs
+from camdrift.figures.controls import controls_figure
+from camdrift.figures.ladder import ladder_figure
+from camdrift.figures.released import released_figure
 from camdrift.figures.scope import scope
+from camdrift.figures.study import study_figures
 from camdrift.paper.defects import Defects
 from camdrift.paper.ladder import rank_agreement
 from camdrift.paper.readings import compromised_fraction, mean, read
@@ -57,7 +60,7 @@ class TestFigures:
     @pytest.mark.parametrize("labels", [LABELS, LONG, ("a$b$", "<b>c</b>")], ids=["few", "many", "hostile"])
     def test_every_figure_stays_on_its_page(self, labels):
         study = reproduction(labels, analysed=2, strengths=(0.5, 1.0, 4.0))
-        drawn = figures.study_figures(study.tables, study.record, study.gallery)
+        drawn = study_figures(study.tables, study.record, study.gallery)
         assert list(drawn)[-3:] == ["figure_11_ladder", "figure_12_released", "figure_13_controls"]
         for name in list(drawn)[-3:]:
             canvas = FigureCanvasAgg(drawn[name])
@@ -68,11 +71,11 @@ class TestFigures:
 
     def test_other_studies_have_none_of_them(self):
         study = synthetic.study(LABELS)
-        assert not [n for n in figures.study_figures(study.tables, study.record, {}) if n.startswith("figure_1")]
+        assert not [n for n in study_figures(study.tables, study.record, {}) if n.startswith("figure_1")]
 
     def test_without_an_adversarial_example_they_say_so(self):
         study = reproduction(analysed=0, resistant=3)
-        drawn = figures.study_figures(study.tables, study.record, {})
+        drawn = study_figures(study.tables, study.record, {})
         for name in ("figure_11_ladder", "figure_12_released"):
             assert "Nothing to show." in words(drawn[name])
         assert "figure_13_controls" not in drawn
@@ -81,7 +84,7 @@ class TestFigures:
         assert 'id="rungs"' not in html
 
     def test_the_ladder_draws_every_number_of_the_agreement(self, made):
-        figure = figures.ladder(made.tables, made.record)
+        figure = ladder_figure(made.tables, made.record)
         numbers = rank_agreement(made.tables["ladder"])
         *panels, names = figure.axes
         columns = numbers.columns[1:]
@@ -93,7 +96,7 @@ class TestFigures:
         assert said.count("colour pictures compared, not maps") == 2
 
     def test_each_half_of_the_ladder_starts_where_it_is_held_against(self, made):
-        axes = figures.ladder(made.tables, made.record).axes[2]
+        axes = ladder_figure(made.tables, made.record).axes[2]
         numbers = rank_agreement(made.tables["ladder"])
         dotted = [c for c in axes.collections if isinstance(c, LineCollection) and c.get_linestyle()[0][1] is not None]
         starts = [float(line.get_segments()[0][0, 0]) for line in dotted]
@@ -101,7 +104,7 @@ class TestFigures:
         assert starts[:2] == pytest.approx(ends)
 
     def test_curves_are_the_means_of_both_readings(self, made):
-        figure = figures.released(made.tables, made.record)
+        figure = released_figure(made.tables, made.record)
         for place, chosen in enumerate((Defects(), Defects.all())):
             reading = read(made.tables["emulation"], chosen)
             above, below = figure.axes[2 * place : 2 * place + 2]
@@ -116,7 +119,7 @@ class TestFigures:
 
     def test_the_distances_of_the_curves_are_written_beside_them(self, made):
         numbers = rank_agreement(made.tables["ladder"])
-        for axes, name in zip(figures.released(made.tables, made.record).axes[::2], ("none", "all"), strict=True):
+        for axes, name in zip(released_figure(made.tables, made.record).axes[::2], ("none", "all"), strict=True):
             row = numbers.filter(defects=name).row(0, named=True)
             expected = (
                 f"distance {row['half_one']:.2f} between 0.5 and 1; {row['quarter_two_four']:.2f} between 0.25, 2"
@@ -124,7 +127,7 @@ class TestFigures:
             assert any(text.get_text().startswith(expected) for text in axes.texts)
 
     def test_controls_are_the_tables_gains(self, made):
-        panels = figures.controls(made.tables, made.record).axes
+        panels = controls_figure(made.tables, made.record).axes
         for axes, strength in zip(panels, (0.25, 1.0), strict=True):
             lines = {str(line.get_label()): line.get_ydata() for line in axes.lines}
             white = made.tables["layers"].filter(target="seed", strength=strength).sort("layer_index")["gain"]

@@ -10,16 +10,17 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from camdrift import tables as records
 from camdrift.paper.claims import claims
 from camdrift.paper.controls import reproduction_controls
 from camdrift.paper.defects import accumulated_strengths
 from camdrift.paper.ladder import ladder
 from camdrift.statistics.controls import study_controls
+from camdrift.tables.reproduction import EMULATION
+from camdrift.tables.words import ADVERSARIAL, ANALYSED, CHANNEL_NOISE, NOISE, SPECTRUM_NOISE, UNPERTURBED
 from support import synthetic
 
 LABELS = ("block1_conv1", "block3_conv1", "block4_conv1", "block5_conv1", "block5_conv3")
-_KINDS = {records.NOISE: 1.0, records.SPECTRUM_NOISE: 1.6, records.CHANNEL_NOISE: 1.1}
+_KINDS = {NOISE: 1.0, SPECTRUM_NOISE: 1.6, CHANNEL_NOISE: 1.1}
 
 
 def reproduction(labels=LABELS, **options):
@@ -36,27 +37,27 @@ def reproduction(labels=LABELS, **options):
 
 def _emulation(made):
     generator = np.random.default_rng(11)
-    seeds = made.tables["seeds"].filter(status=records.ANALYSED)["seed_id"].to_list()
+    seeds = made.tables["seeds"].filter(status=ANALYSED)["seed_id"].to_list()
     names = made.tables["layers"].select("layer", "layer_label", "layer_index").unique().sort("layer_index")
     if not seeds:
-        return records.EMULATION.frame()
+        return EMULATION.frame()
     rows = []
     for number, seed_id in enumerate(seeds):
         vigour = np.exp(generator.normal(0, 0.3, len(names)))
         for image in _images(made):
             rows += _readings(seed_id, number, image, names, vigour * np.exp(generator.normal(0, 0.2, len(names))))
-    return records.EMULATION.frame(rows)
+    return EMULATION.frame(rows)
 
 
 def _images(made):
     """Condition, strength, draw, accumulated, truncated, amount of attack, amount of noise, whether a control."""
     strengths = sorted(made.tables["layers"]["strength"].unique())
-    ladder_ = sorted(made.tables["variants"].filter(condition=records.NOISE)["strength"].unique())
+    ladder_ = sorted(made.tables["variants"].filter(condition=NOISE)["strength"].unique())
     effective = accumulated_strengths(strengths)
     for cut, accumulated in itertools.product((False, True), (False, True)):
         for s in strengths:
             yield (
-                records.ADVERSARIAL,
+                ADVERSARIAL,
                 s,
                 0,
                 accumulated,
@@ -67,12 +68,12 @@ def _images(made):
             )
         for s in ladder_:
             base = effective[s].noise_base if accumulated and s in effective else 0.0
-            yield records.NOISE, s, 0, accumulated, cut, base, s, False
+            yield NOISE, s, 0, accumulated, cut, base, s, False
     for s in ladder_:
-        yield records.NOISE, s, 1, False, False, 0.0, s, True
-        for kind in (records.SPECTRUM_NOISE, records.CHANNEL_NOISE):
+        yield NOISE, s, 1, False, False, 0.0, s, True
+        for kind in (SPECTRUM_NOISE, CHANNEL_NOISE):
             yield kind, s, 0, False, False, 0.0, s, True
-    yield records.UNPERTURBED, 0.0, 0, False, False, 0.0, 0.0, True
+    yield UNPERTURBED, 0.0, 0, False, False, 0.0, 0.0, True
 
 
 def _readings(seed_id, number, image, names, vigour):
@@ -87,7 +88,7 @@ def _readings(seed_id, number, image, names, vigour):
         if is_control and (score, metric) != ("logit", "cosine"):
             continue
         moved = push + (1.5 if target == "own" and is_flipped else 0.0) + 0.2 * (score == "probability") + 0.05 * cut
-        similarity = np.exp(-0.6 * moved) if condition != records.UNPERTURBED else np.ones(len(names))
+        similarity = np.exp(-0.6 * moved) if condition != UNPERTURBED else np.ones(len(names))
         if metric == "jet":  # pictures share their background
             similarity = 0.75 + 0.25 * similarity * depth[::-1]
         keys = common | {"target": target, "clean_score": score, "metric": metric}

@@ -13,7 +13,22 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from camdrift import tables as records
+from camdrift.tables.study import CONTROLS, COUNTS, COVERAGE, FLOOR, FOCUS, LAYERS, MEASURE, SEEDS, SIMILARITY, VARIANTS
+from camdrift.tables.words import (
+    ADVERSARIAL,
+    ANALYSED,
+    CENSORED_ABOVE,
+    CLEAN,
+    DEFAULT_STRENGTHS,
+    DEFAULT_TARGETS,
+    FAILED,
+    NO_ADVERSARIAL,
+    NOISE,
+    SCHEMA_VERSION,
+    TARGETS,
+    UNREADABLE,
+    ZERO_MAP_VARIANT,
+)
 
 VGG16 = tuple(
     f"block{block}_conv{conv}" for block, convs in enumerate((2, 2, 3, 3, 3), 1) for conv in range(1, convs + 1)
@@ -45,8 +60,8 @@ class Study:
 def study(
     labels: Sequence[str] = VGG16,
     *,
-    strengths: Sequence[float] = records.DEFAULT_STRENGTHS,
-    targets: Sequence[str] = records.DEFAULT_TARGETS,
+    strengths: Sequence[float] = DEFAULT_STRENGTHS,
+    targets: Sequence[str] = DEFAULT_TARGETS,
     analysed: int = 14,
     resistant: int = 4,
     unreadable: int = 1,
@@ -70,11 +85,11 @@ def study(
         "layers": layers,
         "counts": maker.counts(similarity, layers),
         "coverage": maker.coverage(seeds),
-        "controls": records.CONTROLS.frame(),
+        "controls": CONTROLS.frame(),
     }
     gallery = maker.gallery(similarity, gallery_seeds)
-    first = {name: pl.lit(word) for name, word in zip(records.MEASURE, ("gradcam", "cosine"), strict=True)}
-    measured = {name: table for name, table in tables.items() if records.MEASURE[0] in table.columns}
+    first = {name: pl.lit(word) for name, word in zip(MEASURE, ("gradcam", "cosine"), strict=True)}
+    measured = {name: table for name, table in tables.items() if MEASURE[0] in table.columns}
     tables |= {name: table.with_columns(**first) for name, table in measured.items()}
     return Study(tables, maker.record(seeds), gallery)
 
@@ -110,24 +125,24 @@ class _Maker:
 
     def gains(self, target: str, strength: float) -> np.ndarray:
         base = 2.5 + 24 * self.depth**1.5 + np.sin(9 * self.depth)
-        flip = 3.0 if target == records.TARGETS[0] and strength >= 1 else 1.0
+        flip = 3.0 if target == TARGETS[0] and strength >= 1 else 1.0
         return base * flip * strength**-0.35
 
     def seeds(self, analysed: int, resistant: int, unreadable: int, failed: int) -> pl.DataFrame:
         groups = (
-            (records.ANALYSED, analysed, None),
-            (records.NO_ADVERSARIAL, resistant, "the attack ended without a change of class"),
-            (records.UNREADABLE, unreadable, "not an image: unknown format"),
-            (records.FAILED, failed, "the model returned values that are not finite"),
+            (ANALYSED, analysed, None),
+            (NO_ADVERSARIAL, resistant, "the attack ended without a change of class"),
+            (UNREADABLE, unreadable, "not an image: unknown format"),
+            (FAILED, failed, "the model returned values that are not finite"),
         )
         statuses = [(status, reason) for status, count, reason in groups for _ in range(count)]
         rows = [self._seed(i, status, reason) for i, (status, reason) in enumerate(statuses)]
-        return records.SEEDS.frame(rows)
+        return SEEDS.frame(rows)
 
     def _seed(self, i: int, status: str, reason: str | None) -> dict[str, Any]:
         row: dict[str, Any] = {"seed_id": f"photos/{i:03d}.jpg", "path": f"photos/{i:03d}.jpg"}
         row |= {"status": status, "reason": reason}
-        if status == records.UNREADABLE:
+        if status == UNREADABLE:
             return row
         row |= {
             "sha256": f"{i:064x}",
@@ -135,7 +150,7 @@ class _Maker:
             "clean_probability": 0.9 - 0.02 * i,
             "iterations": 3 + i % 3,
         }
-        if status == records.ANALYSED:
+        if status == ANALYSED:
             row |= {
                 "adversarial_class": (i + 1) % 7,
                 "adversarial_probability": 0.4 + 0.01 * i,
@@ -151,15 +166,15 @@ class _Maker:
         return row
 
     def _plan(self) -> list[tuple[str, float, int]]:
-        attacked = [(records.ADVERSARIAL, s, 0) for s in self.strengths]
-        noisy = [(records.NOISE, s, d) for s in (*self.strengths, *self.ladder) for d in range(self.draws)]
+        attacked = [(ADVERSARIAL, s, 0) for s in self.strengths]
+        noisy = [(NOISE, s, d) for s in (*self.strengths, *self.ladder) for d in range(self.draws)]
         return attacked + noisy
 
     def variants(self, seeds: pl.DataFrame) -> pl.DataFrame:
         rows = []
         for i, seed in enumerate(_analysed(seeds)):
             for condition, strength, draw in self._plan():
-                flipped = strength >= 1 if condition == records.ADVERSARIAL else i == 0 and strength >= 1
+                flipped = strength >= 1 if condition == ADVERSARIAL else i == 0 and strength >= 1
                 predicted = seed["adversarial_class"] if flipped else seed["clean_class"]
                 rows.append(
                     {"seed_id": seed["seed_id"], "condition": condition, "strength": strength, "draw": draw}
@@ -170,17 +185,17 @@ class _Maker:
                         "clipped_fraction": 0.01,
                     }
                 )
-        return records.VARIANTS.frame(rows)
+        return VARIANTS.frame(rows)
 
     def similarity(self, seeds: pl.DataFrame) -> pl.DataFrame:
         generator = np.random.default_rng(7)
         chosen = _analysed(seeds)
         vigour = np.exp(generator.normal(0, 0.5, (len(chosen), len(self.labels))))
-        parts = [records.SIMILARITY.frame()]
+        parts = [SIMILARITY.frame()]
         for i, seed in enumerate(chosen):
             for target in self.targets:
                 for condition, strength, draw in self._plan():
-                    attacked = condition == records.ADVERSARIAL
+                    attacked = condition == ADVERSARIAL
                     gain = self.gains(target, strength) if attacked else 1 + 0.05 * draw
                     wobble = np.exp(generator.normal(0, 0.7, len(self.labels)))
                     push = self.sensitivity * strength * gain * vigour[i] * wobble
@@ -211,19 +226,17 @@ class _Maker:
             "layer_label": list(self.labels),
             "layer_index": list(range(n)),
             "similarity": values,
-            "undefined_reason": [records.ZERO_MAP_VARIANT if v is None else None for v in values],
+            "undefined_reason": [ZERO_MAP_VARIANT if v is None else None for v in values],
         }
-        return records.SIMILARITY.frame(columns)
+        return SIMILARITY.frame(columns)
 
     def focus(self, seeds: pl.DataFrame) -> pl.DataFrame:
         """The attack moves the focus with depth and strength, noise hardly; one seed's last map is lost."""
         generator = np.random.default_rng(11)
-        parts = [records.FOCUS.frame()]
+        parts = [FOCUS.frame()]
         for i, seed in enumerate(_analysed(seeds)):
-            for condition, strength, target in itertools.product(
-                (records.ADVERSARIAL, records.NOISE), self.strengths, self.targets
-            ):
-                attacked = condition == records.ADVERSARIAL
+            for condition, strength, target in itertools.product((ADVERSARIAL, NOISE), self.strengths, self.targets):
+                attacked = condition == ADVERSARIAL
                 push = (0.3 + self.depth if attacked else 0.05) * strength / (1 + strength)
                 measures = self._focus(push, generator)
                 if attacked and strength == max(self.strengths) and i == 1:
@@ -232,7 +245,7 @@ class _Maker:
                 keys = {"seed_id": seed["seed_id"], "condition": condition, "strength": strength, "target": target}
                 columns = {name: [value] * n for name, value in keys.items()}
                 layers = {"layer": self.names, "layer_label": list(self.labels), "layer_index": list(range(n))}
-                parts.append(records.FOCUS.frame(columns | layers | measures))
+                parts.append(FOCUS.frame(columns | layers | measures))
         return pl.concat(parts)
 
     def _focus(self, push: np.ndarray, generator: np.random.Generator) -> dict[str, list[float | None]]:
@@ -254,11 +267,11 @@ class _Maker:
             for target in self.targets
             for name, reach in zip(self.names, self.reach, strict=True)
         ]
-        return records.FLOOR.frame(rows)
+        return FLOOR.frame(rows)
 
     def layers(self, similarity: pl.DataFrame) -> pl.DataFrame:
         if similarity.is_empty():
-            return records.LAYERS.frame()
+            return LAYERS.frame()
         keys = ("target", "strength", "layer_index", "condition")
         groups = {key: part["similarity"] for key, part in similarity.group_by(*keys)}
         rows = []
@@ -271,10 +284,10 @@ class _Maker:
                     row["rank_low"] = max(1, row["rank"] - 1)
                     row["rank_high"] = min(len(block), row["rank"] + 1)
                 rows += block
-        return records.LAYERS.frame(rows)
+        return LAYERS.frame(rows)
 
     def _layer(self, groups: dict[Any, pl.Series], target: str, strength: float, i: int) -> dict[str, Any]:
-        both = [groups[target, strength, i, c] for c in (records.ADVERSARIAL, records.NOISE)]
+        both = [groups[target, strength, i, c] for c in (ADVERSARIAL, NOISE)]
         attacked, noisy = (series.drop_nulls().to_numpy() for series in both)
         hits = int((attacked < np.median(noisy)).sum())
         auc = float((attacked[:, None] < noisy).mean())
@@ -298,14 +311,14 @@ class _Maker:
     def _gain(self, gain: float, strength: float) -> dict[str, Any]:
         top = max(*self.strengths, *self.ladder) / strength
         values = {"gain": gain, "gain_low": gain * 0.78, "gain_high": gain * 1.28}
-        censored = {f"{name}_censored": records.CENSORED_ABOVE if v >= top else None for name, v in values.items()}
+        censored = {f"{name}_censored": CENSORED_ABOVE if v >= top else None for name, v in values.items()}
         return {name: min(v, top) for name, v in values.items()} | censored
 
     def counts(self, similarity: pl.DataFrame, layers: pl.DataFrame) -> pl.DataFrame:
         if similarity.is_empty():
-            return records.COUNTS.frame()
+            return COUNTS.frame()
         keys = ["target", "strength", "layer"]
-        attacked = similarity.filter(pl.col("condition") == records.ADVERSARIAL)
+        attacked = similarity.filter(pl.col("condition") == ADVERSARIAL)
         joined = attacked.join(layers.select(*keys, "threshold"), on=keys)
         hit = (pl.col("similarity") < pl.col("threshold")).fill_null(value=False).sum().alias("hits")
         per_seed = joined.group_by("target", "strength", "seed_id").agg(hit)
@@ -319,18 +332,18 @@ class _Maker:
             for (target, strength), part in sorted(per_seed.group_by("target", "strength"), key=lambda item: item[0])
             for k in range(len(self.labels) + 1)
         ]
-        return records.COUNTS.frame(rows)
+        return COUNTS.frame(rows)
 
     def coverage(self, seeds: pl.DataFrame) -> pl.DataFrame:
-        readable = seeds.filter(pl.col("status").is_in([records.ANALYSED, records.NO_ADVERSARIAL]))
+        readable = seeds.filter(pl.col("status").is_in([ANALYSED, NO_ADVERSARIAL]))
         rows = []
         attacked = 0
         for step, (seed_id, status) in enumerate(readable.select("seed_id", "status").iter_rows(), 1):
-            attacked += status == records.ANALYSED
+            attacked += status == ANALYSED
             clean = round(7400 * (1 - np.exp(-step / 9)))
-            curves = [(records.CLEAN, 0.0, clean)]
-            curves += [(records.ADVERSARIAL, s, clean + round(9 * attacked * s**0.4)) for s in self.strengths]
-            curves += [(records.NOISE, s, clean + round(2 * attacked * s**0.5)) for s in self.strengths]
+            curves = [(CLEAN, 0.0, clean)]
+            curves += [(ADVERSARIAL, s, clean + round(9 * attacked * s**0.4)) for s in self.strengths]
+            curves += [(NOISE, s, clean + round(2 * attacked * s**0.5)) for s in self.strengths]
             rows += [
                 {
                     "step": step,
@@ -342,12 +355,12 @@ class _Maker:
                 }
                 for c, s, k in curves
             ]
-        return records.COVERAGE.frame(rows)
+        return COVERAGE.frame(rows)
 
     def gallery(self, similarity: pl.DataFrame, count: int) -> dict[str, np.ndarray]:
         reference = min(self.strengths, key=lambda strength: abs(strength - 1))
         target = "seed" if "seed" in self.targets else self.targets[0]
-        attacked = similarity.filter(condition=records.ADVERSARIAL, strength=reference, target=target)
+        attacked = similarity.filter(condition=ADVERSARIAL, strength=reference, target=target)
         means = attacked.group_by("seed_id", maintain_order=True).agg(pl.col("similarity").mean())
         ids = means.sort("similarity", maintain_order=True)["seed_id"].to_list()
         ranks = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)
@@ -376,7 +389,7 @@ class _Maker:
         }
         rows = zip(self.names, self.labels, strict=True)
         return {
-            "schema_version": records.SCHEMA_VERSION,
+            "schema_version": SCHEMA_VERSION,
             "camdrift": "0.1.0",
             "status": "done",
             "command": "camdrift run photos/ --model torchvision/vgg16",
@@ -403,7 +416,7 @@ class _Maker:
 
 
 def _analysed(seeds: pl.DataFrame) -> list[dict[str, Any]]:
-    return seeds.filter(pl.col("status") == records.ANALYSED).to_dicts()
+    return seeds.filter(pl.col("status") == ANALYSED).to_dicts()
 
 
 def _moments(condition: str, values: np.ndarray) -> dict[str, float | None]:

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from camdrift.images.pixels import read_bytes
 
 
+@runtime_checkable
 class Place(Protocol):
     """What holds many images: a folder, a shard, a data set."""
 
