@@ -18,7 +18,7 @@ from scipy import stats
 
 from camdrift.figures.scope import scope
 from camdrift.figures.study import study_figures
-from camdrift.report import files, findings, focus, numbers, writing, writing
+from camdrift.report import files, findings, focus, numbers, writing
 from camdrift.report.page.rendering import render
 from camdrift.report.writing import notebook_html, summary, write_report
 from camdrift.tables.study import LAYERS, TABLES
