@@ -1,11 +1,15 @@
-"""Writes docs/tables.md from the column documentation in camdrift.tables."""
+"""Writes what the docs take from camdrift.tables: docs/tables.md, and the two tables of docs/explanations.md."""
 
+import re
 from pathlib import Path
 
 from camdrift.tables.comparison import COMPARISON_TABLES
+from camdrift.tables.measures import EXPLANATION_ROWS, METRIC_ROWS
 from camdrift.tables.reproduction import FURTHER_TABLES
 from camdrift.tables.study import TABLES
 from camdrift.tables.table import Table
+
+DOCS = Path(__file__).parent
 
 
 def tables_page() -> str:
@@ -23,6 +27,20 @@ def tables_page() -> str:
     return "\n".join(parts)
 
 
+def explanations_page() -> str:
+    """The page on explanations as Markdown, its tables made of their rows; that of Captum's stays as it stands."""
+    page = (DOCS / "explanations.md").read_text(encoding="utf-8")
+    explanations = [f"| `{row.name}` | {row.formula} | {row.source} |" for row in EXPLANATION_ROWS.values()]
+    metrics = [f"| `{row.name}` | {row.meaning} | {row.range} | {row.resolution} |" for row in METRIC_ROWS.values()]
+    return _with_rows(_with_rows(page, "| name | map |", explanations), "| name | of two maps |", metrics)
+
+
+def _with_rows(page: str, head: str, rows: list[str]) -> str:
+    """The page with these rows in the table of some head, in place of all that begin with a plain name."""
+    table = re.compile(rf"({re.escape(head)}.*\n\|[-|]+\|\n)(?:\| `[^`:]+` \|.*\n)*")
+    return table.sub(lambda match: match[1] + "".join(f"{row}\n" for row in rows), page)
+
+
 def _section(table: Table) -> list[str]:
     rows = [f"| `{c.name}` | {c.dtype} | {c.meaning} |" for c in table.columns]
     heads = ["| column | type | meaning |", "|---|---|---|"]
@@ -30,4 +48,5 @@ def _section(table: Table) -> list[str]:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("tables.md").write_text(tables_page(), encoding="utf-8")
+    (DOCS / "tables.md").write_text(tables_page(), encoding="utf-8")
+    (DOCS / "explanations.md").write_text(explanations_page(), encoding="utf-8")

@@ -47,6 +47,13 @@ def test_the_page_on_tables_is_the_one_that_records_make():
     assert (ROOT / "docs/tables.md").read_text(encoding="utf-8") == made
 
 
+def test_the_page_on_explanations_lists_their_rows():
+    page = runpy.run_path(str(ROOT / "docs/make_tables.py"))["explanations_page"]()
+    assert (ROOT / "docs/explanations.md").read_text(encoding="utf-8") == page
+    assert page.count("\n| `layercam` | sum_k ReLU(G_k) A_k, cell by cell | Jiang 2021 |\n") == 1
+    assert page.count("\n| `ssim` |") == 1
+
+
 def test_the_page_on_the_paper_is_the_one_that_its_tables_make():
     made = runpy.run_path(str(ROOT / "docs/make_paper.py"))["page"]()
     assert (ROOT / "docs/paper.md").read_text(encoding="utf-8") == made

@@ -14,7 +14,7 @@ from camdrift.explanations.gradient import grad_cam_pp, xgrad_cam
 from camdrift.explanations.registry import make_explainer
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
-from camdrift.tables.measures import EXPLANATIONS, GRADIENT_BASED
+from camdrift.tables.measures import EXPLANATION_ROWS, EXPLANATIONS, GRADIENT_BASED, GRADIENTS, ExplanationRow
 from support.nets import Branched, Plain, SideShow, Twice, Worked, calibrated, snapshot, vgg
 
 CAPTUM = ("captum:LayerGradientXActivation", "captum:LayerIntegratedGradients(n_steps=8)")
@@ -269,6 +269,13 @@ class TestOnePass:
 
 
 class TestSpecs:
+    def test_a_row_and_a_function_make_an_explanation(self, monkeypatch):
+        row = ExplanationRow("new", "New", "", "", GRADIENTS, "gradient.hires_cam")
+        monkeypatch.setitem(EXPLANATION_ROWS, "new", row)
+        classifier = Classifier(calibrated(Branched()), size=16)
+        maps, expected = (attribute(classifier, batch(), 0, explanation=name) for name in ("new", "hirescam"))
+        assert all(torch.equal(maps[layer], expected[layer]) for layer in classifier.layers)
+
     @pytest.mark.parametrize("name", [*EXPLANATIONS, *CAPTUM])
     def test_a_spec_gives_the_same_explainer_again(self, name):
         assert make_explainer(make_explainer(name).spec).spec == make_explainer(name).spec == name

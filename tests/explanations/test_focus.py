@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 import torch
 from polars.testing import assert_frame_equal
-from test_similarity import random_maps
 
 import camdrift
 from camdrift.attacks.registry import make_attack
@@ -21,6 +20,7 @@ from camdrift.statistics.focus import focus_medians, median_interval
 from camdrift.tables.study import FOCUS, FOCUS_MEASURES
 from camdrift.tables.words import ADVERSARIAL, NOISE
 from camdrift.tensors import perturbed
+from support.maps import random_maps
 from support.studies import ATTACK, TinyNet, skip_report, study_of, write_images
 
 KEYS = ["seed_id", "condition", "strength", "target", "layer"]

@@ -16,12 +16,12 @@ from camdrift.explanations.focus import (
     Grids,
     Pattern,
     Patterns,
-    _averaged,
-    _change,
-    _pattern,
-    _reduced_shape,
+    average_down,
     local_rms,
     locate,
+    measure_change,
+    reduced_shape,
+    unit_pattern,
 )
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.seeds import Seed, known, stack
@@ -64,7 +64,7 @@ class FocusCollector:
             return
         chosen = [batch[i] for i in taken]
         squares = stack(self._squares(v) for v in chosen)
-        patterns = {group.shape: _pattern(local_rms(squares, group.shape)) for group in self._clean[0]}
+        patterns = {group.shape: unit_pattern(local_rms(squares, group.shape)) for group in self._clean[0]}
         places = tuple(np.array([self._place(v) for v in chosen]).T)
         done: dict[tuple[int, int], NDArray[np.float64]] = {}
         for target, (part, clean) in enumerate(zip(maps, self._clean, strict=True)):
@@ -148,7 +148,7 @@ class _Group:
         before = self.cells.index_select(1, positions).flatten(0, 1)
         seed = Focus(*(values.view(layers, seeds)[:, positions].flatten() for values in self.focus))
         after = _joined([variants[name] for name in self.names])
-        change = _change(before, seed, after, locate(after), pattern)
+        change = measure_change(before, seed, after, locate(after), pattern)
         parts = change.view(len(FOCUS_MEASURES), layers, len(positions))
         return np.asarray(parts.permute(2, 1, 0).cpu())
 
@@ -158,7 +158,7 @@ def _grouped(maps: Mapping[str, Maps]) -> tuple[_Group, ...]:
     by_shape: dict[tuple[int, int], list[int]] = {}
     names = list(maps)
     for index, part in enumerate(maps.values()):
-        by_shape.setdefault(_reduced_shape(part), []).append(index)
+        by_shape.setdefault(reduced_shape(part), []).append(index)
     groups = []
     for shape, indexes in by_shape.items():
         members = tuple(names[index] for index in indexes)
@@ -169,4 +169,4 @@ def _grouped(maps: Mapping[str, Maps]) -> tuple[_Group, ...]:
 
 def _joined(maps: Sequence[Tensor]) -> Grids:
     """The maps of some layers, (batch, h, w) each, reduced, one layer after the other."""
-    return torch.cat([_averaged(part) for part in maps]).double()
+    return torch.cat([average_down(part) for part in maps]).double()
