@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 
 from camdrift.tables.comparison import COMPARISON_TABLES
+from camdrift.tables.further import RUN_TABLES
 from camdrift.tables.measures import EXPLANATION_ROWS, METRIC_ROWS
-from camdrift.tables.reproduction import FURTHER_TABLES
-from camdrift.tables.study import TABLES
 from camdrift.tables.table import Table
 
 DOCS = Path(__file__).parent
@@ -19,7 +18,7 @@ def tables_page() -> str:
         "One Parquet file per table. A value that does not exist is null, never NaN, 0 or an empty string.",
         "This page is written by `python docs/make_tables.py`.\n",
     ]
-    for table in (TABLES | FURTHER_TABLES).values():
+    for table in RUN_TABLES.values():
         parts += _section(table)
     parts += ["# Tables of a comparison\n", "What `camdrift compare` writes; [compare.md](compare.md) explains them.\n"]
     for table in COMPARISON_TABLES.values():

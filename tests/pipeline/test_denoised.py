@@ -15,7 +15,7 @@ from camdrift.images.pixels import read_image
 from camdrift.pipeline.denoised import Denoised, _reasons, median_filtered
 from camdrift.pipeline.settings import Settings
 from camdrift.study.run import Extension, carry_out
-from camdrift.tables.detection import DENOISED
+from camdrift.tables.further import DENOISED
 from camdrift.tables.reproduction import EMULATION
 from support.studies import ATTACK, SIZE, naive_similarity, skip_report, study_of, tiny_classifier, write_images
 

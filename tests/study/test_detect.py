@@ -19,7 +19,8 @@ from camdrift.figures.detection import FIGURE, detection_figure
 from camdrift.figures.study import study_figures
 from camdrift.statistics.bootstrap import resample_counts
 from camdrift.study.detect import detection_of, readings
-from camdrift.tables.detection import DENOISED, DETECTION, ROC
+from camdrift.tables.detection import DETECTION, ROC
+from camdrift.tables.further import DENOISED
 from camdrift.tables.study import SEEDS, SIMILARITY
 from support.studies import picture, skip_report, study_of, tiny_classifier, write_factory, write_images
 from support.study_tables import cells

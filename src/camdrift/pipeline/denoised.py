@@ -20,7 +20,7 @@ from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.seeds import Seed, batches, known, stack
 from camdrift.pipeline.settings import Settings
 from camdrift.pipeline.variants import Variant
-from camdrift.tables.detection import DENOISED
+from camdrift.tables.further import DENOISED
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE, ZERO_MAP_DENOISED, ZERO_MAP_IMAGE
 from camdrift.tensors import Image, Images, perturbed
 

@@ -7,9 +7,9 @@ from camdrift.figures.scope import Scope, few_seeds, span
 from camdrift.report import single, threat, verdicts
 from camdrift.report.numbers import count, percent, share_of, times, times_between
 from camdrift.statistics.rounding import rounding
+from camdrift.tables.further import PRECISION
 from camdrift.tables.reading import Tables, scan
 from camdrift.tables.run_json import Record, effective
-from camdrift.tables.study import PRECISION
 from camdrift.tables.table import Row
 from camdrift.tables.words import ANALYSED, CENSORED_ABOVE, CENSORED_BELOW, NOISE, strength_text
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from camdrift.errors import StoreError
-from camdrift.tables.reading import _OF_POLARS, DISK_ERRORS, first_line
+from camdrift.tables.reading import DISK_ERRORS, POLARS_ERRORS, first_line
 
 # A disk with less room than this is full.
 _SMALLEST_PAGE: Final = 4096
@@ -65,7 +65,7 @@ def on_disk(path: Path) -> Iterator[None]:
         yield
     except DISK_ERRORS as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if isinstance(error, _OF_POLARS):
+        if isinstance(error, POLARS_ERRORS):
             # Polars does not always say that it was the disk ("Invalid thrift: transport error").
             full = full or _is_full(path)
         what = "the disk is full" if full else first_line(error)

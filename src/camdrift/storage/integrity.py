@@ -8,9 +8,8 @@ import polars as pl
 from camdrift.errors import StoreError
 from camdrift.storage.disk import readable
 from camdrift.storage.run_directory import RunDirectory
+from camdrift.tables.further import FURTHER_TABLES, RUN_TABLES
 from camdrift.tables.reading import MOST_ROWS, Stored, Tables, distinct, height, scan, streamed
-from camdrift.tables.reproduction import FURTHER_TABLES
-from camdrift.tables.study import TABLES
 from camdrift.tables.words import ANALYSED
 
 
@@ -23,7 +22,7 @@ def read_whole(directory: RunDirectory) -> tuple[Stored, list[str]]:
     problems = [f"{name} {what}" for name, what in damaged.items()]
     files = directory.read_record().get("files") or {}
     tables = {}
-    for name, table in {**TABLES, **FURTHER_TABLES}.items():
+    for name, table in RUN_TABLES.items():
         if f"{name}.parquet" in damaged or (name in FURTHER_TABLES and not directory.has_table(name)):
             continue
         try:

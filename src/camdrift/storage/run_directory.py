@@ -28,10 +28,9 @@ from camdrift.storage.checksums import CHECKSUMS, Checked, checksum, checksums, 
 from camdrift.storage.disk import on_disk, readable, sync, write_whole
 from camdrift.storage.lock import LOCK
 from camdrift.tables.arrays import Gallery
+from camdrift.tables.further import RUN_TABLES
 from camdrift.tables.reading import Stored
-from camdrift.tables.reproduction import FURTHER_TABLES
 from camdrift.tables.run_json import misfit
-from camdrift.tables.study import TABLES
 from camdrift.tables.words import SCHEMA_VERSION
 
 RECORD: Final = "run.json"
@@ -39,9 +38,8 @@ GALLERY: Final = "gallery.npz"
 CHUNKS: Final = "chunks"
 FIGURES: Final = "figures"
 REPORT: Final = "report.html"
-_SCHEMAS: Final = {**TABLES, **FURTHER_TABLES}
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
-FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)
+FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in RUN_TABLES), RECORD)
 
 
 class RunDirectory:
@@ -243,8 +241,8 @@ class RunDirectory:
 
     def write_table(self, name: str, table: pl.DataFrame) -> None:
         """Replace a final table; its columns must be the ones that `records` documents."""
-        if table.schema != _SCHEMAS[name].schema:
-            raise ValueError(f"table `{name}` must have the schema {_SCHEMAS[name].schema}, got: {table.schema}")
+        if table.schema != RUN_TABLES[name].schema:
+            raise ValueError(f"table `{name}` must have the schema {RUN_TABLES[name].schema}, got: {table.schema}")
         self._write(f"{name}.parquet", table.write_parquet)
 
     def replace_tables(self, tables: Mapping[str, pl.DataFrame]) -> None:
@@ -319,7 +317,7 @@ class RunDirectory:
             StoreError: A table is damaged.
         """
         found: dict[str, dict[str, Any]] = {}
-        for name in names or _SCHEMAS:
+        for name in names or RUN_TABLES:
             path = self.path / f"{name}.parquet"
             if path.is_file():
                 found[path.name] = {"sha256": checksum(path), "rows": _rows(path)}

@@ -17,9 +17,9 @@ from camdrift.report.writing import notebook_html, summary, write_report
 from camdrift.storage.disk import on_disk
 from camdrift.storage.remote_directory import RemoteDirectory, is_url, working_copy
 from camdrift.storage.run_directory import FIGURES, REPORT, RunDirectory
+from camdrift.tables.further import FURTHER_TABLES, RUN_TABLES
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import Stored
-from camdrift.tables.reproduction import FURTHER_TABLES
 from camdrift.tables.study import TABLES
 
 
@@ -171,9 +171,8 @@ class Study:
         Example:
             >>> study.scan("similarity").filter(layer="features.28").collect()  # doctest: +SKIP
         """
-        known = (*TABLES, *FURTHER_TABLES)
-        if table not in known:
-            raise UserError(f"`table` must be one of {', '.join(known)}, got: {table}")
+        if table not in RUN_TABLES:
+            raise UserError(f"`table` must be one of {', '.join(RUN_TABLES)}, got: {table}")
         return self._directory.scan_table(table)
 
     @property

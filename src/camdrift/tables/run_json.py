@@ -1,19 +1,25 @@
-"""The shape of `run.json`: what it must hold for everything that reads it."""
+"""The shape of `run.json`: the entries that its readers need, and two readings of it.
+
+A check takes a value and its place, and returns a sentence on what is wrong with it, or None. The first half of this
+file makes checks; the constants below put them together to the shape of the whole.
+"""
 
 from collections.abc import Callable, Mapping
 from math import inf
 from sys import float_info
 from typing import Any, Final
 
+Record = Mapping[str, Any]
 Check = Callable[[Any, str], str | None]
 
 
 def _text(value: Any, where: str) -> str | None:
+    """A text."""
     return None if isinstance(value, str) else f"{where} must be a text, got: {_shown(value)}"
 
 
 def _number(kinds: type[int] | tuple[type[int], type[float]], words: str, least: float, most: float) -> Check:
-    """A number of some kind within limits, and so not NaN; no bool counts as one."""
+    """A number of some kind within limits, and so not NaN; a bool is no number."""
 
     def check(value: Any, where: str) -> str | None:
         fits = isinstance(value, kinds) and not isinstance(value, bool) and least <= value <= most
@@ -23,6 +29,8 @@ def _number(kinds: type[int] | tuple[type[int], type[float]], words: str, least:
 
 
 def _one_of(*words: str) -> Check:
+    """One of some words."""
+
     def check(value: Any, where: str) -> str | None:
         fits = isinstance(value, str) and value in words
         return None if fits else f"{where} must be one of {', '.join(words)}, got: {_shown(value)}"
@@ -31,23 +39,24 @@ def _one_of(*words: str) -> Check:
 
 
 def _or_none(inner: Check) -> Check:
+    """What another check accepts, or null."""
     return lambda value, where: None if value is None else inner(value, where)
 
 
 def _list(inner: Check, length: int | None = None) -> Check:
-    """A list of so many values, or of any number."""
+    """A list of values of one kind; of any length without `length`."""
 
     def check(value: Any, where: str) -> str | None:
         if not isinstance(value, list) or (length is not None and len(value) != length):
             return f"{where} must be a list{'' if length is None else f' of {length}'}, got: {_shown(value)}"
-        found = (inner(item, f"{where}[{number}]") for number, item in enumerate(value))
-        return next((text for text in found if text), None)
+        problems = (inner(item, f"{where}[{number}]") for number, item in enumerate(value))
+        return next((problem for problem in problems if problem), None)
 
     return check
 
 
 def _object(*absent: str, **inner: Check) -> Check:
-    """An object with these entries, of which some may be absent; others may be there, too."""
+    """An object with these entries, of which those in `absent` may be missing; it may have others, too."""
 
     def check(value: Any, where: str) -> str | None:
         if not isinstance(value, dict):
@@ -55,9 +64,9 @@ def _object(*absent: str, **inner: Check) -> Check:
         for key, part in inner.items():
             name = f"{where}.{key}" if where else key
             if key in value or key not in absent:
-                text = part(value[key], name) if key in value else f"{name} is missing"
-                if text:
-                    return text
+                problem = part(value[key], name) if key in value else f"{name} is missing"
+                if problem:
+                    return problem
         return None
 
     return check
@@ -69,13 +78,14 @@ def _mapping(inner: Check) -> Check:
     def check(value: Any, where: str) -> str | None:
         if not isinstance(value, dict):
             return f"{where} must be an object, got: {_shown(value)}"
-        found = (inner(item, f"{where}.{key}") for key, item in value.items())
-        return next((text for text in found if text), None)
+        problems = (inner(item, f"{where}.{key}") for key, item in value.items())
+        return next((problem for problem in problems if problem), None)
 
     return check
 
 
 def _shown(value: Any) -> str:
+    """A value for a message, cut to 60 characters."""
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -140,8 +150,8 @@ _RUN: Final = _object(
 )
 
 
-def misfit(record: Mapping[str, Any]) -> str | None:
-    """What a run's record must hold and does not, in words; None for one that everything can read.
+def misfit(record: Record) -> str | None:
+    """What is missing or wrong in a run's record, in words; None for a record that everything can read.
 
     Example:
         >>> misfit({"camdrift": 1})
@@ -150,11 +160,8 @@ def misfit(record: Mapping[str, Any]) -> str | None:
     return _RUN(record, "")
 
 
-Record = Mapping[str, Any]
-
-
 def effective(record: Record) -> Mapping[str, Any]:
-    """The effective arguments of the run; empty if the record has none."""
+    """The effective arguments of a run; empty if the record has none."""
     arguments: Mapping[str, Any] = (record.get("arguments") or {}).get("effective") or {}
     return arguments
 
