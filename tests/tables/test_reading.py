@@ -243,12 +243,12 @@ if not run.exists():
     made_study.merge(run)
     sys.exit()
 import camdrift
-from camdrift.controls import study_controls
-from camdrift.measures import of_first_measure
-from camdrift.pieces import scan
-from camdrift.report import render
-from camdrift.stats import compromised_counts, layer_statistics
-from camdrift.store import RunDirectory
+from camdrift.statistics.controls import study_controls
+from camdrift.tables.measures import of_first_measure
+from camdrift.tables.reading import scan
+from camdrift.report.page.rendering import render
+from camdrift.statistics.layers import compromised_counts, layer_statistics
+from camdrift.storage.run_directory import RunDirectory
 directory = RunDirectory.open(run)
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
