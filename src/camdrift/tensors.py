@@ -31,21 +31,6 @@ PIXELS = Bounds(0.0, 1.0)
 
 
 @dataclass(frozen=True)
-class SeedImage:
-    """One seed image, read and cropped.
-
-    Attributes:
-        seed_id: Name of the seed, stable over runs.
-        pixels: The image in pixel space.
-        label: Index of its true class, None where unknown.
-    """
-
-    seed_id: str
-    pixels: Image
-    label: int | None
-
-
-@dataclass(frozen=True)
 class Attacked:
     """What an attack made of one seed image.
 
@@ -71,11 +56,13 @@ class Explanation:
     Attributes:
         logits: The model's output.
         attributions: For every target asked for, in that order, by explanation and layer: a map (batch, h, w), or a
-            representation (batch, channels, h, w). Targets that explain the same classes share theirs.
+            representation (batch, channels, h, w).
+        same_as: For every target the first one that explains the same classes, and so has the same attributions.
     """
 
     logits: Logits
     attributions: tuple[dict[str, dict[str, Tensor]], ...]
+    same_as: tuple[int, ...]
 
     @property
     def maps(self) -> tuple[dict[str, Tensor], ...]:

@@ -5,13 +5,12 @@ import pytest
 
 from camdrift.study.study import Study
 from camdrift.tables.further import FURTHER_TABLES, RUN_TABLES
-from camdrift.tables.study import CHUNK_TABLES, COUNTS, TABLES
+from camdrift.tables.study import COUNTS, TABLES
 
 
 def test_a_run_may_have_every_table_once():
     assert list(RUN_TABLES) == [*TABLES, *FURTHER_TABLES]
     assert len(RUN_TABLES) == len(TABLES) + len(FURTHER_TABLES)
-    assert set(CHUNK_TABLES) < set(TABLES)
 
 
 @pytest.mark.parametrize("name", RUN_TABLES)

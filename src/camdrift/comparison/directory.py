@@ -7,8 +7,9 @@ from typing import Any, Final
 import polars as pl
 
 from camdrift.errors import StoreError
+from camdrift.file_names import FIGURES
 from camdrift.storage.disk import on_disk, write_whole
-from camdrift.storage.run_directory import FIGURES, is_made_by_camdrift, record_bytes
+from camdrift.storage.run_directory import is_made_by_camdrift, record_bytes
 from camdrift.tables.comparison import COMPARISON_TABLES
 
 COMPARISON_RECORD: Final = "comparison.json"

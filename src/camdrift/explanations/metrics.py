@@ -228,7 +228,7 @@ def _product_square(x: Tensor, y: Tensor) -> Values:
 
 
 def _gram(maps: Maps, size: Size) -> Maps:
-    """G_h M G_w of every map M, whose sums over cells are the sums over interpolated pixels."""
+    """G_h M G_w of every map M: its inner product with another map is that of the two interpolated maps."""
     height, width = maps.shape[1:]
     if (height, width) == size:
         return maps

@@ -24,7 +24,7 @@ _ROUNDING: Final = 1e-3
 
 @dataclass(frozen=True)
 class Defects:
-    """Which defects of the released code are switched on; none by default.
+    """The defects of the released code that are switched on; none by default.
 
     Attributes:
         accumulated: (a) The adversarial image of one strength is the base of the next, so that nominal strengths

@@ -20,7 +20,6 @@ from camdrift.storage.run_directory import RunDirectory
 from camdrift.study import provenance
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import scan
-from camdrift.tables.study import CHUNK_TABLES
 from camdrift.tables.words import ANALYSED
 
 
@@ -44,7 +43,7 @@ def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> Non
     """Merge the chunks, and add the tables that need all seeds."""
     total = sum(group.neurons for group in plan.classifier.neuron_groups)
     with plan.clock("write"):
-        for name in (*CHUNK_TABLES, *(e.table for e in plan.examinations)):
+        for name in ("seeds", "variants", "similarity", "focus", "floor", *(e.table for e in plan.examinations)):
             directory.merge_table(name)
         directory.write_gallery(_gallery(plan, directory))
     with plan.clock("coverage"):

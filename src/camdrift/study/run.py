@@ -11,6 +11,7 @@ from camdrift.engine.engine import LOCAL, Engine, engine_of
 from camdrift.engine.local import _run_chunks
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
+from camdrift.file_names import REPORT
 from camdrift.images.places import ImageFile
 from camdrift.images.selection import Selection, select_images
 from camdrift.models.classifier import Classifier
@@ -22,7 +23,7 @@ from camdrift.pipeline.plan import Examination, Plan, checked, study_plan
 from camdrift.pipeline.preflight import preflight
 from camdrift.pipeline.settings import Settings
 from camdrift.storage.remote_directory import is_url
-from camdrift.storage.run_directory import REPORT, RunDirectory
+from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.finishing import _complete, _finish
 from camdrift.study.record import new_folder, run_record
 from camdrift.study.resumption import check_stored, check_undamaged, run_directory

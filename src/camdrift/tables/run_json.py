@@ -39,7 +39,7 @@ def _one_of(*words: str) -> Check:
 
 
 def _or_none(inner: Check) -> Check:
-    """What another check accepts, or null."""
+    """A value that another check accepts, or null."""
     return lambda value, where: None if value is None else inner(value, where)
 
 
@@ -151,7 +151,7 @@ _RUN: Final = _object(
 
 
 def misfit(record: Record) -> str | None:
-    """What is missing or wrong in a run's record, in words; None for a record that everything can read.
+    """Sentence on the first thing missing or wrong in a run's record; None for a record that everything can read.
 
     Example:
         >>> misfit({"camdrift": 1})

@@ -232,9 +232,5 @@ CONTROLS: Final = table(
     summary="One row per control, quantity, target, strength and layer.",
 )
 
-# Computed chunk by chunk, and merged at the end of the run.
-_CHUNK_TABLES: Final = (SEEDS, VARIANTS, SIMILARITY, FOCUS, FLOOR)
-_STATISTICS: Final = (LAYERS, COUNTS, COVERAGE, CONTROLS)
-
-CHUNK_TABLES: Final = tuple(t.name for t in _CHUNK_TABLES)
-TABLES: Final = {t.name: t for t in (*_CHUNK_TABLES, *_STATISTICS)}
+_TABLES: Final = (SEEDS, VARIANTS, SIMILARITY, FOCUS, FLOOR, LAYERS, COUNTS, COVERAGE, CONTROLS)
+TABLES: Final = {t.name: t for t in _TABLES}
