@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from camdrift.attacks.registry import make_attack
+from camdrift.attacks.making import make_attack
 from camdrift.attacks.stored import StoredImages
 from camdrift.errors import StoreError, UserError
 from camdrift.explanations.registry import make_explainer

@@ -8,18 +8,19 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from camdrift.attacks.base import SeedBatch
 from camdrift.coverage.growth import newly_covered
 from camdrift.coverage.neurons import NeuronRecord, observe
 from camdrift.errors import ImageError
 from camdrift.images.places import ImageFile, display_path
 from camdrift.models.classifier import Classifier
-from camdrift.models.memory import within_memory
+from camdrift.models.memory import batches, within_memory
 from camdrift.pipeline.focus import FocusCollector
 from camdrift.pipeline.gallery import HeatmapCollector, deviations, header, numbered, picture_arrays, spanning
 from camdrift.pipeline.maps import explain_all
 from camdrift.pipeline.noise import matched_noise
 from camdrift.pipeline.plan import MapReceiver, Plan
-from camdrift.pipeline.seeds import Seed, batches, known, stack
+from camdrift.pipeline.seeds import Seed, known, stack
 from camdrift.pipeline.variants import describe_perturbation, rounded_to_bytes
 from camdrift.tables.study import SEEDS, VARIANTS
 from camdrift.tables.words import ADVERSARIAL, ANALYSED, FAILED, NO_ADVERSARIAL, NOISE, UNREADABLE
@@ -170,16 +171,14 @@ def _attack(
     attacked = [seed for seed in readable if seed.pixels is not None]
     if not attacked:
         return
-    results = plan.attack(
-        plan.victim,
+    batch = SeedBatch(
         stack(known(seed.pixels) for seed in attacked).to(plan.victim.device),
         logits[finite],
         NeuronRecord({}, neurons.values[finite]),
-        seed_ids=[seed.file.seed_id for seed in attacked],
-        rng_seed=plan.settings.rng_seed,
-        batch_size=plan.batch_size,
-        advance=advance,
+        [seed.file.seed_id for seed in attacked],
+        plan.settings.rng_seed,
     )
+    results = plan.attack(plan.victim, batch, batch_size=plan.batch_size, advance=advance)
     for seed, result in zip(attacked, results, strict=True):
         _take(plan, seed, result)
     _judge_adversarial(plan, [seed for seed in attacked if seed.perturbation is not None])

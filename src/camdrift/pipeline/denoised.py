@@ -16,8 +16,9 @@ from scipy.ndimage import median_filter
 
 from camdrift.explanations.attribution import explain
 from camdrift.explanations.similarity import LayerSimilarities, compare_layers
+from camdrift.models.memory import batches
 from camdrift.pipeline.plan import Plan
-from camdrift.pipeline.seeds import Seed, batches, known, stack
+from camdrift.pipeline.seeds import Seed, known, stack
 from camdrift.pipeline.settings import Settings
 from camdrift.pipeline.variants import Variant
 from camdrift.tables.detection import DENOISED

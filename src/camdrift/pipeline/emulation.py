@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from camdrift.coverage.neurons import NeuronObserver
 from camdrift.explanations.attribution import explain
 from camdrift.explanations.similarity import compare_layers
+from camdrift.models.memory import batches
 from camdrift.paper.defects import accumulated_strengths, jet_direction, truncated
 from camdrift.pipeline.noise import channel_noise, matched_noise, spectrum_noise
 from camdrift.pipeline.plan import Plan
-from camdrift.pipeline.seeds import Seed, batches, known, stack
+from camdrift.pipeline.seeds import Seed, known, stack
 from camdrift.tables.reproduction import EMULATION
 from camdrift.tables.words import ADVERSARIAL, CHANNEL_NOISE, NOISE, SPECTRUM_NOISE, UNPERTURBED
 from camdrift.tensors import PIXELS, Image, Maps

@@ -12,8 +12,9 @@ from torch import Tensor
 from camdrift.coverage.neurons import NeuronObserver, NeuronRecord
 from camdrift.explanations.attribution import OfTarget, explain
 from camdrift.explanations.similarity import LayerSimilarities, compare_layers, unrelated_pairs
+from camdrift.models.memory import batches
 from camdrift.pipeline.plan import MapReceiver, Plan
-from camdrift.pipeline.seeds import Seed, batches, known, stack
+from camdrift.pipeline.seeds import Seed, known, stack
 from camdrift.pipeline.variants import Variant, measure_variant, plan_variants
 from camdrift.tables.study import FLOOR, SIMILARITY
 from camdrift.tables.words import FAILED

@@ -8,7 +8,7 @@ import polars as pl
 import torch
 
 from camdrift.attacks.base import Attack
-from camdrift.attacks.registry import make_attack
+from camdrift.attacks.making import make_attack
 from camdrift.attacks.stored import StoredImages
 from camdrift.errors import ImageError, UserError
 from camdrift.explanations.attribution import explain
@@ -19,10 +19,10 @@ from camdrift.images.pixels import ReadImage, read_image
 from camdrift.images.places import ImageFile
 from camdrift.models.class_names import class_index
 from camdrift.models.classifier import Classifier
-from camdrift.models.memory import largest_batch
+from camdrift.models.memory import batches, largest_batch
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.gallery import share
-from camdrift.pipeline.seeds import Seed, batches
+from camdrift.pipeline.seeds import Seed
 from camdrift.pipeline.settings import Settings
 from camdrift.pipeline.variants import Variant
 from camdrift.tables.measures import Measure, measures

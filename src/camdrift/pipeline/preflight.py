@@ -11,8 +11,9 @@ from torch import Tensor
 from camdrift.errors import ImageError, ModelError
 from camdrift.images.places import ImageFile
 from camdrift.images.sources import limit_images
+from camdrift.models.memory import batches
 from camdrift.pipeline.plan import Plan
-from camdrift.pipeline.seeds import batches, stack
+from camdrift.pipeline.seeds import stack
 from camdrift.tensors import Image, Images, Logits
 
 # Images that are looked at; fewer errors or images than this tell nothing, since McNemar's test of eight differences

@@ -1,6 +1,6 @@
 """Seed images on their way through a chunk."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -75,9 +75,3 @@ def known(value: _T | None) -> _T:
     """A value that an earlier step of the chunk has found."""
     assert value is not None
     return value
-
-
-def batches(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
-    """The items, at most `size` at a time."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
