@@ -55,7 +55,7 @@ class PixelModel(nn.Module):
 
 @dataclass(frozen=True)
 class AttackRecipe:
-    """How to make one attack of a library.
+    """The recipe of one attack of a library.
 
     Attributes:
         name: The attack's name as the library spells it.

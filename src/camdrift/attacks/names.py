@@ -79,7 +79,7 @@ def positive(name: str, value: Any) -> float:
 
 
 def built(spec: str, build: Callable[[], _T], settings: Iterable[str] = ()) -> _T:
-    """What `build` makes of a library's class; it is called before the study begins, to find mistakes early.
+    """The result of `build`, which makes an attack of a library's class, to find mistakes before the study begins.
 
     Raises:
         UserError: The library refuses the settings; the message has its own words.
