@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from camdrift.attacks.registry import FORMS, NAMES
 from camdrift.errors import UserError
 
 _MODEL_HELP = (
@@ -34,8 +35,7 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 AttackOption = Annotated[
     str,
     typer.Option(
-        help="dlfuzz, dlfuzz:paper, fgsm, pgd, mifgsm, deepfool, cw, autoattack, foolbox:NAME, torchattacks:NAME, "
-        "art:NAME, captum:NAME or path/to/file.py:function, with settings if wanted: "
+        help=f"{', '.join([*NAMES, *FORMS])} or path/to/file.py:function, with settings if wanted: "
         "'pgd(eps=4/255, target_class=\"second\")'.",
         metavar="SPEC",
     ),

@@ -43,7 +43,7 @@ def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> Non
     """Merge the chunks, and add the tables that need all seeds."""
     total = sum(group.neurons for group in plan.classifier.neuron_groups)
     with plan.clock("write"):
-        for name in ("seeds", "variants", "similarity", "focus", "floor", *(e.table for e in plan.examinations)):
+        for name in ("seeds", "variants", "similarity", "focus", "floor", *(e.table for e in plan.design.extra_tables)):
             directory.merge_table(name)
         directory.write_gallery(_gallery(plan, directory))
     with plan.clock("coverage"):

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+from camdrift.attacks.registry import LIBRARIES
+
 _UNKNOWN: Final = "unknown"
 _PACKAGES: Final = (
     "torch",
@@ -21,8 +23,9 @@ _PACKAGES: Final = (
     "torchmetrics",
     "pot",
 )
-# Named only where they are installed.
-_EXTRAS: Final = ("captum", "transformers", "torchattacks", "adversarial-robustness-toolbox")
+# Named only where they are installed: those that explain and load models, and the libraries of attacks.
+_ATTACKS: Final = [library.package for library in LIBRARIES.values() if library.extra]
+_EXTRAS: Final = tuple(dict.fromkeys(("captum", "transformers", *_ATTACKS)))
 
 
 def camdrift_version() -> str:

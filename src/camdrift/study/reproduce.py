@@ -89,7 +89,7 @@ def reproduce(
 
 
 def finish(plan: Plan, directory: RunDirectory) -> None:
-    """Write what the tables of a finished study and its examinations say: ladder, claims, controls, detection."""
+    """Write what the tables of a finished study and its extra tables say: ladder, claims, controls, detection."""
     tables = of_first_measure(directory.stored_tables(*TABLES, "denoised"))
     emulation = directory.read_table("emulation")
     rng_seed = plan.settings.rng_seed

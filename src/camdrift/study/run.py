@@ -6,9 +6,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from camdrift.engine import dispatch
-from camdrift.engine.engine import LOCAL, Engine, engine_of
-from camdrift.engine.local import _run_chunks
+from camdrift.engine import dispatch, local
+from camdrift.engine.engine import LOCAL, RAY, Engine, engine_of
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
 from camdrift.images.places import ImageFile
@@ -18,7 +17,7 @@ from camdrift.models.memory import within_memory
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.denoised import Denoised
 from camdrift.pipeline.full_precision import in_full_precision
-from camdrift.pipeline.plan import Examination, Plan, checked, study_plan
+from camdrift.pipeline.plan import ExtraTable, Plan, checked, study_plan
 from camdrift.pipeline.preflight import preflight
 from camdrift.pipeline.settings import Settings
 from camdrift.storage.remote_directory import is_url
@@ -83,7 +82,7 @@ def run(
         on_start=on_start,
         command=command,
         surrogate=surrogate,
-        extension=Extension(examinations=(Denoised(),) if chosen.denoised else ()),
+        extension=Extension(extra_tables=(Denoised(),) if chosen.denoised else ()),
         engine=engine_of(engine, address, workers),
     )
 
@@ -94,12 +93,12 @@ class Extension:
 
     Attributes:
         kind: Its name, for the record: a run is only resumed as what it was begun.
-        examinations: Tables that are made chunk by chunk.
+        extra_tables: Tables that are made chunk by chunk.
         finish: Writes further tables, once those of the study are there.
     """
 
     kind: str = "study"
-    examinations: tuple[Examination, ...] = ()
+    extra_tables: tuple[ExtraTable, ...] = ()
     finish: Callable[[Plan, RunDirectory], None] | None = None
 
 
@@ -127,8 +126,8 @@ def carry_out(
             images, limit=settings.limit, per_class=settings.per_class, rng_seed=settings.rng_seed
         )
         files = selection.files
-        examinations = (*extension.examinations, *in_full_precision(checked(classifier, "classifier")))
-        plan = study_plan(classifier, files, settings, clock, surrogate=surrogate, examinations=examinations)
+        extra_tables = (*extension.extra_tables, *in_full_precision(checked(classifier, "classifier")))
+        plan = study_plan(classifier, files, settings, clock, surrogate=surrogate, extra_tables=extra_tables)
         record = run_record(plan, files, images, command=command, kind=extension.kind)
         if not resume:
             plan, record["preflight"] = _preflight(plan, selection)
@@ -161,10 +160,10 @@ def _preflight(plan: Plan, selection: Selection) -> tuple[Plan, dict[str, Any]]:
     """What was seen of some clean images and of how they were chosen, for the record; as many a pass as had room."""
     told = list[str]()
     with plan.clock("preflight"):
-        look = lambda size: preflight(replace(plan, batch_size=size), selection.files)  # noqa: E731
+        look = lambda size: preflight(plan.with_batch_size(size), selection.files)  # noqa: E731
         size, seen = within_memory(plan.batch_size, look, told.append)
     warnings = [*selection.remarks, *seen.warnings, *told]
-    return replace(plan, batch_size=size), {**asdict(seen), "warnings": warnings}
+    return plan.with_batch_size(size), {**asdict(seen), "warnings": warnings}
 
 
 def _reported(study: Study) -> Study:
@@ -210,7 +209,6 @@ def _check_resume(out: str | PathLike[str] | None, *, resume: bool, overwrite: b
 def _compute(
     engine: Engine, plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress
 ) -> tuple[Plan, dict[str, Any]]:
-    """Have the chunks computed that are missing; the plan afterwards, and the engine for the record."""
-    if engine.name == LOCAL:
-        return _run_chunks(plan, files, directory, on_progress), engine.as_record()
-    return dispatch.compute(engine, plan, files, directory, on_progress)
+    """Compute the chunks that are missing; return the plan afterwards, and the engine for the record."""
+    compute = {LOCAL: local.compute, RAY: dispatch.compute}[engine.name]
+    return compute(engine, plan, files, directory, on_progress)
