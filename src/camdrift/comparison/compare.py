@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from camdrift.comparison.alignment import AUTO, WAYS
-from camdrift.comparison.directory import COMPARISON_PAGE, ComparisonDirectory
+from camdrift.comparison.directory import ComparisonDirectory
 from camdrift.comparison.sides import Side, sides_of
 from camdrift.comparison.tables import Common, Contrasts, OnPair, common, profiles, sides_table
 from camdrift.errors import UserError
@@ -18,6 +18,7 @@ from camdrift.report.contrasts import comparison_sentences
 from camdrift.storage.disk import on_disk
 from camdrift.storage.remote_directory import local_folder
 from camdrift.study import provenance
+from camdrift.study.launch import fresh_folder
 from camdrift.study.study import Study, open_study
 from camdrift.tables.comparison import COMPARISON_TABLES
 
@@ -99,7 +100,7 @@ def compare(
     sides = sides_of(studies, models, explanations=explanations, metrics=similarities)
     of = common(sides, targets)
     record = _record(studies, sides, of, align)
-    path = folder or _new_folder(record)
+    path = folder or fresh_folder("compare", record["made"])
     directory = ComparisonDirectory.create(path, overwrite=overwrite)
     rng_seed = int(studies[0].record["arguments"]["effective"]["rng_seed"])
     contrasts = Contrasts(sides, of, by=align, rng_seed=rng_seed, n_bootstrap=n_bootstrap).tables(on_pair)
@@ -110,11 +111,6 @@ def compare(
     with on_disk(path):
         write_comparison(path, made.tables, record, made.notes)
     return made
-
-
-def page_of(comparison: Comparison) -> Path:
-    """Path of the page of a comparison."""
-    return comparison.path / COMPARISON_PAGE
 
 
 def _notes(of: Common) -> tuple[str, ...]:
@@ -136,10 +132,3 @@ def _record(studies: Sequence[Study], sides: Sequence[Side], of: Common, align: 
         "align": align,
         "versions": provenance.versions(),
     }
-
-
-def _new_folder(record: dict[str, Any]) -> Path:
-    """A folder under `runs/` that is not there yet, named after the time."""
-    stem = f"compare-{record['made'][:19].replace(':', '').replace('T', '-')}"
-    taken = (Path("runs") / (stem if not number else f"{stem}-{number}") for number in range(10_000))
-    return next(path for path in taken if not path.exists())

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 
 from camdrift.errors import StoreError
+from camdrift.file_names import COMPARISON_PAGE, COMPARISON_RECORD, FIGURES
 from camdrift.storage.disk import on_disk, write_whole
-from camdrift.storage.run_directory import FIGURES, is_made_by_camdrift, record_bytes
+from camdrift.storage.run_directory import is_made_by_camdrift, record_bytes
 from camdrift.tables.comparison import COMPARISON_TABLES
-
-COMPARISON_RECORD: Final = "comparison.json"
-COMPARISON_PAGE: Final = "comparison.html"
 
 
 class ComparisonDirectory:

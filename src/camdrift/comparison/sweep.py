@@ -11,9 +11,9 @@ from camdrift.comparison.grid import AttackEntry, Grid, ModelEntry, read_grid
 from camdrift.engine.engine import LOCAL, Engine, engine_of
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
+from camdrift.file_names import RECORD
 from camdrift.models.classifier import Classifier
 from camdrift.models.loading import load_model
-from camdrift.storage.run_directory import RECORD
 from camdrift.study.run import run
 from camdrift.study.study import Study
 

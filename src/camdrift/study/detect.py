@@ -19,9 +19,10 @@ from camdrift.defences.detector import LEAST_FOLDED_SEEDS, Examples, assess
 from camdrift.errors import UserError
 from camdrift.figures.detection import FIGURE
 from camdrift.figures.detection import detection_figure as draw_detection
+from camdrift.file_names import FIGURES, RECORD
 from camdrift.report.files import write_figure
 from camdrift.storage.disk import on_disk
-from camdrift.storage.run_directory import FIGURES, RECORD, RunDirectory
+from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.study import Study
 from camdrift.tables.detection import DETECTION, ROC
 from camdrift.tables.measures import of_first_measure

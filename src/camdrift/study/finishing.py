@@ -23,7 +23,7 @@ from camdrift.tables.reading import scan
 from camdrift.tables.words import ANALYSED
 
 
-def _complete(record: dict[str, Any], directory: RunDirectory, clock: Clock) -> None:
+def complete_study(record: dict[str, Any], directory: RunDirectory, clock: Clock) -> None:
     """Mark the run as done: from here on its report is made of what is stored, the record included."""
     seconds = {stage: round(value, 3) for stage, value in clock.seconds.items()}
     seeds = directory.read_table("seeds")
@@ -39,7 +39,7 @@ def _complete(record: dict[str, Any], directory: RunDirectory, clock: Clock) -> 
     directory.drop_chunks()
 
 
-def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> None:
+def finish_study(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> None:
     """Merge the chunks, and add the tables that need all seeds."""
     total = sum(group.neurons for group in plan.classifier.neuron_groups)
     with plan.clock("write"):

@@ -1,6 +1,6 @@
 """What a run writes down of itself: model, images, arguments, versions; and what makes two runs the same study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from os import PathLike
@@ -15,6 +15,7 @@ from camdrift.images.places import ImageFile
 from camdrift.models.classifier import Classifier
 from camdrift.pipeline.plan import Plan
 from camdrift.study import provenance
+from camdrift.study.launch import fresh_folder
 
 
 def run_record(
@@ -107,7 +108,7 @@ def _device_name(device: torch.device) -> str:
 def identity(record: dict[str, Any]) -> dict[str, str]:
     """What makes a study the same study, beside its settings: words by name."""
     model, images, effective = record["model"], record["images"], record["arguments"]["effective"]
-    surrogate, stored = record["surrogate"], record["attack"]["images_sha256"]
+    surrogate, checksum = record["surrogate"], record["attack"]["images_sha256"]
     return {
         "model": model["spec"],
         "weights": f"those of checksum {model['weights_sha256'][:12]}",
@@ -116,7 +117,7 @@ def identity(record: dict[str, Any]) -> dict[str, str]:
         "precision": effective["precision"],
         "kind": record["kind"],
         "surrogate": _surrogate(surrogate),
-        "adversarial images": "none" if stored is None else f"those of checksum {stored[:12]}",
+        "adversarial images": "none" if checksum is None else f"those of checksum {checksum[:12]}",
     }
 
 
@@ -124,10 +125,8 @@ def _surrogate(model: dict[str, Any] | None) -> str:
     return "none" if model is None else f"{model['spec']}, with weights of checksum {model['weights_sha256'][:12]}"
 
 
-def new_folder(record: dict[str, Any]) -> Path:
-    """A folder under `runs/` that is not there yet, named after model, attack and time."""
+def new_folder(record: Mapping[str, Any]) -> Path:
+    """Return a folder under `runs/` that does not exist yet, named after model, attack and time."""
     words = Path(record["model"]["spec"]).name, Path(record["attack"]["spec"].partition("(")[0]).name
     slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in "-".join(words))
-    stem = f"{slug}-{record['started'][:19].replace(':', '').replace('T', '-')}"
-    taken = (Path("runs") / (stem if not number else f"{stem}-{number}") for number in range(10_000))
-    return next(path for path in taken if not path.exists())
+    return fresh_folder(slug, record["started"])

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from camdrift.errors import StoreError
+from camdrift.file_names import REPORT
 from camdrift.images.places import ImageFile
 from camdrift.pipeline.plan import Plan, image_checksum
 from camdrift.pipeline.settings import Settings
 from camdrift.storage.lock import locked
 from camdrift.storage.remote_directory import is_url, working_copy
-from camdrift.storage.run_directory import REPORT, RunDirectory
+from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.record import identity
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import polars as pl
 
 from camdrift.errors import StoreError, UserError
+from camdrift.file_names import FIGURES, REPORT
 from camdrift.report import verdicts
 from camdrift.report.writing import notebook_html, summary, write_report
 from camdrift.storage.disk import on_disk
 from camdrift.storage.remote_directory import RemoteDirectory, is_url, working_copy
-from camdrift.storage.run_directory import FIGURES, REPORT, RunDirectory
+from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import Stored
 from camdrift.tables.reproduction import FURTHER_TABLES
