@@ -220,6 +220,10 @@ class RunDirectory:
         """One table of each finished chunk, in chunk order."""
         return (self.read_chunk(index, name) for index in sorted(self.chunks_done()))
 
+    def chunk_table_names(self) -> list[str]:
+        """Names of the tables that every finished chunk holds."""
+        return sorted({path.stem for index in self.chunks_done() for path in self._chunk(index).glob("*.parquet")})
+
     def chunk_galleries(self) -> Iterator[Gallery]:
         """The arrays of each finished chunk, in chunk order; open until the next."""
         for index in sorted(self.chunks_done()):

@@ -15,6 +15,9 @@ from camdrift.pipeline.settings import Settings, SettingsKeywords
 PAPER_ATTACK: Final = "dlfuzz:paper"
 RUNS: Final = Path("runs")
 
+# Seed images as `run`, `reproduce` and `verify` take them.
+Images = str | PathLike[str] | Sequence[str | PathLike[str]] | None
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -130,14 +133,22 @@ def fresh_folder(name: str, time: str) -> Path:
     return next(folder for folder in folders if not folder.exists())
 
 
-def spelled_out(function: _Function) -> _Function:
-    """Let `help` and completion show the keywords of a function's `**options: Unpack[...]` one by one."""
-    plain = signature(function)
-    *parameters, options = plain.parameters.values()
-    (keywords,) = get_args(get_type_hints(function)[options.name])
-    defaults = {field.name: field.default for record in (Launch, Settings) for field in fields(record)}
-    for name, hint in get_type_hints(keywords).items():
-        default = defaults.get(name)
-        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint))
-    function.__signature__ = plain.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return function
+def spelled_out(*records: type) -> Callable[[_Function], _Function]:
+    """Let `help` and completion show the keywords of `**options: Unpack[...]` one by one.
+
+    Args:
+        records: Records whose fields have the defaults; that of other keywords is None.
+    """
+    defaults = {field.name: field.default for record in records for field in fields(record)}
+
+    def spell_out(function: _Function) -> _Function:
+        plain = signature(function)
+        *parameters, options = plain.parameters.values()
+        (keywords,) = get_args(get_type_hints(function)[options.name])
+        for name, hint in get_type_hints(keywords).items():
+            default = defaults.get(name)
+            parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint))
+        function.__signature__ = plain.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return function
+
+    return spell_out

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Unpack
 
@@ -25,16 +24,13 @@ from camdrift.pipeline.settings import Settings
 from camdrift.storage.remote_directory import is_url
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.finishing import complete_study, finish_study
-from camdrift.study.launch import Launch, StudyKeywords, launch_from, settings_from, spelled_out
+from camdrift.study.launch import Images, Launch, StudyKeywords, launch_from, settings_from, spelled_out
 from camdrift.study.record import new_folder, run_record
 from camdrift.study.resumption import check_stored, check_undamaged, run_directory
 from camdrift.study.study import Study, study_in
 
-# What `run` and `reproduce` take as images.
-Images = str | PathLike[str] | Sequence[str | PathLike[str]] | None
 
-
-@spelled_out
+@spelled_out(Launch, Settings)
 def run(
     classifier: Classifier,
     images: Images = None,

@@ -159,6 +159,12 @@ def effective(record: Record) -> Mapping[str, Any]:
     return arguments
 
 
+def passed(record: Record) -> Mapping[str, Any]:
+    """The arguments of the run as they were passed; empty if the record has none."""
+    arguments: Mapping[str, Any] = (record.get("arguments") or {}).get("passed") or {}
+    return arguments
+
+
 def model_name(record: Record) -> str:
     """The model's spec, without the folders of a file."""
     model = record.get("model") or {}
