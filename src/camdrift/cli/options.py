@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 
 from camdrift.cli.models import Models
-from camdrift.cli.words import FILE, INTEGER, NUMBERS, SPECS, SWITCH, TEXT, WORDS, Kind, count_or_word
+from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TEXT, WORD_LIST, Kind, count_or_word
 from camdrift.engine.engine import Engine
 from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
 from camdrift.study.launch import PAPER_ATTACK, Launch
@@ -112,28 +112,28 @@ OPTIONS: Final = (
         "State dict for the surrogate, as for --weights.",
     ),
     Option(
-        "strengths", Settings, NUMBERS, "LIST", _STUDIES,
+        "strengths", Settings, NUMBER_LIST, "LIST", _STUDIES,
         "Factors on the perturbation, for attack and noise.",
     ),
     Option(
-        "target", Settings, WORDS, "LIST", _ONE_READING,
+        "target", Settings, WORD_LIST, "LIST", _ONE_READING,
         "Whose class is explained: own prediction, the seed's, the true label.",
         fills="targets",
     ),
     Option(
-        "explain", Settings, SPECS, "LIST", _ONE_READING,
+        "explain", Settings, SPEC_LIST, "LIST", _ONE_READING,
         "How layers are explained: gradcam, gradcam++, xgradcam, hirescam, layercam, eigencam, ablationcam, "
         "activation, captum:CLASS. All that are made of gradients share one pass.",
         fills="explanations",
     ),
     Option(
-        "similarity", Settings, WORDS, "LIST", _ONE_READING,
+        "similarity", Settings, WORD_LIST, "LIST", _ONE_READING,
         "How attributions are compared: cosine, pearson, spearman, ssim, topk-iou, emd, centroid, "
         "relative-error; cka for activations.",
         fills="similarities",
     ),
     Option(
-        "layers", Settings, WORDS, "GLOBS", _MODELS,
+        "layers", Settings, WORD_LIST, "GLOBS", _MODELS,
         "conv, block, stage (the last of each resolution), all, or globs over layer names, separated by commas. "
         "Left out: every 2-d convolution; the blocks of transformers and the like.",
     ),
@@ -159,7 +159,7 @@ OPTIONS: Final = (
         "Noise draws per image.",
     ),
     Option(
-        "noise-ladder", Settings, NUMBERS, "LIST", _MANY_IMAGES,
+        "noise-ladder", Settings, NUMBER_LIST, "LIST", _MANY_IMAGES,
         "Further strengths of the noise, to measure gains with.",
     ),
     Option(

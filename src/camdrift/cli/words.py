@@ -51,9 +51,9 @@ TEXT: Final = Kind(str)
 INTEGER: Final = Kind(int)
 SWITCH: Final = Kind(bool)
 FILE: Final = Kind(Path)
-WORDS: Final = Kind(str, lambda _, text: parse_words(text), ",".join)
-SPECS: Final = Kind(str, lambda _, text: parse_specs(text), ",".join)
-NUMBERS: Final = Kind(str, _parse_numbers, lambda numbers: ",".join(f"{number:g}" for number in numbers))
+WORD_LIST: Final = Kind(str, lambda _, text: parse_words(text), ",".join)
+SPEC_LIST: Final = Kind(str, lambda _, text: parse_specs(text), ",".join)
+NUMBER_LIST: Final = Kind(str, _parse_numbers, lambda numbers: ",".join(f"{number:g}" for number in numbers))
 
 
 def count_or_word(word: str, meaning: int | None, *, least: int = 1) -> Kind:

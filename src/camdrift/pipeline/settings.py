@@ -21,7 +21,7 @@ from camdrift.tables.words import (
 )
 
 # Takes the name of an option and its value, and returns the value to keep; raises `UserError` for one that is wrong.
-Check = Callable[[str, Any], Any]
+OptionCheck = Callable[[str, Any], Any]
 
 # Where a number has a special meaning: the word for it on the command line and in files.
 WORDS_FOR_NUMBERS: Final[Mapping[str, Mapping[str, int | None]]] = {
@@ -57,7 +57,7 @@ def _boolean(name: str, value: Any) -> bool:
     return value
 
 
-def _integer(least: int) -> Check:
+def _integer(least: int) -> OptionCheck:
     def check(name: str, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"`{name}` must be an integer of at least {least}, got: {value}")
@@ -66,7 +66,7 @@ def _integer(least: int) -> Check:
     return check
 
 
-def _integer_or_none(least: int) -> Check:
+def _integer_or_none(least: int) -> OptionCheck:
     check = _integer(least)
     return lambda name, value: None if value is None else check(name, value)
 
@@ -245,7 +245,7 @@ class SettingsKeywords(TypedDict, total=False):
 
 
 @cache
-def _checks() -> dict[str, Check]:
+def _checks() -> dict[str, OptionCheck]:
     """The check of every option, by name."""
     hints = get_type_hints(Settings, include_extras=True)
     return {name: hints[name].__metadata__[0] for name in Settings.names()}

@@ -16,7 +16,7 @@ PAPER_ATTACK: Final = "dlfuzz:paper"
 RUNS: Final = Path("runs")
 
 # Seed images as `run`, `reproduce` and `verify` take them.
-Images = str | PathLike[str] | Sequence[str | PathLike[str]] | None
+ImageSource = str | PathLike[str] | Sequence[str | PathLike[str]] | None
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -17,7 +17,15 @@ from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.settings import Settings
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.detect import detection_of, readings
-from camdrift.study.launch import PAPER_ATTACK, Images, Launch, StudyKeywords, launch_from, settings_from, spelled_out
+from camdrift.study.launch import (
+    PAPER_ATTACK,
+    ImageSource,
+    Launch,
+    StudyKeywords,
+    launch_from,
+    settings_from,
+    spelled_out,
+)
 from camdrift.study.run import RunKind, run_study
 from camdrift.study.study import Study
 from camdrift.tables.measures import of_first_measure
@@ -30,7 +38,7 @@ _DEFAULTS: Final = {"attack": PAPER_ATTACK}
 @spelled_out(Launch, Settings)
 def reproduce(
     classifier: Classifier,
-    images: Images = None,
+    images: ImageSource = None,
     *,
     settings: Settings | None = None,
     **options: Unpack[StudyKeywords],

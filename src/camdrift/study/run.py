@@ -24,7 +24,7 @@ from camdrift.pipeline.settings import Settings
 from camdrift.storage.remote_directory import is_url
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.finishing import complete_study, finish_study
-from camdrift.study.launch import Images, Launch, StudyKeywords, launch_from, settings_from, spelled_out
+from camdrift.study.launch import ImageSource, Launch, StudyKeywords, launch_from, settings_from, spelled_out
 from camdrift.study.record import new_folder, run_record
 from camdrift.study.resumption import check_stored, check_undamaged, run_directory
 from camdrift.study.study import Study, study_in
@@ -33,7 +33,7 @@ from camdrift.study.study import Study, study_in
 @spelled_out(Launch, Settings)
 def run(
     classifier: Classifier,
-    images: Images = None,
+    images: ImageSource = None,
     *,
     settings: Settings | None = None,
     surrogate: Classifier | None = None,
@@ -89,7 +89,7 @@ _STUDY: Final = RunKind()
 
 def run_study(
     classifier: Classifier,
-    images: Images,
+    images: ImageSource,
     settings: Settings,
     launch: Launch,
     *,

@@ -23,7 +23,7 @@ from camdrift.pipeline.settings import Settings
 from camdrift.report.numbers import count
 from camdrift.storage.integrity import disagreements, read_whole
 from camdrift.storage.run_directory import RunDirectory
-from camdrift.study.launch import Images, check_known, spelled_out
+from camdrift.study.launch import ImageSource, check_known, spelled_out
 from camdrift.study.record import identity_changes, run_record
 from camdrift.study.study import open_study
 from camdrift.tables.reading import collected, scan
@@ -80,7 +80,7 @@ class _Computation:
 def verify(
     run: str | PathLike[str],
     model: str | Classifier | None = None,
-    images: Images = None,
+    images: ImageSource = None,
     *,
     sample: int = 8,
     rng_seed: int = 0,
@@ -151,7 +151,7 @@ def _refuse_code(record: Record, attack: str, model: str | Classifier | None) ->
 
 
 def _computation(
-    record: Record, model: str | Classifier | None, images: Images, loading: LoadingKeywords, *, trust: bool
+    record: Record, model: str | Classifier | None, images: ImageSource, loading: LoadingKeywords, *, trust: bool
 ) -> _Computation:
     """The run's plan and chunks; raises `UserError` if model or images are missing or differ from the run's."""
     arguments = effective(record)
