@@ -1,6 +1,8 @@
-"""Writes what the docs take from camdrift.tables: docs/tables.md, and the two tables of docs/explanations.md."""
+"""Writes what the docs take from the code: docs/tables.md, and the two tables of docs/explanations.md."""
 
+import ast
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from camdrift.tables.comparison import COMPARISON_TABLES
@@ -20,10 +22,20 @@ def tables_page() -> str:
     ]
     for table in RUN_TABLES.values():
         parts += _section(table)
+    parts += ["# Pictures of a run directory: gallery.npz\n", _top_of("camdrift.pipeline.gallery"), ""]
+    parts += ["`numpy.load` reads it, one array at a time.\n"]
     parts += ["# Tables of a comparison\n", "What `camdrift compare` writes; [compare.md](compare.md) explains them.\n"]
     for table in COMPARISON_TABLES.values():
         parts += _section(table)
     return "\n".join(parts)
+
+
+def _top_of(module: str) -> str:
+    """Docstring of a module that is not imported, since it may need torch."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
 
 
 def explanations_page() -> str:

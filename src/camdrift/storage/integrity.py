@@ -10,6 +10,7 @@ from camdrift.storage.disk import readable
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.further import FURTHER_TABLES, RUN_TABLES
 from camdrift.tables.reading import MOST_ROWS, Stored, Tables, distinct, height, scan, streamed
+from camdrift.tables.run_json import effective
 from camdrift.tables.words import ANALYSED
 
 
@@ -49,17 +50,17 @@ def disagreements(tables: Tables, record: Mapping[str, Any]) -> list[str]:
         tables: Tables of a run by name.
         record: Its record.
     """
-    effective = record["arguments"]["effective"]
-    strengths, draws = effective["strengths"], effective["noise_draws"]
-    noise = len({*strengths, *effective["noise_ladder"]}) * draws
-    cells = len(effective["layers"]) * len(effective["measures"])
+    arguments = effective(record)
+    strengths, draws = arguments["strengths"], arguments["noise_draws"]
+    noise = len({*strengths, *arguments["noise_ladder"]}) * draws
+    cells = len(arguments["layers"]) * len(arguments["measures"])
     sentences: list[str] = []
     if "seeds" not in tables:
         return sentences
     seeds = tables["seeds"]
     sentences += _differ("seeds", "images of the study", seeds.height, record["images"]["n"])
     sentences += _differ("seeds", "different names of seed images", seeds["seed_id"].n_unique(), seeds.height)
-    targets_of_seeds = _targets(seeds, effective["targets"])
+    targets_of_seeds = _targets(seeds, arguments["targets"])
     per_seed = {
         "variants": targets_of_seeds.with_columns(pl.lit(len(strengths) + noise).alias("expected")),
         "similarity": targets_of_seeds.with_columns(expected=pl.col("targets") * cells * (len(strengths) + noise)),
@@ -71,7 +72,7 @@ def disagreements(tables: Tables, record: Mapping[str, Any]) -> list[str]:
         sentences += _undefined(scan(tables, "similarity"))
     if "layers" in tables:
         has_rows = "similarity" in tables
-        targets = distinct(scan(tables, "similarity"), "target").height if has_rows else len(effective["targets"])
+        targets = distinct(scan(tables, "similarity"), "target").height if has_rows else len(arguments["targets"])
         sentences += _differ("layers", "rows", tables["layers"].height, targets * len(strengths) * cells)
     return sentences
 

@@ -1,7 +1,7 @@
-"""The shape of `run.json`: the entries that its readers need, and two readings of it.
+"""The shape of `run.json`: the entries that its readers rely on, and how they get at the most frequent ones.
 
-A check takes a value and its place, and returns a sentence on what is wrong with it, or None. The first half of this
-file makes checks; the constants below put them together to the shape of the whole.
+A check returns a sentence on a value that does not fit, None for one that does. No library does it: what pydantic and
+msgspec say of a value would have to be put into the words of this project, which takes as many lines as the checks.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,12 +14,11 @@ Check = Callable[[Any, str], str | None]
 
 
 def _text(value: Any, where: str) -> str | None:
-    """A text."""
     return None if isinstance(value, str) else f"{where} must be a text, got: {_shown(value)}"
 
 
 def _number(kinds: type[int] | tuple[type[int], type[float]], words: str, least: float, most: float) -> Check:
-    """A number of some kind within limits, and so not NaN; a bool is no number."""
+    """A number of some kind within limits, hence not NaN, and not a bool."""
 
     def check(value: Any, where: str) -> str | None:
         fits = isinstance(value, kinds) and not isinstance(value, bool) and least <= value <= most
@@ -29,8 +28,6 @@ def _number(kinds: type[int] | tuple[type[int], type[float]], words: str, least:
 
 
 def _one_of(*words: str) -> Check:
-    """One of some words."""
-
     def check(value: Any, where: str) -> str | None:
         fits = isinstance(value, str) and value in words
         return None if fits else f"{where} must be one of {', '.join(words)}, got: {_shown(value)}"
@@ -39,24 +36,23 @@ def _one_of(*words: str) -> Check:
 
 
 def _or_none(inner: Check) -> Check:
-    """A value that another check accepts, or null."""
     return lambda value, where: None if value is None else inner(value, where)
 
 
 def _list(inner: Check, length: int | None = None) -> Check:
-    """A list of values of one kind; of any length without `length`."""
+    """A list of `length` values, or of any number of them."""
 
     def check(value: Any, where: str) -> str | None:
         if not isinstance(value, list) or (length is not None and len(value) != length):
             return f"{where} must be a list{'' if length is None else f' of {length}'}, got: {_shown(value)}"
-        problems = (inner(item, f"{where}[{number}]") for number, item in enumerate(value))
-        return next((problem for problem in problems if problem), None)
+        texts = (inner(item, f"{where}[{number}]") for number, item in enumerate(value))
+        return next((text for text in texts if text), None)
 
     return check
 
 
 def _object(*absent: str, **inner: Check) -> Check:
-    """An object with these entries, of which those in `absent` may be missing; it may have others, too."""
+    """An object with the entries of `inner`, except those named in `absent`; further entries do not matter."""
 
     def check(value: Any, where: str) -> str | None:
         if not isinstance(value, dict):
@@ -64,9 +60,9 @@ def _object(*absent: str, **inner: Check) -> Check:
         for key, part in inner.items():
             name = f"{where}.{key}" if where else key
             if key in value or key not in absent:
-                problem = part(value[key], name) if key in value else f"{name} is missing"
-                if problem:
-                    return problem
+                text = part(value[key], name) if key in value else f"{name} is missing"
+                if text:
+                    return text
         return None
 
     return check
@@ -78,14 +74,13 @@ def _mapping(inner: Check) -> Check:
     def check(value: Any, where: str) -> str | None:
         if not isinstance(value, dict):
             return f"{where} must be an object, got: {_shown(value)}"
-        problems = (inner(item, f"{where}.{key}") for key, item in value.items())
-        return next((problem for problem in problems if problem), None)
+        texts = (inner(item, f"{where}.{key}") for key, item in value.items())
+        return next((text for text in texts if text), None)
 
     return check
 
 
 def _shown(value: Any) -> str:
-    """A value for a message, cut to 60 characters."""
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -151,7 +146,7 @@ _RUN: Final = _object(
 
 
 def misfit(record: Record) -> str | None:
-    """Sentence on the first thing missing or wrong in a run's record; None for a record that everything can read.
+    """Return in words what a run's record lacks; None for one that everything can read.
 
     Example:
         >>> misfit({"camdrift": 1})
@@ -161,13 +156,19 @@ def misfit(record: Record) -> str | None:
 
 
 def effective(record: Record) -> Mapping[str, Any]:
-    """The effective arguments of a run; empty if the record has none."""
+    """Return the effective arguments of the run; empty if the record has none."""
     arguments: Mapping[str, Any] = (record.get("arguments") or {}).get("effective") or {}
     return arguments
 
 
+def passed(record: Record) -> Mapping[str, Any]:
+    """Return the arguments of the run as its caller gave them; empty if the record has none."""
+    arguments: Mapping[str, Any] = (record.get("arguments") or {}).get("passed") or {}
+    return arguments
+
+
 def model_name(record: Record) -> str:
-    """The model's spec, without the folders of a file."""
+    """Return the model's spec, without the folders of a file."""
     model = record.get("model") or {}
     spec = str(model.get("spec") or model.get("name") or "the model")
     return spec.replace("\\", "/").rpartition("/")[2] if ".py:" in spec else spec
