@@ -3,7 +3,6 @@
 import polars as pl
 import pytest
 
-from camdrift.study.study import Study
 from camdrift.tables.further import FURTHER_TABLES, RUN_TABLES
 from camdrift.tables.study import COUNTS, TABLES
 
@@ -11,12 +10,6 @@ from camdrift.tables.study import COUNTS, TABLES
 def test_a_run_may_have_every_table_once():
     assert list(RUN_TABLES) == [*TABLES, *FURTHER_TABLES]
     assert len(RUN_TABLES) == len(TABLES) + len(FURTHER_TABLES)
-
-
-@pytest.mark.parametrize("name", RUN_TABLES)
-def test_every_table_of_a_run_is_an_attribute_of_a_study_in_a_sentence(name):
-    assert getattr(Study, name).__doc__ == RUN_TABLES[name].summary
-    assert RUN_TABLES[name].summary.endswith(".")
 
 
 def test_columns_left_out_are_null():

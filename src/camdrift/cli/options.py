@@ -18,6 +18,7 @@ from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TE
 from camdrift.engine.engine import Engine
 from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
 from camdrift.study.launch import PAPER_ATTACK, Launch
+from camdrift.tables.measures import CAPTUM, EXPLANATIONS, MAP_METRICS, METRICS
 
 _Record = TypeVar("_Record")
 _Command = Callable[..., None]
@@ -122,14 +123,14 @@ OPTIONS: Final = (
     ),
     Option(
         "explain", Settings, SPEC_LIST, "LIST", _ONE_READING,
-        "How layers are explained: gradcam, gradcam++, xgradcam, hirescam, layercam, eigencam, ablationcam, "
-        "activation, captum:CLASS. All that are made of gradients share one pass.",
+        f"How layers are explained: {', '.join([*EXPLANATIONS, f'{CAPTUM}:CLASS'])}. All that are made of gradients "
+        "share one pass.",
         fills="explanations",
     ),
     Option(
         "similarity", Settings, WORD_LIST, "LIST", _ONE_READING,
-        "How attributions are compared: cosine, pearson, spearman, ssim, topk-iou, emd, centroid, "
-        "relative-error; cka for activations.",
+        f"How attributions are compared: {', '.join(MAP_METRICS)}; "
+        f"{', '.join(metric for metric in METRICS if metric not in MAP_METRICS)} for activations.",
         fills="similarities",
     ),
     Option(
