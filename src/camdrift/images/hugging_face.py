@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from camdrift.errors import ImageError, UserError, install_hint, one_line
-from camdrift.images.pixels import LARGEST_FILE, read_bytes
+from camdrift.images.files import LARGEST_FILE, read_bytes
 from camdrift.images.places import ImageFile
 from camdrift.specs import DATA_SET
 

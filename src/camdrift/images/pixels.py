@@ -8,10 +8,9 @@ import hashlib
 import io
 import math
 import re
-import stat
 import threading
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,11 +24,11 @@ from PIL.ExifTags import Base as ExifTag
 from PIL.Image import Resampling, Transpose
 
 from camdrift.errors import ImageError, UserError
+from camdrift.images.files import read_bytes
 from camdrift.tensors import Image
 
 SHORTEST_SIDE: Final = 8
 LARGEST_ASPECT: Final = 20
-LARGEST_FILE: Final = 2**30
 
 _INTERPOLATIONS: Final = {
     "bilinear": Resampling.BILINEAR,
@@ -129,14 +128,6 @@ def read_adversarial(path: Path, *, size: int, resize: int, interpolation: str =
     return ReadImage(_pixels(picture), checksum)
 
 
-def file_checksum(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits; a reason where it cannot be read."""
-    try:
-        return hashlib.sha256(read_bytes(path)).hexdigest()
-    except ImageError as error:
-        return error.message
-
-
 def _array(data: bytes, size: int) -> Image:
     """An image from the bytes of a .npy file."""
     try:
@@ -152,11 +143,6 @@ def _array(data: bytes, size: int) -> Image:
     return torch.tensor(values.astype(np.float32))
 
 
-def images_checksum(checksums: Iterable[str]) -> str:
-    """SHA-256 over the checksums of all images, sorted and joined by newlines: order does not matter."""
-    return hashlib.sha256("\n".join(sorted(checksums)).encode()).hexdigest()
-
-
 @cache
 def readable_endings() -> frozenset[str]:
     """Endings of file names, in lower case, that promise a picture which `read_image` can read."""
@@ -168,30 +154,6 @@ def readable_endings() -> frozenset[str]:
 def _formats() -> tuple[str, ...]:
     PIL.Image.init()
     return tuple(name for name in PIL.Image.ID if name not in _NO_PICTURES)
-
-
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        ImageError: There are none, or more than `LARGEST_FILE`; the message says why.
-    """
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            next(path.iterdir(), None)  # a folder without permission says so
-            raise ImageError("a folder, not an image file")
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError("a device or a pipe, not an image file")
-        if status.st_size > LARGEST_FILE:
-            raise ImageError(f"too large: {status.st_size:,} bytes, at most {LARGEST_FILE:,} are read")
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        why = str(getattr(error, "strerror", None) or error)
-        raise ImageError(f"cannot be opened: {why.lower()}") from error
-    if not data:
-        raise ImageError("empty file (0 bytes)")
-    return data
 
 
 def _decode(data: bytes) -> PIL.Image.Image:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Protocol, runtime_checkable
 
-from camdrift.images.pixels import read_bytes
+from camdrift.images.files import read_bytes
 
 
 @runtime_checkable

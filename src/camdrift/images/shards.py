@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from camdrift.errors import ImageError, UserError
-from camdrift.images.pixels import LARGEST_FILE, readable_endings
+from camdrift.images.files import LARGEST_FILE
+from camdrift.images.pixels import readable_endings
 from camdrift.images.places import ImageFile, display_name, display_path
 
 ENDING: Final = ".tar"
