@@ -12,6 +12,7 @@ from camdrift.explanations.attribution import attribute
 from camdrift.layers import hooks
 from camdrift.layers.layers import reason_left_out
 from camdrift.layers.layouts import GRID, Layout
+from camdrift.layers.operations import first_tensor
 from camdrift.models.classifier import Classifier
 from support.architectures import ARCHITECTURES
 from support.nets import Plain, calibrated, conv, fixed, snapshot
@@ -361,7 +362,7 @@ class TestOverwrittenOutputs:
         ]  # fmt: skip
         assert list(infos(classifier)) == names
         taps = classifier.taps(names)
-        assert [tap.overwritten for tap in taps.values()] == [True, True, True]
+        assert [tap.is_overwritten for tap in taps.values()] == [True, True, True]
         seen = []
         handles = [block.register_forward_hook(lambda *args: seen.append(args[2].clone())) for block in plain.body]
         with torch.enable_grad(), hooks.capturing(taps) as capture:
@@ -410,7 +411,7 @@ class TestOutputsOfBlocks:
     def test_the_first_tensor_of_whatever_a_block_returns(self, change):
         class Wrapped(Mixing):
             def forward(self, x):
-                return change(super().forward(x if isinstance(x, torch.Tensor) else hooks.first_tensor(x)))
+                return change(super().forward(x if isinstance(x, torch.Tensor) else first_tensor(x)))
 
         module, plain = Tokens(1, read="mean"), classifier_of(Tokens(1, read="mean"))
         module.blocks = nn.Sequential(*(Wrapped(6) for _ in range(3)), Unpacked())
@@ -430,7 +431,7 @@ class Unpacked(nn.Module):
     """The tensor in whatever it is given."""
 
     def forward(self, x):
-        return hooks.first_tensor(x)
+        return first_tensor(x)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from camdrift.layers import hooks
+from camdrift.layers.operations import LINEAR
 from camdrift.layers.tracing import trace
 from support.nets import Branched, Fickle, Functional, OneReLU, Plain, Squeezed, Twice, conv, fixed, snapshot
 
@@ -135,7 +136,7 @@ class TestTrace:
             return module(torch.rand(1, 3, 16, 16))
 
         calls = trace(module, fails_then_runs).calls
-        assert [call.module for call in calls if call.family == hooks.LINEAR] == ["head"]
+        assert [call.module for call in calls if call.family == LINEAR] == ["head"]
         assert summary(calls)[1][0] == "features.0"
 
 

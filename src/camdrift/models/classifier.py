@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from camdrift.errors import ModelError, UserError, one_line
 from camdrift.layers import hooks
 from camdrift.layers.blocks import UNREAD, Block, find_blocks, first_mixer, half_changed, in_order, without_grid
-from camdrift.layers.hooks import AnyTap
 from camdrift.layers.layers import (
     LAYERS_HINT,
     TRACED_IMAGES,
@@ -21,11 +20,13 @@ from camdrift.layers.layers import (
     LayerInfo,
     NeuronGroup,
     default_family,
+    find_layers,
     find_neurons,
     label_blocks,
     select,
-    with_blocks,
 )
+from camdrift.layers.operations import first_tensor
+from camdrift.layers.taps import AnyTap
 from camdrift.layers.tracing import Part, Trace, trace
 from camdrift.tensors import Images, Logits
 
@@ -208,7 +209,7 @@ class Classifier:
         given: list[Tensor] = []
 
         def before(name: str, _: nn.Module, inputs: Any) -> None:
-            source = hooks.first_tensor(inputs) if name == part.name else None
+            source = first_tensor(inputs) if name == part.name else None
             given.extend([] if source is None else [source.clone()])
 
         with torch.no_grad(), hooks.around(self.module, before, lambda *_: None):
@@ -218,7 +219,7 @@ class Classifier:
     @cached_property
     def _found(self) -> dict[str, Layer]:
         """Every convolution and every block by name, with a note on each that cannot be studied."""
-        layers = with_blocks(self._trace, self._blocks)
+        layers = find_layers(self._trace, self._blocks)
         if type(self.module).__name__ == "VGG":
             layers = label_blocks(layers, self._trace.calls)
         moved = self._moved_by({layer.info.name: layer.tap for layer in layers if not layer.info.note})
