@@ -71,6 +71,21 @@ def vgg16_imagenette():
 
 
 @pytest.fixture
+def camdrift_command(monkeypatch, capfd):
+    """Runs a command line in this process: exit code, stdout, stderr."""
+    from camdrift.cli.app import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["camdrift", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ending:
+            main()
+        output = capfd.readouterr()
+        return ending.value.code or 0, output.out, output.err
+
+    return run
+
+
+@pytest.fixture
 def images():
     """Eight images of 16 px."""
     import torch

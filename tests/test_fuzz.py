@@ -26,7 +26,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import camdrift
-from camdrift.attacks.registry import make_attack
+from camdrift.attacks.making import make_attack
 from camdrift.cli import app as cli
 from camdrift.comparison.grid import read_grid
 from camdrift.errors import UserError

@@ -7,7 +7,6 @@ import select
 import signal
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,8 +19,8 @@ from support.studies import (
     ATTACK,
     SMALL,
     assert_same,
-    environment,
     listing,
+    process,
     skip_report,
     stop_when,
     study_of,
@@ -36,15 +35,14 @@ QUICK = {**SMALL, "targets": ("seed",), "layers": ("body", "last"), "gallery": 2
 SERVER = """
 import json, os, sys
 import camdrift
-import camdrift.run, camdrift.study
+import camdrift.study.study
 spec, images, settings = json.loads(sys.argv[1])
 
 def stub(directory, *_):
     (directory / "report.html").write_text("stub")
     return directory / "report.html"
 
-camdrift.study.write_report = stub
-sys.modules["camdrift.study.study"].write_report = stub
+camdrift.study.study.write_report = stub
 model = camdrift.load_model(spec, device="cpu")
 print("ready", flush=True)
 for line in sys.stdin:
@@ -93,12 +91,12 @@ def spec(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(eight, spec, tmp_path_factory):
     settings = {"attack": ATTACK, **QUICK}
-    line = [sys.executable, "-c", SERVER, json.dumps([spec, str(eight), settings])]
-    options = {"cwd": tmp_path_factory.mktemp("server"), "env": environment(), "text": True, "bufsize": 1}
-    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options) as process:
-        assert process.stdout.readline() == "ready\n"
-        yield Server(process)
-        process.stdin.close()
+    arguments = json.dumps([spec, str(eight), settings])
+    options = {"cwd": tmp_path_factory.mktemp("server"), "text": True, "bufsize": 1}
+    with process(SERVER, arguments, **options, stdin=subprocess.PIPE, stderr=None) as running:
+        assert running.stdout.readline() == "ready\n"
+        yield Server(running)
+        running.stdin.close()
 
 
 @pytest.fixture(scope="module")
