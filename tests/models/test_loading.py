@@ -20,7 +20,7 @@ from camdrift.images.sources import default_photographs
 from camdrift.models import embedded
 from camdrift.models.class_names import imagenet_labels
 from camdrift.models.loading import load_model, resolve_device, wrap
-from camdrift.models.registry import FORMS, SOURCES, find_source, is_factory
+from camdrift.models.registry import MODEL_FORMS, SOURCES, find_source, is_factory
 from camdrift.models.weights import load_weights
 from support.nets import Branched, Plain, calibrated, fixed
 
@@ -86,7 +86,10 @@ class TestSources:
         assert callable(source.load_builder(source.forms[0]))
 
     def test_functions_are_those_that_nothing_else_is(self):
-        assert [form for form in FORMS if is_factory(form)] == ["path/to/file.py:factory", "package.module:factory"]
+        assert [form for form in MODEL_FORMS if is_factory(form)] == [
+            "path/to/file.py:factory",
+            "package.module:factory",
+        ]
         assert not is_factory("hf/name:build")
         assert is_factory("net.pt2:build")
         assert not is_factory("vgg16")

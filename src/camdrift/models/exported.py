@@ -21,7 +21,7 @@ from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 from torch.export import ExportedProgram
 
 from camdrift.errors import ModelError, one_line
-from camdrift.models.classifier import InputSettings
+from camdrift.models.input_settings import InputSettings
 
 _PROGRAM: Final = ".pt2"
 _BATCH_HINT: Final = (
@@ -77,7 +77,7 @@ def from_program(spec: str, weights: str | Path | None) -> tuple[nn.Module, Inpu
     if weights is not None:
         raise ModelError(f"`weights` must be left out with an exported program, got: {weights}", "FILE.pt2 holds them")
     module, size = unflatten(read_program(path))
-    return module, {"size": size or 224, "weights": f"exported program {path.name}"}
+    return module, InputSettings(size=size or 224, weights=f"exported program {path.name}")
 
 
 def read_program(path: Path) -> ExportedProgram:

@@ -1,14 +1,14 @@
 """Networks of the user's own: a function in a file or module builds them, constants beside it describe their input."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from torch import nn
 from torch.export import ExportedProgram
 
 from camdrift.errors import ModelError, UserError, one_line
-from camdrift.models.classifier import InputSettings
 from camdrift.models.exported import unflatten
+from camdrift.models.input_settings import InputSettings
 from camdrift.models.registry import SPECS_HINT
 from camdrift.user_code import find_function, importing, module_folder
 
@@ -36,7 +36,7 @@ def from_factory(spec: str, weights: str | Path | None) -> tuple[nn.Module, Inpu
             module = factory()
         except Exception as error:
             raise ModelError(f"`model` {spec} failed: {one_line(error)}") from error
-    settings: InputSettings = {"weights": f"factory {spec}"}
+    settings: dict[str, Any] = {}
     if isinstance(module, ExportedProgram):
         module, size = unflatten(module)
         settings |= {} if size is None else {"size": size}
@@ -46,4 +46,4 @@ def from_factory(spec: str, weights: str | Path | None) -> tuple[nn.Module, Inpu
     settings |= {key: getattr(source, name) for key, name in constants.items()}
     if constants.keys() & {"mean", "std"}:
         settings["configuration"] = f"{', '.join(constants.values())} of {Path(place).name}"
-    return module, settings
+    return module, InputSettings(weights=f"factory {spec}", **settings)

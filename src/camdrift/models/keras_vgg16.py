@@ -19,7 +19,7 @@ from torch import nn
 
 from camdrift.errors import ModelError
 from camdrift.models.class_names import imagenet_labels
-from camdrift.models.classifier import InputSettings
+from camdrift.models.input_settings import InputSettings
 
 # Keras subtracts these from BGR in units of 0 to 255, and scales nothing.
 MEAN: Final = (123.68 / 255, 116.779 / 255, 103.939 / 255)
@@ -85,17 +85,17 @@ def from_keras(spec: str, weights: str | Path | None) -> tuple[nn.Module, InputS
     layers = read_keras_layers(path)
     module = models.vgg16(weights=None, init_weights=False)
     fill_vgg(module, layers)
-    settings = {
-        "mean": MEAN,
-        "std": STD,
-        "size": 224,
+    settings = InputSettings(
+        mean=MEAN,
+        std=STD,
+        size=224,
         # As published: the whole picture squeezed to a square, nearest neighbour.
-        "resize": 0,
-        "interpolation": "nearest",
-        "labels": imagenet_labels(),
-        "weights": f"Keras {path.name}",
-        "configuration": "Keras's VGG-16",
-    }
+        resize=0,
+        interpolation="nearest",
+        labels=imagenet_labels(),
+        weights=f"Keras {path.name}",
+        configuration="Keras's VGG-16",
+    )
     return module, settings
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from camdrift.errors import ModelError, one_line
 from camdrift.models.class_names import class_index, imagenet_labels
-from camdrift.models.classifier import InputSettings
+from camdrift.models.input_settings import InputSettings
 
 NO_DOWNLOAD: Final = "give a file with --weights FILE, or leave out --model to study the embedded efficientnet-lite0"
 _NO_HUB: Final = "`hf/FOLDER` with a folder that save_pretrained wrote needs no network"
@@ -44,16 +44,16 @@ def from_torchvision(spec: str, weights: str | Path | None) -> tuple[nn.Module, 
     transforms = choice.transforms()
     if not hasattr(transforms, "crop_size"):
         raise ModelError(f"`model` must be an image classifier, got: torchvision weights {choice}")
-    settings = {
-        "mean": transforms.mean,
-        "std": transforms.std,
-        "size": transforms.crop_size[0],
-        "resize": max(transforms.resize_size[0], transforms.crop_size[0]),
-        "interpolation": transforms.interpolation.value,
-        "labels": choice.meta.get("categories"),
-        "weights": f"torchvision {choice}",
-        "configuration": f"torchvision weights {choice.name}",
-    }
+    settings = InputSettings(
+        mean=transforms.mean,
+        std=transforms.std,
+        size=transforms.crop_size[0],
+        resize=max(transforms.resize_size[0], transforms.crop_size[0]),
+        interpolation=transforms.interpolation.value,
+        labels=choice.meta.get("categories"),
+        weights=f"torchvision {choice}",
+        configuration=f"torchvision weights {choice.name}",
+    )
     return _get(spec, lambda: models.get_model(name, weights=choice if weights is None else None)), settings
 
 
@@ -83,16 +83,16 @@ def from_timm(spec: str, weights: str | Path | None) -> tuple[nn.Module, InputSe
     size, crop = int(config["input_size"][-1]), float(config["crop_pct"])
     # A squashed picture loses its proportions, not its borders. With a crop after that it is cut to size instead.
     is_squeezed = config["crop_mode"] == "squash" and crop == 1
-    settings = {
-        "mean": config["mean"],
-        "std": config["std"],
-        "size": size,
-        "resize": 0 if is_squeezed else max(size, int(size / crop)),
-        "interpolation": config["interpolation"] if config["interpolation"] == "bicubic" else "bilinear",
-        "labels": imagenet_labels() if getattr(module, "num_classes", None) == 1000 else None,
-        "weights": f"timm {name}",
-        "configuration": "timm configuration",
-    }
+    settings = InputSettings(
+        mean=config["mean"],
+        std=config["std"],
+        size=size,
+        resize=0 if is_squeezed else max(size, int(size / crop)),
+        interpolation=config["interpolation"] if config["interpolation"] == "bicubic" else "bilinear",
+        labels=imagenet_labels() if getattr(module, "num_classes", None) == 1000 else None,
+        weights=f"timm {name}",
+        configuration="timm configuration",
+    )
     return module, settings
 
 
@@ -125,16 +125,14 @@ def from_transformers(spec: str, weights: str | Path | None) -> tuple[nn.Module,
             f"`model` must come with all its weights, got: {spec} without {len(missing)} (first: {missing[0]})",
             "it was not trained to classify images: name one that was, or give --weights FILE",
         )
-    settings = {
-        "labels": _named_labels(config.id2label),
-        "weights": f"transformers {name}",
-        **_processor_settings(name, config),
-    }
+    processor = _processor_settings(name, config)
+    is_reversed = processor.pop("bgr", False)
+    settings = InputSettings(labels=_named_labels(config.id2label), weights=f"transformers {name}", **processor)
     module = module.float()
-    return (_ChannelsReversed(module) if settings.pop("bgr", False) else module), settings
+    return (_ChannelsReversed(module) if is_reversed else module), settings
 
 
-def _processor_settings(name: str, config: Any) -> InputSettings:
+def _processor_settings(name: str, config: Any) -> dict[str, Any]:
     from transformers.image_processing_utils import ImageProcessingMixin
 
     try:
@@ -145,8 +143,8 @@ def _processor_settings(name: str, config: Any) -> InputSettings:
     return {**processor_settings(processor), "configuration": f"image processor of {name}"}
 
 
-def processor_settings(processor: Mapping[str, Any]) -> InputSettings:
-    """Translate an image processor's stored configuration into a classifier's settings.
+def processor_settings(processor: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate an image processor's stored configuration into the words of `InputSettings`.
 
     Args:
         processor: The content of preprocessor_config.json.
@@ -155,7 +153,7 @@ def processor_settings(processor: Mapping[str, Any]) -> InputSettings:
         mean, std, size, resize and interpolation; and bgr where channels come in reverse.
     """
     size, resize = _size(processor)
-    settings: InputSettings = {"size": size, "resize": resize}
+    settings: dict[str, Any] = {"size": size, "resize": resize}
     settings["interpolation"] = _RESAMPLING.get(processor.get("resample", 2), "bilinear")
     # A pixel p in [0, 1] becomes (scale * p - offset - mean) / std.
     scale = 255 * float(processor.get("rescale_factor", 1 / 255)) if processor.get("do_rescale", True) else 255.0

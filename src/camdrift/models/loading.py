@@ -1,6 +1,7 @@
 """Make classifiers: of a spec, whatever its source, or of a module that the caller has."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -44,10 +45,10 @@ def load_model(
     module, settings = find_source(spec).load_builder(spec)(spec, weights)
     if weights is not None:
         load_weights(module, Path(weights))
-        settings["weights"] = str(weights)
+        settings = replace(settings, weights=str(weights))
     for part in module.modules():
         part.training = False  # libraries hand out networks that are ready to be trained
-    classifier = Classifier(module.to(target), spec=spec, device=target, precision=precision, **settings)
+    classifier = Classifier(module.to(target), spec=spec, device=target, precision=precision, **vars(settings))
     classifier.loaded_from = (spec, None if weights is None else str(weights))
     if target.type == "cpu":
         _order_channels_last(classifier)

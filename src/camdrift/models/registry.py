@@ -5,14 +5,21 @@ messages and the table of docs/models.md are made from the rows, or held against
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from camdrift.errors import ModelError, install_hint
 
 if TYPE_CHECKING:
-    from camdrift.models.classifier import Builder
+    from torch import nn
+
+    from camdrift.models.input_settings import InputSettings
+
+# Builds a network: of a spec, and the file of weights that will be loaded into it, or None.
+Builder = Callable[[str, str | Path | None], "tuple[nn.Module, InputSettings]"]
 
 EMBEDDED: Final = "efficientnet-lite0"
 # Endings of files that hold a program of torch.export, weights, or pickled Python objects.
@@ -20,7 +27,7 @@ _FILES: Final = r"\.(pt2|pt|pth|bin|ckpt|pkl|safetensors)"
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """One source of models.
 
     Attributes:
@@ -39,7 +46,7 @@ class Source:
     package: str = ""
     extra: str = ""
 
-    def load_builder(self, spec: str) -> "Builder":
+    def load_builder(self, spec: str) -> Builder:
         """Import the function that builds the network of `spec`.
 
         Raises:
@@ -56,19 +63,24 @@ class Source:
         return builder
 
 
-_FUNCTION: Final = Source(
+_FUNCTION: Final = ModelSource(
     ("path/to/file.py:factory", "package.module:factory"),
     ".*:.*",
     "factories:from_factory",
     "a function that returns an `nn.Module` or an exported program",
 )
 SOURCES: Final = (
-    Source((EMBEDDED,), EMBEDDED, "embedded:efficientnet_lite0", "embedded: weights come with an installed package"),
-    Source(
+    ModelSource(
+        (EMBEDDED,),
+        EMBEDDED,
+        "embedded:efficientnet_lite0",
+        "embedded: weights come with an installed package",
+    ),
+    ModelSource(
         ("torchvision/NAME[@WEIGHTS]",), "torchvision/.*", "libraries:from_torchvision", "a classifier of torchvision"
     ),
-    Source(("timm/NAME",), "timm/.*", "libraries:from_timm", "a classifier of timm"),
-    Source(
+    ModelSource(("timm/NAME",), "timm/.*", "libraries:from_timm", "a classifier of timm"),
+    ModelSource(
         ("hf/NAME_OR_FOLDER",),
         "hf/.*",
         "libraries:from_transformers",
@@ -76,7 +88,7 @@ SOURCES: Final = (
         package="transformers",
         extra="hf",
     ),
-    Source(
+    ModelSource(
         ("keras-vgg16@FILE",),
         "keras-vgg16@.*",
         "keras_vgg16:from_keras",
@@ -84,15 +96,15 @@ SOURCES: Final = (
         package="h5py",
         extra="keras",
     ),
-    Source(("FILE.pt2",), f".*{_FILES}", "exported:from_program", "a program that `torch.export.save` wrote"),
+    ModelSource(("FILE.pt2",), f".*{_FILES}", "exported:from_program", "a program that `torch.export.save` wrote"),
     _FUNCTION,
 )
 
-FORMS: Final = tuple(form for source in SOURCES for form in source.forms)
-SPECS_HINT: Final = f"models are {', '.join(f'`{form}`' for form in FORMS[:-1])} or `{FORMS[-1]}`"
+MODEL_FORMS: Final = tuple(form for source in SOURCES for form in source.forms)
+SPECS_HINT: Final = f"models are {', '.join(f'`{form}`' for form in MODEL_FORMS[:-1])} or `{MODEL_FORMS[-1]}`"
 
 
-def find_source(spec: str) -> Source:
+def find_source(spec: str) -> ModelSource:
     """Return the source that a spec names.
 
     Raises:
@@ -109,5 +121,5 @@ def is_factory(spec: str) -> bool:
     return _matching(spec) is _FUNCTION
 
 
-def _matching(spec: str) -> Source | None:
+def _matching(spec: str) -> ModelSource | None:
     return next((source for source in SOURCES if re.fullmatch(source.pattern, spec, re.DOTALL)), None)
