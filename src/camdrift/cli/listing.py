@@ -39,6 +39,6 @@ def layer_summary(classifier: Classifier, globs: Sequence[str] = ()) -> list[str
         count = f"{len(classifier.layers)} of {total} {'blocks' if classifier.family == BLOCK else 'convolutions'}"
     return [
         f"{count} are studied; {neuron_count(classifier):,} neurons",
-        f"input: {classifier.describe_input()}",
+        f"input: {classifier.settings.describe()}",
         *classifier.remarks,
     ]

@@ -16,6 +16,7 @@ from camdrift.attacks.registry import FORMS, NAMES
 from camdrift.cli.models import Models
 from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TEXT, WORD_LIST, Kind, count_or_word
 from camdrift.engine.engine import Engine
+from camdrift.models.registry import MODEL_FORMS
 from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
 from camdrift.study.launch import PAPER_ATTACK, Launch
 from camdrift.tables.measures import CAPTUM, EXPLANATIONS, MAP_METRICS, METRICS
@@ -86,8 +87,7 @@ def _count(name: str, *, least: int = 1) -> Kind:
 OPTIONS: Final = (
     Option(
         "model", Models, TEXT, "SPEC", _MODELS,
-        "efficientnet-lite0 (embedded), torchvision/NAME[@WEIGHTS], timm/NAME, hf/NAME_OR_FOLDER, keras-vgg16@FILE, "
-        "FILE.pt2, path/to/file.py:factory or package.module:factory.",
+        f"{MODEL_FORMS[0]} (embedded), {', '.join(MODEL_FORMS[1:-1])} or {MODEL_FORMS[-1]}.",
     ),
     Option(
         "weights", Models, FILE, "FILE", _MODELS,

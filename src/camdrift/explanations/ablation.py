@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from camdrift.layers import hooks
+from camdrift.layers.taps import AnyTap
 from camdrift.models.classifier import Classifier
 from camdrift.tensors import Classes, Images, Maps
 
@@ -41,7 +42,7 @@ def ablation_cam(classifier: Classifier, images: Images, classes: Classes, layer
     return maps
 
 
-def _without(classifier: Classifier, images: Images, classes: Classes, tap: hooks.AnyTap, channel: int) -> Tensor:
+def _without(classifier: Classifier, images: Images, classes: Classes, tap: AnyTap, channel: int) -> Tensor:
     """The logits of `classes` with one channel of a layer set to zero, shape (batch, 1)."""
 
     def silence(activation: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from camdrift.errors import UserError, install_hint
 from camdrift.explanations.base import Explainer
 from camdrift.layers import hooks
+from camdrift.layers.taps import AnyTap
 from camdrift.models.classifier import Classifier
 from camdrift.specs import write_spec
 from camdrift.tables.measures import CAPTUM
@@ -64,7 +65,7 @@ def captum_explainer(name: str, settings: Mapping[str, Any]) -> Explainer:
 class _Tapped(nn.Module):
     """A classifier in which the tapped activation passes through a module of its own, `here`, for Captum to hook."""
 
-    def __init__(self, classifier: Classifier, tap: hooks.AnyTap) -> None:
+    def __init__(self, classifier: Classifier, tap: AnyTap) -> None:
         super().__init__()
         self.network = classifier.module
         self.here = nn.Identity()

@@ -175,7 +175,7 @@ def _readings(plan: Plan) -> list[_Reading]:
         "the model may have been trained on BGR: hand over a module whose forward starts with `x = x.flip(1)`",
         keeps_contrast=True,
     )
-    if model.is_normalising:
+    if model.settings.is_normalising:
         plain = _Reading(
             lambda images: images * std + mean,
             "without the mean and std",

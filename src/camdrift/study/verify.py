@@ -15,7 +15,8 @@ from camdrift.errors import UserError
 from camdrift.images.places import ImageFile
 from camdrift.images.selection import select_images
 from camdrift.models.classifier import Classifier
-from camdrift.models.loading import is_factory, load_model
+from camdrift.models.loading import load_model
+from camdrift.models.registry import is_factory
 from camdrift.pipeline.chunk import fit_chunk
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.plan import Plan, parts, study_plan
