@@ -9,7 +9,7 @@ from PIL import Image
 import camdrift
 from camdrift.cli import app as cli
 from camdrift.figures.heatmaps import layer_grid_figure
-from camdrift.figures.scope import scope
+from camdrift.figures.scope import scope_of
 from camdrift.figures.study import study_figures
 from camdrift.report.writing import summary
 from support import synthetic
@@ -32,17 +32,17 @@ def explain(monkeypatch, capsys):
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope_of="module")
 def photos(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("photos"), 8)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope_of="module")
 def spec(tmp_path_factory):
     return write_factory(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope_of="module")
 def fooled(photos, spec, tmp_path_factory):
     """An image that the attack fools, and the numbers it shares with a study of all."""
     study = camdrift.run(
@@ -97,7 +97,7 @@ def test_what_is_no_image_is_one_clear_line(explain, spec, tmp_path, image):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope_of="module")
 def one():
     return synthetic.study(("first", "second", "third"), analysed=1, resistant=0, unreadable=0, gallery_seeds=1)
 
@@ -124,8 +124,8 @@ def test_the_grid_shows_every_layer_and_its_similarity():
     figure = layer_grid_figure(made.tables, made.record, made.gallery, seed_id)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert [texts.count(label) for label in synthetic.EFFICIENTNET] == [1] * len(synthetic.EFFICIENTNET)
-    of = scope(made.tables, made.record)
-    at = {"seed_id": seed_id, "strength": of.reference, "target": of.shown_target, "draw": 0}
+    scope = scope_of(made.tables, made.record)
+    at = {"seed_id": seed_id, "strength": scope.reference, "target": scope.shown_target, "draw": 0}
     values = made.tables["similarity"].filter(pl.col("similarity") < 0.995, **at)["similarity"]
     for value in values:
         assert f"{value:.2f}" in texts

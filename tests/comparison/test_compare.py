@@ -16,7 +16,7 @@ from camdrift.comparison.compare import compare
 from camdrift.comparison.sides import attack_words, sides_of
 from camdrift.errors import StoreError, UserError
 from camdrift.figures.comparison import gain_profiles_figure
-from camdrift.figures.sides import covered
+from camdrift.figures.sides import compared_sides
 from camdrift.report.contrasts import comparison_headline, comparison_sentences
 from camdrift.tables.comparison import COMPARISON_TABLES
 from camdrift.tables.study import SIMILARITY
@@ -376,7 +376,7 @@ class TestFigures:
         names = {"comparison_1_gain", "comparison_2_agreement", "comparison_4_differences"}
         assert {path.stem for path in (tmp_path / "c" / "figures").glob("*.png")} == names
         assert len(gain_profiles_figure(made.tables).axes) == 6
-        assert covered(made.tables).layers == ()
+        assert compared_sides(made.tables).layers == ()
 
     def test_links_lead_to_the_reports_of_the_runs(self, by_hand, tmp_path):
         (by_hand[0] / "report.html").write_text("report")

@@ -28,12 +28,12 @@ STRENGTHS = (0.5, 1.0, 2.0)
 HOSTILE = "<script>alert('x')</script> \"&amp;\" \u2028</script>"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope_of="module")
 def study():
     return synthetic.study(LABELS, strengths=STRENGTHS, analysed=6, gallery_seeds=6)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope_of="module")
 def browser():
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
@@ -66,7 +66,7 @@ def opened(browser, made, tmp_path, **options):
     assert {url for url in requests if not url.startswith(("data:", "blob:"))} == {path.as_uri()}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope_of="module")
 def tab(browser, study, tmp_path_factory):
     with opened(browser, study, tmp_path_factory.mktemp("page")) as tab:
         yield tab

@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from PIL import Image
 from scipy import stats
 
-from camdrift.figures.scope import scope
+from camdrift.figures.scope import scope_of
 from camdrift.figures.study import study_figures
 from camdrift.report import files, findings, focus, numbers, writing
 from camdrift.report.page.rendering import render
@@ -84,17 +84,17 @@ def page(made: Study) -> Page:
     return Page(render(made.tables, made.record, {}))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope_of="module")
 def vgg() -> Study:
     return study()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope_of="module")
 def small() -> Study:
     return study(VGG16[:3], strengths=(0.25, 1.0), targets=("seed",), analysed=3, gallery_seeds=1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope_of="module")
 def written(small, tmp_path_factory) -> Path:
     return write_report(tmp_path_factory.mktemp("run"), small.tables, small.record, small.gallery)
 
@@ -112,7 +112,7 @@ SHALLOW = {"layer_label": "block1_conv1", "gain": 8.26, "gain_low": 6.14, "gain_
 
 def sentence(*rows: dict) -> str:
     tables = layers(*rows)
-    return plain(findings.gains(tables, scope(tables, {}), 0.25))
+    return plain(findings.gains(tables, scope_of(tables, {}), 0.25))
 
 
 def test_gain_sentence_names_both_ends_with_interval_and_n():
@@ -168,7 +168,7 @@ def test_headline_is_the_highest_gain_at_the_lowest_strength(vgg):
 def test_success_is_a_share_of_readable_images_with_wilson_interval(vgg):
     low, high = (100 * end for end in stats.binomtest(14, 18).proportion_ci(method="wilson"))
     survives = vgg.tables["seeds"]["survives_uint8"].drop_nulls().sum()
-    said = plain(findings.success(vgg.tables, vgg.record, scope(vgg.tables, vgg.record)))
+    said = plain(findings.success(vgg.tables, vgg.record, scope_of(vgg.tables, vgg.record)))
     assert said == (
         f"The attack (dlfuzz) changed the prediction for 14 of 18 images (78 %, 95 % interval {low:.0f} to {high:.0f} "
         f"%). {survives} of 14 still fool the model when rounded to 8 bits."
@@ -176,14 +176,14 @@ def test_success_is_a_share_of_readable_images_with_wilson_interval(vgg):
 
 
 def test_flips_under_noise_are_counted_and_draws_get_no_interval(vgg):
-    said = plain(findings.flips(vgg.tables, scope(vgg.tables, vgg.record)))
+    said = plain(findings.flips(vgg.tables, scope_of(vgg.tables, vgg.record)))
     assert said == (
         "Noise of the same size at strength 1 changed the prediction for 1 of 14 noisy images (7 %, 95 % interval "
         "1 to 31 %)."
     )
     made = study(VGG16[:2], draws=3, strengths=(1.0,))
     flipped = made.tables["variants"].filter(pl.col("condition") == NOISE, pl.col("strength") == 1)["is_flipped"]
-    said = plain(findings.flips(made.tables, scope(made.tables, made.record)))
+    said = plain(findings.flips(made.tables, scope_of(made.tables, made.record)))
     assert (int(flipped.sum()), len(flipped)) == (3, 42)
     assert "for 3 of 42 noisy images (7 %, 3 draws per image)." in said
 
@@ -196,7 +196,7 @@ def test_differences_count_layers_that_are_lower_and_significant():
         {"layer_label": "d", "wilcoxon_p_holm": None, "difference_mean": 0.2},
     ]
     tables = layers(*rows)
-    assert "in 1 of 3 layers (Wilcoxon" in findings.differences_sentence(tables, scope(tables, {}))
+    assert "in 1 of 3 layers (Wilcoxon" in findings.differences_sentence(tables, scope_of(tables, {}))
 
 
 def test_compromised_layers_come_with_the_caveat():
@@ -205,7 +205,7 @@ def test_compromised_layers_come_with_the_caveat():
         {"n_compromised": k, "n_seeds": n, "target": "seed", "strength": 0.25} for k, n in ((0, 1), (1, 4), (2, 2))
     ]
     tables["counts"] = TABLES["counts"].frame(counts)
-    said = findings.compromised_sentence(tables, scope(tables, {}))
+    said = findings.compromised_sentence(tables, scope_of(tables, {}))
     assert "the median adversarial example compromises 1 of 2 layers; 2 of 7 compromise all of them" in said
     assert "compromises about half of all noisy images by construction" in said
     assert "it saturates" in said
@@ -234,7 +234,7 @@ def test_the_centre_that_moves_most_is_named_with_intervals_and_n():
         (ADVERSARIAL, "c"): [0.9, 0.9, None, None, None],
     }
     tables = focus_table(values, "centroid_shift")
-    assert focus.focus_sentences(tables, {}, scope(tables, {})) == [
+    assert focus.focus_sentences(tables, {}, scope_of(tables, {})) == [
         "At strength 1 the centre of the map for each image's own class moves most at A: by 0.20 [0.10, 0.30] of the "
         "image's side under the attack, by 0.02 [0.02, 0.02] under noise of the same size (n = 4 to 5)."
     ]
@@ -248,7 +248,7 @@ def test_the_correlation_comes_with_the_median_of_all_layers():
         (NOISE, "b"): [-0.001, -0.001, -0.001],
     }
     tables = focus_table(values, "perturbation_correlation")
-    assert focus.focus_sentences(tables, {}, scope(tables, {})) == [
+    assert focus.focus_sentences(tables, {}, scope_of(tables, {})) == [
         "The map's change follows the perturbation most at B: a correlation of 0.50 [0.40, 0.60] under the attack, "
         "0.00 [-0.01, 0.00] under noise (n = 3); the median of 3 layers is 0.20."
     ]
@@ -256,17 +256,17 @@ def test_the_correlation_comes_with_the_median_of_all_layers():
 
 def test_one_image_has_no_interval_and_none_has_no_sentence():
     tables = focus_table({(ADVERSARIAL, "a"): [0.31], (NOISE, "a"): [None]}, "centroid_shift")
-    (said,) = focus.focus_sentences(tables, {}, scope(tables, {}))
+    (said,) = focus.focus_sentences(tables, {}, scope_of(tables, {}))
     assert said.endswith(
         "moves most at A: by 0.31 of the image's side under the attack, by \u2013 under noise of the "
         "same size (n = 0 to 1)."
     )
     nothing = focus_table({(ADVERSARIAL, "a"): [None]}, "centroid_shift")
-    assert focus.focus_sentences(nothing, {}, scope(nothing, {})) == []
+    assert focus.focus_sentences(nothing, {}, scope_of(nothing, {})) == []
 
 
 def test_the_page_tells_where_the_focus_goes(vgg):
-    said = focus.focus_sentences(vgg.tables, vgg.record, scope(vgg.tables, vgg.record))
+    said = focus.focus_sentences(vgg.tables, vgg.record, scope_of(vgg.tables, vgg.record))
     assert len(said) == 2
     shift = vgg.tables["focus"].filter(target="seed", strength=1.0, condition=ADVERSARIAL)
     medians = shift.group_by("layer_label").agg(pl.col("centroid_shift").median()).sort("centroid_shift")

@@ -22,7 +22,7 @@ from camdrift.figures.canvas import (
     styled,
     vlines,
 )
-from camdrift.figures.scope import scope, span
+from camdrift.figures.scope import scope_of, span
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import CLEAN, DENOISED_REFERENCE, SEED_REFERENCE, strength_text
@@ -67,7 +67,7 @@ def detection_figure(tables: Tables, record: Record) -> Figure:
     pairs = list(found.select(_PAIR).unique(maintain_order=True).iter_rows())
     series = list(found.select(_SERIES).unique(maintain_order=True).iter_rows())
     note = (
-        f"{scope(tables, record).model}; n = {span(found['n_seeds'].to_list())} seeds. Logistic regression on the "
+        f"{scope_of(tables, record).model}; n = {span(found['n_seeds'].to_list())} seeds. Logistic regression on the "
         "similarities of all layers, judged on seeds that it was not trained on. Solid lines need the clean image, "
         "which is not at hand when an image has to be judged; dashed lines do not. Bars: bootstrap 95 % intervals."
     )

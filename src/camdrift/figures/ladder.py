@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from camdrift.figures.canvas import BAND, INK, MARGIN, MUTED, Sheet, blank_figure, sheet, styled
 from camdrift.figures.rungs import BUT, DESCRIBED, WORDS, rung_numbers, sets, words_of
-from camdrift.figures.scope import reason_for_nothing, scope
+from camdrift.figures.scope import reason_for_nothing, scope_of
 from camdrift.paper.defects import ALL_DEFECTS, NO_DEFECT
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
@@ -74,15 +74,16 @@ def ladder_figure(tables: Tables, record: Record) -> Figure:
         tables: Tables of a reproduction: those of `records.TABLES`, ladder and emulation.
         record: The run record.
     """
-    of = scope(tables, record)
+    scope = scope_of(tables, record)
     if tables["ladder"].is_empty():
-        return blank_figure(_TITLE, reason_for_nothing(of))
+        return blank_figure(_TITLE, reason_for_nothing(scope))
     rows = rung_numbers(tables)
     n = int(tables["ladder"]["n"].to_numpy().max(initial=0))
     note = (
-        f"{of.model}; n = {n} seeds. Lines show what a defect adds to the equations (above) or takes from the released "
-        "code by its absence (below); pale marks have not moved. Tau: Kendall's, against the ranking by the equations. "
-        "Distance: 0 for curves that coincide, 1 for the range over all strengths. Triangles: the paper's 40 and 80 %."
+        f"{scope.model}; n = {n} seeds. Lines show what a defect adds to the equations (above) or takes from the "
+        "released code by its absence (below); pale marks have not moved. Tau: Kendall's, against the ranking by the "
+        "equations. Distance: 0 for curves that coincide, 1 for the range over all strengths. Triangles: the "
+        "paper's 40 and 80 %."
     )
     places, heads = _places(rows["defects"].to_list())
     body = _HEAD + _FOOT + max(places.values()) + _ROW / 2

@@ -75,7 +75,7 @@ class Scope:
         return sum(self.statuses.values())
 
 
-def scope(tables: Tables, record: Record) -> Scope:
+def scope_of(tables: Tables, record: Record) -> Scope:
     """What the study covers; layers and strengths come from the record where no table has them."""
     rows = _layer_rows(tables["layers"], record)
     strengths = _strengths(tables, record)
@@ -162,10 +162,10 @@ def reason_for_nothing(scope: Scope) -> str:
     return f"Of {images}, {', '.join(words)}. Without an adversarial example no layer can be measured."
 
 
-def few_seeds(tables: Tables, of: Scope) -> str:
+def few_seeds(tables: Tables, scope: Scope) -> str:
     """A caution, for wherever thresholds show, if some rest on fewer than ten seeds; empty if none do."""
     rows = tables["layers"].filter(pl.col("threshold").is_not_null())
-    least = rows.group_by("layer").agg(seeds=-(-pl.col("n_noise").min() // of.draws))
+    least = rows.group_by("layer").agg(seeds=-(-pl.col("n_noise").min() // scope.draws))
     few = least.filter(pl.col("seeds") < LEAST_SEEDS)
     if few.is_empty():
         return ""

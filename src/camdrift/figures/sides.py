@@ -42,7 +42,7 @@ class Sides:
         return f"The first {len(self.names)} of {self.total} sides." if self.total > len(self.names) else ""
 
 
-def covered(tables: Tables) -> Sides:
+def compared_sides(tables: Tables) -> Sides:
     """What the tables of a comparison cover."""
     names = tables["sides"]["side"].to_list()
     profiles = tables["profiles"]
@@ -83,12 +83,14 @@ def profile(tables: Tables, side: str, target: str, strength: float) -> pl.DataF
     return tables["profiles"].filter(chosen).sort("relative_depth")
 
 
-def agreement_matrix(tables: Tables, of: Sides, ranked_by: str, target: str, strength: float) -> dict[str, np.ndarray]:
+def agreement_matrix(
+    tables: Tables, sides: Sides, ranked_by: str, target: str, strength: float
+) -> dict[str, np.ndarray]:
     """Columns tau, tau_low, tau_high of table `agreement` as (sides, sides), symmetric; NaN where undefined."""
     rows = tables["agreement"].filter(
         pl.col("ranked_by") == ranked_by, pl.col("target") == target, pl.col("strength") == strength
     )
-    place = {name: i for i, name in enumerate(of.names)}
+    place = {name: i for i, name in enumerate(sides.names)}
     found = {name: np.full((len(place), len(place)), np.nan) for name in ("tau", "tau_low", "tau_high")}
     for row in rows.iter_rows(named=True):
         if row["side_a"] in place and row["side_b"] in place:

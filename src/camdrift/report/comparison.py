@@ -8,7 +8,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from camdrift.figures.comparison import comparison_figures
-from camdrift.figures.sides import Sides, covered
+from camdrift.figures.sides import Sides, compared_sides
 from camdrift.report import contrasts
 from camdrift.report.comparison_data import comparison_data
 from camdrift.report.files import write_figure, write_file
@@ -49,7 +49,7 @@ def write_comparison(folder: Path, tables: Tables, record: Record, notes: tuple[
 
 def render_comparison(tables: Tables, record: Record, folder: Path, notes: tuple[str, ...] = ()) -> str:
     """The page of a comparison; arguments as in `write_comparison`."""
-    of = covered(tables)
+    sides = compared_sides(tables)
     scripts = (script(_SCRIPTS),)
     words = {name: head for name, head in _WORDS.items() if tables["sides"][name].n_unique() > 1}
     return (
@@ -57,16 +57,16 @@ def render_comparison(tables: Tables, record: Record, folder: Path, notes: tuple
         .get_template("comparison.html.jinja")
         .render(
             headline=contrasts.comparison_headline(tables),
-            reading=_reading(tables, of),
+            reading=_reading(tables, sides),
             sentences=[*contrasts.comparison_sentences(tables), *notes],
-            facts=_facts(tables, of),
-            of=of,
+            facts=_facts(tables, sides),
             words=list(words.values()),
-            sides=[_side(row, folder, tuple(words)) for row in tables["sides"].iter_rows(named=True)],
+            sides=sides,
+            side_rows=[_side(row, folder, tuple(words)) for row in tables["sides"].iter_rows(named=True)],
             target_words=TARGET_WORDS,
             making=_making(record),
             version=record.get("camdrift") or "",
-            data=script_json(comparison_data(tables, of)),
+            data=script_json(comparison_data(tables, sides)),
             scripts=[Markup(text) for text in scripts],
             policy=policy(scripts),
             style=Markup(style(("style", "comparison"))),
@@ -74,25 +74,28 @@ def render_comparison(tables: Tables, record: Record, folder: Path, notes: tuple
     )
 
 
-def _reading(tables: Tables, of: Sides) -> str:
+def _reading(tables: Tables, sides: Sides) -> str:
     runs = tables["sides"]["run"].n_unique()
-    left = f" The views show the first {len(of.names)}." if of.total > len(of.names) else ""
-    return f"{count(runs, 'study').replace('studys', 'studies')}, {count(of.total, 'side')} to compare.{left}"
+    left = f" The views show the first {len(sides.names)}." if sides.total > len(sides.names) else ""
+    return f"{count(runs, 'study').replace('studys', 'studies')}, {count(sides.total, 'side')} to compare.{left}"
 
 
-def _facts(tables: Tables, of: Sides) -> list[tuple[str, str]]:
+def _facts(tables: Tables, sides: Sides) -> list[tuple[str, str]]:
     """The comparison at a glance: label and value."""
-    sides = tables["sides"]
+    table = tables["sides"]
     found = []
     for column, label in _WORDS.items():
-        values = [spec_text(value) for value in sides[column].drop_nulls().unique(maintain_order=True)]
+        values = [spec_text(value) for value in table[column].drop_nulls().unique(maintain_order=True)]
         if not values:
             continue
         found.append((label if len(values) == 1 else f"{label}s", shown(values)))
     return [
         *found,
-        ("Layers", f"{len(of.layers):,}, the same in all" if of.layers else shown(sorted(set(sides["n_layers"])))),
-        ("Strengths in common", ", ".join(map(strength_text, of.strengths))),
+        (
+            "Layers",
+            f"{len(sides.layers):,}, the same in all" if sides.layers else shown(sorted(set(table["n_layers"]))),
+        ),
+        ("Strengths in common", ", ".join(map(strength_text, sides.strengths))),
     ]
 
 

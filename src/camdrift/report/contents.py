@@ -43,13 +43,13 @@ def layers_left_out(tables: Tables) -> list[LeftOut]:
     return found
 
 
-def shown_seeds(count: int, of: Scope) -> str:
+def shown_seeds(count: int, scope: Scope) -> str:
     """How many images the explorer shows, in a sentence; empty for none."""
     if not count:
         return ""
-    if count >= of.analysed:
-        return f"All {numbers.count(of.analysed, 'analysed image')}." if count > 1 else "The one analysed image."
-    return f"{numbers.count(count, 'image')} of {of.analysed:,} analysed, chosen to span the range of deviation."
+    if count >= scope.analysed:
+        return f"All {numbers.count(scope.analysed, 'analysed image')}." if count > 1 else "The one analysed image."
+    return f"{numbers.count(count, 'image')} of {scope.analysed:,} analysed, chosen to span the range of deviation."
 
 
 def undefined(tables: Tables) -> list[str]:
@@ -81,18 +81,18 @@ def warnings(record: Record) -> list[str]:
     return [str(warning) for warning in (record.get("preflight") or {}).get("warnings") or []]
 
 
-def facts(record: Record, of: Scope) -> list[tuple[str, str]]:
+def facts(record: Record, scope: Scope) -> list[tuple[str, str]]:
     """The study at a glance: label and value."""
-    found = f"{of.analysed:,} of {of.readable:,}"
-    rate = f"{found} ({numbers.percent(of.analysed / of.readable)})" if of.readable else "none was attacked"
+    found = f"{scope.analysed:,} of {scope.readable:,}"
+    rate = f"{found} ({numbers.percent(scope.analysed / scope.readable)})" if scope.readable else "none was attacked"
     return [
-        ("Model", of.model),
+        ("Model", scope.model),
         ("Attack", numbers.shown(effective(record).get("attack"))),
-        ("Images", f"{of.total:,} found, {of.total - of.statuses.get(UNREADABLE, 0):,} readable"),
+        ("Images", f"{scope.total:,} found, {scope.total - scope.statuses.get(UNREADABLE, 0):,} readable"),
         ("Adversarial examples", rate),
-        ("Layers", f"{len(of.layers):,}"),
-        ("Maps", " by ".join(of.measure.words)),
-        ("Strengths", ", ".join(map(strength_text, of.strengths)) or numbers.UNDEFINED),
+        ("Layers", f"{len(scope.layers):,}"),
+        ("Maps", " by ".join(scope.measure.words)),
+        ("Strengths", ", ".join(map(strength_text, scope.strengths)) or numbers.UNDEFINED),
     ]
 
 

@@ -27,7 +27,7 @@ _DIGITS: Final = 6
 _FEW_DIGITS: Final = 4
 
 
-def study_data(tables: Tables, record: Record, of: Scope, seed_ids: Sequence[str]) -> dict[str, Any]:
+def study_data(tables: Tables, record: Record, scope: Scope, seed_ids: Sequence[str]) -> dict[str, Any]:
     """Everything the page's script draws from, apart from pictures; what is nested is indexed in the order named.
 
     Args:
@@ -37,27 +37,27 @@ def study_data(tables: Tables, record: Record, of: Scope, seed_ids: Sequence[str
         seed_ids: Seeds that the explorer shows.
     """
     return {
-        "layers": layers(of),
-        "images": of.analysed,
-        "targets": list(of.targets),
-        "strengths": list(of.strengths),
-        "reference": of.strengths.index(of.reference) if of.strengths else 0,
+        "layers": layers(scope),
+        "images": scope.analysed,
+        "targets": list(scope.targets),
+        "strengths": list(scope.strengths),
+        "reference": scope.strengths.index(scope.reference) if scope.strengths else 0,
         "columns": [column.name for column in LAYERS.columns],
         "measure": measure(tables["layers"]),
-        "stats": statistics(tables["layers"], of),
-        "spread": {condition: quantiles(scan(tables, "similarity"), of, condition) for condition in CONDITIONS},
-        "focus": focus_data(scan(tables, "focus"), of),
-        "counts": counts(tables["counts"], of),
-        "coverage": coverage(tables["coverage"], of),
-        "dose": dose(tables, of),
-        "seeds": seeds(tables, of, seed_ids),
+        "stats": statistics(tables["layers"], scope),
+        "spread": {condition: quantiles(scan(tables, "similarity"), scope, condition) for condition in CONDITIONS},
+        "focus": focus_data(scan(tables, "focus"), scope),
+        "counts": counts(tables["counts"], scope),
+        "coverage": coverage(tables["coverage"], scope),
+        "dose": dose(tables, scope),
+        "seeds": seeds(tables, scope, seed_ids),
         "classes": class_names(tables, record, seed_ids),
     }
 
 
-def layers(of: Scope) -> list[dict[str, Any]]:
+def layers(scope: Scope) -> list[dict[str, Any]]:
     """Names of the layers: `name` and `title` as in the tables, `label` for display, and the stage they belong to."""
-    columns = zip(of.indices, of.layers, of.labels, distinct_labels(of.labels, of.layers), strict=True)
+    columns = zip(scope.indices, scope.layers, scope.labels, distinct_labels(scope.labels, scope.layers), strict=True)
     return [
         {"index": index, "name": name, "title": title, "label": label, "stage": stage(title)}
         for index, name, title, label in columns
@@ -69,7 +69,7 @@ def distinct_labels(labels: Sequence[str], names: Sequence[str]) -> list[str]:
     return [label if labels.count(label) == 1 else name for label, name in zip(labels, names, strict=True)]
 
 
-def statistics(layers: pl.DataFrame, of: Scope) -> dict[str, list[Any]]:
+def statistics(layers: pl.DataFrame, scope: Scope) -> dict[str, list[Any]]:
     """Every column of table `layers` as [target][strength][layer]; `*_censored` as 1 above, -1 below, 0 measured."""
     found = {}
     for column in LAYERS.columns:
@@ -79,7 +79,7 @@ def statistics(layers: pl.DataFrame, of: Scope) -> dict[str, list[Any]]:
         if column.dtype == pl.String:
             values = values.replace_strict(_CENSORED, default=0, return_dtype=pl.Int64)
         cells = zip(layers["target"], layers["strength"], layers["layer"], values, strict=True)
-        found[column.name] = _cube(((key, _short(value)) for *key, value in cells), of)
+        found[column.name] = _cube(((key, _short(value)) for *key, value in cells), scope)
     return found
 
 
@@ -88,7 +88,7 @@ def measure(layers: pl.DataFrame) -> dict[str, str | None]:
     return {name: layers[name][0] if layers.height else None for name in MEASURE}
 
 
-def quantiles(similarity: AnyFrame, of: Scope, condition: str) -> list[Any]:
+def quantiles(similarity: AnyFrame, scope: Scope, condition: str) -> list[Any]:
     """5th, 25th, 50th, 75th and 95th percentile of the defined similarities: [target][strength][layer][quantile]."""
     names = [f"q{number}" for number in range(len(QUANTILES))]
     parts = [
@@ -99,10 +99,10 @@ def quantiles(similarity: AnyFrame, of: Scope, condition: str) -> list[Any]:
     keys = ("target", "strength", "layer")
     pieces = by_values(similarity.lazy().filter(at).select(*keys, "similarity"), "strength", "target")
     cells = (cell for piece in pieces for cell in piece.group_by(keys).agg(parts).select(*keys, *names).iter_rows())
-    return _cube((([*cell[:3]], [_short(value) for value in cell[3:]]) for cell in cells), of)
+    return _cube((([*cell[:3]], [_short(value) for value in cell[3:]]) for cell in cells), scope)
 
 
-def focus_data(table: AnyFrame, of: Scope) -> dict[str, Any]:
+def focus_data(table: AnyFrame, scope: Scope) -> dict[str, Any]:
     """The `measures` of the focus in words, and per condition [measure][target][strength][layer]: quartiles and n.
 
     Each cell holds lower quartile, median, upper quartile, seeds with a value; it is None where no seed has one.
@@ -116,20 +116,20 @@ def focus_data(table: AnyFrame, of: Scope) -> dict[str, Any]:
             part = rows.filter(measure=measure.column, condition=condition)
             cells = part.select("target", "strength", "layer", *names, "n").iter_rows()
             values = (([*cell[:3]], [*(_short(v, _FEW_DIGITS) for v in cell[3:6]), cell[6]]) for cell in cells)
-            found[condition].append(_cube(values, of))
+            found[condition].append(_cube(values, scope))
     return found
 
 
-def counts(table: pl.DataFrame, of: Scope) -> list[Any]:
+def counts(table: pl.DataFrame, scope: Scope) -> list[Any]:
     """Adversarial examples that compromise k layers: [target][strength][k]."""
-    found: list[Any] = [[[0] * (len(of.layers) + 1) for _ in of.strengths] for _ in of.targets]
+    found: list[Any] = [[[0] * (len(scope.layers) + 1) for _ in scope.strengths] for _ in scope.targets]
     cells = table.select("target", "strength", "n_compromised", "n_seeds").iter_rows()
     for target, strength, compromised, n in cells:
-        found[of.targets.index(target)][of.strengths.index(strength)][compromised] = n
+        found[scope.targets.index(target)][scope.strengths.index(strength)][compromised] = n
     return found
 
 
-def coverage(table: pl.DataFrame, of: Scope) -> dict[str, Any]:
+def coverage(table: pl.DataFrame, scope: Scope) -> dict[str, Any]:
     """Covered neurons as images are added: `steps`, `total`, `clean` [step], and per condition [strength][step].
 
     Long studies are thinned to `MOST_STEPS` evenly spaced steps, the first and last included.
@@ -142,27 +142,27 @@ def coverage(table: pl.DataFrame, of: Scope) -> dict[str, Any]:
         key: dict(part.select("step", "covered").iter_rows()) for key, part in kept.group_by("condition", "strength")
     }
     series = {
-        condition: [[curves.get((condition, s), {}).get(step) for step in steps] for s in of.strengths]
+        condition: [[curves.get((condition, s), {}).get(step) for step in steps] for s in scope.strengths]
         for condition in CONDITIONS
     }
     clean = [curves.get((CLEAN, 0.0), {}).get(step) for step in steps]
     return {"steps": steps, "total": int(table["total"].max() or 0), "clean": clean, **series}  # type: ignore[arg-type]
 
 
-def dose(tables: Tables, of: Scope) -> list[Any]:
+def dose(tables: Tables, scope: Scope) -> list[Any]:
     """Dose and response of every layer, [target][layer]: per condition rows of strength, L2, deviation, fit."""
-    found: list[Any] = [[{condition: [] for condition in CONDITIONS} for _ in of.layers] for _ in of.targets]
+    found: list[Any] = [[{condition: [] for condition in CONDITIONS} for _ in scope.layers] for _ in scope.targets]
     rows = dose_response(scan(tables, "similarity"), tables["variants"]).drop("n").iter_rows()
     for target, layer, condition, *values in rows:
-        if target in of.targets and layer in of.layers:
-            place = found[of.targets.index(target)][of.layers.index(layer)]
+        if target in scope.targets and layer in scope.layers:
+            place = found[scope.targets.index(target)][scope.layers.index(layer)]
             place[condition].append([_short(value) for value in values])
     return found
 
 
-def seeds(tables: Tables, of: Scope, seed_ids: Sequence[str]) -> list[dict[str, Any]]:
+def seeds(tables: Tables, scope: Scope, seed_ids: Sequence[str]) -> list[dict[str, Any]]:
     """What the tables say of some seeds; similarities as [condition][target][strength][layer], first draw."""
-    chosen = pl.col("seed_id").is_in(list(seed_ids)) & (pl.col("strength").is_in(list(of.strengths)))
+    chosen = pl.col("seed_id").is_in(list(seed_ids)) & (pl.col("strength").is_in(list(scope.strengths)))
     first = chosen & (pl.col("draw") == 0)
     similar = _by_seed(collected(scan(tables, "similarity").filter(first)))
     varied = _by_seed(tables["variants"].filter(first))
@@ -171,7 +171,7 @@ def seeds(tables: Tables, of: Scope, seed_ids: Sequence[str]) -> list[dict[str, 
         (target, strength, layer): value
         for target, strength, layer, value in tables["layers"].select(*_KEYS[:3], "threshold").iter_rows()
     }
-    return [_seed(rows[i], similar.get(i), varied.get(i), thresholds, of) for i in seed_ids]
+    return [_seed(rows[i], similar.get(i), varied.get(i), thresholds, scope) for i in seed_ids]
 
 
 def _seed(
@@ -179,7 +179,7 @@ def _seed(
     similar: pl.DataFrame | None,
     varied: pl.DataFrame | None,
     thresholds: Mapping[tuple[str, float, str], float | None],
-    of: Scope,
+    scope: Scope,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
         "id": row["seed_id"],
@@ -195,9 +195,9 @@ def _seed(
         keyed = [([cell["target"], cell["strength"], cell["layer"]], cell["similarity"]) for cell in cells]
         marks = [(key, _is_below(value, thresholds.get((key[0], key[1], key[2])))) for key, value in keyed]
         found[condition] = {
-            "similarity": _cube(((key, _short(value)) for key, value in keyed), of),
-            "compromised": _cube(marks, of),
-            "said": _said(varied, condition, of),
+            "similarity": _cube(((key, _short(value)) for key, value in keyed), scope),
+            "compromised": _cube(marks, scope),
+            "said": _said(varied, condition, scope),
         }
     return found
 
@@ -206,12 +206,12 @@ def _is_below(value: float | None, threshold: float | None) -> int | None:
     return None if value is None or threshold is None else int(value < threshold)
 
 
-def _said(varied: pl.DataFrame | None, condition: str, of: Scope) -> list[Any]:
+def _said(varied: pl.DataFrame | None, condition: str, scope: Scope) -> list[Any]:
     """[strength]: class, probability, flipped (1 or 0), realised L2 and L-inf, clipped fraction."""
-    found: list[Any] = [None] * len(of.strengths)
+    found: list[Any] = [None] * len(scope.strengths)
     if varied is not None:
         for row in varied.filter(pl.col("condition") == condition).iter_rows(named=True):
-            found[of.strengths.index(row["strength"])] = [
+            found[scope.strengths.index(row["strength"])] = [
                 row["predicted_class"],
                 _short(row["probability"]),
                 int(row["is_flipped"]),
@@ -234,11 +234,11 @@ def _by_seed(table: pl.DataFrame) -> dict[str, pl.DataFrame]:
     return {str(key[0]): part for key, part in table.group_by("seed_id")}
 
 
-def _cube(cells: Iterable[tuple[Sequence[Any], Any]], of: Scope) -> list[Any]:
+def _cube(cells: Iterable[tuple[Sequence[Any], Any]], scope: Scope) -> list[Any]:
     """Values by (target, strength, layer) as nested lists; None where there is none, or it is of no interest."""
-    found: list[Any] = [[[None] * len(of.layers) for _ in of.strengths] for _ in of.targets]
+    found: list[Any] = [[[None] * len(scope.layers) for _ in scope.strengths] for _ in scope.targets]
     targets, strengths, layers = (
-        {key: i for i, key in enumerate(keys)} for keys in (of.targets, of.strengths, of.layers)
+        {key: i for i, key in enumerate(keys)} for keys in (scope.targets, scope.strengths, scope.layers)
     )
     for (target, strength, layer), value in cells:
         if target in targets and strength in strengths and layer in layers:

@@ -61,7 +61,7 @@ def groups(tables: Tables) -> list[tuple[str, list[Rung]]]:
     return [(title, [_rung(found[name]) for name in names]) for title, names in rungs.sets(list(found))]
 
 
-def rung_data(tables: Tables, of: Scope) -> dict[str, Any]:
+def rung_data(tables: Tables, scope: Scope) -> dict[str, Any]:
     """What the page's script draws: `names` and `words` of the sets, and the rest as [set][strength][layer].
 
     Args:
@@ -74,8 +74,8 @@ def rung_data(tables: Tables, of: Scope) -> dict[str, Any]:
         "names": order,
         "words": [rungs.words_of(name) for name in order],
         "meanings": [rungs.RUNG_MEANINGS.get(name, "") for name in order],
-        "similarity": _cells(table, "mean_similarity", order, of),
-        "compromised": _cells(table, "compromised_fraction", order, of),
+        "similarity": _cells(table, "mean_similarity", order, scope),
+        "compromised": _cells(table, "compromised_fraction", order, scope),
     }
 
 
@@ -96,12 +96,12 @@ def _rung(row: Row) -> Rung:
     return Rung(name, rungs.words_of(name), rungs.RUNG_MEANINGS.get(name, ""), cells)
 
 
-def _cells(table: pl.DataFrame, column: str, order: Sequence[str], of: Scope) -> list[Any]:
-    found: list[Any] = [[[None] * len(of.layers) for _ in of.strengths] for _ in order]
+def _cells(table: pl.DataFrame, column: str, order: Sequence[str], scope: Scope) -> list[Any]:
+    found: list[Any] = [[[None] * len(scope.layers) for _ in scope.strengths] for _ in order]
     for name, strength, layer, value in table.select("defects", "strength", "layer", column).iter_rows():
-        if value is not None and strength in of.strengths and layer in of.layers:
-            place = found[order.index(name)][of.strengths.index(strength)]
-            place[of.layers.index(layer)] = float(f"{value:.6g}")
+        if value is not None and strength in scope.strengths and layer in scope.layers:
+            place = found[order.index(name)][scope.strengths.index(strength)]
+            place[scope.layers.index(layer)] = float(f"{value:.6g}")
     return found
 
 

@@ -14,30 +14,30 @@ from camdrift.tables.words import ADVERSARIAL, NOISE, strength_text
 _OF = {"seed": "", "own": " for each image's own class", "label": " for the true class"}
 
 
-def focus_sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
+def focus_sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
     """Where the centre moves most and where the change follows the perturbation most, with intervals and n."""
-    if not of.targets:
+    if not scope.targets:
         return []
-    at = (pl.col("strength") == of.reference) & (pl.col("target") == of.targets[0])
+    at = (pl.col("strength") == scope.reference) & (pl.col("target") == scope.targets[0])
     focus = collected(scan(tables, "focus").filter(at))
     rng_seed = int(effective(record).get("rng_seed") or 0)
-    found = [_centre(focus, of, rng_seed), _correlation(focus, of, rng_seed)]
+    found = [_centre(focus, scope, rng_seed), _correlation(focus, scope, rng_seed)]
     return [sentence for sentence in found if sentence]
 
 
-def _centre(focus: pl.DataFrame, of: Scope, rng_seed: int) -> str:
+def _centre(focus: pl.DataFrame, scope: Scope, rng_seed: int) -> str:
     rows = _well_measured(focus, "centroid_shift")
     if not rows:
         return ""
     attack, noise, n = _both(focus, rows[0], rng_seed)
     return (
-        f"At strength {strength_text(of.reference)} the centre of the map{_OF.get(of.targets[0], '')} moves most at "
-        f"{rows[0]['layer_label']}: by {attack} of the image's side under the attack, by {noise} under noise of the "
+        f"At strength {strength_text(scope.reference)} the centre of the map{_OF.get(scope.targets[0], '')} moves most "
+        f"at {rows[0]['layer_label']}: by {attack} of the image's side under the attack, by {noise} under noise of the "
         f"same size ({n})."
     )
 
 
-def _correlation(focus: pl.DataFrame, of: Scope, rng_seed: int) -> str:
+def _correlation(focus: pl.DataFrame, scope: Scope, rng_seed: int) -> str:
     rows = _well_measured(focus, "perturbation_correlation")
     if not rows:
         return ""

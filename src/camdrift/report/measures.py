@@ -45,11 +45,11 @@ class SideBySide:
     rows: list[tuple[str, list[tuple[str, str]]]]
 
 
-def side_by_side(tables: Tables, of: Scope) -> SideBySide | None:
+def side_by_side(tables: Tables, scope: Scope) -> SideBySide | None:
     """What several measures say of the same layers; None if the study has one measure."""
-    if not of.targets or "measures" not in tables:
+    if not scope.targets or "measures" not in tables:
         return None
-    rows = tables["measures"].filter(pl.col("target") == of.targets[0])
+    rows = tables["measures"].filter(pl.col("target") == scope.targets[0])
     if len(names := rows.select(MEASURE).unique(maintain_order=True).rows()) < 2:
         return None
     strength = _strength(rows)
@@ -59,7 +59,7 @@ def side_by_side(tables: Tables, of: Scope) -> SideBySide | None:
     columns = [MeasureColumn(*measure.words, _agreement(part, first)) for measure, part in parts.items()]
     cells = zip(*(_cells(part) for part in parts.values()), strict=True)
     rows_of = [(label, list(of_layer)) for label, of_layer in zip(first["layer_label"], cells, strict=True)]
-    return SideBySide(of.targets[0], strength_text(strength), columns, rows_of)
+    return SideBySide(scope.targets[0], strength_text(strength), columns, rows_of)
 
 
 def _strength(rows: pl.DataFrame) -> float:

@@ -18,20 +18,20 @@ def is_single(tables: Tables) -> bool:
     return tables["seeds"]["status"].to_list() == [ANALYSED]
 
 
-def single_image_headline(tables: Tables, record: Record, of: Scope) -> str:
+def single_image_headline(tables: Tables, record: Record, scope: Scope) -> str:
     """What became of the image, without the full stop."""
     seed = tables["seeds"].row(0, named=True)
     before, after = (_name(record, seed[f"{when}_class"]) for when in ("clean", "adversarial"))
-    furthest = _furthest(tables, of)
+    furthest = _furthest(tables, scope)
     moved = f"; {furthest[0]['layer_label']} moves furthest" if furthest else ""
     return f"{before} becomes {after}{moved}"
 
 
-def single_image_sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
+def single_image_sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
     """What was done to the image, what moved, and what noise of the same size does."""
-    bound = threat.bound(tables, record, of)
-    told = [_attack(tables, record), *([bound] if bound else []), *_moved(tables, of)]
-    return [*told, _noise(tables, record, of), _caution()]
+    bound = threat.bound(tables, record, scope)
+    told = [_attack(tables, record), *([bound] if bound else []), *_moved(tables, scope)]
+    return [*told, _noise(tables, record, scope), _caution()]
 
 
 def _attack(tables: Tables, record: Record) -> str:
@@ -48,19 +48,19 @@ def _attack(tables: Tables, record: Record) -> str:
     )
 
 
-def _moved(tables: Tables, of: Scope) -> list[str]:
-    rows = _furthest(tables, of)
+def _moved(tables: Tables, scope: Scope) -> list[str]:
+    rows = _furthest(tables, scope)
     if not rows:
         return []
     named = ", ".join(
         f"{row['layer_label']} ({fraction(row['adversarial'], 2)}, under noise {fraction(row['noise'], 2)})"
         for row in rows
     )
-    return [f"At strength {strength_text(of.reference)} the least similar maps are those of {named}."]
+    return [f"At strength {strength_text(scope.reference)} the least similar maps are those of {named}."]
 
 
-def _noise(tables: Tables, record: Record, of: Scope) -> str:
-    at = (pl.col("condition") == NOISE) & (pl.col("strength") == of.reference) & (pl.col("draw") == 0)
+def _noise(tables: Tables, record: Record, scope: Scope) -> str:
+    at = (pl.col("condition") == NOISE) & (pl.col("strength") == scope.reference) & (pl.col("draw") == 0)
     row = tables["variants"].filter(at).row(0, named=True)
     verdict = "changes the prediction" if row["is_flipped"] else "leaves the prediction"
     said = f"{_name(record, row['predicted_class'])} ({fraction(row['probability'], 2)})"
@@ -74,9 +74,9 @@ def _caution() -> str:
     )
 
 
-def _furthest(tables: Tables, of: Scope) -> list[Row]:
+def _furthest(tables: Tables, scope: Scope) -> list[Row]:
     """The layers whose maps the attack moves furthest, with their similarity under noise."""
-    at = (pl.col("target") == of.targets[0]) & (pl.col("strength") == of.reference) & (pl.col("draw") == 0)
+    at = (pl.col("target") == scope.targets[0]) & (pl.col("strength") == scope.reference) & (pl.col("draw") == 0)
     rows = collected(scan(tables, "similarity").filter(at, pl.col("similarity").is_not_null()))
     sides = [
         rows.filter(pl.col("condition") == condition).select(

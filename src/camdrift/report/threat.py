@@ -32,14 +32,14 @@ def change(tables: Tables) -> str:
     return "changed the prediction to the class that it was to reach" if is_targeted else "changed the prediction"
 
 
-def bound(tables: Tables, record: Record, of: Scope) -> str:
+def bound(tables: Tables, record: Record, scope: Scope) -> str:
     """The attack's bound in pixel units, and what lies outside; empty where there is none."""
     threat = (record.get("attack") or {}).get("threat")
     if not threat:
         return ""
     allowed = _NORMS[threat["norm"]].format(write_literal(threat["epsilon"]))
     text = f"The attack is allowed {allowed} (pixels in [0, 1])"
-    if above := [strength_text(strength) for strength in of.strengths if strength > 1]:
+    if above := [strength_text(strength) for strength in scope.strengths if strength > 1]:
         one = len(above) == 1
         text += f"; strength{'' if one else 's'} {', '.join(above)} leave{'s' if one else ''} that threat model"
     within = tables["seeds"].filter(pl.col("status") == ANALYSED)["within_threat"].drop_nulls()

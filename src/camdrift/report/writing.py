@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import escape
 
-from camdrift.figures.scope import reason_for_nothing, scope
+from camdrift.figures.scope import reason_for_nothing, scope_of
 from camdrift.figures.study import study_figures
 from camdrift.report import findings
 from camdrift.report.files import write_figure, write_file
@@ -39,8 +39,8 @@ def write_report(directory: Path, tables: Tables, record: Record, gallery: Galle
 
 def summary(tables: Tables, record: Record) -> list[str]:
     """What a study found, in full sentences with intervals and n; why there is nothing, if there is nothing."""
-    of = scope(tables, record)
-    return findings.study_sentences(tables, record, of) if of.analysed else [reason_for_nothing(of)]
+    scope = scope_of(tables, record)
+    return findings.study_sentences(tables, record, scope) if scope.analysed else [reason_for_nothing(scope)]
 
 
 def notebook_html(directory: Path, tables: Tables, record: Record) -> str:
@@ -48,14 +48,14 @@ def notebook_html(directory: Path, tables: Tables, record: Record) -> str:
 
     Figures are those that `write_report` left in the directory; without them the words stand alone.
     """
-    of = scope(tables, record)
+    scope = scope_of(tables, record)
     pictures = {path.stem: _inline(path) for path in sorted((directory / "figures").glob("figure_*.png"))}
     first = [
         pictures.pop(name) for name in ("figure_12_released", "figure_8_gain", "figure_3_heatmaps") if name in pictures
     ]
     rest = f"<details><summary>More figures</summary>{''.join(pictures.values())}</details>" if pictures else ""
     words = "".join(f"<li>{escape(sentence)}</li>" for sentence in summary(tables, record))
-    title = f"{of.model} under {effective(record).get('attack') or 'attack'}: {findings.reading_of(of)}"
+    title = f"{scope.model} under {effective(record).get('attack') or 'attack'}: {findings.reading_of(scope)}"
     return f"<div><p><b>{escape(title)}</b></p><ul>{words}</ul>{''.join(first)}{rest}</div>"
 
 

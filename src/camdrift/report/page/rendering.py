@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from camdrift.figures.focus import MEASURES
 from camdrift.figures.rungs import has_ladder
-from camdrift.figures.scope import Scope, few_seeds, reason_for_nothing, scope
+from camdrift.figures.scope import Scope, few_seeds, reason_for_nothing, scope_of
 from camdrift.report import checks, contents, defects, findings, focus, measures, single, verdicts
 from camdrift.report.data import study_data
 from camdrift.report.pictures import picture_data
@@ -37,41 +37,41 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
         record: The run record, as `run.json` holds it.
         gallery: Images and heatmaps of sample seeds; may be empty.
     """
-    of = scope(tables, record)
-    nothing = "" if (tables["layers"]["n"] > 0).any() else reason_for_nothing(of)
-    shown, pictures = picture_data({} if nothing else gallery, of.indices)
-    data = {} if nothing else study_data(tables, record, of, shown) | {"ramps": _ramps()}
+    scope = scope_of(tables, record)
+    nothing = "" if (tables["layers"]["n"] > 0).any() else reason_for_nothing(scope)
+    shown, pictures = picture_data({} if nothing else gallery, scope.indices)
+    data = {} if nothing else study_data(tables, record, scope, shown) | {"ramps": _ramps()}
     scripts = () if nothing else (plotting_library(), script())
     return (
         environment()
         .get_template("template.html.jinja")
         .render(
-            headline=findings.study_headline(tables, record, of),
-            reading=findings.reading_of(of),
-            sentences=findings.study_sentences(tables, record, of),
-            focus=[] if nothing else focus.focus_sentences(tables, record, of),
+            headline=findings.study_headline(tables, record, scope),
+            reading=findings.reading_of(scope),
+            sentences=findings.study_sentences(tables, record, scope),
+            focus=[] if nothing else focus.focus_sentences(tables, record, scope),
             measures=MEASURES,
             nothing=nothing,
             warnings=contents.warnings(record),
-            few_seeds="" if nothing else few_seeds(tables, of),
+            few_seeds="" if nothing else few_seeds(tables, scope),
             interactive=not nothing,
             is_single=single.is_single(tables),
-            facts=contents.facts(record, of),
+            facts=contents.facts(record, scope),
             left_out=contents.layers_left_out(tables),
             undefined=contents.undefined(tables),
             making=contents.making(record),
-            model=of.model,
+            model=scope.model,
             attack=effective(record).get("attack") or "attack",
             version=record.get("camdrift") or "",
-            explanation=of.measure.words[0],
-            metric=of.measure.words[1],
-            others=measures.side_by_side(tables, of),
+            explanation=scope.measure.words[0],
+            metric=scope.measure.words[1],
+            others=measures.side_by_side(tables, scope),
             checks=checks.checks(tables),
-            **_reproduction(tables, of, interactive=not nothing),
-            strengths=[strength_text(strength) for strength in of.strengths],
-            targets=of.targets,
+            **_reproduction(tables, scope, interactive=not nothing),
+            strengths=[strength_text(strength) for strength in scope.strengths],
+            targets=scope.targets,
             target_words=TARGET_WORDS,
-            shown_seeds=contents.shown_seeds(len(shown), of),
+            shown_seeds=contents.shown_seeds(len(shown), scope),
             study=script_json(data),
             pictures=script_json(pictures),
             scripts=[Markup(script) for script in scripts],
@@ -81,17 +81,17 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
     )
 
 
-def _reproduction(tables: Tables, of: Scope, *, interactive: bool) -> dict[str, Any]:
+def _reproduction(tables: Tables, scope: Scope, *, interactive: bool) -> dict[str, Any]:
     """What the sections of a reproduction are filled with; empty for any other study."""
     has_rungs = interactive and verdicts.is_reproduction(tables) and has_ladder(tables)
     return {
-        "claims": verdicts.families(tables["claims"], of.labels) if verdicts.is_reproduction(tables) else [],
+        "claims": verdicts.families(tables["claims"], scope.labels) if verdicts.is_reproduction(tables) else [],
         "rule": verdicts.RULE,
         "marks": verdicts.MARKS,
         "rung_groups": defects.groups(tables) if has_rungs else [],
         "makers": defects.makers(tables) if has_rungs else [],
         "agreement_heads": list(defects.AGREEMENT_HEADS.values()),
-        "rungs": script_json(defects.rung_data(tables, of)) if has_rungs else "",
+        "rungs": script_json(defects.rung_data(tables, scope)) if has_rungs else "",
     }
 
 
