@@ -11,7 +11,7 @@ from camdrift.cli import app as cli
 from camdrift.figures.heatmaps import layer_grid_figure
 from camdrift.figures.scope import scope_of
 from camdrift.figures.study import study_figures
-from camdrift.report.writing import summary
+from camdrift.report.study import summary
 from support import synthetic
 from support.studies import ATTACK, write_factory, write_images
 
@@ -32,17 +32,17 @@ def explain(monkeypatch, capsys):
     return run
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("photos"), 8)
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def spec(tmp_path_factory):
     return write_factory(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def fooled(photos, spec, tmp_path_factory):
     """An image that the attack fools, and the numbers it shares with a study of all."""
     study = camdrift.run(
@@ -97,7 +97,7 @@ def test_what_is_no_image_is_one_clear_line(explain, spec, tmp_path, image):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def one():
     return synthetic.study(("first", "second", "third"), analysed=1, resistant=0, unreadable=0, gallery_seeds=1)
 

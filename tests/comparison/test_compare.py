@@ -21,7 +21,7 @@ from camdrift.report.contrasts import comparison_headline, comparison_sentences
 from camdrift.tables.comparison import COMPARISON_TABLES
 from camdrift.tables.study import SIMILARITY
 from camdrift.tables.words import ADVERSARIAL, NOISE
-from support.comparisons import break_schema, measured, random_run, seeds_of, write_study
+from support.comparisons import break_schema, measured, random_run, seeds_of, skip_page, write_study
 from support.studies import WITHOUT_TORCH, python
 from support.study_tables import cells, plain_norms
 
@@ -32,7 +32,7 @@ PGD = "pgd(eps=0.03137254901960784, steps=10)"
 def _no_figures(monkeypatch, request):
     """Figures and page are drawn where a test asks for them."""
     if "drawn" not in request.keywords:
-        monkeypatch.setattr(sys.modules["camdrift.comparison.compare"], "write_comparison", lambda *_: None)
+        skip_page(monkeypatch)
 
 
 drawn = pytest.mark.drawn

@@ -47,7 +47,7 @@ NAMES = [
 ]
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def vgg() -> Study:
     return study()
 

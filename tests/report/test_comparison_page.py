@@ -16,7 +16,7 @@ browser = test_page.browser
 MEASURES = [("gradcam", "cosine"), ("hirescam", "cosine")]
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
     one = random_run(folder / "one", measures=MEASURES, attack="dlfuzz")
@@ -38,7 +38,7 @@ def opened(browser, path, **options):
     return tab
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def tab(browser, made):
     tab = opened(browser, made.path / "comparison.html")
     yield tab

@@ -1,7 +1,5 @@
 """The sentences of a comparison where images are few, gains are bounds, or studies share no images."""
 
-import sys
-
 import polars as pl
 import pytest
 
@@ -12,13 +10,13 @@ from camdrift.figures.contrasts import differences_figure
 from camdrift.figures.ranks import ranks_figure
 from camdrift.figures.sides import compared_sides
 from camdrift.report.contrasts import agreement_sentence, cautions, comparison_headline, depth, ratios, stability, tops
-from support.comparisons import random_run, seeds_of, write_study
+from support.comparisons import random_run, seeds_of, skip_page, write_study
 from support.study_tables import random_study
 
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
-    monkeypatch.setattr(sys.modules["camdrift.comparison.compare"], "write_comparison", lambda *_: None)
+    skip_page(monkeypatch)
 
 
 def apart(tmp_path, n_seeds, **options):

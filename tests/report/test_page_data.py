@@ -20,17 +20,17 @@ from support import synthetic
 LABELS = ("one", "two", "three")
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def made():
     return synthetic.study(LABELS, strengths=(0.5, 1.0), analysed=5, gallery_seeds=4)
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def scope(made):
     return scope_of(made.tables, made.record)
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def data(made, scope):
     return study_data(made.tables, made.record, scope, [str(i) for i in made.gallery["seed_ids"]])
 

@@ -18,9 +18,10 @@ from scipy import stats
 
 from camdrift.figures.scope import scope_of
 from camdrift.figures.study import study_figures
-from camdrift.report import files, findings, focus, numbers, writing
+from camdrift.report import encoding, findings, focus, numbers
 from camdrift.report.page.rendering import render
-from camdrift.report.writing import notebook_html, summary, write_report
+from camdrift.report.study import notebook_html, report_files, summary
+from camdrift.storage.disk import write_files
 from camdrift.tables.study import LAYERS, TABLES
 from camdrift.tables.words import ADVERSARIAL, NOISE
 from support.synthetic import VGG16, Study, study
@@ -84,19 +85,20 @@ def page(made: Study) -> Page:
     return Page(render(made.tables, made.record, {}))
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def vgg() -> Study:
     return study()
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def small() -> Study:
     return study(VGG16[:3], strengths=(0.25, 1.0), targets=("seed",), analysed=3, gallery_seeds=1)
 
 
-@pytest.fixture(scope_of="module")
-def written(small, tmp_path_factory) -> Path:
-    return write_report(tmp_path_factory.mktemp("run"), small.tables, small.record, small.gallery)
+@pytest.fixture(scope="module")
+def report(small) -> dict[str, bytes]:
+    """The files of a small study's report by name."""
+    return dict(report_files(small.tables, small.record, small.gallery))
 
 
 def layers(*rows: dict) -> dict[str, pl.DataFrame]:
@@ -313,8 +315,8 @@ def test_names_cannot_become_markup(small):
     assert image in found.text
 
 
-def test_page_is_self_contained_and_runs_its_own_scripts_only(written):
-    html = written.read_text(encoding="utf-8")
+def test_page_is_self_contained_and_runs_its_own_scripts_only(report):
+    html = report["report.html"].decode()
     found = Page(html)
     scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
@@ -331,33 +333,29 @@ def test_page_is_self_contained_and_runs_its_own_scripts_only(written):
     assert len(ids) == len(set(ids))
 
 
-def test_every_figure_is_saved_twice(written, small):
-    names = list(study_figures(small.tables, small.record, small.gallery))
-    folder = written.parent / "figures"
-    assert sorted(p.name for p in folder.iterdir()) == sorted(f"{n}.{e}" for n in names for e in ("pdf", "png"))
-    assert sorted(p.name for p in written.parent.iterdir()) == ["figures", "report.html"]
+def test_every_figure_comes_twice_and_the_page_last(report, small):
+    names = study_figures(small.tables, small.record, small.gallery)
+    assert list(report) == [*(f"figures/{n}.{e}" for n in names for e in ("png", "pdf")), "report.html"]
 
 
-def test_a_notebook_shows_words_and_figures(written, small):
-    html = notebook_html(written.parent, small.tables, small.record | {"model": {"spec": "<b>"}})
-    found = Page(html)
-    pictures = [a for t, a in found.tags if t == "img"]
-    assert len(pictures) == 11
-    assert all(a["src"].startswith("data:image/png;base64,") for a in pictures)
-    assert [a["alt"] for a in pictures[:2]] == ["figure 8 gain", "figure 3 heatmaps"]
-    assert "<b> under dlfuzz: 8 images: 3 analysed" in found.text
+def test_a_notebook_shows_words_and_figures(report, small):
+    pictures = {Path(name).name: data for name, data in sorted(report.items()) if name.endswith(".png")}
+    page = Page(notebook_html(small.tables, small.record | {"model": {"spec": "<b>"}}, pictures))
+    images = [a for t, a in page.tags if t == "img"]
+    assert len(images) == 11
+    assert all(a["src"].startswith("data:image/png;base64,") for a in images)
+    assert [a["alt"] for a in images[:2]] == ["figure 8 gain", "figure 3 heatmaps"]
+    assert "<b> under dlfuzz: 8 images: 3 analysed" in page.text
     for sentence in summary(small.tables, small.record):
-        assert plain(sentence) in plain(found.text)
-    assert "img" not in {t for t, _ in Page(notebook_html(written.parent / "no", small.tables, small.record)).tags}
+        assert plain(sentence) in plain(page.text)
+    assert "img" not in {t for t, _ in Page(notebook_html(small.tables, small.record, {})).tags}
 
 
-def test_same_tables_give_the_same_bytes(written, small, tmp_path):
+def test_same_tables_give_the_same_bytes(report, small):
     time.sleep(1.1)  # so that no file can hide a date
-    again = write_report(tmp_path, small.tables, small.record, small.gallery)
-    first = {p.relative_to(written.parent): p.read_bytes() for p in written.parent.rglob("*.*")}
-    second = {p.relative_to(again.parent): p.read_bytes() for p in again.parent.rglob("*.*")}
-    assert len(first) == 23
-    assert [str(path) for path in first if first[path] != second[path]] == []
+    again = dict(report_files(small.tables, small.record, small.gallery))
+    assert len(report) == 23
+    assert [name for name in report if report[name] != again[name]] == []
 
 
 def test_a_report_that_fails_leaves_the_old_one(small, tmp_path, monkeypatch):
@@ -366,10 +364,10 @@ def test_a_report_that_fails_leaves_the_old_one(small, tmp_path, monkeypatch):
     def fail(*_: object) -> str:
         raise RuntimeError("no page")
 
-    monkeypatch.setattr(writing, "study_figures", lambda *_: {})
-    monkeypatch.setattr(writing, "render", fail)
+    monkeypatch.setattr("camdrift.report.study.study_figures", lambda *_: {})
+    monkeypatch.setattr("camdrift.report.study.render", fail)
     with pytest.raises(RuntimeError, match="no page"):
-        write_report(tmp_path, small.tables, small.record, small.gallery)
+        write_files(tmp_path, report_files(small.tables, small.record, small.gallery))
     assert (tmp_path / "report.html").read_text() == "old"
     assert list(tmp_path.rglob(".*")) == []
 
@@ -409,7 +407,7 @@ def test_palette_keeps_frequent_colours_and_takes_the_nearest_for_others():
     frequent = generator.integers(0, 256, (200, 3), dtype=np.uint8)
     pixels = np.concatenate([np.repeat(frequent, 5, axis=0), rare])[:, None]
     image = Image.fromarray(pixels).convert("RGBA")
-    drawn = files._with_palette(image, image.getcolors(1 << 13))
+    drawn = encoding._with_palette(image, image.getcolors(1 << 13))
     buffer = BytesIO()
     drawn.save(buffer, "PNG")
     with Image.open(buffer) as stored:
@@ -447,7 +445,3 @@ def test_intervals_are_rounded_outwards():
     assert numbers.between(0.57, 0.29) == "[0.57, 0.29]"  # no digit lost to binary fractions
     assert numbers.between(-0.0011, 0.0011, 3) == "[-0.002, 0.002]"
     assert numbers.percent_between(0.0, 1.0) == "[0, 100]"
-
-
-def test_small_p_values_are_not_zero():
-    assert [numbers.p_value(p) for p in (0.0004, 0.0123, 1.0, None)] == ["< 0.001", "0.012", "1", "\u2013"]

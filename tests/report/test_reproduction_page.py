@@ -17,12 +17,12 @@ browser = test_page.browser
 CHARTS = ("equations", "rung", "equations-compromised", "rung-compromised")
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def study():
     return reproduction()
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def tab(browser, study, tmp_path_factory):
     with opened(browser, study, tmp_path_factory.mktemp("page")) as tab:
         yield tab

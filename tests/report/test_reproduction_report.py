@@ -19,7 +19,7 @@ from camdrift.paper.readings import compromised_fraction, mean, read
 from camdrift.report import checks, defects, findings, verdicts
 from camdrift.report.numbers import measured, measured_between
 from camdrift.report.page.rendering import render
-from camdrift.report.writing import summary
+from camdrift.report.study import summary
 from camdrift.statistics import controls
 from camdrift.tables.reproduction import CLAIMS
 from camdrift.tables.study import TABLES
@@ -31,12 +31,12 @@ STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 LONG = tuple(f"blocks.{i // 4}.{i % 4}.conv_pwl" for i in range(30))
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def made():
     return reproduction()
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def scope(made):
     return scope_of(made.tables, made.record)
 

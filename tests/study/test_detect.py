@@ -299,12 +299,12 @@ class TestPairs:
         assert assess(train, other, rng_seed=0, n_bootstrap=50).auc > 0.9
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("photos"), 12)
 
 
-@pytest.fixture(scope_of="module")
+@pytest.fixture(scope="module")
 def runs(photos, tmp_path_factory):
     """Two attacks on one model, the first with denoised copies."""
     folder = tmp_path_factory.mktemp("runs")

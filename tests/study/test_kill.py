@@ -19,6 +19,7 @@ from camdrift.storage.run_directory import RunDirectory
 from support.studies import (
     ATTACK,
     SMALL,
+    WITHOUT_REPORT,
     assert_same,
     environment,
     listing,
@@ -33,18 +34,12 @@ from support.studies import (
 QUICK = {**SMALL, "targets": ("seed",), "layers": ("body", "last"), "gallery": 2}
 
 # Torch is imported and the model loaded once; every study is a fork of this process, told by one line of JSON.
-SERVER = """
+SERVER = (
+    WITHOUT_REPORT
+    + """
 import json, os, sys
 import camdrift
-import camdrift.run, camdrift.study
 spec, images, settings = json.loads(sys.argv[1])
-
-def stub(directory, *_):
-    (directory / "report.html").write_text("stub")
-    return directory / "report.html"
-
-camdrift.study.write_report = stub
-sys.modules["camdrift.study.study"].write_report = stub
 model = camdrift.load_model(spec, device="cpu")
 print("ready", flush=True)
 for line in sys.stdin:
@@ -60,6 +55,7 @@ for line in sys.stdin:
     print(child, flush=True)
     print(os.waitpid(child, 0)[1], flush=True)
 """
+)
 
 
 class Server:

@@ -9,17 +9,18 @@ from typing import Any
 import polars as pl
 
 from camdrift.comparison.alignment import AUTO, WAYS
-from camdrift.comparison.directory import COMPARISON_PAGE, ComparisonDirectory
+from camdrift.comparison.directory import ComparisonDirectory
 from camdrift.comparison.sides import Side, sides_of
 from camdrift.comparison.tables import Common, Contrasts, OnPair, common, profiles, sides_table
 from camdrift.errors import UserError
-from camdrift.report.comparison import write_comparison
+from camdrift.report.comparison import comparison_files
 from camdrift.report.contrasts import comparison_sentences
-from camdrift.storage.disk import on_disk
+from camdrift.storage.disk import write_files
 from camdrift.storage.remote_directory import local_folder
 from camdrift.study import provenance
 from camdrift.study.study import Study, open_study
 from camdrift.tables.comparison import COMPARISON_TABLES
+from camdrift.tables.words import COMPARISON_PAGE
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ def compare(
     directory.write_record(record)
     for name, table in made.tables.items():
         directory.write_table(name, table)
-    with on_disk(path):
-        write_comparison(path, made.tables, record, made.notes)
+    links = {run: directory.link(Path(run)) for run in made.sides["run"]}
+    write_files(path, comparison_files(made.tables, record, links, made.notes))
     return made
 
 

@@ -1,9 +1,7 @@
-"""The page and the figures of a comparison: one self-contained file beside the tables it was made from."""
+"""The figures and the page of a comparison: one self-contained file beside the tables it was made from."""
 
-import os
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -11,12 +9,12 @@ from camdrift.figures.comparison import comparison_figures
 from camdrift.figures.sides import Sides, compared_sides
 from camdrift.report import contrasts
 from camdrift.report.comparison_data import comparison_data
-from camdrift.report.files import write_figure, write_file
-from camdrift.report.numbers import UNDEFINED, count, percent, percent_between, shown, spec_text, times
+from camdrift.report.encoding import figure_files
+from camdrift.report.numbers import UNDEFINED, percent, percent_between, shown, spec_text, times
 from camdrift.report.page.rendering import environment, policy, script, script_json, style
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
-from camdrift.tables.words import TARGET_WORDS, strength_text
+from camdrift.tables.words import COMPARISON_PAGE, TARGET_WORDS, count, strength_text
 
 # What a side is; those that all sides share stand among the facts.
 _WORDS = {
@@ -27,28 +25,26 @@ _WORDS = {
     "metric": "Metric",
 }
 _SCRIPTS = ("text", "comparison_charts", "comparison")
-_PAGE = "comparison.html"
-_REPORT = "report.html"
 
 
-def write_comparison(folder: Path, tables: Tables, record: Record, notes: tuple[str, ...] = ()) -> Path:
-    """Write figures and `comparison.html` into the folder of a comparison; the path of the page.
+def comparison_files(
+    tables: Tables, record: Record, links: Mapping[str, str], notes: tuple[str, ...] = ()
+) -> Iterator[tuple[str, bytes]]:
+    """Yield names and bytes of the files of a comparison: every figure as PNG and PDF, and last the page.
 
     Args:
-        folder: The folder, in which the tables lie.
-        tables: Tables of `records.COMPARISON_TABLES` by name.
+        tables: Tables of `tables.comparison.COMPARISON_TABLES` by name.
         record: The record of the comparison.
+        links: Address of each run's own report as seen from the page, by the run's path; a run may have none.
         notes: Sentences on what was left out.
     """
     for name, figure in comparison_figures(tables).items():
-        write_figure(folder, name, figure)
-    page = folder / _PAGE
-    write_file(page, render_comparison(tables, record, folder, notes).encode())
-    return page
+        yield from figure_files(name, figure)
+    yield COMPARISON_PAGE, render_comparison(tables, record, links, notes).encode()
 
 
-def render_comparison(tables: Tables, record: Record, folder: Path, notes: tuple[str, ...] = ()) -> str:
-    """The page of a comparison; arguments as in `write_comparison`."""
+def render_comparison(tables: Tables, record: Record, links: Mapping[str, str], notes: tuple[str, ...] = ()) -> str:
+    """The page of a comparison; arguments as in `comparison_files`."""
     sides = compared_sides(tables)
     scripts = (script(_SCRIPTS),)
     words = {name: head for name, head in _WORDS.items() if tables["sides"][name].n_unique() > 1}
@@ -62,7 +58,7 @@ def render_comparison(tables: Tables, record: Record, folder: Path, notes: tuple
             facts=_facts(tables, sides),
             words=list(words.values()),
             sides=sides,
-            side_rows=[_side(row, folder, tuple(words)) for row in tables["sides"].iter_rows(named=True)],
+            side_rows=[_side(row, links, tuple(words)) for row in tables["sides"].iter_rows(named=True)],
             target_words=TARGET_WORDS,
             making=_making(record),
             version=record.get("camdrift") or "",
@@ -99,29 +95,18 @@ def _facts(tables: Tables, sides: Sides) -> list[tuple[str, str]]:
     ]
 
 
-def _side(row: dict[str, Any], folder: Path, words: tuple[str, ...]) -> dict[str, Any]:
+def _side(row: dict[str, Any], links: Mapping[str, str], words: tuple[str, ...]) -> dict[str, Any]:
     """One line of the table of sides: words, and a link to the run's own report."""
     analysed = f"{row['n_analysed']:,} of {row['n_attacked']:,}"
     linf = f"{255 * row['linf']:.1f}/255" if row["linf"] is not None else UNDEFINED
     return {
         "name": row["side"],
-        "link": _link(Path(row["run"]), folder),
+        "link": links.get(row["run"], ""),
         "words": [spec_text(row[name] or UNDEFINED) for name in words],
         "numbers": [f"{row['n_layers']:,}", analysed],
         "success": (percent(row["success"]), percent_between(row["success_low"], row["success_high"])),
         "sizes": [times(row["relative_l2"]), linf],
     }
-
-
-def _link(run: Path, folder: Path) -> str:
-    """Address of a run's report as seen from the comparison; empty where there is none."""
-    page = run / _REPORT
-    if not page.is_file():
-        return ""
-    try:
-        return quote(Path(os.path.relpath(page, folder)).as_posix())
-    except ValueError:  # another drive
-        return ""
 
 
 def _making(record: Record) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from camdrift.figures.scope import Scope
 from camdrift.report import numbers
 from camdrift.tables.reading import Tables, scan, streamed
 from camdrift.tables.run_json import Record, effective
-from camdrift.tables.words import ADVERSARIAL, FAILED, NO_ADVERSARIAL, NOISE, UNREADABLE, strength_text
+from camdrift.tables.words import ADVERSARIAL, FAILED, NO_ADVERSARIAL, NOISE, UNREADABLE, count, strength_text
 
 LONGEST_LIST: Final = 50
 _LEFT_OUT: Final = {
@@ -43,13 +43,13 @@ def layers_left_out(tables: Tables) -> list[LeftOut]:
     return found
 
 
-def shown_seeds(count: int, scope: Scope) -> str:
+def shown_seeds(shown: int, scope: Scope) -> str:
     """How many images the explorer shows, in a sentence; empty for none."""
-    if not count:
+    if not shown:
         return ""
-    if count >= scope.analysed:
-        return f"All {numbers.count(scope.analysed, 'analysed image')}." if count > 1 else "The one analysed image."
-    return f"{numbers.count(count, 'image')} of {scope.analysed:,} analysed, chosen to span the range of deviation."
+    if shown >= scope.analysed:
+        return f"All {count(scope.analysed, 'analysed image')}." if shown > 1 else "The one analysed image."
+    return f"{count(shown, 'image')} of {scope.analysed:,} analysed, chosen to span the range of deviation."
 
 
 def undefined(tables: Tables) -> list[str]:

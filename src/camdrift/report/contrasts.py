@@ -8,11 +8,11 @@ import polars as pl
 
 from camdrift.figures.scope import span
 from camdrift.figures.sides import Sides, compared_sides, profile
-from camdrift.report.numbers import between, count, fraction, percent, times, times_between
+from camdrift.report.numbers import between, fraction, percent, times, times_between
 from camdrift.tables.comparison import BY_GAIN
 from camdrift.tables.reading import Tables
 from camdrift.tables.table import Row
-from camdrift.tables.words import strength_text
+from camdrift.tables.words import count, strength_text
 
 _LONGEST: Final = 4
 # In simulations with 2, 3 and 5 images the interval held the tau of the true rankings in 65, 89 and 93 %.

@@ -5,13 +5,13 @@ import polars as pl
 
 from camdrift.figures.scope import Scope, few_seeds, span
 from camdrift.report import single, threat, verdicts
-from camdrift.report.numbers import count, percent, share_of, times, times_between
+from camdrift.report.numbers import percent, share_of, times, times_between
 from camdrift.statistics.rounding import rounding
 from camdrift.tables.reading import Tables, scan
 from camdrift.tables.run_json import Record, effective
 from camdrift.tables.study import PRECISION
 from camdrift.tables.table import Row
-from camdrift.tables.words import ANALYSED, CENSORED_ABOVE, CENSORED_BELOW, NOISE, strength_text
+from camdrift.tables.words import ANALYSED, CENSORED_ABOVE, CENSORED_BELOW, NOISE, count, strength_text
 
 _EXPLAINING = {
     "seed": "",

@@ -4,12 +4,12 @@ import numpy as np
 import polars as pl
 
 from camdrift.figures.scope import Scope, span
-from camdrift.report.numbers import between, count, fraction
+from camdrift.report.numbers import between, fraction
 from camdrift.statistics.focus import focus_medians, median_interval
 from camdrift.tables.reading import Tables, collected, scan
 from camdrift.tables.run_json import Record, effective
 from camdrift.tables.table import Row
-from camdrift.tables.words import ADVERSARIAL, NOISE, strength_text
+from camdrift.tables.words import ADVERSARIAL, NOISE, count, strength_text
 
 _OF = {"seed": "", "own": " for each image's own class", "label": " for the true class"}
 

@@ -1,25 +1,15 @@
 """Numbers as a reader wants them: sensible digits, intervals, bounds; undefined values are a dash."""
 
 import re
-from math import floor, isclose, isfinite, sqrt
+from math import floor, isfinite, sqrt
 from typing import Any, Final
 
-from camdrift.tables.words import CENSORED_ABOVE, CENSORED_BELOW
+from camdrift.tables.words import CENSORED_ABOVE, CENSORED_BELOW, pixels
 
 UNDEFINED: Final = "\u2013"
 _BOUNDS: Final = {CENSORED_ABOVE: ">\u00a0", CENSORED_BELOW: "<\u00a0"}
 _LONGEST_LIST: Final = 12
 _Z95: Final = 1.959963984540054
-
-
-def count(number: int, noun: str) -> str:
-    """A number and its noun.
-
-    Example:
-        >>> count(1, "image"), count(1200, "image")
-        ('1 image', '1,200 images')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def times(value: float | None, censored: str | None = None) -> str:
@@ -94,30 +84,11 @@ def between(low: float | None, high: float | None, digits: int = 2) -> str:
     return f"[{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
 
 
-def p_value(value: float | None) -> str:
-    """A p value, two digits, `< 0.001` where it is that small."""
-    if value is None:
-        return UNDEFINED
-    return "< 0.001" if value < 0.001 else f"{value:.2g}"
-
-
-def pixels(value: float) -> str:
-    """A number between 0 and 1 in steps of 8-bit pixels if it is one or a half of them; else with four digits.
-
-    Example:
-        >>> pixels(8 / 255), pixels(0.5 / 255), pixels(0.25)
-        ('8/255', '0.5/255', '0.25')
-    """
-    steps = 2 * 255 * value
-    is_step = 0 < value < 1 and isclose(steps, round(steps), abs_tol=1e-6)
-    return f"{steps / 2:g}/255" if is_step else f"{value:.4g}"
-
-
 def spec_text(spec: str) -> str:
     """A spec with its long numbers as people write them.
 
     Example:
-        >>> readable("pgd(eps=0.03137254901960784, steps=10)")
+        >>> spec_text("pgd(eps=0.03137254901960784, steps=10)")
         'pgd(eps=8/255, steps=10)'
     """
     return re.sub(r"\d+\.\d{5,}(?![\de])", lambda found: pixels(float(found.group())), spec)

@@ -5,11 +5,10 @@ from typing import Final
 import polars as pl
 
 from camdrift.figures.scope import Scope
-from camdrift.report.numbers import count
 from camdrift.specs import write_literal
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record, effective
-from camdrift.tables.words import ANALYSED, strength_text
+from camdrift.tables.words import ANALYSED, count, strength_text
 
 _NORMS: Final = {
     "linf": "a change of at most {} per pixel and colour",

@@ -3,8 +3,9 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,16 +16,46 @@ from camdrift.tables.reading import _OF_POLARS, DISK_ERRORS, first_line
 _SMALLEST_PAGE: Final = 4096
 
 
-def write_whole(folder: Path, name: str, write: Any) -> None:
+def write_whole(folder: Path, name: str, write: Callable[[Path], Any]) -> None:
+    """Write one file of a folder that one process at a time writes into; a reader sees it whole or not at all.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    with on_disk(folder):
+        _write_aside(folder / name, folder / f".{name}.part", write)
+
+
+def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write files below a folder in their order; a reader sees each whole or not at all, whoever else writes it, too.
+
+    Args:
+        folder: The folder.
+        files: Name below the folder, such as `figures/gain.png`, and bytes of each.
+
+    Raises:
+        StoreError: One cannot be written; those before it are there.
+    """
+    with on_disk(folder):
+        for name, data in files:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_aside(path, path.with_name(f".{path.name}.{os.getpid()}.part"), partial(Path.write_bytes, data=data))
+
+
+def _write_aside(path: Path, aside: Path, write: Callable[[Path], Any]) -> None:
     """Write under another name first, and rename what is complete."""
-    final, aside = folder / name, folder / f".{name}.part"
     try:
-        with on_disk(folder):
-            write(aside)
-            sync(aside)
-            aside.replace(final)
+        write(aside)
+        sync(aside)
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def read_files(folder: Path, pattern: str) -> dict[str, bytes]:
+    """Bytes of the files of a folder by name, sorted, of names that match a pattern; empty if there is no folder."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob(pattern))}
 
 
 @contextmanager

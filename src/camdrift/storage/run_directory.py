@@ -32,13 +32,11 @@ from camdrift.tables.reading import Stored
 from camdrift.tables.reproduction import FURTHER_TABLES
 from camdrift.tables.run_json import misfit
 from camdrift.tables.study import TABLES
-from camdrift.tables.words import SCHEMA_VERSION
+from camdrift.tables.words import FIGURES, REPORT, SCHEMA_VERSION
 
 RECORD: Final = "run.json"
 GALLERY: Final = "gallery.npz"
 CHUNKS: Final = "chunks"
-FIGURES: Final = "figures"
-REPORT: Final = "report.html"
 _SCHEMAS: Final = {**TABLES, **FURTHER_TABLES}
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
 FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)

@@ -19,9 +19,9 @@ from camdrift.defences.detector import LEAST_FOLDED_SEEDS, Examples, assess
 from camdrift.errors import UserError
 from camdrift.figures.detection import FIGURE
 from camdrift.figures.detection import detection_figure as draw_detection
-from camdrift.report.files import write_figure
-from camdrift.storage.disk import on_disk
-from camdrift.storage.run_directory import FIGURES, RECORD, RunDirectory
+from camdrift.report.encoding import figure_files
+from camdrift.storage.disk import write_files
+from camdrift.storage.run_directory import RECORD, RunDirectory
 from camdrift.study.study import Study
 from camdrift.tables.detection import DETECTION, ROC
 from camdrift.tables.measures import of_first_measure
@@ -31,6 +31,7 @@ from camdrift.tables.words import (
     ADVERSARIAL,
     CLEAN,
     DENOISED_REFERENCE,
+    FIGURES,
     NOISE,
     SEED_REFERENCE,
     TARGET_ORDER,
@@ -117,8 +118,7 @@ def _write(study: Study, found: Detection) -> None:
     directory = RunDirectory(study.path)
     directory.replace_tables({DETECTION.name: found.detection, ROC.name: found.roc})
     tables = of_first_measure(directory.stored_tables(*TABLES, DETECTION.name, ROC.name))
-    with on_disk(study.path):
-        write_figure(study.path, FIGURE, draw_detection(tables, study.record))
+    write_files(study.path, figure_files(FIGURE, draw_detection(tables, study.record)))
     study.keep(f"{DETECTION.name}.parquet", f"{ROC.name}.parquet", FIGURES, RECORD)
 
 

@@ -11,8 +11,9 @@ from camdrift.pipeline.plan import Plan, image_checksum
 from camdrift.pipeline.settings import Settings
 from camdrift.storage.lock import locked
 from camdrift.storage.remote_directory import is_url, working_copy
-from camdrift.storage.run_directory import REPORT, RunDirectory
+from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.record import identity
+from camdrift.tables.words import REPORT
 
 
 @contextmanager

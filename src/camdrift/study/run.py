@@ -22,11 +22,12 @@ from camdrift.pipeline.plan import Examination, Plan, checked, study_plan
 from camdrift.pipeline.preflight import preflight
 from camdrift.pipeline.settings import Settings
 from camdrift.storage.remote_directory import is_url
-from camdrift.storage.run_directory import REPORT, RunDirectory
+from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.finishing import _complete, _finish
 from camdrift.study.record import new_folder, run_record
 from camdrift.study.resumption import check_stored, check_undamaged, run_directory
 from camdrift.study.study import Study, study_in
+from camdrift.tables.words import REPORT
 
 
 def run(

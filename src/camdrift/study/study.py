@@ -13,14 +13,15 @@ import polars as pl
 
 from camdrift.errors import StoreError, UserError
 from camdrift.report import verdicts
-from camdrift.report.writing import notebook_html, summary, write_report
-from camdrift.storage.disk import on_disk
+from camdrift.report.study import notebook_html, report_files, summary
+from camdrift.storage.disk import read_files, write_files
 from camdrift.storage.remote_directory import RemoteDirectory, is_url, working_copy
-from camdrift.storage.run_directory import FIGURES, REPORT, RunDirectory
+from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import Stored
 from camdrift.tables.reproduction import FURTHER_TABLES
 from camdrift.tables.study import TABLES
+from camdrift.tables.words import FIGURES, REPORT
 
 
 class Study:
@@ -144,7 +145,8 @@ class Study:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the summary, and the figures if the report was made."""
-        return notebook_html(self.path, self._tables, self.record)
+        pictures = read_files(self.path / FIGURES, "figure_*.png")
+        return notebook_html(self._tables, self.record, pictures)
 
     def explore(self) -> Path:
         """Open the report in the browser, made first where it is missing; returns its path.
@@ -190,10 +192,10 @@ class Study:
             StoreError: A table is missing or damaged, or the run directory cannot be written.
         """
         tables = self._tables
-        with self._directory.open_gallery() as gallery, on_disk(self.path):
-            page = write_report(self.path, tables, self.record, gallery)
+        with self._directory.open_gallery() as gallery:
+            write_files(self.path, report_files(tables, self.record, gallery))
         self.keep(REPORT, FIGURES)
-        return page
+        return self.path / REPORT
 
     def keep(self, *names: str) -> None:
         """Send files that were written into `path` to where the run is kept, if that is at a URL.

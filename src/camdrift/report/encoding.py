@@ -1,8 +1,7 @@
-"""Figures as files: PNG and PDF, the same bytes for the same figure."""
+"""Figures as bytes: PNG and PDF, the same for the same figure."""
 
-import os
+from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -12,19 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from camdrift.tables.words import FIGURES
+
 # Without hinting text is drawn in half the time; type 42 is what publishers take.
 _SAVING: Final[dict[Any, Any]] = {"text.hinting": "none", "pdf.fonttype": 42, "pdf.compression": 6}
 _FEW_COLOURS: Final = 1 << 13
 
 
-def write_figure(directory: Path, name: str, figure: Figure) -> Path:
-    """Write one figure as `figures/{name}.png` and `.pdf` into a run directory; the path of the PNG."""
-    folder = directory / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.png"
-    write_file(path, _png(_raster(figure), figure))
-    write_file(folder / f"{name}.pdf", _pdf(figure))
-    return path
+def figure_files(name: str, figure: Figure) -> Iterator[tuple[str, bytes]]:
+    """Yield names and bytes of a figure's two files, `figures/{name}.png` and `figures/{name}.pdf`."""
+    yield f"{FIGURES}/{name}.png", _png(_raster(figure), figure)
+    yield f"{FIGURES}/{name}.pdf", _pdf(figure)
 
 
 def _raster(figure: Figure) -> Image.Image:
@@ -72,13 +69,3 @@ def _pdf(figure: Figure) -> bytes:
     with mpl.rc_context(_SAVING):
         figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return buffer.getvalue()
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write beside the file and rename, so that a reader never sees half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
