@@ -120,8 +120,8 @@ def test_the_findings_of_one_image_name_what_moved_and_claim_no_more(one):
 
 def test_the_grid_shows_every_layer_and_its_similarity():
     made = synthetic.study(synthetic.EFFICIENTNET, analysed=3, gallery_seeds=3)
-    seed_id = str(made.gallery["seed_ids"][1])
-    figure = layer_grid_figure(made.tables, made.record, made.gallery, seed_id)
+    seed_id = str(made.gallery["seed_ids"][0])
+    figure = layer_grid_figure(made.tables, made.record, made.gallery)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert [texts.count(label) for label in synthetic.EFFICIENTNET] == [1] * len(synthetic.EFFICIENTNET)
     scope = scope_of(made.tables, made.record)

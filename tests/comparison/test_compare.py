@@ -15,7 +15,7 @@ from camdrift.cli import app as cli
 from camdrift.comparison.compare import compare
 from camdrift.comparison.sides import attack_words, sides_of
 from camdrift.errors import StoreError, UserError
-from camdrift.figures.comparison import gain_profiles_figure
+from camdrift.figures.profiles import gain_profiles_figure
 from camdrift.figures.sides import compared_sides
 from camdrift.report.contrasts import comparison_headline, comparison_sentences
 from camdrift.tables.comparison import COMPARISON_TABLES

@@ -4,9 +4,9 @@ import polars as pl
 import pytest
 
 from camdrift.comparison.compare import compare
-from camdrift.figures.comparison import agreement_figure as agreement_figure
-from camdrift.figures.comparison import gain_profiles_figure
+from camdrift.figures.agreement import agreement_figure
 from camdrift.figures.contrasts import differences_figure
+from camdrift.figures.profiles import gain_profiles_figure
 from camdrift.figures.ranks import ranks_figure
 from camdrift.figures.sides import compared_sides
 from camdrift.report.contrasts import agreement_sentence, cautions, comparison_headline, depth, ratios, stability, tops

@@ -108,7 +108,7 @@ def sweep_command(
 
         typer.echo(escaped(f"{done.comparison.summary()}\n{page_of(done.comparison)}"))
     elif done.studies:
-        typer.echo(escaped("\n".join(str(study.path / "report.html") for study in done.studies)))
+        typer.echo(escaped("\n".join(study.page for study in done.studies)))
     if done.failures:
         raise typer.Exit(2)
 
@@ -166,7 +166,7 @@ def report_command(
 
     study = open_study(run_directory)
     study.report()
-    typer.echo(escaped(f"{study.place}/report.html"))
+    typer.echo(escaped(study.page))
 
 
 def detect_command(
@@ -180,10 +180,9 @@ def detect_command(
     ],
 ) -> None:
     """Judge how well the layers tell adversarial from noisy images, with the clean image at hand and without."""
-    from camdrift.figures.detection import FIGURE
-    from camdrift.study.detect import detect
+    from camdrift.study.detect import detect, figure_place
     from camdrift.study.study import open_study
 
     studies = [open_study(path) for path in run_directories]
-    lines = [*detect(*studies).lines(), f"{studies[0].place}/figures/{FIGURE}.png"]
+    lines = [*detect(*studies).lines(), figure_place(studies[0])]
     typer.echo(escaped("\n".join(lines)))

@@ -106,7 +106,7 @@ def run_command(
     )
     where = _Where(out, resume, overwrite, Engine(engine, address, workers))
     study = _study(_Models(model, weights, device, precision, surrogate, surrogate_weights), images, settings, where)
-    typer.echo(escaped(f"{study.summary()}\n{study.place}/report.html"))
+    typer.echo(escaped(f"{study.summary()}\n{study.page}"))
 
 
 def explain_command(
@@ -186,7 +186,7 @@ def reproduce_command(
     study = _study(_Models(model, weights, device, precision), images, settings, where, reproducing=True)
     typer.echo(escaped(f"{study.summary()}\n"))
     _print_table(*study.claims_in_words())
-    typer.echo(escaped(f"\n{study.place}/report.html"))
+    typer.echo(escaped(f"\n{study.page}"))
 
 
 @dataclass(frozen=True)

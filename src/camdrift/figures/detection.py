@@ -27,7 +27,7 @@ from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import CLEAN, DENOISED_REFERENCE, SEED_REFERENCE, strength_text
 
-FIGURE: Final = "figure_10_detection"
+DETECTION_FIGURE: Final = "figure_10_detection"
 
 # Okabe and Ito's colours, in the order of the series; solid lines need the clean image, dashed ones do not.
 _COLOURS: Final = {

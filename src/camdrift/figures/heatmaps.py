@@ -60,17 +60,16 @@ def heatmaps_figure(tables: Tables, record: Record, gallery: Gallery) -> Figure:
 
 
 @styled
-def layer_grid_figure(tables: Tables, record: Record, gallery: Gallery, seed_id: str) -> Figure:
-    """Figure 3 for one seed of the gallery, with every layer of the study."""
+def layer_grid_figure(tables: Tables, record: Record, gallery: Gallery) -> Figure:
+    """Figure 3 for the first seed of the gallery, with every layer of the study."""
     scope = scope_of(tables, record)
-    place = [str(held) for held in gallery["seed_ids"]].index(seed_id)
-    subject = _subject(tables, record, scope, gallery, place)
+    subject = _subject(tables, record, scope, gallery, 0)
     count = len(scope.labels)
     rows = -(-count // _MOST_LAYERS)
     parts = [tuple(int(i) for i in part) for part in np.array_split(np.arange(count), rows)]
     width, layout = _layout(scope, max(parts, key=len))
     stride = layout.head + layout.block
-    title = f"Where the model looks: {printable(seed_id, 60)}, layer by layer"
+    title = f"Where the model looks: {printable(str(gallery['seed_ids'][0]), 60)}, layer by layer"
     page = sheet(title, _note(scope, tuple(range(count)), 1), width=width, body=rows * stride + 0.2)
     for row, part in enumerate(parts):
         top = page.body - row * stride - layout.head
@@ -78,6 +77,11 @@ def layer_grid_figure(tables: Tables, record: Record, gallery: Gallery, seed_id:
         _names(page, layout, scope, part, top)
     _scale(page)
     return page.figure
+
+
+def has_layer_grid(tables: Tables, gallery: Gallery) -> bool:
+    """Is this a study of one image, and does the gallery hold it?"""
+    return tables["seeds"].height == 1 and len(gallery.get("seed_ids", ())) > 0
 
 
 @dataclass(frozen=True)

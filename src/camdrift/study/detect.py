@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from camdrift.defences.detector import LEAST_FOLDED_SEEDS, Examples, assess
 from camdrift.errors import UserError
-from camdrift.figures.detection import FIGURE
-from camdrift.figures.detection import detection_figure as draw_detection
+from camdrift.figures.detection import DETECTION_FIGURE, detection_figure
 from camdrift.report.encoding import figure_files
 from camdrift.storage.disk import write_files
 from camdrift.storage.run_directory import RECORD, RunDirectory
@@ -114,11 +113,16 @@ def detect(study: Study, *others: Study) -> Detection:
     return found
 
 
+def figure_place(study: Study) -> str:
+    """Path or URL of the figure that `detect` draws of a study."""
+    return f"{study.place}/{FIGURES}/{DETECTION_FIGURE}.png"
+
+
 def _write(study: Study, found: Detection) -> None:
     directory = RunDirectory(study.path)
     directory.replace_tables({DETECTION.name: found.detection, ROC.name: found.roc})
     tables = of_first_measure(directory.stored_tables(*TABLES, DETECTION.name, ROC.name))
-    write_files(study.path, figure_files(FIGURE, draw_detection(tables, study.record)))
+    write_files(study.path, figure_files(DETECTION_FIGURE, detection_figure(tables, study.record)))
     study.keep(f"{DETECTION.name}.parquet", f"{ROC.name}.parquet", FIGURES, RECORD)
 
 

@@ -37,6 +37,11 @@ class Study:
         self.path = directory.path
         self.place: Path | str = directory.place
 
+    @property
+    def page(self) -> str:
+        """Path or URL of its report."""
+        return f"{self.place}/{REPORT}"
+
     def __repr__(self) -> str:
         effective = self.record["arguments"]["effective"]
         analysed = self.seeds.filter(pl.col("status") == "analysed").height
