@@ -16,7 +16,7 @@ from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.preflight import preflight
 from camdrift.pipeline.settings import Settings
-from camdrift.report.contents import warnings as report_warnings
+from camdrift.report.opening import preflight_warnings as report_warnings
 from camdrift.study.run import run
 
 LABELS = ("red", "green", "blue")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from camdrift.figures.scope import scope_of
 from camdrift.report.data import MOST_STEPS, QUANTILES, distinct_labels, study_data
-from camdrift.report.page.rendering import script_json
+from camdrift.report.page.assets import script_json
 from camdrift.report.pictures import LARGEST_MAP, picture_data
 from camdrift.tables.study import FOCUS_MEASURES
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE

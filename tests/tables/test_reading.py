@@ -14,7 +14,8 @@ import camdrift
 from camdrift.errors import StoreError, UserError
 from camdrift.figures.scope import scope_of
 from camdrift.report.data import study_data
-from camdrift.report.page.rendering import render, script_json
+from camdrift.report.page.assets import script_json
+from camdrift.report.page.rendering import render
 from camdrift.report.pictures import picture_data
 from camdrift.statistics.controls import study_controls
 from camdrift.statistics.dose import dose_response

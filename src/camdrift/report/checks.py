@@ -8,6 +8,7 @@ import polars as pl
 
 from camdrift.figures.scope import span
 from camdrift.report.numbers import UNDEFINED, measured, measured_between
+from camdrift.report.source import Source
 from camdrift.statistics import controls
 from camdrift.tables.reading import Tables
 from camdrift.tables.words import strength_text
@@ -66,6 +67,11 @@ class ControlCheck:
     meaning: str
     strengths: list[str]
     lines: list[Line]
+
+
+def checks_section(source: Source) -> dict[str, Any]:
+    """Values of template `checks`."""
+    return {"checks": checks(source.tables)}
 
 
 def checks(tables: Tables) -> list[ControlCheck]:

@@ -1,9 +1,7 @@
 """The figures and the page of a comparison: one self-contained file beside the tables it was made from."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
-
-from markupsafe import Markup
+from typing import Any, Final
 
 from camdrift.figures.comparison import comparison_figures
 from camdrift.figures.sides import Sides, compared_sides
@@ -11,20 +9,21 @@ from camdrift.report import contrasts
 from camdrift.report.comparison_data import comparison_data
 from camdrift.report.encoding import figure_files
 from camdrift.report.numbers import UNDEFINED, percent, percent_between, shown, spec_text, times
-from camdrift.report.page.rendering import environment, policy, script, script_json, style
+from camdrift.report.page.assets import fill_page, script
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import COMPARISON_PAGE, TARGET_WORDS, count, strength_text
 
 # What a side is; those that all sides share stand among the facts.
-_WORDS = {
+_WORDS: Final = {
     "model": "Model",
     "attack": "Attack",
     "surrogate": "Surrogate",
     "explanation": "Explanation",
     "metric": "Metric",
 }
-_SCRIPTS = ("text", "comparison_charts", "comparison")
+_SCRIPTS: Final = ("text", "comparison_charts", "comparison")
+_SHEETS: Final = ("style", "comparison")
 
 
 def comparison_files(
@@ -46,28 +45,21 @@ def comparison_files(
 def render_comparison(tables: Tables, record: Record, links: Mapping[str, str], notes: tuple[str, ...] = ()) -> str:
     """The page of a comparison; arguments as in `comparison_files`."""
     sides = compared_sides(tables)
-    scripts = (script(_SCRIPTS),)
     words = {name: head for name, head in _WORDS.items() if tables["sides"][name].n_unique() > 1}
-    return (
-        environment()
-        .get_template("comparison.html.jinja")
-        .render(
-            headline=contrasts.comparison_headline(tables),
-            reading=_reading(tables, sides),
-            sentences=[*contrasts.comparison_sentences(tables), *notes],
-            facts=_facts(tables, sides),
-            words=list(words.values()),
-            sides=sides,
-            side_rows=[_side(row, links, tuple(words)) for row in tables["sides"].iter_rows(named=True)],
-            target_words=TARGET_WORDS,
-            making=_making(record),
-            version=record.get("camdrift") or "",
-            data=script_json(comparison_data(tables, sides)),
-            scripts=[Markup(text) for text in scripts],
-            policy=policy(scripts),
-            style=Markup(style(("style", "comparison"))),
-        )
-    )
+    values = {
+        "headline": contrasts.comparison_headline(tables),
+        "reading": _reading(tables, sides),
+        "sentences": [*contrasts.comparison_sentences(tables), *notes],
+        "facts": _facts(tables, sides),
+        "sides": sides,
+        "words": list(words.values()),
+        "side_rows": [_side(row, links, tuple(words)) for row in tables["sides"].iter_rows(named=True)],
+        "target_words": TARGET_WORDS,
+        "making": _making(record),
+        "version": record.get("camdrift") or "",
+        "data": comparison_data(tables, sides),
+    }
+    return fill_page("comparison.html.jinja", values, scripts=(script(_SCRIPTS),), sheets=_SHEETS)
 
 
 def _reading(tables: Tables, sides: Sides) -> str:

@@ -1,10 +1,14 @@
 """Where the focus goes, in words: sentences whose every number comes from table `focus`."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
+from camdrift.figures.focus import MEASURES
 from camdrift.figures.scope import Scope, span
 from camdrift.report.numbers import between, fraction
+from camdrift.report.source import Source
 from camdrift.statistics.focus import focus_medians, median_interval
 from camdrift.tables.reading import Tables, collected, scan
 from camdrift.tables.run_json import Record, effective
@@ -12,6 +16,12 @@ from camdrift.tables.table import Row
 from camdrift.tables.words import ADVERSARIAL, NOISE, count, strength_text
 
 _OF = {"seed": "", "own": " for each image's own class", "label": " for the true class"}
+
+
+def focus_section(source: Source) -> dict[str, Any]:
+    """Values of template `focus`."""
+    sentences = [] if source.nothing else focus_sentences(source.tables, source.record, source.scope)
+    return {"focus": sentences, "measures": MEASURES}
 
 
 def focus_sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:

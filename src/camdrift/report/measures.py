@@ -1,12 +1,14 @@
 """The measures of a study side by side: does a layer's rank depend on how it is explained or compared?"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 from scipy.stats import kendalltau
 
 from camdrift.figures.scope import Scope
 from camdrift.report.numbers import UNDEFINED, fraction, times
+from camdrift.report.source import Source
 from camdrift.tables.measures import Measure
 from camdrift.tables.reading import Tables
 from camdrift.tables.study import MEASURE
@@ -43,6 +45,11 @@ class SideBySide:
     strength: str
     columns: list[MeasureColumn]
     rows: list[tuple[str, list[tuple[str, str]]]]
+
+
+def measures_section(source: Source) -> dict[str, Any]:
+    """Values of template `measures`."""
+    return {"others": side_by_side(source.tables, source.scope)}
 
 
 def side_by_side(tables: Tables, scope: Scope) -> SideBySide | None:

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
 from camdrift.report.numbers import UNDEFINED, measured, measured_between
+from camdrift.report.source import Source
 from camdrift.tables.reading import Tables
 from camdrift.tables.table import Row
 from camdrift.tables.words import ARTEFACT, FAILS, HOLDS, UNDECIDED
@@ -84,6 +85,13 @@ class Family:
     def verdicts(self) -> list[str]:
         """What it adds to the count: one verdict per entry, or one for all layers."""
         return [self.verdict] if self.is_folded else [row.verdict for row in self.rows]
+
+
+def verdicts_section(source: Source) -> dict[str, Any]:
+    """Values of template `verdicts`; no claims for a study that is no reproduction."""
+    has_claims = is_reproduction(source.tables)
+    claims = families(source.tables["claims"], source.scope.labels) if has_claims else []
+    return {"claims": claims, "rule": RULE, "marks": MARKS}
 
 
 def is_reproduction(tables: Tables) -> bool:

@@ -1,0 +1,29 @@
+"""The explorer of a study's page: the data and pictures that its script shows image by image."""
+
+from typing import Any
+
+from camdrift.figures.scope import Scope
+from camdrift.report.data import study_data
+from camdrift.report.page.assets import colour_ramps
+from camdrift.report.pictures import picture_data
+from camdrift.report.source import Source
+from camdrift.tables.words import count
+
+
+def explorer_section(source: Source) -> dict[str, Any]:
+    """Values of template `explorer`, and the data of all views: `study` and `pictures`, empty if there is nothing."""
+    if source.nothing:
+        return {"shown_seeds": "", "study": {}, "pictures": {}}
+    seed_ids, pictures = picture_data(source.gallery, source.scope.indices)
+    study = study_data(source.tables, source.record, source.scope, seed_ids)
+    words = _shown_seeds(len(seed_ids), source.scope)
+    return {"shown_seeds": words, "study": study | {"ramps": colour_ramps()}, "pictures": pictures}
+
+
+def _shown_seeds(shown: int, scope: Scope) -> str:
+    """A sentence on how many images the explorer shows; empty for none."""
+    if not shown:
+        return ""
+    if shown >= scope.analysed:
+        return f"All {count(scope.analysed, 'analysed image')}." if shown > 1 else "The one analysed image."
+    return f"{count(shown, 'image')} of {scope.analysed:,} analysed, chosen to span the range of deviation."

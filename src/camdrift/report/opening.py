@@ -1,0 +1,46 @@
+"""The opening of a study's page: the main result, what was found, cautions, the study at a glance."""
+
+from typing import Any
+
+from camdrift.figures.scope import Scope
+from camdrift.report import findings, single
+from camdrift.report.numbers import UNDEFINED, percent, shown
+from camdrift.report.source import Source
+from camdrift.tables.run_json import Record, effective
+from camdrift.tables.words import UNREADABLE, strength_text
+
+
+def opening_section(source: Source) -> dict[str, Any]:
+    """Values of template `opening`, and of the head of the page."""
+    tables, record, scope = source.tables, source.record, source.scope
+    return {
+        "model": scope.model,
+        "attack": effective(record).get("attack") or "attack",
+        "headline": findings.study_headline(tables, record, scope),
+        "reading": findings.reading_of(scope),
+        "nothing": source.nothing,
+        "warnings": preflight_warnings(record),
+        "sentences": findings.study_sentences(tables, record, scope),
+        "is_single": single.is_single(tables),
+        "facts": _facts(record, scope),
+    }
+
+
+def preflight_warnings(record: Record) -> list[str]:
+    """Warnings of the preflight, which a reader should know before trusting the study."""
+    return [str(warning) for warning in (record.get("preflight") or {}).get("warnings") or []]
+
+
+def _facts(record: Record, scope: Scope) -> list[tuple[str, str]]:
+    """The study at a glance: label and value."""
+    analysed = f"{scope.analysed:,} of {scope.readable:,}"
+    rate = f"{analysed} ({percent(scope.analysed / scope.readable)})" if scope.readable else "none was attacked"
+    return [
+        ("Model", scope.model),
+        ("Attack", shown(effective(record).get("attack"))),
+        ("Images", f"{scope.total:,} found, {scope.total - scope.statuses.get(UNREADABLE, 0):,} readable"),
+        ("Adversarial examples", rate),
+        ("Layers", f"{len(scope.layers):,}"),
+        ("Maps", " by ".join(scope.measure.words)),
+        ("Strengths", ", ".join(map(strength_text, scope.strengths)) or UNDEFINED),
+    ]
