@@ -11,7 +11,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 
 from camdrift.figures.canvas import COLOURS, printable, text_width
@@ -30,6 +29,7 @@ from camdrift.figures.similarity import (
 from camdrift.figures.study import study_figures
 from camdrift.tables.study import FOCUS_MEASURES
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
+from support.pages import words
 from support.synthetic import EFFICIENTNET, LADDER, VGG16, Study, study
 
 NAMES = [
@@ -71,10 +71,6 @@ def strokes(axes: Axes, label: str) -> np.ndarray:
     """End points of a labelled line collection, (strokes, 2, 2)."""
     (found,) = (c for c in axes.collections if isinstance(c, LineCollection) and c.get_label() == label)
     return np.array(found.get_segments())
-
-
-def words(figure: Figure) -> str:
-    return " ".join(text.get_text().replace("\n", " ") for text in figure.findobj(Text))
 
 
 @pytest.mark.parametrize(

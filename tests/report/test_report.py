@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 from scipy import stats
 
@@ -24,20 +22,13 @@ from camdrift.report.study import notebook_html, report_files, summary
 from camdrift.storage.disk import write_files
 from camdrift.tables.study import LAYERS, TABLES
 from camdrift.tables.words import ADVERSARIAL, NOISE
+from support.pages import plain
 from support.synthetic import VGG16, Study, study
 
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {scripts}; base-uri 'none'; "
     "form-action 'none'"
 )
-
-
-def words(figure: Figure) -> str:
-    return " ".join(text.get_text().replace("\n", " ") for text in figure.findobj(Text))
-
-
-def plain(text: str) -> str:
-    return " ".join(text.replace("\u00a0", " ").split())
 
 
 class Page(HTMLParser):

@@ -5,7 +5,6 @@ import polars as pl
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
-from matplotlib.text import Text
 
 from camdrift.figures import rungs
 from camdrift.figures.controls import controls_figure
@@ -25,6 +24,7 @@ from camdrift.tables.reproduction import CLAIMS
 from camdrift.tables.study import TABLES
 from camdrift.tables.words import ARTEFACT, FAILS, HOLDS, UNDECIDED
 from support import synthetic
+from support.pages import words
 from support.reproductions import LABELS, reproduction
 
 STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -45,10 +45,6 @@ def claim(**columns):
     """One row of table claims."""
     common = {"claim": "It moves", "measure": "how far", "paper": "far", "n": 4, "verdict": HOLDS}
     return common | columns
-
-
-def words(figure):
-    return " ".join(text.get_text().replace("\n", " ") for text in figure.findobj(Text))
 
 
 def dots(axes):

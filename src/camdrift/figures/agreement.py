@@ -1,4 +1,4 @@
-"""How far the rankings of the sides agree: Kendall's tau of every two, values written in."""
+"""Agreement of the sides' rankings: Kendall's tau of every two, values written in."""
 
 import itertools
 from typing import Any, Final
@@ -24,10 +24,10 @@ def agreement_figure(tables: Tables) -> Figure:
     sides = compared_sides(tables)
     count = len(sides.names)
     side = max(2.4, min(4.6, 0.62 * count))
-    shown = [printable(name, 40) for name in sides.names]
-    left = max(text_width(name, 7.0) for name in shown) + 0.3
+    names = [printable(name, 40) for name in sides.names]
+    left = max(text_width(name, 7.0) for name in names) + 0.3
     # Slanted names below the columns reach to the left and down.
-    foot = max(text_width(name, 7.0) for name in shown) * 0.68 + 0.3
+    foot = max(text_width(name, 7.0) for name in names) * 0.68 + 0.3
     width = left + 2 * side + 0.5 + 0.3
     note = (
         f"Kendall's tau-b at strength {strength_text(sides.reference)}, {TARGET_WORDS[sides.targets[0]]}: 1 the same "
@@ -39,13 +39,13 @@ def agreement_figure(tables: Tables) -> Figure:
         axes = page.axes(left + column * (side + 0.5), foot, side, side)
         _matrix(axes, agreement_matrix(tables, sides, ranked_by, sides.targets[0], sides.reference), count)
         axes.set_title(f"ranked {words}", loc="left", size=8.0, color=INK, pad=5)
-        axes.set_xticks(range(count), shown, rotation=42, ha="right", rotation_mode="anchor", size=7.0)
-        axes.set_yticks(range(count), shown if not column else [""] * count, size=7.0)
+        axes.set_xticks(range(count), names, rotation=42, ha="right", rotation_mode="anchor", size=7.0)
+        axes.set_yticks(range(count), names if not column else [""] * count, size=7.0)
     return page.figure
 
 
-def _matrix(axes: Axes, found: dict[str, np.ndarray], count: int) -> None:
-    tau, low, high = found["tau"], found["tau_low"], found["tau_high"]
+def _matrix(axes: Axes, matrices: dict[str, np.ndarray], count: int) -> None:
+    tau, low, high = matrices["tau"], matrices["tau_low"], matrices["tau_high"]
     axes.imshow(tau, cmap="PuOr", vmin=-1.15, vmax=1.15, aspect="equal")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
@@ -68,7 +68,7 @@ def _matrix(axes: Axes, found: dict[str, np.ndarray], count: int) -> None:
 
 
 def _heavy(colour: str) -> list[Any]:
-    """A thin stroke that makes letters bold without a second font in the file."""
+    """Path effects that make letters bold: a thin stroke, since a second font would go into the file."""
     return [withStroke(linewidth=0.5, foreground=colour)]
 
 

@@ -1,4 +1,4 @@
-"""Figures 6 and 7: which layers the attack compromises, and how many at once."""
+"""Figures 6 and 7: the layers that the attack compromises, and their number per example."""
 
 import itertools
 from typing import Any, Final
@@ -87,7 +87,7 @@ def _shares(axes: Axes, scope: Scope, shares: np.ndarray, ends: list[np.ndarray]
 
 @styled
 def compromised_layers_figure(tables: Tables, record: Record) -> Figure:
-    """Figure 7: how many layers an adversarial example compromises, one histogram per strength and target."""
+    """Figure 7: number of layers that an adversarial example compromises, one histogram per strength and target."""
     scope = scope_of(tables, record)
     title = "How many layers one adversarial example compromises"
     counts = tables["counts"]
@@ -134,8 +134,8 @@ def _bars(axes: Axes, values: np.ndarray, colour: Any, label: str) -> None:
     text = label
     if total:
         shares = values / total
-        filled = np.where(values > 0, shares, np.nan)
-        boxes(axes, range(layers + 1), 0 * filled, filled, width=0.8, facecolors=colour, edgecolors="none")
+        heights = np.where(values > 0, shares, np.nan)
+        boxes(axes, range(layers + 1), 0 * heights, heights, width=0.8, facecolors=colour, edgecolors="none")
         text += f": median {median_count(values):g} of {layers}, all {layers} in {100 * shares[-1]:.0f} %"
     axes.text(0, 1.06, text, size=7.0, color=MUTED, va="bottom", transform=axes.transAxes)
 

@@ -1,4 +1,4 @@
-"""Every side against the first: how gains and deviations of the aligned layers differ, with intervals."""
+"""Every side against the first: differences of gain and deviation of the aligned layers, with intervals."""
 
 from typing import Any, Final
 
@@ -52,23 +52,23 @@ def differences_figure(tables: Tables) -> Figure:
 
 
 def _rows(tables: Tables, sides: Sides, first: str, name: str) -> pl.DataFrame:
-    chosen = (pl.col("side_a") == first) & (pl.col("side_b") == name)
+    is_of_pair = (pl.col("side_a") == first) & (pl.col("side_b") == name)
     at = (pl.col("target") == sides.targets[0]) & (pl.col("strength") == sides.reference)
-    return tables["differences"].filter(chosen, at).sort("relative_depth")
+    return tables["differences"].filter(is_of_pair, at).sort("relative_depth")
 
 
 def _gain(axes: Axes, rows: pl.DataFrame, name: str) -> None:
     value = _numbers(rows, "log2_gain_ratio")
-    known = ~np.isnan(value)
+    is_defined = ~np.isnan(value)
     several = np.minimum(rows["n_a"].to_numpy(), rows["n_b"].to_numpy()) > 1
     ends = [_numbers(rows, f"log2_gain_ratio_{end}") for end in ("low", "high")]
-    reach = np.nanmax(np.abs([*value[known], *ends[0][known], *ends[1][known], 1.0])) * 1.12
+    reach = np.nanmax(np.abs([*value[is_defined], *ends[0][is_defined], *ends[1][is_defined], 1.0])) * 1.12
     axes.set_ylim(-reach, reach)
     low, high = np.where(np.isnan(ends[0]), -reach, ends[0]), np.where(np.isnan(ends[1]), reach, ends[1])
-    _marks(axes, rows, value, *(np.where(known & several, end, np.nan) for end in (low, high)))
+    _marks(axes, rows, value, *(np.where(is_defined & several, end, np.nan) for end in (low, high)))
     x = rows["relative_depth"].to_numpy()
     for end, head, level in ((ends[0], "v", -reach), (ends[1], "^", reach)):
-        is_open = known & several & np.isnan(end)
+        is_open = is_defined & several & np.isnan(end)
         axes.plot(x[is_open], np.full(is_open.sum(), 0.96 * level), ls="", marker=head, ms=2.6, color=PALETTE[0])
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{2**v:g}" if v >= 0 else f"1/{2**-v:g}"))

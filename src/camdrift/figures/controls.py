@@ -19,7 +19,7 @@ from camdrift.tables.words import ADVERSARIAL, NOISE, strength_text
 _TITLE: Final = "Is it the attack? Gains over other kinds of noise, and of noise over noise"
 _WHITE: Final = "white noise"
 _OVER: Final = "gain of the attack over it"
-# Control, its quantity in table `controls_figure`, colour, marker, words.
+# Control, its quantity in table `controls`, colour, marker, words.
 _SERIES: Final = (
     (_WHITE, "", COLOURS[ADVERSARIAL], "o", "attack over white noise"),
     (CHANNELS, _OVER, "#882255", "D", "over noise matched per channel"),
@@ -38,7 +38,7 @@ def controls_figure(tables: Tables, record: Record) -> Figure:
     """Figure 13: gain of the attack over every kind of noise, and of noise over noise, per layer with intervals.
 
     Args:
-        tables: Tables of a study: those of `records.TABLES`.
+        tables: Tables of a study: those of `tables.study.TABLES`.
         record: The run record.
     """
     scope = scope_of(tables, record)
@@ -71,7 +71,7 @@ def controls_figure(tables: Tables, record: Record) -> Figure:
 
 
 def _series(tables: Tables) -> pl.DataFrame:
-    """Gains by control, strength and layer: those over white noise come from table layers."""
+    """Gains by control, strength and layer; table `layers` has those over white noise."""
     columns = ["strength", "layer", "value", "low", "high", "n"]
     white = (
         tables["layers"]
@@ -81,13 +81,13 @@ def _series(tables: Tables) -> pl.DataFrame:
     parts = [white.select(pl.lit(_WHITE).alias("control"), *columns)]
     rows = tables["controls"].filter(pl.col("layer").is_not_null(), pl.col("target") == "seed")
     for control, quantity, *_ in _SERIES:
-        found = rows.filter(pl.col("control") == control, pl.col("quantity") == quantity)
-        parts.append(found.select("control", *columns))
+        part = rows.filter(pl.col("control") == control, pl.col("quantity") == quantity)
+        parts.append(part.select("control", *columns))
     return pl.concat(parts).drop_nulls("value")
 
 
 def _marks(axes: Axes, scope: Scope, rows: pl.DataFrame, offset: float, **look: Any) -> None:
-    """Marks and intervals of one kind of noise, beside the others of its layer."""
+    """Draw marks and intervals of one kind of noise, beside the others of its layer."""
     places = {layer: place for place, layer in enumerate(scope.layers)}
     x = np.array([places[layer] + offset for layer in rows["layer"]])
     low, high = (rows[name].fill_null(np.nan).to_numpy() for name in ("low", "high"))

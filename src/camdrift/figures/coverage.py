@@ -1,4 +1,4 @@
-"""Figures 2a and 2b: how neuron coverage grows with the seeds."""
+"""Figures 2a and 2b: growth of neuron coverage with the seeds."""
 
 from typing import Any
 
@@ -22,8 +22,8 @@ _CREDIT = "Adversarial and noise count the clean images plus each image's varian
 def coverage_by_condition_figure(tables: Tables, record: Record) -> Figure:
     """Figure 2a: neurons covered by clean, adversarial and noisy images at the reference strength.
 
-    Left in percent of all neurons, right as neurons beyond those of the clean images alone, where the
-    conditions part visibly.
+    The left panel shows them in percent of all neurons. The right one shows neurons beyond those of the clean images
+    alone, where the conditions part visibly.
     """
     scope = scope_of(tables, record)
     title = f"Neuron coverage by condition, strength {strength_text(scope.reference)}"
@@ -75,7 +75,7 @@ def coverage_by_strength_figure(tables: Tables, record: Record) -> Figure:
 
 
 def _added(axes: Axes, scope: Scope, coverage: pl.DataFrame, condition: str, row: int) -> Line2D:
-    """The line of one strength: neurons beyond those of the clean images, their last number in its label."""
+    """Draw one strength: neurons beyond those of the clean images, with the last number in the label."""
     clean, curve = _curve(coverage, CLEAN, 0.0), _curve(coverage, condition, scope.strengths[row])
     excess = curve - clean[: len(curve)] * [0, 1]
     marker = MARKERS[row % len(MARKERS)]
@@ -86,7 +86,7 @@ def _added(axes: Axes, scope: Scope, coverage: pl.DataFrame, condition: str, row
 
 
 def _curve(coverage: pl.DataFrame, condition: str, strength: float) -> np.ndarray:
-    """(steps, 2): seeds so far and neurons covered."""
+    """Seeds so far and neurons covered, (steps, 2)."""
     rows = coverage.filter(pl.col("condition") == condition, pl.col("strength") == strength).sort("step")
     return rows.select("step", "covered").to_numpy().astype(float)
 

@@ -1,4 +1,4 @@
-"""Figure 9: where the focus of each layer's map goes, under the attack and under noise of the same size."""
+"""Figure 9: the focus of each layer's map, under the attack and under noise of the same size."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,12 +23,12 @@ class FocusMeasure:
     """One measure in words.
 
     Attributes:
-        column: Its column in table `focus_figure`.
+        column: Its column in table `focus`.
         name: A few words, for lists.
-        title: What it asks, for a heading.
-        unit: What its axis counts.
-        meaning: How it is computed, in one sentence.
-        cue: How to read its sign or its ends.
+        title: Its question, for a heading.
+        unit: The unit of its axis.
+        meaning: Its definition, in one sentence.
+        cue: The meaning of its sign or its ends.
         rest: Its value where nothing moves or all is chance, marked by a line.
     """
 
@@ -136,7 +136,7 @@ def _handles(*, has_rare: bool) -> list[Line2D]:
 
 
 def _curve(axes: Axes, scope: Scope, rows: pl.DataFrame, condition: str) -> None:
-    """Medians with the band of the middle half; a layer without values is a gap."""
+    """Draw medians with the band of the middle half; a layer without values is a gap."""
     columns = {layer: values for layer, *values in rows.select("layer", "lower", "median", "upper", "is_rare").rows()}
     cells = [columns.get(layer, [None] * 3 + [False]) for layer in scope.layers]
     lower, median, upper, rare = np.array(cells, dtype=np.float64).T
@@ -146,8 +146,8 @@ def _curve(axes: Axes, scope: Scope, rows: pl.DataFrame, condition: str) -> None
     look: dict[str, Any] = {"color": colour, "marker": _MARKERS[condition], "ls": "", "zorder": 3}
     look |= {"markersize": mark_size(scope), "markeredgewidth": 0.8}
     for hollow, fill in ((0, colour), (1, "white")):
-        drawn = (rare == hollow) & np.isfinite(median)
-        axes.plot(x[drawn], median[drawn], mfc=fill, **look)
+        places = (rare == hollow) & np.isfinite(median)
+        axes.plot(x[places], median[places], mfc=fill, **look)
 
 
 def _axis(axes: Axes, measure: FocusMeasure) -> None:

@@ -37,7 +37,7 @@ _MAP: Final = "inferno"
 def heatmaps_figure(tables: Tables, record: Record, gallery: Gallery) -> Figure:
     """Figure 3: clean, adversarial and noisy image and their maps, with the similarity under each map.
 
-    Maps are drawn bilinearly enlarged, as the similarity sees them, each scaled by its own maximum.
+    Maps are enlarged bilinearly, as the similarity sees them. Each is scaled by its own maximum.
     """
     scope = scope_of(tables, record)
     title = "Where the model looks: heatmaps of sample images, layer by layer"
@@ -100,12 +100,12 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Subject:
-    """One seed of the gallery and what the tables say of it.
+    """One seed of the gallery, with its rows of the tables.
 
     Attributes:
         images: Clean, adversarial and noisy image, (3, height, width, 3).
         maps: Heatmaps of these three by layer index, (3, h, w).
-        classes: What the model says, by condition.
+        classes: Class and probability that the model gives, by condition.
         similarities: By condition and layer.
     """
 
@@ -116,20 +116,20 @@ class _Subject:
 
 
 def _even_choice(count: int, most: int) -> tuple[int, ...]:
-    """Positions to show of so many layers or seeds: all, or evenly chosen ones from the first to the last."""
+    """Positions of the layers or seeds to show: all, or evenly chosen ones from the first to the last."""
     if count <= most:
         return tuple(range(count))
     return tuple(int(i) for i in np.linspace(0, count - 1, most).round())
 
 
-def _note(scope: Scope, columns: tuple[int, ...], shown: int) -> str:
+def _note(scope: Scope, columns: tuple[int, ...], seeds: int) -> str:
     total = len(scope.labels)
     layers = f"{len(columns)} of {total} layers, evenly chosen" if len(columns) < total else f"all {total} layers"
-    order = ", largest deviation first" if shown > 1 else ""
-    explained = _EXPLAINED.get(scope.shown_target, scope.shown_target)
+    order = ", largest deviation first" if seeds > 1 else ""
+    target = _EXPLAINED.get(scope.shown_target, scope.shown_target)
     return (
-        f"{scope.model}; {shown} of {scope.analysed:,} analysed images{order}; {layers}; perturbed at strength "
-        f"{strength_text(scope.reference)}. {explained}; class and probability stand on the left. Each map is "
+        f"{scope.model}; {seeds} of {scope.analysed:,} analysed images{order}; {layers}; perturbed at strength "
+        f"{strength_text(scope.reference)}. {target}; class and probability stand on the left. Each map is "
         "scaled by its own maximum; the number under it is its similarity to the clean image's map."
     )
 
@@ -152,7 +152,7 @@ def _layout(scope: Scope, columns: tuple[int, ...]) -> tuple[float, _Layout]:
 
 
 def _block(page: Sheet, layout: _Layout, scope: Scope, subject: _Subject, columns: tuple[int, ...], top: float) -> None:
-    """Draws the three rows of one seed; axes units are inches, so that text and pictures share one grid."""
+    """Draw the three rows of one seed; axes units are inches, so that text and pictures share one grid."""
     width = page.width - layout.left
     axes = page.axes(layout.left, top - layout.block, width, layout.block)
     axes.set_axis_off()
@@ -171,7 +171,7 @@ def _block(page: Sheet, layout: _Layout, scope: Scope, subject: _Subject, column
 
 
 def _names(page: Sheet, layout: _Layout, scope: Scope, columns: tuple[int, ...], top: float) -> None:
-    """Names of the columns above a block."""
+    """Write the names of the columns above a block."""
     axes = page.axes(layout.left, top, page.width - layout.left, layout.head, xlim=(0, page.width - layout.left))
     axes.set_ylim(0, layout.head)
     axes.set_axis_off()
@@ -180,10 +180,10 @@ def _names(page: Sheet, layout: _Layout, scope: Scope, columns: tuple[int, ...],
         axes.text(x, 0.06, name, rotation=40, rotation_mode="anchor", ha="left", va="bottom", size=7.0)
 
 
-def _row_name(axes: Axes, y: float, condition: str, said: str) -> None:
+def _row_name(axes: Axes, y: float, condition: str, words: str) -> None:
     look: dict[str, Any] = {"size": 7.5, "ha": "right", "linespacing": 1.3}
     axes.text(-0.1, y - 0.04, condition, va="bottom", color=COLOURS[condition], **look)
-    axes.text(-0.1, y, said, va="top", color=MUTED, **look)
+    axes.text(-0.1, y, words, va="top", color=MUTED, **look)
 
 
 def _paste(mosaic: np.ndarray, picture: np.ndarray, x: float, y: float) -> None:
@@ -192,20 +192,20 @@ def _paste(mosaic: np.ndarray, picture: np.ndarray, x: float, y: float) -> None:
 
 
 def _classes(tables: Tables, record: Record, scope: Scope, seed_id: str) -> dict[str, str]:
-    """What the model says of the clean, the adversarial and the noisy image."""
+    """Class and probability that the model gives the clean, the adversarial and the noisy image."""
     this = pl.col("seed_id") == seed_id
     variants = tables["variants"].filter(this, pl.col("strength") == scope.reference, pl.col("draw") == 0)
-    found = {row["condition"]: (row["predicted_class"], row["probability"]) for row in variants.to_dicts()}
+    answers = {row["condition"]: (row["predicted_class"], row["probability"]) for row in variants.to_dicts()}
     for row in tables["seeds"].filter(this).to_dicts():
-        found[CLEAN] = (row["clean_class"], row["clean_probability"])
+        answers[CLEAN] = (row["clean_class"], row["clean_probability"])
     labels = (record.get("model") or {}).get("labels")
-    return {c: _class_text(*found.get(c, (None, None)), labels) for c in _CONDITIONS}
+    return {c: _class_text(*answers.get(c, (None, None)), labels) for c in _CONDITIONS}
 
 
 def _similarities(tables: Tables, scope: Scope, seed_id: str) -> dict[tuple[str, str], float | None]:
     """Similarity by condition and layer, of the image that the gallery shows."""
-    shown = (pl.col("strength") == scope.reference) & (pl.col("draw") == 0) & (pl.col("target") == scope.shown_target)
-    rows = collected(scan(tables, "similarity").filter(pl.col("seed_id") == seed_id, shown))
+    keys = {"seed_id": seed_id, "strength": scope.reference, "draw": 0, "target": scope.shown_target}
+    rows = collected(scan(tables, "similarity").filter(**keys))
     return {(c, layer): value for c, layer, value in rows.select("condition", "layer", "similarity").iter_rows()}
 
 
@@ -217,7 +217,7 @@ def _class_text(index: int | None, probability: float | None, labels: list[str] 
 
 
 def _images(gallery: Gallery, place: int, scope: Scope) -> np.ndarray:
-    """Clean, adversarial and noisy image of one seed, rebuilt from its clean image and what was added to it."""
+    """Clean, adversarial and noisy image of one seed: its clean image, and perturbation or noise added to it."""
     clean = gallery[f"{place}/clean"] / 255
     images = [clean]
     for name, peak in zip(("perturbation", "noise"), gallery[f"{place}/peaks"], strict=True):
@@ -236,10 +236,10 @@ def _maps(gallery: Gallery, place: int, scope: Scope) -> dict[int, np.ndarray]:
 
 def _map(subject: _Subject, layer_index: int, row: int, cell: float) -> np.ndarray:
     """The heatmap in colour, (cell, cell, 3); light grey where none was stored."""
-    stored = subject.maps.get(layer_index)
-    if stored is None:
+    maps = subject.maps.get(layer_index)
+    if maps is None:
         return _resized(np.full((1, 1, 3), 230, dtype=np.uint8), cell)
-    colours: np.ndarray = mpl.colormaps[_MAP](_resized(stored[row], cell), bytes=True)[..., :3]
+    colours: np.ndarray = mpl.colormaps[_MAP](_resized(maps[row], cell), bytes=True)[..., :3]
     return colours
 
 
@@ -249,7 +249,7 @@ def _resized(values: np.ndarray, cell: float) -> np.ndarray:
 
 
 def _similarity_text(value: float | None) -> str:
-    """Two digits; nothing for NaN, which stands for a map without a similarity, such as the clean one."""
+    """Two digits; empty for NaN, which stands for a map without a similarity, such as the clean one."""
     if value is None:
         return "zero map"
     if np.isnan(value):

@@ -111,7 +111,7 @@ def _in_panels(tables: Tables, sides: Sides, title: str, note: str, limits: tupl
 
 
 def _points(tables: Tables, sides: Sides, name: str) -> tuple[np.ndarray, pl.DataFrame]:
-    """Where the layers of a side stand, and its rows."""
+    """Places of the layers of a side on the axis, and its rows."""
     rows = profile(tables, name, sides.targets[0], sides.reference)
     if not sides.layers:
         return rows["relative_depth"].to_numpy(), rows

@@ -21,9 +21,9 @@ def ranks_figure(tables: Tables) -> Figure:
     sides = compared_sides(tables)
     table = rank_table(tables, sides)
     labels = [printable(label) for label in sides.labels]
-    shown = [printable(name, 40) for name in sides.names]
+    names = [printable(name, 40) for name in sides.names]
     aside = max(text_width(label, 6.5) for label in labels) + 0.35
-    head = 0.25 + (max(text_width(name, 7.0) for name in shown) * 0.6 if len(sides.names) > 3 else 0.1)
+    head = 0.25 + (max(text_width(name, 7.0) for name in names) * 0.6 if len(sides.names) > 3 else 0.1)
     across = max(3.0, 1.15 * (len(sides.names) - 1))
     height = _STEP * max(len(sides.layers), 8)
     note = (
@@ -32,7 +32,7 @@ def ranks_figure(tables: Tables) -> Figure:
         f"whose rank intervals do not overlap in at least two sides. {sides.left_out}"
     )
     # A slanted name hangs over the last side.
-    over = max(aside, text_width(shown[-1], 7.0) * 0.87 + 0.1 if len(sides.names) > 3 else 0)
+    over = max(aside, text_width(names[-1], 7.0) * 0.87 + 0.1 if len(sides.names) > 3 else 0)
     width = max(aside + across + over, 6.5)
     page = sheet("Which layers keep their rank", note, width=width, body=height + head + 0.3)
     axes = page.axes(aside + (width - aside - across - over) / 2, 0.15, across, height)
@@ -43,7 +43,7 @@ def ranks_figure(tables: Tables) -> Figure:
         axes.axvline(x, color="#d9dce1", lw=0.8, zorder=0)
     _lines(axes, sides, table, labels)
     slant: dict[str, Any] = {"rotation": 30, "ha": "left", "rotation_mode": "anchor"} if len(sides.names) > 3 else {}
-    for x, name in enumerate(shown):
+    for x, name in enumerate(names):
         axes.text(x, 0.0, name, size=7.0, va="bottom", color=INK, **({"ha": "center"} | slant))
     return page.figure
 
@@ -54,16 +54,17 @@ def _lines(axes: Any, sides: Sides, table: dict[str, np.ndarray], labels: list[s
     steps = np.linspace(0, 1, 25)
     ease = steps * steps * (3 - 2 * steps)
     for i in range(len(sides.layers)):
-        moved = table["low"][i] > table["high"][i]
-        look: dict[str, Any] = {"color": colours[i], "lw": 2.2 if moved else 0.9, "alpha": 1.0 if moved else 0.75}
+        has_moved = table["low"][i] > table["high"][i]
+        width, alpha = (2.2, 1.0) if has_moved else (0.9, 0.75)
+        look: dict[str, Any] = {"color": colours[i], "lw": width, "alpha": alpha}
         for x in range(len(sides.names) - 1):
             start, end = places[i, x], places[i, x + 1]
-            axes.plot(x + steps, start + (end - start) * ease, zorder=2 + moved, solid_capstyle="round", **look)
+            axes.plot(x + steps, start + (end - start) * ease, zorder=2 + has_moved, solid_capstyle="round", **look)
         axes.plot(range(len(sides.names)), places[i], ls="", marker="o", markersize=2.6, color=colours[i], zorder=4)
         for x, side, at in ((0, "right", -0.03), (len(sides.names) - 1, "left", 0.03)):
             if not np.isnan(places[i, x]):
                 shift = at * (len(sides.names) - 1)
-                words = {"size": 6.5, "ha": side, "va": "center", "color": INK if moved else MUTED}
+                words = {"size": 6.5, "ha": side, "va": "center", "color": INK if has_moved else MUTED}
                 axes.text(x + shift, places[i, x], labels[i], **words)
 
 

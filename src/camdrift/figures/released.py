@@ -1,4 +1,4 @@
-"""Figure 12: similarity and compromised layers by the equations, and as the released code computes them."""
+"""Figure 12: similarity and compromised layers by the equations, and by the released code."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,11 +49,11 @@ _SHADES: Final = mpl.colors.LinearSegmentedColormap.from_list("compromised", ["#
 def released_figure(tables: Tables, record: Record) -> Figure:
     """Figure 12: mean similarity and compromised fraction per layer and strength, equations beside released code.
 
-    Both columns have the paper's rule for thresholds, a median per layer: what differs are the images and how their
-    maps are compared.
+    Both columns follow the paper's rule for thresholds, a median per layer. They differ in the images and in the
+    comparison of their maps.
 
     Args:
-        tables: Tables of a reproduction: those of `records.TABLES`, and emulation.
+        tables: Tables of a reproduction: those of `tables.study.TABLES`, and emulation.
         record: The run record.
     """
     scope = scope_of(tables, record)
@@ -72,7 +72,7 @@ class _Column:
     """One half of the figure.
 
     Attributes:
-        title: What it shows.
+        title: The source of its numbers.
         similarity: Mean similarity under the attack, (strengths, layers).
         compromised: Compromised fraction, (strengths, layers).
     """
@@ -120,8 +120,8 @@ def _curves(axes: Axes, scope: Scope, column: _Column, low: float) -> None:
     shade_stages(axes, scope.labels)
     axes.grid(axis="y")
     axes.set_title(column.title, loc="left", size=9.0, color=INK, pad=17)
-    if said := _distances(column.similarity, scope.strengths):
-        axes.text(0, 1.03, said, transform=axes.transAxes, va="bottom", size=7.5, color=MUTED)
+    if words := _distances(column.similarity, scope.strengths):
+        axes.text(0, 1.03, words, transform=axes.transAxes, va="bottom", size=7.5, color=MUTED)
     # The weakest first and widest: curves that coincide stay visible around each other.
     looks = list(zip(scope.strengths, column.similarity, strength_colours(scope), MARKERS, strict=False))
     for place, (strength, row, colour, marker) in enumerate(looks):
@@ -133,9 +133,9 @@ def _curves(axes: Axes, scope: Scope, column: _Column, low: float) -> None:
 
 
 def _strip(axes: Axes, scope: Scope, fractions: np.ndarray) -> None:
-    """One row per strength, one cell per layer, darker for more compromised; the mean of each row beside it."""
-    shown = np.ma.masked_invalid(fractions)
-    axes.imshow(shown, aspect="auto", cmap=_SHADES.with_extremes(bad=FAINT), vmin=0, vmax=1, interpolation="none")
+    """Draw a row per strength, a cell per layer, darker for more compromised; beside each row its mean."""
+    cells = np.ma.masked_invalid(fractions)
+    axes.imshow(cells, aspect="auto", cmap=_SHADES.with_extremes(bad=FAINT), vmin=0, vmax=1, interpolation="none")
     axes.set_xlim(-0.6, fractions.shape[1] - 0.4)
     axes.set_title("compromised fraction", loc="left", size=8.0, color=INK, pad=4)
     axes.set_yticks(range(len(scope.strengths)), [strength_text(s) for s in scope.strengths])
@@ -161,8 +161,8 @@ def _percent(share: float) -> str:
 
 
 def _distances(similarity: np.ndarray, strengths: Sequence[float]) -> str:
-    """How far the curves that the paper calls alike lie apart, in words; empty where a strength is missing."""
+    """Distances, in words, of the curves that the paper calls alike; empty where a strength is missing."""
     middle, outer = curve_distances(similarity, strengths)
-    said = [("0.5 and 1", middle), ("0.25, 2 and 4", outer)]
-    parts = [f"{value:.2f} between {names}" for names, value in said if np.isfinite(value)]
+    distances = [("0.5 and 1", middle), ("0.25, 2 and 4", outer)]
+    parts = [f"{value:.2f} between {names}" for names, value in distances if np.isfinite(value)]
     return f"distance {'; '.join(parts)}" if parts else ""

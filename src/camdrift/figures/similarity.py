@@ -1,4 +1,4 @@
-"""Figures 4a to 5b: how far each layer's map moves under the attack and under noise of the same size."""
+"""Figures 4a to 5b: similarity of each layer's map under the attack and under noise of the same size."""
 
 import itertools
 from typing import Any, Final
@@ -87,9 +87,9 @@ def _distribution(tables: Tables, scope: Scope, condition: str) -> Figure:
 
 def _samples(similarity: pl.LazyFrame, scope: Scope, condition: str, target: str) -> list[np.ndarray]:
     """Defined similarities of each layer, all draws."""
-    wanted = (pl.col("condition") == condition) & (pl.col("strength") == scope.reference) & (pl.col("target") == target)
-    defined = similarity.filter(wanted, pl.col("similarity").is_not_null())
-    rows = collected(defined.select("seed_id", "draw", "layer", "similarity")).sort("seed_id", "draw")
+    keys = {"condition": condition, "strength": scope.reference, "target": target}
+    values = similarity.filter(pl.col("similarity").is_not_null(), **keys)
+    rows = collected(values.select("seed_id", "draw", "layer", "similarity")).sort("seed_id", "draw")
     groups = {key: part["similarity"].to_numpy() for (key,), part in rows.group_by("layer", maintain_order=True)}
     return [groups.get(layer, np.empty(0)) for layer in scope.layers]
 
@@ -154,7 +154,7 @@ def _sizes(samples: dict[str, list[np.ndarray]], scope: Scope, condition: str) -
 
 
 def _lowest(tables: Tables, scope: Scope) -> float:
-    """The lower end of the similarity axis, one for both conditions, so that figures can be compared."""
+    """Lower end of the similarity axis: the same for both conditions, so that figures can be compared."""
     rows = scan(tables, "similarity").filter(pl.col("strength") == scope.reference)
     least = streamed(rows.select(pl.col("similarity").min()))["similarity"]
     return _lower_end([least, tables["layers"]["floor"]])
@@ -167,7 +167,7 @@ def _lower_end(columns: list[pl.Series]) -> float:
 
 
 def similarity_axis(axes: Axes, low: float, metric: str = "cosine") -> None:
-    """Sets an axis from `low` to 1, linear in sqrt(1 - s): of cosines the distance of two maps at unit length."""
+    """Set an axis from `low` to 1, linear in sqrt(1 - s): for cosines, the distance of two maps at unit length."""
     axes.set_yscale("function", functions=(_stretch, _shrink))
     axes.set_ylim(low, _shrink(0.02 * (1 - _stretch(low))))
     axes.set_yticks([tick for tick in _TICKS if tick >= low], [f"{tick:g}" for tick in _TICKS if tick >= low])
@@ -192,8 +192,8 @@ def _means(tables: Tables, scope: Scope, condition: str) -> Figure:
     if not any(np.isfinite(values).any() for values in means.values()):
         return blank_figure(title, reason_for_nothing(scope))
     count = layers["n" if condition == ADVERSARIAL else "n_noise"]
-    banded = len(scope.strengths) <= _BANDS_UP_TO
-    band = " Bands: mean ± 2 standard errors." if banded else ""
+    has_bands = len(scope.strengths) <= _BANDS_UP_TO
+    band = " Bands: mean ± 2 standard errors." if has_bands else ""
     unit = "seeds" if condition == ADVERSARIAL or scope.draws == 1 else "noisy images"
     n = span(count.filter(count > 0).to_list())
     note = f"{scope.model}; n = {n} {unit} per layer and strength.{band} {_axis_note(scope)}"
@@ -202,7 +202,7 @@ def _means(tables: Tables, scope: Scope, condition: str) -> Figure:
     for axes, target in zip(panels, scope.targets, strict=True):
         _floor(axes, tables, scope, target)
         _curves(axes, scope, means[target], condition)
-        if banded:
+        if has_bands:
             _bands(axes, tables, scope, condition, target)
         similarity_axis(axes, low, scope.measure.words[1])
     return figure

@@ -8,13 +8,13 @@ from camdrift.figures.sides import Sides, compared_sides
 from camdrift.report import contrasts
 from camdrift.report.comparison_data import comparison_data
 from camdrift.report.encoding import figure_files
-from camdrift.report.numbers import UNDEFINED, percent, percent_between, shown, spec_text, times
+from camdrift.report.numbers import UNDEFINED, percent, percent_between, spec_text, times, value_text
 from camdrift.report.page.assets import fill_page, script
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import COMPARISON_PAGE, TARGET_WORDS, count, strength_text
 
-# What a side is; those that all sides share stand among the facts.
+# Columns of the table of sides; what all sides share stands among the facts.
 _WORDS: Final = {
     "model": "Model",
     "attack": "Attack",
@@ -43,7 +43,7 @@ def comparison_files(
 
 
 def render_comparison(tables: Tables, record: Record, links: Mapping[str, str], notes: tuple[str, ...] = ()) -> str:
-    """The page of a comparison; arguments as in `comparison_files`."""
+    """The page of a comparison; arguments as for `comparison_files`."""
     sides = compared_sides(tables)
     words = {name: head for name, head in _WORDS.items() if tables["sides"][name].n_unique() > 1}
     values = {
@@ -71,17 +71,17 @@ def _reading(tables: Tables, sides: Sides) -> str:
 def _facts(tables: Tables, sides: Sides) -> list[tuple[str, str]]:
     """The comparison at a glance: label and value."""
     table = tables["sides"]
-    found = []
+    rows = []
     for column, label in _WORDS.items():
         values = [spec_text(value) for value in table[column].drop_nulls().unique(maintain_order=True)]
         if not values:
             continue
-        found.append((label if len(values) == 1 else f"{label}s", shown(values)))
+        rows.append((label if len(values) == 1 else f"{label}s", value_text(values)))
     return [
-        *found,
+        *rows,
         (
             "Layers",
-            f"{len(sides.layers):,}, the same in all" if sides.layers else shown(sorted(set(table["n_layers"]))),
+            f"{len(sides.layers):,}, the same in all" if sides.layers else value_text(sorted(set(table["n_layers"]))),
         ),
         ("Strengths in common", ", ".join(map(strength_text, sides.strengths))),
     ]
@@ -89,13 +89,13 @@ def _facts(tables: Tables, sides: Sides) -> list[tuple[str, str]]:
 
 def _side(row: dict[str, Any], links: Mapping[str, str], words: tuple[str, ...]) -> dict[str, Any]:
     """One line of the table of sides: words, and a link to the run's own report."""
-    analysed = f"{row['n_analysed']:,} of {row['n_attacked']:,}"
+    images = f"{row['n_analysed']:,} of {row['n_attacked']:,}"
     linf = f"{255 * row['linf']:.1f}/255" if row["linf"] is not None else UNDEFINED
     return {
         "name": row["side"],
         "link": links.get(row["run"], ""),
         "words": [spec_text(row[name] or UNDEFINED) for name in words],
-        "numbers": [f"{row['n_layers']:,}", analysed],
+        "numbers": [f"{row['n_layers']:,}", images],
         "success": (percent(row["success"]), percent_between(row["success_low"], row["success_high"])),
         "sizes": [times(row["relative_l2"]), linf],
     }
@@ -106,6 +106,6 @@ def _making(record: Record) -> list[tuple[str, str]]:
         "Made": record.get("made"),
         "Runs": ", ".join(record.get("runs") or ()),
         "Layers aligned by": record.get("align"),
-        "Versions": shown({"camdrift": record.get("camdrift"), **(record.get("versions") or {})}),
+        "Versions": value_text({"camdrift": record.get("camdrift"), **(record.get("versions") or {})}),
     }
-    return [(label, shown(value)) for label, value in rows.items() if value]
+    return [(label, value_text(value)) for label, value in rows.items() if value]

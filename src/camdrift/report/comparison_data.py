@@ -1,4 +1,4 @@
-"""What the script of a comparison's page draws, as JSON values: numbers of four digits, null where undefined."""
+"""Data of the script of a comparison's page, as JSON values: numbers of four digits, null where undefined."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -21,13 +21,14 @@ _TAU: Final = ("tau", "tau_low", "tau_high", "n_layers", "n_a", "n_b")
 
 
 def comparison_data(tables: Tables, sides: Sides) -> dict[str, Any]:
-    """Everything that the page draws: profiles, pairs and agreement of the shown sides.
+    """All data of the page's script: profiles, pairs and agreement of the shown sides.
 
-    Nested by target and strength, in the order of `of`; pairs are keyed `a,b` by the places of their sides, a < b.
+    Lists are nested by target and strength, in the order of `sides`. Keys of pairs are `a,b`, the places of their
+    sides, a < b.
 
     Args:
-        tables: Tables of `records.COMPARISON_TABLES` by name.
-        of: What is shown.
+        tables: Tables of `tables.comparison.COMPARISON_TABLES` by name.
+        sides: The scope of the comparison.
     """
     return {
         "targets": list(sides.targets),
@@ -41,7 +42,7 @@ def comparison_data(tables: Tables, sides: Sides) -> dict[str, Any]:
 
 
 def _cells(rows: pl.DataFrame, sides: Sides) -> list[list[pl.DataFrame]]:
-    """Rows by target and strength, each in the order that they have."""
+    """Rows by target and strength, in their order."""
     parts = rows.partition_by("target", "strength", as_dict=True, maintain_order=True)
     return [[parts[target, strength] for strength in sides.strengths] for target in sides.targets]
 
@@ -65,8 +66,8 @@ def _side(tables: Tables, sides: Sides, name: str) -> dict[str, Any]:
 def _pairs(tables: Tables, sides: Sides) -> dict[str, Any]:
     place = {name: i for i, name in enumerate(sides.names)}
     parts = tables["differences"].partition_by("side_a", "side_b", as_dict=True, maintain_order=True)
-    shown = {key: part for key, part in parts.items() if key[0] in place and key[1] in place}
-    return {f"{place[str(a)]},{place[str(b)]}": _pair(part, sides) for (a, b), part in shown.items()}
+    pairs = {key: part for key, part in parts.items() if key[0] in place and key[1] in place}
+    return {f"{place[str(a)]},{place[str(b)]}": _pair(part, sides) for (a, b), part in pairs.items()}
 
 
 def _pair(rows: pl.DataFrame, sides: Sides) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def _pair(rows: pl.DataFrame, sides: Sides) -> dict[str, Any]:
 
 
 def _agreement(tables: Tables, sides: Sides, ranked_by: str) -> list[Any]:
-    """Per target and strength: rows (a, b, tau, low, high, layers, n of a, n of b, paired), a <= b."""
+    """Rows (a, b, tau, low, high, layers, n of a, n of b, paired) per target and strength, a <= b."""
     place = {name: i for i, name in enumerate(sides.names)}
     rows = tables["agreement"].filter(pl.col("ranked_by") == ranked_by)
     return [

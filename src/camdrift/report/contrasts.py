@@ -1,4 +1,4 @@
-"""What a comparison found, in words: sentences whose every number comes from its tables."""
+"""The findings of a comparison in words: sentences whose every number comes from its tables."""
 
 from itertools import combinations
 from math import comb
@@ -34,9 +34,9 @@ def comparison_headline(tables: Tables) -> str:
 
 
 def comparison_sentences(tables: Tables) -> list[str]:
-    """What was found, in full sentences; those that the tables cannot support are left out."""
+    """The findings in full sentences; those that the tables cannot support are left out."""
     sides = compared_sides(tables)
-    found = [
+    sentences = [
         scene(sides),
         agreement_sentence(tables, sides),
         depth(tables, sides),
@@ -45,37 +45,37 @@ def comparison_sentences(tables: Tables) -> list[str]:
         ratios(tables, sides),
         *cautions(tables, sides),
     ]
-    return [sentence for sentence in found if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
 def scene(sides: Sides) -> str:
-    """At which strength and for which class the sentences hold."""
+    """The strength and the class that all other sentences are about."""
     return f"All that follows is at strength {strength_text(sides.reference)}, explaining {_OF[sides.targets[0]]}."
 
 
 def agreement_sentence(tables: Tables, sides: Sides) -> str:
-    """Which sides rank their layers alike, with Kendall's tau, interval and n; what could be reached at best."""
+    """The sides most and least alike in their ranking, with Kendall's tau, interval, n, and the tau within reach."""
     rows = _agreements(tables, sides)
     if not rows:
         return ""
     pairs = comb(sides.total, 2)
-    lost = f" {pairs - len(rows):,} of {count(pairs, 'pair')} have no tau: all layers of a side are tied, or too few."
-    lost = lost if len(rows) < pairs else ""
+    gaps = f" {pairs - len(rows):,} of {count(pairs, 'pair')} have no tau: all layers of a side are tied, or too few."
+    gaps = gaps if len(rows) < pairs else ""
     if len(rows) == 1:
         row = rows[0]
         itself = [_itself(tables, sides, row[side]) for side in ("side_a", "side_b")]
-        reached = " and ".join(f"{fraction(tau, 2)} ({_named(name)})" for name, tau in itself if tau is not None)
-        tail = f" Repeated on other images, a side would agree with itself at about {reached}." if reached else ""
-        return f"{_pair(row)} {_likeness(row)}: {_tau(row)}.{tail}{lost}"
+        ceiling = " and ".join(f"{fraction(tau, 2)} ({_named(name)})" for name, tau in itself if tau is not None)
+        tail = f" Repeated on other images, a side would agree with itself at about {ceiling}." if ceiling else ""
+        return f"{_pair(row)} {_likeness(row)}: {_tau(row)}.{tail}{gaps}"
     # By the end of the interval that says least, so that no tau of a handful of images comes first.
     first = max(rows, key=lambda row: (_or(row["tau_low"], -1), row["tau"]))
     last = min(rows, key=lambda row: (_or(row["tau_high"], 1), row["tau"]))
     most = f"The most alike are {_pair(first)}: {_tau(first)}"
-    return f"{most}; the least alike {_pair(last)}: {_tau(last)}.{lost}"
+    return f"{most}; the least alike {_pair(last)}: {_tau(last)}.{gaps}"
 
 
 def depth(tables: Tables, sides: Sides) -> str:
-    """In which sides the gain grows with depth, and in which it falls."""
+    """The sides in which the gain grows with depth, and those in which it falls."""
     rows = tables["trends"].filter(_here(sides), pl.col("tau").is_not_null())
     if rows.is_empty():
         return ""
@@ -89,29 +89,28 @@ def depth(tables: Tables, sides: Sides) -> str:
 
 
 def _listed(rows: list[Row]) -> str:
-    shown = [f"{_named(row['side'])} ({_value('', row)})" for row in rows[:_LONGEST]]
-    rest = len(rows) - len(shown)
-    return ", ".join(shown) + (f" and {count(rest, 'other side')}" if rest else "")
+    words = [f"{_named(row['side'])} ({_value('', row)})" for row in rows[:_LONGEST]]
+    rest = len(rows) - len(words)
+    return ", ".join(words) + (f" and {count(rest, 'other side')}" if rest else "")
 
 
 def tops(tables: Tables, sides: Sides) -> str:
     """The layer that each side moves most, of those measured on at least half as many images as the best."""
-    named = []
+    parts = []
     for side in sides.names[:_LONGEST]:
-        known = profile(tables, side, sides.targets[0], sides.reference).filter(pl.col("rank").is_not_null())
-        well_measured = known.filter(2 * pl.col("n") >= pl.col("n").max())
-        rows = well_measured.filter(pl.col("rank") == pl.col("rank").min()).to_dicts()
-        if rows:
+        layers = profile(tables, side, sides.targets[0], sides.reference).filter(pl.col("rank").is_not_null())
+        well_measured = layers.filter(2 * pl.col("n") >= pl.col("n").max())
+        if rows := well_measured.filter(pl.col("rank") == pl.col("rank").min()).to_dicts():
             gain = f"{times(rows[0]['gain'], rows[0]['gain_censored'])} {times_between(rows[0])}".strip()
-            tied = f" and {count(len(rows) - 1, 'other layer')}" if len(rows) > 1 else ""
-            named.append(f"{_named(side)}: {rows[0]['layer_label']}{tied}, gain {gain}, n = {rows[0]['n']}")
+            others = f" and {count(len(rows) - 1, 'other layer')}" if len(rows) > 1 else ""
+            parts.append(f"{_named(side)}: {rows[0]['layer_label']}{others}, gain {gain}, n = {rows[0]['n']}")
     rest = sides.total - len(sides.names[:_LONGEST])
     tail = f"; {count(rest, 'other side')} in the table" if rest > 0 else ""
-    return f"Highest gain: {'; '.join(named)}{tail}." if named else ""
+    return f"Highest gain: {'; '.join(parts)}{tail}." if parts else ""
 
 
 def stability(tables: Tables, sides: Sides) -> str:
-    """Which layers keep their rank over the sides and which do not; only where all sides have the same layers."""
+    """The layers that keep their rank over the sides, and the one that moves most; empty if sides differ in layers."""
     spread = _rank_spread(tables, sides)
     if not spread:
         return ""
@@ -120,9 +119,9 @@ def stability(tables: Tables, sides: Sides) -> str:
         f"For {len(stable):,} of {count(len(spread), 'layer')} the rank intervals of all sides overlap, so that no "
         "difference in rank can be told"
     )
-    moved = [row for row in spread if row["low"] > row["high"]]
-    if moved:
-        worst = max(moved, key=lambda row: (row["low"] - row["high"], row["last"] - row["first"]))
+    movers = [row for row in spread if row["low"] > row["high"]]
+    if movers:
+        worst = max(movers, key=lambda row: (row["low"] - row["high"], row["last"] - row["first"]))
         text += (
             f"; of the others {worst['label']} moves most: rank {worst['first']} in {_named(worst['first_side'])}, "
             f"{worst['last']} in {_named(worst['last_side'])}"
@@ -131,30 +130,30 @@ def stability(tables: Tables, sides: Sides) -> str:
 
 
 def _rank_spread(tables: Tables, sides: Sides) -> list[Row]:
-    """Per layer: its first and last rank over the sides and where, and the ends that all rank intervals share."""
+    """First and last rank of every layer with their sides, and the ends that all its rank intervals share."""
     rows = tables["profiles"].filter(_here(sides), pl.col("rank_low").is_not_null())
-    found = []
+    spread = []
     for layer, label in zip(sides.layers, sides.labels, strict=True):
         its = rows.filter(pl.col("layer") == layer).sort("rank").to_dicts()
         if len(its) == sides.total:
             common = {"low": max(row["rank_low"] for row in its), "high": min(row["rank_high"] for row in its)}
             ends = {"first": its[0]["rank"], "first_side": its[0]["side"]}
             ends |= {"last": its[-1]["rank"], "last_side": its[-1]["side"]}
-            found.append({"label": label, **common, **ends})
-    return found
+            spread.append({"label": label, **common, **ends})
+    return spread
 
 
 def ratios(tables: Tables, sides: Sides) -> str:
-    """Where the gains of two sides differ most, and in how many layers of that pair."""
+    """The layer and pair with the largest difference of gain, and the number of such layers of that pair."""
     rows = tables["differences"].filter(_here(sides), pl.col("log2_gain_ratio").is_not_null())
     # One end may be open where a replicate's gain is a bound: the other alone can exclude no difference.
     clear = (pl.col("log2_gain_ratio_low") > 0) | (pl.col("log2_gain_ratio_high") < 0)
-    told = rows.filter(clear).sort(pl.col("log2_gain_ratio").abs(), descending=True)
+    differing = rows.filter(clear).sort(pl.col("log2_gain_ratio").abs(), descending=True)
     if rows.is_empty():
         return ""
-    if told.is_empty():
+    if differing.is_empty():
         return "No layer's measured gain differs between any two sides by more than its interval."
-    top = told.row(0, named=True)
+    top = differing.row(0, named=True)
     same = (pl.col("side_a") == top["side_a"]) & (pl.col("side_b") == top["side_b"])
     sign = 1 if top["log2_gain_ratio"] > 0 else -1
     less, more = (_named(top["side_a"]), _named(top["side_b"]))[::sign]
@@ -163,7 +162,7 @@ def ratios(tables: Tables, sides: Sides) -> str:
     return (
         f"Gains differ most between {more} and {less} at {_layer(top)}: {times(value)} [{low}, {high}] "
         f"times as high in {more} (n = {span([top['n_a'], top['n_b']])}); of this pair's "
-        f"{count(rows.filter(same).height, 'measured layer')} {told.filter(same).height:,} differ by more than "
+        f"{count(rows.filter(same).height, 'measured layer')} {differing.filter(same).height:,} differ by more than "
         "their 95 % intervals, which are not corrected for the number of layers."
     )
 
@@ -174,7 +173,7 @@ def _power(end: float | None, sign: int) -> str:
 
 
 def cautions(tables: Tables, sides: Sides) -> list[str]:
-    """What a reader must keep in mind: other images, few images, other success, other sizes."""
+    """Cautions for the reader: different images, few images, different success, different sizes."""
     is_of_two = pl.col("side_a") != pl.col("side_b")
     pairs = tables["agreement"].filter(_here(sides), pl.col("ranked_by") == BY_GAIN, is_of_two)
     rows = tables["sides"].to_dicts()
@@ -211,8 +210,8 @@ def _different_success(pairs: pl.DataFrame, rows: list[Row]) -> str:
         rows: Rows of table `sides`.
     """
     names = set(pairs.filter("paired").select("side_a", "side_b").iter_rows())
-    compared = ((a, b) for a, b in combinations(rows, 2) if (a["side"], b["side"]) in names)
-    apart = [pair for pair in compared if _succeed_differently(*pair)]
+    pairs_on_both = ((a, b) for a, b in combinations(rows, 2) if (a["side"], b["side"]) in names)
+    apart = [pair for pair in pairs_on_both if _succeed_differently(*pair)]
     if not apart:
         return ""
     a, b = max(apart, key=lambda pair: abs(pair[0]["success"] - pair[1]["success"]))
@@ -259,8 +258,8 @@ def _agreements(tables: Tables, sides: Sides) -> list[Row]:
 
 
 def _itself(tables: Tables, sides: Sides, side: str) -> tuple[str, float | None]:
-    chosen = (pl.col("side_a") == side) & (pl.col("side_b") == side) & (pl.col("ranked_by") == BY_GAIN)
-    return side, tables["agreement"].filter(_here(sides), chosen)["tau"].item()
+    is_itself = (pl.col("side_a") == side) & (pl.col("side_b") == side) & (pl.col("ranked_by") == BY_GAIN)
+    return side, tables["agreement"].filter(_here(sides), is_itself)["tau"].item()
 
 
 def _or(value: float | None, otherwise: float) -> float:

@@ -1,4 +1,4 @@
-"""The numbers behind the page: tables of a study as nested lists for its script, null where undefined."""
+"""The data of the page's script: tables of a study as nested lists, null where undefined."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -28,12 +28,12 @@ _FEW_DIGITS: Final = 4
 
 
 def study_data(tables: Tables, record: Record, scope: Scope, seed_ids: Sequence[str]) -> dict[str, Any]:
-    """Everything the page's script draws from, apart from pictures; what is nested is indexed in the order named.
+    """All data of the page's script but pictures; brackets give the order in which lists are nested.
 
     Args:
-        tables: All tables of `records.TABLES` by name.
+        tables: All tables of `tables.study.TABLES` by name.
         record: The run record.
-        of: What the study covers; its orders of targets, strengths and layers are the indexes.
+        scope: The scope of the study; its targets, strengths and layers are the indexes, in their order.
         seed_ids: Seeds that the explorer shows.
     """
     return {
@@ -71,7 +71,7 @@ def distinct_labels(labels: Sequence[str], names: Sequence[str]) -> list[str]:
 
 def statistics(layers: pl.DataFrame, scope: Scope) -> dict[str, list[Any]]:
     """Every column of table `layers` as [target][strength][layer]; `*_censored` as 1 above, -1 below, 0 measured."""
-    found = {}
+    columns = {}
     for column in LAYERS.columns:
         if column.name in _KEYS or column.name in MEASURE:
             continue
@@ -79,8 +79,8 @@ def statistics(layers: pl.DataFrame, scope: Scope) -> dict[str, list[Any]]:
         if column.dtype == pl.String:
             values = values.replace_strict(_CENSORED, default=0, return_dtype=pl.Int64)
         cells = zip(layers["target"], layers["strength"], layers["layer"], values, strict=True)
-        found[column.name] = _cube(((key, _short(value)) for *key, value in cells), scope)
-    return found
+        columns[column.name] = _cube(((key, _short(value)) for *key, value in cells), scope)
+    return columns
 
 
 def measure(layers: pl.DataFrame) -> dict[str, str | None]:
@@ -109,24 +109,24 @@ def focus_data(table: AnyFrame, scope: Scope) -> dict[str, Any]:
     """
     rows = focus_medians(table).filter(pl.col("n") > 0)
     names = ("lower", "median", "upper")
-    found: dict[str, Any] = {"measures": [asdict(measure) for measure in MEASURES]}
+    data: dict[str, Any] = {"measures": [asdict(measure) for measure in MEASURES]}
     for condition in CONDITIONS:
-        found[condition] = []
+        data[condition] = []
         for measure in MEASURES:
             part = rows.filter(measure=measure.column, condition=condition)
             cells = part.select("target", "strength", "layer", *names, "n").iter_rows()
             values = (([*cell[:3]], [*(_short(v, _FEW_DIGITS) for v in cell[3:6]), cell[6]]) for cell in cells)
-            found[condition].append(_cube(values, scope))
-    return found
+            data[condition].append(_cube(values, scope))
+    return data
 
 
 def counts(table: pl.DataFrame, scope: Scope) -> list[Any]:
     """Adversarial examples that compromise k layers: [target][strength][k]."""
-    found: list[Any] = [[[0] * (len(scope.layers) + 1) for _ in scope.strengths] for _ in scope.targets]
+    cube: list[Any] = [[[0] * (len(scope.layers) + 1) for _ in scope.strengths] for _ in scope.targets]
     cells = table.select("target", "strength", "n_compromised", "n_seeds").iter_rows()
-    for target, strength, compromised, n in cells:
-        found[scope.targets.index(target)][scope.strengths.index(strength)][compromised] = n
-    return found
+    for target, strength, k, n in cells:
+        cube[scope.targets.index(target)][scope.strengths.index(strength)][k] = n
+    return cube
 
 
 def coverage(table: pl.DataFrame, scope: Scope) -> dict[str, Any]:
@@ -137,9 +137,9 @@ def coverage(table: pl.DataFrame, scope: Scope) -> dict[str, Any]:
     steps = table["step"].unique().sort().to_list()
     if len(steps) > MOST_STEPS:
         steps = [steps[i] for i in np.linspace(0, len(steps) - 1, MOST_STEPS).round().astype(int)]
-    kept = table.filter(pl.col("step").is_in(steps))
+    rows = table.filter(pl.col("step").is_in(steps))
     curves = {
-        key: dict(part.select("step", "covered").iter_rows()) for key, part in kept.group_by("condition", "strength")
+        key: dict(part.select("step", "covered").iter_rows()) for key, part in rows.group_by("condition", "strength")
     }
     series = {
         condition: [[curves.get((condition, s), {}).get(step) for step in steps] for s in scope.strengths]
@@ -151,37 +151,37 @@ def coverage(table: pl.DataFrame, scope: Scope) -> dict[str, Any]:
 
 def dose(tables: Tables, scope: Scope) -> list[Any]:
     """Dose and response of every layer, [target][layer]: per condition rows of strength, L2, deviation, fit."""
-    found: list[Any] = [[{condition: [] for condition in CONDITIONS} for _ in scope.layers] for _ in scope.targets]
+    curves: list[Any] = [[{condition: [] for condition in CONDITIONS} for _ in scope.layers] for _ in scope.targets]
     rows = dose_response(scan(tables, "similarity"), tables["variants"]).drop("n").iter_rows()
     for target, layer, condition, *values in rows:
         if target in scope.targets and layer in scope.layers:
-            place = found[scope.targets.index(target)][scope.layers.index(layer)]
+            place = curves[scope.targets.index(target)][scope.layers.index(layer)]
             place[condition].append([_short(value) for value in values])
-    return found
+    return curves
 
 
 def seeds(tables: Tables, scope: Scope, seed_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """What the tables say of some seeds; similarities as [condition][target][strength][layer], first draw."""
-    chosen = pl.col("seed_id").is_in(list(seed_ids)) & (pl.col("strength").is_in(list(scope.strengths)))
-    first = chosen & (pl.col("draw") == 0)
+    """The tables' rows of some seeds; similarities as [condition][target][strength][layer], first draw."""
+    is_shown = pl.col("seed_id").is_in(list(seed_ids)) & (pl.col("strength").is_in(list(scope.strengths)))
+    first = is_shown & (pl.col("draw") == 0)
     similar = _by_seed(collected(scan(tables, "similarity").filter(first)))
-    varied = _by_seed(tables["variants"].filter(first))
+    variants = _by_seed(tables["variants"].filter(first))
     rows = {row["seed_id"]: row for row in tables["seeds"].filter(pl.col("seed_id").is_in(list(seed_ids))).to_dicts()}
     thresholds = {
         (target, strength, layer): value
         for target, strength, layer, value in tables["layers"].select(*_KEYS[:3], "threshold").iter_rows()
     }
-    return [_seed(rows[i], similar.get(i), varied.get(i), thresholds, scope) for i in seed_ids]
+    return [_seed(rows[i], similar.get(i), variants.get(i), thresholds, scope) for i in seed_ids]
 
 
 def _seed(
     row: Mapping[str, Any],
     similar: pl.DataFrame | None,
-    varied: pl.DataFrame | None,
+    variants: pl.DataFrame | None,
     thresholds: Mapping[tuple[str, float, str], float | None],
     scope: Scope,
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    data: dict[str, Any] = {
         "id": row["seed_id"],
         "label": row["label"],
         "clean": [row["clean_class"], _short(row["clean_probability"])],
@@ -192,39 +192,39 @@ def _seed(
     }
     for condition in CONDITIONS:
         cells = [] if similar is None else list(similar.filter(pl.col("condition") == condition).iter_rows(named=True))
-        keyed = [([cell["target"], cell["strength"], cell["layer"]], cell["similarity"]) for cell in cells]
-        marks = [(key, _is_below(value, thresholds.get((key[0], key[1], key[2])))) for key, value in keyed]
-        found[condition] = {
-            "similarity": _cube(((key, _short(value)) for key, value in keyed), scope),
+        values = [([cell["target"], cell["strength"], cell["layer"]], cell["similarity"]) for cell in cells]
+        marks = [(key, _is_below(value, thresholds.get((key[0], key[1], key[2])))) for key, value in values]
+        data[condition] = {
+            "similarity": _cube(((key, _short(value)) for key, value in values), scope),
             "compromised": _cube(marks, scope),
-            "said": _said(varied, condition, scope),
+            "said": _answers(variants, condition, scope),
         }
-    return found
+    return data
 
 
 def _is_below(value: float | None, threshold: float | None) -> int | None:
     return None if value is None or threshold is None else int(value < threshold)
 
 
-def _said(varied: pl.DataFrame | None, condition: str, scope: Scope) -> list[Any]:
-    """[strength]: class, probability, flipped (1 or 0), realised L2 and L-inf, clipped fraction."""
-    found: list[Any] = [None] * len(scope.strengths)
-    if varied is not None:
-        for row in varied.filter(pl.col("condition") == condition).iter_rows(named=True):
-            found[scope.strengths.index(row["strength"])] = [
+def _answers(variants: pl.DataFrame | None, condition: str, scope: Scope) -> list[Any]:
+    """Class, probability, flipped (1 or 0), realised L2 and L-inf, clipped fraction: [strength]."""
+    answers: list[Any] = [None] * len(scope.strengths)
+    if variants is not None:
+        for row in variants.filter(pl.col("condition") == condition).iter_rows(named=True):
+            answers[scope.strengths.index(row["strength"])] = [
                 row["predicted_class"],
                 _short(row["probability"]),
                 int(row["is_flipped"]),
                 *(_short(row[name]) for name in ("realised_l2", "realised_linf", "clipped_fraction")),
             ]
-    return found
+    return answers
 
 
 def class_names(tables: Tables, record: Record, seed_ids: Sequence[str]) -> dict[int, str]:
     """Names of the classes that the explorer mentions, by index."""
-    chosen = pl.col("seed_id").is_in(list(seed_ids))
-    clean, varied = tables["seeds"].filter(chosen), tables["variants"].filter(chosen)
-    columns = (clean["label"], clean["clean_class"], varied["predicted_class"])
+    is_shown = pl.col("seed_id").is_in(list(seed_ids))
+    clean, variants = tables["seeds"].filter(is_shown), tables["variants"].filter(is_shown)
+    columns = (clean["label"], clean["clean_class"], variants["predicted_class"])
     indexes = sorted({int(i) for column in columns for i in column.drop_nulls()})
     labels = (record.get("model") or {}).get("labels") or []
     return {i: labels[i] if i < len(labels) else f"class {i}" for i in indexes}
@@ -235,19 +235,19 @@ def _by_seed(table: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 
 def _cube(cells: Iterable[tuple[Sequence[Any], Any]], scope: Scope) -> list[Any]:
-    """Values by (target, strength, layer) as nested lists; None where there is none, or it is of no interest."""
-    found: list[Any] = [[[None] * len(scope.layers) for _ in scope.strengths] for _ in scope.targets]
+    """Values by (target, strength, layer) as nested lists; None where there is none. Other keys are left out."""
+    cube: list[Any] = [[[None] * len(scope.layers) for _ in scope.strengths] for _ in scope.targets]
     targets, strengths, layers = (
         {key: i for i, key in enumerate(keys)} for keys in (scope.targets, scope.strengths, scope.layers)
     )
     for (target, strength, layer), value in cells:
         if target in targets and strength in strengths and layer in layers:
-            found[targets[target]][strengths[strength]][layers[layer]] = value
-    return found
+            cube[targets[target]][strengths[strength]][layers[layer]] = value
+    return cube
 
 
 def _short(value: Any, digits: int = _DIGITS) -> Any:
-    """A float with so many digits; None for what JSON does not have."""
+    """A float with so many digits; None for one that JSON does not have; any other value as it is."""
     if not isinstance(value, float):
         return value
     return float(f"{value:.{digits}g}") if isfinite(value) else None

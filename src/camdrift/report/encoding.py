@@ -35,24 +35,24 @@ def _raster(figure: Figure) -> Image.Image:
 
 
 def _with_palette(pixels: Image.Image, colours: list[tuple[int, Any]]) -> Image.Image:
-    """The opaque RGBA image in its 256 most frequent colours, those exact, every other as the nearest of them.
+    """The opaque RGBA image in its 256 most frequent colours; every other colour becomes the nearest of them.
 
-    What is not exact are rare mixtures along the edges of lines and letters. Pillow's own quantisation would
-    tint the white ground.
+    Those others are rare mixtures along the edges of lines and letters. Pillow's own quantisation would tint the
+    white ground.
     """
-    ordered = np.array([colour for _, colour in sorted(colours, reverse=True)], dtype=np.uint8)
-    channels = ordered[:, :3].astype(np.int32)
+    palette = np.array([colour for _, colour in sorted(colours, reverse=True)], dtype=np.uint8)
+    channels = palette[:, :3].astype(np.int32)
     table = np.empty(1 << 24, dtype=np.uint8)
-    table[_packed(ordered)] = np.square(channels[:, None] - channels[:256]).sum(-1, dtype=np.int32).argmin(1)
+    table[_packed(palette)] = np.square(channels[:, None] - channels[:256]).sum(-1, dtype=np.int32).argmin(1)
     image = Image.fromarray(table[_packed(np.asarray(pixels))])
-    image.putpalette(ordered[:256, :3].tobytes())
+    image.putpalette(palette[:256, :3].tobytes())
     return image
 
 
 def _packed(rgba: np.ndarray) -> np.ndarray:
     """Red, green and blue of every pixel in one number below 2^24."""
-    packed: np.ndarray = rgba.view("<u4")[..., 0] & np.uint32(0xFFFFFF)
-    return packed
+    numbers: np.ndarray = rgba.view("<u4")[..., 0] & np.uint32(0xFFFFFF)
+    return numbers
 
 
 def _png(raster: Image.Image, figure: Figure) -> bytes:

@@ -20,10 +20,10 @@ def explorer_section(source: Source) -> dict[str, Any]:
     return {"shown_seeds": words, "study": study | {"ramps": colour_ramps()}, "pictures": pictures}
 
 
-def _shown_seeds(shown: int, scope: Scope) -> str:
+def _shown_seeds(seeds: int, scope: Scope) -> str:
     """A sentence on how many images the explorer shows; empty for none."""
-    if not shown:
+    if not seeds:
         return ""
-    if shown >= scope.analysed:
-        return f"All {count(scope.analysed, 'analysed image')}." if shown > 1 else "The one analysed image."
-    return f"{count(shown, 'image')} of {scope.analysed:,} analysed, chosen to span the range of deviation."
+    if seeds >= scope.analysed:
+        return f"All {count(scope.analysed, 'analysed image')}." if seeds > 1 else "The one analysed image."
+    return f"{count(seeds, 'image')} of {scope.analysed:,} analysed, chosen to span the range of deviation."

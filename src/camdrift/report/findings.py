@@ -33,7 +33,7 @@ def study_headline(tables: Tables, record: Record, scope: Scope) -> str:
 
 
 def study_sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
-    """What was found, in full sentences; those that the study cannot support are left out."""
+    """The findings in full sentences; those that the study cannot support are left out."""
     first = verdicts.verdict_sentences(tables, scope.labels) if verdicts.is_reproduction(tables) else []
     last = precision(tables, record, scope)
     return first + _sentences(tables, record, scope) + ([last] if last else [])
@@ -43,7 +43,7 @@ def _sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
     if single.is_single(tables):
         return single.single_image_sentences(tables, record, scope)
     strengths = dict.fromkeys([_lowest(scope), scope.reference])
-    found = [
+    sentences = [
         success(tables, record, scope),
         threat.bound(tables, record, scope),
         *(gains(tables, scope, strength) for strength in strengths),
@@ -51,11 +51,11 @@ def _sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
         flips(tables, scope),
         compromised_sentence(tables, scope),
     ]
-    return [sentence for sentence in found if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
 def success(tables: Tables, record: Record, scope: Scope) -> str:
-    """How often the attack changed the prediction, and whether 8-bit rounding undoes it."""
+    """The success of the attack, and of its images rounded to 8 bits."""
     if not scope.readable:
         return ""
     share = f"{scope.analysed:,} of {count(scope.readable, 'image')} ({share_of(scope.analysed, scope.readable)})"
@@ -68,8 +68,8 @@ def success(tables: Tables, record: Record, scope: Scope) -> str:
 
 def gains(tables: Tables, scope: Scope, strength: float) -> str:
     """The layers of highest and lowest gain at one strength, with intervals and n."""
-    ranked = _ranked(tables, scope, strength)
-    rows = _well_measured(ranked)
+    layers = _ranked(tables, scope, strength)
+    rows = _well_measured(layers)
     top, bottom = _extremes(rows)
     if not top:
         return ""
@@ -79,14 +79,14 @@ def gains(tables: Tables, scope: Scope, strength: float) -> str:
         text += f"; {_named(bottom)} only {_times_as_strong(bottom[0], interval=True)}"
     notes = [f"n = {span([row['n'] for row in (*top, *bottom)])}"]
     if len(top) == 1 and top[0]["rank_low"] is not None:
-        notes.append(f"{top[0]['layer_label']} ranks {_ranks(top[0])} of {count(len(ranked), 'layer')}")
-    if rest := len(ranked) - len(rows):
+        notes.append(f"{top[0]['layer_label']} ranks {_ranks(top[0])} of {count(len(layers), 'layer')}")
+    if rest := len(layers) - len(rows):
         notes.append(f"not counting {count(rest, 'layer')} whose map is undefined for most images")
     return f"{text} ({'; '.join(notes)})."
 
 
 def differences_sentence(tables: Tables, scope: Scope) -> str:
-    """In how many layers the attack lowers similarity more than noise does, by the corrected test."""
+    """Number of layers in which the attack lowers similarity more than noise does, by the corrected test."""
     rows = _at(tables, scope, scope.reference).filter(pl.col("wilcoxon_p_holm").is_not_null())
     if rows.is_empty():
         return ""
@@ -99,12 +99,12 @@ def differences_sentence(tables: Tables, scope: Scope) -> str:
 
 
 def flips(tables: Tables, scope: Scope) -> str:
-    """How often noise alone changes the prediction."""
+    """Share of noisy images whose prediction noise alone changes."""
     at = (pl.col("condition") == NOISE) & (pl.col("strength") == scope.reference)
-    flipped = tables["variants"].filter(at)["is_flipped"].drop_nulls()
-    if not len(flipped):
+    is_flipped = tables["variants"].filter(at)["is_flipped"].drop_nulls()
+    if not len(is_flipped):
         return ""
-    hits, n = int(flipped.sum()), len(flipped)
+    hits, n = int(is_flipped.sum()), len(is_flipped)
     # Draws of one seed are not independent, so there is no interval to give.
     rate = share_of(hits, n) if scope.draws == 1 else f"{percent(hits / n)}, {scope.draws} draws per image"
     share = f"{hits:,} of {count(n, 'noisy image')} ({rate})"
@@ -112,7 +112,7 @@ def flips(tables: Tables, scope: Scope) -> str:
 
 
 def compromised_sentence(tables: Tables, scope: Scope) -> str:
-    """How many layers one adversarial example compromises, and why that says little."""
+    """Median number of layers that an adversarial example compromises, and the reason why that says little."""
     at = (pl.col("target") == scope.targets[0]) & (pl.col("strength") == scope.reference) & (pl.col("n_seeds") > 0)
     rows = tables["counts"].filter(at).sort("n_compromised")
     total = int(rows["n_seeds"].sum())
@@ -131,7 +131,7 @@ def compromised_sentence(tables: Tables, scope: Scope) -> str:
 
 
 def precision(tables: Tables, record: Record, scope: Scope) -> str:
-    """What the network's precision did to the similarities of the images that were computed in float32, too."""
+    """Change of the similarities by the network's precision, over the images that were computed in float32, too."""
     if PRECISION.name not in tables or tables[PRECISION.name].is_empty():
         return ""
     cost = rounding(scan(tables, "similarity"), tables[PRECISION.name], tables["variants"])
@@ -153,7 +153,7 @@ def precision(tables: Tables, record: Record, scope: Scope) -> str:
 
 
 def reading_of(scope: Scope) -> str:
-    """Which images the study rests on, in one sentence."""
+    """The images that the study rests on, in one sentence."""
     names = {
         "no_adversarial": "kept the model's prediction",
         "unreadable": "could not be read",
@@ -189,7 +189,7 @@ def _well_measured(rows: list[Row]) -> list[Row]:
 
 
 def _extremes(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """The layers that share the highest rank, and those that share the lowest, if that is another."""
+    """The layers that share the highest rank, and those that share the lowest; none if all share one rank."""
     if not rows:
         return [], []
     first, last = rows[0]["rank"], rows[-1]["rank"]

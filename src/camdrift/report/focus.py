@@ -1,4 +1,4 @@
-"""Where the focus goes, in words: sentences whose every number comes from table `focus`."""
+"""The focus in words: sentences whose every number comes from table `focus`."""
 
 from typing import Any
 
@@ -25,14 +25,14 @@ def focus_section(source: Source) -> dict[str, Any]:
 
 
 def focus_sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
-    """Where the centre moves most and where the change follows the perturbation most, with intervals and n."""
+    """The layers whose centre moves most and whose change follows the perturbation most, with intervals and n."""
     if not scope.targets:
         return []
     at = (pl.col("strength") == scope.reference) & (pl.col("target") == scope.targets[0])
     focus = collected(scan(tables, "focus").filter(at))
     rng_seed = int(effective(record).get("rng_seed") or 0)
-    found = [_centre(focus, scope, rng_seed), _correlation(focus, scope, rng_seed)]
-    return [sentence for sentence in found if sentence]
+    sentences = [_centre(focus, scope, rng_seed), _correlation(focus, scope, rng_seed)]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _centre(focus: pl.DataFrame, scope: Scope, rng_seed: int) -> str:
@@ -73,9 +73,9 @@ def _both(focus: pl.DataFrame, row: Row, rng_seed: int) -> tuple[str, str, str]:
     words, counts = [], []
     for condition in (ADVERSARIAL, NOISE):
         values = focus.filter(condition=condition, layer=row["layer"]).sort("seed_id")[row["measure"]]
-        defined = values.drop_nulls().to_numpy()
-        middle = float(np.median(defined)) if defined.size else None
+        samples = values.drop_nulls().to_numpy()
+        middle = float(np.median(samples)) if samples.size else None
         interval = between(*(median_interval(values, rng_seed=rng_seed) or (None, None)))
         words.append(" ".join(filter(None, [fraction(middle, 2), interval])))
-        counts.append(defined.size)
+        counts.append(samples.size)
     return words[0], words[1], f"n = {span(counts)}"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from camdrift.report.numbers import UNDEFINED, duration, shown
+from camdrift.report.numbers import UNDEFINED, duration, value_text
 from camdrift.report.source import Source
 from camdrift.tables.run_json import Record, effective
 
@@ -24,7 +24,9 @@ def _making(record: Record) -> list[tuple[str, list[tuple[str, str]]]]:
         "Versions": {"camdrift": record.get("camdrift"), **(record.get("versions") or {})},
         "Time": {key: duration(float(value)) for key, value in (record.get("timings") or {}).items()},
     }
-    rows = {title: [(_words(key), shown(value)) for key, value in group.items()] for title, group in groups.items()}
+    rows = {
+        title: [(_words(key), value_text(value)) for key, value in group.items()] for title, group in groups.items()
+    }
     return [(title, [row for row in group if row[1] != UNDEFINED]) for title, group in rows.items() if group]
 
 

@@ -35,7 +35,7 @@ class SideBySide:
     """All measures at one target and strength.
 
     Attributes:
-        target: Whose class is explained.
+        target: The target.
         strength: The strength at which the fewest gains are censored.
         columns: The measures, the study's first one first.
         rows: Display name of every layer, and its gain and rank by each measure.
@@ -53,7 +53,7 @@ def measures_section(source: Source) -> dict[str, Any]:
 
 
 def side_by_side(tables: Tables, scope: Scope) -> SideBySide | None:
-    """What several measures say of the same layers; None if the study has one measure."""
+    """The layers by each measure of the study; None if it has one measure."""
     if not scope.targets or "measures" not in tables:
         return None
     rows = tables["measures"].filter(pl.col("target") == scope.targets[0])
@@ -71,15 +71,15 @@ def side_by_side(tables: Tables, scope: Scope) -> SideBySide | None:
 
 def _strength(rows: pl.DataFrame) -> float:
     """The strength at which the fewest gains are censored, the one nearest to 1 of several."""
-    censored = rows.group_by("strength").agg(pl.col("gain_censored").count().alias("n"))
-    nearest = censored.with_columns(distance=pl.col("strength").log().abs())
+    bounds = rows.group_by("strength").agg(pl.col("gain_censored").count().alias("n"))
+    nearest = bounds.with_columns(distance=pl.col("strength").log().abs())
     return float(nearest.sort("n", "distance")["strength"][0])
 
 
 def _cells(rows: pl.DataFrame) -> list[tuple[str, str]]:
     return [
-        (times(gain, censored), f"#{rank}" if rank is not None else "")
-        for gain, censored, rank in rows.select("gain", "gain_censored", "rank").iter_rows()
+        (times(gain, bound), f"#{rank}" if rank is not None else "")
+        for gain, bound, rank in rows.select("gain", "gain_censored", "rank").iter_rows()
     ]
 
 
@@ -87,7 +87,7 @@ def _agreement(rows: pl.DataFrame, first: pl.DataFrame) -> str:
     """Kendall's tau-b of the ranks; ties of censored gains count as ties."""
     if rows is first:
         return UNDEFINED
-    joined = first.select("layer", "rank").join(rows.select("layer", other="rank"), on="layer").drop_nulls()
-    if joined.height < 3 or joined["rank"].n_unique() < 2 or joined["other"].n_unique() < 2:
+    ranks = first.select("layer", "rank").join(rows.select("layer", other="rank"), on="layer").drop_nulls()
+    if ranks.height < 3 or ranks["rank"].n_unique() < 2 or ranks["other"].n_unique() < 2:
         return UNDEFINED
-    return fraction(float(kendalltau(joined["rank"], joined["other"]).statistic), 2)
+    return fraction(float(kendalltau(ranks["rank"], ranks["other"]).statistic), 2)

@@ -1,4 +1,4 @@
-"""What a study lacks, in words: images that could not be analysed, similarities that are undefined."""
+"""The gaps of a study in words: images that could not be analysed, similarities that are undefined."""
 
 from typing import Any, Final, NamedTuple
 
@@ -21,8 +21,8 @@ class ImagesLeftOut(NamedTuple):
     """Images of one status that could not be analysed.
 
     Attributes:
-        title: What they have in common.
-        total: How many there are.
+        title: Their status in words.
+        total: Their number.
         rows: Seed and reason of the first `LONGEST_LIST`.
     """
 
@@ -52,8 +52,8 @@ def _undefined(tables: Tables) -> list[str]:
     similarity = scan(tables, "similarity")
     totals = dict(streamed(similarity.group_by("condition").len()).iter_rows())
     reason = pl.col("undefined_reason").fill_null("unknown")
-    lost = similarity.filter(pl.col("similarity").is_null())
-    counts = streamed(lost.group_by("condition", "layer_label", "layer_index", reason).len())
+    gaps = similarity.filter(pl.col("similarity").is_null())
+    counts = streamed(gaps.group_by("condition", "layer_label", "layer_index", reason).len())
     sentences = [_by_reason(counts, c, totals[c]) for c in (ADVERSARIAL, NOISE) if totals.get(c)]
     return [*sentences, _by_layer(counts)] if counts.height else sentences
 

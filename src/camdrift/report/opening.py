@@ -1,10 +1,10 @@
-"""The opening of a study's page: the main result, what was found, cautions, the study at a glance."""
+"""The opening of a study's page: the main result, findings, warnings, the study at a glance."""
 
 from typing import Any
 
 from camdrift.figures.scope import Scope
 from camdrift.report import findings, single
-from camdrift.report.numbers import UNDEFINED, percent, shown
+from camdrift.report.numbers import UNDEFINED, percent, value_text
 from camdrift.report.source import Source
 from camdrift.tables.run_json import Record, effective
 from camdrift.tables.words import UNREADABLE, strength_text
@@ -33,11 +33,11 @@ def preflight_warnings(record: Record) -> list[str]:
 
 def _facts(record: Record, scope: Scope) -> list[tuple[str, str]]:
     """The study at a glance: label and value."""
-    analysed = f"{scope.analysed:,} of {scope.readable:,}"
-    rate = f"{analysed} ({percent(scope.analysed / scope.readable)})" if scope.readable else "none was attacked"
+    images = f"{scope.analysed:,} of {scope.readable:,}"
+    rate = f"{images} ({percent(scope.analysed / scope.readable)})" if scope.readable else "none was attacked"
     return [
         ("Model", scope.model),
-        ("Attack", shown(effective(record).get("attack"))),
+        ("Attack", value_text(effective(record).get("attack"))),
         ("Images", f"{scope.total:,} found, {scope.total - scope.statuses.get(UNREADABLE, 0):,} readable"),
         ("Adversarial examples", rate),
         ("Layers", f"{len(scope.layers):,}"),

@@ -17,7 +17,7 @@ class Source:
         tables: All tables of `tables.study.TABLES` by name, and those of `FURTHER_TABLES` that there are.
         record: The run record, as `run.json` holds it.
         gallery: Images and heatmaps of sample seeds; may be empty.
-        scope: What the study covers.
+        scope: The scope of the study.
     """
 
     tables: Tables

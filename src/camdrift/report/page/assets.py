@@ -38,7 +38,7 @@ def _asset(name: str) -> str:
 
 
 def script(names: Sequence[str]) -> str:
-    """A page's own script, one scope for all of its files."""
+    """A page's own script: its files in one scope."""
     body = "\n".join(_asset(f"{name}.js") for name in names)
     return f'(() => {{\n"use strict";\n{body}}})();\n'
 
@@ -47,8 +47,8 @@ def _style(sheets: Sequence[str]) -> str:
     """The style sheets of a page as one."""
     steps = np.linspace(0, 1, 9)
     viridis = ", ".join(mpl.colors.to_hex(colour) for colour in mpl.colormaps["viridis"](steps))
-    joined = "".join(_asset(f"{name}.css") for name in sheets)
-    return joined.replace(":root {", f":root {{\n  --viridis: {viridis};", 1)
+    text = "".join(_asset(f"{name}.css") for name in sheets)
+    return text.replace(":root {", f":root {{\n  --viridis: {viridis};", 1)
 
 
 def colour_ramps() -> dict[str, str]:
@@ -63,12 +63,12 @@ def colour_ramps() -> dict[str, str]:
 def _policy(scripts: Sequence[str]) -> str:
     """A Content-Security-Policy under which only these scripts run, and nothing is fetched."""
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
-    allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests) or "'none'"
+    sources = " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests) or "'none'"
     rules = {
         "default-src": "'none'",
         "img-src": "data:",
         "style-src": "'unsafe-inline'",
-        "script-src": allowed,
+        "script-src": sources,
         "base-uri": "'none'",
         "form-action": "'none'",
     }
@@ -80,7 +80,7 @@ def fill_page(template: str, values: Mapping[str, Any], *, scripts: Sequence[str
 
     Args:
         template: File name of the template.
-        values: What it shows, by name.
+        values: Its values by name.
         scripts: Texts of the scripts, in their order.
         sheets: Names of the style sheets, without ending.
     """
@@ -89,7 +89,7 @@ def fill_page(template: str, values: Mapping[str, Any], *, scripts: Sequence[str
 
 
 def _environment() -> jinja2.Environment:
-    """Where templates are loaded; everything they show is escaped."""
+    """The environment of templates; it escapes every value that they show."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("camdrift.report.page", "."),
         autoescape=True,
