@@ -7,8 +7,8 @@ from typing import Any, Final
 import polars as pl
 
 from camdrift.figures.scope import span
+from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, measured, measured_between
-from camdrift.report.source import Source
 from camdrift.statistics import controls
 from camdrift.tables.reading import Tables
 from camdrift.tables.words import strength_text
@@ -69,9 +69,9 @@ class ControlCheck:
     lines: list[Line]
 
 
-def checks_section(source: Source) -> dict[str, Any]:
+def checks_section(material: Material) -> dict[str, Any]:
     """Values of template `checks`."""
-    return {"checks": checks(source.tables)}
+    return {"checks": checks(material.tables)}
 
 
 def checks(tables: Tables) -> list[ControlCheck]:

@@ -11,8 +11,8 @@ from camdrift.figures import rungs
 from camdrift.figures.scope import Scope
 from camdrift.paper.defects import ALL_DEFECTS, NO_DEFECT, Defects
 from camdrift.paper.readings import compromised_fraction, read
+from camdrift.report.material import Material
 from camdrift.report.numbers import measured
-from camdrift.report.source import Source
 from camdrift.report.verdicts import is_reproduction
 from camdrift.tables.reading import Tables
 from camdrift.tables.table import Row
@@ -57,15 +57,15 @@ class Rung:
     cells: list[str]
 
 
-def defects_section(source: Source) -> dict[str, Any]:
+def defects_section(material: Material) -> dict[str, Any]:
     """Values of template `defects`, and `rungs`, the data of its script; empty for a study that is no reproduction."""
-    tables = source.tables
-    is_filled = source.is_interactive and is_reproduction(tables) and rungs.has_ladder(tables)
+    tables = material.tables
+    is_filled = material.is_interactive and is_reproduction(tables) and rungs.has_ladder(tables)
     return {
         "agreement_heads": list(AGREEMENT_HEADS.values()),
         "rung_groups": groups(tables) if is_filled else [],
         "makers": makers(tables) if is_filled else [],
-        "rungs": rung_data(tables, source.scope) if is_filled else {},
+        "rungs": rung_data(tables, material.scope) if is_filled else {},
     }
 
 

@@ -4,19 +4,19 @@ from typing import Any
 
 from camdrift.figures.scope import Scope
 from camdrift.report.data import study_data
+from camdrift.report.material import Material
 from camdrift.report.page.assets import colour_ramps
 from camdrift.report.pictures import picture_data
-from camdrift.report.source import Source
 from camdrift.tables.words import count
 
 
-def explorer_section(source: Source) -> dict[str, Any]:
+def explorer_section(material: Material) -> dict[str, Any]:
     """Values of template `explorer`, and the data of all views: `study` and `pictures`, empty if there is nothing."""
-    if source.nothing:
+    if material.nothing:
         return {"shown_seeds": "", "study": {}, "pictures": {}}
-    seed_ids, pictures = picture_data(source.gallery, source.scope.indices)
-    study = study_data(source.tables, source.record, source.scope, seed_ids)
-    words = _shown_seeds(len(seed_ids), source.scope)
+    seed_ids, pictures = picture_data(material.gallery, material.scope.indices)
+    study = study_data(material.tables, material.record, material.scope, seed_ids)
+    words = _shown_seeds(len(seed_ids), material.scope)
     return {"shown_seeds": words, "study": study | {"ramps": colour_ramps()}, "pictures": pictures}
 
 

@@ -7,8 +7,8 @@ import polars as pl
 
 from camdrift.figures.focus import MEASURES
 from camdrift.figures.scope import Scope, span
+from camdrift.report.material import Material
 from camdrift.report.numbers import between, fraction
-from camdrift.report.source import Source
 from camdrift.statistics.focus import focus_medians, median_interval
 from camdrift.tables.reading import Tables, collected, scan
 from camdrift.tables.run_json import Record, effective
@@ -18,9 +18,9 @@ from camdrift.tables.words import ADVERSARIAL, NOISE, count, strength_text
 _OF = {"seed": "", "own": " for each image's own class", "label": " for the true class"}
 
 
-def focus_section(source: Source) -> dict[str, Any]:
+def focus_section(material: Material) -> dict[str, Any]:
     """Values of template `focus`."""
-    sentences = [] if source.nothing else focus_sentences(source.tables, source.record, source.scope)
+    sentences = [] if material.nothing else focus_sentences(material.tables, material.record, material.scope)
     return {"focus": sentences, "measures": MEASURES}
 
 

@@ -2,14 +2,14 @@
 
 from typing import Any
 
+from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, duration, value_text
-from camdrift.report.source import Source
 from camdrift.tables.run_json import Record, effective
 
 
-def making_section(source: Source) -> dict[str, Any]:
+def making_section(material: Material) -> dict[str, Any]:
     """Values of template `making`."""
-    return {"making": _making(source.record)}
+    return {"making": _making(material.record)}
 
 
 def _making(record: Record) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -7,8 +7,8 @@ import polars as pl
 from scipy.stats import kendalltau
 
 from camdrift.figures.scope import Scope
+from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, fraction, times
-from camdrift.report.source import Source
 from camdrift.tables.measures import Measure
 from camdrift.tables.reading import Tables
 from camdrift.tables.study import MEASURE
@@ -47,9 +47,9 @@ class SideBySide:
     rows: list[tuple[str, list[tuple[str, str]]]]
 
 
-def measures_section(source: Source) -> dict[str, Any]:
+def measures_section(material: Material) -> dict[str, Any]:
     """Values of template `measures`."""
-    return {"others": side_by_side(source.tables, source.scope)}
+    return {"others": side_by_side(material.tables, material.scope)}
 
 
 def side_by_side(tables: Tables, scope: Scope) -> SideBySide | None:

@@ -4,8 +4,8 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
+from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED
-from camdrift.report.source import Source
 from camdrift.tables.reading import Tables, scan, streamed
 from camdrift.tables.words import ADVERSARIAL, FAILED, NO_ADVERSARIAL, NOISE, UNREADABLE
 
@@ -31,9 +31,9 @@ class ImagesLeftOut(NamedTuple):
     rows: list[tuple[str, str]]
 
 
-def missing_section(source: Source) -> dict[str, Any]:
+def missing_section(material: Material) -> dict[str, Any]:
     """Values of template `missing`."""
-    return {"left_out": _images_left_out(source.tables), "undefined": _undefined(source.tables)}
+    return {"left_out": _images_left_out(material.tables), "undefined": _undefined(material.tables)}
 
 
 def _images_left_out(tables: Tables) -> list[ImagesLeftOut]:

@@ -4,21 +4,21 @@ from typing import Any
 
 from camdrift.figures.scope import Scope
 from camdrift.report import findings, single
+from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, percent, value_text
-from camdrift.report.source import Source
 from camdrift.tables.run_json import Record, effective
 from camdrift.tables.words import UNREADABLE, strength_text
 
 
-def opening_section(source: Source) -> dict[str, Any]:
+def opening_section(material: Material) -> dict[str, Any]:
     """Values of template `opening`, and of the head of the page."""
-    tables, record, scope = source.tables, source.record, source.scope
+    tables, record, scope = material.tables, material.record, material.scope
     return {
         "model": scope.model,
         "attack": effective(record).get("attack") or "attack",
         "headline": findings.study_headline(tables, record, scope),
         "reading": findings.reading_of(scope),
-        "nothing": source.nothing,
+        "nothing": material.nothing,
         "warnings": preflight_warnings(record),
         "sentences": findings.study_sentences(tables, record, scope),
         "is_single": single.is_single(tables),

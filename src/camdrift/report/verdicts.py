@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import polars as pl
 
+from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, measured, measured_between
-from camdrift.report.source import Source
 from camdrift.tables.reading import Tables
 from camdrift.tables.table import Row
 from camdrift.tables.words import ARTEFACT, FAILS, HOLDS, UNDECIDED
@@ -87,10 +87,10 @@ class Family:
         return [self.verdict] if self.is_folded else [row.verdict for row in self.rows]
 
 
-def verdicts_section(source: Source) -> dict[str, Any]:
+def verdicts_section(material: Material) -> dict[str, Any]:
     """Values of template `verdicts`; no claims for a study that is no reproduction."""
-    has_claims = is_reproduction(source.tables)
-    claims = families(source.tables["claims"], source.scope.labels) if has_claims else []
+    has_claims = is_reproduction(material.tables)
+    claims = families(material.tables["claims"], material.scope.labels) if has_claims else []
     return {"claims": claims, "rule": RULE, "marks": MARKS}
 
 

@@ -13,11 +13,11 @@ from camdrift.report.defects import defects_section
 from camdrift.report.explorer import explorer_section
 from camdrift.report.focus import focus_section
 from camdrift.report.making import making_section
+from camdrift.report.material import Material
 from camdrift.report.measures import measures_section
 from camdrift.report.missing import missing_section
 from camdrift.report.opening import opening_section
 from camdrift.report.page.assets import fill_page, plotting_library, script
-from camdrift.report.source import Source
 from camdrift.report.verdicts import verdicts_section
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.reading import Tables
@@ -27,7 +27,7 @@ from camdrift.tables.words import TARGET_WORDS, strength_text
 _SCRIPTS: Final = ("text", "state", "controls", "strip", "explorer", "charts", "focus", "defects", "table", "main")
 _SHEETS: Final = ("style", "reproduction")
 # Templates in the order of the page, and what fills each; None for one that the values common to all are enough for.
-_SECTIONS: Final[dict[str, Callable[[Source], dict[str, Any]] | None]] = {
+_SECTIONS: Final[dict[str, Callable[[Material], dict[str, Any]] | None]] = {
     "opening": opening_section,
     "verdicts": verdicts_section,
     "defects": defects_section,
@@ -53,25 +53,25 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
         record: The run record, as `run.json` holds it.
         gallery: Images and heatmaps of sample seeds; may be empty.
     """
-    source = Source(tables, record, gallery, scope_of(tables, record))
-    values = _common(source)
+    material = Material(tables, record, gallery, scope_of(tables, record))
+    values = _common(material)
     for fill in filter(None, _SECTIONS.values()):
-        values |= fill(source)
-    scripts = (plotting_library(), script(_SCRIPTS)) if source.is_interactive else ()
+        values |= fill(material)
+    scripts = (plotting_library(), script(_SCRIPTS)) if material.is_interactive else ()
     return fill_page("template.html.jinja", values, scripts=scripts, sheets=_SHEETS)
 
 
-def _common(source: Source) -> dict[str, Any]:
+def _common(material: Material) -> dict[str, Any]:
     """Values of more than one section."""
-    scope = source.scope
+    scope = material.scope
     return {
         "sections": list(_SECTIONS),
-        "interactive": source.is_interactive,
+        "interactive": material.is_interactive,
         "strengths": [strength_text(strength) for strength in scope.strengths],
         "targets": scope.targets,
         "target_words": TARGET_WORDS,
         "explanation": scope.measure.words[0],
         "metric": scope.measure.words[1],
-        "few_seeds": "" if source.nothing else few_seeds(source.tables, scope),
-        "version": source.record.get("camdrift") or "",
+        "few_seeds": "" if material.nothing else few_seeds(material.tables, scope),
+        "version": material.record.get("camdrift") or "",
     }

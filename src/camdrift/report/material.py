@@ -10,7 +10,7 @@ from camdrift.tables.run_json import Record
 
 
 @dataclass(frozen=True)
-class Source:
+class Material:
     """The material of a study's page.
 
     Attributes:
