@@ -1,5 +1,7 @@
-"""Writes docs/tables.md from the column documentation in camdrift.tables."""
+"""Writes docs/tables.md from the column documentation in camdrift.tables and the top of camdrift.pipeline.gallery."""
 
+import ast
+from importlib.util import find_spec
 from pathlib import Path
 
 from camdrift.tables.comparison import COMPARISON_TABLES
@@ -17,10 +19,20 @@ def tables_page() -> str:
     ]
     for table in (TABLES | FURTHER_TABLES).values():
         parts += _section(table)
+    parts += ["# Pictures of a run directory: gallery.npz\n", _top_of("camdrift.pipeline.gallery"), ""]
+    parts += ["`numpy.load` reads it, one array at a time.\n"]
     parts += ["# Tables of a comparison\n", "What `camdrift compare` writes; [compare.md](compare.md) explains them.\n"]
     for table in COMPARISON_TABLES.values():
         parts += _section(table)
     return "\n".join(parts)
+
+
+def _top_of(module: str) -> str:
+    """Docstring of a module that is not imported, since it may need torch."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
 
 
 def _section(table: Table) -> list[str]:

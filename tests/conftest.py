@@ -4,6 +4,7 @@ Torch is imported by those fixtures alone that need it: tests of tables and figu
 """
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,21 @@ def vgg16_imagenette():
     """Spec of a real VGG-16 for Imagenette's ten classes."""
     shared("models", "vgg16_imagenette.safetensors")
     return f"{shared('models', 'vgg16_imagenette.py')}:build"
+
+
+@pytest.fixture
+def camdrift_command(monkeypatch, capfd):
+    """Runs a command line in this process: exit code, stdout, stderr."""
+    from camdrift.cli.app import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["camdrift", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ending:
+            main()
+        output = capfd.readouterr()
+        return ending.value.code or 0, output.out, output.err
+
+    return run
 
 
 @pytest.fixture

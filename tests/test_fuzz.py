@@ -26,7 +26,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import camdrift
-from camdrift.attacks.registry import make_attack
+from camdrift.attacks.making import make_attack
 from camdrift.cli import app as cli
 from camdrift.comparison.grid import read_grid
 from camdrift.errors import UserError
@@ -175,7 +175,7 @@ class TestCommandLine:
         def stopped(*_):
             raise UserError("as far as this goes")
 
-        monkeypatch.setattr(importlib.import_module("camdrift.study.run"), "fit_chunk", stopped)
+        monkeypatch.setattr(importlib.import_module("camdrift.engine.local"), "fit_chunk", stopped)
         monkeypatch.chdir(around / "here")
         return around, known
 
@@ -248,7 +248,7 @@ class TestFiles:
                 tar.addfile(member, io.BytesIO(data))
         path = tmp_path / "shard-000.tar"
         path.write_bytes(edited(stream.getvalue(), changes))
-        selection = refused_or_done(select_images, str(path), Settings())
+        selection = refused_or_done(select_images, str(path))
         for file in selection.files if selection else ():
             refused_or_done(file.read)
         assert [entry.name for entry in tmp_path.iterdir()] == ["shard-000.tar"]
@@ -258,7 +258,7 @@ class TestFiles:
     @example(b"\0/\0")
     def test_lists_of_images(self, tmp_path, data):
         (tmp_path / "list.txt").write_bytes(data)
-        refused_or_done(select_images, str(tmp_path / "list.txt"), Settings())
+        refused_or_done(select_images, str(tmp_path / "list.txt"))
 
     @examples(60)
     @given(st.text(max_size=40))
@@ -268,7 +268,7 @@ class TestFiles:
     @example("[")
     @example("**/" * 50)
     def test_paths_of_images(self, tmp_path, text):
-        refused_or_done(select_images, str(tmp_path / "images") + text, Settings())
+        refused_or_done(select_images, str(tmp_path / "images") + text)
 
     @examples(120)
     @given(st.sampled_from([".safetensors", ".pt", ".pth"]), edits)

@@ -51,7 +51,7 @@ ESCAPE = "\x1b[2J\x1b]0;owned\x07"
 READ_ALL = """
 import json, resource, sys
 from pathlib import Path
-import PIL.Image, camdrift.images as images
+import PIL.Image, camdrift.images.pixels as images
 PIL.Image.init()
 size = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 seen = {}

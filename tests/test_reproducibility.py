@@ -10,11 +10,10 @@ import torch
 from polars.testing import assert_frame_equal
 
 import camdrift
-from camdrift.attacks.registry import make_attack
-from camdrift.coverage.neurons import observe
 from camdrift.errors import UserError
 from camdrift.images.pixels import read_image
 from camdrift.tensors import perturbed
+from support.attacks import perturbations
 from support.studies import (
     ATTACK,
     SIZE,
@@ -152,10 +151,8 @@ def perturbation_of(model, image, found, name):
     """The perturbation of one seed of a study in one chunk."""
     names = found.seeds["seed_id"].to_list()
     paths = found.seeds["path"].to_list()
-    images = torch.stack([read_image(Path(path), size=SIZE, resize=SIZE).pixels for path in paths])
-    options = {"seed_ids": names, "rng_seed": 0, "batch_size": 4, "advance": lambda done, found: None}
-    attacked = make_attack(ATTACK)(model, images, *observe(model, images), **options)
-    return attacked[names.index(name)].base_perturbation
+    images = [read_image(Path(path), size=SIZE, resize=SIZE).pixels for path in paths]
+    return perturbations(ATTACK, model, dict(zip(names, images, strict=True)))[name]
 
 
 class TestWhere:

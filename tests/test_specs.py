@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from camdrift.attacks.base import Attack
 from camdrift.attacks.dlfuzz import DLFuzz
-from camdrift.attacks.registry import make_attack
+from camdrift.attacks.making import make_attack
 from camdrift.errors import UserError
 from camdrift.specs import Spec, parse_spec, write_spec
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from camdrift.study.provenance import camdrift_version
 
 if TYPE_CHECKING:
-    from camdrift.attacks.registry import make_attack as make_attack
+    from camdrift.attacks.making import make_attack as make_attack
     from camdrift.comparison.compare import compare as compare
     from camdrift.comparison.sweep import sweep as sweep
     from camdrift.coverage.neurons import neuron_coverage as neuron_coverage
@@ -43,7 +43,7 @@ _PUBLIC: Final = {
     "compare": "comparison.compare",
     "detect": "study.detect",
     "load_model": "models.loading",
-    "make_attack": "attacks.registry",
+    "make_attack": "attacks.making",
     "matched_noise": "pipeline.noise",
     "neuron_coverage": "coverage.neurons",
     "open": "study.study:open_study",

@@ -38,8 +38,9 @@ def escaped(text: str) -> str:
 
 
 def install_hint(extra: str) -> str:
-    """How to install an extra."""
-    return f'python -m pip install ".[{extra}]" in the folder of camdrift installs it'
+    """How to install an extra; an empty one is camdrift itself."""
+    place = f".[{extra}]" if extra else "."
+    return f'python -m pip install "{place}" in the folder of camdrift installs it'
 
 
 class ModelError(UserError):

@@ -71,11 +71,13 @@ class Explanation:
     Attributes:
         logits: The model's output.
         attributions: For every target asked for, in that order, by explanation and layer: a map (batch, h, w), or a
-            representation (batch, channels, h, w). Targets that explain the same classes share theirs.
+            representation (batch, channels, h, w).
+        same_as: For every target the first one that explains the same classes, and so has the same attributions.
     """
 
     logits: Logits
     attributions: tuple[dict[str, dict[str, Tensor]], ...]
+    same_as: tuple[int, ...]
 
     @property
     def maps(self) -> tuple[dict[str, Tensor], ...]:

@@ -9,9 +9,7 @@ import torch
 
 import camdrift
 from camdrift.attacks.base import PER_IMAGE
-from camdrift.attacks.registry import make_attack
 from camdrift.cli import app as cli
-from camdrift.coverage.neurons import observe
 from camdrift.errors import StoreError, UserError
 from camdrift.figures.scope import scope_of
 from camdrift.images.pixels import read_image
@@ -19,6 +17,7 @@ from camdrift.models.classifier import Classifier
 from camdrift.pipeline.settings import Settings
 from camdrift.report import threat
 from camdrift.tensors import perturbed
+from support.attacks import perturbations
 from support.studies import (
     ATTACK,
     SIZE,
@@ -53,14 +52,6 @@ def study(photos, tmp_path_factory):
 @pytest.fixture
 def pixels(photos):
     return {path.name: read_image(path, size=SIZE, resize=SIZE).pixels for path in sorted(photos.iterdir())}
-
-
-def perturbations(spec, model, pixels):
-    """Base perturbation of every seed, from the attack alone."""
-    images = torch.stack(list(pixels.values()))
-    options = {"seed_ids": list(pixels), "rng_seed": 0, "batch_size": 3, "advance": lambda done, found: None}
-    results = make_attack(spec)(model, images, *observe(model, images), **options)
-    return {name: result.base_perturbation for name, result in zip(pixels, results, strict=True)}
 
 
 def predicted(model, image):

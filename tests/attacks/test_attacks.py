@@ -14,9 +14,10 @@ import torch
 from torch import nn
 from torchvision.transforms.functional import to_tensor
 
-from camdrift.attacks.base import OWN_DRAWS, PER_IMAGE, Attack, Threat
+from camdrift.attacks.base import OWN_DRAWS, PER_IMAGE, Attack, SeedBatch, Threat
 from camdrift.attacks.library import LibraryAttack
-from camdrift.attacks.registry import SHORT_NAMES, make_attack
+from camdrift.attacks.making import make_attack
+from camdrift.attacks.registry import LIBRARIES, SHORT_NAMES
 from camdrift.attacks.seeding import seeded
 from camdrift.coverage.neurons import NeuronRecord
 from camdrift.errors import UserError
@@ -83,8 +84,8 @@ def attack(spec, model, seeds, names, **options):
     with torch.no_grad():
         clean = model(seeds)
     neurons = NeuronRecord({}, torch.empty((len(seeds), 0)))
-    options = {"rng_seed": 0, "batch_size": 4, "advance": lambda done, found: None, **options}
-    return chosen(model, seeds, clean, neurons, seed_ids=names, **options)
+    batch = SeedBatch(seeds, clean, neurons, names, options.pop("rng_seed", 0))
+    return chosen(model, batch, **{"batch_size": 4, "advance": lambda done, found: None, **options})
 
 
 def states():
@@ -517,3 +518,10 @@ class TestTheDocumentation:
 
     def test_every_short_name_is_told(self):
         assert [name for name in SHORT_NAMES if f"`{name}`" not in DOCS] == []
+
+    def test_every_library_is_told(self):
+        rows = {
+            name: f"| `{name}:NAME(...)` | {row.help} | {f'`.[{row.extra}]` ' if row.extra else ''}|"
+            for name, row in LIBRARIES.items()
+        }
+        assert [name for name, row in rows.items() if row not in DOCS.splitlines()] == []

@@ -10,7 +10,7 @@ from torch import nn
 
 from camdrift.attacks import dlfuzz as module
 from camdrift.attacks.dlfuzz import DLFuzz
-from camdrift.attacks.registry import make_attack
+from camdrift.attacks.making import make_attack
 from camdrift.coverage.strategies import ChosenNeurons
 from camdrift.tensors import perturbed
 from support.fuzz_nets import (

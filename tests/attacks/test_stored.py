@@ -12,15 +12,14 @@ import torch
 from PIL import Image
 
 import camdrift
-from camdrift.attacks.registry import make_attack
 from camdrift.cli import app as cli
-from camdrift.coverage.neurons import observe
 from camdrift.errors import ImageError, StoreError, UserError
 from camdrift.images.pairs import pair_adversarial
 from camdrift.images.pixels import read_adversarial, read_image
 from camdrift.images.places import Folder, ImageFile
 from camdrift.images.sources import find_images
 from camdrift.tensors import perturbed
+from support.attacks import perturbations
 from support.studies import (
     SIZE,
     SMALL,
@@ -190,12 +189,9 @@ def made(photos, tmp_path):
     """A folder of PGD images of the photographs, as arrays, but for the last one; and the perturbations."""
     model = tiny_classifier()
     pixels = {path.name: read_image(path, size=SIZE, resize=SIZE).pixels for path in sorted(photos.iterdir())}
-    images = torch.stack(list(pixels.values()))
-    options = {"seed_ids": list(pixels), "rng_seed": 0, "batch_size": 3, "advance": lambda done, found: None}
-    results = make_attack("pgd(steps=10)")(model, images, *observe(model, images), **options)
     folder = tmp_path / "adversarial"
     folder.mkdir()
-    deltas = {name: result.base_perturbation for name, result in zip(pixels, results, strict=True)}
+    deltas = perturbations("pgd(steps=10)", model, pixels, batch_size=3)
     for name in list(pixels)[:-1]:
         np.save(folder / name.replace(".png", ".npy"), perturbed(pixels[name], deltas[name]).numpy())
     return folder, pixels, deltas

@@ -5,8 +5,6 @@ import inspect
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,15 +12,15 @@ import pytest
 from torch import nn
 
 import camdrift
-from camdrift.cli import app as cli
 from camdrift.models.classifier import NO_CONFIGURATION
 from support.studies import (
     ATTACK,
+    MAIN,
     SMALL,
     WITHOUT_TORCH,
     assert_same,
-    environment,
     listing,
+    process,
     python,
     skip_report,
     study_of,
@@ -30,22 +28,7 @@ from support.studies import (
     write_images,
 )
 
-MAIN = "from camdrift.cli import main; main()"
 QUICK = ["--attack", ATTACK, "--strengths", "1", "--noise-ladder", "4", "--chunk-size", "3"]
-
-
-@pytest.fixture
-def camdrift_command(monkeypatch, capsys):
-    """Runs a command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["camdrift", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -306,15 +289,13 @@ class TestAgain:
         """A real signal, sent when the first chunk has been stored."""
         photos = write_images(tmp_path / "photos", 16)
         line = ["run", str(photos), "--model", spec, *QUICK, "--chunk-size", "2", "--out", "a run"]
-        options = {"cwd": tmp_path, "env": environment(), "text": True}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen([sys.executable, "-c", MAIN, *line], **options, **pipes) as process:
+        with process(MAIN, *line, cwd=tmp_path, text=True) as running:
             while not (tmp_path / "a run" / "chunks" / "00000").exists():
-                assert process.poll() is None, process.stderr.read()
+                assert running.poll() is None, running.stderr.read()
                 time.sleep(0.01)
-            process.send_signal(number)
-            out, err = process.communicate(timeout=60)
-        assert (process.returncode, out) == (expected, "")
+            running.send_signal(number)
+            out, err = running.communicate(timeout=60)
+        assert (running.returncode, out) == (expected, "")
         assert "Traceback" not in err
         again = shlex.split(re.search(r"stopped; finished chunks are kept, to go on: camdrift (.*)", err)[1])
         assert again == ["run", "--resume", "--out", "a run", *line[1:-2]]
@@ -402,10 +383,9 @@ class TestLayers:
 
 class TestPipes:
     def test_a_reader_that_has_gone_sees_no_traceback(self, spec, tmp_path):
-        options = {"cwd": tmp_path, "env": environment(), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen([sys.executable, "-c", MAIN, "layers", "--model", spec], **options) as process:
-            process.stdout.close()
-            assert process.stderr.read() == b""
+        with process(MAIN, "layers", "--model", spec, cwd=tmp_path) as running:
+            running.stdout.close()
+            assert running.stderr.read() == b""
 
 
 class TestHelp:

@@ -1,13 +1,12 @@
 """`camdrift explain`: one image, what became of it, and every layer."""
 
-import sys
+from functools import partial
 
 import polars as pl
 import pytest
 from PIL import Image
 
 import camdrift
-from camdrift.cli import app as cli
 from camdrift.figures.heatmaps import layer_grid_figure
 from camdrift.figures.scope import scope_of
 from camdrift.figures.study import study_figures
@@ -19,17 +18,9 @@ QUICK = ["--attack", ATTACK, "--strengths", "0.5,1"]
 
 
 @pytest.fixture
-def explain(monkeypatch, capsys):
+def explain(camdrift_command):
     """Runs the command in this process: exit code, stdout, stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["camdrift", "explain", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return run
+    return partial(camdrift_command, "explain")
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def test_an_interrupted_run_says_how_to_go_on(terminal, tmp_path):
 
     def interrupted():
         with show_progress(console, lambda path: f"to go on: {path}") as progress:
-            progress.started(tmp_path / "my [bold]run")
+            progress.start(tmp_path / "my [bold]run")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -4,7 +4,7 @@ import pytest
 
 from camdrift.report import verdicts
 from camdrift.study.study import open_study
-from support.studies import python, write_factory, write_images
+from support.studies import MAIN, python, write_factory, write_images
 
 ATTACK = "dlfuzz:paper(scores='logit', step=1/255)"
 
@@ -15,7 +15,7 @@ def finished(tmp_path_factory):
     here = tmp_path_factory.mktemp("here")
     photos, spec = write_images(here / "photos", 6), write_factory(here)
     arguments = ["reproduce", str(photos), "--model", spec, "--attack", ATTACK, "--out", "first", "--gallery", "1"]
-    return python("from camdrift.cli import main; main()", *arguments, cwd=here), here / "first"
+    return python(MAIN, *arguments, cwd=here), here / "first"
 
 
 def test_it_prints_every_claim_on_a_line_and_last_where_the_report_lies(finished):

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import sys
 
 import numpy as np
 import polars as pl
@@ -11,7 +10,6 @@ import scipy.stats
 from polars.testing import assert_frame_equal
 
 import camdrift
-from camdrift.cli import app as cli
 from camdrift.comparison.compare import compare
 from camdrift.comparison.sides import attack_words, sides_of
 from camdrift.errors import StoreError, UserError
@@ -395,17 +393,10 @@ def test_it_works_without_torch(by_hand, tmp_path):
 
 
 class TestCommand:
-    def run(self, monkeypatch, capsys, *arguments):
-        monkeypatch.setattr(sys, "argv", ["camdrift", "compare", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
     @drawn
-    def test_prints_what_was_found_and_the_page_last(self, by_hand, monkeypatch, capsys, tmp_path):
+    def test_prints_what_was_found_and_the_page_last(self, by_hand, monkeypatch, camdrift_command, tmp_path):
         monkeypatch.chdir(tmp_path)
-        code, out, _ = self.run(monkeypatch, capsys, "one", "two", "--target", "seed")
+        code, out, _ = camdrift_command("compare", "one", "two", "--target", "seed")
         assert code == 0
         page = tmp_path / out.splitlines()[-1]
         assert page.parent.parent.name == "runs"
@@ -414,11 +405,11 @@ class TestCommand:
         record = json.loads((page.parent / "comparison.json").read_text())
         assert (record["kind"], record["runs"], record["strengths"]) == ("comparison", ["one", "two"], [1.0])
 
-    def test_says_what_is_wrong(self, by_hand, monkeypatch, capsys, tmp_path):
-        code, out, err = self.run(monkeypatch, capsys, by_hand[0])
+    def test_says_what_is_wrong(self, by_hand, camdrift_command, tmp_path):
+        code, out, err = camdrift_command("compare", by_hand[0])
         assert (code, out) == (2, "")
         assert err.splitlines()[0].startswith("error: `runs` must have two sides or more")
         assert err.splitlines()[1].startswith("hint: name several runs")
-        code, _, err = self.run(monkeypatch, capsys, tmp_path / "nothing", by_hand[0])
+        code, _, err = camdrift_command("compare", tmp_path / "nothing", by_hand[0])
         assert code == 2
         assert "no run in" in err

@@ -6,7 +6,6 @@ from functools import partial
 import pytest
 
 import camdrift
-from camdrift.cli import app as cli
 from camdrift.comparison.grid import read_grid
 from camdrift.comparison.sweep import sweep
 from camdrift.errors import UserError
@@ -198,37 +197,30 @@ class TestCells:
 
 
 class TestCommand:
-    def run(self, monkeypatch, capsys, *arguments):
-        monkeypatch.setattr(sys, "argv", ["camdrift", "sweep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    def test_says_which_cell_and_ends_in_the_comparison(self, file, monkeypatch, capsys, tmp_path):
-        code, out, err = self.run(monkeypatch, capsys, file, "--out", tmp_path / "out")
+    def test_says_which_cell_and_ends_in_the_comparison(self, file, camdrift_command, tmp_path):
+        code, out, err = camdrift_command("sweep", file, "--out", tmp_path / "out")
         assert code == 0
         assert err.splitlines() == ["1 of 2: tiny net, dlfuzz(step=1/255)", "2 of 2: tiny net, dlfuzz(step=2/255)"]
         assert out.splitlines()[-1] == str(tmp_path / "out" / "comparison" / "comparison.html")
 
-    def test_failures_come_last_and_decide_the_exit_code(self, file, monkeypatch, capsys, tmp_path):
+    def test_failures_come_last_and_decide_the_exit_code(self, file, camdrift_command, tmp_path):
         write(tmp_path, HEAD + '[[models]]\nmodel = "none.py:build"\n' + MODELS + ATTACKS)
-        code, out, err = self.run(monkeypatch, capsys, file, "--out", tmp_path / "out")
+        code, out, err = camdrift_command("sweep", file, "--out", tmp_path / "out")
         assert code == 2
         assert err.count("failed: none.py:build, dlfuzz(step=") == 2
         assert out.splitlines()[-1].endswith("comparison.html")
 
-    def test_a_wrong_file_is_one_line_and_a_hint(self, monkeypatch, capsys, tmp_path):
-        code, out, err = self.run(monkeypatch, capsys, write(tmp_path, "strenghts = [1]\n" + MODELS + ATTACKS))
+    def test_a_wrong_file_is_one_line_and_a_hint(self, camdrift_command, tmp_path):
+        code, out, err = camdrift_command("sweep", write(tmp_path, "strenghts = [1]\n" + MODELS + ATTACKS))
         assert (code, out) == (2, "")
         assert err.splitlines()[0].startswith("error: `strenghts` must be a key that is known")
         assert err.splitlines()[1] == "hint: did you mean `strengths`?"
 
-    def test_an_interrupt_says_how_to_go_on(self, file, monkeypatch, capsys):
+    def test_an_interrupt_says_how_to_go_on(self, file, monkeypatch, camdrift_command):
         def stop(*_, **__):
             raise KeyboardInterrupt
 
         monkeypatch.setattr(sys.modules["camdrift.comparison.sweep"], "sweep", stop)
-        code, _, err = self.run(monkeypatch, capsys, file, "--overwrite")
+        code, _, err = camdrift_command("sweep", file, "--overwrite")
         assert code == 130
         assert f"are kept, to go on: camdrift sweep {file}\n" in err

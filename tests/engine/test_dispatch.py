@@ -106,7 +106,7 @@ class TestChunks:
         class Slow(FakeRay):
             def wait(self, calls, *, num_returns=1, timeout=None):
                 if num_returns == 1 and calls[0].name == "study" and not seen:
-                    calls[0].handle.actor._worker.look = worker.Look("explain", 2, 1)
+                    calls[0].handle.actor._worker.progress = worker.ChunkProgress("explain", 2, 1)
                     seen.append(calls[0])
                     return [], calls
                 return super().wait(calls, num_returns=num_returns, timeout=timeout)

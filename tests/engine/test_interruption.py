@@ -5,14 +5,12 @@ import os
 import re
 import shlex
 import signal
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 import camdrift
-from camdrift.cli import app as cli
 from camdrift.engine.interruption import Interruption, Stopped, interruptible, resuming
 from camdrift.storage.run_directory import RunDirectory
 from support.studies import ATTACK, assert_same, skip_report, study_of, tiny_classifier, write_factory, write_images
@@ -136,17 +134,6 @@ class TestCommand:
         return write_factory(tmp_path)
 
     @pytest.fixture
-    def command(self, monkeypatch, capfd):
-        def run(*arguments):
-            monkeypatch.setattr(sys, "argv", ["camdrift", *map(str, arguments)])
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-            printed = capfd.readouterr()
-            return ended.value.code or 0, printed.out, printed.err
-
-        return run
-
-    @pytest.fixture
     def signalling(self, monkeypatch):
         """Sends signals at the beginning of the second chunk."""
         module = importlib.import_module("camdrift.pipeline.chunk")
@@ -180,38 +167,40 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
     )
-    def test_the_chunk_in_hand_is_finished(self, command, signalling, eight, spec, tmp_path, number, code, word):
+    def test_the_chunk_in_hand_is_finished(
+        self, camdrift_command, signalling, eight, spec, tmp_path, number, code, word
+    ):
         """A run whose folder nobody named."""
         signalling(number)
-        ended = command("run", eight, "--model", spec, *QUICK)
+        ended = camdrift_command("run", eight, "--model", spec, *QUICK)
         (path,) = Path("runs").iterdir()
         again = self.check(ended, code, word, "run", path)
         assert "finishing the chunk in hand; once more stops at once\n" in ended[2]
         assert RunDirectory.open(path).chunks_done() == {0, 1}
-        assert command(*again)[0] == 0
+        assert camdrift_command(*again)[0] == 0
         options = {"strengths": (1.0,), "noise_ladder": (4.0,), "chunk_size": 3}
         assert_same(camdrift.open(path), study_of(camdrift.load_model(spec), eight, tmp_path / "whole", **options))
 
-    def test_the_second_signal_stops_at_once(self, command, signalling, eight, spec):
+    def test_the_second_signal_stops_at_once(self, camdrift_command, signalling, eight, spec):
         signalling(signal.SIGINT, signal.SIGTERM)
-        ended = command("run", eight, "--model", spec, *QUICK, "--out", "here", "--overwrite")
+        ended = camdrift_command("run", eight, "--model", spec, *QUICK, "--out", "here", "--overwrite")
         again = self.check(ended, 143, "terminated", "run", "here")
         assert "--overwrite" not in again
         assert RunDirectory.open(Path("here")).chunks_done() == {0}
 
-    def test_a_reproduction(self, command, signalling, eight, spec):
+    def test_a_reproduction(self, camdrift_command, signalling, eight, spec):
         signalling(signal.SIGTERM)
-        ended = command("reproduce", eight, "--model", spec, *QUICK, "--out", "here")
+        ended = camdrift_command("reproduce", eight, "--model", spec, *QUICK, "--out", "here")
         self.check(ended, 143, "terminated", "reproduce", "here")
         assert RunDirectory.open(Path("here")).chunks_done() == {0, 1}
 
-    def test_a_sweep(self, command, signalling, eight, spec):
+    def test_a_sweep(self, camdrift_command, signalling, eight, spec):
         Path("grid.toml").write_text(
             f'images = "{eight}"\nout = "all"\nstrengths = [1]\nnoise_ladder = [4]\nchunk_size = 3\n'
             f'[[models]]\nmodel = "{spec}"\n[[attacks]]\nattack = "{ATTACK}"\n'
         )
         signalling(signal.SIGTERM)
-        code, out, err = command("sweep", "grid.toml")
+        code, out, err = camdrift_command("sweep", "grid.toml")
         assert (code, out) == (143, "")
         assert err.splitlines()[-2:] == [
             "stopped; finished runs and chunks are kept, to go on: camdrift sweep grid.toml",
@@ -219,7 +208,7 @@ class TestCommand:
         ]
         (record,) = Path("all").rglob("run.json")
         assert RunDirectory.open(record.parent).chunks_done() == {0, 1}
-        assert command("sweep", "grid.toml")[0] == 0
+        assert camdrift_command("sweep", "grid.toml")[0] == 0
 
     def test_a_program_keeps_its_own_handlers(self, eight, tmp_path):
         """`camdrift.study.run` installs none: Ctrl-C is Python's KeyboardInterrupt, at once."""

@@ -11,8 +11,6 @@ from polars.testing import assert_frame_equal
 from test_similarity import random_maps
 
 import camdrift
-from camdrift.attacks.registry import make_attack
-from camdrift.coverage.neurons import observe
 from camdrift.explanations.focus import LARGEST_GRID_SIDE, focus_change, local_rms, locate, reduced
 from camdrift.images.pixels import read_image
 from camdrift.models.classifier import Classifier
@@ -21,6 +19,7 @@ from camdrift.statistics.focus import focus_medians, median_interval
 from camdrift.tables.study import FOCUS, FOCUS_MEASURES
 from camdrift.tables.words import ADVERSARIAL, NOISE
 from camdrift.tensors import perturbed
+from support.attacks import perturbations
 from support.studies import ATTACK, TinyNet, skip_report, study_of, write_images
 
 KEYS = ["seed_id", "condition", "strength", "target", "layer"]
@@ -311,11 +310,8 @@ class TestTable:
     def test_values_are_those_of_maps_computed_one_by_one(self, study, classifier, photos):
         pixels = {p.name: read_image(p, size=SIDE, resize=SIDE).pixels for p in sorted(photos.iterdir())}
         names = list(pixels)[:4]
-        images = torch.stack([pixels[name] for name in names])
-        options = {"seed_ids": names, "rng_seed": 0, "batch_size": 2, "advance": lambda done, found: None}
-        attacked = make_attack(ATTACK)(classifier, images, *observe(classifier, images), **options)
         clean_class = dict(study.seeds.select("seed_id", "clean_class").iter_rows())
-        found = {name: result.base_perturbation for name, result in zip(names, attacked, strict=True)}
+        found = perturbations(ATTACK, classifier, {name: pixels[name] for name in names}, batch_size=2)
         found = {name: delta for name, delta in found.items() if delta is not None}
         assert len(found) >= 2
         rows = study.focus.filter(pl.col("seed_id").is_in(list(found)))

@@ -14,7 +14,8 @@ from camdrift.explanations.similarity import LayerSimilarities
 from camdrift.images.pixels import read_image
 from camdrift.pipeline.denoised import Denoised, _reasons, median_filtered
 from camdrift.pipeline.settings import Settings
-from camdrift.study.run import Extension, carry_out
+from camdrift.study.launch import Launch
+from camdrift.study.run import RunKind, run_study
 from camdrift.tables.detection import DENOISED
 from camdrift.tables.reproduction import EMULATION
 from support.studies import ATTACK, SIZE, naive_similarity, skip_report, study_of, tiny_classifier, write_images
@@ -88,7 +89,7 @@ class TestRows:
                 return EMULATION.frame()
 
         options = Settings(attack=ATTACK, **OPTIONS)
-        carry_out(classifier, photos, out=tmp_path / "spied", settings=options, extension=Extension("s", (Spy(),)))
+        run_study(classifier, photos, options, Launch(tmp_path / "spied"), kind=RunKind("s", (Spy(),)))
         checked = 0
         for seed_id, seed in sorted(found.items())[:3]:
             pixels = read_image(photos / seed_id, size=SIZE, resize=SIZE).pixels

@@ -7,7 +7,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import camdrift
-from camdrift.pipeline.full_precision import WANTED
+from camdrift.pipeline.full_precision import FULL_SEEDS
 from camdrift.statistics.rounding import rounding
 from camdrift.tables.study import PRECISION, SIMILARITY, VARIANTS
 from support.studies import ATTACK, SMALL, skip_report, study_of, tiny_classifier, write_images
@@ -33,7 +33,7 @@ class TestTable:
         """Two of each chunk of three are at least eight of the study, as far as that many are analysed."""
         analysed = study.seeds.filter(status="analysed")["seed_id"].to_list()
         chunks = [study.seeds["seed_id"].to_list()[start : start + 3] for start in range(0, 12, 3)]
-        expected = [seed for chunk in chunks for seed in [s for s in chunk if s in analysed][: WANTED // 4]]
+        expected = [seed for chunk in chunks for seed in [s for s in chunk if s in analysed][: FULL_SEEDS // 4]]
         assert study.precision["seed_id"].unique(maintain_order=True).to_list() == expected
         assert study.precision.select(KEYS).equals(
             study.similarity.filter(pl.col("seed_id").is_in(expected)).select(KEYS)
@@ -52,7 +52,7 @@ class TestTable:
             for name in ("bf16", "fp32")
         )
         seeds = study.precision["seed_id"].unique().to_list()
-        assert len(seeds) >= WANTED // 2
+        assert len(seeds) >= FULL_SEEDS // 2
         assert_frame_equal(study.precision, full.similarity.filter(pl.col("seed_id").is_in(seeds)), abs_tol=1e-6)
         assert not study.precision.equals(study.similarity.filter(pl.col("seed_id").is_in(seeds)))
 

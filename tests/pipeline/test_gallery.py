@@ -15,6 +15,7 @@ from camdrift.pipeline.gallery import (
     share,
     spanning,
 )
+from camdrift.pipeline.receivers import TargetMaps
 from camdrift.pipeline.settings import Settings
 from camdrift.pipeline.variants import Variant
 from camdrift.tables.study import SEEDS, SIMILARITY
@@ -63,7 +64,7 @@ def collector(seeds, settings=SETTINGS, layers=("first", "second")):
 def only(values):
     """What is stored of one map of a single seed, all variants alike."""
     heatmaps = collector(1, Settings(targets=("own",)), ["only"])
-    heatmaps.add_clean([{"only": values[None]}])
+    heatmaps.add_clean(TargetMaps(({"only": values[None]},), (0,)))
     return heatmaps.arrays(0)["map/0"][0, 0]
 
 
@@ -72,14 +73,15 @@ class TestHeatmaps:
         """Every map has a value of its own: ten per target, and one per variant; the second seed's are 50 more."""
         heatmaps = collector(2)
         shared = maps(1, 51)
-        heatmaps.add_clean([shared, shared, maps(21, 71)])
+        heatmaps.add_clean(TargetMaps((shared, shared, maps(21, 71)), same_as=(0, 0, 2)))
         values = {(ADVERSARIAL, 0.5): 2, (ADVERSARIAL, 2.0): 3, (NOISE, 0.5): 4, (NOISE, 2.0): 5}
         for (condition, strength), value in reversed(values.items()):
             batch = [Variant(1, condition, strength), Variant(0, condition, strength)]
-            heatmaps.add_variants(batch, [maps(value + 50 + 10 * t, value + 10 * t) for t in range(3)])
+            parts = tuple(maps(value + 50 + 10 * t, value + 10 * t) for t in range(3))
+            heatmaps.add_variants(batch, TargetMaps(parts, same_as=(0, 1, 2)))
         # Further draws and the strengths of the ladder have no place.
         for strength, draw in ((8.0, 0), (0.5, 1)):
-            heatmaps.add_variants([Variant(0, NOISE, strength, draw)], [maps(99)] * 3)
+            heatmaps.add_variants([Variant(0, NOISE, strength, draw)], TargetMaps((maps(99),) * 3, (0, 0, 0)))
         expected = np.array([[1, 2, 3, 4, 5], [1, 12, 13, 14, 15], [21, 22, 23, 24, 25]])
         for position in range(2):
             arrays = heatmaps.arrays(position)
@@ -197,10 +199,10 @@ class TestSpanning:
 
     def test_the_nearest_that_can_be_had(self):
         """Wanted are ranks 0, 3, 6; to be had are 0, 1, 4, 6, then 0, 2, 5, 6, then fewer than wanted."""
-        assert "".join(spanning(SEVEN, 3, held="cgbd")) == "cbd"
-        assert "".join(spanning(SEVEN, 3, held="cafd")) == "cad"
-        assert "".join(spanning(SEVEN, 5, held="gcd")) == "cgd"
-        assert spanning(moved([None, 0.2, None]), 3, held="bc") == ["b", "c"]
+        assert "".join(spanning(SEVEN, 3, available="cgbd")) == "cbd"
+        assert "".join(spanning(SEVEN, 3, available="cafd")) == "cad"
+        assert "".join(spanning(SEVEN, 5, available="gcd")) == "cgd"
+        assert spanning(moved([None, 0.2, None]), 3, available="bc") == ["b", "c"]
 
 
 def test_a_chunk_keeps_twice_its_part():

@@ -12,8 +12,7 @@ from camdrift.cli.progress import show_progress
 from camdrift.errors import ModelError
 from camdrift.images.sources import find_images
 from camdrift.models.classifier import Classifier
-from camdrift.pipeline.clock import Clock
-from camdrift.pipeline.plan import Plan
+from camdrift.pipeline.plan import Design, assemble
 from camdrift.pipeline.preflight import preflight
 from camdrift.pipeline.settings import Settings
 from camdrift.report.opening import preflight_warnings as report_warnings
@@ -78,19 +77,8 @@ def looked(module, photos, *, labelled=True, **options):
     classifier = Classifier(module, size=16, labels=LABELS if labelled else None, **options)
     files = find_images(photos)
     folders = {"red": 0, "blue": 2} if labelled else {}
-    plan = Plan(
-        classifier=classifier,
-        attack=None,
-        settings=Settings(),
-        explainers=(),
-        measures=(),
-        layers=classifier.layers,
-        labels=folders,
-        batch_size=5,
-        chunks=1,
-        clock=Clock(),
-    )
-    return preflight(plan, files)
+    design = Design(Settings(), classifier.layers, folders, batch_size=5, chunks=1)
+    return preflight(assemble(design, classifier), files)
 
 
 def only(warnings, *words):
@@ -121,8 +109,8 @@ class TestNothingWrong:
     def test_at_most_32_images(self, photos):
         files = [*find_images(photos)] * 2
         classifier = Classifier(Colours(), size=16)
-        plan = Plan(classifier, None, Settings(), (), (), (), {}, 8, 1, Clock())
-        assert preflight(plan, files).n == 32
+        design = Design(Settings(), (), {}, batch_size=8, chunks=1)
+        assert preflight(assemble(design, classifier), files).n == 32
 
 
 class TestInput:

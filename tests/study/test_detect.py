@@ -1,6 +1,5 @@
 """Detectors of adversarial images: folds, AUC, runs held against each other, what is written and what is refused."""
 
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,6 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold, cross_val_predict
 
 import camdrift
-from camdrift.cli import app as cli
 from camdrift.defences.detector import Examples, assess, out_of_fold, roc_corners, seed_folds, weighted_auc
 from camdrift.errors import UserError
 from camdrift.figures.detection import DETECTION_FIGURE, detection_figure
@@ -436,20 +434,12 @@ class TestRefused:
 
 
 @pytest.mark.slow
-def test_command_line_from_run_to_figure(tmp_path, photos, monkeypatch, capsys):
+def test_command_line_from_run_to_figure(tmp_path, photos, camdrift_command):
     """`camdrift run --denoised`, then `camdrift detect`, then `camdrift report` rebuilds the figure."""
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["camdrift", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
     spec, run = write_factory(tmp_path), tmp_path / "run"
     attack = ["--attack", STRONGER, "--strengths", "1", "--noise-ladder", "4"]
-    assert command("run", photos, "--model", spec, *attack, "--denoised", "--out", run)[0] == 0
-    code, out, err = command("detect", run)
+    assert camdrift_command("run", photos, "--model", spec, *attack, "--denoised", "--out", run)[0] == 0
+    code, out, err = camdrift_command("detect", run)
     assert (code, err) == (0, "")
     figure = run / "figures" / f"{DETECTION_FIGURE}.png"
     assert out.splitlines()[-1] == str(figure)
@@ -457,11 +447,11 @@ def test_command_line_from_run_to_figure(tmp_path, photos, monkeypatch, capsys):
     assert out.count("needs no clean image") == 2
     drawn_first = figure.read_bytes()
     figure.unlink()
-    assert command("report", run)[0] == 0
+    assert camdrift_command("report", run)[0] == 0
     assert figure.read_bytes() == drawn_first
-    code, _, err = command("detect", run, run)
+    code, _, err = camdrift_command("detect", run, run)
     assert (code, err.splitlines()[0]) == (2, f"error: `runs` must be different runs, got twice: {run}")
-    assert command("detect")[0] == 2
+    assert camdrift_command("detect")[0] == 2
 
 
 @pytest.mark.slow

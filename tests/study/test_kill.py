@@ -7,7 +7,6 @@ import select
 import signal
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from support.studies import (
     SMALL,
     WITHOUT_REPORT,
     assert_same,
-    environment,
     listing,
+    process,
     skip_report,
     stop_when,
     study_of,
@@ -89,12 +88,12 @@ def spec(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(eight, spec, tmp_path_factory):
     settings = {"attack": ATTACK, **QUICK}
-    line = [sys.executable, "-c", SERVER, json.dumps([spec, str(eight), settings])]
-    options = {"cwd": tmp_path_factory.mktemp("server"), "env": environment(), "text": True, "bufsize": 1}
-    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options) as process:
-        assert process.stdout.readline() == "ready\n"
-        yield Server(process)
-        process.stdin.close()
+    arguments = json.dumps([spec, str(eight), settings])
+    options = {"cwd": tmp_path_factory.mktemp("server"), "text": True, "bufsize": 1}
+    with process(SERVER, arguments, **options, stdin=subprocess.PIPE, stderr=None) as running:
+        assert running.stdout.readline() == "ready\n"
+        yield Server(running)
+        running.stdin.close()
 
 
 @pytest.fixture(scope="module")

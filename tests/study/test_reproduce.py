@@ -60,17 +60,13 @@ def perturbations(classifier, photos, study):
             return EMULATION.frame()
 
     from camdrift.pipeline.settings import Settings
-    from camdrift.study.run import Extension, carry_out
+    from camdrift.study.launch import Launch
+    from camdrift.study.run import RunKind, run_study
 
     with pytest.MonkeyPatch.context() as patch:
         skip_report(patch)
-        carry_out(
-            classifier,
-            photos,
-            out=study.path.parent / "spied",
-            settings=Settings(**OPTIONS),
-            extension=Extension("spied", (Spy(),)),
-        )
+        launch = Launch(study.path.parent / "spied")
+        run_study(classifier, photos, Settings(**OPTIONS), launch, kind=RunKind("spied", (Spy(),)))
     return found
 
 

@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,8 +14,8 @@ from support.studies import (
     SMALL,
     assert_close,
     assert_same,
-    environment,
     listing,
+    process,
     skip_report,
     stop_when,
     study_of,
@@ -218,16 +216,15 @@ class TestResume:
             "def slow(progress):\n"
             "    print(progress.seeds_done, flush=True)\n"
             "    time.sleep(0.02)\n"
-            f"camdrift.study.run(camdrift.load_model({spec!r}), {str(eight)!r}, out='killed', on_progress=slow, "
+            f"camdrift.run(camdrift.load_model({spec!r}), {str(eight)!r}, out='killed', on_progress=slow, "
             f"attack={ATTACK!r}, **{SMALL!r})\n"
         )
-        options = {"cwd": tmp_path, "env": environment(), "stdout": subprocess.PIPE, "text": True}
-        with subprocess.Popen([sys.executable, "-c", code], **options) as process:
-            for line in process.stdout:
+        with process(code, cwd=tmp_path, text=True, stderr=None) as running:
+            for line in running.stdout:
                 if int(line) >= 4:
-                    process.send_signal(signal.SIGKILL)
+                    running.send_signal(signal.SIGKILL)
                     break
-        assert process.returncode == -signal.SIGKILL
+        assert running.returncode == -signal.SIGKILL
         out = tmp_path / "killed"
         assert json.loads((out / "run.json").read_text())["status"] == "running"
         assert (out / "chunks" / "00000").is_dir()

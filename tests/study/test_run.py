@@ -13,12 +13,12 @@ from PIL import Image
 from polars.testing import assert_frame_equal
 
 import camdrift
-from camdrift.attacks.registry import make_attack
-from camdrift.coverage.neurons import observe
+from camdrift.attacks.making import make_attack
 from camdrift.images.pixels import read_image
 from camdrift.pipeline.noise import matched_noise
 from camdrift.tables.study import TABLES
 from camdrift.tensors import perturbed
+from support import attacks
 from support.studies import (
     ATTACK,
     SIZE,
@@ -83,10 +83,7 @@ def perturbations(classifier, pixels):
     names = list(pixels)
     for start in range(0, len(names), CHUNK):
         chunk = names[start : start + CHUNK]
-        images = torch.stack([pixels[name] for name in chunk])
-        options = {"seed_ids": chunk, "rng_seed": 0, "batch_size": 2, "advance": lambda done, found: None}
-        attacked = make_attack(ATTACK)(classifier, images, *observe(classifier, images), **options)
-        found |= {name: result.base_perturbation for name, result in zip(chunk, attacked, strict=True)}
+        found |= attacks.perturbations(ATTACK, classifier, {name: pixels[name] for name in chunk}, batch_size=2)
     return {name: delta for name, delta in found.items() if delta is not None}
 
 

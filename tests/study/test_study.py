@@ -1,11 +1,17 @@
-"""A finished study in a notebook and in the browser."""
+"""A finished study: its tables, its record, in a notebook and in the browser."""
 
+import inspect
+import json
 import webbrowser
 
 import pytest
 
 import camdrift
-from camdrift.study.study import Study
+from camdrift.storage.run_directory import RunDirectory
+from camdrift.study.study import StoredTable, Study
+from camdrift.tables.detection import DETECTION
+from camdrift.tables.reproduction import FURTHER_TABLES
+from camdrift.tables.study import TABLES
 from support.studies import SMALL, skip_report, study_of, write_factory, write_images
 
 
@@ -18,6 +24,33 @@ def study(tmp_path, monkeypatch):
         made = study_of(classifier, write_images(tmp_path / "photos", 3), tmp_path / "run", **SMALL)
     (tmp_path / "run" / "report.html").unlink(missing_ok=True)
     return made
+
+
+def test_every_table_is_an_attribute():
+    """A new table is a definition in `tables/`, what writes it, and a row of `Study`."""
+    names = [name for name, value in vars(Study).items() if isinstance(value, StoredTable)]
+    assert sorted(names) == sorted([*TABLES, *FURTHER_TABLES])
+    assert all(inspect.getdoc(getattr(Study, name)) for name in names)
+
+
+def test_a_table_is_read_once_unless_it_is_replaced(study):
+    assert study.seeds is study.seeds
+    directory = RunDirectory(study.path)
+    for auc in (0.5, 0.75):
+        row = {name: 1 if dtype.is_integer() else "own" for name, dtype in DETECTION.schema.items()}
+        numbers = {name: auc for name, dtype in DETECTION.schema.items() if dtype.is_float()}
+        directory.replace_tables({"detection": DETECTION.frame([row | numbers])})
+        assert study.detection["auc"].to_list() == [auc]
+
+
+def test_what_a_later_camdrift_adds_to_the_record_does_not_matter(study):
+    path = study.path / "run.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["weather"] = {"sun": True}
+    record["arguments"]["effective"]["weather"] = record["model"]["weather"] = "fair"
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert camdrift.open(study.path).record == record
+    assert camdrift.verify(study.path, sample=0).problems == ()
 
 
 def test_a_notebook_shows_what_was_found(study):

@@ -2,13 +2,11 @@
 
 import json
 import shutil
-import sys
 
 import polars as pl
 import pytest
 
 import camdrift
-from camdrift.cli import app as cli
 from camdrift.errors import StoreError, UserError
 from camdrift.storage.integrity import disagreements
 from camdrift.storage.run_directory import RunDirectory
@@ -263,22 +261,15 @@ class TestTables:
 
 
 class TestCommand:
-    def run(self, monkeypatch, capsys, *arguments):
-        monkeypatch.setattr(sys, "argv", ["camdrift", "verify", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    def test_exit_codes(self, folder, copy, monkeypatch, capsys):
-        code, out, err = self.run(monkeypatch, capsys, folder / "run", "--sample", 3, "--trust")
+    def test_exit_codes(self, folder, copy, camdrift_command):
+        code, out, err = camdrift_command("verify", folder / "run", "--sample", 3, "--trust")
         assert (code, err) == (0, "")
         assert out.splitlines()[-1] == f"{folder / 'run'}: nothing differs"
         assert "computed again, equal within 0.0001" in out
         rewrite(copy, "similarity", moved(0.5))
-        code, out, err = self.run(monkeypatch, capsys, copy, "--sample", 8, "--trust", "--images", folder / "eight")
+        code, out, err = camdrift_command("verify", copy, "--sample", 8, "--trust", "--images", folder / "eight")
         assert (code, err) == (1, "")
         assert "differs: seed img_0" in out
         assert out.splitlines()[-1] == f"{copy}: 1 difference"
-        code, _, err = self.run(monkeypatch, capsys, folder / "nothing")
+        code, _, err = camdrift_command("verify", folder / "nothing")
         assert (code, err.splitlines()[0][:6]) == (2, "error:")

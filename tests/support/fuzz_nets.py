@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from camdrift.attacks.base import SeedBatch
 from camdrift.coverage.neurons import observe
 from camdrift.coverage.strategies import neuron_table, select_neurons
 from camdrift.models.classifier import Classifier
@@ -101,16 +102,8 @@ def seed_images(count, rng_seed=0):
 def attack(dlfuzz, classifier, images, *, rng_seed=0, batch_size=4, seed_ids=None, advance=None, clean=None):
     """`dlfuzz` on a chunk, called as the pipeline calls it; `clean` overrides the clean logits."""
     logits, neurons = observe(classifier, images)
-    return dlfuzz(
-        classifier,
-        images,
-        logits if clean is None else clean,
-        neurons,
-        seed_ids=seed_ids or names(len(images)),
-        rng_seed=rng_seed,
-        batch_size=batch_size,
-        advance=advance or (lambda finished, found: None),
-    )
+    seeds = SeedBatch(images, logits if clean is None else clean, neurons, seed_ids or names(len(images)), rng_seed)
+    return dlfuzz(classifier, seeds, batch_size=batch_size, advance=advance or (lambda finished, found: None))
 
 
 def names(count):

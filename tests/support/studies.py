@@ -23,6 +23,9 @@ SIZE = 32
 SMALL = {"strengths": (1.0,), "noise_ladder": (4.0,), "chunk_size": 3}
 SOURCE = Path(__file__).parents[2] / "src"
 
+# The command line as Python code, for `python`.
+MAIN = "from camdrift.cli.app import main; main()"
+
 # Run first in a process, it makes every import of torch fail; asking whether torch is there stays allowed.
 WITHOUT_TORCH = """
 import sys
@@ -122,6 +125,14 @@ def python(code, *arguments, cwd, **options):
         text=True,
         check=False,
         **options,
+    )
+
+
+def process(code, *arguments, cwd, **options):
+    """A Python process that runs on and can import camdrift; its output is piped, unless `options` say otherwise."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=cwd, env=environment(), **{**pipes, **options}
     )
 
 

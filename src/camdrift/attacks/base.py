@@ -11,16 +11,17 @@ from camdrift.coverage.neurons import NeuronRecord
 from camdrift.models.classifier import Classifier
 from camdrift.tensors import Attacked, Image, Images, Logits
 
+# Called with (seeds finished, successes) of a chunk whenever they change.
 Advance = Callable[[int, int], None]
 
-# Where the random draws of an attack come from, as the run record says it.
+# Where an attack's random draws come from, in the words of `run.json`.
 PER_IMAGE: Final = "per image"
 OWN_DRAWS: Final = "draws that cannot be seeded"
 NO_DRAWS: Final = "none"
 
 ORDERS: Final = {"linf": inf, "l2": 2.0, "l1": 1.0, "l0": 0.0}
 
-# What rounding to float32 may add to an entry: pixels are added to and taken away again, more than once.
+# Rounding to float32 may add so much to an entry: pixels are added and taken away again, more than once.
 _ROUNDING: Final = 2.0**-23
 _RELATIVE: Final = 1e-6
 
@@ -31,33 +32,55 @@ class Threat:
 
     Attributes:
         norm: linf, l2, l1 or l0 (entries that change).
-        epsilon: The largest norm that the attack is allowed.
+        epsilon: The largest norm that the attack may reach.
     """
 
     norm: str
     epsilon: float
 
     def contains(self, perturbation: Image) -> bool:
-        """Does a perturbation that was realised in float32 keep the bound, up to its rounding?"""
-        moved = perturbation.double().abs()
+        """Does a float32 perturbation keep the bound, up to its rounding?"""
+        change = perturbation.double().abs()
         if self.norm == "l0":
-            return int((moved > _ROUNDING).sum()) <= self.epsilon
+            return int((change > _ROUNDING).sum()) <= self.epsilon
         order = ORDERS[self.norm]
-        slack = torch.linalg.vector_norm(torch.full_like(moved, _ROUNDING), order)
-        return float(torch.linalg.vector_norm(moved, order)) <= self.epsilon * (1 + _RELATIVE) + float(slack)
+        slack = torch.linalg.vector_norm(torch.full_like(change, _ROUNDING), order)
+        return float(torch.linalg.vector_norm(change, order)) <= self.epsilon * (1 + _RELATIVE) + float(slack)
+
+
+@dataclass(frozen=True)
+class SeedBatch:
+    """The seeds of a chunk, as an attack gets them.
+
+    Attributes:
+        images: Seed images in pixel space.
+        logits: What the attacked model returns for them; its predictions there are to change.
+        neurons: What its neurons do on them.
+        seed_ids: Names of the seeds.
+        rng_seed: Seed of the study; with a seed's name it fixes every random draw.
+    """
+
+    images: Images
+    logits: Logits
+    neurons: NeuronRecord
+    seed_ids: Sequence[str]
+    rng_seed: int
+
+    def __len__(self) -> int:
+        return len(self.seed_ids)
 
 
 @runtime_checkable
 class Attack(Protocol):
     """Looks for an adversarial example of every seed of a chunk.
 
-    An attack is called with whole chunks. What it finds may depend on the chunk, never on `batch_size`, and every
-    random draw comes from a stream keyed by (`rng_seed`, seed ID).
+    An attack gets whole chunks. Its results may depend on the chunk, never on `batch_size`, and every random draw
+    comes from a stream keyed by the study's `rng_seed` and the seed's name.
     """
 
     @property
     def spec(self) -> str:
-        """What the attack was made from, complete: parsing it again gives the same attack."""
+        """The spec of the attack, complete: parsing it gives the same attack."""
         ...
 
     @property
@@ -67,35 +90,37 @@ class Attack(Protocol):
 
     @property
     def seeding(self) -> str:
-        """Where its random draws come from: `PER_IMAGE`, `OWN_DRAWS` or `NO_DRAWS`."""
+        """The source of its random draws: `PER_IMAGE`, `OWN_DRAWS` or `NO_DRAWS`."""
         ...
 
     def check(self, classifier: Classifier) -> None:
-        """Raises `UserError` if this classifier cannot be attacked so."""
+        """Raises `UserError` if the attack does not suit a classifier."""
         ...
 
     def __call__(
-        self,
-        classifier: Classifier,
-        images: Images,
-        clean: Logits,
-        neurons: NeuronRecord,
-        *,
-        seed_ids: Sequence[str],
-        rng_seed: int,
-        batch_size: int,
-        advance: Advance,
+        self, classifier: Classifier, seeds: SeedBatch, *, batch_size: int, advance: Advance
     ) -> list[Attacked]:
-        """For each seed its base perturbation, or none. What fools the studied model is found out by the caller.
+        """For each seed its base perturbation, or none. The caller finds out what fools the studied model.
 
         Args:
             classifier: The model that the attack sees.
-            images: Seed images of the chunk, in pixel space.
-            clean: The model's logits for them; what it predicts there is to change.
-            neurons: What the neurons did on the clean images.
-            seed_ids: Names of the seeds.
-            rng_seed: Seed of the study.
+            seeds: The chunk.
             batch_size: Images per pass.
             advance: Called with (seeds finished, successes) of this chunk whenever they change.
         """
         ...
+
+
+def one_by_one(attack: Callable[[int], Attacked], seeds: SeedBatch, advance: Advance) -> list[Attacked]:
+    """The results of an attack that takes one seed at a time.
+
+    Args:
+        attack: Called with the position of each seed.
+        seeds: The chunk.
+        advance: As for `Attack`.
+    """
+    results: list[Attacked] = []
+    for position in range(len(seeds)):
+        results.append(attack(position))
+        advance(len(results), sum(result.base_perturbation is not None for result in results))
+    return results

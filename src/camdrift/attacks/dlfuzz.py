@@ -1,11 +1,11 @@
 """DLFuzz: walk uphill on class confusion and neuron activation (Guo et al., ESEC/FSE 2018), in batches.
 
-Differences from the published code, each made on purpose:
+Differences from the published code, each on purpose:
 - Success is a prediction on the *clipped* image that differs from that of the seed itself (published: unclipped, and
   different from the popped image, so that a fuzzed image which returns to the seed's class counts as a success).
-- The first success of a seed is its adversarial example, and the seed is done (published: it walks on).
+- The first success of a seed is its adversarial example, and ends its walk (published: it walks on).
 - The network only ever sees clipped images; the walk itself is not clipped.
-- An image is kept as it was when it was kept (published: in-place steps move it on to the last iterate).
+- The queue keeps an image as it was when it joined (published: in-place steps move it on to the last iterate).
 - Class scores may be logits (`scores="logit"`); the published ImageNet call uses probabilities, whose gradient
   vanishes at confident seeds.
 - The seeds of a chunk advance side by side; coverage is merged in seed order after each step, and `walkers=1` walks
@@ -16,31 +16,31 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from sys import float_info
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from camdrift.attacks.base import PER_IMAGE, Advance, Threat
+from camdrift.attacks.base import PER_IMAGE, Advance, SeedBatch, Threat
+from camdrift.attacks.registry import PRESETS
 from camdrift.coverage.neurons import THRESHOLD, NeuronObserver, NeuronRecord
 from camdrift.coverage.strategies import STRATEGIES, ChosenNeurons, NeuronTable, neuron_table, select_neurons
 from camdrift.errors import UserError
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
+from camdrift.models.memory import batches
 from camdrift.streams import stream_seed
-from camdrift.tensors import Attacked, Image, Images, Logits, perturbed
-
-PRESETS: Final[dict[str, dict[str, Any]]] = {"dlfuzz": {}, "dlfuzz:paper": {"strategy": "1", "iterations": 1}}
+from camdrift.tensors import Attacked, Image, Logits, perturbed
 
 # The published 1e-5 stabilises a gradient per grey level; ours is per unit of [0, 1].
 TINY: Final = 1e-5 * 255
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """An image in a seed's queue: where it lies and what the model said of it."""
+class _Queued:
+    """An image in a seed's queue: its perturbation, its ranking of classes and its neurons."""
 
     perturbation: Image
     classes: Tensor
@@ -50,14 +50,14 @@ class _Kept:
 
 @dataclass
 class _Walk:
-    """One seed on its way."""
+    """One seed on its way uphill; the walk changes as it goes on."""
 
     position: int
     seed: Image
     clean_class: int
     norm: float
     rng: np.random.Generator
-    queue: deque[_Kept]
+    queue: deque[_Queued]
     perturbation: Image = field(init=False)
     classes: Tensor = field(init=False)
     selection: ChosenNeurons = field(init=False)
@@ -71,7 +71,7 @@ class _Walk:
 
 @dataclass(frozen=True)
 class _Pass:
-    """What one batch of walks got from the network."""
+    """One pass of a batch of walks through the network; without a gradient at the last image."""
 
     logits: Logits
     neurons: NeuronRecord
@@ -83,7 +83,7 @@ class DLFuzz:
     """The DLFuzz attack. Defaults are the published ImageNet call; `dlfuzz:paper` is Renkhoff 2022's.
 
     Attributes:
-        preset: Name it was made from.
+        preset: Name of the preset.
         strategy: Any of the digits 0 to 3, combined as in "02", or "none".
         neurons: How many neurons to activate, in all.
         threshold: Scaled output above which a neuron is covered.
@@ -93,7 +93,7 @@ class DLFuzz:
         neuron_weight: Weight of the neurons in the objective.
         competitors: How many competing classes.
         scores: What stands for a class in the objective: probability or logit.
-        keep_gain: An image is kept if it adds more than `keep_gain / (position + 1)` of coverage ...
+        keep_gain: An image joins the queue if it adds more than `keep_gain / (position + 1)` of coverage ...
         keep_ratio: ... and lies closer to its seed than this share of the mean-subtracted seed's L2 norm.
         walkers: Seeds that advance side by side; 0 for the whole chunk.
     """
@@ -140,7 +140,7 @@ class DLFuzz:
 
     @classmethod
     def settings(cls) -> tuple[str, ...]:
-        """Names of what can be set."""
+        """Names of the settings."""
         return tuple(f.name for f in fields(cls) if f.name != "preset")
 
     @property
@@ -152,7 +152,7 @@ class DLFuzz:
 
     @property
     def spec(self) -> str:
-        """The preset with every setting that is not the default, and every one that the preset sets."""
+        """The preset with every setting that differs from its default, and every one that the preset sets."""
         names = [
             f.name
             for f in fields(self)
@@ -165,27 +165,15 @@ class DLFuzz:
         """Every classifier has neurons to activate."""
 
     def __call__(
-        self,
-        classifier: Classifier,
-        images: Images,
-        clean: Logits,
-        neurons: NeuronRecord,
-        *,
-        seed_ids: Sequence[str],
-        rng_seed: int,
-        batch_size: int,
-        advance: Advance,
+        self, classifier: Classifier, seeds: SeedBatch, *, batch_size: int, advance: Advance
     ) -> list[Attacked]:
         """For each seed of the chunk its base perturbation, or none (see `attacks.base.Attack`)."""
         chunk = _Chunk(self, classifier, batch_size)
-        walks = [
-            _start(self, classifier, position, images[position], clean[position], neurons, (rng_seed, seed_id))
-            for position, seed_id in enumerate(seed_ids)
-        ]
-        for group in _batches(walks, self.walkers or max(1, len(walks))):
-            for finished in chunk.advance(group):
-                done = group[0].position + finished
-                advance(done, sum(walk.adversarial is not None for walk in walks))
+        walks = [_start(self, classifier, seeds, position) for position in range(len(seeds))]
+        for group in batches(walks, self.walkers or max(1, len(walks))):
+            for count in chunk.advance(group):
+                successes = sum(walk.adversarial is not None for walk in walks)
+                advance(group[0].position + count, successes)
         return [Attacked(walk.adversarial, walk.iterations) for walk in walks]
 
 
@@ -197,24 +185,17 @@ def _refuse(name: str, rule: str, value: object) -> None:
     raise UserError(f"`attack` setting `{name}` must {rule}, got: {value}")
 
 
-def _start(
-    attack: DLFuzz,
-    classifier: Classifier,
-    position: int,
-    seed: Image,
-    logits: Tensor,
-    neurons: NeuronRecord,
-    key: tuple[int, str],
-) -> _Walk:
+def _start(attack: DLFuzz, classifier: Classifier, seeds: SeedBatch, position: int) -> _Walk:
+    seed, logits = seeds.images[position], seeds.logits[position]
     mean = torch.tensor(classifier.mean, device=seed.device).view(3, 1, 1)
-    values = neurons.values[position : position + 1]
-    first = _Kept(
+    values = seeds.neurons.values[position : position + 1]
+    first = _Queued(
         torch.zeros_like(seed),
         _ranking(logits, attack.competitors),
         (values > attack.threshold)[0].cpu().numpy(),
         values[0].double().cpu().numpy(),
     )
-    rng = np.random.default_rng(stream_seed(*key, "attack"))
+    rng = np.random.default_rng(stream_seed(seeds.rng_seed, seeds.seed_ids[position], "attack"))
     norm = float(torch.linalg.vector_norm(seed - mean))
     return _Walk(position, seed, int(logits.argmax()), norm, rng, deque([first]))
 
@@ -233,7 +214,7 @@ class _Chunk:
         self.times = np.zeros(len(self.table.is_dense), dtype=np.int64)
 
     def advance(self, walks: Sequence[_Walk]) -> Iterator[int]:
-        """Walk all of them to their end; yields how many are finished whenever a round is over."""
+        """Walk all of them to their end; yield after every round how many have ended."""
         active = list(walks)
         while active := [walk for walk in active if walk.adversarial is None and walk.queue]:
             yield len(walks) - len(active)
@@ -244,31 +225,31 @@ class _Chunk:
         yield len(walks)
 
     def _pop(self, walk: _Walk) -> None:
-        popped = walk.queue.popleft()
-        self.times += popped.covered
-        walk.perturbation, walk.classes = popped.perturbation.clone(), popped.classes
+        image = walk.queue.popleft()
+        self.times += image.covered
+        walk.perturbation, walk.classes = image.perturbation.clone(), image.classes
         walk.selection = select_neurons(
             self.attack.strategies,
             self.attack.neurons,
             table=self.table,
             times=self.times,
-            values=popped.values,
+            values=image.values,
             threshold=self.attack.threshold,
             rng=walk.rng,
         )
 
     def _iterate(self, active: Sequence[_Walk], iteration: int) -> None:
-        """One pass at the current images: judge them (unless just popped), then step on (unless at the end)."""
+        """Make one pass at the current images: judge them (but not at first), then step on (but not at last)."""
         walking = [walk for walk in active if walk.adversarial is None]
         is_last = iteration == self.attack.iterations
-        for batch in _batches(walking, self.batch_size):
-            seen = self._pass(batch, differentiate=not is_last)
-            if seen.gradient is not None:
-                steps = self.attack.step * _normalised(seen.gradient)
+        for batch in batches(walking, self.batch_size):
+            outputs = self._pass(batch, differentiate=not is_last)
+            if outputs.gradient is not None:
+                steps = self.attack.step * _normalised(outputs.gradient)
             for row, walk in enumerate(batch):
                 if iteration > 0:
-                    self._judge(walk, seen, row)
-                if seen.gradient is not None and walk.adversarial is None:
+                    self._judge(walk, outputs, row)
+                if outputs.gradient is not None and walk.adversarial is None:
                     walk.perturbation = walk.perturbation + steps[row]
                     walk.iterations += 1
 
@@ -287,8 +268,8 @@ class _Chunk:
     def _objective(self, walks: Sequence[_Walk], logits: Logits, record: NeuronRecord) -> Tensor:
         """Eq. 8, Renkhoff 2022, with DLFuzz's weights: w_p sum_i c_i - c + w_n sum_j n_j, one value per image."""
         scores = logits if self.attack.scores == "logit" else logits.softmax(1)
-        ranked = scores.gather(1, torch.stack([walk.classes for walk in walks]))
-        objective = self.attack.predict_weight * ranked[:, 1:].sum(1) - ranked[:, 0]
+        ranking = scores.gather(1, torch.stack([walk.classes for walk in walks]))
+        objective = self.attack.predict_weight * ranking[:, 1:].sum(1) - ranking[:, 0]
         weights = np.zeros((len(walks), self.times.size), dtype=np.float32)
         for row, walk in enumerate(walks):
             np.add.at(weights[row], walk.selection.neurons, walk.selection.signs)
@@ -297,15 +278,16 @@ class _Chunk:
             part, start = weights[:, start : start + group.neurons], start + group.neurons
             if part.any():
                 outputs = record.outputs[group.name]
-                pushed = torch.as_tensor(part, device=outputs.device) * outputs
-                objective = objective + self.attack.neuron_weight * pushed.sum(1)
+                push = torch.as_tensor(part, device=outputs.device) * outputs
+                objective = objective + self.attack.neuron_weight * push.sum(1)
         return objective
 
-    def _judge(self, walk: _Walk, seen: _Pass, row: int) -> None:
-        logits, values = seen.logits[row], seen.neurons.values[row]
-        covered = (values > self.attack.threshold).cpu().numpy()
+    def _judge(self, walk: _Walk, outputs: _Pass, row: int) -> None:
+        """End the walk if its image fools the model, or else queue the image if it is worth it."""
+        logits, values = outputs.logits[row], outputs.neurons.values[row]
+        is_covered = (values > self.attack.threshold).cpu().numpy()
         before = np.count_nonzero(self.times)
-        self.times += covered
+        self.times += is_covered
         gain = (np.count_nonzero(self.times) - before) / self.times.size
         if int(logits.argmax()) != walk.clean_class and bool(torch.isfinite(logits).all()):
             walk.adversarial = walk.perturbation
@@ -313,7 +295,7 @@ class _Chunk:
         ratio = float(torch.linalg.vector_norm(walk.perturbation)) / max(walk.norm, TINY)
         if gain > self.attack.keep_gain / (walk.position + 1) and ratio < self.attack.keep_ratio:
             ranking = _ranking(logits, self.attack.competitors)
-            walk.queue.append(_Kept(walk.perturbation, ranking, covered, values.double().cpu().numpy()))
+            walk.queue.append(_Queued(walk.perturbation, ranking, is_covered, values.double().cpu().numpy()))
 
 
 def _normalised(gradient: Tensor) -> Tensor:
@@ -321,8 +303,3 @@ def _normalised(gradient: Tensor) -> Tensor:
     finite = torch.where(torch.isfinite(gradient).flatten(1).all(1)[:, None, None, None], gradient, 0.0)
     rms = finite.square().mean((1, 2, 3), keepdim=True).sqrt()
     return finite / (rms + TINY)
-
-
-def _batches(items: Sequence[_Walk], size: int) -> Iterator[Sequence[_Walk]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -12,46 +12,47 @@ from camdrift.attacks.base import OWN_DRAWS, PER_IMAGE, Threat
 from camdrift.attacks.library import AttackRecipe, Perturb, PixelModel
 from camdrift.attacks.names import built, check_settings, choose, load_library, parameters, quietly
 
-_LIBRARY: Final = "adversarial-robustness-toolbox"
 _NORMS: Final = {inf: "linf", "inf": "linf", 2: "l2", "2": "l2", 1: "l1", "1": "l1"}
-# For it the labels are those to reach, whatever it is told.
+# It always takes the labels for those to reach.
 _ALWAYS_TARGETED: Final = frozenset({"SaliencyMapMethod"})
 # Its `eps` bounds another distance.
 _OTHER_DISTANCE: Final = frozenset({"Wasserstein"})
-# Set by camdrift, or files that nobody asked for.
+# camdrift sets the first; the second writes files that nobody asked for.
 _NOT_SET: Final = ("targeted", "summary_writer")
 
 
 def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
-    """How to make the attack of ART that `name` means.
+    """The recipe of an attack of ART.
 
     Args:
         name: A class of `art.attacks.evasion`.
-        settings: What its constructor takes, but the classifier.
+        settings: The arguments of its constructor, but for the classifier.
 
     Raises:
-        UserError: ART is missing, no such attack or setting, or a value that it refuses.
+        ImportError: ART is missing.
+        UserError: There is no such attack or setting, or ART refuses a value.
     """
-    library = load_library("art.attacks.evasion", library=_LIBRARY, extra="[attacks]")
-    base = load_library("art.attacks.attack", library=_LIBRARY, extra="[attacks]").EvasionAttack
+    library = load_library("art.attacks.evasion")
+    base = load_library("art.attacks.attack").EvasionAttack
     kinds = {n: k for n, k in vars(library).items() if isinstance(k, type) and issubclass(k, base)}
     name = choose("art", name, kinds)
     kind: Any = kinds[name]
     takes = parameters(kind, without=(next(iter(inspect.signature(kind).parameters)), *_NOT_SET))
     check_settings(f"art:{name}", settings, takes)
-    chosen = {**({"verbose": False} if "verbose" in takes else {}), **settings}
-    attack = built(f"art:{name}", lambda: kind(_stub(), **chosen), takes)
+    settings = {**({"verbose": False} if "verbose" in takes else {}), **settings}
+    sample = built(f"art:{name}", lambda: kind(_stub(), **settings), takes)
+    can_target = "targeted" in kind.attack_params
 
     def make(model: PixelModel) -> Perturb:
-        made = kind(_estimator(model, model.size, model.classes, model.device.type), **chosen)
+        attack = kind(_estimator(model, model.size, model.classes, model.device.type), **settings)
 
         def perturb(images: Tensor, classes: Tensor, targets: Tensor | None) -> Any:
-            if "targeted" in kind.attack_params:
-                made.set_params(targeted=targets is not None)
-            wanted = classes if targets is None else targets
-            one_hot = nn.functional.one_hot(wanted, model.classes).cpu().numpy().astype(np.float32)
+            if can_target:
+                attack.set_params(targeted=targets is not None)
+            goal = classes if targets is None else targets
+            one_hot = nn.functional.one_hot(goal, model.classes).cpu().numpy().astype(np.float32)
             with quietly():
-                return made.generate(x=images.cpu().numpy(), y=one_hot)
+                return attack.generate(x=images.cpu().numpy(), y=one_hot)
 
         return perturb
 
@@ -59,8 +60,8 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     return AttackRecipe(
         name,
         make,
-        threat=_threat(name, attack),
-        can_target=must_target or "targeted" in kind.attack_params,
+        threat=_threat(name, sample),
+        can_target=must_target or can_target,
         must_target=must_target,
         # An unseeded generator of its own, as HopSkipJump has one.
         seeding=OWN_DRAWS if "RandomState()" in inspect.getsource(sys.modules[kind.__module__]) else PER_IMAGE,
@@ -68,7 +69,7 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
 
 
 def _estimator(model: nn.Module, size: int, classes: int, device: str) -> Any:
-    pytorch = load_library("art.estimators.classification", library=_LIBRARY, extra="[attacks]")
+    pytorch = load_library("art.estimators.classification")
     return pytorch.PyTorchClassifier(
         model=model,
         loss=nn.CrossEntropyLoss(),

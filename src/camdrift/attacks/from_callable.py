@@ -1,4 +1,4 @@
-"""Attacks of the user's own: any function that takes a model, images and classes."""
+"""Attacks of the user's own: functions that take a model, images and classes."""
 
 import inspect
 from typing import Any, Final
@@ -13,15 +13,15 @@ _TARGETS: Final = "target_classes"
 
 
 def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
-    """How to call a function as an attack: `function(model, images, classes, **settings)` returns images.
+    """The recipe of an attack that is a function: `function(model, images, classes, **settings)` returns images.
 
     Args:
-        name: `path/to/file.py:function` or `package.module:function`. If it takes `target_classes`, it is given the
+        name: `path/to/file.py:function` or `package.module:function`. If it takes `target_classes`, it gets the
             classes to reach, or None.
-        settings: Passed on.
+        settings: Further arguments of the function.
 
     Raises:
-        UserError: No such function, or one that does not take these arguments.
+        UserError: There is no such function, or it does not take these arguments.
     """
     function = load_function(name, option="attack")
     try:
@@ -33,14 +33,14 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
             f"`attack` {name} must take (model, images, classes) and the settings given, got: {one_line(error)}",
             "docs/attacks.md has an example",
         ) from error
-    # It may import what lies beside it as late as when it runs.
+    # As late as when it runs, the function may import what lies beside it.
     folder = module_folder(name.rpartition(":")[0])
 
     def make(model: PixelModel) -> Perturb:
         def perturb(images: Tensor, classes: Tensor, targets: Tensor | None) -> Any:
-            wanted = {_TARGETS: targets} if can_target else {}
+            goal = {_TARGETS: targets} if can_target else {}
             with importing(folder):
-                return function(model, images, classes, **settings, **wanted)
+                return function(model, images, classes, **settings, **goal)
 
         return perturb
 

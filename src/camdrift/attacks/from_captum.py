@@ -15,16 +15,18 @@ _NORMS: Final = {"Linf": "linf", "L2": "l2"}
 
 
 def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
-    """How to make the attack of captum that `name` means.
+    """The recipe of an attack of captum.
 
     Args:
         name: FGSM or PGD.
-        settings: What its `perturb` takes: `epsilon`, or `radius`, `step_size`, `step_num`, `random_start`, `norm`.
+        settings: The arguments of its `perturb`: `epsilon`, or `radius`, `step_size`, `step_num`, `random_start`,
+            `norm`.
 
     Raises:
-        UserError: captum is missing, no such attack or setting.
+        ImportError: captum is missing.
+        UserError: There is no such attack or setting.
     """
-    library = load_library("captum.robust", library="captum", extra="[captum]")
+    library = load_library("captum.robust")
     name = choose("captum", name, _BOUNDS)
     kind = getattr(library, name)
     takes = parameters(kind.perturb, without=_GIVEN)
@@ -34,12 +36,12 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
 
     def make(model: PixelModel) -> Perturb:
         # Its own default is -log of the output, which is NaN for a negative logit.
-        made = kind(model, nn.CrossEntropyLoss(reduction="none"), lower_bound=0.0, upper_bound=1.0)
+        attack = kind(model, nn.CrossEntropyLoss(reduction="none"), lower_bound=0.0, upper_bound=1.0)
 
         def perturb(images: Tensor, classes: Tensor, targets: Tensor | None) -> Tensor:
-            wanted = classes if targets is None else targets
+            goal = classes if targets is None else targets
             with quietly():
-                answer: Tensor = made.perturb(images, target=wanted, targeted=targets is not None, **settings)
+                answer: Tensor = attack.perturb(images, target=goal, targeted=targets is not None, **settings)
             return answer
 
         return perturb

@@ -18,20 +18,21 @@ _NORMS: Final = {order: norm for norm, order in ORDERS.items()}
 
 
 def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
-    """How to make the attack of foolbox that `name` means.
+    """The recipe of an attack of foolbox.
 
     Args:
         name: A class of `foolbox.attacks`.
-        settings: What its constructor takes. An attack that keeps a bound also takes `eps`, or `epsilon`, in pixel
-            units; an attack that looks for the smallest perturbation does not.
+        settings: The arguments of its constructor. An attack that keeps a bound also takes `eps`, or `epsilon`, in
+            pixel units; an attack that looks for the smallest perturbation does not.
 
     Raises:
-        UserError: No such attack or setting, or a value that foolbox refuses.
+        ImportError: foolbox is missing.
+        UserError: There is no such attack or setting, or foolbox refuses a value.
     """
-    foolbox = load_library("foolbox", library="foolbox", extra="")
+    foolbox = load_library("foolbox")
     base = foolbox.attacks.base
-    found = {n: k for n, k in vars(foolbox.attacks).items() if isinstance(k, type) and issubclass(k, base.Attack)}
-    kinds = {n: k for n, k in found.items() if not inspect.isabstract(k)}
+    classes = {n: k for n, k in vars(foolbox.attacks).items() if isinstance(k, type) and issubclass(k, base.Attack)}
+    kinds = {n: k for n, k in classes.items() if not inspect.isabstract(k)}
     name = choose("foolbox", name, kinds)
     kind, own = kinds[name], dict(settings)
     takes, epsilon = parameters(kind), None
@@ -46,10 +47,10 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
 
     def make(model: PixelModel) -> Perturb:
         # Without `device` foolbox moves the model to the first GPU.
-        seen = foolbox.PyTorchModel(model, bounds=(0, 1), device=model.device)
+        pixel_model = foolbox.PyTorchModel(model, bounds=(0, 1), device=model.device)
 
         def perturb(images: Tensor, classes: Tensor, targets: Tensor | None) -> Tensor:
-            return _attack(foolbox, kind(**own), seen, images, (classes, targets), epsilon)
+            return _attack(foolbox, kind(**own), pixel_model, images, (classes, targets), epsilon)
 
         return perturb
 
@@ -58,23 +59,22 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
 
 
 def _attack(
-    foolbox: ModuleType, attack: Any, model: Any, images: Tensor, wanted: tuple[Tensor, Tensor | None], epsilon: Any
+    foolbox: ModuleType, attack: Any, model: Any, images: Tensor, goal: tuple[Tensor, Tensor | None], epsilon: Any
 ) -> Tensor:
-    classes, targets = wanted
+    classes, targets = goal
     if targets is None:
         criterion = foolbox.criteria.Misclassification(classes)
     else:
         criterion = foolbox.criteria.TargetedMisclassification(targets)
-    # foolbox's own bounds check is exact.
-    clamped = images.clamp(0, 1)
     with quietly():
-        raw, clipped, _ = attack(model, clamped, criterion, epsilons=epsilon)
-    answer: Tensor = raw if epsilon is None else clipped
+        # foolbox's own check of the bounds is exact.
+        raw, bounded_images, _ = attack(model, images.clamp(0, 1), criterion, epsilons=epsilon)
+    answer: Tensor = raw if epsilon is None else bounded_images
     return answer
 
 
 class _AskedError(Exception):
-    """The attack has come as far as asking the model."""
+    """The attack has asked the model."""
 
 
 class _Unanswering(nn.Module):
@@ -86,7 +86,7 @@ def _modes(foolbox: ModuleType, name: str, attack: Any, epsilon: float | None) -
     """Can the attack look for a given class, and must it? It says so before it asks the model anything.
 
     Raises:
-        UserError: It can do neither, for a reason of its own.
+        UserError: The attack accepts neither goal; the message has its reason.
     """
     model = foolbox.PyTorchModel(_Unanswering().eval(), bounds=(0, 1), device="cpu")
     images, classes = torch.full((1, 3, 8, 8), 0.5), torch.tensor([0])
@@ -99,6 +99,6 @@ def _modes(foolbox: ModuleType, name: str, attack: Any, epsilon: float | None) -
             refusals.append(None if isinstance(cause, _AskedError) else error)
     if all(refusals):
         raise refusals[0] or AssertionError
-    # What is written for any criterion walks towards no class in particular.
+    # An attack for any criterion walks towards no class in particular.
     signature = str(inspect.signature(type(attack).run).parameters["criterion"].annotation)
     return refusals[1] is None and "Targeted" in signature, refusals[0] is not None

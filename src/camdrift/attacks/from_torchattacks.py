@@ -17,39 +17,39 @@ _NO_ATTACKS: Final = frozenset({"Attack", "MultiAttack", "LGV"})
 
 
 def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
-    """How to make the attack of torchattacks that `name` means.
+    """The recipe of an attack of torchattacks.
 
     Args:
         name: A class of `torchattacks`.
-        settings: What its constructor takes, but the model. `n_classes` is the model's and `seed` the image's own,
-            if they are not given.
+        settings: The arguments of its constructor, but for the model. Left out, `n_classes` is the model's and `seed`
+            the image's own.
 
     Raises:
-        UserError: torchattacks is missing, no such attack or setting, or a value that it refuses.
+        ImportError: torchattacks is missing.
+        UserError: There is no such attack or setting, or torchattacks refuses a value.
     """
-    library = load_library("torchattacks", library="torchattacks", extra="[attacks]")
+    library = load_library("torchattacks")
     kinds = {n: k for n, k in vars(library).items() if _is_attack(library, k) and n not in _NO_ATTACKS}
     name = choose("torchattacks", name, kinds)
     kind = kinds[name]
     takes = parameters(kind, without=("model",))
     check_settings(f"torchattacks:{name}", settings, takes)
-    attack = built(f"torchattacks:{name}", lambda: kind(nn.Linear(1, 2), **settings), takes)
+    sample = built(f"torchattacks:{name}", lambda: kind(nn.Linear(1, 2), **settings), takes)
 
     def make(model: PixelModel) -> Perturb:
         own: dict[str, Any] = {"n_classes": model.classes, "seed": torch.initial_seed() % 2**31}
-        chosen = {**{key: value for key, value in own.items() if key in takes}, **settings}
-        made = kind(model, **chosen)
+        attack = kind(model, **{**{key: value for key, value in own.items() if key in takes}, **settings})
 
         def perturb(images: Tensor, classes: Tensor, targets: Tensor | None) -> Tensor:
             if targets is not None:
-                made.set_mode_targeted_by_label(quiet=True)
+                attack.set_mode_targeted_by_label(quiet=True)
             with quietly():
-                answer: Tensor = made(images, classes if targets is None else targets)
+                answer: Tensor = attack(images, classes if targets is None else targets)
             return answer
 
         return perturb
 
-    return AttackRecipe(name, make, threat=_threat(name, attack), can_target="targeted" in attack.supported_mode)
+    return AttackRecipe(name, make, threat=_threat(name, sample), can_target="targeted" in sample.supported_mode)
 
 
 def _is_attack(library: ModuleType, kind: Any) -> bool:

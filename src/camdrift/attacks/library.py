@@ -1,13 +1,13 @@
 """Attacks of other libraries: the little that a library must give, and everything else that an attack needs.
 
-A library is one file with one function, `recipe(name, settings)`, which returns a `AttackRecipe`; it is entered in
-`attacks.LIBRARIES`. What its attacks are called with, and what becomes of their answers, is the same for all:
-one image at a time in [0, 1], against a model that takes pixels and returns logits, with random state of their own;
-whatever they do to the model is undone, and whatever they claim is checked. docs/attacks.md has a complete example.
+A library is one file with one function, `recipe(name, settings)`, which returns an `AttackRecipe`, and one row of
+`registry.LIBRARIES`. All libraries are treated alike: their attacks get one image at a time in [0, 1], a model that
+takes pixels and returns logits, and random state of their own; camdrift undoes whatever they do to the model and checks
+whatever they claim. docs/attacks.md has a complete example.
 """
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from camdrift.attacks.base import PER_IMAGE, Advance, Threat
+from camdrift.attacks.base import PER_IMAGE, Advance, SeedBatch, Threat, one_by_one
 from camdrift.attacks.seeding import seeded
-from camdrift.coverage.neurons import NeuronRecord
 from camdrift.errors import UserError, one_line
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import is_out_of_memory
 from camdrift.streams import stream_seed
-from camdrift.tensors import PIXELS, Attacked, Image, Images, Logits
+from camdrift.tensors import PIXELS, Attacked, Image
 
 # Called with images (1, 3, height, width) in [0, 1], the class predicted for them (1,) and the class that is to be
 # predicted (1,), or None; returns adversarial images of the same shape.
@@ -56,16 +55,15 @@ class PixelModel(nn.Module):
 
 @dataclass(frozen=True)
 class AttackRecipe:
-    """How to make one attack of a library.
+    """The recipe of one attack of a library.
 
     Attributes:
         name: The attack's name as the library spells it.
-        make: Called with a `PixelModel` for every image; returns what perturbs it.
-        settings: What can be set, for hints.
+        make: Called with a `PixelModel` for every image; returns the function that perturbs it.
         threat: The bound that its perturbations keep, if it has one.
         can_target: Can it look for a given class?
         must_target: Does it need one?
-        seeding: Where its random draws come from.
+        seeding: The source of its random draws.
     """
 
     name: str
@@ -78,12 +76,12 @@ class AttackRecipe:
 
 @dataclass(frozen=True)
 class LibraryAttack:
-    """An attack made by a recipe: a chunk's images, one by one.
+    """An attack made by a recipe; it takes a chunk's images one by one.
 
     Attributes:
-        spec: What it was made from, complete.
-        recipe: How it is made.
-        target: A class, or how to choose one for each image (`TARGET_RULES`); None to change the prediction to any.
+        spec: The spec of the attack, complete.
+        recipe: The recipe that makes it.
+        target: A class, or a rule that chooses one for each image (`TARGET_RULES`); None if any other class will do.
     """
 
     spec: str
@@ -113,11 +111,11 @@ class LibraryAttack:
 
     @property
     def seeding(self) -> str:
-        """Where its random draws come from."""
+        """The source of its random draws."""
         return self.recipe.seeding
 
     def check(self, classifier: Classifier) -> None:
-        """Raises `UserError` if the classifier lacks the class that is looked for."""
+        """Raises `UserError` if the classifier lacks the target class."""
         if isinstance(self.target, int) and self.target >= classifier.classes:
             raise UserError(
                 f"`attack` setting `target_class` must be below the number of classes, {classifier.classes}, "
@@ -125,26 +123,15 @@ class LibraryAttack:
             )
 
     def __call__(
-        self,
-        classifier: Classifier,
-        images: Images,
-        clean: Logits,
-        neurons: NeuronRecord,
-        *,
-        seed_ids: Sequence[str],
-        rng_seed: int,
-        batch_size: int,
-        advance: Advance,
+        self, classifier: Classifier, seeds: SeedBatch, *, batch_size: int, advance: Advance
     ) -> list[Attacked]:
         """For each seed the perturbation that the library makes of it, whether or not it fools the model."""
         self.check(classifier)
-        attacked: list[Attacked] = []
-        for position, seed_id in enumerate(seed_ids):
-            attacked.append(self._attack(classifier, images[position], clean[position], (rng_seed, seed_id)))
-            advance(len(attacked), sum(found.base_perturbation is not None for found in attacked))
-        return attacked
+        return one_by_one(lambda position: self._attack(classifier, seeds, position), seeds, advance)
 
-    def _attack(self, classifier: Classifier, seed: Image, logits: Tensor, key: tuple[int, str]) -> Attacked:
+    def _attack(self, classifier: Classifier, seeds: SeedBatch, position: int) -> Attacked:
+        seed, logits = seeds.images[position], seeds.logits[position]
+        key = (seeds.rng_seed, seeds.seed_ids[position])
         clean = int(logits.argmax())
         target = self._target(logits, key)
         if target == clean:
@@ -164,7 +151,7 @@ class LibraryAttack:
         return Attacked(image - seed, target_class=target)
 
     def _target(self, logits: Tensor, key: tuple[int, str]) -> int | None:
-        """The class that is to be predicted, as far as the attack asks for one."""
+        """The class to reach; None if any other than the clean one will do."""
         if self.target is None or isinstance(self.target, int):
             return self.target
         if self.target == SECOND:
@@ -177,10 +164,10 @@ class LibraryAttack:
 
 @contextmanager
 def _contained(classifier: Classifier, seed: int) -> Iterator[None]:
-    """Nothing that a library does inside the block is left of it but the answer.
+    """Undo all that a library does inside the block, but for its answer.
 
     Flags, modes and gradients of every module are restored (torchattacks sends frozen batch norms to training mode,
-    foolbox leaves gradients on parameters), and so is the random state; what it prints is dropped.
+    foolbox leaves gradients on parameters), and so is the random state. What the library prints is dropped.
     """
     gradients = [(parameter, parameter.grad) for parameter in classifier.module.parameters()]
     with classifier.undisturbed(), seeded(seed, classifier.device), torch.enable_grad(), redirect_stdout(io.StringIO()):
@@ -194,10 +181,10 @@ def _contained(classifier: Classifier, seed: int) -> Iterator[None]:
 
 
 def _image(answer: Any, seed: Image) -> Image:
-    """What the library returned, as one image in [0, 1].
+    """A library's answer as one image in [0, 1].
 
     Raises:
-        ValueError: It is no image of the seed's shape, or not finite.
+        ValueError: The answer is no image of the seed's shape, or not finite.
     """
     if isinstance(answer, np.ndarray):
         answer = torch.from_numpy(answer)

@@ -1,4 +1,4 @@
-"""Names and settings of attacks that other libraries bring: found, checked, and refused in words."""
+"""Names and settings of attacks that other libraries bring: looked up, checked, refused in words."""
 
 import importlib
 import inspect
@@ -20,56 +20,50 @@ _T = TypeVar("_T")
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """What a library warns of inside the block is no user's concern."""
+    """Silence what a library warns of inside the block: it is no user's concern."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def load_library(module: str, *, library: str, extra: str) -> ModuleType:
-    """A library's module.
+def load_library(module: str) -> ModuleType:
+    """A module of a library, imported without its warnings.
 
     Raises:
-        UserError: The library is not installed, or does not work here.
+        ImportError: The library is not installed, or does not work here; `making.make_attack` says so in words.
     """
     with quietly():
-        try:
-            return importlib.import_module(module)
-        except ImportError as error:
-            raise UserError(
-                f"`attack` needs {library}, which cannot be imported: {one_line(error)}",
-                f'python -m pip install ".{extra}" in the folder of camdrift installs it',
-            ) from error
+        return importlib.import_module(module)
 
 
 def choose(library: str, name: str, names: Collection[str]) -> str:
     """The one of `names` that `name` means; capitals do not matter, nor an `Attack` at the end.
 
     Raises:
-        UserError: None of them; the nearest are in the hint.
+        UserError: `name` means none of them; the hint names the nearest.
     """
-    known = {n.lower().removesuffix("attack"): n for n in names} | {n.lower(): n for n in names}
-    if name.lower() in known:
-        return known[name.lower()]
+    spellings = {n.lower().removesuffix("attack"): n for n in names} | {n.lower(): n for n in names}
+    if name.lower() in spellings:
+        return spellings[name.lower()]
     alike = [
-        *(n for n in known if name and name.lower() in n),
-        *get_close_matches(name.lower(), known, n=4, cutoff=0.4),
+        *(n for n in spellings if name and name.lower() in n),
+        *get_close_matches(name.lower(), spellings, n=4, cutoff=0.4),
     ]
-    near = list(dict.fromkeys(known[n] for n in alike))[:6]
+    near = list(dict.fromkeys(spellings[n] for n in alike))[:6]
     hint = f"nearest: {', '.join(near)}" if near else f"it has {', '.join(sorted(names))}"
     raise UserError(f"`attack` must name an attack of {library}, got: {name or 'nothing'}", hint)
 
 
 def parameters(function: Callable[..., Any], *, without: Iterable[str] = ()) -> dict[str, bool]:
-    """The arguments that a function takes by name, and whether it must be given them."""
-    left_out = {"self", *without}
+    """The arguments that a function takes by name, and whether it needs them."""
+    exceptions = {"self", *without}
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    found = inspect.signature(function).parameters
-    return {n: p.default is p.empty for n, p in found.items() if p.kind in kinds and n not in left_out}
+    arguments = inspect.signature(function).parameters
+    return {n: p.default is p.empty for n, p in arguments.items() if p.kind in kinds and n not in exceptions}
 
 
 def check_settings(spec: str, settings: Mapping[str, Any], takes: Mapping[str, bool]) -> None:
-    """Raises `UserError` for a setting that there is not, or one that must be given and is not."""
+    """Raises `UserError` for a setting that the attack does not have, or for one that it needs and lacks."""
     hint = f"settings: {', '.join(takes) or 'none'}"
     if unknown := [name for name in settings if name not in takes]:
         raise UserError(f"`attack` has no such setting, got: {', '.join(unknown)}", hint)
@@ -85,10 +79,10 @@ def positive(name: str, value: Any) -> float:
 
 
 def built(spec: str, build: Callable[[], _T], settings: Iterable[str] = ()) -> _T:
-    """What `build` makes of a library's class, tried before the study begins.
+    """The result of `build`, which makes an attack of a library's class, to find mistakes before the study begins.
 
     Raises:
-        UserError: The library refuses the settings; its own words are in the message.
+        UserError: The library refuses the settings; the message has its own words.
     """
     try:
         with seeded(0, torch.device("cpu")), quietly():

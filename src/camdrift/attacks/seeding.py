@@ -1,4 +1,4 @@
-"""The random state of the process, set aside: attack libraries draw from nothing else."""
+"""The random state of the process, lent to attack libraries, which draw from nothing else."""
 
 import random
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ import torch
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch, NumPy and Python draw as from a fresh start with `seed` inside the block; as before after it.
+    """Let torch, NumPy and Python draw from `seed` on inside the block, and as before after it.
 
     Args:
         seed: At least 0, below 2^63.
-        device: Its generator is seeded too.
+        device: The device whose generator is seeded too.
     """
     of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

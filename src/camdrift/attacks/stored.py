@@ -1,26 +1,25 @@
 """Adversarial images that the user already has, in place of an attack."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from camdrift.attacks.base import NO_DRAWS, Advance, Threat
-from camdrift.coverage.neurons import NeuronRecord
+from camdrift.attacks.base import NO_DRAWS, Advance, SeedBatch, Threat, one_by_one
 from camdrift.errors import ImageError
 from camdrift.images.pixels import file_checksum, read_adversarial
 from camdrift.images.places import display_path
 from camdrift.models.classifier import Classifier
-from camdrift.tensors import Attacked, Image, Images, Logits
+from camdrift.tensors import Attacked, Image
 
 
 @dataclass(frozen=True)
 class StoredImages:
-    """Reads what others have made: the perturbation is the stored image minus the seed as the model sees it.
+    """Reads images that others have made: the perturbation is the stored image minus the seed as the model sees it.
 
     Attributes:
-        source: Where the images were said to lie.
+        source: The place of the images, as the user wrote it.
         paths: The image of each seed that has one, by `seed_id`.
     """
 
@@ -29,17 +28,17 @@ class StoredImages:
 
     @property
     def spec(self) -> str:
-        """Where the images lie, in words."""
+        """The place of the images, in words."""
         return f"stored images of {self.source}"
 
     @property
     def threat(self) -> Threat | None:
-        """How the images were bounded is not known."""
+        """None: nobody has said how the images were bounded."""
         return None
 
     @property
     def seeding(self) -> str:
-        """Nothing is drawn."""
+        """The attack draws nothing."""
         return NO_DRAWS
 
     @cached_property
@@ -49,26 +48,13 @@ class StoredImages:
         return sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
     def check(self, classifier: Classifier) -> None:
-        """Images fit every classifier: they are resized as the seeds are."""
+        """Images suit every classifier: they are resized as the seeds are."""
 
     def __call__(
-        self,
-        classifier: Classifier,
-        images: Images,
-        clean: Logits,
-        neurons: NeuronRecord,
-        *,
-        seed_ids: Sequence[str],
-        rng_seed: int,
-        batch_size: int,
-        advance: Advance,
+        self, classifier: Classifier, seeds: SeedBatch, *, batch_size: int, advance: Advance
     ) -> list[Attacked]:
         """For each seed its stored image minus itself, whether or not that fools the model."""
-        attacked: list[Attacked] = []
-        for position, seed_id in enumerate(seed_ids):
-            attacked.append(self._attack(classifier, images[position], seed_id))
-            advance(len(attacked), sum(found.base_perturbation is not None for found in attacked))
-        return attacked
+        return one_by_one(lambda i: self._attack(classifier, seeds.images[i], seeds.seed_ids[i]), seeds, advance)
 
     def _attack(self, classifier: Classifier, seed: Image, seed_id: str) -> Attacked:
         if seed_id not in self.paths:

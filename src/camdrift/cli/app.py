@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from camdrift.cli.listing import layers_command
+from camdrift.cli.layers import layers_command
 from camdrift.cli.progress import INTERRUPTED
 from camdrift.cli.results import compare_command, detect_command, report_command, sweep_command, verify_command
 from camdrift.cli.studies import explain_command, reproduce_command, run_command
@@ -24,8 +24,8 @@ app = typer.Typer(
 _STOPPED: Final = {INTERRUPTED: "interrupted", 143: "terminated"}
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(is_asked: bool) -> None:
+    if is_asked:
         typer.echo(f"camdrift {camdrift_version()}")
         raise typer.Exit
 

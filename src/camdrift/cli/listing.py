@@ -1,25 +1,20 @@
-"""The command `layers`: what would be studied of a model, and why the rest is left out."""
+"""The layers of a model in words: what would be studied of it, and why the rest is left out."""
 
 from collections.abc import Sequence
 
-import typer
-
-from camdrift.cli.options import DeviceOption, LayersOption, ModelOption, WeightsOption, parse_words
-from camdrift.cli.terminal import _load, _print_table
 from camdrift.coverage.neurons import neuron_count
-from camdrift.errors import escaped
 from camdrift.layers.layers import BLOCK, reason_left_out
 from camdrift.models.classifier import Classifier
 
 
 def layer_table(classifier: Classifier, globs: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows: every layer, or those that `globs` choose; columns that say nothing are left out.
+    """Return heads and rows: every layer, or those that `globs` choose; columns that say nothing are left out.
 
     Raises:
         UserError: A glob that matches no layer with a map.
     """
-    chosen = set(classifier.select_layers(globs)) if globs else None
-    infos = [info for info in classifier.layer_infos if chosen is None or info.name in chosen]
+    names = classifier.select_layers(globs) if globs else None
+    infos = [info for info in classifier.layer_infos if names is None or info.name in names]
     reasons = ["" if globs else reason_left_out(info, classifier.family) for info in infos]
     columns = {
         "name": [info.name for info in infos],
@@ -30,12 +25,12 @@ def layer_table(classifier: Classifier, globs: Sequence[str] = ()) -> tuple[list
         "tapped behind": [info.tap for info in infos],
         "left out because": reasons if any(reasons) else None,
     }
-    shown = {head: cells for head, cells in columns.items() if cells is not None}
-    return list(shown), [list(row) for row in zip(*shown.values(), strict=True)]
+    telling = {head: cells for head, cells in columns.items() if cells is not None}
+    return list(telling), [list(row) for row in zip(*telling.values(), strict=True)]
 
 
 def layer_summary(classifier: Classifier, globs: Sequence[str] = ()) -> list[str]:
-    """How many layers are studied, how an image becomes the model's input, and what was unwrapped: lines."""
+    """Return lines: the number of layers to study, how an image becomes the model's input, and what was unwrapped."""
     infos = classifier.layer_infos
     if globs:
         count = f"{len(classifier.select_layers(globs))} of {len(infos)} layers"
@@ -47,17 +42,3 @@ def layer_summary(classifier: Classifier, globs: Sequence[str] = ()) -> list[str
         f"input: {classifier.describe_input()}",
         *classifier.remarks,
     ]
-
-
-def layers_command(
-    model: ModelOption = "efficientnet-lite0",
-    weights: WeightsOption = None,
-    layers: LayersOption = "",
-    device: DeviceOption = "cpu",
-) -> None:
-    """List the layers of a model: name, label, type, shape, where it is tapped, and why it is left out."""
-    classifier = _load(model, weights, device)
-    from camdrift.cli.listing import layer_summary, layer_table
-
-    _print_table(*layer_table(classifier, parse_words(layers)))
-    typer.echo(escaped("\n" + "\n".join(layer_summary(classifier, parse_words(layers)))))

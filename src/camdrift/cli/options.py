@@ -1,207 +1,257 @@
-"""What the options of the command line are called, what their help says, and how their words are read."""
+"""The options of the commands, each declared once: a row of `OPTIONS`, and the field of a record that it fills.
 
-from pathlib import Path
-from typing import Annotated, Any
+A row says what an option is called, how its words are read, which commands take it, and what its help says. Its default
+is the field's, so that commands and Python calls agree.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
-from camdrift.errors import UserError
+from camdrift.attacks.registry import FORMS, NAMES
+from camdrift.cli.models import Models
+from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TEXT, WORD_LIST, Kind, count_or_word
+from camdrift.engine.engine import Engine
+from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
+from camdrift.study.launch import PAPER_ATTACK, Launch
 
-_MODEL_HELP = (
-    "efficientnet-lite0 (embedded), torchvision/NAME[@WEIGHTS], timm/NAME, hf/NAME_OR_FOLDER, keras-vgg16@FILE, "
-    "FILE.pt2, path/to/file.py:factory or package.module:factory."
-)
+_Record = TypeVar("_Record")
+_Command = Callable[..., None]
 
-ImagesArgument = Annotated[
-    str | None,
-    typer.Argument(
-        help="Folder (sub-folders are classes), file, glob, text file of paths, WebDataset shards "
-        "('shard-{000..009}.tar'), or hf-dataset:NAME_OR_FOLDER[:SPLIT]. "
-        "Left out: the twenty ImageNet photographs that foolbox ships.",
-        metavar="[IMAGES]",
-        show_default=False,
+_STUDIES: Final = ("run", "explain", "reproduce")
+_MANY_IMAGES: Final = ("run", "reproduce")
+_ONE_READING: Final = ("run", "explain")
+_ENGINES: Final = ("run", "reproduce", "sweep")
+_MODELS: Final = (*_STUDIES, "layers")
+
+
+@dataclass(frozen=True, eq=False)
+class Option:
+    """An option of some commands.
+
+    Attributes:
+        flag: Its name, without the dashes.
+        record: The record of which it fills a field.
+        kind: How its words are read.
+        metavar: What the help writes for its value; None for the name of its type.
+        commands: Names of the commands that take it.
+        help: What the help says of it.
+        fills: Name of the field, where it is not that of the flag.
+        defaults: By command, a default that is not the field's.
+    """
+
+    flag: str
+    record: type
+    kind: Kind
+    metavar: str | None
+    commands: tuple[str, ...]
+    help: str
+    fills: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name of the command's parameter."""
+        return self.flag.replace("-", "_")
+
+    @property
+    def target(self) -> str:
+        """Name of the field that it fills."""
+        return self.fills or self.name
+
+    def parameter(self, command: str) -> Parameter:
+        """Return the parameter of a command from which typer makes the option."""
+        defaults = {each.name: each.default for each in fields(self.record)}
+        default = self.kind.write(self.defaults.get(command, defaults[self.target]))
+        kind: Any = self.kind.type if default is not None else self.kind.type | None
+        annotation: Any = Annotated[kind, self.info(shows_default=default not in (None, ""))]
+        return Parameter(self.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+    def info(self, *, shows_default: bool = False) -> Any:
+        """Return what typer is told of it."""
+        return typer.Option(f"--{self.flag}", help=self.help, metavar=self.metavar, show_default=shows_default)
+
+
+def _count(name: str, *, least: int = 1) -> Kind:
+    ((word, meaning),) = WORDS_FOR_NUMBERS[name].items()
+    return count_or_word(word, meaning, least=least)
+
+
+# In the order in which the help lists them.
+OPTIONS: Final = (
+    Option(
+        "model", Models, TEXT, "SPEC", _MODELS,
+        "efficientnet-lite0 (embedded), torchvision/NAME[@WEIGHTS], timm/NAME, hf/NAME_OR_FOLDER, keras-vgg16@FILE, "
+        "FILE.pt2, path/to/file.py:factory or package.module:factory.",
     ),
-]
-ModelOption = Annotated[str, typer.Option(help=_MODEL_HELP, metavar="SPEC")]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="State dict for the model: .safetensors, or .pt/.pth read without unpickling code.",
-        metavar="FILE",
+    Option(
+        "weights", Models, FILE, "FILE", _MODELS,
+        "State dict for the model: .safetensors, or .pt/.pth read without unpickling code.",
     ),
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-AttackOption = Annotated[
-    str,
-    typer.Option(
-        help="dlfuzz, dlfuzz:paper, fgsm, pgd, mifgsm, deepfool, cw, autoattack, foolbox:NAME, torchattacks:NAME, "
-        "art:NAME, captum:NAME or path/to/file.py:function, with settings if wanted: "
+    Option(
+        "attack", Settings, TEXT, "SPEC", _STUDIES,
+        f"{', '.join([*NAMES, *FORMS])} or path/to/file.py:function, with settings if wanted: "
         "'pgd(eps=4/255, target_class=\"second\")'.",
-        metavar="SPEC",
+        defaults={"reproduce": PAPER_ATTACK},
     ),
-]
-AdversarialOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Adversarial images that you have, in place of an attack: a folder with the names of the seed images, or "
+    Option(
+        "adversarial", Settings, TEXT, "PATH", _ONE_READING,
+        "Adversarial images that you have, in place of an attack: a folder with the names of the seed images, or "
         "a .csv file with the header seed,adversarial.",
-        metavar="PATH",
-        show_default=False,
     ),
-]
-SurrogateOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Attack this model instead, and study how that transfers: a spec as for --model.",
-        metavar="SPEC",
-        show_default=False,
+    Option(
+        "surrogate", Models, TEXT, "SPEC", _ONE_READING,
+        "Attack this model instead, and study how that transfers: a spec as for --model.",
     ),
-]
-SurrogateWeightsOption = Annotated[
-    Path | None, typer.Option(help="State dict for the surrogate, as for --weights.", metavar="FILE")
-]
-StrengthsOption = Annotated[
-    str, typer.Option(help="Factors on the perturbation, for attack and noise.", metavar="LIST")
-]
-TargetOption = Annotated[
-    str,
-    typer.Option(help="Whose class is explained: own prediction, the seed's, the true label.", metavar="LIST"),
-]
-ExplainOption = Annotated[
-    str,
-    typer.Option(
-        help="How layers are explained: gradcam, gradcam++, xgradcam, hirescam, layercam, eigencam, ablationcam, "
+    Option(
+        "surrogate-weights", Models, FILE, "FILE", _ONE_READING,
+        "State dict for the surrogate, as for --weights.",
+    ),
+    Option(
+        "strengths", Settings, NUMBER_LIST, "LIST", _STUDIES,
+        "Factors on the perturbation, for attack and noise.",
+    ),
+    Option(
+        "target", Settings, WORD_LIST, "LIST", _ONE_READING,
+        "Whose class is explained: own prediction, the seed's, the true label.",
+        fills="targets",
+    ),
+    Option(
+        "explain", Settings, SPEC_LIST, "LIST", _ONE_READING,
+        "How layers are explained: gradcam, gradcam++, xgradcam, hirescam, layercam, eigencam, ablationcam, "
         "activation, captum:CLASS. All that are made of gradients share one pass.",
-        metavar="LIST",
+        fills="explanations",
     ),
-]
-SimilarityOption = Annotated[
-    str,
-    typer.Option(
-        help="How attributions are compared: cosine, pearson, spearman, ssim, topk-iou, emd, centroid, "
+    Option(
+        "similarity", Settings, WORD_LIST, "LIST", _ONE_READING,
+        "How attributions are compared: cosine, pearson, spearman, ssim, topk-iou, emd, centroid, "
         "relative-error; cka for activations.",
-        metavar="LIST",
+        fills="similarities",
     ),
-]
-LayersOption = Annotated[
-    str,
-    typer.Option(
-        help="conv, block, stage (the last of each resolution), all, or globs over layer names, separated by commas. "
+    Option(
+        "layers", Settings, WORD_LIST, "GLOBS", _MODELS,
+        "conv, block, stage (the last of each resolution), all, or globs over layer names, separated by commas. "
         "Left out: every 2-d convolution; the blocks of transformers and the like.",
-        metavar="GLOBS",
-        show_default=False,
     ),
-]
-OutOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Run directory, or a URL such as s3://BUCKET/run (whatever fsspec can write to). "
+    Option(
+        "out", Launch, TEXT, "DIRECTORY", _STUDIES,
+        "Run directory, or a URL such as s3://BUCKET/run (whatever fsspec can write to). "
         "Left out: a new folder under runs/.",
-        metavar="DIRECTORY",
-        show_default=False,
     ),
-]
-LimitOption = Annotated[
-    int | None, typer.Option(help="Study N images, spread evenly over the sorted list.", metavar="N")
-]
-SampleOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Study N images of every class, drawn by --rng-seed, as the paper did with 5-per-class.",
-        metavar="N-per-class",
-        show_default=False,
+    Option(
+        "limit", Settings, INTEGER, "N", _MANY_IMAGES,
+        "Study N images, spread evenly over the sorted list.",
     ),
-]
-RngSeedOption = Annotated[int, typer.Option(help="Seed of every random draw.", metavar="N")]
-NoiseDrawsOption = Annotated[int, typer.Option(help="Noise draws per image.", metavar="N")]
-NoiseLadderOption = Annotated[
-    str, typer.Option(help="Further strengths of the noise, to measure gains with.", metavar="LIST")
-]
-GalleryOption = Annotated[
-    str,
-    typer.Option(
-        help="Images whose pictures and heatmaps are kept: N from the largest deviation to the smallest, or all.",
-        metavar="N",
+    Option(
+        "sample", Settings, TEXT, "N-per-class", _MANY_IMAGES,
+        "Study N images of every class, drawn by --rng-seed, as the paper did with 5-per-class.",
     ),
-]
-ChunkSizeOption = Annotated[
-    str,
-    typer.Option(help="Images that share one coverage table and are stored together; or all.", metavar="N"),
-]
-BatchSizeOption = Annotated[str, typer.Option(help="Images per pass, or auto.", metavar="N")]
-DenoisedOption = Annotated[
-    bool,
-    typer.Option(
-        "--denoised",
-        help="Also hold every image against a denoised copy of itself, so that `detect` needs no clean image.",
+    Option(
+        "rng-seed", Settings, INTEGER, "N", _STUDIES,
+        "Seed of every random draw.",
     ),
-]
-PrecisionOption = Annotated[str, typer.Option(help="fp32, tf32 or bf16.")]
-EngineOption = Annotated[
-    str, typer.Option(help="local: this process; ray: workers, here or on a Ray cluster (extra `ray`).")
-]
-AddressOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Ray cluster that the workers run on, or auto for the one on this machine. Left out: workers on this "
+    Option(
+        "noise-draws", Settings, INTEGER, "N", ("run",),
+        "Noise draws per image.",
+    ),
+    Option(
+        "noise-ladder", Settings, NUMBER_LIST, "LIST", _MANY_IMAGES,
+        "Further strengths of the noise, to measure gains with.",
+    ),
+    Option(
+        "gallery", Settings, _count("gallery", least=0), "N", _MANY_IMAGES,
+        "Images whose pictures and heatmaps are kept: N from the largest deviation to the smallest, or all.",
+    ),
+    Option(
+        "chunk-size", Settings, _count("chunk_size"), "N", _MANY_IMAGES,
+        "Images that share one coverage table and are stored together; or all.",
+    ),
+    Option(
+        "batch-size", Settings, _count("batch_size"), "N", _MANY_IMAGES,
+        "Images per pass, or auto.",
+    ),
+    Option(
+        "device", Models, TEXT, None, _MODELS,
+        "auto, cpu, cuda or cuda:N.",
+        defaults={"layers": "cpu"},
+    ),
+    Option(
+        "precision", Models, TEXT, None, _STUDIES,
+        "fp32, tf32 or bf16.",
+    ),
+    Option(
+        "denoised", Settings, SWITCH, None, ("run",),
+        "Also hold every image against a denoised copy of itself, so that `detect` needs no clean image.",
+    ),
+    Option(
+        "engine", Engine, TEXT, None, _ENGINES,
+        "local: this process; ray: workers, here or on a Ray cluster (extra `ray`).",
+        fills="name",
+    ),
+    Option(
+        "address", Engine, TEXT, "HOST:PORT", _ENGINES,
+        "Ray cluster that the workers run on, or auto for the one on this machine. Left out: workers on this "
         "machine alone, or where RAY_ADDRESS says.",
-        metavar="HOST:PORT",
-        show_default=False,
     ),
-]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        help="Workers of the engine ray. Left out: one per GPU, or one per two processors.",
-        metavar="N",
-        show_default=False,
+    Option(
+        "workers", Engine, INTEGER, "N", _ENGINES,
+        "Workers of the engine ray. Left out: one per GPU, or one per two processors.",
     ),
-]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
+    Option(
+        "resume", Launch, SWITCH, None, _MANY_IMAGES,
+        "Continue the run in --out.",
+    ),
+    Option(
+        "overwrite", Launch, SWITCH, None, _STUDIES,
+        "Replace the run in --out.",
+    ),
+)  # fmt: skip
 
 
-def parse_words(text: str) -> tuple[str, ...]:
-    """Words between commas."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+def option(flag: str) -> Any:
+    """Return what typer is told of an option of the table."""
+    (row,) = (row for row in OPTIONS if row.flag == flag)
+    return row.info()
 
 
-def parse_specs(text: str) -> tuple[str, ...]:
-    """Words between commas; a comma in brackets separates settings."""
-    found, depth = [""], 0
-    for letter in text:
-        depth += (letter == "(") - (letter == ")")
-        if letter == "," and depth == 0:
-            found.append("")
-        else:
-            found[-1] += letter
-    return tuple(word.strip() for word in found if word.strip())
+@dataclass(frozen=True)
+class Options:
+    """What a command line says.
+
+    Attributes:
+        words: What typer read for each option.
+    """
+
+    words: Mapping[Option, Any]
+
+    def record(self, kind: type[_Record], **others: Any) -> _Record:
+        """Return a record with the fields that options fill, and `others`.
+
+        Raises:
+            UserError: Words that cannot be read, or that the record refuses.
+        """
+        rows = {row: words for row, words in self.words.items() if row.record is kind}
+        return kind(**{row.target: row.kind.parse(row.flag, words) for row, words in rows.items()}, **others)
 
 
-def parse_numbers(name: str, text: str) -> tuple[float, ...]:
-    """Numbers between commas, of the option `name`."""
-    found = []
-    for word in parse_words(text):
-        try:
-            found.append(float(word))
-        except ValueError as error:
-            raise UserError(f"`{name}` must be numbers separated by commas, got: {text}") from error
-    return tuple(found)
+def takes_options(command: str) -> Callable[[_Command], _Command]:
+    """Let a function take the options of a command, behind parameters of its own, as its last argument `options`."""
+    rows = [row for row in OPTIONS if command in row.commands]
 
+    def decorate(body: _Command) -> _Command:
+        @wraps(body)
+        def take(**words: Any) -> None:
+            options = Options({row: words.pop(row.name) for row in rows})
+            body(**words, options=options)
 
-def parse_sizes(gallery: str, chunk_size: str, batch_size: str) -> dict[str, Any]:
-    """The settings that are a number or a word."""
-    return {
-        "gallery": _count("gallery", gallery, "all", least=0),
-        "chunk_size": _count("chunk-size", chunk_size, "all") or 0,
-        "batch_size": _count("batch-size", batch_size, "auto") or 0,
-    }
+        *own, _ = signature(body).parameters.values()
+        parameters = [*own, *(row.parameter(command) for row in rows)]
+        take.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        take.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return take
 
-
-def _count(name: str, text: str, word: str, *, least: int = 1) -> int | None:
-    """The number that `text` is, None if it is `word`."""
-    if text == word:
-        return None
-    if not text.isdecimal() or int(text) < least:
-        raise UserError(f"`{name}` must be an integer of at least {least} or {word}, got: {text}")
-    return int(text)
+    return decorate

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from camdrift.cli.terminal import print_line
 from camdrift.engine.interruption import Interruption, interruptible
 from camdrift.engine.progress import Progress
 from camdrift.errors import escaped
@@ -19,16 +20,16 @@ INTERRUPTED: Final = 130  # what typer returns for a KeyboardInterrupt, as shell
 _QUIET_SECONDS: Final = 30.0
 
 
-class Shown:
-    """Shows where a run is. Call it with a `Progress`.
+class Display:
+    """Shows a person how far a run is. Call it with a `Progress`.
 
     Attributes:
         path: Run directory or its URL, once known.
     """
 
-    def __init__(self, console: Console, bar: Bar | None, asked: Interruption) -> None:
+    def __init__(self, console: Console, bar: Bar | None, interruption: Interruption) -> None:
         self.path: Path | str | None = None
-        self._asked = asked
+        self._interruption = interruption
         self._console, self._bar = console, bar
         self._task = None if bar is None else bar.add_task("starting", total=None, successes=0)
         self._last = monotonic()
@@ -38,13 +39,13 @@ class Shown:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=escaped(text))
 
-    def started(self, path: Path | str) -> None:
+    def start(self, path: Path | str) -> None:
         """Learn where the run is written."""
         self.path = path
 
     def __call__(self, progress: Progress) -> None:
         for warning in progress.warnings:
-            self._console.print(escaped(f"warning: {warning}"), markup=False, highlight=False, soft_wrap=True)
+            print_line(self._console, f"warning: {warning}")
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
@@ -55,18 +56,18 @@ class Shown:
             )
         elif monotonic() - self._last > _QUIET_SECONDS:
             self._last = monotonic()
-            done = f"{progress.seeds_done}/{progress.seeds_total} images, {progress.successes} adversarial examples"
-            self._console.print(f"{progress.stage}: {done}", highlight=False)
-        self._asked.at(progress.stage)
+            counts = f"{progress.seeds_done}/{progress.seeds_total} images, {progress.successes} adversarial examples"
+            self._console.print(f"{progress.stage}: {counts}", highlight=False)
+        self._interruption.at(progress.stage)
 
 
 @contextmanager
-def show_progress(console: Console, advice: Callable[[Path | str], str] | None = None) -> Iterator[Shown]:
-    """Something to call with every `Progress`, that lets a person stop after the chunk in hand.
+def show_progress(console: Console, advice: Callable[[Path | str], str] | None = None) -> Iterator[Display]:
+    """Yield a display to call with every `Progress`; Ctrl-C ends the block after the chunk in hand.
 
     Args:
-        console: Where to show it.
-        advice: How to go on with the run in a directory, for whoever has stopped it.
+        console: Where to show progress.
+        advice: Returns how to go on with the run in a directory, for whoever has stopped it.
 
     Raises:
         KeyboardInterrupt: Ctrl-C stopped it.
@@ -75,15 +76,15 @@ def show_progress(console: Console, advice: Callable[[Path | str], str] | None =
     bar = _bar(console) if console.is_terminal else None
     path: Path | str | None = None
     try:
-        with interruptible() as asked, bar or nullcontext():
-            shown = Shown(console, bar, asked)
+        with interruptible() as interruption, bar or nullcontext():
+            display = Display(console, bar, interruption)
             try:
-                yield shown
+                yield display
             finally:
-                path = shown.path
+                path = display.path
     except KeyboardInterrupt as stop:
         if path is not None and advice is not None:
-            console.print(escaped(advice(path)), markup=False, highlight=False, soft_wrap=True)
+            print_line(console, advice(path))
         code = getattr(stop, "exit_code", INTERRUPTED)
         if code == INTERRUPTED:
             raise

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from camdrift.cli.options import AddressOption, EngineOption, WeightsOption, WorkersOption, parse_specs, parse_words
+from camdrift.cli.options import Options, option, takes_options
 from camdrift.cli.progress import show_progress
+from camdrift.cli.terminal import command_line, print_line
+from camdrift.cli.words import parse_specs, parse_words
 from camdrift.comparison.alignment import AUTO
-from camdrift.engine.engine import LOCAL, Engine
+from camdrift.engine.engine import Engine
 from camdrift.errors import escaped
+from camdrift.file_names import COMPARISON_PAGE, REPORT
 
 if TYPE_CHECKING:
-    from camdrift.comparison.sweep import Cell
+    from camdrift.comparison.compare import Comparison
+    from camdrift.comparison.sweep import Cell, Sweep
 
 
 def compare_command(
@@ -54,10 +58,10 @@ def compare_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison in --out.")] = False,
 ) -> None:
     """Compare studies layer by layer: who ranks the layers alike, where gains differ; tables, figures and a page."""
-    from camdrift.comparison.compare import compare, page_of
+    from camdrift.comparison.compare import compare
 
     with Console(stderr=True).status("comparing") as status:
-        made = compare(
+        comparison = compare(
             *runs,
             out=out,
             targets=parse_words(target) or None,
@@ -65,11 +69,12 @@ def compare_command(
             similarities=parse_words(similarity) or None,
             align=align,
             overwrite=overwrite,
-            on_pair=lambda done, total: status.update(f"compared {done:,} of {total:,} pairs"),
+            on_pair=lambda number, total: status.update(f"compared {number:,} of {total:,} pairs"),
         )
-    typer.echo(escaped(f"{made.summary()}\n{page_of(made)}"))
+    _print_comparison(comparison)
 
 
+@takes_options("sweep")
 def sweep_command(
     file: Annotated[
         Path, typer.Argument(help="TOML file with entries [[models]] and [[attacks]].", metavar="FILE.toml")
@@ -78,39 +83,46 @@ def sweep_command(
         str | None, typer.Option(help="Folder for all runs. Left out: the file's.", show_default=False)
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start every run again.")] = False,
-    engine: EngineOption = LOCAL,
-    address: AddressOption = None,
-    workers: WorkersOption = None,
+    *,
+    options: Options,
 ) -> None:
     """Study every model of a file under every attack of it, then compare them; run again, it goes on."""
-    computing = Engine(engine, address, workers)
-    console = Console(stderr=True)
-    with show_progress(console, _how_to_go_on) as shown:
-        shown.started(file)  # which says where all runs are written
-        shown.say(f"reading {file}")
+    engine, console = options.record(Engine), Console(stderr=True)
+    with show_progress(console, _how_to_go_on) as display:
+        display.start(file)  # which says where all runs are written
+        display.say(f"reading {file}")
         from camdrift.comparison.sweep import sweep
 
-        def began(cell: "Cell") -> None:
-            console.print(
-                escaped(f"{cell.number} of {cell.total}: {cell.name}"), markup=False, highlight=False, soft_wrap=True
-            )
+        def begin(cell: "Cell") -> None:
+            print_line(console, f"{cell.number} of {cell.total}: {cell.name}")
 
-        command = shlex.join(["camdrift", *sys.argv[1:]])
-        done = sweep(
-            file, out=out, overwrite=overwrite, on_cell=began, on_progress=shown, command=command, engine=computing
+        result = sweep(
+            file,
+            out=out,
+            overwrite=overwrite,
+            on_cell=begin,
+            on_progress=display,
+            command=command_line(),
+            engine=engine,
         )
-    for failure in done.failures:
+    _print_failures(result)
+    if result.comparison is not None:
+        _print_comparison(result.comparison)
+    elif result.studies:
+        typer.echo(escaped("\n".join(str(study.path / REPORT) for study in result.studies)))
+    if result.failures:
+        raise typer.Exit(2)
+
+
+def _print_failures(result: "Sweep") -> None:
+    for failure in result.failures:
         typer.echo(escaped(f"failed: {failure.name}: {failure.error.message}"), err=True)
         if failure.error.hint:
             typer.echo(escaped(f"hint: {failure.error.hint}"), err=True)
-    if done.comparison is not None:
-        from camdrift.comparison.compare import page_of
 
-        typer.echo(escaped(f"{done.comparison.summary()}\n{page_of(done.comparison)}"))
-    elif done.studies:
-        typer.echo(escaped("\n".join(study.page for study in done.studies)))
-    if done.failures:
-        raise typer.Exit(2)
+
+def _print_comparison(comparison: "Comparison") -> None:
+    typer.echo(escaped(f"{comparison.summary()}\n{comparison.path / COMPARISON_PAGE}"))
 
 
 def verify_command(
@@ -118,7 +130,7 @@ def verify_command(
     model: Annotated[
         str | None, typer.Option(help="As for `run`. Left out: the run's.", metavar="SPEC", show_default=False)
     ] = None,
-    weights: WeightsOption = None,
+    weights: Annotated[Path | None, option("weights")] = None,
     images: Annotated[
         str | None, typer.Option(help="As for `run`. Left out: the run's.", metavar="PATH", show_default=False)
     ] = None,
@@ -133,11 +145,11 @@ def verify_command(
     ] = False,
 ) -> None:
     """Check the tables of a finished run, and compute some of its similarities again; exit code 1 if any differ."""
-    with show_progress(Console(stderr=True)) as shown:
-        shown.say(f"reading {run}")
+    with show_progress(Console(stderr=True)) as display:
+        display.say(f"reading {run}")
         from camdrift.study.verify import verify
 
-        found = verify(
+        verification = verify(
             run,
             model,
             images,
@@ -146,10 +158,10 @@ def verify_command(
             sample=sample,
             rng_seed=rng_seed,
             trust=trust,
-            on_progress=shown,
+            on_progress=display,
         )
-    typer.echo(escaped("\n".join(found.lines())))
-    if found.problems:
+    typer.echo(escaped("\n".join(verification.lines())))
+    if verification.problems:
         raise typer.Exit(1)
 
 
@@ -166,7 +178,7 @@ def report_command(
 
     study = open_study(run_directory)
     study.report()
-    typer.echo(escaped(study.page))
+    typer.echo(escaped(f"{study.place}/{REPORT}"))
 
 
 def detect_command(

@@ -2,249 +2,83 @@
 
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from camdrift.cli.options import (
-    AddressOption,
-    AdversarialOption,
-    AttackOption,
-    BatchSizeOption,
-    ChunkSizeOption,
-    DenoisedOption,
-    DeviceOption,
-    EngineOption,
-    ExplainOption,
-    GalleryOption,
-    ImagesArgument,
-    LayersOption,
-    LimitOption,
-    ModelOption,
-    NoiseDrawsOption,
-    NoiseLadderOption,
-    OutOption,
-    OverwriteOption,
-    PrecisionOption,
-    ResumeOption,
-    RngSeedOption,
-    SampleOption,
-    SimilarityOption,
-    StrengthsOption,
-    SurrogateOption,
-    SurrogateWeightsOption,
-    TargetOption,
-    WeightsOption,
-    WorkersOption,
-    parse_numbers,
-    parse_sizes,
-    parse_specs,
-    parse_words,
-)
+from camdrift.cli.models import Models
+from camdrift.cli.options import Options, takes_options
 from camdrift.cli.progress import show_progress
-from camdrift.cli.terminal import _load, _print_table
-from camdrift.engine.engine import LOCAL, Engine
+from camdrift.cli.terminal import command_line, print_table
+from camdrift.engine.engine import Engine
 from camdrift.engine.interruption import resuming
 from camdrift.errors import UserError, escaped
+from camdrift.file_names import FIGURES, REPORT
 from camdrift.pipeline.settings import Settings
+from camdrift.study.launch import Launch
 
 if TYPE_CHECKING:
-    from camdrift.models.classifier import Classifier
     from camdrift.study.study import Study
 
+ImagesArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="Folder (sub-folders are classes), file, glob, text file of paths, WebDataset shards "
+        "('shard-{000..009}.tar'), or hf-dataset:NAME_OR_FOLDER[:SPLIT]. "
+        "Left out: the twenty ImageNet photographs that foolbox ships.",
+        metavar="[IMAGES]",
+        show_default=False,
+    ),
+]
 
-def run_command(
-    images: ImagesArgument = None,
-    model: ModelOption = "efficientnet-lite0",
-    weights: WeightsOption = None,
-    attack: AttackOption = "dlfuzz",
-    adversarial: AdversarialOption = None,
-    surrogate: SurrogateOption = None,
-    surrogate_weights: SurrogateWeightsOption = None,
-    strengths: StrengthsOption = "0.25,0.5,1,2,4",
-    target: TargetOption = "own,seed",
-    explain: ExplainOption = "gradcam",
-    similarity: SimilarityOption = "cosine",
-    layers: LayersOption = "",
-    out: OutOption = None,
-    limit: LimitOption = None,
-    sample: SampleOption = None,
-    rng_seed: RngSeedOption = 0,
-    noise_draws: NoiseDrawsOption = 1,
-    noise_ladder: NoiseLadderOption = "8,16,32",
-    gallery: GalleryOption = "24",
-    chunk_size: ChunkSizeOption = "32",
-    batch_size: BatchSizeOption = "auto",
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "fp32",
-    denoised: DenoisedOption = False,
-    engine: EngineOption = LOCAL,
-    address: AddressOption = None,
-    workers: WorkersOption = None,
-    resume: ResumeOption = False,
-    overwrite: OverwriteOption = False,
-) -> None:
+
+@takes_options("run")
+def run_command(images: ImagesArgument = None, *, options: Options) -> None:
     """Study a classifier: attack it, explain every layer, and write tables, figures and a report."""
-    settings = Settings(
-        attack=attack,
-        adversarial=adversarial,
-        strengths=parse_numbers("strengths", strengths),
-        targets=parse_words(target),
-        explanations=parse_specs(explain),
-        similarities=parse_words(similarity),
-        layers=parse_words(layers),
-        limit=limit,
-        sample=sample,
-        rng_seed=rng_seed,
-        noise_draws=noise_draws,
-        noise_ladder=parse_numbers("noise-ladder", noise_ladder),
-        **parse_sizes(gallery, chunk_size, batch_size),
-        denoised=denoised,
-    )
-    where = _Where(out, resume, overwrite, Engine(engine, address, workers))
-    study = _study(_Models(model, weights, device, precision, surrogate, surrogate_weights), images, settings, where)
-    typer.echo(escaped(f"{study.summary()}\n{study.page}"))
+    study = _study(images, options)
+    typer.echo(escaped(f"{study.summary()}\n{study.place}/{REPORT}"))
 
 
+@takes_options("explain")
 def explain_command(
-    image: Annotated[Path, typer.Argument(help="The image.", metavar="IMAGE")],
-    model: ModelOption = "efficientnet-lite0",
-    weights: WeightsOption = None,
-    attack: AttackOption = "dlfuzz",
-    adversarial: AdversarialOption = None,
-    surrogate: SurrogateOption = None,
-    surrogate_weights: SurrogateWeightsOption = None,
-    strengths: StrengthsOption = "0.25,0.5,1,2,4",
-    target: TargetOption = "own,seed",
-    explain: ExplainOption = "gradcam",
-    similarity: SimilarityOption = "cosine",
-    layers: LayersOption = "",
-    out: OutOption = None,
-    rng_seed: RngSeedOption = 0,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "fp32",
-    overwrite: OverwriteOption = False,
+    image: Annotated[Path, typer.Argument(help="The image.", metavar="IMAGE")], *, options: Options
 ) -> None:
     """Attack one image, and show the maps of every layer: a report to explore, and a PNG of all layers."""
-    settings = Settings(
-        attack=attack,
-        adversarial=adversarial,
-        strengths=parse_numbers("strengths", strengths),
-        targets=parse_words(target),
-        explanations=parse_specs(explain),
-        similarities=parse_words(similarity),
-        layers=parse_words(layers),
-        rng_seed=rng_seed,
-    )
     if image.is_dir():
         raise UserError(f"`image` must be one image, got: {image} (a folder)", "`camdrift run` studies many")
-    models = _Models(model, weights, device, precision, surrogate, surrogate_weights)
-    study = _study(models, image, settings, _Where(out, overwrite=overwrite))
-    pages = [name for name in ("figures/layer_grid.png", "report.html") if (study.path / name).is_file()]
-    lines = [study.summary(), *(f"{study.place}/{name}" for name in pages)]
-    typer.echo(escaped("\n".join(lines)))
+    study = _study(image, options)
+    pages = [name for name in (f"{FIGURES}/layer_grid.png", REPORT) if (study.path / name).is_file()]
+    typer.echo(escaped("\n".join([study.summary(), *(f"{study.place}/{name}" for name in pages)])))
 
 
-def reproduce_command(
-    images: ImagesArgument = None,
-    model: ModelOption = "efficientnet-lite0",
-    weights: WeightsOption = None,
-    attack: AttackOption = "dlfuzz:paper",
-    strengths: StrengthsOption = "0.25,0.5,1,2,4",
-    layers: LayersOption = "",
-    out: OutOption = None,
-    limit: LimitOption = None,
-    sample: SampleOption = None,
-    rng_seed: RngSeedOption = 0,
-    noise_ladder: NoiseLadderOption = "8,16,32",
-    gallery: GalleryOption = "24",
-    chunk_size: ChunkSizeOption = "32",
-    batch_size: BatchSizeOption = "auto",
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "fp32",
-    engine: EngineOption = LOCAL,
-    address: AddressOption = None,
-    workers: WorkersOption = None,
-    resume: ResumeOption = False,
-    overwrite: OverwriteOption = False,
-) -> None:
+@takes_options("reproduce")
+def reproduce_command(images: ImagesArgument = None, *, options: Options) -> None:
     """Run the 2022 paper as its released code computes it and as its equations say, and judge its claims."""
-    settings = Settings(
-        attack=attack,
-        strengths=parse_numbers("strengths", strengths),
-        layers=parse_words(layers),
-        limit=limit,
-        sample=sample,
-        rng_seed=rng_seed,
-        noise_ladder=parse_numbers("noise-ladder", noise_ladder),
-        **parse_sizes(gallery, chunk_size, batch_size),
-    )
-    where = _Where(out, resume, overwrite, Engine(engine, address, workers))
-    study = _study(_Models(model, weights, device, precision), images, settings, where, reproducing=True)
+    study = _study(images, options, is_reproduction=True)
     typer.echo(escaped(f"{study.summary()}\n"))
-    _print_table(*study.claims_in_words())
-    typer.echo(escaped(f"\n{study.page}"))
+    print_table(*study.claims_in_words())
+    typer.echo(escaped(f"\n{study.place}/{REPORT}"))
 
 
-@dataclass(frozen=True)
-class _Models:
-    """What the options say of the model and its surrogate."""
-
-    model: str
-    weights: Path | None
-    device: str
-    precision: str
-    surrogate: str | None = None
-    surrogate_weights: Path | None = None
-
-    def both(self) -> "tuple[Classifier, Classifier | None]":
-        if self.surrogate is None and self.surrogate_weights is not None:
-            raise UserError(f"`surrogate-weights` must come with `surrogate`, got: {self.surrogate_weights}")
-        classifier = _load(self.model, self.weights, self.device, self.precision)
-        if self.surrogate is None:
-            return classifier, None
-        return classifier, _load(self.surrogate, self.surrogate_weights, self.device, self.precision)
-
-
-@dataclass(frozen=True)
-class _Where:
-    """What the options say of where a study is computed and written."""
-
-    out: str | None
-    resume: bool = False
-    overwrite: bool = False
-    engine: Engine = field(default_factory=Engine)
-
-
-def _study(
-    models: _Models, images: str | Path | None, settings: Settings, where: _Where, *, reproducing: bool = False
-) -> "Study":
-    with show_progress(Console(stderr=True), _how_to_go_on) as shown:
-        shown.say(f"loading {models.model}")
+def _study(images: str | Path | None, options: Options, *, is_reproduction: bool = False) -> "Study":
+    settings, models = options.record(Settings), options.record(Models)
+    launch = options.record(Launch, engine=options.record(Engine), command=command_line())
+    with show_progress(Console(stderr=True), _how_to_go_on) as display:
+        display.say(f"loading {models.model}")
+        launch = replace(launch, on_progress=display, on_start=display.start)
         from camdrift.study.reproduce import reproduce
         from camdrift.study.run import run
 
-        classifier, surrogate = models.both()
-        options: dict[str, Any] = {
-            **vars(where),
-            "settings": settings,
-            "on_progress": shown,
-            "on_start": shown.started,
-            "command": _command_line(),
-        }
-        if reproducing:
-            return reproduce(classifier, images, **options)
-        return run(classifier, images, surrogate=surrogate, **options)
+        classifier, surrogate = models.classifier(), models.surrogate_classifier()
+        if is_reproduction:
+            return reproduce(classifier, images, settings=settings, **vars(launch))
+        return run(classifier, images, settings=settings, surrogate=surrogate, **vars(launch))
 
 
 def _how_to_go_on(path: Path | str) -> str:
     if sys.argv[1:2] == ["explain"]:
         return f"stopped; the same command with --overwrite --out {shlex.quote(str(path))} starts again"
     return f"stopped; finished chunks are kept, to go on: {resuming(sys.argv[1:], path)}"
-
-
-def _command_line() -> str:
-    return shlex.join(["camdrift", *sys.argv[1:]])

@@ -1,28 +1,27 @@
-"""What several commands print, and the model that they load."""
+"""What several commands print, and the command line that started them."""
 
+import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from camdrift.errors import escaped
 
-if TYPE_CHECKING:
-    from camdrift.models.classifier import Classifier
+
+def command_line() -> str:
+    """Return the command as a person would type it."""
+    return shlex.join(["camdrift", *sys.argv[1:]])
 
 
-def _load(model: str, weights: Path | None, device: str, precision: str = "fp32") -> "Classifier":
-    # Here and not above, so that --help comes at once: torch takes seconds to import.
-    from camdrift.models.loading import load_model
-
-    return load_model(model, weights=weights, device=device, precision=precision)
+def print_line(console: Console, text: str) -> None:
+    """Print one line as it is, however long."""
+    console.print(escaped(text), markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table; piped output keeps one line per row, however long."""
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; where output is piped, a row stays one line, however long."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in heads:
         table.add_column(head, overflow="fold")

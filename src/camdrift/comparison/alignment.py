@@ -1,4 +1,4 @@
-"""Which layer of one network corresponds to which of another: by name, else by relative depth."""
+"""Layers of one network that correspond to layers of another: by name, else by relative depth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Alignment:
 
     Attributes:
         by: name or depth.
-        a: Places of the layers among those of the first network, (pairs,).
-        b: Places of their partners among those of the second, (pairs,).
+        a: Positions of the layers in the first network, (pairs,).
+        b: Positions of their partners in the second, (pairs,).
     """
 
     by: str
@@ -33,16 +33,16 @@ class Alignment:
 
 
 def align(a: Sequence[str], b: Sequence[str], *, by: str = AUTO) -> Alignment:
-    """Pairs of layers of two networks, in the order of the first.
+    """Pair the layers of two networks, in the order of the first.
 
-    By name where at least half of the names of the network with fewer layers occur in both: then the layers whose
-    names are shared. Otherwise by depth: every layer of the shallower network with the nearest layer of the deeper
-    one, a depth being the place in execution order over the last place (a tie goes to the deeper layer). Both orders
-    are kept, and no layer occurs twice.
+    Layers are paired by name where at least half of the names of the network with fewer layers occur in both; the
+    others are left out. Otherwise they are paired by depth: every layer of the shallower network with the nearest
+    layer of the deeper one. A depth is the position in execution order over the last position; a tie goes to the
+    deeper layer. Both orders are kept, and no layer occurs twice.
 
     Args:
         a: Names of the layers in execution order, at least one.
-        b: Those of the other network.
+        b: Names of the layers of the other network.
         by: auto, or name or depth to insist.
 
     Raises:
@@ -54,22 +54,22 @@ def align(a: Sequence[str], b: Sequence[str], *, by: str = AUTO) -> Alignment:
     """
     if by not in WAYS:
         raise UserError(f"`align` must be one of {', '.join(WAYS)}, got: {by}")
-    place = {name: i for i, name in enumerate(b)}
-    shared = [(i, place[name]) for i, name in enumerate(a) if name in place]
-    if by == BY_NAME and not shared:
+    positions = {name: i for i, name in enumerate(b)}
+    namesakes = [(i, positions[name]) for i, name in enumerate(a) if name in positions]
+    if by == BY_NAME and not namesakes:
         raise UserError("`align` name must have layers of the same name on both sides, got: none", "depth aligns any")
-    if by == BY_NAME or (by == AUTO and 2 * len(shared) >= min(len(a), len(b))):
-        pairs = np.array(shared, np.int64)
+    if by == BY_NAME or (by == AUTO and 2 * len(namesakes) >= min(len(a), len(b))):
+        pairs = np.array(namesakes, np.int64)
         return Alignment(BY_NAME, pairs[:, 0], pairs[:, 1])
     if len(a) > len(b):
-        turned = align(b, a, by=BY_DEPTH)
-        return Alignment(BY_DEPTH, turned.b, turned.a)
+        reverse = align(b, a, by=BY_DEPTH)
+        return Alignment(BY_DEPTH, reverse.b, reverse.a)
     nearest = np.floor(relative_depth(len(a)) * (len(b) - 1) + 0.5).astype(np.int64)
     return Alignment(BY_DEPTH, np.arange(len(a)), nearest)
 
 
 def relative_depth(count: int) -> NDArray[np.float64]:
-    """Depth of each of `count` layers, from 0 (the first) to 1 (the last), (count,); 0 for a single one.
+    """Return the depth of each of `count` layers, from 0 (the first) to 1 (the last), (count,); 0 for a single one.
 
     Example:
         >>> relative_depth(5)

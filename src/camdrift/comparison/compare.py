@@ -4,23 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import polars as pl
 
 from camdrift.comparison.alignment import AUTO, WAYS
 from camdrift.comparison.directory import ComparisonDirectory
+from camdrift.comparison.pairs import Contrasts, OnPair
 from camdrift.comparison.sides import Side, sides_of
-from camdrift.comparison.tables import Common, Contrasts, OnPair, common, profiles, sides_table
+from camdrift.comparison.tables import Common, common_to, profiles, sides_table
 from camdrift.errors import UserError
 from camdrift.report.comparison import comparison_files
 from camdrift.report.contrasts import comparison_sentences
 from camdrift.storage.disk import write_files
 from camdrift.storage.remote_directory import local_folder
 from camdrift.study import provenance
+from camdrift.study.launch import check_known, fresh_folder, spelled_out
 from camdrift.study.study import Study, open_study
 from camdrift.tables.comparison import COMPARISON_TABLES
-from camdrift.tables.words import COMPARISON_PAGE
+from camdrift.tables.run_json import effective
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,11 @@ class Comparison:
     Attributes:
         path: Folder of the comparison.
         sides: One row per side.
-        profiles: One row per side, target, strength and layer: what the runs say.
+        profiles: One row per side, target, strength and layer: the runs' own numbers.
         differences: One row per pair of sides, target, strength and aligned layer.
         agreement: One row per pair of sides, target, strength and quantity that layers are ranked by.
         trends: One row per side, target and strength: how gains go with depth.
-        notes: What was left out, as sentences.
+        notes: Sentences on what was left out.
     """
 
     path: Path
@@ -50,25 +52,32 @@ class Comparison:
 
     @property
     def tables(self) -> dict[str, pl.DataFrame]:
-        """The tables by name."""
+        """All tables by name."""
         return {name: getattr(self, name) for name in COMPARISON_TABLES}
 
     def summary(self) -> str:
-        """What was found, in a few sentences with intervals and n."""
+        """Return the findings in a few sentences with intervals and n."""
         return "\n".join([*comparison_sentences(self.tables), *self.notes])
 
 
+class MeasureKeywords(TypedDict, total=False):
+    """What studies are compared by, where it is not everything."""
+
+    targets: Sequence[str] | None
+    explanations: Sequence[str] | None
+    similarities: Sequence[str] | None
+
+
+@spelled_out()
 def compare(
     *runs: Study | str | PathLike[str],
     out: str | PathLike[str] | None = None,
-    targets: Sequence[str] | None = None,
-    explanations: Sequence[str] | None = None,
-    similarities: Sequence[str] | None = None,
     align: str = AUTO,
     models: Sequence[str | None] | None = None,
     overwrite: bool = False,
     n_bootstrap: int = 1000,
     on_pair: OnPair | None = None,
+    **measures: Unpack[MeasureKeywords],
 ) -> Comparison:
     """Compare studies layer by layer, and write tables, figures and a page.
 
@@ -79,68 +88,58 @@ def compare(
     Args:
         runs: Finished studies or their run directories.
         out: Folder for the comparison; None for a new one under `runs/`.
+        align: How layers of different networks are paired: auto (by name if at least half of the names are shared, else
+            by depth), name, depth.
+        models: Names for the runs' models, one per run; None for their specs.
+        overwrite: Replace the comparison in `out`.
+        n_bootstrap: Number of resamples of the images.
+        on_pair: Called after every pair of sides with the number of pairs so far and the number of all pairs.
+        **measures: What to compare by:
         targets: Whose class is explained; None for all that the runs have in common.
         explanations: Explanations to compare by; None for all that the runs hold.
         similarities: Metrics to compare by; None for all.
-        align: How layers of different networks are paired: auto (by name if at least half of the names are shared, else
-            by depth), name, depth.
-        models: What to call the runs' models, one per run; None for their specs.
-        overwrite: Replace the comparison in `out`.
-        n_bootstrap: Number of resamples of the images.
-        on_pair: Called after every pair of sides with the number of pairs that are done and that of all.
 
     Raises:
         UserError: Fewer than two sides, nothing in common, nothing analysed in one of them.
         StoreError: A run that is not complete or of another schema, a folder that cannot be written.
     """
+    check_known(measures, tuple(MeasureKeywords.__annotations__))
     if align not in WAYS:
         raise UserError(f"`align` must be one of {', '.join(WAYS)}, got: {align}")
     folder = None if out is None else local_folder("out", out)
     studies = [run if isinstance(run, Study) else open_study(run) for run in runs]
-    sides = sides_of(studies, models, explanations=explanations, metrics=similarities)
-    of = common(sides, targets)
-    record = _record(studies, sides, of, align)
-    path = folder or _new_folder(record)
+    sides = sides_of(studies, models, explanations=measures.get("explanations"), metrics=measures.get("similarities"))
+    common = common_to(sides, measures.get("targets"))
+    record = _record(studies, sides, common, align)
+    path = folder or fresh_folder("compare", record["made"])
     directory = ComparisonDirectory.create(path, overwrite=overwrite)
-    rng_seed = int(studies[0].record["arguments"]["effective"]["rng_seed"])
-    contrasts = Contrasts(sides, of, by=align, rng_seed=rng_seed, n_bootstrap=n_bootstrap).tables(on_pair)
-    made = Comparison(path, sides_table(sides), profiles(sides, of), **contrasts, notes=_notes(of))
+    rng_seed = int(effective(studies[0].record)["rng_seed"])
+    contrasts = Contrasts(sides, common, by=align, rng_seed=rng_seed, n_bootstrap=n_bootstrap).tables(on_pair)
+    comparison = Comparison(path, sides_table(sides), profiles(sides, common), **contrasts, notes=_notes(common))
     directory.write_record(record)
-    for name, table in made.tables.items():
+    for name, table in comparison.tables.items():
         directory.write_table(name, table)
-    links = {run: directory.link(Path(run)) for run in made.sides["run"]}
-    write_files(path, comparison_files(made.tables, record, links, made.notes))
-    return made
+    links = {run: directory.link(Path(run)) for run in comparison.sides["run"]}
+    write_files(path, comparison_files(comparison.tables, record, links, comparison.notes))
+    return comparison
 
 
-def page_of(comparison: Comparison) -> Path:
-    """Path of the page of a comparison."""
-    return comparison.path / COMPARISON_PAGE
-
-
-def _notes(of: Common) -> tuple[str, ...]:
-    if not of.dropped:
+def _notes(common: Common) -> tuple[str, ...]:
+    if not common.dropped:
         return ()
-    return (f"Left out, since not all runs have it: {', '.join(of.dropped)}.",)
+    return (f"Left out, since not all runs have it: {', '.join(common.dropped)}.",)
 
 
-def _record(studies: Sequence[Study], sides: Sequence[Side], of: Common, align: str) -> dict[str, Any]:
+def _record(studies: Sequence[Study], sides: Sequence[Side], common: Common, align: str) -> dict[str, Any]:
     return {
         "camdrift": provenance.camdrift_version(),
         "kind": "comparison",
         "made": provenance.now(),
         "runs": [str(study.path) for study in studies],
         "sides": [side.name for side in sides],
-        "targets": list(of.targets),
-        "strengths": list(of.strengths),
-        "dropped": list(of.dropped),
+        "targets": list(common.targets),
+        "strengths": list(common.strengths),
+        "dropped": list(common.dropped),
         "align": align,
         "versions": provenance.versions(),
     }
-
-
-def _new_folder(record: dict[str, Any]) -> Path:
-    """A folder under `runs/` that is not there yet, named after the time."""
-    stem = f"compare-{record['made'][:19].replace(':', '').replace('T', '-')}"
-    taken = (Path("runs") / (stem if not number else f"{stem}-{number}") for number in range(10_000))
-    return next(path for path in taken if not path.exists())

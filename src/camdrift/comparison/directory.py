@@ -3,18 +3,16 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 import polars as pl
 
 from camdrift.errors import StoreError
+from camdrift.file_names import COMPARISON_PAGE, COMPARISON_RECORD, FIGURES, REPORT
 from camdrift.storage.disk import on_disk, write_whole
 from camdrift.storage.run_directory import is_made_by_camdrift, record_bytes
 from camdrift.tables.comparison import COMPARISON_TABLES
-from camdrift.tables.words import COMPARISON_PAGE, FIGURES, REPORT
-
-COMPARISON_RECORD: Final = "comparison.json"
 
 
 class ComparisonDirectory:
@@ -29,10 +27,10 @@ class ComparisonDirectory:
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool = False) -> "ComparisonDirectory":
-        """A new, empty folder for a comparison; one that is there is emptied of its comparison.
+        """Make a folder for a comparison, or remove the comparison that lies in it.
 
         Raises:
-            StoreError: There is something else, or a comparison that is not to be replaced.
+            StoreError: Something else lies there, or a comparison and `overwrite` is off.
         """
         if path.exists() and not path.is_dir():
             raise StoreError(f"`out` must be a folder, got: {path} (a file)")
@@ -61,7 +59,7 @@ class ComparisonDirectory:
             (path / name).unlink(missing_ok=True)
 
     def write_table(self, name: str, table: pl.DataFrame) -> None:
-        """Replace a table; its columns must be the ones that `records` documents."""
+        """Replace a table; its columns must be those of `COMPARISON_TABLES`."""
         if table.schema != COMPARISON_TABLES[name].schema:
             raise ValueError(f"table `{name}` must have the schema {COMPARISON_TABLES[name].schema}")
         write_whole(self.path, f"{name}.parquet", table.write_parquet)

@@ -1,4 +1,4 @@
-"""A grid of models and attacks, as a TOML file says it; checked as a whole before anything is run."""
+"""A grid of models and attacks, read from a TOML file and checked as a whole before anything is run."""
 
 import tomllib
 from collections import Counter
@@ -12,20 +12,14 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from camdrift.comparison.sides import attack_words
 from camdrift.errors import UserError
-from camdrift.pipeline.settings import Settings
+from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
 from camdrift.specs import DATA_SET
 from camdrift.storage.remote_directory import local_folder
 
-# As on the command line: a word where the field holds a number or nothing.
-_WORDS: Final[Mapping[str, Mapping[str, int | None]]] = {
-    "gallery": {"all": None},
-    "chunk_size": {"all": 0},
-    "batch_size": {"auto": 0},
-}
 _MOST_DOTS: Final = 1000
 _OWN: Final = {"out": str, "images": str | tuple[str, ...], "device": str, "precision": str}
 _MODEL: Final = {"model": str, "weights": str, "name": str}
-# Settings that name files or models on the disk, in case a study knows them.
+# Settings that name files or models on the disk.
 _PATHS: Final = ("adversarial",)
 _MODELS: Final = ("surrogate",)
 
@@ -35,9 +29,9 @@ class ModelEntry:
     """A model of the grid.
 
     Attributes:
-        name: What it is called in folders, tables and figures.
-        spec: What `load_model` takes.
-        weights: File with its weights; None for those of the spec.
+        name: Its name in folders, tables and figures.
+        spec: Its spec, as `load_model` takes it.
+        weights: File with its weights; None for the weights of the spec.
     """
 
     name: str
@@ -50,7 +44,7 @@ class AttackEntry:
     """An attack of the grid.
 
     Attributes:
-        name: What it is called in folders.
+        name: Its name in folders.
         settings: Options of the studies of this attack.
     """
 
@@ -60,7 +54,7 @@ class AttackEntry:
 
 @dataclass(frozen=True)
 class Grid:
-    """What a sweep is asked to do.
+    """The order for a sweep.
 
     Attributes:
         out: Folder for all runs.
@@ -79,19 +73,19 @@ class Grid:
     precision: str = "fp32"
 
     def folder(self, model: ModelEntry, attack: AttackEntry) -> Path:
-        """Run directory of one cell."""
+        """Return the run directory of one cell."""
         return self.out / f"{_slug(model.name)}-{_slug(attack.name)}"
 
 
 def read_grid(path: str | PathLike[str], *, out: str | PathLike[str] | None = None) -> Grid:
-    """The grid that a TOML file describes; relative paths in it are relative to the file.
+    """Return the grid that a TOML file describes; relative paths in it are relative to the file.
 
     Args:
         path: The file.
         out: Folder for all runs, in place of the file's.
 
     Raises:
-        UserError: No such file, no TOML, an unknown key, a value of another type, an entry given twice.
+        UserError: No such file, no TOML, an unknown key, a value of another type, two entries of one name.
     """
     file = Path(path)
     data = _parsed(file)
@@ -99,9 +93,9 @@ def read_grid(path: str | PathLike[str], *, out: str | PathLike[str] | None = No
     entries = {name: _entries(data.pop(name, []), name, file) for name in ("models", "attacks")}
     _check(data, {**_OWN, **hints}, str(file), also=("models", "attacks"))
     folder = file.resolve().parent
-    shared = _settings(data, hints, folder)
+    defaults = _settings(data, hints, folder)
     models = tuple(_model(entry, folder, f"[[models]] in {file}") for entry in entries["models"])
-    attacks = _attacks(entries["attacks"], shared, hints, folder, file)
+    attacks = _attacks(entries["attacks"], defaults, hints, folder, file)
     grid = Grid(
         out=local_folder("out", out) if out is not None else folder / _folder(data.get("out", f"runs/{file.stem}")),
         images=_images(data.get("images"), folder),
@@ -144,13 +138,13 @@ def _entries(value: Any, name: str, file: Path) -> list[dict[str, Any]]:
 
 
 def _check(data: Mapping[str, Any], hints: Mapping[str, Any], where: str, also: Sequence[str] = ()) -> None:
-    """Raises `UserError` for a key that is not known, or a value of another type than its key's."""
+    """Raise `UserError` for an unknown key, or a value of another type than its key's."""
     for key, value in data.items():
         if key not in hints:
             near = get_close_matches(key, [*hints, *also], n=1, cutoff=0.5)
-            known = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join([*hints, *also])}"
-            raise UserError(f"`{key}` must be a key that is known, got: {key} in {where}", known)
-        is_word = isinstance(value, str) and value in _WORDS.get(key, {})
+            hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join([*hints, *also])}"
+            raise UserError(f"`{key}` must be a key that is known, got: {key} in {where}", hint)
+        is_word = isinstance(value, str) and value in WORDS_FOR_NUMBERS.get(key, {})
         if not is_word and not _fits(value, hints[key]):
             raise UserError(f"`{key}` must be {_expected(key, hints[key])}, got: {_shown(value)} in {where}")
 
@@ -172,7 +166,7 @@ def _expected(key: str, hint: Any) -> str:
     kinds = [each for each in (get_args(hint) or (hint,)) if each is not type(None)]
     words = {int: "an integer", bool: "true or false", str: "text in quotes", float: "a number"}
     plain = " or ".join(words.get(kind, "a list") for kind in kinds)
-    return " or ".join([plain, *(f'"{word}"' for word in _WORDS.get(key, {}))])
+    return " or ".join([plain, *(f'"{word}"' for word in WORDS_FOR_NUMBERS.get(key, {}))])
 
 
 def _shown(value: Any) -> str:
@@ -182,17 +176,17 @@ def _shown(value: Any) -> str:
 
 def _settings(data: Mapping[str, Any], hints: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The options of a study among these keys, as `Settings` takes them."""
-    found = {}
+    options = {}
     for key in hints.keys() & data.keys():
         value = data[key]
         if isinstance(value, str):
-            value = _WORDS.get(key, {}).get(value, value)
+            value = WORDS_FOR_NUMBERS.get(key, {}).get(value, value)
         if get_origin(hints[key]) is tuple:
             value = tuple(value) if isinstance(value, list) else (value,)
         if key in _PATHS:
             value = str(folder / Path(value).expanduser())
-        found[key] = _spec(value, folder) if key in _MODELS else value
-    return found
+        options[key] = _spec(value, folder) if key in _MODELS else value
+    return options
 
 
 def _model(entry: Mapping[str, Any], folder: Path, where: str) -> ModelEntry:
@@ -206,7 +200,7 @@ def _model(entry: Mapping[str, Any], folder: Path, where: str) -> ModelEntry:
 
 
 def _spec(spec: str, folder: Path) -> str:
-    """A model's spec with the file in it, if there is one, as seen from anywhere."""
+    """A model's spec; the file that it names, if any, is found from any folder."""
     file, colon, factory = spec.rpartition(":")
     if file.endswith(".py"):
         return f"{folder / Path(file).expanduser()}{colon}{factory}"
@@ -218,7 +212,7 @@ def _spec(spec: str, folder: Path) -> str:
 
 def _attacks(
     entries: Sequence[Mapping[str, Any]],
-    shared: Mapping[str, Any],
+    defaults: Mapping[str, Any],
     hints: Mapping[str, Any],
     folder: Path,
     file: Path,
@@ -230,13 +224,11 @@ def _attacks(
             raise UserError(f"`attack` must be in every entry of [[attacks]], got: {_shown(dict(entry))}")
     specs = [str(entry.get("attack", "")) for entry in entries]
     names = [str(entry.get("name", word)) for entry, word in zip(entries, attack_words(specs), strict=True)]
-    made = []
+    attacks = []
     for entry, name in zip(entries, names, strict=True):
-        options = {**shared, **_settings(entry, hints, folder)}
-        made.append(
-            AttackEntry(name, Settings(**options, **({"attack": entry["attack"]} if "attack" in entry else {})))
-        )
-    return tuple(made)
+        attack = {"attack": entry["attack"]} if "attack" in entry else {}
+        attacks.append(AttackEntry(name, Settings(**{**defaults, **_settings(entry, hints, folder), **attack})))
+    return tuple(attacks)
 
 
 def _images(value: Any, folder: Path) -> str | list[str] | None:
@@ -248,7 +240,7 @@ def _images(value: Any, folder: Path) -> str | list[str] | None:
 
 
 def _image_source(source: str, folder: Path) -> str:
-    """Images as seen from anywhere; a data set that is not in the folder is one of the hub."""
+    """Images that are found from any folder; a data set that is not in the file's folder is one of the hub."""
     if not source.startswith(DATA_SET):
         return str(folder / Path(source).expanduser())
     name = source.removeprefix(DATA_SET)
@@ -258,8 +250,8 @@ def _image_source(source: str, folder: Path) -> str:
 
 def _check_different(grid: Grid) -> None:
     for option, entries in (("models", grid.models), ("attacks", grid.attacks)):
-        counted = Counter(_slug(entry.name) for entry in entries)
-        twice = [entry.name for entry in entries if counted[_slug(entry.name)] > 1]
+        counts = Counter(_slug(entry.name) for entry in entries)
+        twice = [entry.name for entry in entries if counts[_slug(entry.name)] > 1]
         if twice:
             raise UserError(
                 f"`{option}` must be different, got twice: {twice[0]}", 'name = "..." in an entry tells two apart'
@@ -275,5 +267,5 @@ def _check_different(grid: Grid) -> None:
 
 def _slug(name: str) -> str:
     """A name as a folder's name."""
-    kept = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
-    return "-".join(part for part in kept.split("-") if part).lstrip(".") or "unnamed"
+    text = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+    return "-".join(part for part in text.split("-") if part).lstrip(".") or "unnamed"

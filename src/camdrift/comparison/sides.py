@@ -1,4 +1,4 @@
-"""The sides of a comparison: what each study says by each of its measures, under a name that tells it apart."""
+"""The sides of a comparison: every study by each of its measures, under a name that tells it apart."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,9 +25,9 @@ class Side:
     """One study by one measure.
 
     Attributes:
-        name: What tables and figures call it.
+        name: Its name in tables and figures.
         study: The study.
-        words: What it is: model, weights, attack, surrogate, explanation, metric; the last two null in old tables.
+        words: By part: model, weights, attack, surrogate, explanation, metric; the last two None in old tables.
     """
 
     name: str
@@ -35,14 +35,14 @@ class Side:
     words: Mapping[str, str | None]
 
     def rows(self, table: _Frame) -> _Frame:
-        """The rows of this side's measure."""
+        """Return the rows of this side's measure."""
         return table.filter(pl.col(name).eq_missing(pl.lit(self.words[name])) for name in MEASURE)
 
     @property
     def seeds(self) -> dict[str, str]:
         """Checksum of every analysed seed by its name."""
-        analysed = self.study.seeds.filter(pl.col("status") == ANALYSED)
-        return dict(analysed.sort("seed_id").select("seed_id", "sha256").iter_rows())
+        seeds = self.study.seeds.filter(pl.col("status") == ANALYSED)
+        return dict(seeds.sort("seed_id").select("seed_id", "sha256").iter_rows())
 
 
 def sides_of(
@@ -52,47 +52,47 @@ def sides_of(
     explanations: Sequence[str] | None = None,
     metrics: Sequence[str] | None = None,
 ) -> list[Side]:
-    """Every study by every of its measures, named.
+    """Return every study by every measure of it, named.
 
     Args:
         studies: Finished studies.
-        models: What to call their models; None: by their specs.
-        explanations: Those that count; None for all.
-        metrics: Those that count; None for all.
+        models: Names for their models; None for their specs.
+        explanations: Explanations to compare by; None for all.
+        metrics: Metrics to compare by; None for all.
 
     Raises:
-        UserError: Fewer than two sides, a run given twice, one in which nothing was analysed, an explanation or metric
+        UserError: Fewer than two sides, a run named twice, one in which nothing was analysed, an explanation or metric
             that no run has.
     """
     names = list(models) if models is not None else [None] * len(studies)
     if len(names) != len(studies):
         raise UserError(f"`models` must name one model per run, got: {len(names)} for {len(studies)} runs")
     _check(studies)
-    measured = [side for study, model in zip(studies, names, strict=True) for side in _measured(study, model)]
-    sides = _chosen(measured, {"explanation": explanations, "metric": metrics})
+    sides = [side for study, model in zip(studies, names, strict=True) for side in _sides_of_one(study, model)]
+    sides = _select(sides, {"explanation": explanations, "metric": metrics})
     if len(sides) < 2:
         raise UserError(
             f"`runs` must have two sides or more to compare, got: {len(sides)} in {studies[0].path}",
             "name several runs, or one with several explanations or metrics",
         )
-    return _named(sides)
+    return _name(sides)
 
 
-def _chosen(sides: Sequence[Side], wanted: Mapping[str, Sequence[str] | None]) -> list[Side]:
-    """The sides whose words are wanted."""
+def _select(sides: Sequence[Side], choice: Mapping[str, Sequence[str] | None]) -> list[Side]:
+    """The sides with the words of a choice, by part; None for any word."""
     for part, option in (("explanation", "explain"), ("metric", "similarity")):
-        known = {str(side.words[part]): None for side in sides}
-        for word in wanted[part] or ():
-            if word not in known:
-                raise UserError(f"`{option}` must be in one of the runs, got: {word}", f"in them: {', '.join(known)}")
-    return [side for side in sides if all(words is None or side.words[part] in words for part, words in wanted.items())]
+        names = {str(side.words[part]): None for side in sides}
+        for word in choice[part] or ():
+            if word not in names:
+                raise UserError(f"`{option}` must be in one of the runs, got: {word}", f"in them: {', '.join(names)}")
+    return [side for side in sides if all(words is None or side.words[part] in words for part, words in choice.items())]
 
 
 def _check(studies: Sequence[Study]) -> None:
     if not studies:
         raise UserError("`runs` must be one or more runs, got: none")
-    counted = Counter(study.path.resolve() for study in studies)
-    twice = [str(study.path) for study in studies if counted[study.path.resolve()] > 1]
+    counts = Counter(study.path.resolve() for study in studies)
+    twice = [str(study.path) for study in studies if counts[study.path.resolve()] > 1]
     if twice:
         raise UserError(f"`runs` must be different runs, got twice: {twice[0]}")
     for study in studies:
@@ -103,7 +103,8 @@ def _check(studies: Sequence[Study]) -> None:
             )
 
 
-def _measured(study: Study, model: str | None) -> list[Side]:
+def _sides_of_one(study: Study, model: str | None) -> list[Side]:
+    """One study by every measure of it, without names."""
     record = study.record
     arguments = effective(record)
     words = {
@@ -116,17 +117,17 @@ def _measured(study: Study, model: str | None) -> list[Side]:
     return [Side("", study, {**words, **dict(zip(MEASURE, measure, strict=True))}) for measure in measures]
 
 
-def _named(sides: Sequence[Side]) -> list[Side]:
-    """The sides with names made of what differs among them; a folder's name where that is not enough."""
+def _name(sides: Sequence[Side]) -> list[Side]:
+    """Name the sides by the words in which they differ, and by their folders where those are not enough."""
     differing = [part for part in _PARTS if len({side.words[part] for side in sides}) > 1]
     if "model" in differing and not _tells_more(sides, "model", "weights"):
         differing = [part for part in differing if part != "weights"]
     attacks = attack_words([str(side.words["attack"]) for side in sides])
-    spoken = [
+    titles = [
         [word for part in differing if (word := _word(side, part, attack))]
         for side, attack in zip(sides, attacks, strict=True)
     ]
-    names = [", ".join(words) for words in spoken]
+    names = [", ".join(words) for words in titles]
     for tail in (lambda side: side.study.path.name, lambda side: str(side.study.path)):
         if all(names) and len(set(names)) == len(names):
             break
@@ -151,30 +152,30 @@ def _word(side: Side, part: str, attack: str) -> str:
 
 
 def attack_words(specs: Sequence[str]) -> list[str]:
-    """Short names of attacks: the name alone, with the settings that differ where several share it.
+    """Return short names of attacks: the name alone, with the settings that differ where several share a name.
 
     Example:
         >>> attack_words(["pgd(eps=0.03137254901960784, steps=10)", "pgd(eps=0.0157, steps=10)", "dlfuzz(step=1)"])
         ['pgd(eps=8/255)', 'pgd(eps=0.0157)', 'dlfuzz']
     """
     names = [spec.partition("(")[0].strip() for spec in specs]
-    found = []
+    words = []
     for spec, name in zip(specs, names, strict=True):
         rivals = {other for other, its in zip(specs, names, strict=True) if its == name}
-        found.append(name if len(rivals) == 1 else _distinct(spec, rivals))
-    return found
+        words.append(name if len(rivals) == 1 else _distinct(spec, rivals))
+    return words
 
 
 def _distinct(spec: str, rivals: set[str]) -> str:
-    """The spec with those settings alone in which the rivals differ."""
+    """The spec with only the settings in which the rivals differ."""
     try:
         all_settings = [parse_spec(rival).settings for rival in sorted(rivals)]
         own = parse_spec(spec)
     except UserError:
         return spec
     differing = [k for k in own.settings if any(s.get(k) != own.settings[k] for s in all_settings)]
-    shown = ", ".join(f"{key}={_short(own.settings[key])}" for key in differing)
-    return f"{own.name}({shown})" if shown else own.name
+    text = ", ".join(f"{key}={_short(own.settings[key])}" for key in differing)
+    return f"{own.name}({text})" if text else own.name
 
 
 def _short(value: Any) -> str:

@@ -4,20 +4,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Final, Unpack
 
 from camdrift.comparison.compare import Comparison, compare
 from camdrift.comparison.grid import AttackEntry, Grid, ModelEntry, read_grid
-from camdrift.engine.engine import LOCAL, Engine, engine_of
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
+from camdrift.file_names import RECORD
 from camdrift.models.classifier import Classifier
 from camdrift.models.loading import load_model
-from camdrift.storage.run_directory import RECORD
+from camdrift.study.launch import EngineKeywords, Launch, check_known, launch_from, spelled_out
 from camdrift.study.run import run
 from camdrift.study.study import Study
 
-COMPARISON_FOLDER = "comparison"
+COMPARISON_FOLDER: Final = "comparison"
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The cell in words."""
+        """Model and attack in words."""
         return f"{self.model.name}, {self.attack.name}"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Something that could not be done, and why.
+    """A cell or a comparison that could not be completed.
 
     Attributes:
-        name: The cell, or the comparison.
-        error: What was wrong with it.
+        name: Name of the cell, or of the comparison's folder.
+        error: The reason.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Failure:
 
 @dataclass
 class Sweep:
-    """What became of a sweep.
+    """The outcome of a sweep.
 
     Attributes:
         path: Folder of all runs.
         studies: The finished studies, in the order of the cells.
-        failures: What could not be done.
+        failures: Cells, or a comparison, that could not be completed.
         comparison: The finished studies side by side; None where fewer than two sides could be compared.
     """
 
@@ -74,28 +74,33 @@ class Sweep:
     comparison: Comparison | None = None
 
 
+class SweepKeywords(EngineKeywords, total=False):
+    """A launch as a sweep takes it: for all its cells."""
+
+    out: str | PathLike[str] | None
+    overwrite: bool
+    on_progress: OnProgress | None
+    command: str | None
+
+
+@spelled_out(Launch)
 def sweep(
     path: str | PathLike[str],
     *,
-    out: str | PathLike[str] | None = None,
-    overwrite: bool = False,
     on_cell: Callable[[Cell], None] | None = None,
-    on_progress: OnProgress | None = None,
-    command: str | None = None,
-    engine: str | Engine = LOCAL,
-    address: str | None = None,
-    workers: int | None = None,
+    **options: Unpack[SweepKeywords],
 ) -> Sweep:
     """Study every model of a TOML file under every attack of it, and compare the finished studies.
 
-    A cell that is finished is left as it is, one that was interrupted goes on, one that fails is reported and stops no
-    other. The comparison lies in `comparison` beside the runs and is made anew each time.
+    A finished cell is left as it is, an interrupted one goes on, a failing one is reported and stops no other. The
+    comparison lies in `comparison` beside the runs and is made anew each time.
 
     Args:
         path: The TOML file.
+        on_cell: Called when a cell begins.
+        **options: The launch of all cells:
         out: Folder for all runs, in place of the file's.
         overwrite: Start every cell again.
-        on_cell: Called when a cell begins.
         on_progress: Called whenever there is something to show of a cell.
         command: The command line, for the records.
         engine, address, workers: As in `run`.
@@ -103,30 +108,27 @@ def sweep(
     Raises:
         UserError: The file is not a grid of models and attacks.
     """
-    options: dict[str, Any] = {
-        "on_progress": on_progress,
-        "command": command,
-        "engine": engine_of(engine, address, workers),
-    }
-    grid = read_grid(path, out=out)
-    done = Sweep(grid.out)
-    models: dict[Path, str] = {}
-    for cell, classifier in _loaded(grid, done):
+    check_known(options, tuple(SweepKeywords.__annotations__))
+    launch, _ = launch_from(options)
+    grid = read_grid(path, out=launch.out)
+    result = Sweep(grid.out)
+    names: dict[Path, str] = {}
+    for cell, classifier in _cells(grid, result):
         if on_cell is not None:
             on_cell(cell)
         try:
-            study = _study(grid, cell, classifier, overwrite=overwrite, **options)
+            study = _study(grid, cell, classifier, launch)
         except UserError as error:
-            done.failures.append(Failure(cell.name, error))
+            result.failures.append(Failure(cell.name, error))
         else:
-            done.studies.append(study)
-            models[study.path] = cell.model.name
-    _compare(done, models)
-    return done
+            result.studies.append(study)
+            names[study.path] = cell.model.name
+    _compare(result, names)
+    return result
 
 
-def _loaded(grid: Grid, done: Sweep) -> Iterator[tuple[Cell, Classifier]]:
-    """Every cell with its model, which is loaded once; a model that cannot be is a failure of all its cells."""
+def _cells(grid: Grid, result: Sweep) -> Iterator[tuple[Cell, Classifier]]:
+    """Yield every cell with its model, which is loaded once; a model that cannot be is a failure of all its cells."""
     total = len(grid.models) * len(grid.attacks)
     for row, model in enumerate(grid.models):
         numbers = range(row * len(grid.attacks) + 1, (row + 1) * len(grid.attacks) + 1)
@@ -137,56 +139,40 @@ def _loaded(grid: Grid, done: Sweep) -> Iterator[tuple[Cell, Classifier]]:
         try:
             classifier = load_model(model.spec, weights=model.weights, device=grid.device, precision=grid.precision)
         except UserError as error:
-            done.failures.extend(Failure(cell.name, error) for cell in cells)
+            result.failures.extend(Failure(cell.name, error) for cell in cells)
             continue
         for cell in cells:
             yield cell, classifier
 
 
-def _study(
-    grid: Grid,
-    cell: Cell,
-    classifier: Classifier,
-    *,
-    overwrite: bool,
-    on_progress: OnProgress | None,
-    command: str | None,
-    engine: Engine,
-) -> Study:
-    def counted(progress: Progress) -> None:
-        if on_progress is not None:
-            on_progress(replace(progress, stage=f"{cell.number}/{cell.total} {progress.stage}"))
+def _study(grid: Grid, cell: Cell, classifier: Classifier, launch: Launch) -> Study:
+    """Run the study of one cell, or what is left of it."""
 
-    return run(
-        classifier,
-        grid.images,
-        out=cell.path,
-        settings=cell.attack.settings,
-        resume=not overwrite and (cell.path / RECORD).is_file(),
-        overwrite=overwrite,
-        on_progress=counted,
-        command=command,
-        engine=engine,
-    )
+    def show(progress: Progress) -> None:
+        launch.show(replace(progress, stage=f"{cell.number}/{cell.total} {progress.stage}"))
+
+    is_begun = (cell.path / RECORD).is_file()
+    launch = replace(launch, out=cell.path, resume=is_begun and not launch.overwrite, on_progress=show)
+    return run(classifier, grid.images, settings=cell.attack.settings, **vars(launch))
 
 
-def _compare(done: Sweep, models: dict[Path, str]) -> None:
+def _compare(result: Sweep, models: dict[Path, str]) -> None:
     """Compare what can be compared; a study in which nothing was analysed is a failure, and stops no comparison."""
-    analysed = []
-    for study in done.studies:
+    studies = []
+    for study in result.studies:
         if study.layers.is_empty():
             reason = UserError(
                 f"nothing was analysed in {study.path}, which is left out of the comparison",
                 "a stronger attack, more iterations or more images may find an adversarial example",
             )
-            done.failures.append(Failure(COMPARISON_FOLDER, reason))
+            result.failures.append(Failure(COMPARISON_FOLDER, reason))
         else:
-            analysed.append(study)
-    sides = sum(study.layers.select("explanation", "metric").n_unique() for study in analysed)
-    if sides < 2:
+            studies.append(study)
+    n_sides = sum(study.layers.select("explanation", "metric").n_unique() for study in studies)
+    if n_sides < 2:
         return
-    names = [models[study.path] for study in analysed]
+    names = [models[study.path] for study in studies]
     try:
-        done.comparison = compare(*analysed, out=done.path / COMPARISON_FOLDER, models=names, overwrite=True)
+        result.comparison = compare(*studies, out=result.path / COMPARISON_FOLDER, models=names, overwrite=True)
     except UserError as error:
-        done.failures.append(Failure(COMPARISON_FOLDER, error))
+        result.failures.append(Failure(COMPARISON_FOLDER, error))

@@ -1,4 +1,4 @@
-"""How neuron coverage grows, seed by seed."""
+"""Growth of neuron coverage, seed by seed."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -10,8 +10,8 @@ from camdrift.tables.arrays import Flags
 from camdrift.tables.study import COVERAGE
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
 
-# One row per readable seed, condition and strength of a chunk: the neurons it covers that no earlier seed of the
-# chunk did. Chunks are merged from these rows, so the growth over a study does not depend on how it was cut.
+# One row per readable seed, condition and strength of a chunk: the neurons that it covers and no earlier seed of the
+# chunk did. Chunks are merged from these rows, so the growth over a study does not depend on the size of its chunks.
 NEWLY_COVERED: Final = pl.Schema(
     {"seed_id": pl.String(), "condition": pl.String(), "strength": pl.Float64(), "neurons": pl.List(pl.Int32)}
 )
@@ -23,9 +23,9 @@ def newly_covered(
     variants: Sequence[dict[tuple[str, float], Flags]],
     strengths: Sequence[float],
 ) -> pl.DataFrame:
-    """What each seed of a chunk adds to coverage, per condition and strength (schema `NEWLY_COVERED`).
+    """The neurons that each seed of a chunk adds to coverage, per condition and strength (schema `NEWLY_COVERED`).
 
-    One rule for every condition: a seed contributes its clean image and, if it has one, its variant.
+    One rule holds for every condition: a seed contributes its clean image and, if it has one, its variant.
 
     Args:
         seed_ids: Readable seeds in order.
@@ -36,11 +36,11 @@ def newly_covered(
     keys = [(CLEAN, 0.0), *((c, s) for c in (ADVERSARIAL, NOISE) for s in strengths)]
     so_far = {key: np.zeros_like(clean[0]) for key in keys} if clean else {}
     rows: list[dict[str, Any]] = []
-    for seed_id, own, changed in zip(seed_ids, clean, variants, strict=True):
+    for seed_id, own, by_key in zip(seed_ids, clean, variants, strict=True):
         for key in keys:
-            added = own | changed[key] if key in changed else own
-            new = np.flatnonzero(added & ~so_far[key])
-            so_far[key] |= added
+            both = own | by_key[key] if key in by_key else own
+            new = np.flatnonzero(both & ~so_far[key])
+            so_far[key] |= both
             rows.append({"seed_id": seed_id, "condition": key[0], "strength": key[1], "neurons": new.tolist()})
     return pl.DataFrame(rows, schema=NEWLY_COVERED)
 
@@ -52,13 +52,13 @@ def coverage_growth(chunks: Iterable[pl.DataFrame], total: int) -> pl.DataFrame:
         chunks: `newly_covered` of every chunk, in order.
         total: Neurons of the model.
     """
-    seen: dict[tuple[str, float], Flags] = {}
+    so_far: dict[tuple[str, float], Flags] = {}
     steps: dict[str, int] = {}
     parts = [COVERAGE.frame()]
     for chunk in chunks:
         rows = []
         for seed_id, condition, strength, neurons in chunk.iter_rows():
-            flags = seen.setdefault((condition, strength), np.zeros(total, dtype=np.bool_))
+            flags = so_far.setdefault((condition, strength), np.zeros(total, dtype=np.bool_))
             flags[neurons] = True
             step = steps.setdefault(seed_id, len(steps) + 1)
             rows.append((step, seed_id, condition, strength, int(flags.sum()), total))

@@ -21,7 +21,7 @@ NeuronValues = Float[Tensor, "batch neurons"]
 
 @dataclass(frozen=True)
 class NeuronRecord:
-    """What the neurons of a classifier did on one batch.
+    """Outputs of a classifier's neurons on one batch.
 
     Attributes:
         outputs: Raw output of every neuron, its layer's spatial mean; differentiable if the pass was. By group name.
@@ -46,7 +46,7 @@ class NeuronObserver:
 
     @property
     def receivers(self) -> dict[Tap, list[Receiver]]:
-        """What to call with the output at each place of the network."""
+        """The functions to call with the output at each place of the network."""
         receivers: dict[Tap, list[Receiver]] = {}
         for group in self.groups:
             if group.tap is not None:
@@ -65,7 +65,7 @@ class NeuronObserver:
         self._scaled[group.name] = _min_max(mean.detach(), *extremes)
 
     def record(self, logits: Logits) -> NeuronRecord:
-        """The record of the pass that has just run and returned `logits`."""
+        """The record of the last pass, which returned `logits`."""
         softmax = self.groups[-1]
         self._add(softmax, logits.softmax(1))
         values = torch.cat([self._scaled[group.name] for group in self.groups], 1)
@@ -87,7 +87,7 @@ def neuron_count(classifier: Classifier) -> int:
 
 
 def neuron_coverage(classifier: Classifier, images: Images, *, threshold: float = THRESHOLD) -> Covered:
-    """Which neurons each image covers.
+    """Neurons that each image covers.
 
     A neuron is a channel of a convolution, pool or linear layer after its activation, or a softmax unit. Its value
     is the spatial mean of its layer's output, min-max scaled over that whole layer and image; it is covered if the
@@ -102,7 +102,7 @@ def neuron_coverage(classifier: Classifier, images: Images, *, threshold: float 
 
 
 def observe(classifier: Classifier, images: Images) -> tuple[Logits, NeuronRecord]:
-    """Logits of a batch and what the neurons did, from one forward pass without gradients."""
+    """Logits and neurons of a batch, from one forward pass without gradients."""
     observer = NeuronObserver(classifier)
     with torch.no_grad(), hooks.capturing({}, observer.receivers):
         logits = classifier(images)

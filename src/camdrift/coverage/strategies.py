@@ -1,4 +1,4 @@
-"""DLFuzz's strategies: which neurons to activate next."""
+"""DLFuzz's strategies, which choose the neurons to activate next."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class ChosenNeurons:
 
 @dataclass(frozen=True)
 class NeuronTable:
-    """What the strategies need to know of a model's neurons, fixed for a whole study.
+    """Facts about a model's neurons that the strategies need, fixed for a whole study.
 
     Attributes:
         strongest: Strategy 2's candidates: neurons of the highest mean weight.
-        is_dense: Which neurons belong to linear layers or the softmax (strategy 3 leaves them out).
+        is_dense: Does a neuron belong to a linear layer or the softmax? Strategy 3 leaves those out.
     """
 
     strongest: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""The process of one worker, as Ray sees it: set up before torch is imported; every error is handed back as a value."""
+"""The process of one worker, as Ray sees it: set up before torch is imported; it returns errors as values."""
 
 import os
 import pickle
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from camdrift.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    from camdrift.engine.worker import Look, Outcome, Worker
+    from camdrift.engine.worker import ChunkProgress, Outcome, Worker
     from camdrift.images.places import ImageFile
 
 
@@ -28,7 +28,7 @@ class Actor:
         self._worker: Worker | None = None
 
     def prepare(self, task: bytes) -> Exception | None:
-        """Make the model of a pickled `Task`; what went wrong, if anything did."""
+        """Make the model of a pickled `Task`; return the error, if there is one."""
         try:
             self._limit()
             from camdrift.engine.worker import Worker
@@ -40,7 +40,7 @@ class Actor:
         return None
 
     def study(self, index: int, files: "Sequence[ImageFile]") -> "Outcome | Exception":
-        """Compute and store one chunk; what went wrong, if anything did."""
+        """Compute and store one chunk; return its outcome, or the error."""
         assert self._worker is not None
         try:
             self._limit()
@@ -48,20 +48,20 @@ class Actor:
         except Exception as error:
             return portable(error)
 
-    def look(self) -> "Look":
-        """How far the chunk in hand is."""
+    def progress(self) -> "ChunkProgress":
+        """The worker's progress with the chunk in hand."""
         assert self._worker is not None
-        return self._worker.look
+        return self._worker.progress
 
     def _limit(self) -> None:
-        """Threads are counted for the thread that asks, and Ray calls from several."""
+        """Limit the threads of the calling thread: torch counts them for each, and Ray calls from several."""
         import torch
 
         torch.set_num_threads(self._threads)
 
 
 def portable(error: Exception) -> Exception:
-    """An error that another process can raise; one that is nobody's mistake says where it arose."""
+    """An error that another process can raise; one that is not the user's mistake says where it arose."""
     if not isinstance(error, UserError):
         error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)).rstrip())
     try:

@@ -1,14 +1,14 @@
 """Chunks handed out to workers that Ray starts: one at a time to each, again if a worker dies, until all are stored.
 
-Plain actors and a loop of our own rather than Ray Data: that hands chunks to actors ahead of time and begins a lost one
-anew without end or word, where a study must end with the chunks in hand when it is asked to stop, and must name the
-chunk that kills its workers.
+We use plain actors and a loop of our own. Ray Data hands chunks to actors ahead of time, and begins a lost one anew
+without end or word. A study must end with the chunks in hand when it is asked to stop, and must name the chunk that
+kills its workers.
 """
 
 import pickle
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
@@ -16,14 +16,14 @@ from camdrift.engine.actor import Actor
 from camdrift.engine.engine import Engine
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.engine.ray_cluster import Team, cluster, processors_here, team
-from camdrift.engine.worker import Look, Outcome, stored_outcome, task_of
+from camdrift.engine.worker import ChunkProgress, Outcome, stored_outcome, task_of
 from camdrift.errors import UserError, one_line
 from camdrift.images.places import ImageFile
 from camdrift.pipeline.plan import Plan, image_checksum, parts
 from camdrift.storage.remote_directory import gather
 from camdrift.storage.run_directory import RunDirectory
 
-# So many workers may die over one chunk, or before they are ready for any.
+# Workers that may die over one chunk, or before they are ready for any.
 TRIES: Final = 3
 _LOOK_SECONDS: Final = 1.0
 _WAIT_SECONDS: Final = 60.0
@@ -53,9 +53,9 @@ def compute(
     is_gpu = plan.classifier.device.type != "cpu"
     dispatch.show_start()
     with cluster(engine.address, max(processors_here(), engine.workers or 1)) as ray:
-        chosen = team(ray, engine.workers, missing, is_gpu=is_gpu)
-        dispatch.run(ray, chosen, task)
-    return dispatch.plan, {**engine.as_record(), "workers": chosen.workers, "threads": chosen.threads}
+        workers = team(ray, engine.workers, missing, is_gpu=is_gpu)
+        dispatch.run(ray, workers, task)
+    return dispatch.plan, {**engine.as_record(), "workers": workers.workers, "threads": workers.threads}
 
 
 @dataclass
@@ -92,19 +92,19 @@ class Dispatch:
         self._ray: Any = None
 
     def count_stored(self) -> int:
-        """Count the chunks that are stored already; how many are missing."""
+        """Count the chunks that are stored already; return the number of the others."""
         for index in sorted(self._directory.chunks_done() & self._chunks.keys()):
             self._missing.remove(index)
             self._count(index, stored_outcome(self._directory, index, self.plan))
             self._show("write", self._finished, self._successes)
         return len(self._missing)
 
-    def run(self, ray: Any, chosen: Team, task: bytes) -> None:
-        """Have the missing chunks computed; raises as `compute` does."""
-        self._ray, self._team, self._task = ray, chosen, ray.put(task)
-        began, is_told = monotonic(), False
+    def run(self, ray: Any, workers: Team, task: bytes) -> None:
+        """Let workers compute the missing chunks; raises as `compute` does."""
+        self._ray, self._team, self._task = ray, workers, ray.put(task)
+        start, has_warned = monotonic(), False
         try:
-            for _ in range(chosen.workers):
+            for _ in range(workers.workers):
                 self._hire()
             while self._is_unfinished():
                 if not self._is_in_hand():
@@ -113,12 +113,12 @@ class Dispatch:
                 for reference in ready:
                     self._take(reference, self._hands.pop(reference))
                 if not ready:
-                    self._look()
-                if not is_told and monotonic() - began > _WAIT_SECONDS:
-                    self._tell_of_waiting()
-                    is_told = True
+                    self._show_progress()
+                if not has_warned and monotonic() - start > _WAIT_SECONDS:
+                    self._warn_of_waiting()
+                    has_warned = True
         finally:
-            # All of them, also the one that was just asked what became of its chunk.
+            # All of them, also the one whose answer has just come.
             for actor in self._actors:
                 ray.kill(actor)
         if self._stop is not None:
@@ -126,14 +126,14 @@ class Dispatch:
         gather(self._directory, self._chunks)
 
     def show_start(self) -> None:
-        """Say that no chunk is in hand yet, so that whoever has asked to stop is heeded."""
+        """Show that no chunk is in hand yet: whoever has asked to stop stops here."""
         self._show("start", self._finished, self._successes)
 
     def _is_in_hand(self) -> bool:
         return any(hand.chunk is not None for hand in self._hands.values())
 
     def _is_unfinished(self) -> bool:
-        """Is there a chunk in hand, or to be handed out? Workers that are not there yet are not waited for."""
+        """Is a chunk in hand, or to be handed out? Nobody waits for workers that are not there yet."""
         return self._is_in_hand() or (bool(self._missing) and self._stop is None)
 
     def _hire(self) -> None:
@@ -153,42 +153,42 @@ class Dispatch:
             self._ray.kill(actor)
 
     def _take(self, reference: Any, hand: _Hand) -> None:
-        """Learn what became of what a worker was told to do, and tell it what to do next."""
+        """Take a worker's answer, and give it the next chunk."""
         try:
-            said = self._ray.get(reference)
+            answer = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError:
             raise
         except self._ray.exceptions.RayError as error:
             self._lose(hand, error)
             return
-        if isinstance(said, Exception):
-            raise said
+        if isinstance(answer, Exception):
+            raise answer
         if hand.chunk is None:
             self._deaths[None] = 0
         else:
-            self._finish(hand.chunk, said)
+            self._finish(hand.chunk, answer)
         self._give(hand.actor)
 
-    def _finish(self, index: int, found: Outcome) -> None:
-        self._check_unreadable(index, found.unreadable)
-        self._count(index, found)
+    def _finish(self, index: int, outcome: Outcome) -> None:
+        self._check_unreadable(index, outcome.unreadable)
+        self._count(index, outcome)
         if self._stop is not None:
             return
         try:
-            self._show("write", self._finished, self._successes, found.warnings)
+            self._show("write", self._finished, self._successes, outcome.warnings)
         except KeyboardInterrupt as stop:
-            # What the other workers have in hand is finished all the same.
+            # The other workers finish the chunks that they have in hand.
             self._stop = stop
 
-    def _count(self, index: int, found: Outcome) -> None:
+    def _count(self, index: int, outcome: Outcome) -> None:
         self._finished += len(self._chunks[index])
-        self._successes += found.successes
-        self.plan = replace(self.plan, batch_size=min(self.plan.batch_size, found.batch_size))
-        for stage, seconds in found.seconds.items():
+        self._successes += outcome.successes
+        self.plan = self.plan.with_batch_size(min(self.plan.batch_size, outcome.batch_size))
+        for stage, seconds in outcome.seconds.items():
             self.plan.clock.seconds[stage] = self.plan.clock.seconds.get(stage, 0.0) + seconds
 
     def _lose(self, hand: _Hand, error: Exception) -> None:
-        """Replace a worker that is gone, and do its chunk again unless that was stored before it went."""
+        """Replace a worker that is gone, and do its chunk again unless it stored that before."""
         self._ray.kill(hand.actor)
         index = hand.chunk
         if index is not None and self._is_stored(index):
@@ -226,23 +226,23 @@ class Dispatch:
                     "keep the images in a folder that all machines share",
                 )
 
-    def _look(self) -> None:
-        """Show how far the chunks in hand are."""
+    def _show_progress(self) -> None:
+        """Show the progress of the chunks in hand."""
         if self._stop is not None:
             return
-        asked = [hand.actor.look.remote() for hand in self._hands.values() if hand.chunk is not None]
-        answers, _ = self._ray.wait(asked, num_returns=len(asked), timeout=_LOOK_SECONDS) if asked else ([], [])
-        looks = list[Look]()
-        for answer in answers:
+        calls = [hand.actor.progress.remote() for hand in self._hands.values() if hand.chunk is not None]
+        ready, _ = self._ray.wait(calls, num_returns=len(calls), timeout=_LOOK_SECONDS) if calls else ([], [])
+        chunks = list[ChunkProgress]()
+        for reference in ready:
             try:
-                looks.append(self._ray.get(answer))
+                chunks.append(self._ray.get(reference))
             except self._ray.exceptions.RayError:
-                continue  # it is gone, which its chunk will tell
-        if looks:
-            done, found = sum(look.seeds for look in looks), sum(look.successes for look in looks)
-            self._show(looks[0].stage, self._finished + done, self._successes + found)
+                continue  # the worker is gone, as the answer for its chunk will say
+        if chunks:
+            seeds, successes = sum(chunk.seeds for chunk in chunks), sum(chunk.successes for chunk in chunks)
+            self._show(chunks[0].stage, self._finished + seeds, self._successes + successes)
 
-    def _tell_of_waiting(self) -> None:
+    def _warn_of_waiting(self) -> None:
         waiting = sum(hand.chunk is None for hand in self._hands.values())
         if waiting:
             self._warn(
@@ -254,14 +254,14 @@ class Dispatch:
         if self._stop is None:
             self._show("attack", self._finished, self._successes, (text,))
 
-    def _show(self, stage: str, done: int, successes: int, warnings: tuple[str, ...] = ()) -> None:
-        self._on_progress(Progress(stage, done, self._total, successes, warnings))
+    def _show(self, stage: str, seeds: int, successes: int, warnings: tuple[str, ...] = ()) -> None:
+        self._on_progress(Progress(stage, seeds, self._total, successes, warnings))
 
 
 def _why(error: Exception) -> str:
-    """The reason in what Ray says of a worker's end: of an error in its process the last line, or else the first."""
+    """The reason in Ray's words on a worker's end: the last line of an error in its process, or else the first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if "creation task" in str(error):
         return lines[-1]
-    told = [line.partition("Worker exit detail:")[2].strip() for line in lines if "Worker exit detail:" in line]
-    return (told or [one_line(error)])[0].partition(" Some common causes")[0]
+    details = [line.partition("Worker exit detail:")[2].strip() for line in lines if "Worker exit detail:" in line]
+    return (details or [one_line(error)])[0].partition(" Some common causes")[0]

@@ -1,4 +1,4 @@
-"""By what the chunks of a study are computed: this process, or workers that Ray starts and watches."""
+"""The engine of a study, which computes its chunks: this process, or workers that Ray starts and watches."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ _CLIENT: Final = "ray://"
 
 @dataclass(frozen=True)
 class Engine:
-    """What computes the chunks. It changes where a study is computed, not what comes out.
+    """The engine that computes the chunks. It changes where a study is computed, not its results.
 
     Attributes:
         name: `local` for this process, `ray` for workers.
@@ -50,10 +50,10 @@ class Engine:
 
 
 def engine_of(engine: str | Engine, address: str | None = None, workers: int | None = None) -> Engine:
-    """The engine that the arguments of a function mean: a name with its options, or all of it in one.
+    """The engine that the arguments of a function mean: a name with its options, or an engine alone.
 
     Raises:
-        UserError: It is not known, or its options do not go together.
+        UserError: There is no such engine, or its options do not go together.
     """
     if isinstance(engine, Engine):
         if address is not None or workers is not None:

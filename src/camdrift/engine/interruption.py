@@ -1,4 +1,4 @@
-"""How a person stops a command: at first after the chunk in hand, asked again at once."""
+"""A person's wish to stop a command: at first after the chunk in hand, at the second time at once."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Final
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-# From one of the first on, and until one of the others, a chunk is in hand that ends with "write".
+# A chunk is in hand from one of the first stages on until one of the others; it ends with "write".
 _CHUNKS_BEGIN: Final = ("preflight", "attack")
 _NO_CHUNK: Final = ("start", "statistics", "report")
 _NOTE: Final = b"\nfinishing the chunk in hand; once more stops at once\n"
@@ -19,7 +19,7 @@ _STANDARD_ERROR: Final = 2
 
 
 class Stopped(KeyboardInterrupt):
-    """The command was asked to stop.
+    """A person has asked the command to stop.
 
     Args:
         number: The signal's number.
@@ -31,20 +31,20 @@ class Stopped(KeyboardInterrupt):
 
 
 class Interruption:
-    """Whether a person has asked to stop, and whether a chunk is in hand that is to be finished first."""
+    """Remembers if a person has asked to stop, and if a chunk is in hand that must be finished first."""
 
     def __init__(self) -> None:
         self._number: int | None = None
         self._in_hand = False
 
     def at(self, stage: str) -> None:
-        """Learn what is being done, and stop here if that was asked for and no chunk is in hand.
+        """Note the stage, and stop here if a person has asked for it and no chunk is in hand.
 
         Args:
-            stage: Stage of a `Progress`; of several runs its last word counts.
+            stage: Stage of a `Progress`; its last word counts where there are several runs.
 
         Raises:
-            Stopped: Here is where to stop.
+            Stopped: The command stops here.
         """
         word = stage.rpartition(" ")[2]
         if word in _CHUNKS_BEGIN:
@@ -58,7 +58,7 @@ class Interruption:
         """Handle a signal.
 
         Raises:
-            Stopped: No chunk is in hand, or it is the second time.
+            Stopped: No chunk is in hand, or this is the second signal.
         """
         if self._number is not None or not self._in_hand:
             raise Stopped(number)
@@ -69,19 +69,19 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """An `Interruption` that hears Ctrl-C and SIGTERM as long as the block runs.
+    """Yield an `Interruption` that hears Ctrl-C and SIGTERM as long as the block runs.
 
-    Outside the main thread, where Python knows no handlers, and for a signal that the process was told to ignore, as
-    by `nohup` or `&`, nothing changes.
+    Nothing changes outside the main thread, where Python allows no handlers, and for a signal that the process ignores,
+    as after `nohup` or `&`.
     """
-    asked = Interruption()
+    interruption = Interruption()
     before = {}
     try:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    before[number] = signal.signal(number, asked.ask)
-        yield asked
+                    before[number] = signal.signal(number, interruption.ask)
+        yield interruption
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -91,7 +91,7 @@ def resuming(arguments: Sequence[str], path: Path | str) -> str:
     """The command line that goes on with a run.
 
     Args:
-        arguments: Those of the first command, from the command's name on.
+        arguments: The arguments of the first command, from the command's name on.
         path: The run directory.
 
     Example:
@@ -99,13 +99,13 @@ def resuming(arguments: Sequence[str], path: Path | str) -> str:
         "camdrift run --resume --out 'runs/a b' 'my photos' --limit 3"
     """
     command, *rest = arguments
-    kept: list[str] = []
+    others: list[str] = []
     words = iter(rest)
     for word in words:
         if word == "--":
-            kept += [word, *words]
+            others += [word, *words]
         elif word == "--out":
             next(words, None)
         elif word not in ("--resume", "--overwrite") and not word.startswith("--out="):
-            kept.append(word)
-    return join(["camdrift", command, "--resume", "--out", str(path), *kept])
+            others.append(word)
+    return join(["camdrift", command, "--resume", "--out", str(path), *others])

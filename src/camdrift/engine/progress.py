@@ -1,4 +1,4 @@
-"""How far a run is."""
+"""The progress of a run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; handed to the caller's callback.
+    """The progress of a run, for the caller's callback.
 
     Attributes:
-        stage: What is being done: preflight, start, attack, explain, examine, write, statistics, report.
+        stage: The work in hand: preflight, start, attack, explain, examine, write, statistics, report.
         seeds_done: Seeds finished, unreadable ones included.
         seeds_total: Seeds of the study.
         successes: Adversarial examples so far.
-        warnings: What a person should know before trusting the study; shown once.
+        warnings: Warnings that a person should read before trusting the study; shown once.
     """
 
     stage: str

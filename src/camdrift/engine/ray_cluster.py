@@ -1,4 +1,4 @@
-"""Ray, started here or joined: quiet, with nothing of it left over afterwards."""
+"""Ray, started here or joined: it is quiet, and leaves nothing behind."""
 
 import logging
 import os
@@ -26,14 +26,14 @@ _LONGEST_FOLDER: Final = 40
 
 @contextmanager
 def cluster(address: str | None, processors: int) -> Iterator[Any]:
-    """The module `ray`, connected for as long as the block runs.
+    """Yield the module `ray`, connected for as long as the block runs.
 
-    A Ray that the program has started itself is used and left running. One that is started here lies in a temporary
+    A Ray that the program has started itself goes on running afterwards. One that is started here lies in a temporary
     folder, sends no statistics, lets in nobody else, and is gone after the block.
 
     Args:
         address: As in `Engine`.
-        processors: What workers on this machine alone may count on.
+        processors: Processors that a Ray started here has for its workers.
 
     Raises:
         UserError: No cluster answers there, or Ray cannot be started.
@@ -73,14 +73,14 @@ def cluster(address: str | None, processors: int) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Team:
-    """How many workers, and what each of them gets.
+    """The workers of a study, and the share of each.
 
     Attributes:
         workers: Number of workers.
         threads: Threads of each.
         processors: Processors that Ray keeps for each.
         gpus: GPUs that it keeps for each.
-        total: What there is, in words.
+        total: All that Ray has, in words.
     """
 
     workers: int
@@ -90,7 +90,7 @@ class Team:
     total: str
 
     def options(self) -> dict[str, Any]:
-        """Options of a Ray actor; the second thread answers while the first computes."""
+        """The options of a Ray actor; its second thread answers while the first computes."""
         return {
             "num_cpus": self.processors,
             "num_gpus": self.gpus,
@@ -101,7 +101,7 @@ class Team:
         }
 
     def wanted(self) -> str:
-        """What each asks for, in words."""
+        """The share that each asks for, in words."""
         return _in_words(self.processors, self.gpus)
 
 
@@ -113,17 +113,17 @@ def processors_here() -> int:
 def team(ray: Any, workers: int | None, chunks: int, *, is_gpu: bool) -> Team:
     """The workers of a study: without a number one per GPU, or one per two processors; never more than chunks.
 
-    Threads are as OMP_NUM_THREADS says, or else each worker's share of the processors.
+    OMP_NUM_THREADS sets the threads of each; without it they are the worker's share of the processors.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     processors = [int(node.get("CPU", 0)) for node in nodes]
     gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     number = min(workers or max(1, gpus if is_gpu else sum(processors) // 2), chunks)
-    # Workers do not span machines: the largest share of which the machines together have enough.
+    # Workers do not span machines: this is the largest share of which the machines together have enough.
     shares = range(1, max([1, *processors]) + 1)
     share = max(n for n in shares if n == 1 or sum(count // n for count in processors) >= number)
-    asked = os.environ.get(_THREADS, "")
-    threads = int(asked) if asked.isdecimal() and int(asked) else share
+    setting = os.environ.get(_THREADS, "")
+    threads = int(setting) if setting.isdecimal() and int(setting) else share
     return Team(number, threads, min(threads, share), int(is_gpu), _in_words(sum(processors), gpus))
 
 
@@ -149,7 +149,7 @@ def _start(ray: Any, **options: Any) -> None:
 
 @contextmanager
 def _handlers() -> Iterator[None]:
-    """Ray sets a handler of its own for SIGTERM; ours stays."""
+    """Keep our handler of SIGTERM, in whose place Ray sets its own."""
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) if is_main else None
     try:
@@ -161,7 +161,7 @@ def _handlers() -> Iterator[None]:
 
 @contextmanager
 def _quiet(ray: Any) -> Iterator[None]:
-    """What Ray has to say of workers that die does not reach the console: it is told in our words."""
+    """Silence Ray's own messages about dead workers; we report them."""
     logger = logging.getLogger("ray")
     level = logger.level
     printing = ray._private.worker
@@ -179,10 +179,10 @@ def _quiet(ray: Any) -> Iterator[None]:
 
 @contextmanager
 def _own_ray(folder: str) -> Iterator[None]:
-    """Variables of a Ray of one's own; what the user has set stays, and nothing is left set.
+    """Set the variables of a Ray of our own, but none that the user has set, and restore them after the block.
 
-    It lets in nobody who does not know its token; its workers compute with the priority of this process, where Ray
-    would let every other program go first, and what they leave when they are killed lies in its folder.
+    This Ray lets in nobody who does not know its token. Its workers compute with the priority of this process, where
+    Ray would let every other program go first. What they leave when they are killed lies in its folder.
     """
     before = {name: os.environ.get(name) for name in (_NICENESS, _TOKEN, _MODE, _TEMPORARY)}
     is_open = before[_MODE] is None and before[_TOKEN] is None

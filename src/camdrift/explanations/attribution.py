@@ -99,7 +99,8 @@ def explain(
         made = {**fixed, **_of_gradients(explained, capture, names, explainers, retain_graph=not is_last)}
         made |= {e.spec: e.of_passes(classifier, images, classes, names) for e in explainers if e.of_passes}
         found[key] = {explainer.spec: made[explainer.spec] for explainer in explainers}
-    return Explanation(logits.detach(), tuple(found[tuple(classes.tolist())] for classes in wanted))
+    keys = [tuple(classes.tolist()) for classes in wanted]
+    return Explanation(logits.detach(), tuple(found[key] for key in keys), tuple(map(keys.index, keys)))
 
 
 def _score(logits: Logits, classes: Classes, scores: str) -> Tensor:

@@ -1,7 +1,7 @@
 """Images per pass: as many as fit, and half as many whenever memory runs out all the same."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import torch
@@ -78,6 +78,12 @@ def within_memory(batch_size: int, compute: Callable[[int], _T], tell: Callable[
         smaller = batch_size // 2
         tell(f"memory ran out at {batch_size} images per pass: going on with {smaller}")
         batch_size = smaller
+
+
+def batches(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    """Yield the items in order, at most `size` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _release() -> None:

@@ -1,4 +1,4 @@
-"""Where the time of a run goes."""
+"""The time of a run, by stage."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

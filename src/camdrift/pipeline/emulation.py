@@ -1,4 +1,4 @@
-"""The images of a reproduction: what the released code makes of every seed, and the controls beside it."""
+"""The images of a reproduction: those that the released code makes of every seed, and the controls beside them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from camdrift.coverage.neurons import NeuronObserver
 from camdrift.explanations.attribution import explain
 from camdrift.explanations.similarity import compare_layers
+from camdrift.models.memory import batches
 from camdrift.paper.defects import accumulated_strengths, jet_direction, truncated
 from camdrift.pipeline.noise import channel_noise, matched_noise, spectrum_noise
 from camdrift.pipeline.plan import Plan
-from camdrift.pipeline.seeds import Seed, batches, known, stack
+from camdrift.pipeline.seeds import NoisySeed, stack
+from camdrift.tables.crossed import crossed
 from camdrift.tables.reproduction import EMULATION
 from camdrift.tables.words import ADVERSARIAL, CHANNEL_NOISE, NOISE, SPECTRUM_NOISE, UNPERTURBED
 from camdrift.tensors import PIXELS, Image, Maps
@@ -33,7 +35,7 @@ _Readings = dict[tuple[str, str, str], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Mixture:
-    """How one image is made: seed + perturbation * P + strength * R, clipped, perhaps stored in 8 bits.
+    """The mixture of one image: seed + attack_factor * P + noise_factor * R, clipped, perhaps stored in 8 bits.
 
     Attributes:
         condition: adversarial, noise or a control.
@@ -41,8 +43,8 @@ class Mixture:
         attack_factor: Factor on the base perturbation P.
         noise_factor: Factor on the noise R.
         draw: Noise draw.
-        is_accumulated: Is it made as the released loop does, where that makes a difference?
-        is_truncated: Is it stored in 8 bits by cutting off?
+        is_accumulated: Does it follow the released loop, where that makes a difference?
+        is_truncated: Is the image stored in 8 bits by cutting off?
     """
 
     condition: str
@@ -55,142 +57,142 @@ class Mixture:
 
     @property
     def image_key(self) -> tuple[Any, ...]:
-        """Recipes of the same key make the same image."""
+        """Mixtures of the same key make the same image."""
         noise = (self.condition, self.draw) if self.noise_factor else None
         return (self.attack_factor, self.noise_factor, noise, self.is_truncated)
 
     @property
     def is_control(self) -> bool:
-        """Is it one that the released code has nothing to do with?"""
+        """Is the released code without such an image?"""
         return self.draw > 0 or self.condition not in (ADVERSARIAL, NOISE)
 
 
 def mixtures(strengths: Sequence[float], noise_strengths: Sequence[float]) -> list[Mixture]:
-    """Every image that a reproduction makes of one seed.
+    """Every mixture of a reproduction, for one seed.
 
     The released loop knows the study's strengths only: noise further up the ladder, which the gain needs, lies
     around the seed in both readings.
     """
     effective = accumulated_strengths(strengths)
-    found = []
+    result = []
     for is_truncated in (False, True):
-        found += [Mixture(ADVERSARIAL, s, s, 0.0, is_truncated=is_truncated) for s in strengths]
-        found += [Mixture(NOISE, s, 0.0, s, is_truncated=is_truncated) for s in noise_strengths]
-        released = {"is_accumulated": True, "is_truncated": is_truncated}
-        found += [Mixture(ADVERSARIAL, s, effective[s].adversarial, 0.0, **released) for s in strengths]
+        result += [Mixture(ADVERSARIAL, s, s, 0.0, is_truncated=is_truncated) for s in strengths]
+        result += [Mixture(NOISE, s, 0.0, s, is_truncated=is_truncated) for s in noise_strengths]
+        as_released = {"is_accumulated": True, "is_truncated": is_truncated}
+        result += [Mixture(ADVERSARIAL, s, effective[s].adversarial, 0.0, **as_released) for s in strengths]
         bases = {s: effective[s].noise_base if s in effective else 0.0 for s in noise_strengths}
-        found += [Mixture(NOISE, s, bases[s], s, **released) for s in noise_strengths]
+        result += [Mixture(NOISE, s, bases[s], s, **as_released) for s in noise_strengths]
     for s in noise_strengths:
-        found += [Mixture(NOISE, s, 0.0, s, draw=1), *(Mixture(c, s, 0.0, s) for c in (SPECTRUM_NOISE, CHANNEL_NOISE))]
-    return [*found, Mixture(UNPERTURBED, 0.0, 0.0, 0.0)]
+        result += [Mixture(NOISE, s, 0.0, s, draw=1), *(Mixture(c, s, 0.0, s) for c in (SPECTRUM_NOISE, CHANNEL_NOISE))]
+    return [*result, Mixture(UNPERTURBED, 0.0, 0.0, 0.0)]
 
 
 @dataclass(frozen=True)
 class Emulation:
-    """The examination that fills table `emulation`."""
+    """The extra table `emulation`."""
 
     table: str = EMULATION.name
 
-    def __call__(self, plan: Plan, seeds: Sequence[Seed], advance: Callable[[int], None]) -> pl.DataFrame:
-        """The rows of some analysed seeds."""
+    def __call__(self, plan: Plan, seeds: Sequence[NoisySeed], advance: Callable[[int], None]) -> pl.DataFrame:
+        """The rows of the analysed seeds."""
         parts = [EMULATION.frame()]
-        wanted = mixtures(plan.settings.strengths, plan.settings.noise_strengths)
+        seed_mixtures = mixtures(plan.settings.strengths, plan.settings.noise_strengths)
         for number, seed in enumerate(seeds):
             advance(number)
-            parts.append(_rows(plan, seed, wanted))
+            parts.append(_rows(plan, seed, seed_mixtures))
         return pl.concat(parts)
 
 
-def make_image(seed: Image, perturbation: Image, noise: Image | None, recipe: Mixture) -> Image:
-    """The image of a recipe, in pixel space.
+def make_image(seed: Image, perturbation: Image, noise: Image | None, mixture: Mixture) -> Image:
+    """The image of a mixture, in pixel space.
 
     Args:
         seed: Seed image in pixel space.
         perturbation: Base perturbation P, pixel units.
-        noise: The recipe's noise R, pixel units; None if it has none.
-        recipe: What to mix.
+        noise: The mixture's noise R, pixel units; None if it has none.
+        mixture: The factors.
     """
-    image = seed + recipe.attack_factor * perturbation
+    image = seed + mixture.attack_factor * perturbation
     if noise is not None:
-        image = image + recipe.noise_factor * noise
-    if not recipe.is_truncated:
+        image = image + mixture.noise_factor * noise
+    if not mixture.is_truncated:
         return image.clamp(PIXELS.lower, PIXELS.upper)
-    stored = truncated(image.double().cpu().numpy())
-    return torch.as_tensor(stored, device=seed.device).to(seed.dtype) / 255
+    grey_levels = truncated(image.double().cpu().numpy())
+    return torch.as_tensor(grey_levels, device=seed.device).to(seed.dtype) / 255
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What one image gave: its columns of the table, and its similarities."""
+class _Outcome:
+    """The results of one image: its columns of the table, and its similarities."""
 
     columns: dict[str, Any]
     similarity: _Readings
 
 
-def _rows(plan: Plan, seed: Seed, wanted: Sequence[Mixture]) -> pl.DataFrame:
-    """All rows of one seed; recipes of the same image share its pass."""
-    distinct = {recipe.image_key: recipe for recipe in wanted}
-    # An image that any recipe wants in the released reading is compared in all readings.
-    full = {recipe.image_key for recipe in wanted if not recipe.is_control}
+def _rows(plan: Plan, seed: NoisySeed, seed_mixtures: Sequence[Mixture]) -> pl.DataFrame:
+    """All rows of one seed; mixtures of the same image share its pass."""
+    distinct = {mixture.image_key: mixture for mixture in seed_mixtures}
+    # An image of the released code is compared in all readings, a control in that of the equations.
+    full = {mixture.image_key for mixture in seed_mixtures if not mixture.is_control}
     clean = _Clean(plan, seed)
-    seen: dict[tuple[Any, ...], _Seen] = {}
+    outcomes: dict[tuple[Any, ...], _Outcome] = {}
     for batch in batches(list(distinct), plan.batch_size):
         images = [_image(plan, seed, distinct[key]) for key in batch]
-        seen |= dict(zip(batch, clean.compare(images, [key in full for key in batch]), strict=True))
-    return pl.concat([_recipe_rows(plan, seed, recipe, seen[recipe.image_key]) for recipe in wanted])
+        outcomes |= dict(zip(batch, clean.compare(images, [key in full for key in batch]), strict=True))
+    return pl.concat([_mixture_rows(plan, seed, mixture, outcomes[mixture.image_key]) for mixture in seed_mixtures])
 
 
-def _image(plan: Plan, seed: Seed, recipe: Mixture) -> Image:
-    noise = _noise(plan, seed, recipe) if recipe.noise_factor else None
-    return make_image(known(seed.pixels), known(seed.perturbation), noise, recipe)
+def _image(plan: Plan, seed: NoisySeed, mixture: Mixture) -> Image:
+    noise = _noise(plan, seed, mixture) if mixture.noise_factor else None
+    return make_image(seed.pixels, seed.perturbation, noise, mixture)
 
 
-def _noise(plan: Plan, seed: Seed, recipe: Mixture) -> Image:
-    delta, rng_seed, seed_id = known(seed.perturbation), plan.settings.rng_seed, seed.file.seed_id
-    if recipe.condition == SPECTRUM_NOISE:
-        return spectrum_noise(delta, rng_seed=rng_seed, seed_id=seed_id)
-    if recipe.condition == CHANNEL_NOISE:
-        return channel_noise(delta, rng_seed=rng_seed, seed_id=seed_id)
-    return matched_noise(delta, rng_seed=rng_seed, seed_id=seed_id, draw=recipe.draw)
+def _noise(plan: Plan, seed: NoisySeed, mixture: Mixture) -> Image:
+    delta, rng_seed = seed.perturbation, plan.settings.rng_seed
+    if mixture.condition == SPECTRUM_NOISE:
+        return spectrum_noise(delta, rng_seed=rng_seed, seed_id=seed.seed_id)
+    if mixture.condition == CHANNEL_NOISE:
+        return channel_noise(delta, rng_seed=rng_seed, seed_id=seed.seed_id)
+    return matched_noise(delta, rng_seed=rng_seed, seed_id=seed.seed_id, draw=mixture.draw)
 
 
 class _Clean:
-    """One seed's clean maps in every reading, to hold its images against."""
+    """One seed's clean maps in every reading, to compare its images with."""
 
-    def __init__(self, plan: Plan, seed: Seed) -> None:
+    def __init__(self, plan: Plan, seed: NoisySeed) -> None:
         self.plan, self.seed = plan, seed
-        image = known(seed.pixels)[None]
+        image = seed.pixels[None]
         self.maps = {s: explain(plan.classifier, image, [None], layers=plan.layers, scores=s).maps[0] for s in SCORES}
         self.pictures = {s: self._pictures(maps, 0) for s, maps in self.maps.items()}
 
-    def compare(self, images: Sequence[Image], full: Sequence[bool]) -> Iterator[_Seen]:
-        """What each image gives, explained for its own class and for the seed's.
+    def compare(self, images: Sequence[Image], full: Sequence[bool]) -> Iterator[_Outcome]:
+        """Yield the results of each image, explained for its own class and for the seed's.
 
         Args:
             images: Images of the seed.
-            full: For each, is it wanted in every reading, or as the equations say only?
+            full: For each, is it compared in every reading, or as the equations say only?
         """
         batch = stack(images)
         observer = NeuronObserver(self.plan.classifier)
         clean_class = torch.full((len(images),), self.seed.clean_class, device=batch.device)
-        seen = explain(self.plan.classifier, batch, [None, clean_class], layers=self.plan.layers, observer=observer)
-        covered = observer.record(seen.logits).covered().cpu().numpy()
-        cosines = {
-            (t, s): self._cosines(maps, s) for t, maps in zip(EMULATED_TARGETS, seen.maps, strict=True) for s in SCORES
-        }
-        for row, found in enumerate(seen.logits.argmax(1).tolist()):
-            is_flipped = found != self.seed.clean_class
-            difference = (images[row] - known(self.seed.pixels)).double()
+        targets = [None, clean_class]
+        explanation = explain(self.plan.classifier, batch, targets, layers=self.plan.layers, observer=observer)
+        is_covered = observer.record(explanation.logits).covered().cpu().numpy()
+        pairs = zip(EMULATED_TARGETS, explanation.maps, strict=True)
+        cosines = {(t, s): self._cosines(maps, s) for t, maps in pairs for s in SCORES}
+        for row, prediction in enumerate(explanation.logits.argmax(1).tolist()):
+            is_flipped = prediction != self.seed.clean_class
+            difference = (images[row] - self.seed.pixels).double()
             columns = {
                 "is_flipped": is_flipped,
                 "realised_l2": float(torch.linalg.vector_norm(difference)),
-                "n_gained": int((covered[row] & ~known(self.seed.covered)).sum()),
+                "n_gained": int((is_covered[row] & ~self.seed.covered).sum()),
             }
             scores = SCORES if full[row] else SCORES[:1]
             readings: _Readings = {(t, s, COSINE): cosines[t, s][:, row] for t in EMULATED_TARGETS for s in scores}
             if full[row]:
-                readings |= self._jets(seen.maps, row, is_flipped=is_flipped)
-            yield _Seen(columns, readings)
+                readings |= self._jets(explanation.maps, row, is_flipped=is_flipped)
+            yield _Outcome(columns, readings)
 
     def _cosines(self, maps: _MapsByLayer, score: Score) -> NDArray[np.float64]:
         """Cosines of the clean maps and a batch's, (layers, batch)."""
@@ -215,30 +217,21 @@ class _Clean:
         return [jet_direction(attribution, self.plan.size) for attribution in rows]
 
 
-def _recipe_rows(plan: Plan, seed: Seed, recipe: Mixture, seen: _Seen) -> pl.DataFrame:
-    """The rows of one recipe: every reading of its image."""
-    infos = {info.name: info for info in plan.classifier.layer_infos}
-    keys, layers = list(seen.similarity), len(plan.layers)
-    values = np.concatenate([seen.similarity[key] for key in keys])
-    target, score, metric = ([key[i] for key in keys for _ in range(layers)] for i in range(3))
-    columns: dict[str, Any] = {
-        "seed_id": seed.file.seed_id,
-        "condition": recipe.condition,
-        "strength": recipe.strength,
-        "draw": recipe.draw,
-        "is_accumulated": recipe.is_accumulated,
-        "is_truncated": recipe.is_truncated,
-        **seen.columns,
-    }
+def _mixture_rows(plan: Plan, seed: NoisySeed, mixture: Mixture, outcome: _Outcome) -> pl.DataFrame:
+    """The rows of one mixture: every reading of its image."""
+    readings = list(outcome.similarity)
+    target, score, metric = zip(*readings, strict=True)
     return EMULATION.frame(
-        {name: [value] * len(values) for name, value in columns.items()}
-        | {
-            "target": target,
-            "clean_score": score,
-            "metric": metric,
-            "layer": list(plan.layers) * len(keys),
-            "layer_label": [infos[name].label for name in plan.layers] * len(keys),
-            "layer_index": list(range(layers)) * len(keys),
-            "similarity": pl.Series(values, nan_to_null=True),
-        }
+        crossed(
+            {"target": target, "clean_score": score, "metric": metric},
+            plan.layer_columns,
+            {"similarity": np.stack([outcome.similarity[reading] for reading in readings])},
+            seed_id=seed.seed_id,
+            condition=mixture.condition,
+            strength=mixture.strength,
+            draw=mixture.draw,
+            is_accumulated=mixture.is_accumulated,
+            is_truncated=mixture.is_truncated,
+            **outcome.columns,
+        )
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,79 +25,70 @@ from camdrift.explanations.focus import (
     locate,
 )
 from camdrift.pipeline.plan import Plan
-from camdrift.pipeline.seeds import Seed, known, stack
+from camdrift.pipeline.receivers import TargetMaps
+from camdrift.pipeline.seeds import NoisySeed, stack
 from camdrift.pipeline.variants import Variant
+from camdrift.tables.crossed import crossed
 from camdrift.tables.study import FOCUS, FOCUS_MEASURES
 from camdrift.tables.words import ADVERSARIAL, NOISE
-from camdrift.tensors import Maps, perturbed
+from camdrift.tensors import Maps
 
 
 class FocusCollector:
     """Collects the table `focus` of a chunk's analysed seeds while their variants are explained."""
 
-    def __init__(self, plan: Plan, seeds: Sequence[Seed]) -> None:
+    def __init__(self, plan: Plan, seeds: Sequence[NoisySeed]) -> None:
         self._plan = plan
         self._seeds = seeds
-        # The places of a row: position, condition, strength, target, layer.
-        self._axes: tuple[Sequence[Any], ...] = (
-            [seed.file.seed_id for seed in seeds],
-            (ADVERSARIAL, NOISE),
-            plan.settings.strengths,
-            plan.settings.targets,
-            plan.layers,
-        )
-        self._values = np.full((*map(len, self._axes), len(FOCUS_MEASURES)), np.nan)
+        self._axes: dict[str, Sequence[Any]] = {
+            "seed_id": [seed.seed_id for seed in seeds],
+            "condition": (ADVERSARIAL, NOISE),
+            "strength": plan.settings.strengths,
+            "target": plan.settings.targets,
+        }
+        # By the axes, layer and measure.
+        self._values = np.full((*map(len, self._axes.values()), len(plan.layers), len(FOCUS_MEASURES)), np.nan)
+        # Groups of the clean maps of every target, and which targets share them.
         self._clean: list[tuple[_Group, ...]] = []
+        self._same_as: tuple[int, ...] = ()
 
-    def add_clean(self, maps: Sequence[Mapping[str, Maps]]) -> None:
-        """Take the maps of the clean images, all seeds of the chunk, by target and layer."""
-        done: dict[bool, tuple[_Group, ...]] = {}
-        for target, part in zip(self._plan.settings.targets, maps, strict=True):
-            # Of a clean image, `own` and `seed` explain the same class.
-            if (target == "label") not in done:
-                done[target == "label"] = _grouped(part)
-            self._clean.append(done[target == "label"])
+    def add_clean(self, maps: TargetMaps) -> None:
+        """Take the maps of the clean images, of all seeds of the chunk at once."""
+        self._clean, self._same_as = maps.each(_grouped), maps.same_as
 
-    def add_variants(self, batch: Sequence[Variant], maps: Sequence[Mapping[str, Maps]]) -> None:
-        """Take the maps of a batch of variants, by target and layer; those without rows here are passed over."""
-        taken = [i for i, v in enumerate(batch) if v.draw == 0 and v.strength in self._plan.settings.strengths]
-        if not taken:
+    def add_variants(self, batch: Sequence[Variant], maps: TargetMaps) -> None:
+        """Take the maps of a batch of variants; those that have no row are ignored."""
+        rows = [i for i, v in enumerate(batch) if v.draw == 0 and v.strength in self._plan.settings.strengths]
+        if not rows:
             return
-        chosen = [batch[i] for i in taken]
-        squares = stack(self._squares(v) for v in chosen)
+        variants = [batch[i] for i in rows]
+        squares = stack(self._squares(v) for v in variants)
         patterns = {group.shape: _pattern(local_rms(squares, group.shape)) for group in self._clean[0]}
-        places = tuple(np.array([self._place(v) for v in chosen]).T)
-        done: dict[tuple[int, int], NDArray[np.float64]] = {}
-        for target, (part, clean) in enumerate(zip(maps, self._clean, strict=True)):
-            # Targets share their maps where they explain the same classes.
-            key = (id(part), id(clean))
-            if key not in done:
-                seen = part if len(taken) == len(batch) else {name: values[taken] for name, values in part.items()}
-                done[key] = _changes(clean, [v.position for v in chosen], seen, patterns)
-            self._values[*places, target] = done[key]
+        places = tuple(np.array([self._place(v) for v in variants]).T)
+        changes: dict[tuple[int, int], NDArray[np.float64]] = {}
+        for target, key in enumerate(zip(maps.same_as, self._same_as, strict=True)):
+            if key not in changes:
+                part = maps.maps[target]
+                part = part if len(rows) == len(batch) else {name: values[rows] for name, values in part.items()}
+                changes[key] = _changes(self._clean[target], [v.position for v in variants], part, patterns)
+            self._values[*places, target] = changes[key]
 
     def table(self) -> pl.DataFrame:
-        """The rows, sorted as those of `similarity`; none for the class of a seed that has no label."""
-        places = np.indices(self._values.shape[:-1]).reshape(len(self._axes), -1)
-        kept = self._has_class(places[0], places[3])
-        places, values = places[:, kept], self._values.reshape(-1, len(FOCUS_MEASURES))[kept]
-        infos = {info.name: info for info in self._plan.classifier.layer_infos}
-        labels = [infos[name].label for name in self._plan.layers]
-        names = ("seed_id", "condition", "strength", "target", "layer", "layer_label", "layer_index")
-        axes = (*self._axes, labels, range(len(labels)))
-        indexes = (*places, places[-1], places[-1])
-        columns = {
-            name: np.array(axis, dtype=object)[index].tolist()
-            for name, axis, index in zip(names, axes, indexes, strict=True)
+        """The rows, sorted as those of `similarity`; a seed without a label has none for the target `label`."""
+        ranges = [range(len(axis)) for axis in self._axes.values()]
+        rows = [place for place in product(*ranges) if self._has_class(place[0], place[3])]
+        places = np.array(rows, dtype=np.int64).reshape(-1, len(ranges)).T
+        keys = {
+            name: [axis[index] for index in column]
+            for (name, axis), column in zip(self._axes.items(), places, strict=True)
         }
-        measured = zip(FOCUS_MEASURES, values.T, strict=True)
-        return FOCUS.frame(columns | {name: pl.Series(column, nan_to_null=True) for name, column in measured})
+        values = self._values[tuple(places)]
+        measures = {name: values[..., number] for number, name in enumerate(FOCUS_MEASURES)}
+        return FOCUS.frame(crossed(keys, self._plan.layer_columns, measures))
 
-    def _has_class(self, positions: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which rows explain a class that is known."""
-        unlabelled = np.array([seed.row["label"] is None for seed in self._seeds], dtype=np.bool_)
-        is_label = np.array([target == "label" for target in self._plan.settings.targets])
-        return np.asarray(~(unlabelled[positions] & is_label[targets]))
+    def _has_class(self, position: int, target: int) -> bool:
+        """Has a seed the class that a target explains?"""
+        return self._plan.settings.targets[target] != "label" or self._seeds[position].label is not None
 
     def _place(self, variant: Variant) -> tuple[int, int, int]:
         strengths = self._plan.settings.strengths
@@ -105,20 +97,19 @@ class FocusCollector:
     def _squares(self, variant: Variant) -> Tensor:
         """The squares of what clipping leaves of the perturbation, mean over channels: (height, width), float64."""
         seed = self._seeds[variant.position]
-        pixels = known(seed.pixels)
-        realised = perturbed(pixels, seed.delta(variant), variant.strength) - pixels
-        return realised.double().square_().mean(0)
+        difference = seed.image(variant) - seed.pixels
+        return difference.double().square_().mean(0)
 
 
 def _changes(
     groups: Sequence["_Group"], positions: Sequence[int], variants: Mapping[str, Maps], patterns: Patterns
 ) -> NDArray[np.float64]:
     """The five measures of some variants of the seeds at `positions`: (batch, layers, measures)."""
-    found = np.empty((len(positions), len(variants), len(FOCUS_MEASURES)))
+    changes = np.empty((len(positions), len(variants), len(FOCUS_MEASURES)))
     for group in groups:
         index = torch.tensor(positions, device=group.cells.device)
-        found[:, group.indexes] = group.change(index, variants, patterns[group.shape])
-    return found
+        changes[:, group.indexes] = group.change(index, variants, patterns[group.shape])
+    return changes
 
 
 @dataclass(frozen=True)

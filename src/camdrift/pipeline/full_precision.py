@@ -1,4 +1,4 @@
-"""Some seed images of a study in lower precision, explained once more in float32: what the rounding costs."""
+"""Some seed images of a study in lower precision, explained once more in float32, to measure the rounding."""
 
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -11,37 +11,35 @@ import polars as pl
 from camdrift.models.classifier import Classifier
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.maps import explain_all
-from camdrift.pipeline.plan import Examination, Plan
-from camdrift.pipeline.seeds import Seed
+from camdrift.pipeline.plan import ExtraTable, Plan
+from camdrift.pipeline.seeds import NoisySeed
 from camdrift.tables.study import PRECISION
 
 FULL: Final = "fp32"
-# So many seeds of a study, if enough are analysed; every chunk gives its share of them, and one at least.
-WANTED: Final = 8
+# Seeds of a study, if enough are analysed; every chunk gives its share of them, and one at least.
+FULL_SEEDS: Final = 8
 
 
 @dataclass(frozen=True)
 class FullPrecision:
-    """The examination that fills table `precision`.
+    """The extra table `precision`.
 
-    The images are those of the study, made in its precision: what differs is the network's arithmetic alone.
+    The images are those of the study, made in its precision; only the network's arithmetic differs.
     """
 
     table: str = PRECISION.name
 
-    def __call__(self, plan: Plan, seeds: Sequence[Seed], advance: Callable[[int], None]) -> pl.DataFrame:
+    def __call__(self, plan: Plan, seeds: Sequence[NoisySeed], advance: Callable[[int], None]) -> pl.DataFrame:
         """The rows of the chunk's first analysed seeds."""
-        share = max(1, ceil(WANTED / plan.chunks))
-        taken = [seed for seed in seeds if seed.is_analysed][:share]
-        again = [replace(seed, row=dict(seed.row), variant_rows=[], variants_covered={}) for seed in taken]
+        share = max(1, ceil(FULL_SEEDS / plan.design.chunks))
         classifier = copy(plan.classifier)
         classifier.precision = FULL
         with classifier.numerics():
-            similarity, _ = explain_all(replace(plan, classifier=classifier, clock=Clock()), again, {}, advance)
-        finite = [seed.file.seed_id for seed in again if seed.is_analysed]
-        return PRECISION.frame(similarity.filter(pl.col("seed_id").is_in(finite)).to_dict())
+            chunk = explain_all(replace(plan, classifier=classifier, clock=Clock()), seeds[:share], {}, advance)
+        finite = [seed.seed_id for seed in seeds if seed.seed_id not in chunk.failures()]
+        return PRECISION.frame(chunk.similarity.filter(pl.col("seed_id").is_in(finite)).to_dict())
 
 
-def in_full_precision(classifier: Classifier) -> tuple[Examination, ...]:
-    """The examination that a classifier's precision asks for."""
+def in_full_precision(classifier: Classifier) -> tuple[ExtraTable, ...]:
+    """The extra table that a classifier's precision asks for."""
     return () if classifier.precision == FULL else (FullPrecision(),)

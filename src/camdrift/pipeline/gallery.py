@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from camdrift.pipeline.receivers import TargetMaps
 from camdrift.pipeline.settings import Settings
 from camdrift.pipeline.variants import Variant
 from camdrift.tables.arrays import Bytes, Gallery
@@ -52,20 +53,20 @@ class HeatmapCollector:
         self._shapes: list[tuple[int, int]] = []
         self._values: Bytes = np.zeros((*self._slots, 0), dtype=np.uint8)
 
-    def add_clean(self, maps: Sequence[Mapping[str, Maps]]) -> None:
-        """Take the maps of the clean images, all seeds of the chunk, by target and layer."""
-        self._shapes = [_stored_shape(maps[0][name]) for name in self._layers]
+    def add_clean(self, maps: TargetMaps) -> None:
+        """Take the maps of the clean images, of all seeds of the chunk at once."""
+        self._shapes = [_stored_shape(maps.maps[0][name]) for name in self._layers]
         total = sum(height * width for height, width in self._shapes)
         self._values = np.zeros((*self._slots, total), dtype=np.uint8)
-        for target, values in enumerate(self._heatmaps(maps)):
+        for target, values in enumerate(maps.each(self._heatmaps)):
             self._values[:, target, 0] = values
 
-    def add_variants(self, batch: Sequence[Variant], maps: Sequence[Mapping[str, Maps]]) -> None:
-        """Take the maps of a batch of variants, by target and layer; those without a place here are passed over."""
+    def add_variants(self, batch: Sequence[Variant], maps: TargetMaps) -> None:
+        """Take the maps of a batch of variants; those that the gallery does not show are ignored."""
         slots = [self._slot(variant) for variant in batch]
         if not any(slots):
             return
-        for target, values in enumerate(self._heatmaps(maps)):
+        for target, values in enumerate(maps.each(self._heatmaps)):
             for variant, slot, value in zip(batch, slots, values, strict=True):
                 if slot:
                     self._values[variant.position, target, slot] = value
@@ -86,19 +87,14 @@ class HeatmapCollector:
         place = 1 + self._strengths.index(variant.strength)
         return place if variant.condition == ADVERSARIAL else place + len(self._strengths)
 
-    def _heatmaps(self, maps: Sequence[Mapping[str, Maps]]) -> Iterator[Bytes]:
-        """For each target, the heatmaps of a batch, all layers in a row: (batch, values)."""
-        done: dict[int, Bytes] = {}
-        for part in maps:
-            # Targets share their maps where they explain the same classes.
-            if id(part) not in done:
-                flat = torch.cat([_heatmap(part[name]).flatten(1) for name in self._layers], dim=1)
-                done[id(part)] = flat.cpu().numpy()
-            yield done[id(part)]
+    def _heatmaps(self, maps: Mapping[str, Maps]) -> Bytes:
+        """The heatmaps of a batch for one target, all layers in a row: (batch, values)."""
+        heatmaps = [_heatmap(maps[name]).flatten(1) for name in self._layers]
+        return np.asarray(torch.cat(heatmaps, dim=1).cpu().numpy())
 
 
 def header(seed_ids: Sequence[str], settings: Settings) -> dict[str, NDArray[Any]]:
-    """What a gallery holds beside the pictures of its seeds."""
+    """The arrays of a gallery beside the pictures of its seeds."""
     return {
         "seed_ids": np.array(seed_ids, dtype=np.str_),
         "strengths": np.array(settings.strengths, dtype=np.float64),
@@ -117,22 +113,22 @@ def picture_arrays(pixels: Image, perturbation: Image, noise: Image) -> dict[str
 
 
 def numbered(place: int, arrays: Gallery) -> dict[str, NDArray[Any]]:
-    """The arrays of one seed under the keys of the gallery's `place`-th."""
+    """The arrays of one seed, under the keys of the gallery's `place`-th seed."""
     return {f"{place}/{key}": value for key, value in arrays.items()}
 
 
-def renumbered(gallery: Gallery, chosen: Sequence[str]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Keys and arrays of those seeds of a gallery that are among `chosen`, under the keys of their places there."""
-    places = {seed_id: place for place, seed_id in enumerate(chosen)}
-    held = [places.get(seed_id) for seed_id in gallery["seed_ids"].tolist()]
+def renumbered(gallery: Gallery, seed_ids: Sequence[str]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the arrays of those seeds of a gallery that are among `seed_ids`, under the keys of their places there."""
+    places = {seed_id: place for place, seed_id in enumerate(seed_ids)}
+    new_places = [places.get(seed_id) for seed_id in gallery["seed_ids"].tolist()]
     for key in gallery:
         number, slash, rest = key.partition("/")
-        if slash and (place := held[int(number)]) is not None:
+        if slash and (place := new_places[int(number)]) is not None:
             yield f"{place}/{rest}", gallery[key]
 
 
 def deviations(seeds: pl.DataFrame, similarity: pl.DataFrame, *, settings: Settings) -> pl.DataFrame:
-    """How far the attack moves the maps of each analysed seed, in the seeds' order: columns seed_id, deviation.
+    """Deviation of the maps of each analysed seed under the attack, in the seeds' order: columns seed_id, deviation.
 
     The deviation of a seed is the mean of 1 - similarity over its layers, of the adversarial image at the strength
     nearest to 1, for the target `seed` if the study has it, else for the first; null if no layer has a similarity.
@@ -148,11 +144,11 @@ def deviations(seeds: pl.DataFrame, similarity: pl.DataFrame, *, settings: Setti
         pl.col("condition") == ADVERSARIAL, pl.col("strength") == reference, pl.col("target") == target
     )
     means = rows.group_by("seed_id", maintain_order=True).agg((1 - pl.col("similarity")).mean().alias("deviation"))
-    analysed = seeds.filter(pl.col("status") == ANALYSED).select("seed_id")
-    return analysed.join(means, on="seed_id", how="left", maintain_order="left")
+    seed_ids = seeds.filter(pl.col("status") == ANALYSED).select("seed_id")
+    return seed_ids.join(means, on="seed_id", how="left", maintain_order="left")
 
 
-def spanning(deviations: pl.DataFrame, count: int | None, held: Collection[str] | None = None) -> list[str]:
+def spanning(deviations: pl.DataFrame, count: int | None, available: Collection[str] | None = None) -> list[str]:
     """`count` seeds that span the range of deviation, largest first.
 
     Of the n seeds with a deviation, sorted (ties as they come), these are `count` evenly spaced ranks with the first
@@ -160,26 +156,27 @@ def spanning(deviations: pl.DataFrame, count: int | None, held: Collection[str] 
 
     Args:
         deviations: What `deviations` returned, for all seeds.
-        count: How many seeds are wanted; None for all.
-        held: Seeds that can be had; for every rank wanted the nearest of them is taken. None for all.
+        count: Number of seeds; None for all.
+        available: The seeds to choose from; the nearest of them stands in for a rank that is not among them. None for
+            all.
     """
-    ranked = deviations.drop_nulls().sort("deviation", descending=True, maintain_order=True)["seed_id"].to_list()
+    ranking = deviations.drop_nulls().sort("deviation", descending=True, maintain_order=True)["seed_id"].to_list()
     others = deviations.filter(pl.col("deviation").is_null())["seed_id"].to_list()
-    available = set(deviations["seed_id"] if held is None else held)
-    free = np.array([rank for rank, seed_id in enumerate(ranked) if seed_id in available], dtype=np.int64)
-    others = [seed_id for seed_id in others if seed_id in available]
+    names = set(deviations["seed_id"] if available is None else available)
+    free = np.array([rank for rank, seed_id in enumerate(ranking) if seed_id in names], dtype=np.int64)
+    others = [seed_id for seed_id in others if seed_id in names]
     if count is None or count >= len(free):
-        return ([ranked[rank] for rank in free] + others)[:count]
-    taken = []
-    for wanted in _even_ranks(len(ranked), count):
-        nearest = int(np.abs(free - wanted).argmin())
-        taken.append(int(free[nearest]))
+        return ([ranking[rank] for rank in free] + others)[:count]
+    ranks = []
+    for rank in _even_ranks(len(ranking), count):
+        nearest = int(np.abs(free - rank).argmin())
+        ranks.append(int(free[nearest]))
         free = np.delete(free, nearest)
-    return [ranked[rank] for rank in sorted(taken)]
+    return [ranking[rank] for rank in sorted(ranks)]
 
 
 def share(count: int | None, chunks: int) -> int | None:
-    """How many of its seeds each of so many chunks keeps for a gallery of `count`: twice its part. None for all."""
+    """Number of seeds whose pictures a chunk keeps: twice its part of `count`; None keeps all."""
     return None if count is None else min(count, max(_LEAST_SHARE, ceil(2 * count / chunks)))
 
 
@@ -196,10 +193,10 @@ def _stored_shape(maps: Maps) -> tuple[int, int]:
 def _heatmap(maps: Maps) -> Tensor:
     """Attributions of one layer as heatmaps of 8 bit, (batch, h, w)."""
     shape = _stored_shape(maps)
-    reduced = maps if shape == maps.shape[1:] else F.adaptive_avg_pool2d(maps, shape)
-    peak = reduced.amax((1, 2), keepdim=True)
-    scaled = torch.where((peak > 0) & (peak < torch.inf), reduced / peak, 0.0)
-    return (scaled * 255).round().byte()
+    cells = maps if shape == maps.shape[1:] else F.adaptive_avg_pool2d(maps, shape)
+    peak = cells.amax((1, 2), keepdim=True)
+    shares = torch.where((peak > 0) & (peak < torch.inf), cells / peak, 0.0)
+    return (shares * 255).round().byte()
 
 
 def _as_signed_bytes(difference: Image) -> tuple[Tensor, float]:

@@ -1,8 +1,8 @@
-"""Maps of a chunk's images: explain every variant, hold it against its seed, write down what was seen."""
+"""Maps of a chunk's images: explain every variant, compare it with its seed, write down the results."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -12,64 +12,115 @@ from torch import Tensor
 from camdrift.coverage.neurons import NeuronObserver, NeuronRecord
 from camdrift.explanations.attribution import OfTarget, explain
 from camdrift.explanations.similarity import LayerSimilarities, compare_layers, unrelated_pairs
-from camdrift.pipeline.plan import MapReceiver, Plan
-from camdrift.pipeline.seeds import Seed, batches, known, stack
+from camdrift.models.memory import batches
+from camdrift.pipeline.plan import Plan
+from camdrift.pipeline.receivers import MapReceiver, TargetMaps
+from camdrift.pipeline.seeds import NoisySeed, stack, variant_columns
 from camdrift.pipeline.variants import Variant, measure_variant, plan_variants
+from camdrift.tables.arrays import Flags
+from camdrift.tables.crossed import crossed
 from camdrift.tables.study import FLOOR, SIMILARITY
-from camdrift.tables.words import FAILED
-from camdrift.tensors import Classes, Explanation, Maps, perturbed
+from camdrift.tables.table import Row
+from camdrift.tensors import Classes, Explanation, Maps
+
+
+@dataclass(frozen=True)
+class VariantOutcome:
+    """A variant as the model classifies it.
+
+    Attributes:
+        variant: The variant.
+        row: Its row of the table `variants`.
+        is_finite: Are its logits finite?
+        covered: The neurons that it covers; None if coverage does not count it.
+    """
+
+    variant: Variant
+    row: Row
+    is_finite: bool
+    covered: Flags | None
+
+
+@dataclass(frozen=True)
+class ExplainedChunk:
+    """The results of explaining every variant of a chunk's seeds.
+
+    Attributes:
+        similarity: Rows of the table `similarity`.
+        floor: Rows of the table `floor`.
+        variants: The variants, in the order in which they were explained.
+    """
+
+    similarity: pl.DataFrame
+    floor: pl.DataFrame
+    variants: tuple[VariantOutcome, ...]
+
+    def failures(self) -> dict[str, str]:
+        """The reason, by `seed_id`, for every seed with a variant whose logits are not finite."""
+        return {
+            outcome.row["seed_id"]: (
+                f"the model returned NaN or infinity for the {outcome.variant.condition} image "
+                f"at strength {outcome.variant.strength:g}"
+            )
+            for outcome in self.variants
+            if not outcome.is_finite
+        }
 
 
 def explain_all(
-    plan: Plan, seeds: Sequence[Seed], receivers: Mapping[str, MapReceiver], advance: Callable[[int], None]
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The similarity and floor tables of the analysed seeds; fills their variant rows.
+    plan: Plan, seeds: Sequence[NoisySeed], receivers: Mapping[str, MapReceiver], advance: Callable[[int], None]
+) -> ExplainedChunk:
+    """The results of explaining every variant of some seeds.
 
     Args:
         plan: What the chunks share.
-        seeds: The chunk's analysed seeds.
+        seeds: Seeds of the chunk.
         receivers: Get all maps, by the stage that their time counts for.
         advance: Called with the number of seeds done.
     """
     if not seeds:
-        return SIMILARITY.frame(), FLOOR.frame()
-    settings, clock = plan.settings, plan.clock
-    clean = _clean_maps(plan, seeds)
+        return ExplainedChunk(SIMILARITY.frame(), FLOOR.frame(), ())
+    clock = plan.clock
+    with clock("explain"):
+        clean = _explain_clean(plan, seeds)
     with clock("compare"):
         floor = _floor(plan, seeds, clean)
     for stage, receiver in receivers.items():
         with clock(stage):
-            receiver.add_clean(_shown(clean))
-    variants = plan_variants(
+            receiver.add_clean(_target_maps(clean))
+    variants = _variants(plan, seeds)
+    tables: list[pl.DataFrame] = []
+    outcomes: list[VariantOutcome] = []
+    for number, batch in enumerate(batches(variants, plan.batch_size)):
+        advance(number * plan.batch_size * len(seeds) // len(variants))
+        with clock("explain"):
+            explanation, neurons = _explain(plan, seeds, batch)
+        with clock("compare"):
+            tables += _compare(plan, seeds, batch, clean, explanation)
+            outcomes += _outcomes(seeds, batch, explanation, neurons)
+        for stage, receiver in receivers.items():
+            with clock(stage):
+                receiver.add_variants(batch, _target_maps(explanation))
+    order = ["position", "condition", "strength", "draw", "target_index", "measure_index", "layer_index"]
+    similarity = pl.concat(tables).sort(order).select(SIMILARITY.schema.names())
+    return ExplainedChunk(similarity, floor, tuple(outcomes))
+
+
+def _variants(plan: Plan, seeds: Sequence[NoisySeed]) -> list[Variant]:
+    settings = plan.settings
+    return plan_variants(
         len(seeds),
         strengths=settings.strengths,
         noise_strengths=settings.noise_strengths,
         draws=settings.noise_draws,
     )
-    tables: list[pl.DataFrame] = []
-    for number, batch in enumerate(batches(variants, plan.batch_size)):
-        advance(number * plan.batch_size * len(seeds) // len(variants))
-        images = stack(
-            perturbed(known(seeds[v.position].pixels), seeds[v.position].delta(v), v.strength) for v in batch
-        )
-        with clock("explain"):
-            seen, record = _explain(plan, images, [seeds[v.position] for v in batch], batch)
-        with clock("compare"):
-            tables.extend(_compare(plan, seeds, batch, clean, seen))
-            _note_variants(seeds, batch, seen, record)
-        for stage, receiver in receivers.items():
-            with clock(stage):
-                receiver.add_variants(batch, _shown(seen.attributions))
-    order = ["position", "condition", "strength", "draw", "target_index", "measure_index", "layer_index"]
-    similarity = pl.concat(tables).sort(order).select(SIMILARITY.schema.names())
-    return similarity, floor
 
 
-def _wanted(plan: Plan, seeds: Sequence[Seed]) -> list[Classes | None]:
+def _classes(plan: Plan, seeds: Sequence[NoisySeed]) -> list[Classes | None]:
     """The classes to explain, one set per target. Seeds without a label stand in with their own class."""
     device = plan.classifier.device
     clean = [seed.clean_class for seed in seeds]
-    labels = [seed.clean_class if seed.row["label"] is None else int(seed.row["label"]) for seed in seeds]
+    labels = [seed.clean_class if seed.label is None else seed.label for seed in seeds]
     sets = {
         "own": None,
         "seed": torch.tensor(clean, device=device),
@@ -78,167 +129,150 @@ def _wanted(plan: Plan, seeds: Sequence[Seed]) -> list[Classes | None]:
     return [sets[target] for target in plan.settings.targets]
 
 
-def _clean_maps(plan: Plan, seeds: Sequence[Seed]) -> list[OfTarget]:
-    """For each target, the attributions of the clean images by explanation and layer, first axis seeds."""
-    parts = []
-    with plan.clock("explain"):
-        for batch in batches(seeds, plan.batch_size):
-            images = stack(known(seed.pixels) for seed in batch)
-            seen = explain(
-                plan.classifier, images, _wanted(plan, batch), layers=plan.layers, explainers=plan.explainers
+def _explain_clean(plan: Plan, seeds: Sequence[NoisySeed]) -> Explanation:
+    """The explanation of the clean images, all seeds at once."""
+    return _joined(
+        [
+            explain(
+                plan.classifier,
+                stack(seed.pixels for seed in batch),
+                _classes(plan, batch),
+                layers=plan.layers,
+                explainers=plan.explainers,
             )
-            parts.append(seen.attributions)
-    return [
-        {
-            explainer.spec: {
-                name: torch.cat([part[target][explainer.spec][name] for part in parts]) for name in plan.layers
-            }
-            for explainer in plan.explainers
-        }
-        for target in range(len(plan.settings.targets))
-    ]
+            for batch in batches(seeds, plan.batch_size)
+        ]
+    )
 
 
-def _shown(attributions: Sequence[OfTarget]) -> list[dict[str, Maps]]:
-    """For each target the maps to look at: the first explanation's, of a representation its length over channels."""
-    done: dict[int, dict[str, Maps]] = {}
-    for of_target in attributions:
-        first = next(iter(of_target.values()))
-        is_map = next(iter(first.values())).ndim == 3
-        if id(of_target) not in done:
-            done[id(of_target)] = first if is_map else {name: value.norm(dim=1) for name, value in first.items()}
-    return [done[id(of_target)] for of_target in attributions]
+def _joined(parts: Sequence[Explanation]) -> Explanation:
+    """The explanations of several batches as one."""
+    # Targets share their attributions if they do so in every batch.
+    by_target = list(zip(*(part.same_as for part in parts), strict=True))
+    same_as = tuple(by_target.index(firsts) for firsts in by_target)
+    attributions = {target: _concatenated([part.attributions[target] for part in parts]) for target in {*same_as}}
+    return Explanation(
+        torch.cat([part.logits for part in parts]), tuple(attributions[target] for target in same_as), same_as
+    )
+
+
+def _concatenated(parts: Sequence[OfTarget]) -> OfTarget:
+    """By explanation and layer the attributions of several batches, one after the other."""
+    return {
+        spec: {name: torch.cat([part[spec][name] for part in parts]) for name in layers}
+        for spec, layers in parts[0].items()
+    }
+
+
+def _target_maps(explanation: Explanation) -> TargetMaps:
+    """The maps to look at: the first explanation's, of a representation its length over channels."""
+    maps = TargetMaps(explanation.maps, explanation.same_as)
+    return TargetMaps(tuple(maps.each(_as_maps)), explanation.same_as)
+
+
+def _as_maps(attributions: Mapping[str, Tensor]) -> Mapping[str, Maps]:
+    is_map = next(iter(attributions.values())).ndim == 3
+    return attributions if is_map else {name: value.norm(dim=1) for name, value in attributions.items()}
 
 
 def _explain(
-    plan: Plan, images: Tensor, seeds: Sequence[Seed], batch: Sequence[Variant]
+    plan: Plan, seeds: Sequence[NoisySeed], batch: Sequence[Variant]
 ) -> tuple[Explanation, NeuronRecord | None]:
     """The explanation of a batch of variants, with its neurons if coverage counts any of them."""
-    counted = any(v.strength in plan.settings.strengths and v.draw == 0 for v in batch)
-    observer = NeuronObserver(plan.classifier) if counted else None
-    seen = explain(
+    is_counted = any(v.strength in plan.settings.strengths and v.draw == 0 for v in batch)
+    observer = NeuronObserver(plan.classifier) if is_counted else None
+    explanation = explain(
         plan.classifier,
-        images,
-        _wanted(plan, seeds),
+        stack(seeds[v.position].image(v) for v in batch),
+        _classes(plan, [seeds[v.position] for v in batch]),
         layers=plan.layers,
         explainers=plan.explainers,
         observer=observer,
     )
-    return seen, observer.record(seen.logits) if observer is not None else None
+    return explanation, observer.record(explanation.logits) if observer is not None else None
 
 
 def _compare(
     plan: Plan,
-    seeds: Sequence[Seed],
+    seeds: Sequence[NoisySeed],
     batch: Sequence[Variant],
-    clean: Sequence[OfTarget],
-    seen: Explanation,
+    clean: Explanation,
+    explanation: Explanation,
 ) -> Iterator[pl.DataFrame]:
+    """Yield rows of the table `similarity`, with the columns that sort them, for every target and measure."""
     positions = torch.tensor([v.position for v in batch], device=plan.classifier.device)
-    done: dict[tuple[int, int], list[LayerSimilarities]] = {}
+    comparisons: dict[tuple[int, int], list[LayerSimilarities]] = {}
     for index, target in enumerate(plan.settings.targets):
         # Where no prediction has changed, two targets share their maps and need comparing once.
-        found = seen.attributions[index]
-        key = (id(found), id(clean[index]) if target == "label" else 0)
-        if key not in done:
-            own = {name: _of_positions(part, positions) for name, part in clean[index].items()}
-            done[key] = [
-                compare_layers(own[explanation], found[explanation], plan.size, metric=metric)
-                for explanation, metric in plan.measures
+        key = (explanation.same_as[index], clean.same_as[index])
+        if key not in comparisons:
+            maps = explanation.attributions[index]
+            seed_maps = {spec: _of_positions(part, positions) for spec, part in clean.attributions[index].items()}
+            comparisons[key] = [
+                compare_layers(seed_maps[spec], maps[spec], plan.size, metric=metric) for spec, metric in plan.measures
             ]
-        taken = [i for i, v in enumerate(batch) if target != "label" or seeds[v.position].row["label"] is not None]
-        for measure, comparison in enumerate(done[key]):
-            yield _similarity_rows(plan, seeds, [batch[i] for i in taken], (index, measure), comparison, taken)
+        rows = [i for i, v in enumerate(batch) if target != "label" or seeds[v.position].label is not None]
+        variants = [batch[i] for i in rows]
+        for number, (measure, comparison) in enumerate(zip(plan.measures, comparisons[key], strict=True)):
+            values = {"similarity": comparison.similarity, "undefined_reason": comparison.reasons()}
+            columns = crossed(
+                variant_columns(seeds, variants),
+                plan.layer_columns,
+                {name: array[:, rows].T for name, array in values.items()},
+                target=target,
+                **measure._asdict(),
+            )
+            yield SIMILARITY.frame(columns).with_columns(
+                position=pl.Series(np.repeat([v.position for v in variants], len(plan.layers)), dtype=pl.Int64),
+                target_index=pl.lit(index),
+                measure_index=pl.lit(number),
+            )
 
 
 def _of_positions(attributions: Mapping[str, Tensor], positions: Tensor) -> dict[str, Tensor]:
     return {name: part[positions] for name, part in attributions.items()}
 
 
-def _similarity_rows(
-    plan: Plan,
-    seeds: Sequence[Seed],
-    batch: Sequence[Variant],
-    place: tuple[int, int],
-    comparison: LayerSimilarities,
-    taken: Sequence[int],
-) -> pl.DataFrame:
-    infos = {info.name: info for info in plan.classifier.layer_infos}
-    layers, count = len(plan.layers), len(batch)
-    target_index, measure_index = place
-    explanation, metric = plan.measures[measure_index]
-    columns: dict[str, Any] = {
-        "seed_id": np.repeat([seeds[v.position].file.seed_id for v in batch], layers).tolist(),
-        "condition": np.repeat([v.condition for v in batch], layers).tolist(),
-        "strength": np.repeat([v.strength for v in batch], layers),
-        "draw": np.repeat([v.draw for v in batch], layers),
-        "target": [plan.settings.targets[target_index]] * (layers * count),
-        "explanation": [explanation] * (layers * count),
-        "metric": [metric] * (layers * count),
-        "layer": list(plan.layers) * count,
-        "layer_label": [infos[name].label for name in plan.layers] * count,
-        "layer_index": np.tile(np.arange(layers), count),
-        "similarity": pl.Series(comparison.similarity[:, taken].T.ravel(), dtype=pl.Float64, nan_to_null=True),
-        "undefined_reason": comparison.reasons()[:, taken].T.ravel().tolist(),
-    }
-    order = {
-        "position": pl.Series(np.repeat([v.position for v in batch], layers), dtype=pl.Int64),
-        "target_index": pl.Series([target_index] * (layers * count), dtype=pl.Int64),
-        "measure_index": pl.Series([measure_index] * (layers * count), dtype=pl.Int64),
-    }
-    return SIMILARITY.frame(columns).with_columns(**order)
-
-
-def _floor(plan: Plan, seeds: Sequence[Seed], clean: Sequence[OfTarget]) -> pl.DataFrame:
+def _floor(plan: Plan, seeds: Sequence[NoisySeed], clean: Explanation) -> pl.DataFrame:
+    """Rows of the table `floor`: similarities of clean maps of unrelated seeds."""
     pairs = unrelated_pairs(len(seeds))
     if not pairs:
         return FLOOR.frame()
     device = plan.classifier.device
-    mine, other = (torch.tensor(side, device=device) for side in zip(*pairs, strict=True))
-    rows = []
-    for (target, found), measure in itertools.product(zip(plan.settings.targets, clean, strict=True), plan.measures):
-        a, b = (_of_positions(found[measure.explanation], side) for side in (mine, other))
-        values = compare_layers(a, b, plan.size, metric=measure.metric).similarity
-        for column, (i, j) in enumerate(pairs):
-            if target == "label" and None in (seeds[i].row["label"], seeds[j].row["label"]):
-                continue
-            names = {
-                "seed_id": seeds[i].file.seed_id,
-                "other_seed_id": seeds[j].file.seed_id,
-                "target": target,
-                **measure._asdict(),
-            }
-            for layer, value in zip(plan.layers, values[:, column].tolist(), strict=True):
-                rows.append({**names, "layer": layer, "similarity": None if np.isnan(value) else value})
-    return FLOOR.frame(rows)
+    sides = [torch.tensor(side, device=device) for side in zip(*pairs, strict=True)]
+    targets = zip(plan.settings.targets, clean.attributions, strict=True)
+    tables = []
+    for (target, attributions), measure in itertools.product(targets, plan.measures):
+        first, second = (_of_positions(attributions[measure.explanation], side) for side in sides)
+        values = compare_layers(first, second, plan.size, metric=measure.metric).similarity
+        rows = [n for n, pair in enumerate(pairs) if target != "label" or None not in [seeds[i].label for i in pair]]
+        keys = {
+            "seed_id": [seeds[pairs[n][0]].seed_id for n in rows],
+            "other_seed_id": [seeds[pairs[n][1]].seed_id for n in rows],
+        }
+        columns = {"similarity": values[:, rows].T}
+        tables.append(FLOOR.frame(crossed(keys, {"layer": plan.layers}, columns, target=target, **measure._asdict())))
+    return pl.concat(tables, rechunk=True)
 
 
-def _note_variants(
-    seeds: Sequence[Seed], batch: Sequence[Variant], seen: Explanation, record: NeuronRecord | None
-) -> None:
-    probabilities, classes = seen.logits.softmax(1).max(1)
-    finite = torch.isfinite(seen.logits).all(1).tolist()
-    covered = None if record is None else record.covered().cpu().numpy()
-    for row, v in enumerate(batch):
-        seed = seeds[v.position]
-        if not finite[row] and seed.perturbation is not None:
-            where = f"{v.condition} image at strength {v.strength:g}"
-            seed.row |= {
-                "status": FAILED,
-                "reason": f"the model returned NaN or infinity for the {where}",
-            }
-        found, probability = int(classes[row]), float(probabilities[row])
-        if covered is not None and v.draw == 0:
-            seed.variants_covered[v.condition, v.strength] = covered[row]
-        seed.variant_rows.append(
-            {
-                "seed_id": seed.file.seed_id,
-                "condition": v.condition,
-                "strength": v.strength,
-                "draw": v.draw,
-                "predicted_class": found,
-                "probability": probability,
-                "is_flipped": found != seed.clean_class,
-                **measure_variant(known(seed.pixels), seed.delta(v), v.strength),
-            }
-        )
+def _outcomes(
+    seeds: Sequence[NoisySeed], batch: Sequence[Variant], explanation: Explanation, neurons: NeuronRecord | None
+) -> Iterator[VariantOutcome]:
+    """Yield how the model classifies each variant of a batch, and which neurons it covers."""
+    probabilities, classes = explanation.logits.softmax(1).max(1)
+    is_finite = torch.isfinite(explanation.logits).all(1).tolist()
+    is_covered = None if neurons is None else neurons.covered().cpu().numpy()
+    for number, v in enumerate(batch):
+        seed, prediction = seeds[v.position], int(classes[number])
+        row = {
+            "seed_id": seed.seed_id,
+            "condition": v.condition,
+            "strength": v.strength,
+            "draw": v.draw,
+            "predicted_class": prediction,
+            "probability": float(probabilities[number]),
+            "is_flipped": prediction != seed.clean_class,
+            **measure_variant(seed.pixels, seed.delta(v), v.strength),
+        }
+        flags = is_covered[number] if is_covered is not None and v.draw == 0 else None
+        yield VariantOutcome(v, row, is_finite[number], flags)

@@ -20,7 +20,7 @@ def matched_noise(perturbation: Image, *, rng_seed: int, seed_id: str, draw: int
         draw: Number of the draw, from 0.
 
     Raises:
-        ArithmeticError: The noise has not the moments it promises.
+        ArithmeticError: The draw does not have the moments of standard normal noise.
     """
     standard = _standard(perturbation.shape, (rng_seed, seed_id, f"noise {draw}"))
     mean = perturbation.double().mean().item()
@@ -48,9 +48,9 @@ def channel_noise(perturbation: Image, *, rng_seed: int, seed_id: str) -> Image:
 def spectrum_noise(perturbation: Image, *, rng_seed: int, seed_id: str) -> Image:
     """Noise with the power spectrum of `perturbation` and random phases, not clipped.
 
-    A control: it keeps the perturbation's L2 norm, its mean, its spatial correlation and the correlation between its
-    channels, which white noise does not, and loses where in the image everything lies (phase-randomised surrogates:
-    Theiler et al. 1992).
+    A control: unlike white noise it keeps the perturbation's L2 norm, its mean, its spatial correlation and the
+    correlation between its channels. It loses the places in the image (phase-randomised surrogates: Theiler et al.
+    1992).
 
     Args:
         perturbation: Base perturbation in pixel units.
@@ -58,14 +58,14 @@ def spectrum_noise(perturbation: Image, *, rng_seed: int, seed_id: str) -> Image
         seed_id: Name of the seed image; with `rng_seed` it fixes the noise.
     """
     white = _standard((1, *perturbation.shape[1:]), (rng_seed, seed_id, "spectrum noise"))
-    # The phases of a real field keep the result real; one field for all channels keeps how they go together.
+    # The phases of a real field keep the result real; one field for all channels keeps their correlation.
     turn = torch.fft.rfft2(white)
     turn = turn / turn.abs()
     turn[..., 0, 0] = 1.0
     size = perturbation.shape[1:]
     spectrum = torch.fft.rfft2(perturbation.double().cpu())
-    turned: torch.Tensor = torch.fft.irfft2(spectrum * turn, s=size)
-    return turned.float().to(perturbation.device)
+    noise: torch.Tensor = torch.fft.irfft2(spectrum * turn, s=size)
+    return noise.float().to(perturbation.device)
 
 
 def _standard(shape: Sequence[int], key: tuple[int, str, str]) -> torch.Tensor:
@@ -75,7 +75,7 @@ def _standard(shape: Sequence[int], key: tuple[int, str, str]) -> torch.Tensor:
 
 
 def _verify(standard: torch.Tensor) -> None:
-    """Six standard errors on both moments: a chance of 4e-9 to reject a good draw."""
+    """Raises `ArithmeticError` beyond six standard errors of a moment: a good draw is rejected with chance 4e-9."""
     error = standard.numel() ** -0.5
     mean, std = standard.mean().item(), standard.std(correction=0).item()
     if abs(mean) > 6 * error or abs(std - 1) > 6 * error:

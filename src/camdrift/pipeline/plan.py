@@ -1,14 +1,14 @@
-"""What the chunks of a study share, and what is known of one seed of a chunk."""
+"""The plan that the chunks of a study share: a design, which any process can get, and the means to carry it out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import polars as pl
 import torch
 
 from camdrift.attacks.base import Attack
-from camdrift.attacks.registry import make_attack
+from camdrift.attacks.making import make_attack
 from camdrift.attacks.stored import StoredImages
 from camdrift.errors import ImageError, UserError
 from camdrift.explanations.attribution import explain
@@ -19,52 +19,82 @@ from camdrift.images.pixels import ReadImage, read_image
 from camdrift.images.places import ImageFile
 from camdrift.models.class_names import class_index
 from camdrift.models.classifier import Classifier
-from camdrift.models.memory import largest_batch
+from camdrift.models.memory import batches, largest_batch
 from camdrift.pipeline.clock import Clock
-from camdrift.pipeline.gallery import share
-from camdrift.pipeline.seeds import Seed, batches
+from camdrift.pipeline.seeds import NoisySeed
 from camdrift.pipeline.settings import Settings
-from camdrift.pipeline.variants import Variant
 from camdrift.tables.measures import Measure, measures
-from camdrift.tensors import Maps
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What every chunk of a study shares.
+class Design:
+    """The choices of a study, the same in every process that computes a part of it; they can be pickled.
 
     Attributes:
-        classifier: The model.
-        attack: The attack.
         settings: The study's options.
-        explainers: How layers are explained.
-        measures: Which explanations are compared by which metrics, the first of them first.
         layers: Names of the layers, in execution order.
         labels: Class index of each folder; empty where folders are no classes.
-        batch_size: Images per pass.
-        chunks: How many chunks there are.
-        clock: Counts the time of the stages.
-        examinations: What else is learnt of every chunk.
-        surrogate: The model that the attack sees, if that is not the one that is studied.
+        batch_size: Images per pass; 0 until the device's memory has been tried.
+        chunks: Number of chunks.
+        extra_tables: Tables that every chunk makes beside those of a study.
+        stored_images: Adversarial images that take the place of an attack; None for none.
     """
 
-    classifier: Classifier
-    attack: Attack
     settings: Settings
-    explainers: tuple[Explainer, ...]
-    measures: tuple[Measure, ...]
     layers: tuple[str, ...]
     labels: Mapping[str, int]
     batch_size: int
     chunks: int
+    extra_tables: tuple["ExtraTable", ...] = ()
+    stored_images: StoredImages | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A design, and the means to carry it out in this process.
+
+    Attributes:
+        design: The choices of the study.
+        classifier: The model.
+        attack: The attack.
+        explainers: The explanations of layers.
+        measures: Pairs of explanation and metric; figures and report show the first.
+        clock: Counts the time of the stages.
+        surrogate: The model that the attack sees; None if it is the studied one.
+    """
+
+    design: Design
+    classifier: Classifier
+    attack: Attack
+    explainers: tuple[Explainer, ...]
+    measures: tuple[Measure, ...]
     clock: Clock
-    examinations: tuple["Examination", ...] = ()
     surrogate: Classifier | None = None
 
-    def read(self, file: ImageFile) -> ReadImage:
-        """The pixels of an image as the model takes them, and its checksum; raises `ImageError` with the reason."""
-        model = self.classifier
-        return read_image(file, size=model.size, resize=model.resize, interpolation=model.interpolation)
+    @property
+    def settings(self) -> Settings:
+        """The study's options."""
+        return self.design.settings
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, in execution order."""
+        return self.design.layers
+
+    @property
+    def layer_columns(self) -> dict[str, Sequence[Any]]:
+        """Columns of a table with one value per layer: name, label and index."""
+        labels = {info.name: info.label for info in self.classifier.layer_infos}
+        return {
+            "layer": self.layers,
+            "layer_label": [labels[name] for name in self.layers],
+            "layer_index": range(len(self.layers)),
+        }
+
+    @property
+    def batch_size(self) -> int:
+        """Images per pass."""
+        return self.design.batch_size
 
     @property
     def victim(self) -> Classifier:
@@ -76,39 +106,31 @@ class Plan:
         """Height and width of the model's input."""
         return (self.classifier.size, self.classifier.size)
 
+    def with_batch_size(self, size: int) -> "Plan":
+        """The plan with `size` images per pass."""
+        return replace(self, design=replace(self.design, batch_size=size))
+
+    def read(self, file: ImageFile) -> ReadImage:
+        """The pixels of an image as the model takes them, and its checksum; raises `ImageError` with the reason."""
+        model = self.classifier
+        return read_image(file, size=model.size, resize=model.resize, interpolation=model.interpolation)
+
     def label(self, file: ImageFile) -> int | None:
         """Index of an image's true class, where known; names of classes are surer than numbers."""
-        if file.folder is not None and file.folder in self.labels:
-            return self.labels[file.folder]
+        if file.folder is not None and file.folder in self.design.labels:
+            return self.design.labels[file.folder]
         return file.label if file.place.counts(self.classifier.classes) else None
 
-    @property
-    def gallery_share(self) -> int | None:
-        """How many of its seeds each chunk keeps the pictures of; None for all."""
-        return share(self.settings.gallery, self.chunks)
 
-
-class MapReceiver(Protocol):
-    """Receives the maps of a chunk while its images are explained."""
-
-    def add_clean(self, maps: Sequence[Mapping[str, Maps]]) -> None:
-        """Take the maps of the clean images, all seeds of the chunk, by target and layer."""
-        ...
-
-    def add_variants(self, batch: Sequence[Variant], maps: Sequence[Mapping[str, Maps]]) -> None:
-        """Take the maps of a batch of variants, by target and layer."""
-        ...
-
-
-class Examination(Protocol):
-    """One more table about the analysed seeds of a chunk, from passes of its own."""
+class ExtraTable(Protocol):
+    """One more table about the analysed seeds of a chunk, from passes of its own; it can be pickled."""
 
     @property
     def table(self) -> str:
         """Name of the table."""
         ...
 
-    def __call__(self, plan: Plan, seeds: Sequence[Seed], advance: Callable[[int], None]) -> pl.DataFrame:
+    def __call__(self, plan: Plan, seeds: Sequence[NoisySeed], advance: Callable[[int], None]) -> pl.DataFrame:
         """The rows of the analysed seeds; calls `advance` with the number of seeds done."""
         ...
 
@@ -127,21 +149,31 @@ def checked(classifier: Any, name: str) -> Classifier:
     return classifier
 
 
-def _attack(
-    classifier: Classifier, surrogate: Classifier | None, files: Sequence[ImageFile], chosen: Settings
-) -> Attack:
-    """The attack, fit for what it is to see."""
-    if surrogate is not None and (surrogate.size, surrogate.classes) != (classifier.size, classifier.classes):
-        first, second = (f"{c.size} px and {c.classes} classes" for c in (classifier, surrogate))
-        raise UserError(
-            f"`surrogate` must take the images and know the classes of the model, got: {second} for {first}",
-            "perturbations are carried over pixel by pixel",
-        )
-    if chosen.adversarial is not None:
-        return StoredImages(chosen.adversarial, pair_adversarial(chosen.adversarial, files))
-    attack = make_attack(chosen.attack)
-    attack.check(surrogate or classifier)
-    return attack
+def assemble(
+    design: Design, classifier: Classifier, *, surrogate: Classifier | None = None, clock: Clock | None = None
+) -> Plan:
+    """The plan that carries out a design in this process.
+
+    Args:
+        design: The choices of the study.
+        classifier: The model.
+        surrogate: The model that the attack sees; None for the studied one.
+        clock: Counts the time of the stages; None for a new one.
+
+    Raises:
+        UserError: An attack or explanation cannot be made here.
+    """
+    settings = design.settings
+    explainers = tuple(make_explainer(spec) for spec in settings.explanations)
+    return Plan(
+        design=design,
+        classifier=classifier,
+        attack=design.stored_images or make_attack(settings.attack),
+        explainers=explainers,
+        measures=measures([explainer.spec for explainer in explainers], settings.similarities),
+        clock=clock or Clock(),
+        surrogate=surrogate,
+    )
 
 
 def study_plan(
@@ -151,52 +183,66 @@ def study_plan(
     clock: Clock,
     *,
     surrogate: Classifier | None = None,
-    examinations: tuple[Examination, ...] = (),
+    extra_tables: tuple[ExtraTable, ...] = (),
 ) -> Plan:
-    """What the chunks of a study share, checked.
+    """The plan of a study, checked.
 
     Raises:
         UserError: Input or options that cannot be studied.
     """
     checked(classifier, "classifier")
-    explainers = tuple(make_explainer(spec) for spec in settings.explanations)
-    layers = classifier.select_layers(settings.layers)
-    plan = Plan(
-        classifier=classifier,
-        attack=_attack(classifier, surrogate, files, settings),
+    if surrogate is not None:
+        _check_surrogate(surrogate, classifier)
+    design = Design(
         settings=settings,
-        explainers=explainers,
-        measures=measures([explainer.spec for explainer in explainers], settings.similarities),
-        layers=layers,
+        layers=classifier.select_layers(settings.layers),
         labels=_folder_labels(classifier, files),
-        batch_size=settings.batch_size or _batch_size(classifier, layers, explainers),
+        batch_size=settings.batch_size,
         chunks=len(parts(files, settings)),
-        clock=clock,
-        examinations=examinations,
-        surrogate=surrogate,
+        extra_tables=extra_tables,
+        stored_images=_stored_images(settings, files),
     )
+    plan = assemble(design, classifier, surrogate=surrogate, clock=clock)
+    plan.attack.check(plan.victim)
     if "label" in settings.targets and all(plan.label(file) is None for file in files):
         raise UserError(
             "`target` label must have images whose class is known, got: folders that are not all classes",
             "name the folders after the model's classes or WordNet IDs, or leave out `label`",
         )
-    return plan
+    return plan.with_batch_size(settings.batch_size or _fitting_batch_size(plan))
 
 
-def _batch_size(classifier: Classifier, layers: Sequence[str], explainers: Sequence[Explainer]) -> int:
+def _check_surrogate(surrogate: Classifier, classifier: Classifier) -> None:
+    """Raises `UserError` unless the surrogate takes the same images and knows the same classes."""
+    if (surrogate.size, surrogate.classes) != (classifier.size, classifier.classes):
+        first, second = (f"{c.size} px and {c.classes} classes" for c in (classifier, surrogate))
+        raise UserError(
+            f"`surrogate` must take the images and know the classes of the model, got: {second} for {first}",
+            "perturbations are carried over pixel by pixel",
+        )
+
+
+def _stored_images(settings: Settings, files: Sequence[ImageFile]) -> StoredImages | None:
+    if settings.adversarial is None:
+        return None
+    return StoredImages(settings.adversarial, pair_adversarial(settings.adversarial, files))
+
+
+def _fitting_batch_size(plan: Plan) -> int:
     """Images per pass: few on a processor, elsewhere as many as an explanation finds room for."""
+    classifier = plan.classifier
     if classifier.device.type == "cpu" and ON_PROCESSOR:
         return ON_PROCESSOR
 
     def compute(size: int) -> None:
-        images = torch.full((size, 3, classifier.size, classifier.size), 0.5, device=classifier.device)
+        images = torch.full((size, 3, *plan.size), 0.5, device=classifier.device)
         # Two classes per image, as when its prediction has changed.
         explain(
             classifier,
             images,
             [None, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.long)],
-            layers=layers,
-            explainers=explainers,
+            layers=plan.layers,
+            explainers=plan.explainers,
         )
 
     with classifier.numerics():
@@ -207,9 +253,9 @@ def _folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[s
     """Class index of every folder, if all of them are classes; else nothing."""
     if classifier.labels is None:
         return {}
-    found = {name: class_index(name, classifier.labels) for name in {f.folder for f in files if f.folder is not None}}
-    known = {name: index for name, index in found.items() if index is not None}
-    return known if len(known) == len(found) else {}
+    folders = {file.folder for file in files if file.folder is not None}
+    labels = {name: class_index(name, classifier.labels) for name in folders}
+    return {} if None in labels.values() else {name: index for name, index in labels.items() if index is not None}
 
 
 def parts(files: Sequence[ImageFile], settings: Settings) -> list[Sequence[ImageFile]]:

@@ -1,4 +1,4 @@
-"""Before a study begins: does the model see these images as it was trained to see them?"""
+"""A look at some clean images before a study begins: does the model see them as it was trained to see images?"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,16 +11,17 @@ from torch import Tensor
 from camdrift.errors import ImageError, ModelError
 from camdrift.images.places import ImageFile
 from camdrift.images.sources import limit_images
+from camdrift.models.memory import batches
 from camdrift.pipeline.plan import Plan
-from camdrift.pipeline.seeds import batches, stack
+from camdrift.pipeline.seeds import stack
 from camdrift.tensors import Image, Images, Logits
 
-# Images that are looked at; fewer errors or images than this tell nothing, since McNemar's test of eight differences
-# on one side is the first with p < 0.01.
+# Images to look at; and how few errors or images tell nothing, since McNemar's test of eight differences on one side
+# is the first with p < 0.01.
 MOST_PREFLIGHT_IMAGES: Final = 32
 LEAST: Final = 8
 _LEVEL: Final = 0.01
-# Of the largest logit: what parallel sums may change from one time to the next.
+# Share of the largest logit by which parallel sums may differ from one time to the next.
 _ROUNDING: Final = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 1e-2}
 # Without labels: how much surer, and how many times as sure, another reading must make the model.
 _SURER, _TIMES = 0.2, 2.0
@@ -29,14 +30,14 @@ _IMAGENET: Final = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was seen of some clean images before the study began.
+    """The model's answers to some clean images before the study begins.
 
     Attributes:
         n: Images with finite logits.
         n_labelled: Those whose class is known.
         accuracy: Share of the labelled images that the model gets right; None without any.
         mean_confidence: Mean probability of the predicted class; None without images.
-        warnings: What may be wrong with the model or its input, each on one line with its cure.
+        warnings: Possible mistakes in the model or its input, each on one line with its cure.
     """
 
     n: int
@@ -51,9 +52,9 @@ class _Reading:
     """Another way to hand the images to the module.
 
     Attributes:
-        change: What it makes of images in pixel space.
-        words: How it differs, in words.
-        cure: What to do if the model does better with it.
+        change: Changes images in pixel space.
+        words: The difference, in words.
+        cure: The advice if the model does better with it.
         keeps_contrast: Is it no stronger than the classifier's own? A model may get surer of stronger images without
             knowing them better, so that then only accuracy tells.
     """
@@ -65,22 +66,22 @@ class _Reading:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What the model says of the images in one reading."""
+class _Answers:
+    """The model's answers to the images in one reading: mean confidence, and which labelled images it gets right."""
 
     confidence: float
     is_right: Tensor
 
 
 def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
-    """What the model says of up to 32 clean images, spread over the list, and whether that is what it should.
+    """The model's answers to up to 32 clean images, spread over the list, with warnings where they look wrong.
 
     Args:
         plan: What the chunks share.
         files: The seed images.
 
     Raises:
-        ModelError: The outputs are probabilities or their logarithms, or others when the model is asked again.
+        ModelError: The outputs are probabilities or their logarithms, or differ when the model is asked again.
     """
     images, labels = _images(plan, limit_images(files, MOST_PREFLIGHT_IMAGES))
     warnings = []
@@ -90,17 +91,17 @@ def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
         )
     logits = _logits(plan, images, lambda batch: batch)
     _refuse_chance(plan, logits, images)
-    finite = torch.isfinite(logits).all(1).cpu()
-    if not bool(finite.any()):
+    is_finite = torch.isfinite(logits).all(1).cpu()
+    if not bool(is_finite.any()):
         return Preflight(0, 0, None, None, tuple(warnings))
-    _refuse_probabilities(logits[finite.to(logits.device)])
-    images, labels = [images[i] for i in finite.nonzero().flatten()], labels[finite]
-    seen = _see(logits[finite.to(logits.device)], labels)
-    readings = _warnings_of_readings(plan, images, labels, seen)
-    warnings += readings or _near_chance(plan, seen.is_right)
-    n_labelled = len(seen.is_right)
-    accuracy = float(seen.is_right.double().mean()) if n_labelled else None
-    return Preflight(len(images), n_labelled, accuracy, seen.confidence, tuple(warnings))
+    logits = logits[is_finite.to(logits.device)]
+    _refuse_probabilities(logits)
+    images, labels = [images[i] for i in is_finite.nonzero().flatten()], labels[is_finite]
+    answers = _answers(logits, labels)
+    warnings += _warnings_of_readings(plan, images, labels, answers) or _near_chance(plan, answers.is_right)
+    n_labelled = len(answers.is_right)
+    accuracy = float(answers.is_right.double().mean()) if n_labelled else None
+    return Preflight(len(images), n_labelled, accuracy, answers.confidence, tuple(warnings))
 
 
 def _images(plan: Plan, files: Sequence[ImageFile]) -> tuple[list[Image], Tensor]:
@@ -108,33 +109,33 @@ def _images(plan: Plan, files: Sequence[ImageFile]) -> tuple[list[Image], Tensor
     images, labels = [], []
     for file in files:
         try:
-            read = plan.read(file)
+            image = plan.read(file)
         except ImageError:
             continue
         label = plan.label(file)
-        images.append(read.pixels)
+        images.append(image.pixels)
         labels.append(-1 if label is None else label)
     return images, torch.tensor(labels, dtype=torch.long)
 
 
 def _logits(plan: Plan, images: Sequence[Image], change: Callable[[Images], Images]) -> Logits:
     model = plan.classifier
-    seen = [torch.empty((0, model.classes), device=model.device)]
+    logits = [torch.empty((0, model.classes), device=model.device)]
     with torch.no_grad(), model.numerics():
-        seen += [model(change(stack(batch).to(model.device))) for batch in batches(images, plan.batch_size)]
-    return torch.cat(seen)
+        logits += [model(change(stack(batch).to(model.device))) for batch in batches(images, plan.batch_size)]
+    return torch.cat(logits)
 
 
 def _refuse_chance(plan: Plan, logits: Logits, images: Sequence[Image]) -> None:
     """Raises `ModelError` if the first batch has other logits the second time."""
-    repeated = images[: plan.batch_size]
-    first, again = logits[: len(repeated)], _logits(plan, repeated, lambda batch: batch)
+    batch = images[: plan.batch_size]
+    first, again = logits[: len(batch)], _logits(plan, batch, lambda images: images)
     finite = torch.isfinite(first)
-    allowed = _ROUNDING[plan.classifier.precision] * float(first[finite].abs().max()) if bool(finite.any()) else 0.0
+    tolerance = _ROUNDING[plan.classifier.precision] * float(first[finite].abs().max()) if bool(finite.any()) else 0.0
     if torch.equal(finite, torch.isfinite(again)):
         by = float((first - again)[finite].abs().max()) if bool(finite.any()) else 0.0
         words = f"logits that differ by {by:.3g} when the same images are given again"
-        if by <= allowed:
+        if by <= tolerance:
             return
     else:
         words = "NaN or infinity only one of two times for the same images"
@@ -144,10 +145,10 @@ def _refuse_chance(plan: Plan, logits: Logits, images: Sequence[Image]) -> None:
     )
 
 
-def _see(logits: Logits, labels: Tensor) -> _Seen:
+def _answers(logits: Logits, labels: Tensor) -> _Answers:
     probabilities, classes = logits.softmax(1).max(1)
-    known = labels >= 0
-    return _Seen(float(probabilities.double().mean()), classes.cpu()[known] == labels[known])
+    is_labelled = labels >= 0
+    return _Answers(float(probabilities.double().mean()), classes.cpu()[is_labelled] == labels[is_labelled])
 
 
 def _refuse_probabilities(logits: Logits) -> None:
@@ -164,11 +165,11 @@ def _refuse_probabilities(logits: Logits) -> None:
 
 
 def _readings(plan: Plan) -> list[_Reading]:
-    """Other readings of the same images that a mistake in the model's input would make the right ones."""
+    """Other readings of the same images, each of which is right after some mistake in the model's input."""
     model = plan.classifier
     mean, std = (torch.tensor(v, device=model.device).view(1, -1, 1, 1) for v in (model.mean, model.std))
     shift, scale = (torch.tensor(v, device=model.device).view(1, -1, 1, 1) for v in _IMAGENET)
-    exchanged = _Reading(
+    bgr = _Reading(
         lambda images: images.flip(1),
         "with red and blue exchanged",
         "the model may have been trained on BGR: hand over a module whose forward starts with `x = x.flip(1)`",
@@ -181,17 +182,17 @@ def _readings(plan: Plan) -> list[_Reading]:
             "the module may normalise its input itself: leave out mean and std",
             keeps_contrast=max(model.std) <= 1,
         )
-        return [plain, exchanged]
+        return [plain, bgr]
     usual = _Reading(
         lambda images: (images - shift) / scale,
         "with ImageNet's mean and std",
         f"the model may want normalised input: give mean={_IMAGENET[0]}, std={_IMAGENET[1]}",
         keeps_contrast=False,
     )
-    return [usual, exchanged]
+    return [usual, bgr]
 
 
-def _warnings_of_readings(plan: Plan, images: Sequence[Image], labels: Tensor, own: _Seen) -> list[str]:
+def _warnings_of_readings(plan: Plan, images: Sequence[Image], labels: Tensor, own: _Answers) -> list[str]:
     """A warning for every other reading that does clearly better; none is tried where none could."""
     n, right = len(own.is_right), int(own.is_right.sum())
     by_labels = n >= LEAST
@@ -200,11 +201,11 @@ def _warnings_of_readings(plan: Plan, images: Sequence[Image], labels: Tensor, o
     for reading in _readings(plan) if could_gain else []:
         if not by_labels and not reading.keeps_contrast:
             continue
-        other = _see(_logits(plan, images, reading.change), labels)
+        other = _answers(_logits(plan, images, reading.change), labels)
         if by_labels:
-            won = int((other.is_right & ~own.is_right).sum())
-            lost = int((own.is_right & ~other.is_right).sum())
-            p = float(binomtest(won, won + lost).pvalue) if won > lost else 1.0
+            gains = int((other.is_right & ~own.is_right).sum())
+            losses = int((own.is_right & ~other.is_right).sum())
+            p = float(binomtest(gains, gains + losses).pvalue) if gains > losses else 1.0
             if p < _LEVEL:
                 numbers = f"{int(other.is_right.sum())} of {n} predictions are right {reading.words}, {right} as given"
                 warnings.append(f"{numbers} (McNemar p = {p:.1g}): {reading.cure}")

@@ -1,12 +1,13 @@
 """What a study is asked to do: every option, checked once."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from math import isfinite, nan
 from numbers import Real
 from os import PathLike
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypedDict, get_type_hints
 
 from camdrift.errors import UserError
 from camdrift.tables.measures import measures
@@ -19,14 +20,114 @@ from camdrift.tables.words import (
     TARGETS,
 )
 
+# Takes the name of an option and its value, and returns the value to keep; raises `UserError` for one that is wrong.
+OptionCheck = Callable[[str, Any], Any]
+
+# Where a number has a special meaning: the word for it on the command line and in files.
+WORDS_FOR_NUMBERS: Final[Mapping[str, Mapping[str, int | None]]] = {
+    "gallery": {"all": None},
+    "chunk_size": {"all": 0},
+    "batch_size": {"auto": 0},
+}
 # These change how a study is computed, not what comes out (up to float rounding): a resumed run may change them.
 _FREE_ON_RESUME: Final = ("batch_size",)
-_NONE_IS_ALL: Final = ("limit", "gallery")
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"`{name}` must be a text, got: {value!r}")
+    return value
+
+
+def _text_or_none(name: str, value: Any) -> str | None:
+    return None if value is None else _text(name, value)
+
+
+def _path_or_none(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | PathLike):
+        raise UserError(f"`{name}` must be a path, got: {value!r}")
+    return str(value)
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"`{name}` must be True or False, got: {value}")
+    return value
+
+
+def _integer(least: int) -> OptionCheck:
+    def check(name: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UserError(f"`{name}` must be an integer of at least {least}, got: {value}")
+        return value
+
+    return check
+
+
+def _integer_or_none(least: int) -> OptionCheck:
+    check = _integer(least)
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _strengths(name: str, values: Any) -> tuple[float, ...]:
+    """Ascending, each once."""
+    values = (values,) if isinstance(values, Real) else values
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise UserError(f"`{name}` must be numbers, got: {values!r}")
+    return tuple(sorted({_strength(name, value) for value in values}))
+
+
+def _strength(name: str, value: Any) -> float:
+    try:
+        number = nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    except OverflowError:
+        number = nan
+    if not (isfinite(number) and number > 0):
+        raise UserError(f"`{name}` must be positive and finite, got: {value}")
+    return number
+
+
+def _one_strength_or_more(name: str, values: Any) -> tuple[float, ...]:
+    strengths = _strengths(name, values)
+    if not strengths:
+        raise UserError(f"`{name}` must name at least one strength, got: none")
+    return strengths
+
+
+def _names(name: str, values: Any) -> tuple[str, ...]:
+    names = (values,) if isinstance(values, str) else tuple(values) if isinstance(values, Iterable) else (values,)
+    for value in names:
+        if not isinstance(value, str):
+            raise UserError(f"`{name}` must be names, got: {value!r}")
+    return names
+
+
+def _targets(name: str, values: Any) -> tuple[str, ...]:
+    targets = _names(name, values)
+    if not targets or not set(targets) <= set(TARGETS) or len(set(targets)) < len(targets):
+        text = ", ".join(targets) or "none"
+        raise UserError(f"`target` must be one or more of {', '.join(TARGETS)}, each once, got: {text}")
+    return targets
+
+
+def _sample(name: str, value: Any) -> str | None:
+    """The option `sample` as it is written down."""
+    if value is None:
+        return None
+    text = f"{value}-per-class" if type(value) is int else str(value)
+    match = re.fullmatch(r"0*([1-9][0-9]{0,17})-per-class", text)
+    if match is None:
+        raise UserError(f"`{name}` must be N-per-class with N of at least 1, got: {value}", "like 5-per-class")
+    return f"{match[1]}-per-class"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Options of a study.
+    """Options of a study, each with its check and its default.
+
+    A new option is a field here with a line below and one in `SettingsKeywords`, and a row of `cli.options.OPTIONS`.
 
     Attributes:
         attack: Attack spec.
@@ -47,62 +148,47 @@ class Settings:
         denoised: Is every image also held against a denoised copy of itself?
         adversarial: Where adversarial images lie that take the place of an attack; None for none.
         surrogate: Spec of the model that the attack sees, if that is not the one that is studied.
+
+    Raises:
+        UserError: A value that is wrong, or two that do not go together.
     """
 
-    attack: str = "dlfuzz"
-    strengths: tuple[float, ...] = DEFAULT_STRENGTHS
-    targets: tuple[str, ...] = DEFAULT_TARGETS
-    explanations: tuple[str, ...] = DEFAULT_EXPLANATIONS
-    similarities: tuple[str, ...] = DEFAULT_METRICS
-    layers: tuple[str, ...] = ()
-    limit: int | None = None
-    sample: str | int | None = None
-    rng_seed: int = 0
-    noise_draws: int = 1
-    noise_ladder: tuple[float, ...] = DEFAULT_NOISE_LADDER
-    gallery: int | None = 24
-    chunk_size: int = 32
-    batch_size: int = 0
-    denoised: bool = False
-    adversarial: str | None = None
-    surrogate: str | None = None
+    attack: Annotated[str, _text] = "dlfuzz"
+    strengths: Annotated[tuple[float, ...], _one_strength_or_more] = DEFAULT_STRENGTHS
+    targets: Annotated[tuple[str, ...], _targets] = DEFAULT_TARGETS
+    explanations: Annotated[tuple[str, ...], _names] = DEFAULT_EXPLANATIONS
+    similarities: Annotated[tuple[str, ...], _names] = DEFAULT_METRICS
+    layers: Annotated[tuple[str, ...], _names] = ()
+    limit: Annotated[int | None, _integer_or_none(1)] = None
+    sample: Annotated[str | int | None, _sample] = None
+    rng_seed: Annotated[int, _integer(0)] = 0
+    noise_draws: Annotated[int, _integer(1)] = 1
+    noise_ladder: Annotated[tuple[float, ...], _strengths] = DEFAULT_NOISE_LADDER
+    gallery: Annotated[int | None, _integer_or_none(0)] = 24
+    chunk_size: Annotated[int, _integer(0)] = 32
+    batch_size: Annotated[int, _integer(0)] = 0
+    denoised: Annotated[bool, _boolean] = False
+    adversarial: Annotated[str | None, _path_or_none] = None
+    surrogate: Annotated[str | None, _text_or_none] = None
 
     def __post_init__(self) -> None:
-        for name in ("strengths", "noise_ladder"):
-            object.__setattr__(self, name, _strengths(name, getattr(self, name)))
-        for name in ("targets", "explanations", "similarities", "layers"):
-            object.__setattr__(self, name, _names(name, getattr(self, name)))
-        for name in ("attack", "surrogate"):
-            value = getattr(self, name)
-            if not isinstance(value, str) and (value is not None or name == "attack"):
-                raise UserError(f"`{name}` must be a text, got: {value!r}")
-        if not self.strengths:
-            raise UserError("`strengths` must name at least one strength, got: none")
-        unknown = [target for target in self.targets if target not in TARGETS]
-        if unknown or not self.targets or len(set(self.targets)) < len(self.targets):
-            got = ", ".join(self.targets) or "none"
-            raise UserError(f"`target` must be one or more of {', '.join(TARGETS)}, each once, got: {got}")
+        for name, check in _checks().items():
+            object.__setattr__(self, name, check(name, getattr(self, name)))
         measures(self.explanations, self.similarities)
-        least = {"rng_seed": 0, "noise_draws": 1, "chunk_size": 0, "batch_size": 0, "limit": 1, "gallery": 0}
-        for name, smallest in least.items():
-            _check_integer(name, getattr(self, name), smallest)
-        if not isinstance(self.denoised, bool):
-            raise UserError(f"`denoised` must be True or False, got: {self.denoised}")
-        object.__setattr__(self, "sample", _sample(self.sample))
+        self._check_sample()
+        self._check_adversarial()
+
+    def _check_sample(self) -> None:
         if self.sample is not None and self.limit is not None:
             raise UserError(
                 f"`sample` must come without `limit`, got: {self.sample} and {self.limit}",
                 "`sample` takes some images of every class, `limit` some of all",
             )
-        self._check_adversarial()
 
     def _check_adversarial(self) -> None:
         """Images that are there already need no attack, and no model to attack in place of the studied one."""
         if self.adversarial is None:
             return
-        if not isinstance(self.adversarial, str | PathLike):
-            raise UserError(f"`adversarial` must be a path, got: {self.adversarial!r}")
-        object.__setattr__(self, "adversarial", str(self.adversarial))
         default = Settings.__dataclass_fields__["attack"].default
         others = {"attack": self.attack if self.attack != default else None, "surrogate": self.surrogate}
         for name, value in others.items():
@@ -128,7 +214,7 @@ class Settings:
         """The settings as JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
-    def differences(self, record: dict[str, Any]) -> list[str]:
+    def differences(self, record: Mapping[str, Any]) -> list[str]:
         """Settings that differ from a stored record, among those that decide what comes out."""
         mine = self.as_record()
         # Records from before these options existed lack them.
@@ -137,40 +223,29 @@ class Settings:
         return [f"{name} was {record.get(name)}, now {mine[name]}" for name in names if record.get(name) != mine[name]]
 
 
-def _strengths(name: str, values: Any) -> tuple[float, ...]:
-    values = (values,) if isinstance(values, Real) else values
-    if not isinstance(values, Iterable) or isinstance(values, str):
-        raise UserError(f"`{name}` must be numbers, got: {values!r}")
-    found = set()
-    for value in values:
-        try:
-            number = nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
-        except OverflowError:
-            number = nan
-        if not (isfinite(number) and number > 0):
-            raise UserError(f"`{name}` must be positive and finite, got: {value}")
-        found.add(number)
-    return tuple(sorted(found))
+class SettingsKeywords(TypedDict, total=False):
+    """The options of `Settings` as `camdrift.run` takes them: a single value stands for a tuple of one."""
+
+    attack: str
+    strengths: float | Sequence[float]
+    targets: str | Sequence[str]
+    explanations: str | Sequence[str]
+    similarities: str | Sequence[str]
+    layers: str | Sequence[str]
+    limit: int | None
+    sample: str | int | None
+    rng_seed: int
+    noise_draws: int
+    noise_ladder: float | Sequence[float]
+    gallery: int | None
+    chunk_size: int
+    batch_size: int
+    denoised: bool
+    adversarial: str | PathLike[str] | None
 
 
-def _names(name: str, values: Any) -> tuple[str, ...]:
-    names = (values,) if isinstance(values, str) else tuple(values) if isinstance(values, Iterable) else (values,)
-    for value in names:
-        if not isinstance(value, str):
-            raise UserError(f"`{name}` must be names, got: {value!r}")
-    return names
-
-
-def _sample(value: str | int | None) -> str | None:
-    """The setting `sample` as it is written down."""
-    found = re.fullmatch(r"0*([1-9][0-9]{0,17})-per-class", f"{value}-per-class" if type(value) is int else str(value))
-    if value is not None and found is None:
-        raise UserError(f"`sample` must be N-per-class with N of at least 1, got: {value}", "like 5-per-class")
-    return None if found is None else f"{found[1]}-per-class"
-
-
-def _check_integer(name: str, value: int | None, smallest: int) -> None:
-    if value is None and name in _NONE_IS_ALL:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-        raise UserError(f"`{name}` must be an integer of at least {smallest}, got: {value}")
+@cache
+def _checks() -> dict[str, OptionCheck]:
+    """The check of every option, by name."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return {name: hints[name].__metadata__[0] for name in Settings.names()}

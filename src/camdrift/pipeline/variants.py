@@ -1,4 +1,4 @@
-"""Variants: the perturbed images of a seed, and what clipping made of them."""
+"""Variants: the perturbed images of a seed, and their perturbations after clipping."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Variant:
     """One perturbed image, named.
 
     Attributes:
-        position: Which analysed seed of the chunk.
+        position: Number of its seed among those of the chunk that are explained.
         condition: adversarial or noise.
         strength: Factor on the base perturbation.
         draw: Noise draw; 0 for adversarial.
@@ -30,7 +30,7 @@ class Variant:
 def plan_variants(
     seeds: int, *, strengths: Sequence[float], noise_strengths: Sequence[float], draws: int
 ) -> list[Variant]:
-    """All variants of a chunk of `seeds` analysed seeds, in the order in which they are best computed.
+    """All variants of `seeds` seeds, in the order in which they are best computed.
 
     The strongest attacks come first and lie together: most of them change the prediction, and only a batch in which
     some prediction has changed needs a second backward pass for the target `seed`.
@@ -60,13 +60,13 @@ def describe_perturbation(seed: Image, perturbation: Image, noise: Image) -> dic
 
 
 def measure_variant(seed: Image, perturbation: Image, strength: float) -> dict[str, Any]:
-    """The columns of `variants` on what clipping left of strength times `perturbation`, in pixel units."""
-    unclipped = seed + strength * perturbation
-    realised = perturbed(seed, perturbation, strength) - seed
-    outside = (unclipped < PIXELS.lower) | (unclipped > PIXELS.upper)
+    """The columns of `variants` on strength times `perturbation` after clipping, in pixel units."""
+    image = seed + strength * perturbation
+    difference = perturbed(seed, perturbation, strength) - seed
+    outside = (image < PIXELS.lower) | (image > PIXELS.upper)
     return {
-        "realised_l2": torch.linalg.vector_norm(realised.double()).item(),
-        "realised_linf": realised.abs().max().item(),
+        "realised_l2": torch.linalg.vector_norm(difference.double()).item(),
+        "realised_linf": difference.abs().max().item(),
         "clipped_fraction": outside.double().mean().item(),
     }
 

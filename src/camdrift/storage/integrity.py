@@ -10,6 +10,7 @@ from camdrift.storage.disk import readable
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.reading import MOST_ROWS, Stored, Tables, distinct, height, scan, streamed
 from camdrift.tables.reproduction import FURTHER_TABLES
+from camdrift.tables.run_json import effective
 from camdrift.tables.study import TABLES
 from camdrift.tables.words import ANALYSED
 
@@ -57,17 +58,17 @@ def disagreements(tables: Tables, record: Mapping[str, Any]) -> list[str]:
         tables: Tables of a run by name.
         record: Its record.
     """
-    effective = record["arguments"]["effective"]
-    strengths, draws = effective["strengths"], effective["noise_draws"]
-    noise = len({*strengths, *effective["noise_ladder"]}) * draws
-    cells = len(effective["layers"]) * len(effective["measures"])
+    arguments = effective(record)
+    strengths, draws = arguments["strengths"], arguments["noise_draws"]
+    noise = len({*strengths, *arguments["noise_ladder"]}) * draws
+    cells = len(arguments["layers"]) * len(arguments["measures"])
     found: list[str] = []
     if "seeds" not in tables:
         return found
     seeds = tables["seeds"]
     found += _differ("seeds", "images of the study", seeds.height, record["images"]["n"])
     found += _differ("seeds", "different names of seed images", seeds["seed_id"].n_unique(), seeds.height)
-    analysed = _targets(seeds, effective["targets"])
+    analysed = _targets(seeds, arguments["targets"])
     per_seed = {
         "variants": analysed.with_columns(pl.lit(len(strengths) + noise).alias("expected")),
         "similarity": analysed.with_columns(expected=pl.col("targets") * cells * (len(strengths) + noise)),
@@ -79,7 +80,7 @@ def disagreements(tables: Tables, record: Mapping[str, Any]) -> list[str]:
         found += _undefined(scan(tables, "similarity"))
     if "layers" in tables:
         known = "similarity" in tables
-        targets = distinct(scan(tables, "similarity"), "target").height if known else len(effective["targets"])
+        targets = distinct(scan(tables, "similarity"), "target").height if known else len(arguments["targets"])
         found += _differ("layers", "rows", tables["layers"].height, targets * len(strengths) * cells)
     return found
 

@@ -13,10 +13,10 @@ from typing import Any, Final
 import polars as pl
 
 from camdrift.errors import StoreError, one_line
+from camdrift.file_names import CHUNKS, FIGURES, RECORD
 from camdrift.storage.checksums import CHECKSUMS
-from camdrift.storage.run_directory import CHUNKS, FILES, RECORD, RunDirectory, is_figure, is_record
+from camdrift.storage.run_directory import FILES, RunDirectory, is_figure, is_record
 from camdrift.tables.arrays import Gallery
-from camdrift.tables.words import FIGURES
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
 # Others have no folders, or not without a name that somebody must pay for.

@@ -23,6 +23,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from camdrift.errors import StoreError
+from camdrift.file_names import CHUNKS, FIGURES, GALLERY, RECORD, REPORT
 from camdrift.storage.archives import open_arrays, write_arrays
 from camdrift.storage.checksums import CHECKSUMS, Checked, checksum, checksums, damage
 from camdrift.storage.disk import on_disk, readable, sync, write_whole
@@ -32,11 +33,8 @@ from camdrift.tables.reading import Stored
 from camdrift.tables.reproduction import FURTHER_TABLES
 from camdrift.tables.run_json import misfit
 from camdrift.tables.study import TABLES
-from camdrift.tables.words import FIGURES, REPORT, SCHEMA_VERSION
+from camdrift.tables.words import SCHEMA_VERSION
 
-RECORD: Final = "run.json"
-GALLERY: Final = "gallery.npz"
-CHUNKS: Final = "chunks"
 _SCHEMAS: Final = {**TABLES, **FURTHER_TABLES}
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
 FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in _SCHEMAS), RECORD)
@@ -221,6 +219,10 @@ class RunDirectory:
     def chunk_tables(self, name: str) -> Iterator[pl.DataFrame]:
         """One table of each finished chunk, in chunk order."""
         return (self.read_chunk(index, name) for index in sorted(self.chunks_done()))
+
+    def chunk_table_names(self) -> list[str]:
+        """Names of the tables that every finished chunk holds."""
+        return sorted({path.stem for index in self.chunks_done() for path in self._chunk(index).glob("*.parquet")})
 
     def chunk_galleries(self) -> Iterator[Gallery]:
         """The arrays of each finished chunk, in chunk order; open until the next."""

@@ -1,9 +1,9 @@
-"""Can layer similarities tell adversarial from noisy images? The question of NoiseCAM (arXiv 2303.06151), of a study.
+"""Detectors that tell adversarial from noisy images by layer similarities: the question of NoiseCAM (arXiv 2303.06151).
 
 NoiseCAM reports that the deviation of vulnerable layers detects adversarial examples. Here a detector learns from the
-similarities of all layers, and is judged on seeds that it has not seen; the map that NoiseCAM proposes beside is not
-part of it. Reference `seed` holds every image against the clean image, which whoever has to judge an image does not
-have: it says what the layers know, not what a defence could do. Reference `denoised` needs the judged image alone.
+similarities of all layers, and is judged on seeds that it has not seen; the map that NoiseCAM also proposes is no
+part of it. Reference `seed` holds every image against the clean image, which nobody has who must judge an image: it
+says what the layers know, not what a defence could do. Reference `denoised` needs the judged image alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,19 +18,20 @@ from numpy.typing import NDArray
 from camdrift.defences.detector import LEAST_FOLDED_SEEDS, Examples, assess
 from camdrift.errors import UserError
 from camdrift.figures.detection import DETECTION_FIGURE, detection_figure
+from camdrift.file_names import FIGURES, RECORD
 from camdrift.report.encoding import figure_files
 from camdrift.storage.disk import write_files
-from camdrift.storage.run_directory import RECORD, RunDirectory
+from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.study import Study
 from camdrift.tables.detection import DETECTION, ROC
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import by_seeds, distinct, height, scan
+from camdrift.tables.run_json import Record, effective
 from camdrift.tables.study import TABLES
 from camdrift.tables.words import (
     ADVERSARIAL,
     CLEAN,
     DENOISED_REFERENCE,
-    FIGURES,
     NOISE,
     SEED_REFERENCE,
     TARGET_ORDER,
@@ -51,7 +52,7 @@ _INPUT: Final = ("spec", "weights_sha256", "size", "resize", "interpolation", "m
 
 @dataclass(frozen=True)
 class Detection:
-    """What detectors can do.
+    """The performance of detectors.
 
     Attributes:
         detection: AUC with its interval, table `detection`.
@@ -62,24 +63,24 @@ class Detection:
     roc: pl.DataFrame
 
     def lines(self) -> list[str]:
-        """What was found, as a person reads it in a terminal; every row says whether it needs the clean image."""
+        """Return the AUCs as a table for a terminal; every row says whether it needs the clean image."""
         strengths = sorted(self.detection["strength"].drop_nulls().unique().to_list())
         names = ["reference", "class", "told from", *(f"strength {strength_text(s)}" for s in strengths)]
         pairs = list(self.detection.group_by("trained_on", "tested_on", maintain_order=True))
         rows = [[*names, "all strengths", "seeds"], *(row for _, part in pairs for row in _rows(part, strengths))]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        shown = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        found = [_TITLE, shown[0]]
+        texts = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        lines = [_TITLE, texts[0]]
         for pair, part in pairs:
-            found += [f"trained on {pair[0]}, tested on {pair[1]}:"] if len(pairs) > 1 else []
-            found += [shown.pop(1) for _ in _rows(part, strengths)]
+            lines += [f"trained on {pair[0]}, tested on {pair[1]}:"] if len(pairs) > 1 else []
+            lines += [texts.pop(1) for _ in _rows(part, strengths)]
         if DENOISED_REFERENCE not in self.detection["reference"]:
-            found.append("Nothing was measured without the clean image: that needs a run with --denoised.")
-        return found
+            lines.append("Nothing was measured without the clean image: that needs a run with --denoised.")
+        return lines
 
 
 def detect(study: Study, *others: Study) -> Detection:
-    """Learn and test detectors of adversarial images, and write what they can do into the run directory of `study`.
+    """Train and test detectors of adversarial images, and write their AUCs into the run directory of `study`.
 
     A detector is a standardised logistic regression on the similarities of all layers of one image, adversarial
     against noisy images of the same strength (strengths of the attack only, all draws) and, by the denoised reference,
@@ -108,9 +109,9 @@ def detect(study: Study, *others: Study) -> Detection:
                 f"got: {run.n_seeds} in {each.place}",
                 "a run of more images, or of an attack that succeeds more often, can be judged",
             )
-    found = detection_of(runs, rng_seed=study.record["arguments"]["effective"]["rng_seed"])
-    _write(study, found)
-    return found
+    detection = detection_of(runs, rng_seed=effective(study.record)["rng_seed"])
+    _write(study, detection)
+    return detection
 
 
 def figure_place(study: Study) -> str:
@@ -118,9 +119,9 @@ def figure_place(study: Study) -> str:
     return f"{study.place}/{FIGURES}/{DETECTION_FIGURE}.png"
 
 
-def _write(study: Study, found: Detection) -> None:
+def _write(study: Study, detection: Detection) -> None:
     directory = RunDirectory(study.path)
-    directory.replace_tables({DETECTION.name: found.detection, ROC.name: found.roc})
+    directory.replace_tables({DETECTION.name: detection.detection, ROC.name: detection.roc})
     tables = of_first_measure(directory.stored_tables(*TABLES, DETECTION.name, ROC.name))
     write_files(study.path, figure_files(DETECTION_FIGURE, detection_figure(tables, study.record)))
     study.keep(f"{DETECTION.name}.parquet", f"{ROC.name}.parquet", FIGURES, RECORD)
@@ -133,19 +134,19 @@ def _tables(study: Study) -> Mapping[str, pl.DataFrame]:
 
 
 def _names(studies: Sequence[Study]) -> list[str]:
-    """The attack of each run, with its run directory where two runs share one."""
+    """The attack of each run, followed by its run directory where two runs share an attack."""
     attacks = [attack_of(study.record) for study in studies]
     pairs = zip(attacks, studies, strict=True)
     return [attack if attacks.count(attack) == 1 else f"{attack} ({study.path})" for attack, study in pairs]
 
 
-def attack_of(record: Mapping[str, Any]) -> str:
-    """The attack spec of a run, as tables name it."""
-    return str(record["arguments"]["effective"]["attack"])
+def attack_of(record: Record) -> str:
+    """Return the attack spec of a run, as tables name it."""
+    return str(effective(record)["attack"])
 
 
 def _check(studies: Sequence[Study]) -> None:
-    """Raises `UserError` unless these are different runs of one model and its same layers."""
+    """Raise `UserError` unless these are different runs of one model and the same layers of it."""
     first = studies[0]
     paths = [study.path.resolve() for study in studies]
     twice = [str(study.path) for study, path in zip(studies, paths, strict=True) if paths.count(path) > 1]
@@ -153,17 +154,17 @@ def _check(studies: Sequence[Study]) -> None:
         raise UserError(f"`runs` must be different runs, got twice: {twice[0]}")
     for other in studies[1:]:
         one, two = (study.record["model"] for study in (first, other))
-        differs = [f"{key} {one[key]} and {two[key]}" for key in _INPUT if one[key] != two[key]]
-        if differs:
+        differences = [f"{key} {one[key]} and {two[key]}" for key in _INPUT if one[key] != two[key]]
+        if differences:
             raise UserError(
-                f"`runs` must be of the same model, got: {'; '.join(differs)} in {first.path} and {other.path}",
+                f"`runs` must be of the same model, got: {'; '.join(differences)} in {first.path} and {other.path}",
                 "a detector reads the layers of one model; run both attacks on it",
             )
         _check_layers(first, other)
 
 
 def _check_layers(first: Study, other: Study) -> None:
-    mine, theirs = (list(study.record["arguments"]["effective"]["layers"]) for study in (first, other))
+    mine, theirs = (list(effective(study.record)["layers"]) for study in (first, other))
     if mine != theirs:
         lone = [name for name in [*mine, *theirs] if (name in mine) != (name in theirs)]
         raise UserError(
@@ -190,12 +191,17 @@ class _Images:
     seeds: NDArray[np.str_]
 
     @property
-    def attacked(self) -> set[float]:
+    def attack_strengths(self) -> set[float]:
         """Strengths of the attack."""
         return set(self.strengths[self.conditions == ADVERSARIAL].tolist())
 
+    @property
+    def n_seeds(self) -> int:
+        """Number of different seed images."""
+        return len(set(self.seeds.tolist()))
+
     def examples(self, negative: str, strengths: Sequence[float]) -> Examples:
-        """Adversarial images of these strengths, and noisy ones of the same or all clean ones."""
+        """Adversarial images of these strengths, with noisy ones of the same strengths or all clean ones."""
         at = np.isin(self.strengths, strengths)
         is_adversarial = at & (self.conditions == ADVERSARIAL)
         others = self.conditions == CLEAN if negative == CLEAN else at & (self.conditions == NOISE)
@@ -207,7 +213,7 @@ class Readings:
     """A run as detectors read it.
 
     Attributes:
-        name: What tables call it.
+        name: Its name in tables.
         images: Its images by (reference, target).
     """
 
@@ -216,47 +222,47 @@ class Readings:
 
     @property
     def n_seeds(self) -> int:
-        """Number of different seed images in the readings that have most."""
-        return max((len(set(images.seeds.tolist())) for images in self.images.values()), default=0)
+        """Number of different seed images, under the reference and target that have most."""
+        return max((images.n_seeds for images in self.images.values()), default=0)
 
 
 def readings(name: str, tables: Mapping[str, pl.DataFrame]) -> Readings:
-    """A run as detectors read it.
+    """Return a run as detectors read it.
 
     Args:
-        name: What tables call it.
-        tables: seeds, similarity and, for the reference that needs no clean image, denoised, by name.
+        name: Its name in tables.
+        tables: By name: seeds, similarity and, for the reference that needs no clean image, denoised.
     """
     seeds, similarity = tables["seeds"].select("seed_id", "sha256"), scan(tables, "similarity")
     targets = set(distinct(similarity, "target")["target"])
-    found = {
+    images = {
         (SEED_REFERENCE, target): _images(similarity.filter(pl.col("target") == target), seeds)
         for target in TARGET_ORDER
         if target in targets
     }
-    if "denoised" in tables and height(denoised := scan(tables, "denoised")):
-        found[DENOISED_REFERENCE, "own"] = _images(denoised, seeds)
-    return Readings(name, found)
+    if "denoised" in tables and height(rows := scan(tables, "denoised")):
+        images[DENOISED_REFERENCE, "own"] = _images(rows, seeds)
+    return Readings(name, images)
 
 
 def _images(rows: pl.LazyFrame, seeds: pl.DataFrame) -> _Images:
-    """The images that rows of one target are about; read piece by piece."""
+    """Return the images behind the rows of one target, which are read piece by piece."""
     keys = ("seed_id", "condition", "strength", "draw")
     pictures, similarities = [], []
     for piece in by_seeds(rows, *keys, "layer_index", "similarity"):
-        layered = piece.sort(*keys, "layer_index")
-        pictures.append(layered.select(keys).unique(maintain_order=True))
-        similarities.append(layered["similarity"].fill_null(np.nan).to_numpy().reshape(pictures[-1].height, -1))
+        ordered_rows = piece.sort(*keys, "layer_index")
+        pictures.append(ordered_rows.select(keys).unique(maintain_order=True))
+        similarities.append(ordered_rows["similarity"].fill_null(np.nan).to_numpy().reshape(pictures[-1].height, -1))
     images, values = pl.concat(pictures).join(seeds, on="seed_id", maintain_order="left"), np.concatenate(similarities)
     conditions, checksums = (np.array(images[name].to_list(), np.str_) for name in ("condition", "sha256"))
     return _Images(values, conditions, images["strength"].to_numpy(), checksums)
 
 
 def detection_of(runs: Sequence[Readings], *, rng_seed: int, n_bootstrap: int = 1000) -> Detection:
-    """What detectors can do within each run, and from each run to each other.
+    """Train and test detectors within each run, and from each run to each other.
 
-    Left out is what not all runs of a pair have: a reference, a target, a strength; and a target with fewer than four
-    seeds, which happens where few images have a label.
+    A pair of runs leaves out what only one of them has (a reference, a target, a strength), and a target with fewer
+    than four seeds, which happens where few images have a label.
 
     Args:
         runs: Runs of the same layers.
@@ -266,42 +272,38 @@ def detection_of(runs: Sequence[Readings], *, rng_seed: int, n_bootstrap: int = 
     rows: list[dict[str, Any]] = []
     corners = [ROC.frame()]
     for keys, train, test in _tasks(runs):
-        found = assess(train, test, rng_seed=rng_seed, n_bootstrap=n_bootstrap)
+        result = assess(train, test, rng_seed=rng_seed, n_bootstrap=n_bootstrap)
         sizes = {"n_seeds": len(set(test.seeds.tolist())), "n_images": len(test.seeds)}
-        rows.append({**keys, **sizes, "auc": found.auc, "auc_low": found.low, "auc_high": found.high})
-        rates = {"false_positive_rate": found.false_positive_rate, "true_positive_rate": found.true_positive_rate}
-        columns = {name: [value] * len(found.true_positive_rate) for name, value in keys.items()}
+        rows.append({**keys, **sizes, "auc": result.auc, "auc_low": result.low, "auc_high": result.high})
+        rates = {"false_positive_rate": result.false_positive_rate, "true_positive_rate": result.true_positive_rate}
+        columns = {name: [value] * len(result.true_positive_rate) for name, value in keys.items()}
         corners.append(ROC.frame(columns | rates))
     return Detection(DETECTION.frame(rows), pl.concat(corners))
 
 
 def _tasks(runs: Sequence[Readings]) -> Iterator[tuple[dict[str, Any], Examples, Examples]]:
-    """Key columns, images to learn from and images to judge; runs by themselves first."""
+    """Yield key columns, images to train on and images to test on; each run with itself comes first."""
     for train, test in [*((run, run) for run in runs), *permutations(runs, 2)]:
         names = {"trained_on": train.name, "tested_on": test.name}
         for reference, target in train.images:
-            mine, theirs = (run.images.get((reference, target)) for run in (train, test))
-            if (
-                mine is None
-                or theirs is None
-                or min(len(set(i.seeds.tolist())) for i in (mine, theirs)) < LEAST_FOLDED_SEEDS
-            ):
+            if (reference, target) not in test.images:
                 continue
-            alone = [[s] for s in sorted(mine.attacked & theirs.attacked)]
+            mine, theirs = (run.images[reference, target] for run in (train, test))
+            if min(mine.n_seeds, theirs.n_seeds) < LEAST_FOLDED_SEEDS:
+                continue
             for negative in _NEGATIVES[reference]:
                 keys = {"reference": reference, **names, "negative": negative, "target": target}
-                for strengths in alone:
-                    pair = [images.examples(negative, strengths) for images in (mine, theirs)]
-                    yield {**keys, "strength": strengths[0]}, pair[0], pair[1]
-                pair = [images.examples(negative, sorted(images.attacked)) for images in (mine, theirs)]
-                yield {**keys, "strength": None}, pair[0], pair[1]
+                for s in sorted(mine.attack_strengths & theirs.attack_strengths):
+                    yield {**keys, "strength": s}, mine.examples(negative, [s]), theirs.examples(negative, [s])
+                train_all, test_all = (i.examples(negative, sorted(i.attack_strengths)) for i in (mine, theirs))
+                yield {**keys, "strength": None}, train_all, test_all
 
 
-def _rows(found: pl.DataFrame, strengths: Sequence[float]) -> list[list[str]]:
-    """Cells of one pair of runs: a row per reference, target and negative, a column per strength."""
+def _rows(detection: pl.DataFrame, strengths: Sequence[float]) -> list[list[str]]:
+    """Cells for one pair of runs: a row per reference, target and negative, a column per strength."""
     keys = ("reference", "target", "negative")
     rows = []
-    for (reference, target, negative), part in found.group_by(*keys, maintain_order=True):
+    for (reference, target, negative), part in detection.group_by(*keys, maintain_order=True):
         aucs = part.select("strength", "auc", "auc_low", "auc_high").iter_rows()
         cells = {strength: f"{auc:.2f} [{low:.2f}, {high:.2f}]" for strength, auc, low, high in aucs}
         words = [_REFERENCES[str(reference)], str(target), str(negative)]

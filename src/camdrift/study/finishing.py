@@ -1,4 +1,4 @@
-"""The end of a study: tables that need all seeds, the gallery, the record of a run that is done."""
+"""The end of a study: tables that need all seeds, the gallery, the record of a run that is complete."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,50 +23,58 @@ from camdrift.tables.reading import scan
 from camdrift.tables.words import ANALYSED
 
 
-def _complete(record: dict[str, Any], directory: RunDirectory, clock: Clock) -> None:
-    """Mark the run as done: from here on its report is made of what is stored, the record included."""
-    seconds = {stage: round(value, 3) for stage, value in clock.seconds.items()}
-    seeds = directory.read_table("seeds")
-    checksums = seeds["sha256"].drop_nulls().to_list()
-    if repeated := repeated_images(seeds):
-        seen = record["preflight"] or {}
-        record = {**record, "preflight": {**seen, "warnings": [*seen.get("warnings", ()), *repeated]}}
-    images = {**record["images"], "sha256": images_checksum(checksums)}
-    done = {"status": "done", "finished": provenance.now(), "timings": seconds, "images": images}
-    done["files"] = directory.files()
-    directory.write_record({**record, **done})
-    # Only now: a run that is killed before has everything it needs to be resumed.
-    directory.drop_chunks()
-
-
-def _finish(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> None:
-    """Merge the chunks, and add the tables that need all seeds."""
-    total = sum(group.neurons for group in plan.classifier.neuron_groups)
+def finish_study(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> None:
+    """Merge the tables of the chunks, and write those that need all seeds."""
     with plan.clock("write"):
-        for name in ("seeds", "variants", "similarity", "focus", "floor", *(e.table for e in plan.examinations)):
-            directory.merge_table(name)
+        for name in directory.chunk_table_names():
+            if name != GROWTH:
+                directory.merge_table(name)
         directory.write_gallery(_gallery(plan, directory))
     with plan.clock("coverage"):
+        total = sum(group.neurons for group in plan.classifier.neuron_groups)
         directory.write_table("coverage", coverage_growth(directory.chunk_tables(GROWTH), total))
     seeds = directory.read_table("seeds")
     successes = seeds.filter(pl.col("status") == ANALYSED).height
     on_progress(Progress("statistics", seeds.height, seeds.height, successes, tuple(repeated_images(seeds))))
     with plan.clock("statistics"):
-        made, rng_seed = directory.stored_tables("similarity", "variants", "floor"), plan.settings.rng_seed
-        similarity, floor = (scan(made, name) for name in ("similarity", "floor"))
-        layers = layer_statistics(similarity, made["variants"], floor, rng_seed=rng_seed)
-        directory.write_table("layers", layers)
-        directory.write_table("counts", compromised_counts(similarity, layers))
-        directory.write_table("controls", study_controls(of_first_measure(made), rng_seed=rng_seed))
+        _write_statistics(directory, rng_seed=plan.settings.rng_seed)
     on_progress(Progress("report", seeds.height, seeds.height, successes))
 
 
+def _write_statistics(directory: RunDirectory, *, rng_seed: int) -> None:
+    tables = directory.stored_tables("similarity", "variants", "floor")
+    similarity, floor = (scan(tables, name) for name in ("similarity", "floor"))
+    layers = layer_statistics(similarity, tables["variants"], floor, rng_seed=rng_seed)
+    directory.write_table("layers", layers)
+    directory.write_table("counts", compromised_counts(similarity, layers))
+    directory.write_table("controls", study_controls(of_first_measure(tables), rng_seed=rng_seed))
+
+
 def _gallery(plan: Plan, directory: RunDirectory) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Keys and arrays of the study's gallery; no more is read from the chunks than it needs, one chunk at a time."""
+    """Yield keys and arrays of the study's gallery, reading one chunk at a time and no more of it than is needed."""
     chunks = zip(directory.chunk_tables("seeds"), directory.chunk_tables("similarity"), strict=True)
-    moved = pl.concat([deviations(*tables, settings=plan.settings) for tables in chunks])
-    held = [seed_id for gallery in directory.chunk_galleries() for seed_id in gallery["seed_ids"].tolist()]
-    chosen = spanning(moved, plan.settings.gallery, held)
-    yield from header(chosen, plan.settings).items()
+    shifts = pl.concat([deviations(*tables, settings=plan.settings) for tables in chunks])
+    candidates = [seed_id for gallery in directory.chunk_galleries() for seed_id in gallery["seed_ids"].tolist()]
+    names = spanning(shifts, plan.settings.gallery, candidates)
+    yield from header(names, plan.settings).items()
     for gallery in directory.chunk_galleries():
-        yield from renumbered(gallery, chosen)
+        yield from renumbered(gallery, names)
+
+
+def complete_study(record: dict[str, Any], directory: RunDirectory, clock: Clock) -> None:
+    """Mark the run as done: from here on its report is made of what is stored, the record included."""
+    seeds = directory.read_table("seeds")
+    checksums = seeds["sha256"].drop_nulls().to_list()
+    if repeats := repeated_images(seeds):
+        preflight = record["preflight"] or {}
+        record = {**record, "preflight": {**preflight, "warnings": [*preflight.get("warnings", ()), *repeats]}}
+    end = {
+        "status": "done",
+        "finished": provenance.now(),
+        "timings": {stage: round(value, 3) for stage, value in clock.seconds.items()},
+        "images": {**record["images"], "sha256": images_checksum(checksums)},
+        "files": directory.files(),
+    }
+    directory.write_record({**record, **end})
+    # Only now: a run that is killed before has everything it needs to be resumed.
+    directory.drop_chunks()

@@ -1,10 +1,12 @@
-"""Where a study was made: versions, machine, time."""
+"""Provenance of a study: versions, machine, time."""
 
 import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
+
+from camdrift.attacks.registry import LIBRARIES
 
 _UNKNOWN: Final = "unknown"
 _PACKAGES: Final = (
@@ -21,28 +23,30 @@ _PACKAGES: Final = (
     "torchmetrics",
     "pot",
 )
-# Named only where they are installed.
-_EXTRAS: Final = ("captum", "transformers", "torchattacks", "adversarial-robustness-toolbox")
+# Named only where they are installed: those that explain and load models, and the libraries of attacks.
+_ATTACKS: Final = [library.package for library in LIBRARIES.values() if library.extra]
+_EXTRAS: Final = tuple(dict.fromkeys(("captum", "transformers", *_ATTACKS)))
 
 
 def camdrift_version() -> str:
-    """This package's version."""
+    """Return the version of this package."""
     return _version("camdrift")
 
 
 def versions() -> dict[str, str]:
-    """Version of Python and of every package that numbers or pictures pass through."""
-    extras = {name: found for name in _EXTRAS if (found := _version(name)) != _UNKNOWN}
+    """Return the versions of Python and of every package that numbers or pictures pass through."""
+    extras = {name: _version(name) for name in _EXTRAS}
+    extras = {name: text for name, text in extras.items() if text != _UNKNOWN}
     return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}, **extras}
 
 
 def machine() -> dict[str, str | int]:
-    """Operating system, processor type and number of cores."""
+    """Return operating system, processor type and number of cores."""
     return {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count() or 1}
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
+    """Return the time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

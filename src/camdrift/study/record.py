@@ -1,6 +1,6 @@
-"""What a run writes down of itself: model, images, arguments, versions; and what makes two runs the same study."""
+"""The record of a run: model, images, arguments, versions; and the part of it that two runs of one study share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from os import PathLike
@@ -15,19 +15,21 @@ from camdrift.images.places import ImageFile
 from camdrift.models.classifier import Classifier
 from camdrift.pipeline.plan import Plan
 from camdrift.study import provenance
+from camdrift.study.launch import fresh_folder
+from camdrift.tables.run_json import effective
 
 
 def run_record(
     plan: Plan, files: Sequence[ImageFile], images: Any, *, command: str | None, kind: str
 ) -> dict[str, Any]:
-    """The record of a run that begins, as `run.json` holds it.
+    """Return the record of a run that begins, as `run.json` holds it.
 
     Args:
         plan: What the chunks share.
         files: The seed images.
-        images: Where they were said to lie.
+        images: The caller's argument that names them.
         command: The command line.
-        kind: What sort of run it is.
+        kind: Name of the kind of run.
     """
     model, settings = plan.classifier, plan.settings
     source = "foolbox (20 ImageNet photographs)" if images is None else _source(images)
@@ -104,30 +106,34 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
-def identity(record: dict[str, Any]) -> dict[str, str]:
-    """What makes a study the same study, beside its settings: words by name."""
-    model, images, effective = record["model"], record["images"], record["arguments"]["effective"]
-    surrogate, stored = record["surrogate"], record["attack"]["images_sha256"]
+def identity(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return, by name and in words, what two runs of one study have in common beside their settings."""
+    model, images = record["model"], record["images"]
+    surrogate, checksum = record["surrogate"], record["attack"]["images_sha256"]
     return {
         "model": model["spec"],
         "weights": f"those of checksum {model['weights_sha256'][:12]}",
         "input": ", ".join(f"{key} {model[key]}" for key in ("size", "resize", "interpolation", "mean", "std")),
         "list of images": f"{images['n']} of checksum {images['listing_sha256'][:12]}",
-        "precision": effective["precision"],
+        "precision": effective(record)["precision"],
         "kind": record["kind"],
         "surrogate": _surrogate(surrogate),
-        "adversarial images": "none" if stored is None else f"those of checksum {stored[:12]}",
+        "adversarial images": "none" if checksum is None else f"those of checksum {checksum[:12]}",
     }
 
 
-def _surrogate(model: dict[str, Any] | None) -> str:
+def identity_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return in words in what two records differ that one study has in common."""
+    both = zip(identity(before).items(), identity(now).values(), strict=True)
+    return [f"{name} was {old}, now {new}" for (name, old), new in both if old != new]
+
+
+def _surrogate(model: Mapping[str, Any] | None) -> str:
     return "none" if model is None else f"{model['spec']}, with weights of checksum {model['weights_sha256'][:12]}"
 
 
-def new_folder(record: dict[str, Any]) -> Path:
-    """A folder under `runs/` that is not there yet, named after model, attack and time."""
+def new_folder(record: Mapping[str, Any]) -> Path:
+    """Return a folder under `runs/` that does not exist yet, named after model, attack and time."""
     words = Path(record["model"]["spec"]).name, Path(record["attack"]["spec"].partition("(")[0]).name
     slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in "-".join(words))
-    stem = f"{slug}-{record['started'][:19].replace(':', '').replace('T', '-')}"
-    taken = (Path("runs") / (stem if not number else f"{stem}-{number}") for number in range(10_000))
-    return next(path for path in taken if not path.exists())
+    return fresh_folder(slug, record["started"])

@@ -1,16 +1,11 @@
 """The paper reproduced: one set of seeds, read as the released code computes and as the equations say."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from os import PathLike
-from pathlib import Path
-from typing import Any, Final
+from typing import Final, Unpack
 
 import polars as pl
 
 from camdrift.defences.detector import LEAST_FOLDED_SEEDS
-from camdrift.engine.engine import LOCAL, Engine, engine_of
-from camdrift.engine.progress import OnProgress
 from camdrift.errors import UserError
 from camdrift.models.classifier import Classifier
 from camdrift.paper.claims import claims
@@ -22,30 +17,31 @@ from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.settings import Settings
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.detect import detection_of, readings
-from camdrift.study.run import Extension, carry_out
+from camdrift.study.launch import (
+    PAPER_ATTACK,
+    ImageSource,
+    Launch,
+    StudyKeywords,
+    launch_from,
+    settings_from,
+    spelled_out,
+)
+from camdrift.study.run import RunKind, run_study
 from camdrift.study.study import Study
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.study import TABLES
 
 REPRODUCTION: Final = "reproduction"
-PAPER_ATTACK: Final = "dlfuzz:paper"
+_DEFAULTS: Final = {"attack": PAPER_ATTACK}
 
 
+@spelled_out(Launch, Settings)
 def reproduce(
     classifier: Classifier,
-    images: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
+    images: ImageSource = None,
     *,
-    out: str | PathLike[str] | None = None,
     settings: Settings | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    on_progress: OnProgress | None = None,
-    on_start: Callable[[Path | str], None] | None = None,
-    command: str | None = None,
-    engine: str | Engine = LOCAL,
-    address: str | None = None,
-    workers: int | None = None,
-    **options: Any,
+    **options: Unpack[StudyKeywords],
 ) -> Study:
     """Run the paper on some images, as its released code computes it and as its equations say.
 
@@ -55,41 +51,23 @@ def reproduce(
     Args:
         classifier: What `load_model` or `wrap` returned.
         images: As in `run`.
-        out: Run directory; None for a new folder under `runs/`.
-        settings: Options of the study; or give them by name:
-        **options: Fields of `Settings`; the attack is the paper's, `dlfuzz:paper`, if none is given, and `denoised`
-            is always on.
-        resume: Continue the run in `out`.
-        overwrite: Replace the run in `out`.
-        on_progress: Called whenever there is something to show.
-        on_start: Called once with the run directory, before the first chunk.
-        command: The command line, for the record.
-        engine, address, workers: As in `run`.
+        settings: Options of the study; or give fields of `Settings` by name. The attack is the paper's,
+            `dlfuzz:paper`, if none is named, and `denoised` is always on.
+        **options: As in `run`.
 
     Raises:
         UserError: Input or options that cannot be studied.
     """
-    chosen = settings if settings is not None else Settings(**{"attack": PAPER_ATTACK, **options})
-    if "seed" not in chosen.targets or "own" not in chosen.targets:
-        raise UserError(f"`target` must name own and seed in a reproduction, got: {', '.join(chosen.targets)}")
-    chosen = replace(chosen, denoised=True)
-    return carry_out(
-        classifier,
-        images,
-        out=out,
-        settings=chosen,
-        resume=resume,
-        overwrite=overwrite,
-        on_progress=on_progress,
-        on_start=on_start,
-        command=command,
-        extension=Extension(REPRODUCTION, (Emulation(), Denoised()), finish),
-        engine=engine_of(engine, address, workers),
-    )
+    launch, own = launch_from(options)
+    settings = settings_from(settings, own, _DEFAULTS)
+    if not {"seed", "own"} <= set(settings.targets):
+        raise UserError(f"`target` must name own and seed in a reproduction, got: {', '.join(settings.targets)}")
+    kind = RunKind(REPRODUCTION, (Emulation(), Denoised()), finish)
+    return run_study(classifier, images, replace(settings, denoised=True), launch, kind=kind)
 
 
 def finish(plan: Plan, directory: RunDirectory) -> None:
-    """Write what the tables of a finished study and its examinations say: ladder, claims, controls, detection."""
+    """Write what the tables of a finished study and its extra tables say: ladder, claims, controls, detection."""
     tables = of_first_measure(directory.stored_tables(*TABLES, "denoised"))
     emulation = directory.read_table("emulation")
     rng_seed = plan.settings.rng_seed
@@ -99,6 +77,6 @@ def finish(plan: Plan, directory: RunDirectory) -> None:
     directory.write_table("controls", pl.concat([tables["controls"], more]))
     run = readings(plan.attack.spec, tables)
     if run.n_seeds >= LEAST_FOLDED_SEEDS:
-        found = detection_of([run], rng_seed=rng_seed)
-        directory.write_table("detection", found.detection)
-        directory.write_table("roc", found.roc)
+        detection = detection_of([run], rng_seed=rng_seed)
+        directory.write_table("detection", detection.detection)
+        directory.write_table("roc", detection.roc)

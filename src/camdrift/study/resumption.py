@@ -1,4 +1,4 @@
-"""Where a run is written: a directory of its own, or one whose run is continued if it is of the same study."""
+"""The run directory of a study: a new one, or one whose run goes on because it is of the same study."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -6,23 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from camdrift.errors import StoreError
+from camdrift.file_names import REPORT
 from camdrift.images.places import ImageFile
 from camdrift.pipeline.plan import Plan, image_checksum
 from camdrift.pipeline.settings import Settings
 from camdrift.storage.lock import locked
 from camdrift.storage.remote_directory import is_url, working_copy
 from camdrift.storage.run_directory import RunDirectory
-from camdrift.study.record import identity
-from camdrift.tables.words import REPORT
+from camdrift.study.record import identity_changes
+from camdrift.tables.run_json import passed
 
 
 @contextmanager
 def run_directory(
     path: Path | str, record: dict[str, Any], settings: Settings, *, resume: bool, overwrite: bool
 ) -> Iterator[RunDirectory]:
-    """The run directory, with every other process kept out; one in which nothing is left to do stays untouched.
+    """Yield the run directory, with every other process locked out; a run that is complete stays untouched.
 
-    One at a URL is worked on in a temporary folder and sent there in the end; nobody is kept out of it.
+    A directory at a URL is filled in a temporary folder and sent there in the end; no lock keeps others out of it.
+
+    Raises:
+        StoreError: There is a run that may not be replaced, or one of another study that cannot go on.
     """
     if is_url(path):
         with _remote_directory(str(path), record, settings, resume=resume, overwrite=overwrite) as directory:
@@ -65,61 +69,59 @@ def _remote_directory(
 
 
 def _is_tidy(directory: RunDirectory) -> bool:
-    done = directory.read_record()["status"] == "done"
-    return done and not directory.chunks_done() and (directory.path / REPORT).is_file()
+    """Is the run complete, with nothing left over and a report?"""
+    is_complete = directory.read_record()["status"] == "done"
+    return is_complete and not directory.chunks_done() and (directory.path / REPORT).is_file()
 
 
 def _check_same(directory: RunDirectory, record: dict[str, Any], settings: Settings) -> None:
-    """Raises `StoreError` unless the run in a directory is of the same study."""
+    """Raise `StoreError` unless the run in a directory is of the same study."""
     before = directory.read_run()
-    changed = settings.differences(before["arguments"]["passed"])
-    for (name, old), new in zip(identity(before).items(), identity(record).values(), strict=True):
-        if old != new:
-            changed.append(f"{name} was {old}, now {new}")
-    if changed:
+    changes = [*settings.differences(passed(before)), *identity_changes(before, record)]
+    if changes:
         raise StoreError(
-            f"`resume` must continue the same study, got: {directory.place}, where {'; '.join(changed)}",
+            f"`resume` must continue the same study, got: {directory.place}, where {'; '.join(changes)}",
             "give the arguments of the first command, or another --out",
         )
 
 
 def check_undamaged(directory: RunDirectory) -> None:
-    """Raises `StoreError` unless the tables of a run that is done are those that were written."""
-    damaged = directory.damaged_files()
-    if damaged:
+    """Raise `StoreError` unless the tables of a complete run are as they were written."""
+    damages = directory.damaged_files()
+    if damages:
         raise StoreError(
-            f"the finished run in {directory.place} is damaged: {'; '.join(map(' '.join, damaged.items()))}",
+            f"the finished run in {directory.place} is damaged: {'; '.join(map(' '.join, damages.items()))}",
             "put back a copy of the file, or run it again with --overwrite in place of --resume",
         )
     directory.drop_chunks()
 
 
 def check_stored(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory) -> list[str]:
-    """Remove the chunks that are damaged, or hold images as unreadable that can be read now, and say so.
+    """Remove the chunks that are damaged, or hold images as unreadable that can be read now; return a line on each.
 
     Raises:
         StoreError: An image has changed since its chunk was stored.
     """
-    again = directory.drop_damaged_chunks() | _drop_unread_chunks(plan, files, directory)
-    return [f"chunk {index:05d} is done again: {reason}" for index, reason in sorted(again.items())]
+    reasons = directory.drop_damaged_chunks() | _drop_unread_chunks(plan, files, directory)
+    return [f"chunk {index:05d} is done again: {reason}" for index, reason in sorted(reasons.items())]
 
 
 def _drop_unread_chunks(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory) -> dict[int, str]:
-    """Remove the chunks with images that could not be read when they were stored, and can be now; why, by index."""
+    """Remove the chunks with images that were unreadable and can be read now; return the reasons by index."""
     by_name = {file.seed_id: file for file in files}
-    changed, unread = [], dict[int, str]()
+    changes, reasons = [], dict[int, str]()
     for index in sorted(directory.chunks_done()):
         for seed_id, before in directory.read_chunk(index, "seeds").select("seed_id", "sha256").iter_rows():
             now = image_checksum(plan, by_name[seed_id]) if seed_id in by_name else before
             if before is None and now is not None:
-                unread[index] = f"{seed_id} could not be read, and can be now"
+                reasons[index] = f"{seed_id} could not be read, and can be now"
             elif now != before:
-                changed.append(seed_id)
-    if changed:
+                changes.append(seed_id)
+    if changes:
         raise StoreError(
-            f"`resume` must continue with the same images, got: {len(changed)} changed (first: {changed[0]})",
+            f"`resume` must continue with the same images, got: {len(changes)} changed (first: {changes[0]})",
             "--overwrite starts again, another --out keeps what is there",
         )
-    for index in unread:
+    for index in reasons:
         directory.drop_chunk(index)
-    return unread
+    return reasons

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Unpack
 
-from camdrift.engine import dispatch
-from camdrift.engine.engine import LOCAL, Engine, engine_of
-from camdrift.engine.local import _run_chunks
+from camdrift.engine import dispatch, local
+from camdrift.engine.engine import LOCAL, RAY, Engine
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
+from camdrift.file_names import REPORT
 from camdrift.images.places import ImageFile
 from camdrift.images.selection import Selection, select_images
 from camdrift.models.classifier import Classifier
@@ -18,34 +17,26 @@ from camdrift.models.memory import within_memory
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.denoised import Denoised
 from camdrift.pipeline.full_precision import in_full_precision
-from camdrift.pipeline.plan import Examination, Plan, checked, study_plan
+from camdrift.pipeline.plan import ExtraTable, Plan, checked, study_plan
 from camdrift.pipeline.preflight import preflight
 from camdrift.pipeline.settings import Settings
 from camdrift.storage.remote_directory import is_url
 from camdrift.storage.run_directory import RunDirectory
-from camdrift.study.finishing import _complete, _finish
+from camdrift.study.finishing import complete_study, finish_study
+from camdrift.study.launch import ImageSource, Launch, StudyKeywords, launch_from, settings_from, spelled_out
 from camdrift.study.record import new_folder, run_record
 from camdrift.study.resumption import check_stored, check_undamaged, run_directory
 from camdrift.study.study import Study, study_in
-from camdrift.tables.words import REPORT
 
 
+@spelled_out(Launch, Settings)
 def run(
     classifier: Classifier,
-    images: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
+    images: ImageSource = None,
     *,
-    out: str | PathLike[str] | None = None,
     settings: Settings | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    on_progress: OnProgress | None = None,
-    on_start: Callable[[Path | str], None] | None = None,
-    command: str | None = None,
     surrogate: Classifier | None = None,
-    engine: str | Engine = LOCAL,
-    address: str | None = None,
-    workers: int | None = None,
-    **options: Any,
+    **options: Unpack[StudyKeywords],
 ) -> Study:
     """Study a classifier and return the finished study.
 
@@ -53,18 +44,17 @@ def run(
         classifier: What `load_model` or `wrap` returned.
         images: A folder, a file, a glob, a text file of paths, a list of paths, WebDataset shards, or
             `hf-dataset:NAME`; None for the twenty ImageNet photographs that foolbox ships.
+        settings: Options of the study; or give fields of `Settings` by name.
+        surrogate: The model that the attack sees, to study how adversarial examples transfer to `classifier`; it
+            takes images of the same size and knows the same classes.
+        **options: Fields of `Settings`, and of the launch:
         out: Run directory: a folder, or a URL that fsspec can write to, such as s3://BUCKET/run; None for a new folder
             under `runs/`.
-        settings: Options of the study; or give them by name:
-        **options: Fields of `Settings`: attack, adversarial, strengths, targets, explanations, similarities, layers,
-            limit, sample, rng_seed, noise_draws, noise_ladder, gallery, chunk_size, batch_size, denoised.
         resume: Continue the run in `out`.
         overwrite: Replace the run in `out`.
         on_progress: Called whenever there is something to show.
         on_start: Called once with the run directory's path or URL, before the first chunk.
         command: The command line, for the record.
-        surrogate: The model that the attack sees, to study how adversarial examples transfer to `classifier`; it
-            takes images of the same size and knows the same classes.
         engine: `local` computes in this process; `ray` in workers, on this machine or a Ray cluster.
         address: HOST:PORT of the Ray cluster, or `auto`; None for workers on this machine alone.
         workers: Number of workers; None for a number that suits the machines.
@@ -72,122 +62,126 @@ def run(
     Raises:
         UserError: Input or options that cannot be studied.
     """
-    chosen = _transfer(_settings(settings, options), surrogate)
-    return carry_out(
-        classifier,
-        images,
-        out=out,
-        settings=chosen,
-        resume=resume,
-        overwrite=overwrite,
-        on_progress=on_progress,
-        on_start=on_start,
-        command=command,
-        surrogate=surrogate,
-        extension=Extension(examinations=(Denoised(),) if chosen.denoised else ()),
-        engine=engine_of(engine, address, workers),
-    )
+    launch, own = launch_from(options)
+    settings = _with_surrogate(settings_from(settings, own), surrogate)
+    kind = RunKind(extra_tables=(Denoised(),) if settings.denoised else ())
+    return run_study(classifier, images, settings, launch, kind=kind, surrogate=surrogate)
 
 
 @dataclass(frozen=True)
-class Extension:
-    """What a run does beyond a study.
+class RunKind:
+    """A kind of run: what it does beyond a study.
 
     Attributes:
-        kind: Its name, for the record: a run is only resumed as what it was begun.
-        examinations: Tables that are made chunk by chunk.
+        name: Its name, for the record: a run is only resumed as what it was begun.
+        extra_tables: Tables that are made chunk by chunk.
         finish: Writes further tables, once those of the study are there.
     """
 
-    kind: str = "study"
-    examinations: tuple[Examination, ...] = ()
+    name: str = "study"
+    extra_tables: tuple[ExtraTable, ...] = ()
     finish: Callable[[Plan, RunDirectory], None] | None = None
 
 
-def carry_out(
+_STUDY: Final = RunKind()
+
+
+def run_study(
     classifier: Classifier,
-    images: str | PathLike[str] | Sequence[str | PathLike[str]] | None,
-    *,
-    out: str | PathLike[str] | None,
+    images: ImageSource,
     settings: Settings,
-    resume: bool = False,
-    overwrite: bool = False,
-    on_progress: OnProgress | None = None,
-    on_start: Callable[[Path | str], None] | None = None,
-    command: str | None = None,
+    launch: Launch,
+    *,
+    kind: RunKind = _STUDY,
     surrogate: Classifier | None = None,
-    extension: Extension | None = None,
-    engine: Engine | None = None,
 ) -> Study:
-    """A study and what `extension` adds to it; everything else as in `run`."""
-    extension = extension or Extension()
-    _check_resume(out, resume=resume, overwrite=overwrite)
-    clock, show = Clock(), on_progress or _silent
+    """Run a study of some kind, or what is left of one, and return it with its report.
+
+    Args:
+        classifier: As in `run`.
+        images: As in `run`.
+        settings: Options of the study.
+        launch: How it is started.
+        kind: What it does beyond a study.
+        surrogate: As in `run`.
+
+    Raises:
+        UserError: Input or options that cannot be studied.
+    """
+    clock = Clock()
     with clock("total"):
         selection = select_images(
             images, limit=settings.limit, per_class=settings.per_class, rng_seed=settings.rng_seed
         )
-        files = selection.files
-        examinations = (*extension.examinations, *in_full_precision(checked(classifier, "classifier")))
-        plan = study_plan(classifier, files, settings, clock, surrogate=surrogate, examinations=examinations)
-        record = run_record(plan, files, images, command=command, kind=extension.kind)
-        if not resume:
+        extra_tables = (*kind.extra_tables, *in_full_precision(checked(classifier, "classifier")))
+        plan = study_plan(classifier, selection.files, settings, clock, surrogate=surrogate, extra_tables=extra_tables)
+        record = run_record(plan, selection.files, images, command=launch.command, kind=kind.name)
+        if not launch.resume:
             plan, record["preflight"] = _preflight(plan, selection)
-    path = new_folder(record) if out is None else str(out) if is_url(out) else Path(out)
-    with run_directory(path, record, settings, resume=resume, overwrite=overwrite) as directory:
-        with clock("total"):
-            if resume and directory.read_record()["status"] == "done":
-                check_undamaged(directory)
-                return _reported(study_in(directory))
-            if resume:
-                record["preflight"] = directory.read_record().get("preflight")
-            again = check_stored(plan, files, directory)
-            directory.write_record(record)
-            if on_start is not None:
-                on_start(directory.place)
-            warnings = (record["preflight"] or {}).get("warnings", ())
-            show(Progress("preflight", 0, len(files), 0, (*warnings, *again)))
-            with classifier.numerics():
-                plan, record["engine"] = _compute(engine or Engine(), plan, files, directory, show)
-            record["arguments"]["effective"]["batch_size"] = plan.batch_size
-            _finish(plan, directory, show)
-            if extension.finish is not None:
-                with clock("statistics"):
-                    extension.finish(plan, directory)
-        _complete(record, directory, clock)
-        return _reported(study_in(directory))
+    path = _path(launch, record)
+    with run_directory(path, record, settings, resume=launch.resume, overwrite=launch.overwrite) as directory:
+        if launch.resume and directory.read_record()["status"] == "done":
+            check_undamaged(directory)
+        else:
+            with clock("total"):
+                _fill(directory, plan, selection.files, record, launch, kind)
+            complete_study(record, directory, clock)
+        return _with_report(study_in(directory))
+
+
+def _path(launch: Launch, record: dict[str, Any]) -> Path | str:
+    """Path or URL of the run directory."""
+    if launch.out is None:
+        return new_folder(record)
+    return str(launch.out) if is_url(launch.out) else Path(launch.out)
+
+
+def _fill(
+    directory: RunDirectory,
+    plan: Plan,
+    files: Sequence[ImageFile],
+    record: dict[str, Any],
+    launch: Launch,
+    kind: RunKind,
+) -> None:
+    """Compute the chunks that are missing and every final table; add to the record what turns out on the way."""
+    if launch.resume:
+        record["preflight"] = directory.read_record().get("preflight")
+    repeats = check_stored(plan, files, directory)
+    directory.write_record(record)
+    launch.begin(directory.place)
+    warnings = (record["preflight"] or {}).get("warnings", ())
+    launch.show(Progress("preflight", 0, len(files), 0, (*warnings, *repeats)))
+    with plan.classifier.numerics():
+        plan, record["engine"] = _compute(launch.engine, plan, files, directory, launch.show)
+    record["arguments"]["effective"]["batch_size"] = plan.batch_size
+    finish_study(plan, directory, launch.show)
+    if kind.finish is not None:
+        with plan.clock("statistics"):
+            kind.finish(plan, directory)
 
 
 def _preflight(plan: Plan, selection: Selection) -> tuple[Plan, dict[str, Any]]:
-    """What was seen of some clean images and of how they were chosen, for the record; as many a pass as had room."""
-    told = list[str]()
+    """Look at some clean images.
+
+    Returns:
+        The plan with the batch size that fits in memory, and what was observed, for the record.
+    """
+    retreats = list[str]()
     with plan.clock("preflight"):
-        look = lambda size: preflight(replace(plan, batch_size=size), selection.files)  # noqa: E731
-        size, seen = within_memory(plan.batch_size, look, told.append)
-    warnings = [*selection.remarks, *seen.warnings, *told]
-    return replace(plan, batch_size=size), {**asdict(seen), "warnings": warnings}
+        observe = lambda size: preflight(plan.with_batch_size(size), selection.files)  # noqa: E731
+        size, observation = within_memory(plan.batch_size, observe, retreats.append)
+    warnings = [*selection.remarks, *observation.warnings, *retreats]
+    return plan.with_batch_size(size), {**asdict(observation), "warnings": warnings}
 
 
-def _reported(study: Study) -> Study:
+def _with_report(study: Study) -> Study:
     if not (study.path / REPORT).is_file():
         study.report()
     return study
 
 
-def _silent(progress: Progress) -> None:
-    """Shows nothing."""
-
-
-def _settings(settings: Settings | None, options: dict[str, Any]) -> Settings:
-    if settings is not None and options:
-        raise UserError(f"`settings` must come alone, got also: {', '.join(options)}")
-    unknown = [name for name in options if name not in Settings.names()]
-    if unknown:
-        raise UserError(f"no such option: {', '.join(unknown)}", f"options: {', '.join(Settings.names())}")
-    return settings or Settings(**options)
-
-
-def _transfer(settings: Settings, surrogate: Classifier | None) -> Settings:
+def _with_surrogate(settings: Settings, surrogate: Classifier | None) -> Settings:
     """The settings with the surrogate's spec, for the record."""
     if surrogate is None:
         if settings.surrogate is not None:
@@ -199,19 +193,9 @@ def _transfer(settings: Settings, surrogate: Classifier | None) -> Settings:
     return replace(settings, surrogate=checked(surrogate, "surrogate").spec)
 
 
-def _check_resume(out: str | PathLike[str] | None, *, resume: bool, overwrite: bool) -> None:
-    if resume and (overwrite or out is None):
-        got = "--resume and --overwrite" if overwrite else "--resume without --out"
-        raise UserError(
-            f"`resume` must come with a run directory and without `overwrite`, got: {got}",
-            "--resume --out RUN continues a run, --overwrite --out RUN starts again",
-        )
-
-
 def _compute(
     engine: Engine, plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress
 ) -> tuple[Plan, dict[str, Any]]:
-    """Have the chunks computed that are missing; the plan afterwards, and the engine for the record."""
-    if engine.name == LOCAL:
-        return _run_chunks(plan, files, directory, on_progress), engine.as_record()
-    return dispatch.compute(engine, plan, files, directory, on_progress)
+    """Compute the chunks that are missing; return the plan afterwards, and the engine for the record."""
+    compute = {LOCAL: local.compute, RAY: dispatch.compute}[engine.name]
+    return compute(engine, plan, files, directory, on_progress)

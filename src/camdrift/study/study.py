@@ -7,11 +7,12 @@ from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, overload
 
 import polars as pl
 
 from camdrift.errors import StoreError, UserError
+from camdrift.file_names import FIGURES, REPORT
 from camdrift.report import verdicts
 from camdrift.report.study import notebook_html, report_files, summary
 from camdrift.storage.disk import read_files, write_files
@@ -20,8 +21,37 @@ from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import Stored
 from camdrift.tables.reproduction import FURTHER_TABLES
+from camdrift.tables.run_json import effective
 from camdrift.tables.study import TABLES
-from camdrift.tables.words import FIGURES, REPORT
+from camdrift.tables.words import ANALYSED
+
+
+class StoredTable:
+    """A table of a study, as an attribute of the table's name.
+
+    Args:
+        meaning: Documentation of the attribute.
+        is_replaced: A finished study may get the table anew: read it each time, not only the first.
+    """
+
+    def __init__(self, meaning: str, *, is_replaced: bool = False) -> None:
+        self.__doc__ = meaning
+        self._is_replaced = is_replaced
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, study: None, owner: type) -> "StoredTable": ...
+    @overload
+    def __get__(self, study: "Study", owner: type) -> pl.DataFrame: ...
+    def __get__(self, study: "Study | None", owner: type) -> "StoredTable | pl.DataFrame":
+        if study is None:
+            return self
+        table = study._directory.read_table(self._name)
+        if not self._is_replaced:
+            vars(study)[self._name] = table  # which Python then finds before it asks here
+        return table
 
 
 class Study:
@@ -37,16 +67,11 @@ class Study:
         self.path = directory.path
         self.place: Path | str = directory.place
 
-    @property
-    def page(self) -> str:
-        """Path or URL of its report."""
-        return f"{self.place}/{REPORT}"
-
     def __repr__(self) -> str:
-        effective = self.record["arguments"]["effective"]
-        analysed = self.seeds.filter(pl.col("status") == "analysed").height
+        arguments = effective(self.record)
+        n_analysed = self.seeds.filter(pl.col("status") == ANALYSED).height
         return (
-            f"Study({effective['model']}, {effective['attack']}: {analysed} of {self.seeds.height} seed images "
+            f"Study({arguments['model']}, {arguments['attack']}: {n_analysed} of {self.seeds.height} seed images "
             f"analysed, {self.layers['layer'].n_unique()} layers; {self.path})"
         )
 
@@ -55,92 +80,35 @@ class Study:
         """run.json: arguments, versions, checksums, timings."""
         return self._directory.read_run()
 
-    @cached_property
-    def seeds(self) -> pl.DataFrame:
-        """One row per seed image."""
-        return self._directory.read_table("seeds")
-
-    @cached_property
-    def variants(self) -> pl.DataFrame:
-        """One row per perturbed image."""
-        return self._directory.read_table("variants")
-
-    @cached_property
-    def similarity(self) -> pl.DataFrame:
-        """One row per perturbed image, target and layer."""
-        return self._directory.read_table("similarity")
-
-    @cached_property
-    def focus(self) -> pl.DataFrame:
-        """One row per perturbed image of the study's strengths, target and layer: how its map's focus moved."""
-        return self._directory.read_table("focus")
-
-    @cached_property
-    def floor(self) -> pl.DataFrame:
-        """One row per pair of different seeds, target and layer."""
-        return self._directory.read_table("floor")
-
-    @cached_property
-    def layers(self) -> pl.DataFrame:
-        """One row per target, strength and layer: the statistics."""
-        return self._directory.read_table("layers")
-
-    @cached_property
-    def counts(self) -> pl.DataFrame:
-        """One row per target, strength and number of compromised layers."""
-        return self._directory.read_table("counts")
-
-    @cached_property
-    def coverage(self) -> pl.DataFrame:
-        """One row per seed so far, condition and strength."""
-        return self._directory.read_table("coverage")
-
-    @cached_property
-    def controls(self) -> pl.DataFrame:
-        """One row per control, quantity, target, strength and layer."""
-        return self._directory.read_table("controls")
-
-    @cached_property
-    def emulation(self) -> pl.DataFrame:
-        """Every image of a reproduction in every reading; only `reproduce` makes it."""
-        return self._directory.read_table("emulation")
-
-    @cached_property
-    def ladder(self) -> pl.DataFrame:
-        """One row per set of defects, strength and layer; only `reproduce` makes it."""
-        return self._directory.read_table("ladder")
-
-    @cached_property
-    def claims(self) -> pl.DataFrame:
-        """One row per claim of the paper; only `reproduce` makes it."""
-        return self._directory.read_table("claims")
-
-    @cached_property
-    def denoised(self) -> pl.DataFrame:
-        """Every image against its own denoised copy; only `run --denoised` and `reproduce` make it."""
-        return self._directory.read_table("denoised")
-
-    @cached_property
-    def precision(self) -> pl.DataFrame:
-        """Similarities of a few seed images in float32; only `run --precision tf32` or `bf16` makes it."""
-        return self._directory.read_table("precision")
-
-    @property
-    def detection(self) -> pl.DataFrame:
-        """What detectors can do; read anew each time, since `detect` and `reproduce` replace it."""
-        return self._directory.read_table("detection")
-
-    @property
-    def roc(self) -> pl.DataFrame:
-        """ROC curves of the detectors; read anew each time as `detection`."""
-        return self._directory.read_table("roc")
+    seeds = StoredTable("One row per seed image.")
+    variants = StoredTable("One row per perturbed image.")
+    similarity = StoredTable("One row per perturbed image, target and layer.")
+    focus = StoredTable(
+        "One row per perturbed image of the study's strengths, target and layer: how its map's focus moved."
+    )
+    floor = StoredTable("One row per pair of different seeds, target and layer.")
+    layers = StoredTable("One row per target, strength and layer: the statistics.")
+    counts = StoredTable("One row per target, strength and number of compromised layers.")
+    coverage = StoredTable("One row per seed so far, condition and strength.")
+    controls = StoredTable("One row per control, quantity, target, strength and layer.")
+    emulation = StoredTable("Every image of a reproduction in every reading; only `reproduce` makes it.")
+    ladder = StoredTable("One row per set of defects, strength and layer; only `reproduce` makes it.")
+    claims = StoredTable("One row per claim of the paper; only `reproduce` makes it.")
+    denoised = StoredTable("Every image against its own denoised copy; only `run --denoised` and `reproduce` make it.")
+    precision = StoredTable(
+        "Similarities of a few seed images in float32; only `run --precision tf32` or `bf16` makes it."
+    )
+    detection = StoredTable(
+        "What detectors can do; read anew each time, since `detect` and `reproduce` replace it.", is_replaced=True
+    )
+    roc = StoredTable("ROC curves of the detectors; read anew each time as `detection`.", is_replaced=True)
 
     def summary(self) -> str:
-        """What was found, in a few sentences with intervals and n."""
+        """Return the findings in a few sentences with intervals and n."""
         return "\n".join(summary(self._tables, self.record))
 
     def claims_in_words(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Heads and rows of a table of the paper's claims (of a reproduction); one about every layer is one row.
+        """Return heads and rows of a table of the paper's claims; a claim about every layer is one row.
 
         Raises:
             StoreError: The study is no reproduction.
@@ -149,12 +117,12 @@ class Study:
         return verdicts.HEADS, verdicts.cells(self.claims, names)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the summary, and the figures if the report was made."""
+        """Return what a notebook shows: the summary, and the figures if there is a report."""
         pictures = read_files(self.path / FIGURES, "figure_*.png")
         return notebook_html(self._tables, self.record, pictures)
 
     def explore(self) -> Path:
-        """Open the report in the browser, made first where it is missing; returns its path.
+        """Open the report in the browser, and return its path; a report that is missing is made first.
 
         Raises:
             StoreError: As `report`.
@@ -166,7 +134,7 @@ class Study:
         return page
 
     def scan(self, table: str) -> pl.LazyFrame:
-        """A table, not read yet: a polars lazy frame, for tables that are too large to hold.
+        """Return a table that is not read yet: a polars lazy frame, for tables that are too large to hold.
 
         Args:
             table: Its name, such as `similarity`.
@@ -178,9 +146,9 @@ class Study:
         Example:
             >>> study.scan("similarity").filter(layer="features.28").collect()  # doctest: +SKIP
         """
-        known = (*TABLES, *FURTHER_TABLES)
-        if table not in known:
-            raise UserError(f"`table` must be one of {', '.join(known)}, got: {table}")
+        names = (*TABLES, *FURTHER_TABLES)
+        if table not in names:
+            raise UserError(f"`table` must be one of {', '.join(names)}, got: {table}")
         return self._directory.scan_table(table)
 
     @property
@@ -191,7 +159,7 @@ class Study:
         return Stored({**tables.scans, "measures": self.scan("layers")})
 
     def report(self) -> Path:
-        """Rebuild figures and report from the stored tables alone; returns the report's path.
+        """Rebuild figures and report from the stored tables alone, and return the report's path.
 
         Raises:
             StoreError: A table is missing or damaged, or the run directory cannot be written.
@@ -203,10 +171,10 @@ class Study:
         return self.path / REPORT
 
     def keep(self, *names: str) -> None:
-        """Send files that were written into `path` to where the run is kept, if that is at a URL.
+        """Send files that were written into `path` to the URL of the run, if it has one.
 
         Args:
-            names: Of files or folders in the run directory.
+            names: Names of files or folders in the run directory.
 
         Raises:
             StoreError: They cannot be sent.
@@ -215,10 +183,10 @@ class Study:
 
 
 def open_study(path: str | PathLike[str]) -> Study:
-    """The study in a run directory, which may be at a URL that fsspec can read: then it is copied here at first.
+    """Return the study in a run directory; one at a URL that fsspec can read is copied here first.
 
     Raises:
-        StoreError: No run there, or one that is not complete.
+        StoreError: There is no run, or one that is not complete.
     """
     if not is_url(path):
         return study_in(RunDirectory.open(Path(path)))
@@ -234,7 +202,7 @@ def open_study(path: str | PathLike[str]) -> Study:
 
 
 def study_in(directory: RunDirectory) -> Study:
-    """The study in a run directory; what is held here of one at a URL lasts as long as the study.
+    """Return the study in a run directory; the local copy of one at a URL lasts as long as the study.
 
     Raises:
         StoreError: The run is not complete.

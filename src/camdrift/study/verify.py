@@ -1,16 +1,16 @@
-"""A finished run held against itself and against a second computation of some of its seeds."""
+"""Verify a finished run: hold it against itself and against a second computation of some of its seeds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Final, TypedDict, Unpack
 
 import polars as pl
 
 from camdrift.attacks.registry import is_function
-from camdrift.engine.progress import Progress
+from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
 from camdrift.images.places import ImageFile
 from camdrift.images.selection import select_images
@@ -22,9 +22,11 @@ from camdrift.pipeline.plan import Plan, parts, study_plan
 from camdrift.pipeline.settings import Settings
 from camdrift.storage.integrity import disagreements, read_whole
 from camdrift.storage.run_directory import RunDirectory
-from camdrift.study.record import identity, run_record
+from camdrift.study.launch import ImageSource, check_known, spelled_out
+from camdrift.study.record import identity_changes, run_record
 from camdrift.study.study import open_study
 from camdrift.tables.reading import collected, scan
+from camdrift.tables.run_json import Record, effective, passed
 from camdrift.tables.words import count
 
 TOLERANCE: Final = 1e-4
@@ -35,13 +37,13 @@ _WEIGHTS: Final = (".safetensors", ".pt", ".pth")
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found of a run.
+    """The result of checking a run.
 
     Attributes:
         place: The run directory's path or URL.
-        checked: What was checked, in words.
-        skipped: What was not, and why.
-        problems: What differs; empty for a run that is as it was written.
+        checked: Every check that was made, in words.
+        skipped: Every check that was not, and why.
+        problems: Everything that differs; empty for a run that is as it was written.
     """
 
     place: Path | str
@@ -50,7 +52,7 @@ class Verification:
     problems: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """All of it, a line each."""
+        """Return all of it, a line each."""
         return [
             *(f"checked: {text}" for text in self.checked),
             *(f"not checked: {text}" for text in self.skipped),
@@ -59,25 +61,32 @@ class Verification:
         ]
 
 
+class LoadingKeywords(TypedDict, total=False):
+    """How a model is loaded, where not as `run.json` says."""
+
+    weights: str | Path | None
+    device: str | None
+
+
 @dataclass(frozen=True)
-class _Again:
+class _Computation:
     """What it takes to compute the chunks of a run once more."""
 
     plan: Plan
     chunks: Sequence[Sequence[ImageFile]]
 
 
+@spelled_out()
 def verify(
     run: str | PathLike[str],
     model: str | Classifier | None = None,
-    images: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
+    images: ImageSource = None,
     *,
-    weights: str | PathLike[str] | None = None,
-    device: str | None = None,
     sample: int = 8,
     rng_seed: int = 0,
     trust: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress | None = None,
+    **loading: Unpack[LoadingKeywords],
 ) -> Verification:
     """Check the tables of a finished run, and compute some of its seeds again.
 
@@ -88,163 +97,164 @@ def verify(
         run: The run directory.
         model: Spec or classifier; None for the spec in `run.json`.
         images: As for `run`; None for those in `run.json`.
-        weights: Weights for the spec; None for those in `run.json`.
-        device: auto, cpu, cuda or cuda:N; None for the one in `run.json`.
         sample: Compute at least so many seeds again, or all that there are; 0 for none.
         rng_seed: Seed of the draw.
         trust: Also run Python code that the run's record names: the factory of its model, the function of its attack.
             Whoever may write to the run directory decides what that is.
         on_progress: Called whenever there is something to show.
+        **loading: How the model is loaded:
+        weights: Weights for the spec; None for those in `run.json`.
+        device: auto, cpu, cuda or cuda:N; None for the one in `run.json`.
 
     Raises:
-        StoreError: No run there, or one that is not complete.
+        StoreError: There is no run, or one that is not complete.
         UserError: `sample` is negative.
     """
+    check_known(loading, tuple(LoadingKeywords.__annotations__))
     if sample < 0:
         raise UserError(f"`sample` must be at least 0, got: {sample}")
     study = open_study(run)
-    record = study.record
     tables, problems = read_whole(RunDirectory.open(study.path))
-    problems += disagreements(tables, record)
-    known = len(record.get("files") or {})
-    checked = [f"checksums of {known} files"] if known else []
-    checked += [f"schemas and counts of {len(tables)} tables"]
-    skipped = [] if known else ["checksums: the camdrift that wrote this run noted none"]
+    problems += disagreements(tables, study.record)
+    n_files = len(study.record.get("files") or {})
+    checks = [f"checksums of {n_files} files"] if n_files else []
+    checks += [f"schemas and counts of {len(tables)} tables"]
+    gaps = [] if n_files else ["checksums: the camdrift that wrote this run noted none"]
     if sample == 0:
-        skipped.append("similarities: no seed was to be computed again")
+        gaps.append("similarities: no seed was to be computed again")
     elif not {"seeds", "similarity"} <= tables.keys():
-        skipped.append("similarities: their table or that of the seeds cannot be read")
+        gaps.append("similarities: their table or that of the seeds cannot be read")
     else:
         try:
-            again = _again(record, model, images, weights, device, trust=trust)
+            computation = _computation(study.record, model, images, loading, trust=trust)
         except UserError as error:
-            skipped.append(f"similarities: {error}")
+            gaps.append(f"similarities: {error}")
         else:
-            text, found = _recomputed(again, tables, sample, Random(rng_seed), on_progress)
-            checked.append(text)
-            problems += found
-    return Verification(study.place, tuple(checked), tuple(skipped), tuple(problems))
+            check, differences = _recompute(computation, tables, sample, Random(rng_seed), on_progress)
+            checks.append(check)
+            problems += differences
+    return Verification(study.place, tuple(checks), tuple(gaps), tuple(problems))
 
 
-def _refuse_code(record: Mapping[str, Any], attack: str, model: Any) -> None:
-    """Raises `UserError` if the record names code that nobody has asked for by its name."""
+def _refuse_code(record: Record, attack: str, model: str | Classifier | None) -> None:
+    """Raise `UserError` if the record names code that nobody has asked for by its name."""
     surrogate = record["surrogate"]
-    specs = [] if model is not None else [str(record["arguments"]["effective"]["model"])]
+    specs = [] if model is not None else [str(effective(record)["model"])]
     specs += [] if surrogate is None else [str(surrogate["spec"])]
-    named = [spec for spec in specs if is_factory(spec)]
-    named += [attack] if is_function(attack) else []
-    if named:
+    code = [spec for spec in specs if is_factory(spec)]
+    code += [attack] if is_function(attack) else []
+    if code:
         raise UserError(
-            f"the run names Python code, which is not run unasked: {', '.join(named)}",
+            f"the run names Python code, which is not run unasked: {', '.join(code)}",
             "--trust runs it; --model SPEC names a model's factory yourself",
         )
 
 
-def _again(
-    record: Mapping[str, Any], model: Any, images: Any, weights: Any, device: str | None, *, trust: bool
-) -> _Again:
-    """The run's plan and chunks; raises `UserError` if model or images cannot be had or are others."""
-    passed, effective = record["arguments"]["passed"], record["arguments"]["effective"]
-    settings = Settings(**{name: passed[name] for name in Settings.names() if name in passed})
+def _computation(
+    record: Record, model: str | Classifier | None, images: ImageSource, loading: LoadingKeywords, *, trust: bool
+) -> _Computation:
+    """The run's plan and chunks; raises `UserError` if model or images are missing or differ from the run's."""
+    arguments = effective(record)
+    options = {name: value for name, value in passed(record).items() if name in Settings.names()}
+    settings = replace(Settings(**options), batch_size=arguments["batch_size"])
     if not trust:
         _refuse_code(record, settings.attack, model)
-    settings = replace(settings, batch_size=effective["batch_size"])
-    device = device or effective["device"]
-    classifier = model if isinstance(model, Classifier) else _loaded(record, model, weights, device)
-    source = passed["images"] if images is None else images
+    classifier = model if isinstance(model, Classifier) else _load(record, model, loading)
+    source = passed(record)["images"] if images is None else images
     files = select_images(source, limit=settings.limit, per_class=settings.per_class, rng_seed=settings.rng_seed).files
-    surrogate = None
-    if record["surrogate"] is not None:
-        surrogate = load_model(
-            record["surrogate"]["spec"],
-            weights=_weights_file(record["surrogate"]["weights"]),
-            device=str(classifier.device),
-            precision=effective["precision"],
-        )
+    surrogate = _load_surrogate(record, classifier)
     plan = study_plan(classifier, files, settings, Clock(), surrogate=surrogate)
     now = run_record(plan, files, source, command=None, kind=record["kind"])
-    both = zip(identity(dict(record)).items(), identity(now).values(), strict=True)
-    changed = [f"{name} was {old}, now {new}" for (name, old), new in both if old != new]
-    if changed:
-        raise UserError(f"this is another study: {'; '.join(changed)}", "give --model, --weights, IMAGES of the run")
-    return _Again(plan, parts(files, settings))
+    changes = identity_changes(record, now)
+    if changes:
+        raise UserError(f"this is another study: {'; '.join(changes)}", "give --model, --weights, IMAGES of the run")
+    return _Computation(plan, parts(files, settings))
 
 
-def _loaded(record: Mapping[str, Any], spec: str | None, weights: Any, device: str) -> Classifier:
-    effective = record["arguments"]["effective"]
+def _load(record: Record, spec: str | None, loading: LoadingKeywords) -> Classifier:
+    """Load the model of this spec, or the run's."""
+    arguments, weights = effective(record), loading.get("weights")
     if spec is None:
-        spec = str(effective["model"])
-        weights = weights or _weights_file(effective["weights"])
-    return load_model(spec, weights=weights, device=device, precision=effective["precision"])
+        spec = str(arguments["model"])
+        weights = weights or _weights_file(arguments["weights"])
+    device = loading.get("device") or arguments["device"]
+    return load_model(spec, weights=weights, device=device, precision=arguments["precision"])
+
+
+def _load_surrogate(record: Record, classifier: Classifier) -> Classifier | None:
+    """Load the run's surrogate beside a classifier; None if it had none."""
+    surrogate = record["surrogate"]
+    if surrogate is None:
+        return None
+    weights, device = _weights_file(surrogate["weights"]), str(classifier.device)
+    return load_model(surrogate["spec"], weights=weights, device=device, precision=effective(record)["precision"])
 
 
 def _weights_file(weights: str | None) -> str | None:
-    """The recorded weights, if they are a file and no name that the spec stands for."""
+    """Return the weights of a record, if they are a file and no name that the spec stands for."""
     return weights if weights is not None and weights.endswith(_WEIGHTS) else None
 
 
-def _recomputed(
-    again: _Again,
+def _recompute(
+    computation: _Computation,
     tables: Mapping[str, pl.DataFrame],
     sample: int,
     random: Random,
-    on_progress: Callable[[Progress], None] | None,
+    on_progress: OnProgress | None,
 ) -> tuple[str, list[str]]:
-    """What was computed again, in words, and what came out otherwise."""
-    chunks = _drawn(again.chunks, sample, random)
-    total, done, rows, found = sum(map(len, chunks)), 0, 0, list[str]()
+    """Compute some chunks again; return in words what was computed, and what came out otherwise."""
+    chunks = _some_chunks(computation.chunks, sample, random)
+    total, n_seeds, n_rows, differences = sum(map(len, chunks)), 0, 0, list[str]()
     for files in chunks:
 
-        def advance(stage: str, seeds: int, successes: int, base: int = done) -> None:
+        def advance(stage: str, seeds: int, successes: int, base: int = n_seeds) -> None:
             if on_progress is not None:
                 on_progress(Progress(stage, base + seeds, total, successes))
 
-        with again.plan.classifier.numerics():
-            _, result = fit_chunk(again.plan, files, advance, _no_matter)
+        with computation.plan.classifier.numerics():
+            _, result = fit_chunk(computation.plan, files, advance, _no_matter)
         ids = [file.seed_id for file in files]
-        stored = {
+        before = {
             name: collected(scan(tables, name).filter(pl.col("seed_id").is_in(ids))) for name in ("seeds", "similarity")
         }
-        changed = _other_seeds(stored["seeds"], result.tables["seeds"])
-        found += changed.values()
-        found += _other_rows(stored["similarity"], result.tables["similarity"], without=list(changed))
-        rows += stored["similarity"].height
-        done += len(files)
-    text = f"{rows:,} similarities of {total:,} seed images computed again, equal within {TOLERANCE:g}"
-    return text if not found else text.replace(", equal within", ", compared within"), found
+        others = _other_seeds(before["seeds"], result.tables["seeds"])
+        differences += others.values()
+        differences += _other_rows(before["similarity"], result.tables["similarity"], without=list(others))
+        n_rows += before["similarity"].height
+        n_seeds += len(files)
+    text = f"{n_rows:,} similarities of {total:,} seed images computed again, equal within {TOLERANCE:g}"
+    return text if not differences else text.replace(", equal within", ", compared within"), differences
 
 
 def _no_matter(warning: str) -> None:
     """Fewer images per pass change how long it takes."""
 
 
-def _drawn(chunks: Sequence[Sequence[ImageFile]], sample: int, random: Random) -> list[Sequence[ImageFile]]:
-    """Chunks by lot, until they hold enough seeds; in their order."""
+def _some_chunks(chunks: Sequence[Sequence[ImageFile]], sample: int, random: Random) -> list[Sequence[ImageFile]]:
+    """Draw chunks until they hold enough seeds; they come in their order."""
     order = list(range(len(chunks)))
     random.shuffle(order)
-    taken: list[int] = []
-    while order and sum(len(chunks[index]) for index in taken) < sample:
-        taken.append(order.pop())
-    return [chunks[index] for index in sorted(taken)]
+    indexes: list[int] = []
+    while order and sum(len(chunks[index]) for index in indexes) < sample:
+        indexes.append(order.pop())
+    return [chunks[index] for index in sorted(indexes)]
 
 
-def _other_seeds(stored: pl.DataFrame, fresh: pl.DataFrame) -> dict[str, str]:
-    """Seeds whose file, status or classes differ, and how."""
-    both = stored.select("seed_id", *_SEED).join(
-        fresh.select("seed_id", *_SEED), on="seed_id", how="full", coalesce=True
-    )
-    found = {}
+def _other_seeds(before: pl.DataFrame, now: pl.DataFrame) -> dict[str, str]:
+    """A line, by name, on every seed whose file, status or classes differ."""
+    both = before.select("seed_id", *_SEED).join(now.select("seed_id", *_SEED), on="seed_id", how="full", coalesce=True)
+    lines = {}
     for row in both.sort("seed_id").iter_rows(named=True):
         differing = [name for name in _SEED if row[name] != row[f"{name}_right"]]
         if differing:
             words = (f"{name} {row[name]} is stored, now {row[f'{name}_right']}" for name in differing)
-            found[row["seed_id"]] = f"seed {row['seed_id']}: {', '.join(words)}"
-    return found
+            lines[row["seed_id"]] = f"seed {row['seed_id']}: {', '.join(words)}"
+    return lines
 
 
-def _other_rows(stored: pl.DataFrame, fresh: pl.DataFrame, *, without: Sequence[str]) -> list[str]:
-    """Seeds with similarities that differ by more than the tolerance, one line each; but `without`, told already."""
-    both = stored.join(fresh, on=_KEYS, how="full", coalesce=True, suffix="_now", nulls_equal=True)
+def _other_rows(before: pl.DataFrame, now: pl.DataFrame, *, without: Sequence[str]) -> list[str]:
+    """A line on every seed with similarities that differ by more than the tolerance, except the seeds in `without`."""
+    both = before.join(now, on=_KEYS, how="full", coalesce=True, suffix="_now", nulls_equal=True)
     both = both.filter(~pl.col("seed_id").is_in(without)).with_columns(
         by=(pl.col("similarity") - pl.col("similarity_now")).abs(),
         lone=pl.col("similarity").is_null() != pl.col("similarity_now").is_null(),
@@ -257,10 +267,10 @@ def _other_rows(stored: pl.DataFrame, fresh: pl.DataFrame, *, without: Sequence[
         where = (
             f"{first['condition']}, strength {first['strength']:g}, target {first['target']}, layer {first['layer']}"
         )
-        values = f"{_shown(first['similarity'])} is stored, now {_shown(first['similarity_now'])}"
+        values = f"{_number(first['similarity'])} is stored, now {_number(first['similarity_now'])}"
         lines.append(f"seed {seed_id}: {part.height:,} similarities differ (most: {where}: {values})")
     return lines
 
 
-def _shown(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.6f}"

@@ -1,4 +1,8 @@
-"""The shape of `run.json`: what it must hold for everything that reads it."""
+"""The shape of `run.json`: the entries that its readers rely on, and how they get at the most frequent ones.
+
+A check returns a sentence on a value that does not fit, None for one that does. No library does it: what pydantic and
+msgspec say of a value would have to be put into the words of this project, which takes as many lines as the checks.
+"""
 
 from collections.abc import Callable, Mapping
 from math import inf
@@ -13,7 +17,7 @@ def _text(value: Any, where: str) -> str | None:
 
 
 def _number(kinds: type[int] | tuple[type[int], type[float]], words: str, least: float, most: float) -> Check:
-    """A number of some kind within limits, and so not NaN; no bool counts as one."""
+    """A number of some kind within limits, hence not NaN, and not a bool."""
 
     def check(value: Any, where: str) -> str | None:
         fits = isinstance(value, kinds) and not isinstance(value, bool) and least <= value <= most
@@ -35,19 +39,19 @@ def _or_none(inner: Check) -> Check:
 
 
 def _list(inner: Check, length: int | None = None) -> Check:
-    """A list of so many values, or of any number."""
+    """A list of `length` values, or of any number of them."""
 
     def check(value: Any, where: str) -> str | None:
         if not isinstance(value, list) or (length is not None and len(value) != length):
             return f"{where} must be a list{'' if length is None else f' of {length}'}, got: {_shown(value)}"
-        found = (inner(item, f"{where}[{number}]") for number, item in enumerate(value))
-        return next((text for text in found if text), None)
+        texts = (inner(item, f"{where}[{number}]") for number, item in enumerate(value))
+        return next((text for text in texts if text), None)
 
     return check
 
 
 def _object(*absent: str, **inner: Check) -> Check:
-    """An object with these entries, of which some may be absent; others may be there, too."""
+    """An object with the entries of `inner`, except those named in `absent`; further entries do not matter."""
 
     def check(value: Any, where: str) -> str | None:
         if not isinstance(value, dict):
@@ -69,8 +73,8 @@ def _mapping(inner: Check) -> Check:
     def check(value: Any, where: str) -> str | None:
         if not isinstance(value, dict):
             return f"{where} must be an object, got: {_shown(value)}"
-        found = (inner(item, f"{where}.{key}") for key, item in value.items())
-        return next((text for text in found if text), None)
+        texts = (inner(item, f"{where}.{key}") for key, item in value.items())
+        return next((text for text in texts if text), None)
 
     return check
 
@@ -141,7 +145,7 @@ _RUN: Final = _object(
 
 
 def misfit(record: Mapping[str, Any]) -> str | None:
-    """What a run's record must hold and does not, in words; None for one that everything can read.
+    """Return in words what a run's record lacks; None for one that everything can read.
 
     Example:
         >>> misfit({"camdrift": 1})
@@ -154,13 +158,19 @@ Record = Mapping[str, Any]
 
 
 def effective(record: Record) -> Mapping[str, Any]:
-    """The effective arguments of the run; empty if the record has none."""
+    """Return the effective arguments of the run; empty if the record has none."""
     arguments: Mapping[str, Any] = (record.get("arguments") or {}).get("effective") or {}
     return arguments
 
 
+def passed(record: Record) -> Mapping[str, Any]:
+    """Return the arguments of the run as its caller gave them; empty if the record has none."""
+    arguments: Mapping[str, Any] = (record.get("arguments") or {}).get("passed") or {}
+    return arguments
+
+
 def model_name(record: Record) -> str:
-    """The model's spec, without the folders of a file."""
+    """Return the model's spec, without the folders of a file."""
     model = record.get("model") or {}
     spec = str(model.get("spec") or model.get("name") or "the model")
     return spec.replace("\\", "/").rpartition("/")[2] if ".py:" in spec else spec

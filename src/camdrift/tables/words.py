@@ -47,11 +47,6 @@ DENOISED_REFERENCE: Final = "denoised"
 DEFAULT_EXPLANATIONS: Final = ("gradcam",)
 DEFAULT_METRICS: Final = ("cosine",)
 
-# Files of a report and of a comparison, in the folder of their tables.
-FIGURES: Final = "figures"
-REPORT: Final = "report.html"
-COMPARISON_PAGE: Final = "comparison.html"
-
 
 def strength_text(strength: float) -> str:
     """The strength as figures and reports print it: at most four digits."""

@@ -1,0 +1,69 @@
+"""How the words of an option are read, and how its default is written in words."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from camdrift.errors import UserError
+
+
+def parse_words(text: str) -> tuple[str, ...]:
+    """Return the words between commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def parse_specs(text: str) -> tuple[str, ...]:
+    """Return the words between commas; a comma in brackets separates settings."""
+    words, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            words.append("")
+        else:
+            words[-1] += letter
+    return tuple(word.strip() for word in words if word.strip())
+
+
+def _parse_numbers(flag: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in parse_words(text))
+    except ValueError as error:
+        raise UserError(f"`{flag}` must be numbers separated by commas, got: {text}") from error
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of option.
+
+    Attributes:
+        type: What the terminal's library reads.
+        parse: Makes a value of the flag's name and of what was read; raises `UserError` for words that are none.
+        write: Makes of a value what would be read.
+    """
+
+    type: type
+    parse: Callable[[str, Any], Any] = lambda _, value: value
+    write: Callable[[Any], Any] = lambda value: value
+
+
+TEXT: Final = Kind(str)
+INTEGER: Final = Kind(int)
+SWITCH: Final = Kind(bool)
+FILE: Final = Kind(Path)
+WORD_LIST: Final = Kind(str, lambda _, text: parse_words(text), ",".join)
+SPEC_LIST: Final = Kind(str, lambda _, text: parse_specs(text), ",".join)
+NUMBER_LIST: Final = Kind(str, _parse_numbers, lambda numbers: ",".join(f"{number:g}" for number in numbers))
+
+
+def count_or_word(word: str, meaning: int | None, *, least: int = 1) -> Kind:
+    """Return the kind of an integer of at least `least`, or a word that means another number or None."""
+
+    def parse(flag: str, text: str) -> int | None:
+        if text == word:
+            return meaning
+        if not text.isdecimal() or int(text) < least:
+            raise UserError(f"`{flag}` must be an integer of at least {least} or {word}, got: {text}")
+        return int(text)
+
+    return Kind(str, parse, lambda number: word if number == meaning else str(number))

@@ -1,0 +1,12 @@
+"""Names of the files and folders of a run and of a comparison, beside their tables."""
+
+from typing import Final
+
+RECORD: Final = "run.json"
+REPORT: Final = "report.html"
+FIGURES: Final = "figures"
+GALLERY: Final = "gallery.npz"
+CHUNKS: Final = "chunks"
+
+COMPARISON_RECORD: Final = "comparison.json"
+COMPARISON_PAGE: Final = "comparison.html"

@@ -1,0 +1,144 @@
+"""From read seeds to adversarial ones: classify the clean images, attack them, judge the results."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from camdrift.attacks.base import SeedBatch
+from camdrift.coverage.neurons import NeuronRecord, neuron_count, observe
+from camdrift.models.classifier import Classifier
+from camdrift.models.memory import batches
+from camdrift.pipeline.plan import Plan
+from camdrift.pipeline.seeds import AdversarialSeed, AttackedSeed, CleanSeed, LeftOut, ReadSeed, stack
+from camdrift.pipeline.variants import rounded_to_bytes
+from camdrift.tables.words import FAILED, NO_ADVERSARIAL
+from camdrift.tensors import Attacked, Image, Logits, perturbed
+
+
+def classify_clean(plan: Plan, seeds: Sequence[ReadSeed]) -> list[CleanSeed | LeftOut]:
+    """The seeds with what the studied model makes of their clean images."""
+    logits, neurons = _observe_clean(plan.classifier, seeds, plan.batch_size)
+    probabilities, classes = logits.softmax(1).max(1)
+    is_covered = neurons.covered().cpu().numpy()
+    is_finite = torch.isfinite(logits).all(1).tolist()
+    reason = "the model returned NaN or infinity for the clean image"
+    return [
+        CleanSeed(
+            **vars(seed),
+            clean_class=int(classes[row]),
+            clean_probability=float(probabilities[row]),
+            covered=is_covered[row],
+            logits=logits[row],
+            neurons=neurons.values[row],
+        )
+        if is_finite[row]
+        else LeftOut(seed, FAILED, reason)
+        for row, seed in enumerate(seeds)
+    ]
+
+
+def show_surrogate(plan: Plan, seeds: Sequence[CleanSeed]) -> list[CleanSeed | LeftOut]:
+    """The seeds with logits and neurons of the surrogate, if the attack sees one in place of the studied model."""
+    if plan.surrogate is None:
+        return [*seeds]
+    logits, neurons = _observe_clean(plan.surrogate, seeds, plan.batch_size)
+    is_finite = torch.isfinite(logits).all(1).tolist()
+    reason = "the surrogate returned NaN or infinity for the clean image"
+    return [
+        replace(seed, logits=logits[row], neurons=neurons.values[row])
+        if is_finite[row]
+        else LeftOut(seed, FAILED, reason)
+        for row, seed in enumerate(seeds)
+    ]
+
+
+def _observe_clean(classifier: Classifier, seeds: Sequence[ReadSeed], batch_size: int) -> tuple[Logits, NeuronRecord]:
+    """Logits and neurons of the clean images."""
+    device = classifier.device
+    logits = [torch.empty((0, classifier.classes), device=device)]
+    values = [torch.empty((0, neuron_count(classifier)), device=device)]
+    for batch in batches(seeds, batch_size):
+        batch_logits, neurons = observe(classifier, stack(seed.pixels for seed in batch).to(device))
+        logits.append(batch_logits)
+        values.append(neurons.values)
+    return torch.cat(logits), NeuronRecord({}, torch.cat(values))
+
+
+def attack(
+    plan: Plan, seeds: Sequence[CleanSeed], advance: Callable[[int, int], None]
+) -> list[AdversarialSeed | LeftOut]:
+    """The seeds with their adversarial examples, as far as the attack finds any that fool the studied model.
+
+    Args:
+        plan: What the chunks share.
+        seeds: The chunk's seeds.
+        advance: As for `attacks.base.Attack`.
+    """
+    if not seeds:
+        return []
+    results = plan.attack(plan.victim, _seed_batch(plan, seeds), batch_size=plan.batch_size, advance=advance)
+    attacked_seeds = [
+        AttackedSeed(**vars(seed), iterations=result.iterations, target_class=result.target_class)
+        for seed, result in zip(seeds, results, strict=True)
+    ]
+    pairs = list(zip(attacked_seeds, results, strict=True))
+    device = plan.classifier.device
+    judgements = _judge(
+        plan,
+        [(seed, r.base_perturbation.to(device)) for seed, r in pairs if r.base_perturbation is not None],
+    )
+    return [
+        _without_perturbation(seed, result) if result.base_perturbation is None else next(judgements)
+        for seed, result in pairs
+    ]
+
+
+def _seed_batch(plan: Plan, seeds: Sequence[CleanSeed]) -> SeedBatch:
+    return SeedBatch(
+        images=stack(seed.pixels for seed in seeds).to(plan.victim.device),
+        logits=torch.stack([seed.logits for seed in seeds]),
+        neurons=NeuronRecord({}, torch.stack([seed.neurons for seed in seeds])),
+        seed_ids=[seed.seed_id for seed in seeds],
+        rng_seed=plan.settings.rng_seed,
+    )
+
+
+def _without_perturbation(seed: AttackedSeed, result: Attacked) -> LeftOut:
+    if result.is_failure:
+        return LeftOut(seed, FAILED, result.reason)
+    reason = result.reason or f"no adversarial example in {result.iterations} iterations"
+    return LeftOut(seed, NO_ADVERSARIAL, reason)
+
+
+def _judge(plan: Plan, pairs: Sequence[tuple[AttackedSeed, Image]]) -> Iterator[AdversarialSeed | LeftOut]:
+    """Judge every perturbation by the clipped image, and once more by the image as 8 bits would store it."""
+    for batch in batches(pairs, plan.batch_size):
+        images = stack(perturbed(seed.pixels, perturbation) for seed, perturbation in batch)
+        with torch.no_grad():
+            logits = plan.classifier(images)
+            byte_classes = plan.classifier(rounded_to_bytes(images)).argmax(1)
+        probabilities, classes = logits.softmax(1).max(1)
+        is_finite = torch.isfinite(logits).all(1).tolist()
+        for row, (seed, perturbation) in enumerate(batch):
+            prediction = int(classes[row])
+            if not is_finite[row]:
+                yield LeftOut(seed, FAILED, "the model returned NaN or infinity for the adversarial image")
+            elif not seed.is_fooled(prediction):
+                yield LeftOut(seed, NO_ADVERSARIAL, _not_fooled(seed, prediction))
+            else:
+                threat = plan.attack.threat
+                yield AdversarialSeed(
+                    **vars(seed),
+                    perturbation=perturbation,
+                    adversarial_class=prediction,
+                    adversarial_probability=float(probabilities[row]),
+                    survives_uint8=seed.is_fooled(int(byte_classes[row])),
+                    within_threat=None if threat is None else threat.contains(images[row] - seed.pixels),
+                )
+
+
+def _not_fooled(seed: AttackedSeed, prediction: int) -> str:
+    if seed.target_class is None:
+        return "the image that the attack made does not change the prediction"
+    return f"the image that the attack made is predicted class {prediction}, not the target class {seed.target_class}"
