@@ -457,7 +457,7 @@ class TestImports:
         [
             "camdrift",
             "camdrift.statistics.layers, camdrift.storage.run_directory",
-            "camdrift.figures.study, camdrift.report.writing",
+            "camdrift.figures.study, camdrift.report.study",
         ],
     )
     def test_no_torch(self, modules):

@@ -15,7 +15,7 @@ from camdrift.cli.words import parse_specs, parse_words
 from camdrift.comparison.alignment import AUTO
 from camdrift.engine.engine import Engine
 from camdrift.errors import escaped
-from camdrift.file_names import COMPARISON_PAGE, FIGURES, REPORT
+from camdrift.file_names import COMPARISON_PAGE, REPORT
 
 if TYPE_CHECKING:
     from camdrift.comparison.compare import Comparison
@@ -192,10 +192,9 @@ def detect_command(
     ],
 ) -> None:
     """Judge how well the layers tell adversarial from noisy images, with the clean image at hand and without."""
-    from camdrift.figures.detection import FIGURE
-    from camdrift.study.detect import detect
+    from camdrift.study.detect import detect, figure_place
     from camdrift.study.study import open_study
 
     studies = [open_study(path) for path in run_directories]
-    lines = [*detect(*studies).lines(), f"{studies[0].place}/{FIGURES}/{FIGURE}.png"]
+    lines = [*detect(*studies).lines(), figure_place(studies[0])]
     typer.echo(escaped("\n".join(lines)))

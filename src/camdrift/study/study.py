@@ -14,8 +14,8 @@ import polars as pl
 from camdrift.errors import StoreError, UserError
 from camdrift.file_names import FIGURES, REPORT
 from camdrift.report import verdicts
-from camdrift.report.writing import notebook_html, summary, write_report
-from camdrift.storage.disk import on_disk
+from camdrift.report.study import notebook_html, report_files, summary
+from camdrift.storage.disk import read_files, write_files
 from camdrift.storage.remote_directory import RemoteDirectory, is_url, working_copy
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.detection import DETECTION, ROC
@@ -118,7 +118,8 @@ class Study:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the summary, and the figures if there is a report."""
-        return notebook_html(self.path, self._tables, self.record)
+        pictures = read_files(self.path / FIGURES, "figure_*.png")
+        return notebook_html(self._tables, self.record, pictures)
 
     def explore(self) -> Path:
         """Open the report in the browser, and return its path; a report that is missing is made first.
@@ -163,10 +164,10 @@ class Study:
             StoreError: A table is missing or damaged, or the run directory cannot be written.
         """
         tables = self._tables
-        with self._directory.open_gallery() as gallery, on_disk(self.path):
-            page = write_report(self.path, tables, self.record, gallery)
+        with self._directory.open_gallery() as gallery:
+            write_files(self.path, report_files(tables, self.record, gallery))
         self.keep(REPORT, FIGURES)
-        return page
+        return self.path / REPORT
 
     def keep(self, *names: str) -> None:
         """Send files that were written into `path` to the URL of the run, if it has one.

@@ -21,7 +21,6 @@ from camdrift.pipeline.chunk import fit_chunk
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.plan import Plan, parts, study_plan
 from camdrift.pipeline.settings import Settings
-from camdrift.report.numbers import count
 from camdrift.storage.integrity import disagreements, read_whole
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.launch import ImageSource, check_known, spelled_out
@@ -29,6 +28,7 @@ from camdrift.study.record import identity_changes, run_record
 from camdrift.study.study import open_study
 from camdrift.tables.reading import collected, scan
 from camdrift.tables.run_json import Record, effective, passed
+from camdrift.tables.words import count
 
 TOLERANCE: Final = 1e-4
 _KEYS: Final = ("seed_id", "condition", "strength", "draw", "target", "explanation", "metric", "layer")

@@ -1,5 +1,6 @@
 """Words that tables and code share: conditions, statuses, reasons, verdicts, targets, defaults."""
 
+from math import isclose
 from typing import Final
 
 SCHEMA_VERSION: Final = 5
@@ -45,6 +46,7 @@ DENOISED_REFERENCE: Final = "denoised"
 
 # Targets: whose class is explained.
 TARGETS: Final = ("own", "seed", "label")
+
 # The headline target first: under `own` a flipped prediction adds the change of class to every layer.
 TARGET_ORDER: Final = ("seed", "own", "label")
 TARGET_WORDS: Final = {
@@ -63,3 +65,25 @@ DEFAULT_METRICS: Final = ("cosine",)
 def strength_text(strength: float) -> str:
     """The strength as figures and reports print it: at most four digits."""
     return f"{strength:.4g}"
+
+
+def count(number: int, noun: str) -> str:
+    """A number and its noun.
+
+    Example:
+        >>> count(1, "image"), count(1200, "image")
+        ('1 image', '1,200 images')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def pixels(value: float) -> str:
+    """A number between 0 and 1 in steps of 8-bit pixels if it is one or a half of them; else with four digits.
+
+    Example:
+        >>> pixels(8 / 255), pixels(0.5 / 255), pixels(0.25)
+        ('8/255', '0.5/255', '0.25')
+    """
+    steps = 2 * 255 * value
+    is_step = 0 < value < 1 and isclose(steps, round(steps), abs_tol=1e-6)
+    return f"{steps / 2:g}/255" if is_step else f"{value:.4g}"
