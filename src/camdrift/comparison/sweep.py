@@ -75,7 +75,7 @@ class Sweep:
 
 
 class SweepKeywords(EngineKeywords, total=False):
-    """A launch as a sweep takes it: for all its cells."""
+    """The launch of a sweep: that of all its cells."""
 
     out: str | PathLike[str] | None
     overwrite: bool
