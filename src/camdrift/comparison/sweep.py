@@ -152,8 +152,8 @@ def _study(grid: Grid, cell: Cell, classifier: Classifier, launch: Launch) -> St
         launch.show(replace(progress, stage=f"{cell.number}/{cell.total} {progress.stage}"))
 
     is_begun = (cell.path / RECORD).is_file()
-    launch = replace(launch, out=cell.path, resume=is_begun and not launch.overwrite, on_progress=show)
-    return run(classifier, grid.images, settings=cell.attack.settings, **vars(launch))
+    cell_launch = replace(launch, out=cell.path, resume=is_begun and not launch.overwrite, on_progress=show)
+    return run(classifier, grid.images, settings=cell.attack.settings, **vars(cell_launch))
 
 
 def _compare(result: Sweep, models: dict[Path, str]) -> None:
