@@ -1,4 +1,4 @@
-"""The layers of a model in words: what would be studied of it, and why the rest is left out."""
+"""The layers of a model in words: those that would be studied, and why the others are left out."""
 
 from collections.abc import Sequence
 

@@ -38,10 +38,10 @@ class Option:
     Attributes:
         flag: Its name, without the dashes.
         record: The record of which it fills a field.
-        kind: How its words are read.
-        metavar: What the help writes for its value; None for the name of its type.
+        kind: The way its words are read.
+        metavar: Stands for its value in the help; None for the name of its type.
         commands: Names of the commands that take it.
-        help: What the help says of it.
+        help: Its sentence in the help.
         fills: Name of the field, where it is not that of the flag.
         defaults: By command, a default that is not the field's.
     """
@@ -74,7 +74,7 @@ class Option:
         return Parameter(self.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
     def info(self, *, shows_default: bool = False) -> Any:
-        """Return what typer is told of it."""
+        """Return the option as typer describes it."""
         return typer.Option(f"--{self.flag}", help=self.help, metavar=self.metavar, show_default=shows_default)
 
 
@@ -214,17 +214,17 @@ OPTIONS: Final = (
 
 
 def option(flag: str) -> Any:
-    """Return what typer is told of an option of the table."""
+    """Return an option of the table as typer describes it."""
     (row,) = (row for row in OPTIONS if row.flag == flag)
     return row.info()
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a command line says.
+    """The options of one command line.
 
     Attributes:
-        words: What typer read for each option.
+        words: The value of every option as typer read it.
     """
 
     words: Mapping[Option, Any]
@@ -240,7 +240,7 @@ class Options:
 
 
 def takes_options(command: str) -> Callable[[_Command], _Command]:
-    """Let a function take the options of a command, behind parameters of its own, as its last argument `options`."""
+    """Give a function the options of a command behind its own parameters; it gets them as its argument `options`."""
     rows = [row for row in OPTIONS if command in row.commands]
 
     def decorate(body: _Command) -> _Command:

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from camdrift.comparison.sweep import Cell, Sweep
 
 
+def _list(help_text: str) -> Any:
+    """Return an option of several words, whose default says nothing."""
+    return typer.Option(help=help_text, metavar="LIST", show_default=False)
+
+
 def compare_command(
     runs: Annotated[
         list[str],
@@ -34,23 +39,9 @@ def compare_command(
         str | None,
         typer.Option(help="Folder for the comparison. Left out: a new folder under runs/.", show_default=False),
     ] = None,
-    target: Annotated[
-        str,
-        typer.Option(
-            help="Whose class is explained. Left out: all that the runs have in common.",
-            metavar="LIST",
-            show_default=False,
-        ),
-    ] = "",
-    explain: Annotated[
-        str,
-        typer.Option(
-            help="Explanations to compare by. Left out: all that the runs hold.", metavar="LIST", show_default=False
-        ),
-    ] = "",
-    similarity: Annotated[
-        str, typer.Option(help="Metrics to compare by. Left out: all.", metavar="LIST", show_default=False)
-    ] = "",
+    target: Annotated[str, _list("Whose class is explained. Left out: all that the runs have in common.")] = "",
+    explain: Annotated[str, _list("Explanations to compare by. Left out: all that the runs hold.")] = "",
+    similarity: Annotated[str, _list("Metrics to compare by. Left out: all.")] = "",
     align: Annotated[
         str,
         typer.Option(help="How layers of different networks are paired: auto, name, depth.", metavar="WAY"),

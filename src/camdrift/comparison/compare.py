@@ -61,7 +61,7 @@ class Comparison:
 
 
 class MeasureKeywords(TypedDict, total=False):
-    """What studies are compared by, where it is not everything."""
+    """Targets, explanations and metrics to compare by, where not all."""
 
     targets: Sequence[str] | None
     explanations: Sequence[str] | None

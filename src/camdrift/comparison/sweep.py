@@ -75,7 +75,7 @@ class Sweep:
 
 
 class SweepKeywords(EngineKeywords, total=False):
-    """A launch as a sweep takes it: for all its cells."""
+    """The launch of a sweep: that of all its cells."""
 
     out: str | PathLike[str] | None
     overwrite: bool
@@ -152,8 +152,8 @@ def _study(grid: Grid, cell: Cell, classifier: Classifier, launch: Launch) -> St
         launch.show(replace(progress, stage=f"{cell.number}/{cell.total} {progress.stage}"))
 
     is_begun = (cell.path / RECORD).is_file()
-    launch = replace(launch, out=cell.path, resume=is_begun and not launch.overwrite, on_progress=show)
-    return run(classifier, grid.images, settings=cell.attack.settings, **vars(launch))
+    cell_launch = replace(launch, out=cell.path, resume=is_begun and not launch.overwrite, on_progress=show)
+    return run(classifier, grid.images, settings=cell.attack.settings, **vars(cell_launch))
 
 
 def _compare(result: Sweep, models: dict[Path, str]) -> None:

@@ -144,7 +144,7 @@ def _fill(
     launch: Launch,
     kind: RunKind,
 ) -> None:
-    """Compute the chunks that are missing and every final table; add to the record what turns out on the way."""
+    """Compute the missing chunks and every final table; complete the record on the way."""
     if launch.resume:
         record["preflight"] = directory.read_record().get("preflight")
     repeats = check_stored(plan, files, directory)

@@ -1,4 +1,4 @@
-"""The shape of `run.json`: the entries that its readers rely on, and how they get at the most frequent ones.
+"""The shape of `run.json`: the entries that its readers rely on, and short ways to the most frequent ones.
 
 A check returns a sentence on a value that does not fit, None for one that does. No library does it: what pydantic and
 msgspec say of a value would have to be put into the words of this project, which takes as many lines as the checks.
