@@ -173,7 +173,7 @@ class TestWorkers:
 
 DRIVER = """
 import json, sys
-import camdrift, camdrift.run, camdrift.study
+import camdrift.study.study
 
 def stub(directory, *_):
     (directory / "report.html").write_text("stub")
@@ -182,7 +182,7 @@ def stub(directory, *_):
 sys.modules["camdrift.study.study"].write_report = stub
 arguments = json.loads(sys.argv[1])
 sys.argv = ["camdrift", *arguments]
-from camdrift.cli import main
+from camdrift.cli.app import main
 main()
 """
 
