@@ -178,7 +178,7 @@ DRIVER = (
 import json, sys
 arguments = json.loads(sys.argv[1])
 sys.argv = ["camdrift", *arguments]
-from camdrift.cli import main
+from camdrift.cli.app import main
 main()
 """
 )

@@ -177,5 +177,5 @@ class TestOption:
             Settings(denoised=value)
         assert caught.value.message == f"`denoised` must be True or False, got: {value}"
 
-    def test_is_an_examination(self):
+    def test_is_an_extra_table(self):
         assert Denoised().table == DENOISED.name

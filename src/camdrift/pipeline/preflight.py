@@ -77,7 +77,7 @@ def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
     """The model's answers to up to 32 clean images, spread over the list, with warnings where they look wrong.
 
     Args:
-        plan: What the chunks share.
+        plan: The plan of the study.
         files: The seed images.
 
     Raises:
