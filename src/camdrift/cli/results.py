@@ -15,7 +15,7 @@ from camdrift.cli.words import parse_specs, parse_words
 from camdrift.comparison.alignment import AUTO
 from camdrift.engine.engine import Engine
 from camdrift.errors import escaped
-from camdrift.file_names import COMPARISON_PAGE, REPORT
+from camdrift.tables.file_names import COMPARISON_PAGE, REPORT
 
 if TYPE_CHECKING:
     from camdrift.comparison.compare import Comparison

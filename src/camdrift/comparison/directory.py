@@ -9,10 +9,10 @@ from urllib.parse import quote
 import polars as pl
 
 from camdrift.errors import StoreError
-from camdrift.file_names import COMPARISON_PAGE, COMPARISON_RECORD, FIGURES, REPORT
 from camdrift.storage.disk import on_disk, write_whole
 from camdrift.storage.run_directory import is_made_by_camdrift, record_bytes
 from camdrift.tables.comparison import COMPARISON_TABLES
+from camdrift.tables.file_names import COMPARISON_PAGE, COMPARISON_RECORD, FIGURES, REPORT
 
 
 class ComparisonDirectory:

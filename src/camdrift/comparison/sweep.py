@@ -10,12 +10,12 @@ from camdrift.comparison.compare import Comparison, compare
 from camdrift.comparison.grid import AttackEntry, Grid, ModelEntry, read_grid
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
-from camdrift.file_names import RECORD
 from camdrift.models.classifier import Classifier
 from camdrift.models.loading import load_model
 from camdrift.study.launch import EngineKeywords, Launch, check_known, launch_from, spelled_out
 from camdrift.study.run import run
 from camdrift.study.study import Study
+from camdrift.tables.file_names import RECORD
 
 COMPARISON_FOLDER: Final = "comparison"
 

@@ -5,12 +5,12 @@ from typing import Any, Final
 
 from camdrift.figures.comparison import comparison_figures
 from camdrift.figures.sides import Sides, compared_sides
-from camdrift.file_names import COMPARISON_PAGE
 from camdrift.report import contrasts
 from camdrift.report.comparison_data import comparison_data
 from camdrift.report.encoding import figure_files
 from camdrift.report.numbers import UNDEFINED, percent, percent_between, spec_text, times, value_text
 from camdrift.report.page.assets import fill_page, script
+from camdrift.tables.file_names import COMPARISON_PAGE
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import TARGET_WORDS, count, strength_text

@@ -8,11 +8,11 @@ from markupsafe import escape
 
 from camdrift.figures.scope import reason_for_nothing, scope_of
 from camdrift.figures.study import study_figures
-from camdrift.file_names import REPORT
 from camdrift.report import findings
 from camdrift.report.encoding import figure_files
 from camdrift.report.page.rendering import render
 from camdrift.tables.arrays import Gallery
+from camdrift.tables.file_names import REPORT
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record, effective
 

@@ -10,11 +10,11 @@ from zipfile import ZIP_STORED
 
 import polars as pl
 
-from camdrift.file_names import CHUNKS, GALLERY
 from camdrift.storage.archives import open_arrays, write_arrays
 from camdrift.storage.checksums import CHECKSUMS, checksums, damage
 from camdrift.storage.disk import on_disk, readable, sync
 from camdrift.tables.arrays import Gallery
+from camdrift.tables.file_names import CHUNKS, GALLERY
 
 
 class Chunks:

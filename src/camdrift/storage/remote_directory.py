@@ -13,10 +13,10 @@ from typing import Any, Final
 import polars as pl
 
 from camdrift.errors import StoreError, one_line
-from camdrift.file_names import CHUNKS, FIGURES, RECORD
 from camdrift.storage.checksums import CHECKSUMS
 from camdrift.storage.run_directory import FILES, RunDirectory, is_figure, is_record
 from camdrift.tables.arrays import Gallery
+from camdrift.tables.file_names import CHUNKS, FIGURES, RECORD
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
 # Protocols in which a folder is made before its files. Others have no folders, or only buckets, which cost money.

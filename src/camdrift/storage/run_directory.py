@@ -22,13 +22,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from camdrift.errors import StoreError
-from camdrift.file_names import CHUNKS, FIGURES, GALLERY, RECORD, REPORT
 from camdrift.storage.archives import open_arrays, write_arrays
 from camdrift.storage.checksums import Checked, checksum
 from camdrift.storage.chunks import Chunks
 from camdrift.storage.disk import on_disk, readable, write_whole
 from camdrift.storage.lock import LOCK
 from camdrift.tables.arrays import Gallery
+from camdrift.tables.file_names import CHUNKS, FIGURES, GALLERY, RECORD, REPORT
 from camdrift.tables.further import RUN_TABLES
 from camdrift.tables.reading import Stored
 from camdrift.tables.run_json import misfit

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from camdrift.defences.detector import LEAST_FOLDED_SEEDS, Examples, assess
 from camdrift.errors import UserError
 from camdrift.figures.detection import DETECTION_FIGURE, detection_figure
-from camdrift.file_names import FIGURES, RECORD
 from camdrift.report.encoding import figure_files
 from camdrift.storage.disk import write_files
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.study import Study
 from camdrift.tables.detection import DETECTION, ROC
+from camdrift.tables.file_names import FIGURES, RECORD
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import by_seeds, distinct, height, scan
 from camdrift.tables.run_json import Record, effective

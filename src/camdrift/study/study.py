@@ -12,13 +12,13 @@ from typing import Any, overload
 import polars as pl
 
 from camdrift.errors import StoreError, UserError
-from camdrift.file_names import FIGURES, REPORT
 from camdrift.report import verdicts
 from camdrift.report.study import notebook_html, report_files, summary
 from camdrift.storage.disk import read_files, write_files
 from camdrift.storage.remote_directory import RemoteDirectory, is_url, working_copy
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.detection import DETECTION, ROC
+from camdrift.tables.file_names import FIGURES, REPORT
 from camdrift.tables.further import DENOISED, FURTHER_TABLES, PRECISION, RUN_TABLES
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import Stored
