@@ -7,7 +7,7 @@ from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from shlex import quote
-from typing import Any, overload
+from typing import Any
 
 import polars as pl
 
@@ -17,50 +17,17 @@ from camdrift.report.study import notebook_html, report_files, summary
 from camdrift.storage.disk import read_files, write_files
 from camdrift.storage.remote_directory import RemoteDirectory, is_url, working_copy
 from camdrift.storage.run_directory import RunDirectory
-from camdrift.tables.detection import DETECTION, ROC
 from camdrift.tables.file_names import FIGURES, REPORT
-from camdrift.tables.further import DENOISED, FURTHER_TABLES, PRECISION, RUN_TABLES
+from camdrift.tables.further import FURTHER_TABLES, RUN_TABLES, RunTables
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import Stored
-from camdrift.tables.reproduction import CLAIMS, EMULATION, LADDER
 from camdrift.tables.run_json import effective
-from camdrift.tables.study import (
-    CONTROLS,
-    COUNTS,
-    COVERAGE,
-    FLOOR,
-    FOCUS,
-    LAYERS,
-    SEEDS,
-    SIMILARITY,
-    TABLES,
-    VARIANTS,
-)
+from camdrift.tables.study import TABLES
 from camdrift.tables.table import Table
 from camdrift.tables.words import ANALYSED
 
 
-class StoredTable:
-    """A table of a study, as an attribute of the table's name."""
-
-    def __init__(self, table: Table) -> None:
-        self.__doc__ = table.summary
-        self._table = table
-
-    @overload
-    def __get__(self, study: None, owner: type) -> "StoredTable": ...
-    @overload
-    def __get__(self, study: "Study", owner: type) -> pl.DataFrame: ...
-    def __get__(self, study: "Study | None", owner: type) -> "StoredTable | pl.DataFrame":
-        if study is None:
-            return self
-        table = study._directory.read_table(self._table.name)
-        if not self._table.is_replaced:
-            vars(study)[self._table.name] = table  # which Python then finds before it asks here
-        return table
-
-
-class Study:
+class Study(RunTables):
     """A study in a run directory. Tables are polars data frames, read when first asked for, or scanned with `scan`.
 
     Attributes:
@@ -86,22 +53,8 @@ class Study:
         """run.json: arguments, versions, checksums, timings."""
         return self._directory.read_run()
 
-    seeds = StoredTable(SEEDS)
-    variants = StoredTable(VARIANTS)
-    similarity = StoredTable(SIMILARITY)
-    focus = StoredTable(FOCUS)
-    floor = StoredTable(FLOOR)
-    layers = StoredTable(LAYERS)
-    counts = StoredTable(COUNTS)
-    coverage = StoredTable(COVERAGE)
-    controls = StoredTable(CONTROLS)
-    emulation = StoredTable(EMULATION)
-    ladder = StoredTable(LADDER)
-    claims = StoredTable(CLAIMS)
-    denoised = StoredTable(DENOISED)
-    precision = StoredTable(PRECISION)
-    detection = StoredTable(DETECTION)
-    roc = StoredTable(ROC)
+    def _read(self, table: Table) -> pl.DataFrame:
+        return self._directory.read_table(table.name)
 
     def summary(self) -> str:
         """Return the findings in a few sentences with intervals and n."""

@@ -1,12 +1,26 @@
-"""The tables that only some run directories have: those that a run adds on request, and the list of all."""
+"""The tables that only some run directories have: those that a run adds on request; and the tables of every run.
 
-from typing import Final
+A new table is declared here or in `study.py`, with an attribute of `RunTables`.
+"""
+
+from typing import Final, overload
 
 import polars as pl
 
-from camdrift.tables.detection import DETECTION_TABLES
-from camdrift.tables.reproduction import REPRODUCTION_TABLES
-from camdrift.tables.study import SIMILARITY, TABLES
+from camdrift.tables.detection import DETECTION, DETECTION_TABLES, ROC
+from camdrift.tables.reproduction import CLAIMS, EMULATION, LADDER, REPRODUCTION_TABLES
+from camdrift.tables.study import (
+    CONTROLS,
+    COUNTS,
+    COVERAGE,
+    FLOOR,
+    FOCUS,
+    LAYERS,
+    SEEDS,
+    SIMILARITY,
+    TABLES,
+    VARIANTS,
+)
 from camdrift.tables.table import Table, table
 
 DENOISED: Final = table(
@@ -35,3 +49,48 @@ _FURTHER_TABLES: Final = (*REPRODUCTION_TABLES, DENOISED, PRECISION, *DETECTION_
 FURTHER_TABLES: Final = {t.name: t for t in _FURTHER_TABLES}
 # Every table that a run directory may have.
 RUN_TABLES: Final = TABLES | FURTHER_TABLES
+
+
+class StoredTable:
+    """A table of a run, as an attribute of the table's name."""
+
+    def __init__(self, table: Table) -> None:
+        self.__doc__ = table.summary
+        self._table = table
+
+    @overload
+    def __get__(self, tables: None, owner: type) -> "StoredTable": ...
+    @overload
+    def __get__(self, tables: "RunTables", owner: type) -> pl.DataFrame: ...
+    def __get__(self, tables: "RunTables | None", owner: type) -> "StoredTable | pl.DataFrame":
+        if tables is None:
+            return self
+        frame = tables._read(self._table)
+        if not self._table.is_replaced:
+            vars(tables)[self._table.name] = frame  # which Python then finds before it asks here
+        return frame
+
+
+class RunTables:
+    """The tables of a run as attributes, each read when it is first asked for."""
+
+    seeds = StoredTable(SEEDS)
+    variants = StoredTable(VARIANTS)
+    similarity = StoredTable(SIMILARITY)
+    focus = StoredTable(FOCUS)
+    floor = StoredTable(FLOOR)
+    layers = StoredTable(LAYERS)
+    counts = StoredTable(COUNTS)
+    coverage = StoredTable(COVERAGE)
+    controls = StoredTable(CONTROLS)
+    emulation = StoredTable(EMULATION)
+    ladder = StoredTable(LADDER)
+    claims = StoredTable(CLAIMS)
+    denoised = StoredTable(DENOISED)
+    precision = StoredTable(PRECISION)
+    detection = StoredTable(DETECTION)
+    roc = StoredTable(ROC)
+
+    def _read(self, table: Table) -> pl.DataFrame:
+        """Return a table; whoever holds a run says how."""
+        raise NotImplementedError
