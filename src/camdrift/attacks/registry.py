@@ -32,6 +32,13 @@ class Library:
 _ROWS: Final = (
     Library("foolbox", "from_foolbox", "foolbox", "", "a class of `foolbox.attacks`; bounded attacks take `eps`"),
     Library("torchattacks", "from_torchattacks", "torchattacks", "attacks", "a class of torchattacks"),
+    Library(
+        "torchattack",
+        "from_torchattack",
+        "torchattack",
+        "attacks",
+        "a class of torchattack, which is another library than torchattacks",
+    ),
     Library("art", "from_art", "adversarial-robustness-toolbox", "attacks", "a class of `art.attacks.evasion`"),
     Library("captum", "from_captum", "captum", "captum", "FGSM or PGD of captum"),
 )
