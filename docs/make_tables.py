@@ -1,13 +1,16 @@
-"""Writes docs/tables.md from the column documentation in camdrift.tables and the top of camdrift.pipeline.gallery."""
+"""Writes what the docs take from the code: docs/tables.md, and the two tables of docs/explanations.md."""
 
 import ast
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
 from camdrift.tables.comparison import COMPARISON_TABLES
-from camdrift.tables.reproduction import FURTHER_TABLES
-from camdrift.tables.study import TABLES
+from camdrift.tables.further import RUN_TABLES
+from camdrift.tables.measures import EXPLANATION_ROWS, METRIC_ROWS
 from camdrift.tables.table import Table
+
+DOCS = Path(__file__).parent
 
 
 def tables_page() -> str:
@@ -17,7 +20,7 @@ def tables_page() -> str:
         "One Parquet file per table. A value that does not exist is null, never NaN, 0 or an empty string.",
         "This page is written by `python docs/make_tables.py`.\n",
     ]
-    for table in (TABLES | FURTHER_TABLES).values():
+    for table in RUN_TABLES.values():
         parts += _section(table)
     parts += ["# Pictures of a run directory: gallery.npz\n", _top_of("camdrift.pipeline.gallery"), ""]
     parts += ["`numpy.load` reads it, one array at a time.\n"]
@@ -35,6 +38,20 @@ def _top_of(module: str) -> str:
     return ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
 
 
+def explanations_page() -> str:
+    """The page on explanations as Markdown, its tables made of their rows; that of Captum's stays as it stands."""
+    page = (DOCS / "explanations.md").read_text(encoding="utf-8")
+    explanations = [f"| `{row.name}` | {row.formula} | {row.source} |" for row in EXPLANATION_ROWS.values()]
+    metrics = [f"| `{row.name}` | {row.meaning} | {row.range} | {row.resolution} |" for row in METRIC_ROWS.values()]
+    return _with_rows(_with_rows(page, "| name | map |", explanations), "| name | of two maps |", metrics)
+
+
+def _with_rows(page: str, head: str, rows: list[str]) -> str:
+    """The page with these rows in the table of some head, in place of all that begin with a plain name."""
+    table = re.compile(rf"({re.escape(head)}.*\n\|[-|]+\|\n)(?:\| `[^`:]+` \|.*\n)*")
+    return table.sub(lambda match: match[1] + "".join(f"{row}\n" for row in rows), page)
+
+
 def _section(table: Table) -> list[str]:
     rows = [f"| `{c.name}` | {c.dtype} | {c.meaning} |" for c in table.columns]
     heads = ["| column | type | meaning |", "|---|---|---|"]
@@ -42,4 +59,5 @@ def _section(table: Table) -> list[str]:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("tables.md").write_text(tables_page(), encoding="utf-8")
+    (DOCS / "tables.md").write_text(tables_page(), encoding="utf-8")
+    (DOCS / "explanations.md").write_text(explanations_page(), encoding="utf-8")

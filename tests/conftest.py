@@ -3,6 +3,7 @@
 Torch is imported by those fixtures alone that need it: tests of tables and figures start without.
 """
 
+import random
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +13,26 @@ import pytest
 # Shells start what runs in the background deaf to Ctrl-C, and so would be every process that a test sends one to.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_fixture_setup():
+    """What a fixture draws at random is the same whichever test asks for it first."""
+    seed_all()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call():
+    """What a test draws at random without a generator of its own is the same each time, in any order of tests."""
+    seed_all()
+
+
+def seed_all():
+    random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.manual_seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -124,8 +124,17 @@ def test_files_are_read_where_the_page_says():
 
 def test_files_are_written_where_the_page_says():
     for name in set(MODULES) - rule("a file is written") - {ROOT}:
-        calls = WRITES & HOUSE.calls(name)
+        calls = writes(name)
         assert not calls, f"{name} calls {sorted(calls)}"
+
+
+def writes(name):
+    """Calls of a module that write files: not those that save into a buffer in memory."""
+    nodes = list(ast.walk(HOUSE.trees[name]))
+    made = [node for node in nodes if isinstance(node, ast.Assign) and ast.unparse(node.value) == "BytesIO()"]
+    buffers = {ast.unparse(target) for node in made for target in node.targets}
+    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    return WRITES & {f".{c.func.attr}" for c in calls if not (c.args and ast.unparse(c.args[0]) in buffers)}
 
 
 def test_only_the_command_line_prints_and_exits():

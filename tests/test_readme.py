@@ -6,6 +6,10 @@ import runpy
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+
+from camdrift.cli.app import app
+from camdrift.tables.measures import CAPTUM, EXPLANATIONS, METRICS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,6 +50,21 @@ def test_options_named_in_the_readme_exist():
 def test_the_page_on_tables_is_the_one_that_records_make():
     made = runpy.run_path(str(ROOT / "docs/make_tables.py"))["tables_page"]()
     assert (ROOT / "docs/tables.md").read_text(encoding="utf-8") == made
+
+
+def test_the_page_on_explanations_lists_their_rows():
+    page = runpy.run_path(str(ROOT / "docs/make_tables.py"))["explanations_page"]()
+    assert (ROOT / "docs/explanations.md").read_text(encoding="utf-8") == page
+    assert page.count("\n| `layercam` | sum_k ReLU(G_k) A_k, cell by cell | Jiang 2021 |\n") == 1
+    assert page.count("\n| `ssim` |") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "names"), [("explain", (*EXPLANATIONS, f"{CAPTUM}:CLASS")), ("similarity", METRICS)]
+)
+def test_the_help_lists_every_explanation_and_metric(option, names):
+    (help_text,) = [p.help for p in get_command(app).commands["run"].params if p.name == option]
+    assert [name for name in re.findall(r"[\w+-]+(?::CLASS)?", help_text) if name in names] == [*names]
 
 
 def test_the_page_on_the_paper_is_the_one_that_its_tables_make():

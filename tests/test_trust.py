@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from camdrift.figures.compromise import compromised_layers_figure, compromised_probability_figure
-from camdrift.figures.scope import few_seeds, scope
+from camdrift.figures.scope import few_seeds, scope_of
 from camdrift.figures.similarity import similarity_adversarial_figure
 from camdrift.report.page.rendering import render
 from camdrift.storage.integrity import repeated_images
@@ -62,20 +62,20 @@ class TestFewSeeds:
     @pytest.mark.parametrize(("n_noise", "words"), [(10, ""), (9, f"{CAUTION} 9 images"), (1, f"{CAUTION} 1 image,")])
     def test_from_nine_down(self, study, n_noise, words):
         tables = self.tables(study, n_noise)
-        text = few_seeds(tables, scope(tables, study.record))
+        text = few_seeds(tables, scope_of(tables, study.record))
         assert text.startswith(words)
         assert bool(text) == bool(words)
 
     def test_layers_are_counted(self, study):
         names = sorted(set(study.layers["layer"]))
         tables = self.tables(study, 4, names[:1])
-        assert f"fewer than 10 in 1 of {len(names)} layers" in few_seeds(tables, scope(tables, study.record))
+        assert f"fewer than 10 in 1 of {len(names)} layers" in few_seeds(tables, scope_of(tables, study.record))
 
     def test_draws_are_no_seeds(self, study):
         tables = self.tables(study, 18)
         twice = tables["similarity"].with_columns(draw=pl.lit(1, dtype=pl.Int64))
         tables |= {"similarity": pl.concat([tables["similarity"], twice])}
-        assert f"{CAUTION} 9 images" in few_seeds(tables, scope(tables, study.record))
+        assert f"{CAUTION} 9 images" in few_seeds(tables, scope_of(tables, study.record))
 
     @pytest.mark.parametrize(
         "draw", [compromised_probability_figure, compromised_layers_figure, similarity_adversarial_figure]

@@ -1,19 +1,19 @@
-"""Errors a person can mend: one line that says what is wrong, one that says what to do."""
+"""Errors that a person can mend: one line says what is wrong, another one what to do."""
 
 import re
 from typing import Final
 
-# Terminals obey these: C0 and C1 but for tab and newline, and what turns the direction of writing.
+# Terminals obey these: C0 and C1 but for tab and newline, and marks that turn the direction of writing.
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class UserError(Exception):
-    """A mistake of the caller's: bad input, an unknown name, options that contradict each other.
+    """A mistake of the caller: bad input, an unknown name, options that contradict each other.
 
     The command line prints `error: message` and `hint: hint` without a traceback and exits with 2.
 
     Args:
-        message: What is wrong and which value, on one line.
+        message: The rule and the value that breaks it, on one line.
         hint: The cure, on one line; empty where there is none.
     """
 
@@ -27,24 +27,24 @@ class UserError(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """Kind and first line of anybody's error, for a message of ours."""
+    """Return kind and first line of anybody's error, for a message of ours."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
 def escaped(text: str) -> str:
-    """Text for a terminal: control characters, which a file's name may hold, are written as escapes."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    """Return text for a terminal: control characters, which a file's name may hold, become escapes."""
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def install_hint(extra: str) -> str:
-    """How to install an extra; an empty one is camdrift itself."""
+    """Return the command that installs an extra, as a hint; an empty extra is camdrift itself."""
     place = f".[{extra}]" if extra else "."
     return f'python -m pip install "{place}" in the folder of camdrift installs it'
 
 
 class ModelError(UserError):
-    """A model that cannot be loaded, or that does not do what a classifier must do."""
+    """A model that cannot be loaded, or that breaks the contract of a classifier."""
 
 
 class ImageError(UserError):

@@ -1,4 +1,4 @@
-"""Specs such as `dlfuzz:paper(iterations=5, step=0.5/255)`: literals are read, nothing is evaluated."""
+"""Read and write specs such as `dlfuzz:paper(iterations=5, step=0.5/255)`. Only literals are read; no code runs."""
 
 import ast
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from camdrift.errors import UserError
 
-# What Python's parser and `literal_eval` raise, and what a division of two literals does.
+# Errors of Python's parser, of `literal_eval`, and of the division of two literals.
 _NOT_LITERAL = (SyntaxError, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError)
-# How the name of a Hugging Face data set begins where images are named.
+# A source of images that begins so is a Hugging Face data set.
 DATA_SET: Final = "hf-dataset:"
-# Decimals of up to so many characters, such as 0.25, are written as they are.
+# Longest decimal, in characters, that is written as it is, such as 0.25.
 SHORT_DECIMAL: Final = 6
 
 
@@ -25,9 +25,13 @@ class Spec:
 
 
 def parse_spec(spec: str, *, option: str = "attack") -> Spec:
-    """The name and settings in `spec`, which was given as `option`.
+    """Return the name and the settings in `spec`.
 
     A name that holds `.py:` is the path of a file, and brackets in it are ordinary.
+
+    Args:
+        spec: NAME or NAME(key=literal, ...).
+        option: Option that got the spec, for messages.
 
     Raises:
         UserError: Anything but NAME or NAME(key=literal, ...); a fraction such as 0.5/255 is a literal too.
@@ -43,8 +47,8 @@ def parse_spec(spec: str, *, option: str = "attack") -> Spec:
         name, rest = spec[:place], spec[place + 1 :]
         try:
             return Spec(name.strip(), _settings(ast.parse(f"f({rest}", mode="eval").body))
-        except _NOT_LITERAL as found:
-            error = found
+        except _NOT_LITERAL as reason:
+            error = reason
     if error is None or (is_file and not spec.rstrip().endswith(")")):
         return Spec(spec.strip())
     raise UserError(
@@ -54,7 +58,7 @@ def parse_spec(spec: str, *, option: str = "attack") -> Spec:
 
 
 def write_spec(name: str, settings: Mapping[str, Any]) -> str:
-    """The spec of a name and its settings: `parse_spec` gives both again.
+    """Return the spec of a name and its settings; `parse_spec` returns both again.
 
     Example:
         >>> write_spec("pgd", {"eps": 8 / 255, "steps": 40})
@@ -65,7 +69,7 @@ def write_spec(name: str, settings: Mapping[str, Any]) -> str:
 
 
 def write_literal(value: Any) -> str:
-    """A value as a spec writes it; long decimals as fractions of 255, if they are that exactly."""
+    """Return a value as a spec writes it: a long decimal as a fraction of 255, if it is exactly that."""
     if isinstance(value, float) and isinf(value):
         return "1e999" if value > 0 else "-1e999"
     if isinstance(value, float) and 0 < value < 1 and len(repr(value)) > SHORT_DECIMAL:

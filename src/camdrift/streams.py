@@ -1,15 +1,15 @@
-"""Random streams: one per seed image and purpose, so that batch, order and device change no draw."""
+"""Random streams: one per seed image and purpose. Batch, order and device change no draw."""
 
 from hashlib import sha256
 
 
 def stream_seed(rng_seed: int, seed_id: str, purpose: str) -> int:
-    """A 63-bit seed for the random stream of one seed image and purpose.
+    """Return a 63-bit seed for the random stream of one seed image and purpose.
 
     Args:
         rng_seed: Seed of the study.
         seed_id: Name of the seed image.
-        purpose: What the stream is for, such as `noise 0`.
+        purpose: Name of the stream's purpose, such as `noise 0`.
 
     Example:
         >>> stream_seed(0, "cat.png", "attack") == stream_seed(0, "cat.png", "noise 0")

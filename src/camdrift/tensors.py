@@ -31,29 +31,14 @@ PIXELS = Bounds(0.0, 1.0)
 
 
 @dataclass(frozen=True)
-class SeedImage:
-    """One seed image, read and cropped.
-
-    Attributes:
-        seed_id: Name of the seed, stable over runs.
-        pixels: The image in pixel space.
-        label: Index of its true class, None where unknown.
-    """
-
-    seed_id: str
-    pixels: Image
-    label: int | None
-
-
-@dataclass(frozen=True)
 class Attacked:
-    """What an attack made of one seed image.
+    """The result of an attack on one seed image.
 
     Attributes:
         base_perturbation: Adversarial image minus seed image, pixel units, not clipped; None without one.
         iterations: Perturbation steps spent on this seed; None where the attack does not tell.
-        target_class: The class that was to be predicted; None if any other than the clean one would do.
-        reason: Why there is no perturbation; empty for the usual reason.
+        target_class: The class that the attack aims at; None if any other than the clean one will do.
+        reason: Reason why there is no perturbation; empty for the usual one.
         is_failure: Did the attack break down, rather than find nothing?
     """
 
@@ -70,8 +55,8 @@ class Explanation:
 
     Attributes:
         logits: The model's output.
-        attributions: For every target asked for, in that order, by explanation and layer: a map (batch, h, w), or a
-            representation (batch, channels, h, w).
+        attributions: For every target, in the order of the request, by explanation and layer: a map (batch, h, w), or
+            a representation (batch, channels, h, w).
         same_as: For every target the first one that explains the same classes, and so has the same attributions.
     """
 
@@ -86,7 +71,7 @@ class Explanation:
 
 
 def perturbed(seed: Image, perturbation: Image, strength: float = 1.0) -> Image:
-    """The variant clip(x + s * delta, 0, 1), always computed from the seed (Eqs. 1 and 3, Renkhoff 2022).
+    """Return the variant clip(x + s * delta, 0, 1), always computed from the seed (Eqs. 1 and 3, Renkhoff 2022).
 
     Args:
         seed: Seed image in pixel space.

@@ -1,4 +1,4 @@
-"""Functions of the user's own: found by `path/to/file.py:name` or `package.module:name`."""
+"""Find functions of the user's own, by `path/to/file.py:name` or `package.module:name`."""
 
 import importlib
 import sys
@@ -13,7 +13,7 @@ from camdrift.errors import UserError, one_line
 
 
 def is_user_code(place: str) -> bool:
-    """Is `place` a Python file, or a module that there is?"""
+    """Is `place` a Python file, or an existing module?"""
     if place.endswith(".py"):
         return True
     try:
@@ -24,16 +24,16 @@ def is_user_code(place: str) -> bool:
 
 
 def module_folder(place: str) -> Path:
-    """Where the user's modules lie that `place` may import."""
+    """Return the folder of the user's modules that `place` may import."""
     return Path(place).resolve().parent if place.endswith(".py") else Path.cwd()
 
 
 def load_function(spec: str, *, option: str) -> Callable[..., Any]:
-    """The function that `spec` names, which was given as `option`.
+    """Import the function that `spec` names.
 
     Args:
         spec: `path/to/file.py:name` or `package.module:name`.
-        option: What it was given as, for messages.
+        option: Option that got the spec, for messages.
 
     Raises:
         UserError: No such file, module or function, or one that cannot be imported.
@@ -45,11 +45,11 @@ def load_function(spec: str, *, option: str) -> Callable[..., Any]:
 
 
 def find_function(spec: str, *, option: str) -> tuple[ModuleType, Callable[..., Any]]:
-    """The module and the function that `spec` names; what lies beside them must be importable already.
+    """Import the module and the function that `spec` names. The modules beside them must be importable already.
 
     Args:
         spec: `path/to/file.py:name` or `package.module:name`.
-        option: What it was given as, for messages.
+        option: Option that got the spec, for messages.
 
     Raises:
         UserError: No such file, module or function, or one that cannot be imported.
@@ -64,7 +64,7 @@ def find_function(spec: str, *, option: str) -> tuple[ModuleType, Callable[..., 
 
 @contextmanager
 def importing(folder: Path) -> Iterator[None]:
-    """Modules in `folder` can be imported inside the block, and no compiled file is left there."""
+    """Make the modules in `folder` importable, and leave no compiled file there."""
     before, path = sys.dont_write_bytecode, list(sys.path)
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(folder))
@@ -78,15 +78,15 @@ def importing(folder: Path) -> Iterator[None]:
 def _import_file(path: Path, option: str) -> ModuleType:
     if not path.is_file():
         raise UserError(f"`{option}` must name a Python file, got: {path} (no such file)")
-    found = spec_from_file_location(f"camdrift_{option}_{path.stem}", path.resolve())
-    assert found is not None
-    assert found.loader is not None
-    module = module_from_spec(found)
+    spec = spec_from_file_location(f"camdrift_{option}_{path.stem}", path.resolve())
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
     try:
-        sys.modules[found.name] = module
-        found.loader.exec_module(module)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
     except Exception as error:
-        del sys.modules[found.name]
+        del sys.modules[spec.name]
         raise UserError(f"`{option}` {path} could not be imported: {one_line(error)}") from error
     return module
 

@@ -11,7 +11,7 @@ import camdrift
 from camdrift.attacks.base import PER_IMAGE
 from camdrift.cli import app as cli
 from camdrift.errors import StoreError, UserError
-from camdrift.figures.scope import scope
+from camdrift.figures.scope import scope_of
 from camdrift.images.pixels import read_image
 from camdrift.models.classifier import Classifier
 from camdrift.pipeline.settings import Settings
@@ -106,7 +106,7 @@ class TestTables:
         )
         n = tables["seeds"].filter(status="analysed").height
         outside = n - tables["seeds"].filter(within_threat=True).height
-        text = threat.bound(tables, study.record, scope(tables, study.record))
+        text = threat.bound(tables, study.record, scope_of(tables, study.record))
         assert text.endswith(f". {outside} of {n} adversarial examples exceed it even at strength 1.")
 
 

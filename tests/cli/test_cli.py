@@ -12,7 +12,7 @@ import pytest
 from torch import nn
 
 import camdrift
-from camdrift.models.classifier import NO_CONFIGURATION
+from camdrift.models.input_settings import NO_CONFIGURATION
 from support.studies import (
     ATTACK,
     MAIN,

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import sys
 
 import numpy as np
 import polars as pl
@@ -14,13 +13,13 @@ import camdrift
 from camdrift.comparison.compare import compare
 from camdrift.comparison.sides import attack_words, sides_of
 from camdrift.errors import StoreError, UserError
-from camdrift.figures.comparison import gain_profiles_figure
-from camdrift.figures.sides import covered
+from camdrift.figures.profiles import gain_profiles_figure
+from camdrift.figures.sides import compared_sides
 from camdrift.report.contrasts import comparison_headline, comparison_sentences
 from camdrift.tables.comparison import COMPARISON_TABLES
 from camdrift.tables.study import SIMILARITY
 from camdrift.tables.words import ADVERSARIAL, NOISE
-from support.comparisons import break_schema, measured, random_run, seeds_of, write_study
+from support.comparisons import break_schema, measured, random_run, seeds_of, skip_page, write_study
 from support.studies import WITHOUT_TORCH, python
 from support.study_tables import cells, plain_norms
 
@@ -31,7 +30,7 @@ PGD = "pgd(eps=0.03137254901960784, steps=10)"
 def _no_figures(monkeypatch, request):
     """Figures and page are drawn where a test asks for them."""
     if "drawn" not in request.keywords:
-        monkeypatch.setattr(sys.modules["camdrift.comparison.compare"], "write_comparison", lambda *_: None)
+        skip_page(monkeypatch)
 
 
 drawn = pytest.mark.drawn
@@ -375,7 +374,7 @@ class TestFigures:
         names = {"comparison_1_gain", "comparison_2_agreement", "comparison_4_differences"}
         assert {path.stem for path in (tmp_path / "c" / "figures").glob("*.png")} == names
         assert len(gain_profiles_figure(made.tables).axes) == 6
-        assert covered(made.tables).layers == ()
+        assert compared_sides(made.tables).layers == ()
 
     def test_links_lead_to_the_reports_of_the_runs(self, by_hand, tmp_path):
         (by_hand[0] / "report.html").write_text("report")

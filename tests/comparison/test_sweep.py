@@ -9,6 +9,8 @@ import camdrift
 from camdrift.comparison.grid import read_grid
 from camdrift.comparison.sweep import sweep
 from camdrift.errors import UserError
+from camdrift.pipeline.settings import Settings
+from support.comparisons import skip_page
 from support.studies import ATTACK, listing, skip_report, stop_when, write_factory, write_images
 
 STRONGER = ATTACK.replace("1/255", "2/255")
@@ -27,7 +29,7 @@ def write(folder, text=HEAD + MODELS + ATTACKS):
 def file(tmp_path, monkeypatch):
     """A grid of one model and two attacks, and what it names; no figure is drawn."""
     skip_report(monkeypatch)
-    monkeypatch.setattr(sys.modules["camdrift.comparison.compare"], "write_comparison", lambda *_: None)
+    skip_page(monkeypatch)
     monkeypatch.setattr(sys.modules["camdrift.comparison.sweep"], "compare", partial(camdrift.compare, n_bootstrap=20))
     write_images(tmp_path / "photos", 5)
     write_factory(tmp_path)
@@ -61,7 +63,7 @@ class TestFile:
     def test_what_it_leaves_out(self, tmp_path):
         grid = read_grid(write(tmp_path, '[[models]]\nmodel = "efficientnet-lite0"\n[[attacks]]\nattack = "dlfuzz"\n'))
         assert (grid.images, grid.out, grid.device) == (None, tmp_path / "runs" / "grid", "auto")
-        assert grid.attacks[0].settings == camdrift.settings.Settings()
+        assert grid.attacks[0].settings == Settings()
         assert grid.models[0].spec == "efficientnet-lite0"
 
     def test_settings_of_all_and_of_one_attack(self, tmp_path):

@@ -10,6 +10,7 @@ from torch import nn
 from camdrift.coverage.neurons import neuron_count, neuron_coverage, observe
 from camdrift.models.classifier import Classifier
 from support.nets import Plain, SelfPooled, conv, fixed, snapshot
+from support.precision import in_float64
 
 
 class OneByTwo(nn.Module):
@@ -102,8 +103,11 @@ class TestNaiveVersion:
 
 class TestProperties:
     def test_batch_of_eight_is_eight_batches_of_one(self, plain, images):
-        alone = torch.cat([observe(plain, image[None])[1].values for image in images])
-        torch.testing.assert_close(observe(plain, images)[1].values, alone, rtol=1e-4, atol=1e-5)
+        images = images.double()
+        with in_float64(plain):
+            alone = torch.cat([observe(plain, image[None])[1].values for image in images])
+            together = observe(plain, images)[1].values
+        torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-9)
 
     def test_count(self, plain, images):
         assert neuron_count(plain) == 5 + 5 + 6 + 4

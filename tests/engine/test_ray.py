@@ -18,6 +18,7 @@ from camdrift.storage.run_directory import RunDirectory
 from support.studies import (
     ATTACK,
     SMALL,
+    WITHOUT_REPORT,
     assert_same,
     environment,
     skip_report,
@@ -171,20 +172,16 @@ class TestWorkers:
         assert lines[1].startswith("hint: are they drawn at random")
 
 
-DRIVER = """
+DRIVER = (
+    WITHOUT_REPORT
+    + """
 import json, sys
-import camdrift, camdrift.run, camdrift.study
-
-def stub(directory, *_):
-    (directory / "report.html").write_text("stub")
-    return directory / "report.html"
-
-sys.modules["camdrift.study.study"].write_report = stub
 arguments = json.loads(sys.argv[1])
 sys.argv = ["camdrift", *arguments]
-from camdrift.cli import main
+from camdrift.cli.app import main
 main()
 """
+)
 
 
 def left_over(folder):

@@ -17,6 +17,7 @@ from camdrift.explanations.gradient import grad_cam, maps_of_gradients
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
 from support.nets import Branched, Fickle, Functional, Plain, SideShow, Twice, Worked, calibrated, fixed, snapshot
+from support.precision import assert_same_maps, in_float64
 
 
 def batch(count=2, size=16, rng_seed=0):
@@ -102,13 +103,14 @@ def naive_maps(module, image, target):
 
 
 def test_naive_float64_version():
-    module, images = fixed(Plain()), batch(3)
+    classifier, images = Classifier(fixed(Plain()), size=16), batch(3).double()
     for target in range(4):
-        found = attribute(Classifier(module, size=16), images, target)
+        with in_float64(classifier):
+            found = attribute(classifier, images, target)
         for row, image in enumerate(images):
-            expected = naive_maps(module, image.double().numpy(), target)
+            expected = naive_maps(classifier.module, image.numpy(), target)
             for name, maps in found.items():
-                np.testing.assert_allclose(maps[row].numpy(), expected[name], rtol=1e-4, atol=1e-7)
+                assert_same_maps(maps[row], torch.from_numpy(expected[name]))
         assert all(maps.any() for maps in found.values())
 
 
@@ -122,10 +124,11 @@ class TestTargets:
 
     @pytest.mark.parametrize("target", [2, torch.tensor(2), [2] * 8, torch.full((8,), 2, dtype=torch.int32)])
     def test_one_class_for_all(self, target, plain, images):
-        expected = [attribute(plain, image[None], 2) for image in images]
-        for name, maps in attribute(plain, images, target).items():
-            alone = torch.cat([single[name] for single in expected])
-            torch.testing.assert_close(maps, alone, rtol=1e-4, atol=1e-7)
+        with in_float64(plain):
+            expected = [attribute(plain, image[None], 2) for image in images.double()]
+            found = attribute(plain, images.double(), target)
+        for name, maps in found.items():
+            assert_same_maps(maps, torch.cat([single[name] for single in expected]))
 
     def test_classes_differ_in_their_maps(self, plain, images):
         first, second = (attribute(plain, images, target) for target in (0, 1))
@@ -191,21 +194,24 @@ class TestExplain:
 
     def test_a_probability_explains_the_class_against_the_others(self, plain, images):
         """By the chain rule: the gradient of p_c is p_c (dz_c - sum_j p_j dz_j), worked from one map per logit."""
-        found = explain(plain, images, [None], scores="probability").maps[0]
-        p = plain(images).softmax(1)
-        own = p.argmax(1)
-        for name in plain.layers:
-            tap = plain.taps([name])
-            with torch.enable_grad(), hooks.capturing(tap) as capture:
-                logits = plain(images)
-            activation = capture.activations[name]
-            grads = [torch.autograd.grad(logits[:, j].sum(), activation, retain_graph=True)[0] for j in range(4)]
-            alpha = torch.stack(grads, 1).mean((3, 4))
-            rows = torch.arange(len(images))
-            contrast = p[rows, own, None] * (alpha[rows, own] - (p[:, :, None] * alpha).sum(1))
-            expected = (contrast[:, :, None, None] * activation).sum(1).relu()
-            assert torch.allclose(found[name], expected, rtol=1e-4, atol=1e-7)
-            assert not torch.allclose(found[name], attribute(plain, images)[name], rtol=1e-2)
+        images = images.double()
+        with in_float64(plain):
+            found, of_logits = (
+                explain(plain, images, [None], scores=scores).maps[0] for scores in ("probability", "logit")
+            )
+            p = plain(images).softmax(1)
+            own = p.argmax(1)
+            for name in plain.layers:
+                tap = plain.taps([name])
+                with torch.enable_grad(), hooks.capturing(tap) as capture:
+                    logits = plain(images)
+                activation = capture.activations[name]
+                grads = [torch.autograd.grad(logits[:, j].sum(), activation, retain_graph=True)[0] for j in range(4)]
+                alpha = torch.stack(grads, 1).mean((3, 4))
+                rows = torch.arange(len(images))
+                contrast = p[rows, own, None] * (alpha[rows, own] - (p[:, :, None] * alpha).sum(1))
+                assert_same_maps(found[name], (contrast[:, :, None, None] * activation).sum(1).relu())
+                assert not torch.allclose(found[name], of_logits[name], rtol=1e-2)
 
     def test_neurons_come_from_the_same_pass(self, plain, images):
         observer = NeuronObserver(plain)
@@ -221,10 +227,11 @@ class TestProperties:
     @pytest.mark.parametrize("make", [Plain, Branched, Functional, Twice], ids=lambda make: make.__name__)
     def test_batch_of_eight_is_eight_batches_of_one(self, make, images):
         classifier = Classifier(calibrated(make(), size=16), size=16)
-        alone = [attribute(classifier, image[None]) for image in images]
-        for name, maps in attribute(classifier, images).items():
-            expected = torch.cat([single[name] for single in alone])
-            torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5 * float(expected.max()))
+        with in_float64(classifier):
+            alone = [attribute(classifier, image[None]) for image in images.double()]
+            together = attribute(classifier, images.double())
+        for name, maps in together.items():
+            assert_same_maps(maps, torch.cat([single[name] for single in alone]))
 
     @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
     def test_one_image_whose_tokens_come_from_a_batch_norm(self, images, layout):
@@ -240,31 +247,34 @@ class TestProperties:
                 return self.head(tokens).square().mean(1)
 
         classifier = Classifier(calibrated(Stem(), size=16).to(memory_format=layout), size=16)
-        with torch.enable_grad():
-            inputs = images[:2].clone().requires_grad_()
+        with torch.enable_grad(), in_float64(classifier):
+            inputs = images[:2].double().requires_grad_()
             (together,) = torch.autograd.grad(classifier(inputs)[:, 0].sum(), inputs)
             (alone,) = torch.autograd.grad(classifier(inputs[:1])[:, 0].sum(), inputs)
-        torch.testing.assert_close(alone[0], together[0], rtol=1e-4, atol=1e-6 * float(together.abs().max()))
+        torch.testing.assert_close(alone[0], together[0], rtol=1e-9, atol=1e-9 * float(together.abs().max()))
 
     def test_maps_do_not_depend_on_what_else_is_explained(self, images):
         classifier = Classifier(calibrated(Branched(), size=16), size=16)
-        together = attribute(classifier, images)
-        assert list(together) == ["stem", "left", "right", "last"]
-        for count in (1, 2):
-            for names in itertools.permutations(classifier.layers, count):
-                found = attribute(classifier, images, layers=names)
-                assert list(found) == [name for name in classifier.layers if name in names]
-                for name in names:
-                    torch.testing.assert_close(found[name], together[name], rtol=1e-4, atol=1e-8)
+        images = images.double()
+        with in_float64(classifier):
+            together = attribute(classifier, images)
+            assert list(together) == ["stem", "left", "right", "last"]
+            for count in (1, 2):
+                for names in itertools.permutations(classifier.layers, count):
+                    found = attribute(classifier, images, layers=names)
+                    assert list(found) == [name for name in classifier.layers if name in names]
+                    for name in names:
+                        assert_same_maps(found[name], together[name])
 
     def test_what_does_not_reach_the_logits_corrupts_nothing(self, images):
         odd, plain = fixed(SideShow()), Plain()
         plain.load_state_dict({name: odd.state_dict()[name] for name in plain.state_dict()})
-        classifier = Classifier(odd, size=16)
-        assert classifier.layers == ("features.0", "features.3")
-        found = attribute(classifier, images, 1)
-        for name, maps in attribute(Classifier(plain, size=16), images, 1).items():
-            torch.testing.assert_close(found[name], maps, rtol=1e-5, atol=1e-9)
+        classifiers = [Classifier(module, size=16) for module in (odd, plain)]
+        assert classifiers[0].layers == ("features.0", "features.3")
+        with in_float64(*classifiers):
+            found, expected = (attribute(each, images.double(), 1) for each in classifiers)
+        for name, maps in expected.items():
+            assert_same_maps(found[name], maps)
 
     def test_a_layer_without_influence_has_an_empty_map_where_asked_for(self, images):
         found = attribute(Classifier(fixed(SideShow()), size=16), images, layers=["unused", "features.3"])
@@ -279,11 +289,12 @@ class TestProperties:
                 target.copy_(source.weight)
                 source.bias.zero_()
             functional.head.load_state_dict(plain.head.state_dict())
-        expected = attribute(Classifier(plain, size=16), images, 0)
-        found = attribute(Classifier(functional, size=16), images, 0)
+        classifiers = [Classifier(module, size=16) for module in (functional, plain)]
+        with in_float64(*classifiers):
+            found, expected = (attribute(each, images.double(), 0) for each in classifiers)
         assert list(found) == ["conv2d:1", "conv2d:2"]
         for one, other in zip(found.values(), expected.values(), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-8)
+            assert_same_maps(one, other)
 
 
 class TestNothingStaysBehind:

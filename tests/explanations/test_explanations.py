@@ -14,8 +14,9 @@ from camdrift.explanations.gradient import grad_cam_pp, xgrad_cam
 from camdrift.explanations.registry import make_explainer
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
-from camdrift.tables.measures import EXPLANATIONS, GRADIENT_BASED
-from support.nets import Branched, Plain, SideShow, Twice, Worked, calibrated, snapshot, vgg
+from camdrift.tables.measures import EXPLANATION_ROWS, EXPLANATIONS, GRADIENT_BASED, GRADIENTS, ExplanationRow
+from support.nets import Branched, Plain, SideShow, Twice, Worked, calibrated, fixed, snapshot, vgg
+from support.precision import assert_same_maps, in_float64
 
 CAPTUM = ("captum:LayerGradientXActivation", "captum:LayerIntegratedGradients(n_steps=8)")
 
@@ -95,8 +96,8 @@ class TestByHand:
 
 
 def naive(explanation, activation, gradient):
-    """A map of one image in float64, as the paper of the method writes it: sums over cells one by one."""
-    a, g = activation.astype(np.float64), gradient.astype(np.float64)
+    """A map of one image, as the paper of the method writes it: sums over cells one by one."""
+    a, g = activation, gradient
     channels, height, width = a.shape
     total = np.zeros((height, width))
     for k in range(channels):
@@ -124,20 +125,21 @@ def captured(classifier, images, classes, name):
     with torch.enable_grad(), hooks.capturing(classifier.taps([name])) as capture:
         logits = classifier(images)
     pair = hooks.reduce_gradients(logits.gather(1, classes[:, None]).sum(), capture, lambda a, g: (a, g))
-    return (part.numpy() for part in pair[name])
+    return tuple(part.numpy() for part in pair[name])
 
 
 class TestAgainstOthers:
     @pytest.mark.parametrize("explanation", GRADIENT_BASED)
     def test_naive_float64(self, explanation):
         classifier = Classifier(calibrated(Branched()), size=16)
-        images, classes = batch(), torch.tensor([1, 3])
-        found = attribute(classifier, images, classes, explanation=explanation)
-        for name in classifier.layers:
-            a, g = captured(classifier, images, classes, name)
-            expected = np.stack([naive(explanation, a[i], g[i]) for i in range(len(images))])
+        images, classes = batch().double(), torch.tensor([1, 3])
+        with in_float64(classifier):
+            found = attribute(classifier, images, classes, explanation=explanation)
+            pairs = {name: captured(classifier, images, classes, name) for name in classifier.layers}
+        for name, (a, g) in pairs.items():
+            expected = torch.tensor(np.stack([naive(explanation, a[i], g[i]) for i in range(len(images))]))
             assert expected.any()
-            np.testing.assert_allclose(found[name].numpy(), expected, rtol=2e-4, atol=1e-5 * expected.max())
+            assert_same_maps(found[name], expected)
 
     @pytest.mark.parametrize(
         ("explanation", "tool"),
@@ -145,7 +147,7 @@ class TestAgainstOthers:
     )
     def test_pytorch_grad_cam(self, explanation, tool):
         """On a network without in-place operations, where that library is right; scaled as it scales."""
-        module = Plain()
+        module = fixed(Plain())
         with torch.no_grad():
             module.head.weight.mul_(300)  # its constants in denominators are far below these gradients
         images, classes = batch(), [1, 3]
@@ -159,7 +161,7 @@ class TestAgainstOthers:
             np.testing.assert_allclose(scaled(shrunk).numpy(), expected, atol=2e-3)
 
     def test_ablation_against_pytorch_grad_cam(self):
-        module = Plain()
+        module = fixed(Plain())
         with torch.no_grad():
             module.head.bias.add_(5.0)  # a positive logit, where both divide by the same
         images = batch(1)
@@ -173,11 +175,13 @@ class TestAgainstOthers:
     def test_captum_and_ours_agree_behind_every_tap(self, make):
         """Gradient times activation is HiResCAM: shared, functional and in-place activations included."""
         classifier = Classifier(calibrated(make()), size=16)
-        images = batch()
-        ours = attribute(classifier, images, 1, explanation="hirescam")
-        theirs = attribute(classifier, images, 1, explanation="captum:LayerGradientXActivation")
+        with in_float64(classifier):
+            ours, theirs = (
+                attribute(classifier, batch().double(), 1, explanation=name)
+                for name in ("hirescam", "captum:LayerGradientXActivation")
+            )
         for name in classifier.layers:
-            torch.testing.assert_close(theirs[name], ours[name], rtol=1e-4, atol=1e-7)
+            assert_same_maps(theirs[name], ours[name])
 
     @pytest.mark.parametrize("shape", [(2, 5, 3, 4), (2, 3, 4, 4), (1, 1, 2, 2)])
     def test_eigencam_against_a_decomposition(self, shape):
@@ -240,12 +244,13 @@ class TestOnePass:
     @pytest.mark.parametrize("name", [*EXPLANATIONS, *CAPTUM])
     def test_a_batch_is_its_images_one_by_one(self, name):
         classifier = Classifier(calibrated(Branched()), size=16)
-        images = batch(3)
-        whole = attribute(classifier, images, [1, 2, 3], explanation=name)
-        for i in range(3):
-            single = attribute(classifier, images[i : i + 1], i + 1, explanation=name)
+        images = batch(3).double()
+        with in_float64(classifier):
+            whole = attribute(classifier, images, [1, 2, 3], explanation=name)
+            alone = [attribute(classifier, images[i : i + 1], i + 1, explanation=name) for i in range(3)]
+        for i, single in enumerate(alone):
             for layer, maps in whole.items():
-                torch.testing.assert_close(maps[i : i + 1], single[layer], rtol=2e-3, atol=1e-5)
+                assert_same_maps(maps[i : i + 1], single[layer])
 
     @pytest.mark.parametrize("name", [*EXPLANATIONS, *CAPTUM])
     def test_raw_finite_not_negative_and_nothing_left_behind(self, name):
@@ -269,6 +274,13 @@ class TestOnePass:
 
 
 class TestSpecs:
+    def test_a_row_and_a_function_make_an_explanation(self, monkeypatch):
+        row = ExplanationRow("new", "New", "", "", GRADIENTS, "gradient.hires_cam")
+        monkeypatch.setitem(EXPLANATION_ROWS, "new", row)
+        classifier = Classifier(calibrated(Branched()), size=16)
+        maps, expected = (attribute(classifier, batch(), 0, explanation=name) for name in ("new", "hirescam"))
+        assert all(torch.equal(maps[layer], expected[layer]) for layer in classifier.layers)
+
     @pytest.mark.parametrize("name", [*EXPLANATIONS, *CAPTUM])
     def test_a_spec_gives_the_same_explainer_again(self, name):
         assert make_explainer(make_explainer(name).spec).spec == make_explainer(name).spec == name

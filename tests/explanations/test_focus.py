@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 import torch
 from polars.testing import assert_frame_equal
-from test_similarity import random_maps
 
 import camdrift
 from camdrift.explanations.focus import LARGEST_GRID_SIDE, focus_change, local_rms, locate, reduced
@@ -20,6 +19,7 @@ from camdrift.tables.study import FOCUS, FOCUS_MEASURES
 from camdrift.tables.words import ADVERSARIAL, NOISE
 from camdrift.tensors import perturbed
 from support.attacks import perturbations
+from support.maps import random_maps
 from support.studies import ATTACK, TinyNet, skip_report, study_of, write_images
 
 KEYS = ["seed_id", "condition", "strength", "target", "layer"]

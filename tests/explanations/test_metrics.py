@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import linprog
-from test_similarity import random_maps
 
-from camdrift.errors import UserError
-from camdrift.explanations.metrics import METRIC_OF
+from camdrift.explanations.metrics import cka, relative_error
+from camdrift.explanations.registry import find_metric
 from camdrift.explanations.similarity import compare_layers, similarity
-from camdrift.tables.measures import MAP_METRICS, METRICS, Measure, measures
+from camdrift.tables.measures import MAP_METRICS, METRICS
 from camdrift.tables.words import CONSTANT_MAP, NON_FINITE_MAP, ZERO_MAP_SEED, ZERO_MAP_VARIANT
+from support.maps import random_maps
 
 SIZE = (24, 24)
 SHAPES = ((3, 6, 6), (2, 24, 24), (2, 16, 20), (2, 3, 5))
@@ -77,7 +77,7 @@ class TestAgainstOthers:
         a, b = representations(0), representations(1)
         u, v = a.double().numpy().reshape(2, -1), b.double().numpy().reshape(2, -1)
         expected = 1 - np.linalg.norm(v - u, axis=1) / np.linalg.norm(u, axis=1)
-        np.testing.assert_allclose(METRIC_OF["relative-error"](a, b, SIZE), expected, rtol=1e-12)
+        np.testing.assert_allclose(relative_error(a, b, SIZE), expected, rtol=1e-12)
 
     def test_emd_against_a_linear_programme(self):
         a, b = pair((1, 3, 4))
@@ -98,17 +98,17 @@ class TestAgainstOthers:
             centre = np.eye(24) - 1 / 24
             k, l = centre @ x @ x.T @ centre, centre @ y @ y.T @ centre  # noqa: E741
             expected.append((k * l).sum() / math.sqrt((k * k).sum() * (l * l).sum()))
-        np.testing.assert_allclose(METRIC_OF["cka"](a, b, SIZE), expected, rtol=1e-10)
+        np.testing.assert_allclose(cka(a, b, SIZE), expected, rtol=1e-10)
         wide = torch.randn((2, 30, 2, 3), generator=torch.Generator().manual_seed(3))
         other = wide + 0.1 * torch.randn(wide.shape, generator=torch.Generator().manual_seed(4))
-        narrow = METRIC_OF["cka"](wide, other, SIZE)
+        narrow = cka(wide, other, SIZE)
         assert ((narrow > 0.9) & (narrow < 1)).all()  # more channels than positions go the other way
 
     def test_cka_sees_neither_rotation_nor_scale_of_channels(self):
         a = representations(0)
         turn = torch.linalg.qr(torch.randn((5, 5), generator=torch.Generator().manual_seed(5)))[0]
         turned = 3 * torch.einsum("kc,bchw->bkhw", turn, a)
-        np.testing.assert_allclose(METRIC_OF["cka"](a, turned, SIZE), 1, rtol=1e-6)
+        np.testing.assert_allclose(cka(a, turned, SIZE), 1, rtol=1e-6)
 
 
 class TestByHand:
@@ -156,8 +156,8 @@ class TestByHand:
     def test_relative_error_of_what_is_not_finite(self, shape, broken):
         a, b = torch.ones(shape), torch.ones(shape)
         b.view(-1)[0] = broken
-        assert METRIC_OF["relative-error"](a, b, (2, 2)).isnan().item()
-        assert METRIC_OF["relative-error"](b, a, (2, 2)).isnan().item()
+        assert relative_error(a, b, (2, 2)).isnan().item()
+        assert relative_error(b, a, (2, 2)).isnan().item()
 
 
 class TestAll:
@@ -201,45 +201,6 @@ class TestAll:
         with pytest.raises(ValueError, match="must be one of cosine, pearson"):
             similarity(*pair((1, 2, 2)), metric="cka")
 
-    def test_every_name_has_a_function(self):
-        assert tuple(METRIC_OF) == METRICS
-
-
-class TestMeasures:
-    def test_all_pairs_that_suit(self):
-        found = measures(["hirescam", "activation", "gradcam"], ["ssim", "cka", "cosine"])
-        assert found == (
-            Measure("hirescam", "ssim"),
-            Measure("hirescam", "cosine"),
-            Measure("activation", "relative-error"),
-            Measure("activation", "cka"),
-            Measure("gradcam", "ssim"),
-            Measure("gradcam", "cosine"),
-        )
-
-    def test_a_representation_alone(self):
-        assert measures(["activation"], ["cosine", "cka"][1:]) == (
-            Measure("activation", "relative-error"),
-            Measure("activation", "cka"),
-        )
-
-    @pytest.mark.parametrize(
-        ("explanations", "metrics", "said"),
-        [
-            (["grad-cam"], ["cosine"], "`explain` must be one of gradcam"),
-            (["gradcam", "gradcam"], ["cosine"], "each once, got: gradcam, gradcam"),
-            (["gradcam"], ["cosin"], "`similarity` must be one of cosine"),
-            (["gradcam"], [], "got: none"),
-            (["gradcam"], ["cka"], "`similarity` cka must come with `activation`"),
-            (["gradcam", "activation"], ["cka"], "`explain` gradcam must come with a metric of maps"),
-        ],
-    )
-    def test_refused(self, explanations, metrics, said):
-        with pytest.raises(UserError) as error:
-            measures(explanations, metrics)
-        assert said in error.value.message
-
-    def test_the_nearest_name_is_the_hint(self):
-        with pytest.raises(UserError) as error:
-            measures(["GradCAM"], ["cosine"])
-        assert error.value.hint == "did you mean gradcam?"
+    @pytest.mark.parametrize("name", METRICS)
+    def test_every_row_names_the_function_of_its_metric(self, name):
+        assert find_metric(name).__name__ == name.replace("-", "_")

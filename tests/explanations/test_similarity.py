@@ -14,13 +14,7 @@ from scipy.spatial import distance
 
 from camdrift.explanations.similarity import compare_layers, similarity, unrelated_pairs
 from camdrift.tables.words import NON_FINITE_MAP, ZERO_MAP_SEED, ZERO_MAP_VARIANT
-
-
-def random_maps(shape, rng_seed=0, share=0.4):
-    """Maps as ReLU leaves them: many zeros, values over some orders of magnitude."""
-    rng = np.random.default_rng(rng_seed)
-    values = rng.lognormal(-6, 2, shape) * (rng.random(shape) < share)
-    return torch.from_numpy(values).float()
+from support.maps import random_maps
 
 
 def oracle(a, b, size):

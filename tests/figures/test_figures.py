@@ -11,7 +11,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 
 from camdrift.figures.canvas import COLOURS, printable, text_width
@@ -20,7 +19,7 @@ from camdrift.figures.coverage import coverage_by_condition_figure, coverage_by_
 from camdrift.figures.focus import focus_figure
 from camdrift.figures.gain import gain_figure
 from camdrift.figures.heatmaps import heatmaps_figure
-from camdrift.figures.scope import scope
+from camdrift.figures.scope import scope_of
 from camdrift.figures.similarity import (
     similarity_adversarial_figure,
     similarity_noise_figure,
@@ -30,6 +29,7 @@ from camdrift.figures.similarity import (
 from camdrift.figures.study import study_figures
 from camdrift.tables.study import FOCUS_MEASURES
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
+from support.pages import words
 from support.synthetic import EFFICIENTNET, LADDER, VGG16, Study, study
 
 NAMES = [
@@ -71,10 +71,6 @@ def strokes(axes: Axes, label: str) -> np.ndarray:
     """End points of a labelled line collection, (strokes, 2, 2)."""
     (found,) = (c for c in axes.collections if isinstance(c, LineCollection) and c.get_label() == label)
     return np.array(found.get_segments())
-
-
-def words(figure: Figure) -> str:
-    return " ".join(text.get_text().replace("\n", " ") for text in figure.findobj(Text))
 
 
 @pytest.mark.parametrize(
@@ -286,15 +282,15 @@ def test_focus_leaves_gaps_and_hollows_out_what_few_seeds_support():
 def test_coverage_is_drawn_in_percent_and_beyond_the_clean_images(vgg):
     share, beyond = coverage_by_condition_figure(vgg.tables, vgg.record).axes
     coverage = vgg.tables["coverage"]
-    covered = {
+    compared_sides = {
         c: coverage.filter(pl.col("condition") == c, pl.col("strength") == s).sort("step")["covered"].to_numpy()
         for c, s in ((CLEAN, 0.0), (ADVERSARIAL, 1.0), (NOISE, 1.0))
     }
-    for line, condition in zip(share.lines, covered, strict=True):
-        np.testing.assert_allclose(line.get_ydata(), 100 * covered[condition] / 14888)
+    for line, condition in zip(share.lines, compared_sides, strict=True):
+        np.testing.assert_allclose(line.get_ydata(), 100 * compared_sides[condition] / 14888)
         assert line.get_color() == COLOURS[condition]
     for line, condition in zip(beyond.lines, (ADVERSARIAL, NOISE), strict=True):
-        np.testing.assert_array_equal(line.get_ydata(), covered[condition] - covered[CLEAN])
+        np.testing.assert_array_equal(line.get_ydata(), compared_sides[condition] - compared_sides[CLEAN])
 
 
 def test_coverage_by_strength_names_the_neurons_each_strength_adds(vgg):
@@ -452,16 +448,16 @@ def test_draws_are_counted_as_images_not_as_seeds():
 
 def test_scope_orders_targets_and_finds_the_strength_next_to_one():
     made = study(VGG16[:2], strengths=(0.5, 1.25, 4.0), targets=("label", "own", "seed"))
-    of = scope(made.tables, made.record)
-    assert of.targets == ("seed", "own", "label")
-    assert of.reference == 1.25
-    assert (of.analysed, of.readable, of.total) == (14, 18, 19)
+    scope = scope_of(made.tables, made.record)
+    assert scope.targets == ("seed", "own", "label")
+    assert scope.reference == 1.25
+    assert (scope.analysed, scope.readable, scope.total) == (14, 18, 19)
     assert 8.0 in LADDER
-    assert 8.0 not in of.strengths
+    assert 8.0 not in scope.strengths
 
 
 def test_layers_of_an_empty_study_come_from_the_record():
     made = study(VGG16[:3], analysed=0)
-    assert scope(made.tables, made.record).labels == VGG16[:3]
+    assert scope_of(made.tables, made.record).labels == VGG16[:3]
     chosen = {**made.record, "arguments": {"effective": {"layers": ["features.2"]}}}
-    assert scope(made.tables, chosen).labels == (VGG16[2],)
+    assert scope_of(made.tables, chosen).labels == (VGG16[2],)

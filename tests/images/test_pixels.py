@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize, ToTensor
 
 from camdrift.errors import ImageError, UserError
-from camdrift.images.pixels import LARGEST_FILE, images_checksum, read_image
+from camdrift.images.files import LARGEST_FILE, images_checksum
+from camdrift.images.pixels import read_image
 from camdrift.images.sources import find_images, limit_images
 from support.files import deny, touch
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from camdrift.layers import hooks
+from camdrift.layers.operations import LINEAR
 from camdrift.layers.tracing import trace
 from support.nets import Branched, Fickle, Functional, OneReLU, Plain, Squeezed, Twice, conv, fixed, snapshot
 
@@ -135,7 +136,7 @@ class TestTrace:
             return module(torch.rand(1, 3, 16, 16))
 
         calls = trace(module, fails_then_runs).calls
-        assert [call.module for call in calls if call.family == hooks.LINEAR] == ["head"]
+        assert [call.module for call in calls if call.family == LINEAR] == ["head"]
         assert summary(calls)[1][0] == "features.0"
 
 
@@ -203,7 +204,7 @@ class TestCapturing:
 
     def test_gradient_of_every_activation(self):
         """Against autograd on the same net written without anything in place."""
-        module, x = fixed(Branched()), torch.rand(2, 3, 8, 8)
+        module, x = fixed(Branched()).double(), torch.rand(2, 3, 8, 8, dtype=torch.float64)
         names = ["stem conv2d", "right_norm batch_norm", "last conv2d", "act silu"]
         capture, logits = capture_of(module, x, names)
         found = hooks.reduce_gradients(logits[:, 1].sum(), capture, lambda _, gradient: gradient.clone())
@@ -215,7 +216,7 @@ class TestCapturing:
         score = module.head(act.mean((2, 3)))[:, 1].sum()
         expected = torch.autograd.grad(score, [stem, right, last, act])
         for name, gradient in zip(names, expected, strict=True):
-            torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-9)
+            torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12)
 
     def test_two_names_for_one_place(self):
         module, x = fixed(Plain()), torch.rand(1, 3, 8, 8)
@@ -263,14 +264,14 @@ class TestReduceGradients:
     NAMES = ("features.1 relu", "features.4 relu")
 
     def test_twice_on_one_graph(self):
-        module, x = fixed(Plain()), torch.rand(2, 3, 8, 8)
+        module, x = fixed(Plain()).double(), torch.rand(2, 3, 8, 8, dtype=torch.float64)
         capture, logits = capture_of(module, x, self.NAMES)
         first = hooks.reduce_gradients(logits[:, 0].sum(), capture, lambda _, g: g.sum(), retain_graph=True)
         second = hooks.reduce_gradients(logits[:, 1].sum(), capture, lambda _, g: g.sum())
         # d mean(A)_k / d A = 1/16 at 16 places, for two images: 2 * sum_k head[class, k]
         weight = module.head.weight.detach()
-        assert float(first[self.NAMES[1]]) == pytest.approx(2 * float(weight[0].sum()), rel=1e-5)
-        assert float(second[self.NAMES[1]]) == pytest.approx(2 * float(weight[1].sum()), rel=1e-5)
+        assert float(first[self.NAMES[1]]) == pytest.approx(2 * float(weight[0].sum()), rel=1e-9)
+        assert float(second[self.NAMES[1]]) == pytest.approx(2 * float(weight[1].sum()), rel=1e-9)
 
     def test_no_tensor_hook_stays_even_after_an_error(self):
         module, x = fixed(Plain()), torch.rand(1, 3, 8, 8)

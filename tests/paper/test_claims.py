@@ -17,7 +17,15 @@ STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 LAYER_LABELS = ("block1_conv1", "block4_conv1", "block5_conv1", "block5_conv2")
 
 
-def emulation(similar, seeds=12, *, flipped=lambda released, strength: True, gained=None):
+def emulation(
+    similar,
+    seeds=12,
+    *,
+    flipped=lambda released, strength: True,
+    gained=None,
+    labels=LAYER_LABELS,
+    strengths=STRENGTHS,
+):
     """A whole `emulation` table; `similar(condition, released, strength, layer, seed)` is the similarity.
 
     `released` is true for rows with every defect; all other readings are those of the equations.
@@ -36,9 +44,9 @@ def emulation(similar, seeds=12, *, flipped=lambda released, strength: True, gai
         ]
         for is_accumulated, is_truncated, target, score, metric in readings:
             for condition in ("adversarial", "noise"):
-                for strength in STRENGTHS:
+                for strength in strengths:
                     for seed in range(seeds):
-                        for index, label in enumerate(LAYER_LABELS):
+                        for index, label in enumerate(labels):
                             rows.append({
                                 "seed_id": f"{seed:02d}", "condition": condition, "strength": strength, "draw": 0,
                                 "is_accumulated": is_accumulated, "is_truncated": is_truncated,
@@ -63,8 +71,8 @@ def tables(analysed=12, lost=13):
     return {"seeds": SEEDS.frame(rows), "floor": FLOOR.frame(floor), "layers": LAYERS.frame()}
 
 
-def found(similar, **options):
-    table = claims(tables(), emulation(similar, **options), rng_seed=0, n_bootstrap=200)
+def found(similar, *, n_bootstrap=200, **options):
+    table = claims(tables(), emulation(similar, **options), rng_seed=0, n_bootstrap=n_bootstrap)
     return {(row["claim"], row["subject"], row["measure"]): row for row in table.to_dicts()}
 
 
@@ -113,9 +121,8 @@ class TestNumbers:
         assert [corrected[label]["corrected"] for label in ("block4_conv1", "block5_conv1")] == [1, 2]
         assert {row["verdict"] for row in plain.values()} == {HOLDS}
 
-    def test_layers_that_are_not_the_papers_are_not_ranked(self, monkeypatch):
-        monkeypatch.setattr("test_claims.LAYER_LABELS", ("a", "b", "c", "d"))
-        assert not rows_about(found(strong), "most susceptible")
+    def test_layers_that_are_not_the_papers_are_not_ranked(self):
+        assert not rows_about(found(strong, labels=("a", "b", "c", "d")), "most susceptible")
 
     def test_curves(self):
         table = found(strong)
@@ -156,7 +163,7 @@ class TestNumbers:
         gained = rng.integers(0, 4, (6, 5)).astype(float)
         gained[0] = 3
         expected = [0.0, *(stats.kendalltau(row, STRENGTHS).statistic for row in gained[1:])]
-        assert module._gained_trend(gained, STRENGTHS) == pytest.approx(np.mean(expected))
+        assert module._trend(gained, STRENGTHS) == pytest.approx(np.mean(expected))
 
     def test_share_of_attacked_images(self):
         row = rows_about(found(strong), "48 %")[0]
@@ -167,6 +174,77 @@ class TestNumbers:
     def test_released_images_that_are_not_adversarial(self):
         row = rows_about(found(strong, flipped=lambda released, strength: not released), "change the prediction")[0]
         assert (row["as_released"], row["corrected"], row["verdict"]) == (0, 1, HOLDS)
+
+
+HUNDRED = tuple(f"layer {i}" for i in range(100))
+
+
+def compromising(n_layers):
+    """The attack compromises the first so many layers of every image, at every strength: no interval has a width."""
+    return lambda condition, released, strength, layer, seed: (
+        0.1 if condition == "adversarial" and layer < n_layers else 0.9
+    )
+
+
+def curves(similarities):
+    """All layers and seeds have these similarities, by strength."""
+    return lambda condition, released, strength, layer, seed: (
+        similarities[strength] if condition == "adversarial" else 0.95
+    )
+
+
+class TestLimits:
+    """The words of the paper as numbers: a claim holds just inside its limit, and fails just outside."""
+
+    def verdict(self, words, *arguments, **options):
+        (row,) = rows_about(found(*arguments, seeds=3, n_bootstrap=10, **options), words)
+        return row["verdict"]
+
+    @pytest.mark.parametrize(("distance", "expected"), [(0.0499, HOLDS), (0.0501, FAILS)])
+    def test_almost_identical(self, distance, expected):
+        """The curves of 0.5 and 1 lie a twentieth of the whole range apart, no more."""
+        similarity = curves({0.25: 0.9, 0.5: 0.8, 1.0: 0.8 - 0.5 * distance, 2.0: 0.6, 4.0: 0.4})
+        assert self.verdict("0.5 and 1 are almost identical", similarity) == expected
+
+    @pytest.mark.parametrize(("distance", "expected"), [(0.333, HOLDS), (0.334, FAILS)])
+    def test_very_similar(self, distance, expected):
+        """The curves of 0.25, 2 and 4 lie a third of the whole range apart, no more."""
+        similarity = curves({0.25: 0.7, 0.5: 0.9, 1.0: 0.4, 2.0: 0.7 - 0.5 * distance, 4.0: 0.69})
+        assert self.verdict("0.25, 2 and 4 are very similar", similarity) == expected
+
+    @pytest.mark.parametrize(
+        ("paper", "n_layers", "expected"),
+        [
+            (40, 29, FAILS), (40, 31, HOLDS), (40, 49, HOLDS), (40, 51, FAILS),
+            (80, 69, FAILS), (80, 71, HOLDS), (80, 89, HOLDS), (80, 91, FAILS),
+        ],
+    )  # fmt: skip
+    def test_about_is_within_ten_points(self, paper, n_layers, expected):
+        assert self.verdict(f"in about {paper} %", compromising(n_layers), labels=HUNDRED) == expected
+
+    @pytest.mark.parametrize(("share", "expected"), [(0.37, FAILS), (0.39, HOLDS), (0.57, HOLDS), (0.59, FAILS)])
+    def test_about_of_the_attacked_images(self, share, expected):
+        """Of 20,000 images, so that the interval is narrow."""
+        analysed = round(20_000 * share)
+        seeds = SEEDS.frame({"status": ["analysed"] * analysed + ["no_adversarial"] * (20_000 - analysed)})
+        table = claims({"seeds": seeds}, EMULATION.frame(), rng_seed=0)
+        assert table["verdict"].to_list() == [expected]
+
+    @pytest.mark.parametrize(("n_layers", "expected"), [(25, HOLDS), (26, FAILS)])
+    def test_a_few_layers_are_a_quarter(self, n_layers, expected):
+        words = "A few layers suffice (at most 25 of 100)"
+        assert self.verdict(words, compromising(n_layers), labels=HUNDRED) == expected
+
+    @pytest.mark.parametrize(("n_strengths", "expected"), [(12, FAILS), (13, HOLDS)])
+    def test_many_cases_are_a_quarter(self, n_strengths, expected):
+        """Of fifty strengths: at so many of them one layer of four is compromised, at the others all."""
+        strengths = tuple(float(s) for s in range(1, 51))
+
+        def similar(condition, released, strength, layer, seed):
+            is_compromised = condition == "adversarial" and (layer == 0 or strength > n_strengths)
+            return 0.1 if is_compromised else 0.9
+
+        assert self.verdict("A few layers suffice", similar, strengths=strengths) == expected
 
 
 class TestVerdict:

@@ -16,7 +16,7 @@ from camdrift.pipeline.denoised import Denoised, _reasons, median_filtered
 from camdrift.pipeline.settings import Settings
 from camdrift.study.launch import Launch
 from camdrift.study.run import RunKind, run_study
-from camdrift.tables.detection import DENOISED
+from camdrift.tables.further import DENOISED
 from camdrift.tables.reproduction import EMULATION
 from support.studies import ATTACK, SIZE, naive_similarity, skip_report, study_of, tiny_classifier, write_images
 
@@ -177,5 +177,5 @@ class TestOption:
             Settings(denoised=value)
         assert caught.value.message == f"`denoised` must be True or False, got: {value}"
 
-    def test_is_an_examination(self):
+    def test_is_an_extra_table(self):
         assert Denoised().table == DENOISED.name

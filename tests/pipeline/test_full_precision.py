@@ -9,7 +9,8 @@ from polars.testing import assert_frame_equal
 import camdrift
 from camdrift.pipeline.full_precision import FULL_SEEDS
 from camdrift.statistics.rounding import rounding
-from camdrift.tables.study import PRECISION, SIMILARITY, VARIANTS
+from camdrift.tables.further import PRECISION
+from camdrift.tables.study import SIMILARITY, VARIANTS
 from support.studies import ATTACK, SMALL, skip_report, study_of, tiny_classifier, write_images
 
 KEYS = ["seed_id", "condition", "strength", "draw", "target", "explanation", "metric", "layer"]

@@ -15,7 +15,7 @@ from camdrift.models.classifier import Classifier
 from camdrift.pipeline.plan import Design, assemble
 from camdrift.pipeline.preflight import preflight
 from camdrift.pipeline.settings import Settings
-from camdrift.report.contents import warnings as report_warnings
+from camdrift.report.opening import preflight_warnings as report_warnings
 from camdrift.study.run import run
 
 LABELS = ("red", "green", "blue")

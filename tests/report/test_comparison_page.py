@@ -3,16 +3,14 @@
 import re
 
 import pytest
-import test_page
-from test_page import HOSTILE, plain
 
 from camdrift.comparison.compare import compare
 from camdrift.report import numbers
 from support.comparisons import random_run
+from support.pages import HOSTILE, opened, plain
 
 pytestmark = pytest.mark.slow
 
-browser = test_page.browser
 MEASURES = [("gradcam", "cosine"), ("hirescam", "cosine")]
 
 
@@ -24,26 +22,10 @@ def made(tmp_path_factory):
     return compare(one, other, out=folder / "c", n_bootstrap=50)
 
 
-def opened(browser, path, **options):
-    """The page in a new tab, and what it logged or asked for."""
-    context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
-    tab = context.new_page()
-    tab.troubles = []
-    tab.on("console", lambda message: tab.troubles.append(f"{message.type}: {message.text}"))
-    tab.on("pageerror", lambda error: tab.troubles.append(str(error)))
-    tab.on("dialog", lambda dialog: tab.troubles.append(f"dialog: {dialog.message}"))
-    tab.on("request", lambda request: request.url == path.as_uri() or tab.troubles.append(request.url))
-    tab.goto(path.as_uri())
-    tab.wait_for_selector("html[data-ready]")
-    return tab
-
-
 @pytest.fixture(scope="module")
 def tab(browser, made):
-    tab = opened(browser, made.path / "comparison.html")
-    yield tab
-    assert tab.troubles == []
-    tab.context.close()
+    with opened(browser, made.path / "comparison.html") as tab:
+        yield tab
 
 
 def rows(tab, table):
@@ -178,17 +160,11 @@ def test_keys_do_what_the_mouse_does(tab):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_every_screen_and_reader(browser, made, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    tab = opened(
-        browser,
-        made.path / "comparison.html",
-        color_scheme=scheme,
-        viewport={"width": width, "height": 800},
-        bypass_csp=True,
-    )
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    found = axe.Axe().run(tab).response["violations"]
-    assert [(v["id"], v["nodes"][0]["html"]) for v in found] == []
-    tab.context.close()
+    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}, "bypass_csp": True}
+    with opened(browser, made.path / "comparison.html", **options) as tab:
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        violations = axe.Axe().run(tab).response["violations"]
+        assert [(v["id"], v["nodes"][0]["html"]) for v in violations] == []
 
 
 def test_hostile_names_stay_text_and_other_networks_have_no_ranks(browser, tmp_path):
@@ -197,9 +173,7 @@ def test_hostile_names_stay_text_and_other_networks_have_no_ranks(browser, tmp_p
         random_run(tmp_path / "b", n_layers=3, layer_names="<b>{}</b>", model="other"),
     )
     made = compare(*runs, out=tmp_path / "c", n_bootstrap=5)
-    tab = opened(browser, made.path / "comparison.html")
-    assert tab.locator("#plot-ranks").count() == 0
-    assert tab.locator("#depth-note").is_visible()
-    assert "<b>0</b>" in tab.locator("#pair-table").inner_text()
-    assert tab.troubles == []
-    tab.context.close()
+    with opened(browser, made.path / "comparison.html") as tab:
+        assert tab.locator("#plot-ranks").count() == 0
+        assert tab.locator("#depth-note").is_visible()
+        assert "<b>0</b>" in tab.locator("#pair-table").inner_text()

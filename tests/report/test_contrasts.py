@@ -1,24 +1,22 @@
 """The sentences of a comparison where images are few, gains are bounds, or studies share no images."""
 
-import sys
-
 import polars as pl
 import pytest
 
 from camdrift.comparison.compare import compare
-from camdrift.figures.comparison import agreement_figure as agreement_figure
-from camdrift.figures.comparison import gain_profiles_figure
+from camdrift.figures.agreement import agreement_figure
 from camdrift.figures.contrasts import differences_figure
+from camdrift.figures.profiles import gain_profiles_figure
 from camdrift.figures.ranks import ranks_figure
-from camdrift.figures.sides import covered
+from camdrift.figures.sides import compared_sides
 from camdrift.report.contrasts import agreement_sentence, cautions, comparison_headline, depth, ratios, stability, tops
-from support.comparisons import random_run, seeds_of, write_study
+from support.comparisons import random_run, seeds_of, skip_page, write_study
 from support.study_tables import random_study
 
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
-    monkeypatch.setattr(sys.modules["camdrift.comparison.compare"], "write_comparison", lambda *_: None)
+    skip_page(monkeypatch)
 
 
 def apart(tmp_path, n_seeds, **options):
@@ -62,7 +60,9 @@ class TestOneImage:
     def test_proves_no_agreement(self, tmp_path):
         tables = compare(*apart(tmp_path, 1), out=tmp_path / "c", n_bootstrap=20).tables
         assert "neither agree nor disagree" in comparison_headline(tables)
-        assert "no clear trend in x (" in depth(tables, covered(tables)) or "and x (" in depth(tables, covered(tables))
+        assert "no clear trend in x (" in depth(tables, compared_sides(tables)) or "and x (" in depth(
+            tables, compared_sides(tables)
+        )
 
 
 class TestPairsWithoutTau:
@@ -78,7 +78,7 @@ class TestPairsWithoutTau:
         assert comparison_headline(tables).endswith(
             " of 3 pairs of sides agree more than by chance on which layers gain most"
         )
-        text = agreement_sentence(tables, covered(tables))
+        text = agreement_sentence(tables, compared_sides(tables))
         assert text.startswith("x and y ")
         assert text.endswith(" 2 of 3 pairs have no tau: all layers of a side are tied, or too few.")
 
@@ -91,11 +91,11 @@ class TestMoreSidesThanAreShown:
         return compare(*runs, out=tmp_path / "c", n_bootstrap=20).tables
 
     def test_words_are_about_all(self, tables):
-        of = covered(tables)
-        assert (of.names, of.total) == (("x", "y"), 3)
-        assert all(f"{side} (" in depth(tables, of) for side in "xyz")
-        assert tops(tables, of).endswith("; 1 other side in the table.")
-        rows = tables["profiles"].filter(target="seed", strength=of.reference, layer="l0")
+        sides = compared_sides(tables)
+        assert (sides.names, sides.total) == (("x", "y"), 3)
+        assert all(f"{side} (" in depth(tables, sides) for side in "xyz")
+        assert tops(tables, sides).endswith("; 1 other side in the table.")
+        rows = tables["profiles"].filter(target="seed", strength=sides.reference, layer="l0")
         ends = [rows.filter(side=side).select("rank_low", "rank_high").row(0) for side in "xyz"]
         # The third side, which is not shown, makes the difference for this layer.
         far = pl.when((pl.col("side") == "z") & (pl.col("layer") == "l0")).then(99)
@@ -103,7 +103,7 @@ class TestMoreSidesThanAreShown:
             far.otherwise("rank_low").alias("rank_low"), far.otherwise("rank_high").alias("rank_high")
         )
         assert max(high for _, high in ends) < 99
-        assert "layer0 moves most" in stability({**tables, "profiles": moved}, of)
+        assert "layer0 moves most" in stability({**tables, "profiles": moved}, sides)
 
     @pytest.mark.parametrize(
         ("figure", "said"),
@@ -135,13 +135,13 @@ class TestRatios:
     )
     def test_an_open_end_does_not_hide_a_difference(self, tables, ratio, expected):
         tables = with_ratio(tables, *ratio)
-        text = ratios(tables, covered(tables))
+        text = ratios(tables, compared_sides(tables))
         assert expected in text
         assert "of this pair's 4 measured layers 1 differ" in text
 
     def test_no_difference(self, tables):
         tables = with_ratio(tables, 2.0, None, 3.0)
-        assert ratios(tables, covered(tables)).startswith("No layer's measured gain differs")
+        assert ratios(tables, compared_sides(tables)).startswith("No layer's measured gain differs")
 
 
 class TestCautions:
@@ -149,12 +149,12 @@ class TestCautions:
     def test_few_images(self, tmp_path, n_seeds, is_few):
         tables = compare(*apart(tmp_path, n_seeds), out=tmp_path / "c", n_bootstrap=5).tables
         text = "The two sides rest on fewer than 5 images: their bootstrap intervals are too narrow."
-        assert (text in cautions(tables, covered(tables))) == is_few
+        assert (text in cautions(tables, compared_sides(tables))) == is_few
 
     def test_studies_without_common_images_rest_on_none_that_both_fool(self, tmp_path):
         tables = compare(*apart(tmp_path, 8, resistant=60), out=tmp_path / "c", n_bootstrap=5).tables
         first, second = tables["sides"].to_dicts()
         assert first["success_high"] < second["success_low"]
-        text = " ".join(cautions(tables, covered(tables)))
+        text = " ".join(cautions(tables, compared_sides(tables)))
         assert "The two sides share fewer than two images" in text
         assert "that both fool" not in text

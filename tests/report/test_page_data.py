@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from camdrift.figures.scope import scope
+from camdrift.figures.scope import scope_of
 from camdrift.report.data import MOST_STEPS, QUANTILES, distinct_labels, study_data
-from camdrift.report.page.rendering import script_json
+from camdrift.report.page.assets import script_json
 from camdrift.report.pictures import LARGEST_MAP, picture_data
 from camdrift.tables.study import FOCUS_MEASURES
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
@@ -26,13 +26,13 @@ def made():
 
 
 @pytest.fixture(scope="module")
-def of(made):
-    return scope(made.tables, made.record)
+def scope(made):
+    return scope_of(made.tables, made.record)
 
 
 @pytest.fixture(scope="module")
-def data(made, of):
-    return study_data(made.tables, made.record, of, [str(i) for i in made.gallery["seed_ids"]])
+def data(made, scope):
+    return study_data(made.tables, made.record, scope, [str(i) for i in made.gallery["seed_ids"]])
 
 
 def test_statistics_lie_at_target_strength_layer(made, data):
@@ -63,9 +63,9 @@ def test_quartiles_of_the_focus_are_numpys(made, data):
             assert n == len(values) == (4 if condition == ADVERSARIAL else 5)
 
 
-def test_a_measure_that_no_seed_has_is_null(made, of):
+def test_a_measure_that_no_seed_has_is_null(made, scope):
     nothing = made.tables["focus"].with_columns(entropy_change=pl.lit(None, dtype=pl.Float64))
-    found = study_data({**made.tables, "focus": nothing}, made.record, of, [])["focus"]
+    found = study_data({**made.tables, "focus": nothing}, made.record, scope, [])["focus"]
     assert found[NOISE][2] == [[[None] * 3] * 2] * 2
     assert found[NOISE][3][0][0][0] is not None
 
@@ -109,7 +109,7 @@ def test_counts_and_coverage(made, data):
 
 def test_a_long_coverage_curve_is_thinned_and_keeps_its_ends():
     made = synthetic.study(LABELS, strengths=(1.0,), analysed=3, resistant=MOST_STEPS + 60)
-    found = study_data(made.tables, made.record, scope(made.tables, made.record), [])["coverage"]
+    found = study_data(made.tables, made.record, scope_of(made.tables, made.record), [])["coverage"]
     assert len(found["steps"]) == len(found["clean"]) == MOST_STEPS
     assert (found["steps"][0], found["steps"][-1]) == (1, MOST_STEPS + 63)
 
@@ -129,8 +129,8 @@ def decoded(address):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("L"), dtype=float)
 
 
-def test_every_heatmap_lies_where_its_place_says(made, of):
-    ids, pictures = picture_data(made.gallery, of.indices)
+def test_every_heatmap_lies_where_its_place_says(made, scope):
+    ids, pictures = picture_data(made.gallery, scope.indices)
     assert ids == [str(i) for i in made.gallery["seed_ids"]]
     assert pictures["targets"] == [str(t) for t in made.gallery["targets"]]
     for target in range(2):
@@ -146,23 +146,23 @@ def test_every_heatmap_lies_where_its_place_says(made, of):
 
 def test_places_do_not_overlap():
     made = synthetic.study(synthetic.EFFICIENTNET, strengths=(0.5, 1.0), analysed=2, gallery_seeds=1)
-    _, pictures = picture_data(made.gallery, scope(made.tables, made.record).indices)
+    _, pictures = picture_data(made.gallery, scope_of(made.tables, made.record).indices)
     taken = np.zeros((4000, 2000), dtype=int)
     for x, y, _, height, step in pictures["places"]:
         taken[y : y + height, x : x + 5 * step] += 1
     assert taken.max() == 1
 
 
-def test_a_gallery_too_large_for_a_page_is_thinned_evenly(made, of, monkeypatch):
+def test_a_gallery_too_large_for_a_page_is_thinned_evenly(made, scope, monkeypatch):
     monkeypatch.setattr("camdrift.report.pictures.MOST_BYTES", 0)
-    assert picture_data(made.gallery, of.indices)[0] == [str(made.gallery["seed_ids"][0])]
-    _, pictures = picture_data(made.gallery, of.indices)
+    assert picture_data(made.gallery, scope.indices)[0] == [str(made.gallery["seed_ids"][0])]
+    _, pictures = picture_data(made.gallery, scope.indices)
     one = sum(len(text) for key, text in pictures["seeds"][0].items() if isinstance(text, str))
     one += sum(map(len, pictures["seeds"][0]["maps"]))
     monkeypatch.setattr("camdrift.report.pictures.MOST_BYTES", int(2.5 * one))
     ids = [str(i) for i in made.gallery["seed_ids"]]
-    assert picture_data(made.gallery, of.indices)[0] == [ids[0], ids[-1]]
+    assert picture_data(made.gallery, scope.indices)[0] == [ids[0], ids[-1]]
 
 
-def test_no_gallery_no_pictures(of):
-    assert picture_data({}, of.indices) == ([], {"targets": [], "places": [], "seeds": []})
+def test_no_gallery_no_pictures(scope):
+    assert picture_data({}, scope.indices) == ([], {"targets": [], "places": [], "seeds": []})

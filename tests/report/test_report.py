@@ -11,32 +11,24 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 from scipy import stats
 
-from camdrift.figures.scope import scope
+from camdrift.figures.scope import scope_of
 from camdrift.figures.study import study_figures
-from camdrift.report import files, findings, focus, numbers, writing
+from camdrift.report import encoding, findings, focus, numbers
 from camdrift.report.page.rendering import render
-from camdrift.report.writing import notebook_html, summary, write_report
+from camdrift.report.study import notebook_html, report_files, summary
+from camdrift.storage.disk import write_files
 from camdrift.tables.study import LAYERS, TABLES
 from camdrift.tables.words import ADVERSARIAL, NOISE
+from support.pages import plain
 from support.synthetic import VGG16, Study, study
 
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {scripts}; base-uri 'none'; "
     "form-action 'none'"
 )
-
-
-def words(figure: Figure) -> str:
-    return " ".join(text.get_text().replace("\n", " ") for text in figure.findobj(Text))
-
-
-def plain(text: str) -> str:
-    return " ".join(text.replace("\u00a0", " ").split())
 
 
 class Page(HTMLParser):
@@ -95,8 +87,9 @@ def small() -> Study:
 
 
 @pytest.fixture(scope="module")
-def written(small, tmp_path_factory) -> Path:
-    return write_report(tmp_path_factory.mktemp("run"), small.tables, small.record, small.gallery)
+def report(small) -> dict[str, bytes]:
+    """The files of a small study's report by name."""
+    return dict(report_files(small.tables, small.record, small.gallery))
 
 
 def layers(*rows: dict) -> dict[str, pl.DataFrame]:
@@ -112,7 +105,7 @@ SHALLOW = {"layer_label": "block1_conv1", "gain": 8.26, "gain_low": 6.14, "gain_
 
 def sentence(*rows: dict) -> str:
     tables = layers(*rows)
-    return plain(findings.gains(tables, scope(tables, {}), 0.25))
+    return plain(findings.gains(tables, scope_of(tables, {}), 0.25))
 
 
 def test_gain_sentence_names_both_ends_with_interval_and_n():
@@ -168,7 +161,7 @@ def test_headline_is_the_highest_gain_at_the_lowest_strength(vgg):
 def test_success_is_a_share_of_readable_images_with_wilson_interval(vgg):
     low, high = (100 * end for end in stats.binomtest(14, 18).proportion_ci(method="wilson"))
     survives = vgg.tables["seeds"]["survives_uint8"].drop_nulls().sum()
-    said = plain(findings.success(vgg.tables, vgg.record, scope(vgg.tables, vgg.record)))
+    said = plain(findings.success(vgg.tables, vgg.record, scope_of(vgg.tables, vgg.record)))
     assert said == (
         f"The attack (dlfuzz) changed the prediction for 14 of 18 images (78 %, 95 % interval {low:.0f} to {high:.0f} "
         f"%). {survives} of 14 still fool the model when rounded to 8 bits."
@@ -176,14 +169,14 @@ def test_success_is_a_share_of_readable_images_with_wilson_interval(vgg):
 
 
 def test_flips_under_noise_are_counted_and_draws_get_no_interval(vgg):
-    said = plain(findings.flips(vgg.tables, scope(vgg.tables, vgg.record)))
+    said = plain(findings.flips(vgg.tables, scope_of(vgg.tables, vgg.record)))
     assert said == (
         "Noise of the same size at strength 1 changed the prediction for 1 of 14 noisy images (7 %, 95 % interval "
         "1 to 31 %)."
     )
     made = study(VGG16[:2], draws=3, strengths=(1.0,))
     flipped = made.tables["variants"].filter(pl.col("condition") == NOISE, pl.col("strength") == 1)["is_flipped"]
-    said = plain(findings.flips(made.tables, scope(made.tables, made.record)))
+    said = plain(findings.flips(made.tables, scope_of(made.tables, made.record)))
     assert (int(flipped.sum()), len(flipped)) == (3, 42)
     assert "for 3 of 42 noisy images (7 %, 3 draws per image)." in said
 
@@ -196,7 +189,7 @@ def test_differences_count_layers_that_are_lower_and_significant():
         {"layer_label": "d", "wilcoxon_p_holm": None, "difference_mean": 0.2},
     ]
     tables = layers(*rows)
-    assert "in 1 of 3 layers (Wilcoxon" in findings.differences_sentence(tables, scope(tables, {}))
+    assert "in 1 of 3 layers (Wilcoxon" in findings.differences_sentence(tables, scope_of(tables, {}))
 
 
 def test_compromised_layers_come_with_the_caveat():
@@ -205,7 +198,7 @@ def test_compromised_layers_come_with_the_caveat():
         {"n_compromised": k, "n_seeds": n, "target": "seed", "strength": 0.25} for k, n in ((0, 1), (1, 4), (2, 2))
     ]
     tables["counts"] = TABLES["counts"].frame(counts)
-    said = findings.compromised_sentence(tables, scope(tables, {}))
+    said = findings.compromised_sentence(tables, scope_of(tables, {}))
     assert "the median adversarial example compromises 1 of 2 layers; 2 of 7 compromise all of them" in said
     assert "compromises about half of all noisy images by construction" in said
     assert "it saturates" in said
@@ -234,7 +227,7 @@ def test_the_centre_that_moves_most_is_named_with_intervals_and_n():
         (ADVERSARIAL, "c"): [0.9, 0.9, None, None, None],
     }
     tables = focus_table(values, "centroid_shift")
-    assert focus.focus_sentences(tables, {}, scope(tables, {})) == [
+    assert focus.focus_sentences(tables, {}, scope_of(tables, {})) == [
         "At strength 1 the centre of the map for each image's own class moves most at A: by 0.20 [0.10, 0.30] of the "
         "image's side under the attack, by 0.02 [0.02, 0.02] under noise of the same size (n = 4 to 5)."
     ]
@@ -248,7 +241,7 @@ def test_the_correlation_comes_with_the_median_of_all_layers():
         (NOISE, "b"): [-0.001, -0.001, -0.001],
     }
     tables = focus_table(values, "perturbation_correlation")
-    assert focus.focus_sentences(tables, {}, scope(tables, {})) == [
+    assert focus.focus_sentences(tables, {}, scope_of(tables, {})) == [
         "The map's change follows the perturbation most at B: a correlation of 0.50 [0.40, 0.60] under the attack, "
         "0.00 [-0.01, 0.00] under noise (n = 3); the median of 3 layers is 0.20."
     ]
@@ -256,17 +249,17 @@ def test_the_correlation_comes_with_the_median_of_all_layers():
 
 def test_one_image_has_no_interval_and_none_has_no_sentence():
     tables = focus_table({(ADVERSARIAL, "a"): [0.31], (NOISE, "a"): [None]}, "centroid_shift")
-    (said,) = focus.focus_sentences(tables, {}, scope(tables, {}))
+    (said,) = focus.focus_sentences(tables, {}, scope_of(tables, {}))
     assert said.endswith(
         "moves most at A: by 0.31 of the image's side under the attack, by \u2013 under noise of the "
         "same size (n = 0 to 1)."
     )
     nothing = focus_table({(ADVERSARIAL, "a"): [None]}, "centroid_shift")
-    assert focus.focus_sentences(nothing, {}, scope(nothing, {})) == []
+    assert focus.focus_sentences(nothing, {}, scope_of(nothing, {})) == []
 
 
 def test_the_page_tells_where_the_focus_goes(vgg):
-    said = focus.focus_sentences(vgg.tables, vgg.record, scope(vgg.tables, vgg.record))
+    said = focus.focus_sentences(vgg.tables, vgg.record, scope_of(vgg.tables, vgg.record))
     assert len(said) == 2
     shift = vgg.tables["focus"].filter(target="seed", strength=1.0, condition=ADVERSARIAL)
     medians = shift.group_by("layer_label").agg(pl.col("centroid_shift").median()).sort("centroid_shift")
@@ -313,8 +306,8 @@ def test_names_cannot_become_markup(small):
     assert image in found.text
 
 
-def test_page_is_self_contained_and_runs_its_own_scripts_only(written):
-    html = written.read_text(encoding="utf-8")
+def test_page_is_self_contained_and_runs_its_own_scripts_only(report):
+    html = report["report.html"].decode()
     found = Page(html)
     scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
@@ -331,33 +324,29 @@ def test_page_is_self_contained_and_runs_its_own_scripts_only(written):
     assert len(ids) == len(set(ids))
 
 
-def test_every_figure_is_saved_twice(written, small):
-    names = list(study_figures(small.tables, small.record, small.gallery))
-    folder = written.parent / "figures"
-    assert sorted(p.name for p in folder.iterdir()) == sorted(f"{n}.{e}" for n in names for e in ("pdf", "png"))
-    assert sorted(p.name for p in written.parent.iterdir()) == ["figures", "report.html"]
+def test_every_figure_comes_twice_and_the_page_last(report, small):
+    names = study_figures(small.tables, small.record, small.gallery)
+    assert list(report) == [*(f"figures/{n}.{e}" for n in names for e in ("png", "pdf")), "report.html"]
 
 
-def test_a_notebook_shows_words_and_figures(written, small):
-    html = notebook_html(written.parent, small.tables, small.record | {"model": {"spec": "<b>"}})
-    found = Page(html)
-    pictures = [a for t, a in found.tags if t == "img"]
-    assert len(pictures) == 11
-    assert all(a["src"].startswith("data:image/png;base64,") for a in pictures)
-    assert [a["alt"] for a in pictures[:2]] == ["figure 8 gain", "figure 3 heatmaps"]
-    assert "<b> under dlfuzz: 8 images: 3 analysed" in found.text
+def test_a_notebook_shows_words_and_figures(report, small):
+    pictures = {Path(name).name: data for name, data in sorted(report.items()) if name.endswith(".png")}
+    page = Page(notebook_html(small.tables, small.record | {"model": {"spec": "<b>"}}, pictures))
+    images = [a for t, a in page.tags if t == "img"]
+    assert len(images) == 11
+    assert all(a["src"].startswith("data:image/png;base64,") for a in images)
+    assert [a["alt"] for a in images[:2]] == ["figure 8 gain", "figure 3 heatmaps"]
+    assert "<b> under dlfuzz: 8 images: 3 analysed" in page.text
     for sentence in summary(small.tables, small.record):
-        assert plain(sentence) in plain(found.text)
-    assert "img" not in {t for t, _ in Page(notebook_html(written.parent / "no", small.tables, small.record)).tags}
+        assert plain(sentence) in plain(page.text)
+    assert "img" not in {t for t, _ in Page(notebook_html(small.tables, small.record, {})).tags}
 
 
-def test_same_tables_give_the_same_bytes(written, small, tmp_path):
+def test_same_tables_give_the_same_bytes(report, small):
     time.sleep(1.1)  # so that no file can hide a date
-    again = write_report(tmp_path, small.tables, small.record, small.gallery)
-    first = {p.relative_to(written.parent): p.read_bytes() for p in written.parent.rglob("*.*")}
-    second = {p.relative_to(again.parent): p.read_bytes() for p in again.parent.rglob("*.*")}
-    assert len(first) == 23
-    assert [str(path) for path in first if first[path] != second[path]] == []
+    again = dict(report_files(small.tables, small.record, small.gallery))
+    assert len(report) == 23
+    assert [name for name in report if report[name] != again[name]] == []
 
 
 def test_a_report_that_fails_leaves_the_old_one(small, tmp_path, monkeypatch):
@@ -366,10 +355,10 @@ def test_a_report_that_fails_leaves_the_old_one(small, tmp_path, monkeypatch):
     def fail(*_: object) -> str:
         raise RuntimeError("no page")
 
-    monkeypatch.setattr(writing, "study_figures", lambda *_: {})
-    monkeypatch.setattr(writing, "render", fail)
+    monkeypatch.setattr("camdrift.report.study.study_figures", lambda *_: {})
+    monkeypatch.setattr("camdrift.report.study.render", fail)
     with pytest.raises(RuntimeError, match="no page"):
-        write_report(tmp_path, small.tables, small.record, small.gallery)
+        write_files(tmp_path, report_files(small.tables, small.record, small.gallery))
     assert (tmp_path / "report.html").read_text() == "old"
     assert list(tmp_path.rglob(".*")) == []
 
@@ -409,7 +398,7 @@ def test_palette_keeps_frequent_colours_and_takes_the_nearest_for_others():
     frequent = generator.integers(0, 256, (200, 3), dtype=np.uint8)
     pixels = np.concatenate([np.repeat(frequent, 5, axis=0), rare])[:, None]
     image = Image.fromarray(pixels).convert("RGBA")
-    drawn = files._with_palette(image, image.getcolors(1 << 13))
+    drawn = encoding._with_palette(image, image.getcolors(1 << 13))
     buffer = BytesIO()
     drawn.save(buffer, "PNG")
     with Image.open(buffer) as stored:
@@ -447,7 +436,3 @@ def test_intervals_are_rounded_outwards():
     assert numbers.between(0.57, 0.29) == "[0.57, 0.29]"  # no digit lost to binary fractions
     assert numbers.between(-0.0011, 0.0011, 3) == "[-0.002, 0.002]"
     assert numbers.percent_between(0.0, 1.0) == "[0, 100]"
-
-
-def test_small_p_values_are_not_zero():
-    assert [numbers.p_value(p) for p in (0.0004, 0.0123, 1.0, None)] == ["< 0.001", "0.012", "1", "\u2013"]

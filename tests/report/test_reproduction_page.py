@@ -4,16 +4,14 @@ import json
 
 import polars as pl
 import pytest
-import test_page
-from test_page import HOSTILE, descriptions, opened, plain, shown
 
 from camdrift.figures import rungs
 from camdrift.report import numbers, verdicts
+from support.pages import HOSTILE, descriptions, opened, plain, shown, written
 from support.reproductions import LABELS, reproduction
 
 pytestmark = pytest.mark.slow
 
-browser = test_page.browser
 CHARTS = ("equations", "rung", "equations-compromised", "rung-compromised")
 
 
@@ -24,7 +22,7 @@ def study():
 
 @pytest.fixture(scope="module")
 def tab(browser, study, tmp_path_factory):
-    with opened(browser, study, tmp_path_factory.mktemp("page")) as tab:
+    with opened(browser, written(study, tmp_path_factory.mktemp("page"))) as tab:
         yield tab
 
 
@@ -119,7 +117,7 @@ def test_names_stay_text(browser, tmp_path):
     evil = "<img src=x onerror=alert(1)>"
     made.tables["claims"] = made.tables["claims"].with_columns(paper=pl.lit(evil), measure=pl.lit(evil))
     made.tables["controls"] = made.tables["controls"].with_columns(quantity=pl.lit(evil), control=pl.lit(evil))
-    with opened(browser, made, tmp_path) as tab:
+    with opened(browser, written(made, tmp_path)) as tab:
         assert tab.locator(".claims td[data-label=paper]").first.inner_text() == evil
         assert evil in tab.locator("section[aria-labelledby=checks]").inner_text()
         assert "<script>alert('x')</scrip" in shown(tab, "rung").text_content()
@@ -130,7 +128,9 @@ def test_names_stay_text(browser, tmp_path):
 @pytest.mark.parametrize("width", [360, 1200])
 def test_readable_on_every_screen_and_by_every_reader(browser, study, tmp_path, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    with opened(browser, study, tmp_path, viewport={"width": width, "height": 800}, color_scheme=scheme) as tab:
+    with opened(
+        browser, written(study, tmp_path), viewport={"width": width, "height": 800}, color_scheme=scheme
+    ) as tab:
         assert tab.evaluate("() => document.documentElement.scrollWidth") <= width
         for chart in CHARTS:
             shown(tab, chart)
@@ -141,7 +141,7 @@ def test_readable_on_every_screen_and_by_every_reader(browser, study, tmp_path, 
 
 
 def test_on_paper_claims_and_curves_are_there(browser, study, tmp_path):
-    with opened(browser, study, tmp_path) as tab:
+    with opened(browser, written(study, tmp_path)) as tab:
         tab.wait_for_function(
             "() => [...document.querySelectorAll('.chart')].every((chart) => chart.dataset.drawn === 'yes')"
         )

@@ -5,13 +5,12 @@ import polars as pl
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
-from matplotlib.text import Text
 
 from camdrift.figures import rungs
 from camdrift.figures.controls import controls_figure
 from camdrift.figures.ladder import ladder_figure
 from camdrift.figures.released import released_figure
-from camdrift.figures.scope import scope
+from camdrift.figures.scope import scope_of
 from camdrift.figures.study import study_figures
 from camdrift.paper.defects import Defects
 from camdrift.paper.ladder import rank_agreement
@@ -19,12 +18,13 @@ from camdrift.paper.readings import compromised_fraction, mean, read
 from camdrift.report import checks, defects, findings, verdicts
 from camdrift.report.numbers import measured, measured_between
 from camdrift.report.page.rendering import render
-from camdrift.report.writing import summary
+from camdrift.report.study import summary
 from camdrift.statistics import controls
 from camdrift.tables.reproduction import CLAIMS
 from camdrift.tables.study import TABLES
 from camdrift.tables.words import ARTEFACT, FAILS, HOLDS, UNDECIDED
 from support import synthetic
+from support.pages import words
 from support.reproductions import LABELS, reproduction
 
 STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -37,18 +37,14 @@ def made():
 
 
 @pytest.fixture(scope="module")
-def of(made):
-    return scope(made.tables, made.record)
+def scope(made):
+    return scope_of(made.tables, made.record)
 
 
 def claim(**columns):
     """One row of table claims."""
     common = {"claim": "It moves", "measure": "how far", "paper": "far", "n": 4, "verdict": HOLDS}
     return common | columns
-
-
-def words(figure):
-    return " ".join(text.get_text().replace("\n", " ") for text in figure.findobj(Text))
 
 
 def dots(axes):
@@ -187,14 +183,14 @@ class TestVerdicts:
         row = claim(holds_from=ends[0], holds_to=ends[1])
         assert verdicts.families(CLAIMS.frame([row]), ["a"])[0].bounds == said
 
-    def test_headline_counts_the_tables_verdicts(self, made, of):
+    def test_headline_counts_the_tables_verdicts(self, made, scope):
         table = made.tables["claims"]
         layers = table.filter(pl.col("subject").is_in(list(LABELS)), pl.col("measure").str.ends_with("over strengths"))
         found = table["verdict"].value_counts(name="n")
         counts = dict(found.iter_rows())
         assert set(layers["verdict"]) == {HOLDS}
         n = table.height - len(LABELS) + 1
-        headline = findings.study_headline(made.tables, made.record, of)
+        headline = findings.study_headline(made.tables, made.record, scope)
         assert headline.startswith(f"Of {n} measured claims of the paper {counts[HOLDS] - len(LABELS) + 1} hold, ")
         assert f" {counts[FAILS]} fail and {counts[UNDECIDED]} are undecided" in headline
 
@@ -231,10 +227,10 @@ class TestDefects:
         assert set(rungs.WORDS) == set(rungs.RUNG_MEANINGS) == set(Defects.names())
         assert len({rungs.words_of(name) for name in names}) == len(names) == 21
 
-    def test_page_data_are_the_ladders_cells(self, made, of):
-        data = defects.rung_data(made.tables, of)
+    def test_page_data_are_the_ladders_cells(self, made, scope):
+        data = defects.rung_data(made.tables, scope)
         for row in made.tables["ladder"].iter_rows(named=True):
-            place = data["names"].index(row["defects"]), of.strengths.index(row["strength"]), row["layer_index"]
+            place = data["names"].index(row["defects"]), scope.strengths.index(row["strength"]), row["layer_index"]
             for key, column in (("similarity", "mean_similarity"), ("compromised", "compromised_fraction")):
                 assert data[key][place[0]][place[1]][place[2]] == pytest.approx(row[column], rel=1e-5)
 

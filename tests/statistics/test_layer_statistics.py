@@ -9,6 +9,7 @@ import scipy.stats
 from polars.testing import assert_frame_equal
 
 from camdrift.statistics import layers as stats
+from camdrift.statistics.estimates import holm
 from camdrift.tables.study import FLOOR, LAYERS, MEASURE, SIMILARITY, VARIANTS
 from camdrift.tables.words import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, NOISE
 from support.study_tables import cells, norms, pivot, plain_norms, random_study
@@ -325,48 +326,14 @@ class TestCompromisedCounts:
         assert counts["n_seeds"].to_list() == [3, 2, 0]
 
 
-class TestHelpers:
-    def test_wilson_equals_the_closed_form(self):
-        k, n = np.array([[0, 3, 20], [7, 5, 0]]), np.array([[20, 7, 20], [7, 9, 0]])
-        low, high = stats.wilson_interval(k, n)
-        z = scipy.stats.norm.ppf(0.975)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            centre = (k + z**2 / 2) / (n + z**2)
-            half = z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
-        np.testing.assert_allclose(low.ravel()[:-1], (centre - half).ravel()[:-1], atol=1e-12)
-        np.testing.assert_allclose(high.ravel()[:-1], (centre + half).ravel()[:-1], atol=1e-12)
-        assert np.isnan([low[1, 2], high[1, 2]]).all()
-
-    def test_holm_by_hand(self):
-        # sorted: 0.005 x 4 = 0.02, 0.01 x 3 = 0.03, 0.03 x 2 = 0.06, 0.04 x 1 raised to 0.06
-        found = stats.holm(np.array([[0.01, 0.04, NAN, 0.03, 0.005], [0.7, 0.8, NAN, NAN, NAN], [NAN] * 5]))
-        expected = [[0.03, 0.06, NAN, 0.06, 0.02], [1.0, 1.0, NAN, NAN, NAN], [NAN] * 5]
-        np.testing.assert_allclose(found, expected)
-
+class TestIntervalsAndTests:
     def test_holm_runs_over_the_layers_of_one_target_and_strength(self):
         similarity, variants = random_study(12)
         table = stats.layer_statistics(similarity, variants, NO_FLOOR, rng_seed=0, n_bootstrap=5)
         for _, part in table.group_by("target", "strength"):
             p = part["wilcoxon_p"].to_numpy()
-            np.testing.assert_array_equal(part["wilcoxon_p_holm"], stats.holm(p))
+            np.testing.assert_array_equal(part["wilcoxon_p_holm"], holm(p))
             assert part["wilcoxon_p_holm"].min() == pytest.approx(min(1, 3 * p.min()))
-
-    def test_wilcoxon_by_hand(self):
-        # all of five on one side: 2 of the 32 sign patterns are as extreme; zeros and NaN drop out
-        rows = [
-            [1.0, 2.0, 3.0, 4.0, 5.0, 0.0, NAN],
-            [0.0] * 7,
-            [NAN] * 7,
-            [0.5, *[NAN] * 6],
-            [0.5] * 3 + [0.0] * 4,
-        ]
-        np.testing.assert_allclose(stats.wilcoxon_p(np.array(rows)), [2 / 32, NAN, NAN, 1, 2 / 8])
-
-    @pytest.mark.parametrize("n", [8, 40, 120])
-    def test_wilcoxon_equals_scipy(self, n):
-        differences = np.random.default_rng(n).normal(0.2, 1, (2, 3, n))
-        found = stats.wilcoxon_p(differences)
-        np.testing.assert_array_equal(found, scipy.stats.wilcoxon(differences, axis=-1).pvalue)
 
     def test_difference_interval_equals_scipy(self):
         similarity, variants = random_study(12, undefined=0.2, rng_seed=6)

@@ -9,9 +9,9 @@ import pytest
 
 import camdrift
 from camdrift.errors import StoreError
-from camdrift.file_names import GALLERY
 from camdrift.storage.checksums import CHECKSUMS, changed, checksums, damage
 from camdrift.storage.run_directory import RunDirectory
+from camdrift.tables.file_names import GALLERY
 from camdrift.tables.study import TABLES
 from support.studies import SMALL, assert_same, listing, skip_report, stop_when, study_of, tiny_classifier, write_images
 

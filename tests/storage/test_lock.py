@@ -13,7 +13,7 @@ from camdrift.storage.lock import LOCK, locked
 from support.studies import SMALL, environment, skip_report, stop_when, study_of, tiny_classifier, write_images
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from camdrift.lock import locked\n"
+    "import sys, time; from pathlib import Path; from camdrift.storage.lock import locked\n"
     "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
 )
 

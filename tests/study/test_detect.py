@@ -13,11 +13,12 @@ from sklearn.model_selection import KFold, cross_val_predict
 import camdrift
 from camdrift.defences.detector import Examples, assess, out_of_fold, roc_corners, seed_folds, weighted_auc
 from camdrift.errors import UserError
-from camdrift.figures.detection import FIGURE, detection_figure
+from camdrift.figures.detection import DETECTION_FIGURE, detection_figure
 from camdrift.figures.study import study_figures
 from camdrift.statistics.bootstrap import resample_counts
 from camdrift.study.detect import detection_of, readings
-from camdrift.tables.detection import DENOISED, DETECTION, ROC
+from camdrift.tables.detection import DETECTION, ROC
+from camdrift.tables.further import DENOISED
 from camdrift.tables.study import SEEDS, SIMILARITY
 from support.studies import picture, skip_report, study_of, tiny_classifier, write_factory, write_images
 from support.study_tables import cells
@@ -319,7 +320,7 @@ class TestStudies:
         again = camdrift.open(runs[0].path)
         assert_frame_equal(again.detection, found.detection)
         assert_frame_equal(again.roc, found.roc)
-        assert (runs[0].path / "figures" / f"{FIGURE}.pdf").is_file()
+        assert (runs[0].path / "figures" / f"{DETECTION_FIGURE}.pdf").is_file()
         assert found.detection["n_seeds"].unique().to_list() == [
             runs[0].seeds.filter(pl.col("status") == "analysed")["sha256"].n_unique()
         ]
@@ -365,8 +366,8 @@ class TestStudies:
         camdrift.detect(*runs)
         tables = camdrift.open(runs[0].path)._tables
         figures = study_figures(tables, runs[0].record, {})
-        assert list(figures)[-1] == FIGURE
-        page = figures[FIGURE]
+        assert list(figures)[-1] == DETECTION_FIGURE
+        page = figures[DETECTION_FIGURE]
         assert len(page.axes) == 8  # two panels for each of four pairs
         words = [text.get_text() for legend in page.legends for text in legend.get_texts()]
         assert len(words) == 4 + 3 * 2
@@ -441,7 +442,7 @@ def test_command_line_from_run_to_figure(tmp_path, photos, camdrift_command):
     assert camdrift_command("run", photos, "--model", spec, *attack, "--denoised", "--out", run)[0] == 0
     code, out, err = camdrift_command("detect", run)
     assert (code, err) == (0, "")
-    figure = run / "figures" / f"{FIGURE}.png"
+    figure = run / "figures" / f"{DETECTION_FIGURE}.png"
     assert out.splitlines()[-1] == str(figure)
     assert out.count("needs the clean image") == 2
     assert out.count("needs no clean image") == 2

@@ -18,6 +18,7 @@ from camdrift.storage.run_directory import RunDirectory
 from support.studies import (
     ATTACK,
     SMALL,
+    WITHOUT_REPORT,
     assert_same,
     listing,
     process,
@@ -32,17 +33,12 @@ from support.studies import (
 QUICK = {**SMALL, "targets": ("seed",), "layers": ("body", "last"), "gallery": 2}
 
 # Torch is imported and the model loaded once; every study is a fork of this process, told by one line of JSON.
-SERVER = """
+SERVER = (
+    WITHOUT_REPORT
+    + """
 import json, os, sys
 import camdrift
-import camdrift.study.study
 spec, images, settings = json.loads(sys.argv[1])
-
-def stub(directory, *_):
-    (directory / "report.html").write_text("stub")
-    return directory / "report.html"
-
-camdrift.study.study.write_report = stub
 model = camdrift.load_model(spec, device="cpu")
 print("ready", flush=True)
 for line in sys.stdin:
@@ -58,6 +54,7 @@ for line in sys.stdin:
     print(child, flush=True)
     print(os.waitpid(child, 0)[1], flush=True)
 """
+)
 
 
 class Server:

@@ -10,8 +10,7 @@ import camdrift
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.study import StoredTable, Study
 from camdrift.tables.detection import DETECTION
-from camdrift.tables.reproduction import FURTHER_TABLES
-from camdrift.tables.study import TABLES
+from camdrift.tables.further import RUN_TABLES
 from support.studies import SMALL, skip_report, study_of, write_factory, write_images
 
 
@@ -29,8 +28,8 @@ def study(tmp_path, monkeypatch):
 def test_every_table_is_an_attribute():
     """A new table is a definition in `tables/`, what writes it, and a row of `Study`."""
     names = [name for name, value in vars(Study).items() if isinstance(value, StoredTable)]
-    assert sorted(names) == sorted([*TABLES, *FURTHER_TABLES])
-    assert all(inspect.getdoc(getattr(Study, name)) for name in names)
+    assert sorted(names) == sorted(RUN_TABLES)
+    assert all(inspect.getdoc(getattr(Study, name)) == RUN_TABLES[name].summary for name in names)
 
 
 def test_a_table_is_read_once_unless_it_is_replaced(study):

@@ -73,6 +73,11 @@ def random_run(folder, *, rng_seed=0, n_seeds=8, n_layers=5, layer_names="l{}", 
     return write_study(folder, pl.concat(parts), variants, **options)
 
 
+def skip_page(monkeypatch):
+    """Let comparisons end without drawing: neither figures nor page are made."""
+    monkeypatch.setattr("camdrift.comparison.compare.comparison_files", lambda *_: ())
+
+
 def break_schema(folder):
     """Make a run of an older schema of a run."""
     path = folder / "run.json"

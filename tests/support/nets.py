@@ -12,6 +12,13 @@ def conv(channels_in, channels_out, size=3):
     return nn.Conv2d(channels_in, channels_out, size, padding=size // 2)
 
 
+def drawn(make, rng_seed):
+    """What `make` makes of weights that torch draws from a seed, as small as those of a new network are."""
+    with torch.random.fork_rng():
+        torch.manual_seed(rng_seed)
+        return make()
+
+
 def fixed(module, *, rng_seed=0):
     """The module with reproducible random weights, calibrated batch norms and in evaluation mode."""
     generator = torch.Generator().manual_seed(rng_seed)

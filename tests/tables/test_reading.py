@@ -12,9 +12,10 @@ from polars.testing import assert_frame_equal
 
 import camdrift
 from camdrift.errors import StoreError, UserError
-from camdrift.figures.scope import scope
+from camdrift.figures.scope import scope_of
 from camdrift.report.data import study_data
-from camdrift.report.page.rendering import render, script_json
+from camdrift.report.page.assets import script_json
+from camdrift.report.page.rendering import render
 from camdrift.report.pictures import picture_data
 from camdrift.statistics.controls import study_controls
 from camdrift.statistics.dose import dose_response
@@ -182,10 +183,10 @@ def test_a_page_of_many_seeds_is_bounded(monkeypatch):
         if "/map/" in key:
             made.gallery[key] = value[..., :2, :2]
     monkeypatch.setattr("camdrift.report.pictures.MOST_BYTES", most)
-    of = scope(made.tables, made.record)
-    shown, pictures = picture_data(made.gallery, of.indices)
-    data = study_data(made.tables, made.record, of, shown)
-    without = study_data(made.tables, made.record, of, [])
+    scope = scope_of(made.tables, made.record)
+    shown, pictures = picture_data(made.gallery, scope.indices)
+    data = study_data(made.tables, made.record, scope, shown)
+    without = study_data(made.tables, made.record, scope, [])
     size = len(script_json(pictures)) + len(script_json(data)) - len(script_json(without))
     assert 2 < len(shown) < 40
     assert 0.5 * most < size < 1.1 * most
@@ -243,12 +244,12 @@ if not run.exists():
     made_study.merge(run)
     sys.exit()
 import camdrift
-from camdrift.controls import study_controls
-from camdrift.measures import of_first_measure
-from camdrift.pieces import scan
-from camdrift.report import render
-from camdrift.stats import compromised_counts, layer_statistics
-from camdrift.store import RunDirectory
+from camdrift.statistics.controls import study_controls
+from camdrift.tables.measures import of_first_measure
+from camdrift.tables.reading import scan
+from camdrift.report.page.rendering import render
+from camdrift.statistics.layers import compromised_counts, layer_statistics
+from camdrift.storage.run_directory import RunDirectory
 directory = RunDirectory.open(run)
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()

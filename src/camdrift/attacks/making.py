@@ -90,5 +90,5 @@ def _recipe(library: Library, name: str, settings: dict[str, Any]) -> AttackReci
 
 
 def _without_target(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the library is told; `target_class` is ours."""
+    """The settings that the library gets; `target_class` is ours."""
     return {key: value for key, value in settings.items() if key != _TARGET}

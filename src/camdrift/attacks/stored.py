@@ -8,7 +8,8 @@ from pathlib import Path
 
 from camdrift.attacks.base import NO_DRAWS, Advance, SeedBatch, Threat, one_by_one
 from camdrift.errors import ImageError
-from camdrift.images.pixels import file_checksum, read_adversarial
+from camdrift.images.files import file_checksum
+from camdrift.images.pixels import read_adversarial
 from camdrift.images.places import display_path
 from camdrift.models.classifier import Classifier
 from camdrift.tensors import Attacked, Image

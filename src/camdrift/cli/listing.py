@@ -1,4 +1,4 @@
-"""The layers of a model in words: what would be studied of it, and why the rest is left out."""
+"""The layers of a model in words: those that would be studied, and why the others are left out."""
 
 from collections.abc import Sequence
 
@@ -39,6 +39,6 @@ def layer_summary(classifier: Classifier, globs: Sequence[str] = ()) -> list[str
         count = f"{len(classifier.layers)} of {total} {'blocks' if classifier.family == BLOCK else 'convolutions'}"
     return [
         f"{count} are studied; {neuron_count(classifier):,} neurons",
-        f"input: {classifier.describe_input()}",
+        f"input: {classifier.settings.describe()}",
         *classifier.remarks,
     ]

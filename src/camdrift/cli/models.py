@@ -1,4 +1,4 @@
-"""The models that a command names, and how they are loaded."""
+"""The models that a command names."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -16,8 +16,10 @@ from camdrift.attacks.registry import FORMS, NAMES
 from camdrift.cli.models import Models
 from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TEXT, WORD_LIST, Kind, count_or_word
 from camdrift.engine.engine import Engine
+from camdrift.models.registry import MODEL_FORMS
 from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
 from camdrift.study.launch import PAPER_ATTACK, Launch
+from camdrift.tables.measures import CAPTUM, EXPLANATIONS, MAP_METRICS, METRICS
 
 _Record = TypeVar("_Record")
 _Command = Callable[..., None]
@@ -36,10 +38,10 @@ class Option:
     Attributes:
         flag: Its name, without the dashes.
         record: The record of which it fills a field.
-        kind: How its words are read.
-        metavar: What the help writes for its value; None for the name of its type.
+        kind: The way its words are read.
+        metavar: Stands for its value in the help; None for the name of its type.
         commands: Names of the commands that take it.
-        help: What the help says of it.
+        help: Its sentence in the help.
         fills: Name of the field, where it is not that of the flag.
         defaults: By command, a default that is not the field's.
     """
@@ -72,7 +74,7 @@ class Option:
         return Parameter(self.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
     def info(self, *, shows_default: bool = False) -> Any:
-        """Return what typer is told of it."""
+        """Return the option as typer describes it."""
         return typer.Option(f"--{self.flag}", help=self.help, metavar=self.metavar, show_default=shows_default)
 
 
@@ -85,8 +87,7 @@ def _count(name: str, *, least: int = 1) -> Kind:
 OPTIONS: Final = (
     Option(
         "model", Models, TEXT, "SPEC", _MODELS,
-        "efficientnet-lite0 (embedded), torchvision/NAME[@WEIGHTS], timm/NAME, hf/NAME_OR_FOLDER, keras-vgg16@FILE, "
-        "FILE.pt2, path/to/file.py:factory or package.module:factory.",
+        f"{MODEL_FORMS[0]} (embedded), {', '.join(MODEL_FORMS[1:-1])} or {MODEL_FORMS[-1]}.",
     ),
     Option(
         "weights", Models, FILE, "FILE", _MODELS,
@@ -122,14 +123,14 @@ OPTIONS: Final = (
     ),
     Option(
         "explain", Settings, SPEC_LIST, "LIST", _ONE_READING,
-        "How layers are explained: gradcam, gradcam++, xgradcam, hirescam, layercam, eigencam, ablationcam, "
-        "activation, captum:CLASS. All that are made of gradients share one pass.",
+        f"How layers are explained: {', '.join([*EXPLANATIONS, f'{CAPTUM}:CLASS'])}. All that are made of gradients "
+        "share one pass.",
         fills="explanations",
     ),
     Option(
         "similarity", Settings, WORD_LIST, "LIST", _ONE_READING,
-        "How attributions are compared: cosine, pearson, spearman, ssim, topk-iou, emd, centroid, "
-        "relative-error; cka for activations.",
+        f"How attributions are compared: {', '.join(MAP_METRICS)}; "
+        f"{', '.join(metric for metric in METRICS if metric not in MAP_METRICS)} for activations.",
         fills="similarities",
     ),
     Option(
@@ -213,17 +214,17 @@ OPTIONS: Final = (
 
 
 def option(flag: str) -> Any:
-    """Return what typer is told of an option of the table."""
+    """Return an option of the table as typer describes it."""
     (row,) = (row for row in OPTIONS if row.flag == flag)
     return row.info()
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a command line says.
+    """The options of one command line.
 
     Attributes:
-        words: What typer read for each option.
+        words: The value of every option as typer read it.
     """
 
     words: Mapping[Option, Any]
@@ -239,7 +240,7 @@ class Options:
 
 
 def takes_options(command: str) -> Callable[[_Command], _Command]:
-    """Let a function take the options of a command, behind parameters of its own, as its last argument `options`."""
+    """Give a function the options of a command behind its own parameters; it gets them as its argument `options`."""
     rows = [row for row in OPTIONS if command in row.commands]
 
     def decorate(body: _Command) -> _Command:

@@ -21,7 +21,7 @@ _QUIET_SECONDS: Final = 30.0
 
 
 class Display:
-    """Shows a person how far a run is. Call it with a `Progress`.
+    """A display of how far a run is. Call it with a `Progress`.
 
     Attributes:
         path: Run directory or its URL, once known.
@@ -35,7 +35,7 @@ class Display:
         self._last = monotonic()
 
     def say(self, text: str) -> None:
-        """Show what is being done before the first seed."""
+        """Show a line until the first seed."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=escaped(text))
 

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,11 +15,16 @@ from camdrift.cli.words import parse_specs, parse_words
 from camdrift.comparison.alignment import AUTO
 from camdrift.engine.engine import Engine
 from camdrift.errors import escaped
-from camdrift.file_names import COMPARISON_PAGE, FIGURES, REPORT
+from camdrift.tables.file_names import COMPARISON_PAGE, REPORT
 
 if TYPE_CHECKING:
     from camdrift.comparison.compare import Comparison
     from camdrift.comparison.sweep import Cell, Sweep
+
+
+def _list(help_text: str) -> Any:
+    """Return an option of several words, whose default says nothing."""
+    return typer.Option(help=help_text, metavar="LIST", show_default=False)
 
 
 def compare_command(
@@ -34,23 +39,9 @@ def compare_command(
         str | None,
         typer.Option(help="Folder for the comparison. Left out: a new folder under runs/.", show_default=False),
     ] = None,
-    target: Annotated[
-        str,
-        typer.Option(
-            help="Whose class is explained. Left out: all that the runs have in common.",
-            metavar="LIST",
-            show_default=False,
-        ),
-    ] = "",
-    explain: Annotated[
-        str,
-        typer.Option(
-            help="Explanations to compare by. Left out: all that the runs hold.", metavar="LIST", show_default=False
-        ),
-    ] = "",
-    similarity: Annotated[
-        str, typer.Option(help="Metrics to compare by. Left out: all.", metavar="LIST", show_default=False)
-    ] = "",
+    target: Annotated[str, _list("Whose class is explained. Left out: all that the runs have in common.")] = "",
+    explain: Annotated[str, _list("Explanations to compare by. Left out: all that the runs hold.")] = "",
+    similarity: Annotated[str, _list("Metrics to compare by. Left out: all.")] = "",
     align: Annotated[
         str,
         typer.Option(help="How layers of different networks are paired: auto, name, depth.", metavar="WAY"),
@@ -192,10 +183,9 @@ def detect_command(
     ],
 ) -> None:
     """Judge how well the layers tell adversarial from noisy images, with the clean image at hand and without."""
-    from camdrift.figures.detection import FIGURE
-    from camdrift.study.detect import detect
+    from camdrift.study.detect import detect, figure_place
     from camdrift.study.study import open_study
 
     studies = [open_study(path) for path in run_directories]
-    lines = [*detect(*studies).lines(), f"{studies[0].place}/{FIGURES}/{FIGURE}.png"]
+    lines = [*detect(*studies).lines(), figure_place(studies[0])]
     typer.echo(escaped("\n".join(lines)))

@@ -16,9 +16,9 @@ from camdrift.cli.terminal import command_line, print_table
 from camdrift.engine.engine import Engine
 from camdrift.engine.interruption import resuming
 from camdrift.errors import UserError, escaped
-from camdrift.file_names import FIGURES, REPORT
 from camdrift.pipeline.settings import Settings
 from camdrift.study.launch import Launch
+from camdrift.tables.file_names import FIGURES, REPORT
 
 if TYPE_CHECKING:
     from camdrift.study.study import Study

@@ -1,4 +1,4 @@
-"""What several commands print, and the command line that started them."""
+"""Output of several commands, and the command line that started them."""
 
 import shlex
 import sys

@@ -1,4 +1,4 @@
-"""How the words of an option are read, and how its default is written in words."""
+"""The words of an option: reading them, and writing a default in them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,9 +37,9 @@ class Kind:
     """A kind of option.
 
     Attributes:
-        type: What the terminal's library reads.
-        parse: Makes a value of the flag's name and of what was read; raises `UserError` for words that are none.
-        write: Makes of a value what would be read.
+        type: Type that typer reads.
+        parse: Returns the value of a flag's name and of a value of that type; raises `UserError` for wrong words.
+        write: Returns a value of that type for a default.
     """
 
     type: type

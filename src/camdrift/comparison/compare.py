@@ -14,9 +14,9 @@ from camdrift.comparison.pairs import Contrasts, OnPair
 from camdrift.comparison.sides import Side, sides_of
 from camdrift.comparison.tables import Common, common_to, profiles, sides_table
 from camdrift.errors import UserError
-from camdrift.report.comparison import write_comparison
+from camdrift.report.comparison import comparison_files
 from camdrift.report.contrasts import comparison_sentences
-from camdrift.storage.disk import on_disk
+from camdrift.storage.disk import write_files
 from camdrift.storage.remote_directory import local_folder
 from camdrift.study import provenance
 from camdrift.study.launch import check_known, fresh_folder, spelled_out
@@ -61,7 +61,7 @@ class Comparison:
 
 
 class MeasureKeywords(TypedDict, total=False):
-    """What studies are compared by, where it is not everything."""
+    """Targets, explanations and metrics to compare by, where not all."""
 
     targets: Sequence[str] | None
     explanations: Sequence[str] | None
@@ -119,8 +119,8 @@ def compare(
     directory.write_record(record)
     for name, table in comparison.tables.items():
         directory.write_table(name, table)
-    with on_disk(path):
-        write_comparison(path, comparison.tables, record, comparison.notes)
+    links = {run: directory.link(Path(run)) for run in comparison.sides["run"]}
+    write_files(path, comparison_files(comparison.tables, record, links, comparison.notes))
     return comparison
 
 

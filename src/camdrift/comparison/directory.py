@@ -1,16 +1,18 @@
 """The folder of a comparison of studies: its tables, record, figures and page."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import polars as pl
 
 from camdrift.errors import StoreError
-from camdrift.file_names import COMPARISON_PAGE, COMPARISON_RECORD, FIGURES
 from camdrift.storage.disk import on_disk, write_whole
 from camdrift.storage.run_directory import is_made_by_camdrift, record_bytes
 from camdrift.tables.comparison import COMPARISON_TABLES
+from camdrift.tables.file_names import COMPARISON_PAGE, COMPARISON_RECORD, FIGURES, REPORT
 
 
 class ComparisonDirectory:
@@ -65,3 +67,13 @@ class ComparisonDirectory:
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Replace comparison.json."""
         write_whole(self.path, COMPARISON_RECORD, lambda path: path.write_bytes(record_bytes(record)))
+
+    def link(self, run: Path) -> str:
+        """Address of a run's report as seen from this folder; empty where there is none."""
+        page = run / REPORT
+        if not page.is_file():
+            return ""
+        try:
+            return quote(Path(os.path.relpath(page, self.path)).as_posix())
+        except ValueError:  # another drive
+            return ""

@@ -8,12 +8,11 @@ from typing import Any, Final, TypeVar
 import polars as pl
 
 from camdrift.errors import UserError
-from camdrift.report.numbers import pixels
 from camdrift.specs import parse_spec
 from camdrift.study.study import Study
 from camdrift.tables.run_json import effective, model_name
 from camdrift.tables.study import MEASURE
-from camdrift.tables.words import ANALYSED
+from camdrift.tables.words import ANALYSED, pixels
 
 _Frame = TypeVar("_Frame", pl.DataFrame, pl.LazyFrame)
 

@@ -10,12 +10,12 @@ from camdrift.comparison.compare import Comparison, compare
 from camdrift.comparison.grid import AttackEntry, Grid, ModelEntry, read_grid
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
-from camdrift.file_names import RECORD
 from camdrift.models.classifier import Classifier
 from camdrift.models.loading import load_model
 from camdrift.study.launch import EngineKeywords, Launch, check_known, launch_from, spelled_out
 from camdrift.study.run import run
 from camdrift.study.study import Study
+from camdrift.tables.file_names import RECORD
 
 COMPARISON_FOLDER: Final = "comparison"
 
@@ -75,7 +75,7 @@ class Sweep:
 
 
 class SweepKeywords(EngineKeywords, total=False):
-    """A launch as a sweep takes it: for all its cells."""
+    """The launch of a sweep: that of all its cells."""
 
     out: str | PathLike[str] | None
     overwrite: bool
@@ -152,8 +152,8 @@ def _study(grid: Grid, cell: Cell, classifier: Classifier, launch: Launch) -> St
         launch.show(replace(progress, stage=f"{cell.number}/{cell.total} {progress.stage}"))
 
     is_begun = (cell.path / RECORD).is_file()
-    launch = replace(launch, out=cell.path, resume=is_begun and not launch.overwrite, on_progress=show)
-    return run(classifier, grid.images, settings=cell.attack.settings, **vars(launch))
+    cell_launch = replace(launch, out=cell.path, resume=is_begun and not launch.overwrite, on_progress=show)
+    return run(classifier, grid.images, settings=cell.attack.settings, **vars(cell_launch))
 
 
 def _compare(result: Sweep, models: dict[Path, str]) -> None:

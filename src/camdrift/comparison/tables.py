@@ -1,4 +1,4 @@
-"""The tables `sides` and `profiles` of a comparison, and what its sides have in common."""
+"""The tables `sides` and `profiles` of a comparison, and the targets and strengths that its sides share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from camdrift.layers import hooks
-from camdrift.layers.hooks import Receiver, Tap
+from camdrift.layers.hooks import Receiver
 from camdrift.layers.layers import NeuronGroup
+from camdrift.layers.taps import Tap
 from camdrift.models.classifier import Classifier
 from camdrift.tensors import Covered, Images, Logits
 

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from camdrift.layers.hooks import LINEAR
 from camdrift.layers.layers import SOFTMAX, NeuronGroup
+from camdrift.layers.operations import LINEAR
 from camdrift.models.classifier import Classifier
 
 STRATEGIES: Final = ("none", "0", "1", "2", "3")

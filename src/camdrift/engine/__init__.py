@@ -1,1 +1,1 @@
-"""Who computes the chunks: this process, or workers on Ray."""
+"""Engines, which compute the chunks: this process, or workers on Ray."""

@@ -70,7 +70,7 @@ class Dispatch:
     """The chunks of a study: those that are stored, those that workers have in hand, and the rest.
 
     Attributes:
-        plan: What the chunks share, with as many images per pass as every worker so far had room for.
+        plan: The plan of the study, with as many images per pass as every worker so far had room for.
     """
 
     def __init__(
@@ -246,7 +246,7 @@ class Dispatch:
         waiting = sum(hand.chunk is None for hand in self._hands.values())
         if waiting:
             self._warn(
-                f"{waiting} of {self._team.workers} workers are not there yet; each asks for {self._team.wanted()}, "
+                f"{waiting} of {self._team.workers} workers are not there yet; each asks for {self._team.demand()}, "
                 f"and Ray has {self._team.total}"
             )
 

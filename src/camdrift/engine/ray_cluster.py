@@ -100,7 +100,7 @@ class Team:
             "scheduling_strategy": "SPREAD",
         }
 
-    def wanted(self) -> str:
+    def demand(self) -> str:
         """The share that each asks for, in words."""
         return _in_words(self.processors, self.gpus)
 

@@ -42,8 +42,8 @@ def attribute(
         images: Batch in pixel space.
         target: Class to explain: `own` (each image's prediction), one class for all, or one per image.
         layers: Layer names; all by default.
-        explanation: gradcam, gradcam++, xgradcam, hirescam, layercam, eigencam, ablationcam, activation, or
-            captum:CLASS.
+        explanation: One of `tables.measures.EXPLANATIONS`, such as `hirescam`, or `captum:CLASS` with settings if
+            wanted; docs/explanations.md lists them.
 
     Returns:
         For each layer, in execution order, a map at the layer's resolution, shape (batch, h, w), at least 0;
@@ -55,11 +55,11 @@ def attribute(
     """
     if isinstance(target, str) and target != "own":
         raise UserError(f"`target` must be `own`, a class or one class per image, got: {target}")
-    wanted = None if isinstance(target, str) else _as_classes(classifier, images, target)
+    classes = None if isinstance(target, str) else _as_classes(classifier, images, target)
     place = {info.name: number for number, info in enumerate(classifier.layer_infos)}
     names = None if layers is None else sorted(layers, key=lambda name: place.get(name, -1))
     with classifier.numerics():
-        return explain(classifier, images, [wanted], layers=names, explainers=[make_explainer(explanation)]).maps[0]
+        return explain(classifier, images, [classes], layers=names, explainers=[make_explainer(explanation)]).maps[0]
 
 
 def explain(
@@ -72,54 +72,57 @@ def explain(
     observer: NeuronObserver | None = None,
     scores: Literal["logit", "probability"] = "logit",
 ) -> Explanation:
-    """Logits and raw attributions of one batch: one forward pass, and one backward pass per different set of targets.
+    """Logits and raw attributions of one batch, from one forward pass and one backward pass per different target.
 
     Args:
         classifier: The model.
         images: Batch in pixel space.
         targets: Sets of classes to explain, one class per image each; None for each image's own prediction.
         layers: Layer names; all by default.
-        explainers: How to explain; all that are made of gradients share the backward pass.
+        explainers: The explanations; all that are made of gradients share the backward pass.
         observer: Collects neuron outputs from the same forward pass.
-        scores: What y is: the class's logit, or its softmax probability, whose map also holds the other classes'
-            gradients and vanishes where the probability rounds to 1 (a defect of the released code, see `defects`).
+        scores: The score y: the class's logit, or its softmax probability, whose map also holds the other classes'
+            gradients and vanishes where the probability rounds to 1 (a defect of the released code, see
+            `paper.defects`).
     """
     names = classifier.select_layers() if layers is None else layers
     receivers = {} if observer is None else observer.receivers
     with torch.enable_grad(), hooks.capturing(classifier.taps(names), receivers) as capture:
         logits = classifier(images.detach())
     own = logits.detach().argmax(1)
-    wanted = [own if target is None else target for target in targets]
-    unique = list({tuple(classes.tolist()): classes for classes in wanted}.items())
-    fixed = {e.spec: {n: e.of_activation(capture.grid(n)) for n in names} for e in explainers if e.of_activation}
-    found: dict[tuple[int, ...], OfTarget] = {}
-    for position, (key, classes) in enumerate(unique):
-        is_last = position == len(unique) - 1
-        explained = _score(logits, classes, scores)
-        made = {**fixed, **_of_gradients(explained, capture, names, explainers, retain_graph=not is_last)}
-        made |= {e.spec: e.of_passes(classifier, images, classes, names) for e in explainers if e.of_passes}
-        found[key] = {explainer.spec: made[explainer.spec] for explainer in explainers}
-    keys = [tuple(classes.tolist()) for classes in wanted]
-    return Explanation(logits.detach(), tuple(found[key] for key in keys), tuple(map(keys.index, keys)))
+    classes_of = [own if target is None else target for target in targets]
+    keys = [tuple(classes.tolist()) for classes in classes_of]
+    different = dict(zip(keys, classes_of, strict=True))
+    from_activations = {
+        e.spec: {n: e.of_activation(capture.grid(n)) for n in names} for e in explainers if e.of_activation
+    }
+    attributions: dict[tuple[int, ...], OfTarget] = {}
+    for position, (key, classes) in enumerate(different.items()):
+        is_last = position == len(different) - 1
+        score = _score(logits, classes, scores)
+        by_spec = {**from_activations, **_of_gradients(score, capture, names, explainers, retain_graph=not is_last)}
+        by_spec |= {e.spec: e.of_passes(classifier, images, classes, names) for e in explainers if e.of_passes}
+        attributions[key] = {explainer.spec: by_spec[explainer.spec] for explainer in explainers}
+    return Explanation(logits.detach(), tuple(attributions[key] for key in keys), tuple(map(keys.index, keys)))
 
 
 def _score(logits: Logits, classes: Classes, scores: str) -> Tensor:
-    """The sum of what is explained: every image's own part has the gradient it would have alone."""
+    """Sum over the images of the score of each one's class: the gradient of an image is the one it would have alone."""
     with torch.enable_grad():
-        explained = logits if scores == "logit" else logits.softmax(1)
-        return explained.gather(1, classes[:, None]).sum()
+        values = logits if scores == "logit" else logits.softmax(1)
+        return values.gather(1, classes[:, None]).sum()
 
 
 def _of_gradients(
     score: Tensor, capture: hooks.Capture, names: Sequence[str], explainers: Sequence[Explainer], *, retain_graph: bool
 ) -> Mapping[str, OfLayers]:
     """The maps of all explainers that are made of gradients, from one backward pass."""
-    chosen = {explainer.spec: explainer.of_gradient for explainer in explainers if explainer.of_gradient}
-    if not chosen:
+    functions = {explainer.spec: explainer.of_gradient for explainer in explainers if explainer.of_gradient}
+    if not functions:
         return {}
-    reduce = partial(maps_of_gradients, chosen)
-    reduced = hooks.reduce_gradients(score, capture, reduce, retain_graph=retain_graph)
-    return {spec: {n: reduced[n][spec] if n in reduced else _zero_map(capture, n) for n in names} for spec in chosen}
+    reduce = partial(maps_of_gradients, functions)
+    maps = hooks.reduce_gradients(score, capture, reduce, retain_graph=retain_graph)
+    return {spec: {n: maps[n][spec] if n in maps else _zero_map(capture, n) for n in names} for spec in functions}
 
 
 def _zero_map(capture: hooks.Capture, name: str) -> Tensor:
@@ -128,6 +131,7 @@ def _zero_map(capture: hooks.Capture, name: str) -> Tensor:
 
 
 def _as_classes(classifier: Classifier, images: Images, target: int | Sequence[int] | Tensor) -> Classes:
+    """The classes to explain, one per image, checked."""
     classes = torch.as_tensor(target, device=images.device)
     if classes.is_floating_point() or classes.dtype == torch.bool:
         raise UserError(f"`target` must be class indexes, got: {classes.dtype}")

@@ -11,17 +11,18 @@ from camdrift.tensors import Activations, Classes, Images, Maps
 
 @dataclass(frozen=True)
 class Explainer:
-    """One way to explain a layer; exactly one of the three functions is given.
+    """One way to explain a layer: a spec and exactly one of the three functions.
 
-    A map has shape (batch, h, w), is at least 0 and raw; `activation` alone yields a representation
+    A map has the shape (batch, h, w), is at least 0 and raw. Only `activation` yields a representation, of shape
     (batch, channels, h, w). All are float32.
 
     Attributes:
-        spec: What it was made from, complete: parsing it again gives the same explanation.
-        of_gradient: What some channels of a layer add to its map before ReLU, from their activation A and the gradient
-            of the class's logit with respect to A. All such explanations share one forward and one backward pass.
-        of_activation: Attribution from the activation alone: the same for every target.
-        of_passes: Maps of some layers from passes of its own: (classifier, images, classes, layers).
+        spec: Complete spec of the explanation: parsing it again gives the same explanation.
+        of_gradient: From the activation A of some channels and the gradient of the class's logit with respect to A,
+            computes what these channels add to the map before ReLU. All such explanations share one forward and one
+            backward pass.
+        of_activation: Computes the attribution from the activation alone, the same for every target.
+        of_passes: Computes maps of some layers by passes of its own: (classifier, images, classes, layers).
     """
 
     spec: str

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from camdrift.tensors import Activations, Maps, Weights
 
-# What some channels add to the map, before ReLU.
+# Computes from activation and gradient what some channels add to the map, before ReLU.
 ChannelSum = Callable[[Activations, Activations], Maps]
 # Values of a part: about a megabyte. Larger ones are slower on a processor by half (docs/benchmarks.md).
 _PART_VALUES: Final = 2**18
@@ -61,17 +61,23 @@ def layer_cam(activation: Activations, gradient: Activations) -> Maps:
 def maps_of_gradients(
     parts: Mapping[str, ChannelSum], activation: Activations, gradient: Activations
 ) -> dict[str, Maps]:
-    """ReLU of the sum over all channels of every one of `parts`, by name; float32."""
+    """Maps of several explanations from one walk through the channels, by name; float32.
+
+    Args:
+        parts: For each explanation what some channels add to the map; the map is ReLU of the sum over all channels.
+        activation: A.
+        gradient: G.
+    """
     maps = {name: activation.new_zeros((len(activation), *activation.shape[2:]), dtype=torch.float32) for name in parts}
     for images, channels in _slices(activation):
         a, g = activation[images, channels].float(), gradient[images, channels].float()
         for name, part in parts.items():
             maps[name][images] += part(a, g)
-    return {name: found.relu_() for name, found in maps.items()}
+    return {name: total.relu_() for name, total in maps.items()}
 
 
 def _slices(activation: Activations) -> Iterator[tuple[slice, slice]]:
-    """Images and channels of one part after the other: all at once on a GPU, or where the layer is small."""
+    """Yield images and channels of one part after the other: all at once on a GPU, or where the layer is small."""
     batch, channels, height, width = activation.shape
     if activation.device.type != "cpu" or activation.numel() <= _PART_VALUES:
         yield slice(0, batch), slice(0, channels)

@@ -1,11 +1,12 @@
-"""Metrics of attributions: each 1 for two that are the same, and undefined (NaN) where it has no value.
+"""Metrics of attributions. Each is 1 for two attributions that are the same, and undefined (NaN) where it has no value.
 
-All but SSIM are computed in float64. Unless said otherwise a map counts at the resolution of its layer. Where a metric
-is a distance d, it is given as the similarity 1 - d, so that the deviation 1 - similarity is the distance.
+All but SSIM are computed in float64. Unless a metric interpolates, it compares maps at the resolution of their layer.
+A distance d is turned into the similarity 1 - d, so that the deviation 1 - similarity is the distance. Below, the type
+`Maps` also stands for values of either sign on the cells of maps, such as deviations from a mean.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from math import ceil
 from typing import Final
@@ -17,13 +18,12 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 from torch import Tensor
 
+from camdrift.explanations.focus import TOP_DIVISOR
 from camdrift.tensors import Activations, Maps, Values
 
-LARGEST_SHARE: Final = 5
-# Transport between maps of more cells along a side takes minutes: they are averaged down to that many.
+# Transport between maps with more cells along a side takes minutes; such maps are averaged down to that many.
 EMD_SIDE: Final = 14
 
-Values2D = Float[Tensor, "batch h w"]
 Size = tuple[int, int]
 Metric = Callable[[Tensor, Tensor, Size], Values]
 
@@ -63,9 +63,9 @@ def ssim(a: Maps, b: Maps, size: Size) -> Values:
 
     # The convolutions of float64 take a hundred times as long.
     first, second = (_upsampled(_unit_peak(maps), size)[:, None].float() for maps in (a, b))
-    found = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
-    defined = (_peak(a) > 0) & (_peak(b) > 0) & _are_finite(a, b)
-    return torch.where(defined, torch.as_tensor(found).double().reshape(-1), torch.nan)
+    indexes = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
+    is_defined = (_peak(a) > 0) & (_peak(b) > 0) & _are_finite(a, b)
+    return torch.where(is_defined, torch.as_tensor(indexes).double().reshape(-1), torch.nan)
 
 
 def topk_iou(a: Maps, b: Maps, size: Size) -> Values:
@@ -74,10 +74,10 @@ def topk_iou(a: Maps, b: Maps, size: Size) -> Values:
     Of h w cells these are all from the ceil(h w / 5)-th largest value up, but none that is 0.
     """
     first, second = _top(a), _top(b)
-    shared = (first & second).sum(1).double()
-    either = (first | second).sum(1).double()
-    defined = first.any(1) & second.any(1) & _are_finite(a, b)
-    return torch.where(defined, shared / either, torch.nan)
+    intersection = (first & second).sum(1).double()
+    union = (first | second).sum(1).double()
+    is_defined = first.any(1) & second.any(1) & _are_finite(a, b)
+    return torch.where(is_defined, intersection / union, torch.nan)
 
 
 def emd(a: Maps, b: Maps, size: Size) -> Values:
@@ -94,9 +94,9 @@ def emd(a: Maps, b: Maps, size: Size) -> Values:
     cost = _distances(height, width)
     values = []
     for first, second in zip(*(mass.flatten(1).cpu().numpy() for mass in masses), strict=True):
-        defined = np.isfinite(first).all() and np.isfinite(second).all()
+        is_defined = np.isfinite(first).all() and np.isfinite(second).all()
         # The solver wants sums that agree to the last digit.
-        values.append(1.0 - float(ot.emd2(first / first.sum(), second / second.sum(), cost)) if defined else np.nan)
+        values.append(1.0 - float(ot.emd2(first / first.sum(), second / second.sum(), cost)) if is_defined else np.nan)
     return torch.tensor(values, dtype=torch.float64, device=a.device)
 
 
@@ -110,8 +110,9 @@ def centroid(a: Maps, b: Maps, size: Size) -> Values:
 def relative_error(a: Tensor, b: Tensor, size: Size) -> Values:
     """1 - |b - a| / |a| with the seed's attribution a, L2 norms, at most 1 (Eq. 3 of Khalooei 2022 as a similarity).
 
-    Maps count after bilinear interpolation to `size`; representations as they are. Undefined where the seed's is all
-    zero; where the variant's alone is, the error is 1. The one metric here that sees how large an attribution is.
+    Maps count after bilinear interpolation to `size`, representations as they are. It is undefined where the seed's
+    attribution is all zero; where the variant's alone is, the error is 1. No other metric here sees how large an
+    attribution is.
     """
     scale = torch.where(_peak(a) == 0, torch.nan, _peak(a)).view(-1, *([1] * (a.ndim - 1)))
     first, change = a.double() / scale, (b.double() - a.double()) / scale
@@ -136,20 +137,8 @@ def cka(a: Activations, b: Activations, size: Size) -> Values:
     return torch.where(squares > 0, (cross / squares.sqrt()).clamp(max=1.0), torch.nan)
 
 
-METRIC_OF: Final[Mapping[str, Metric]] = {
-    "cosine": cosine,
-    "pearson": pearson,
-    "spearman": spearman,
-    "ssim": ssim,
-    "topk-iou": topk_iou,
-    "emd": emd,
-    "centroid": centroid,
-    "relative-error": relative_error,
-    "cka": cka,
-}
-
-
-def _cosine(a: Values2D, b: Values2D, size: Size) -> Values:
+def _cosine(a: Maps, b: Maps, size: Size) -> Values:
+    """Cosine of maps after interpolation to `size`; NaN where one of them is all zero."""
     smoothed_a, smoothed_b = _gram(a, size), _gram(b, size)
     product = (smoothed_a * b).sum((1, 2))
     squares = (smoothed_a * a).sum((1, 2)) * (smoothed_b * b).sum((1, 2))
@@ -157,26 +146,29 @@ def _cosine(a: Values2D, b: Values2D, size: Size) -> Values:
 
 
 def _peak(values: Tensor) -> Values:
-    """Largest absolute entry of each attribution; NaN or infinity where it is not finite."""
+    """Largest absolute entry of each attribution; NaN or infinity where the attribution is not finite."""
     return values.flatten(1).abs().amax(1).double()
 
 
 def _are_finite(a: Tensor, b: Tensor) -> Tensor:
+    """Are both attributions of a pair finite? One flag a pair."""
     return torch.isfinite(_peak(a)) & torch.isfinite(_peak(b))
 
 
 def _finite(maps: Tensor) -> Tensor:
+    """The maps, with zeros in place of maps that are not finite."""
     return torch.where(torch.isfinite(_peak(maps)).view(-1, *([1] * (maps.ndim - 1))), maps, 0.0)
 
 
-def _unit_peak(maps: Maps) -> Values2D:
+def _unit_peak(maps: Maps) -> Maps:
+    """The maps in float64 over their peaks."""
     # No metric but relative error sees the scale, and squares of raw early maps would underflow. A map that is not
-    # finite has peak NaN or infinity, and gives NaN from here on.
+    # finite has the peak NaN or infinity and gives NaN from here on.
     peak = _peak(maps)[:, None, None]
     return torch.where(peak == 0, 0.0, maps.double() / peak)
 
 
-def _centred(maps: Values2D, size: Size) -> Values2D:
+def _centred(maps: Maps, size: Size) -> Maps:
     """The cells minus the mean over the interpolated map's pixels; exact zeros for an even map."""
     first = maps[:, :1, :1]
     rows, columns = _axis_weights(maps.shape[1], size[0]), _axis_weights(maps.shape[2], size[1])
@@ -185,39 +177,44 @@ def _centred(maps: Values2D, size: Size) -> Values2D:
     return change - mean[:, None, None]
 
 
-def _upsampled(maps: Values2D, size: Size) -> Float[Tensor, "batch height width"]:
+def _upsampled(maps: Maps, size: Size) -> Float[Tensor, "batch height width"]:
+    """The maps after bilinear interpolation to `size`."""
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _top(maps: Maps) -> Tensor:
+    """Flags of the cells that are the largest fifth of each map, (batch, cells); a zero is never among them."""
     flat = maps.flatten(1)
-    count = ceil(flat.shape[1] / LARGEST_SHARE)
+    count = ceil(flat.shape[1] / TOP_DIVISOR)
     least = flat.topk(count, dim=1).values[:, -1:]
     return (flat >= least) & (flat > 0)
 
 
-def _pooled(maps: Values2D) -> Float[Tensor, "batch rows columns"]:
+def _pooled(maps: Maps) -> Float[Tensor, "batch rows columns"]:
+    """The maps, averaged down to `EMD_SIDE` cells along every side that has more."""
     height, width = (min(side, EMD_SIDE) for side in maps.shape[1:])
     return F.adaptive_avg_pool2d(maps[:, None], (height, width))[:, 0]
 
 
-def _mass(maps: Values2D) -> Values2D:
+def _mass(maps: Maps) -> Maps:
     """The map over its sum; NaN where it is all zero."""
     return maps / maps.sum((1, 2), keepdim=True)
 
 
-def _centre(mass: Values2D) -> Float[Tensor, "batch 2"]:
+def _centre(mass: Maps) -> Float[Tensor, "batch 2"]:
+    """Centres of mass, row and column, in sides of the image."""
     rows, columns = _centres(mass.shape[1]).to(mass.device), _centres(mass.shape[2]).to(mass.device)
     return torch.stack([mass.sum(2) @ rows, mass.sum(1) @ columns], dim=1)
 
 
 def _centres(cells: int) -> Float[Tensor, " cells"]:
+    """Centres of the cells along one side of the image, of length 1."""
     return (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
 
 
 @lru_cache(maxsize=64)
 def _distances(height: int, width: int) -> np.ndarray:
-    """Distance of the centres of every two cells, in sides of the image."""
+    """Distance between the centres of every two cells, in sides of the image."""
     centres = torch.cartesian_prod(_centres(height), _centres(width)).view(-1, 2)
     return torch.cdist(centres, centres).numpy()
 
@@ -230,7 +227,8 @@ def _product_square(x: Tensor, y: Tensor) -> Values:
     return ((x @ x.transpose(1, 2)) * (y @ y.transpose(1, 2))).sum((1, 2))
 
 
-def _gram(maps: Values2D, size: Size) -> Values2D:
+def _gram(maps: Maps, size: Size) -> Maps:
+    """G_h M G_w of every map M: its inner product with another map is that of the two interpolated maps."""
     height, width = maps.shape[1:]
     if (height, width) == size:
         return maps

@@ -1,30 +1,33 @@
-"""Explanations by name: what a layer's attribution is made of."""
+"""Explanations and metrics by name, as the rows of `tables/measures.py` list them."""
+
+from importlib import import_module
+from typing import Any, Final
 
 from camdrift.errors import UserError
-from camdrift.explanations.ablation import ablation_cam
 from camdrift.explanations.base import Explainer
 from camdrift.explanations.from_captum import captum_explainer
-from camdrift.explanations.gradient import grad_cam, grad_cam_pp, hires_cam, layer_cam, xgrad_cam
-from camdrift.explanations.representation import activation, eigen_cam
+from camdrift.explanations.metrics import Metric
 from camdrift.specs import parse_spec
-from camdrift.tables.measures import ACTIVATION, CAPTUM, EXPLANATIONS
+from camdrift.tables.measures import (
+    ACTIVATIONS,
+    CAPTUM,
+    EXPLANATION_ROWS,
+    EXPLANATIONS,
+    GRADIENTS,
+    METRIC_ROWS,
+    PASSES,
+)
 
-_OF_GRADIENTS = {
-    "gradcam": grad_cam,
-    "gradcam++": grad_cam_pp,
-    "xgradcam": xgrad_cam,
-    "hirescam": hires_cam,
-    "layercam": layer_cam,
-}
-_OF_ACTIVATIONS = {"eigencam": eigen_cam, ACTIVATION: activation}
+# The field of an `Explainer` that takes the function, by kind of explanation.
+_FIELDS: Final = {GRADIENTS: "of_gradient", ACTIVATIONS: "of_activation", PASSES: "of_passes"}
 
 
 def make_explainer(spec: str) -> Explainer:
     """The explanation that `spec` names.
 
     Args:
-        spec: One of `measures.EXPLANATIONS`, or `captum:CLASS` of a layer attribution of Captum, with settings if
-            wanted: `captum:LayerIntegratedGradients(n_steps=20)`.
+        spec: One of `tables.measures.EXPLANATIONS`, or `captum:CLASS` of a layer attribution of Captum, with settings
+            if wanted: `captum:LayerIntegratedGradients(n_steps=20)`.
 
     Raises:
         UserError: An unknown explanation or setting, or Captum is not installed.
@@ -33,14 +36,26 @@ def make_explainer(spec: str) -> Explainer:
         >>> make_explainer("hirescam").spec
         'hirescam'
     """
-    if spec in _OF_GRADIENTS:
-        return Explainer(spec, of_gradient=_OF_GRADIENTS[spec])
-    if spec in _OF_ACTIVATIONS:
-        return Explainer(spec, of_activation=_OF_ACTIVATIONS[spec])
-    if spec == "ablationcam":
-        return Explainer(spec, of_passes=ablation_cam)
-    parsed = parse_spec(spec, option="explain")
-    library, _, name = parsed.name.partition(":")
+    if row := EXPLANATION_ROWS.get(spec):
+        return Explainer(spec, **{_FIELDS[row.kind]: _function(row.function)})
+    library_spec = parse_spec(spec, option="explain")
+    library, _, name = library_spec.name.partition(":")
     if library != CAPTUM:
         raise UserError(f"`explain` must be one of {', '.join(EXPLANATIONS)}, {CAPTUM}:CLASS, got: {spec}")
-    return captum_explainer(name, parsed.settings)
+    return captum_explainer(name, library_spec.settings)
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of a name.
+
+    Args:
+        name: One of `tables.measures.METRICS`.
+    """
+    metric: Metric = _function(METRIC_ROWS[name].function)
+    return metric
+
+
+def _function(place: str) -> Any:
+    """The function at a dotted place below `camdrift.explanations`."""
+    module, _, name = place.rpartition(".")
+    return getattr(import_module(f"camdrift.explanations.{module}"), name)

@@ -1,4 +1,4 @@
-"""What a layer holds, whatever class is asked about: its first component, or the activation itself."""
+"""Explanations from a layer's activation alone, whatever the class: its first component, or the activation itself."""
 
 import torch
 
@@ -25,9 +25,9 @@ def eigen_cam(values: Activations) -> Maps:
     # The vectors of the smaller of O O^T and O^T O: v itself, or O v up to its length.
     if channels <= height * width:
         first = torch.linalg.eigh(rows @ rows.transpose(1, 2)).eigenvectors[:, :, -1]
-        projected = torch.bmm(first[:, None], rows)[:, 0]
+        projection = torch.bmm(first[:, None], rows)[:, 0]
     else:
         values_of, vectors = torch.linalg.eigh(rows.transpose(1, 2) @ rows)
-        projected = vectors[:, :, -1] * values_of[:, -1:].clamp(min=0).sqrt()
-    signed = torch.where(projected.sum(1, keepdim=True) < 0, -projected, projected)
-    return signed.view(batch, height, width).relu().float()
+        projection = vectors[:, :, -1] * values_of[:, -1:].clamp(min=0).sqrt()
+    projection = torch.where(projection.sum(1, keepdim=True) < 0, -projection, projection)
+    return projection.view(batch, height, width).relu().float()

@@ -1,4 +1,4 @@
-"""Similarity of two attributions; undefined where one of them has no direction."""
+"""Similarity of two attributions, of single pairs or layer by layer, and why it is undefined where it is."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -8,20 +8,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from camdrift.explanations.metrics import METRIC_OF
+from camdrift.explanations.registry import find_metric
 from camdrift.tables.measures import MAP_METRICS, METRICS
 from camdrift.tables.words import CONSTANT_MAP, NON_FINITE_MAP, ZERO_MAP_SEED, ZERO_MAP_VARIANT
 from camdrift.tensors import Maps, Values
 
 
 class LayerSimilarities(NamedTuple):
-    """Seed attributions against variant attributions, layer by layer: NumPy arrays of shape (layers, batch).
+    """Similarities of seed and variant attributions, layer by layer: NumPy arrays of shape (layers, batch).
 
     Attributes:
-        similarity: What the metric gives; NaN where undefined.
-        seed_is_zero: The seed's attribution is all zero.
-        variant_is_zero: The variant's attribution is all zero.
-        are_finite: Both attributions are finite.
+        similarity: Value of the metric; NaN where undefined.
+        seed_is_zero: Is the seed's attribution all zero?
+        variant_is_zero: Is the variant's attribution all zero?
+        are_finite: Are both attributions finite?
     """
 
     similarity: NDArray[np.float64]
@@ -30,13 +30,13 @@ class LayerSimilarities(NamedTuple):
     are_finite: NDArray[np.bool_]
 
     def reasons(self) -> NDArray[np.object_]:
-        """Why a similarity is undefined; None where it is defined."""
+        """Reason why each similarity is undefined; None where it is defined."""
         reasons = np.full(self.similarity.shape, None, dtype=object)
-        undefined = np.isnan(self.similarity)
-        reasons[undefined] = CONSTANT_MAP
-        reasons[undefined & self.variant_is_zero] = ZERO_MAP_VARIANT
-        reasons[undefined & self.seed_is_zero] = ZERO_MAP_SEED
-        reasons[undefined & ~self.are_finite] = NON_FINITE_MAP
+        is_undefined = np.isnan(self.similarity)
+        reasons[is_undefined] = CONSTANT_MAP
+        reasons[is_undefined & self.variant_is_zero] = ZERO_MAP_VARIANT
+        reasons[is_undefined & self.seed_is_zero] = ZERO_MAP_SEED
+        reasons[is_undefined & ~self.are_finite] = NON_FINITE_MAP
         return reasons
 
 
@@ -44,13 +44,13 @@ def similarity(a: Maps, b: Maps, size: tuple[int, int] = (224, 224), *, metric: 
     """Similarity of two batches of maps, 1 where they are the same; NaN where undefined.
 
     By default Eq. 5, Renkhoff 2022, on raw maps: the cosine after bilinear interpolation to `size`, NaN where a map
-    is all zero or not finite. `explanations.metrics` says what the other metrics are.
+    is all zero or not finite. `explanations.metrics` defines the other metrics.
 
     Args:
         a: Maps of shape (batch, h, w), at least 0.
         b: Maps of the same shape.
         size: Height and width at which the maps are compared: the model's input.
-        metric: cosine, pearson, spearman, ssim, topk-iou, emd, centroid or relative-error.
+        metric: A metric of maps, one of `tables.measures.MAP_METRICS`.
 
     Returns:
         One value per pair, float64; cosine lies in [0, 1].
@@ -69,7 +69,7 @@ def similarity(a: Maps, b: Maps, size: tuple[int, int] = (224, 224), *, metric: 
         raise ValueError(f"`metric` must be one of {', '.join(MAP_METRICS)}, got: {metric}")
     if a.shape != b.shape:
         raise ValueError(f"`a` and `b` must have the same shape, got: {tuple(a.shape)} and {tuple(b.shape)}")
-    return METRIC_OF[metric](a, b, size)
+    return find_metric(metric)(a, b, size)
 
 
 def compare_layers(
@@ -84,9 +84,10 @@ def compare_layers(
         metric: Any metric that suits the attributions.
     """
     assert metric in METRICS
-    names = list(seeds)
+    names, value_of = list(seeds), find_metric(metric)
     batch = len(seeds[names[0]])
-    rows = np.empty((3, len(names), batch))
+    # Similarity, peak of the seed's attribution, peak of the variant's.
+    columns = np.empty((3, len(names), batch))
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for index, name in enumerate(names):
         by_shape.setdefault(tuple(seeds[name].shape), []).append(index)
@@ -95,9 +96,9 @@ def compare_layers(
         a = torch.cat([seeds[names[index]] for index in indexes])
         b = torch.cat([variants[names[index]] for index in indexes])
         peaks = [part.flatten(1).abs().amax(1).double() for part in (a, b)]
-        found = torch.stack([METRIC_OF[metric](a, b, size), *peaks])
-        rows[:, indexes] = found.view(3, len(indexes), batch).cpu().numpy()
-    values, seed_peaks, variant_peaks = rows
+        block = torch.stack([value_of(a, b, size), *peaks])
+        columns[:, indexes] = block.view(3, len(indexes), batch).cpu().numpy()
+    values, seed_peaks, variant_peaks = columns
     are_finite = np.isfinite(seed_peaks) & np.isfinite(variant_peaks)
     return LayerSimilarities(values, seed_peaks == 0, variant_peaks == 0, are_finite)
 

@@ -84,7 +84,7 @@ _MOST_NAMES: Final = 64
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """The function, run with this package's matplotlib settings; the caller's are restored."""
+    """Return the function so that it runs with this package's matplotlib settings and restores the caller's."""
 
     @functools.wraps(draw)
     def inner(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -108,13 +108,13 @@ def text_width(text: str, size: float) -> float:
 
 
 def printable(text: str, longest: int = _LONGEST_LABEL) -> str:
-    """The text with its middle left out where it is too long, and signs the font lacks replaced."""
+    """The text on one line: its middle left out if it is too long, signs that the font lacks replaced."""
     font = get_font(findfont(_FONT))
-    known = "".join(c if c == " " or font.get_char_index(ord(c)) else "\ufffd" for c in " ".join(text.split()))
-    if len(known) <= longest:
-        return known
+    line = "".join(c if c == " " or font.get_char_index(ord(c)) else "\ufffd" for c in " ".join(text.split()))
+    if len(line) <= longest:
+        return line
     tail = (longest - 1) * 2 // 3
-    return f"{known[: longest - 1 - tail]}…{known[-tail:]}"
+    return f"{line[: longest - 1 - tail]}…{line[-tail:]}"
 
 
 def wrapped(text: str, size: float, width: float) -> list[str]:
@@ -172,7 +172,7 @@ def sheet(title: str, note: str, *, width: float, body: float, handles: Sequence
 
 
 def _legend_columns(handles: Sequence[Artist], inner: float) -> int:
-    """Most legend columns that fit, each as wide as the widest entry once there are several rows."""
+    """Number of legend columns that fit; with several rows each column is as wide as the widest entry."""
     widths = [text_width(str(handle.get_label()), 8.0) + 0.5 for handle in handles]
     if sum(widths) <= inner:
         return max(1, len(handles))
@@ -185,7 +185,7 @@ def _line(figure: Figure, text: str, top: float, width: float, **look: Any) -> N
 
 @styled
 def blank_figure(title: str, reason: str) -> Figure:
-    """A figure that says in words why there is nothing to show."""
+    """A figure without data: it gives the reason in words."""
     page = sheet(title, "", width=8.0, body=1.1)
     lines = wrapped(f"Nothing to show. {reason}", 9.0, 6.6)
     axes = page.axes(0.3, 0.15, 7.4, 0.85, xticks=[], yticks=[], facecolor=BAND)
@@ -238,27 +238,27 @@ def layer_panels(
 class LayerNames:
     """The names below the lowest panel: slanted while there are few, upright when there are many.
 
-    Written as plain text, since a tick costs as much time as four texts.
+    They are plain text, since a tick takes as much time as four texts.
     """
 
-    def __init__(self, shown: Sequence[str], *, crowd: int = 20) -> None:
-        self.shown = shown
-        self.upright = len(shown) > crowd
+    def __init__(self, names: Sequence[str], *, crowd: int = 20) -> None:
+        self.names = names
+        self.upright = len(names) > crowd
         self.size = 7.0 if self.upright else 7.5
-        self.step = -(-len(shown) // _MOST_NAMES)
-        longest = max(text_width(name, self.size) for name in shown)
+        self.step = -(-len(names) // _MOST_NAMES)
+        longest = max(text_width(name, self.size) for name in names)
         self.depth = longest * (1.0 if self.upright else 0.66) + 0.14
         self.foot = self.depth + 0.3
-        self.left = 0.7 if self.upright else max(0.7, text_width(shown[0], self.size) * 0.77 - 0.15)
+        self.left = 0.7 if self.upright else max(0.7, text_width(names[0], self.size) * 0.77 - 0.15)
 
     def write(self, axes: Axes) -> None:
-        """Names the columns of these axes and the axis itself."""
+        """Write the names of the columns of these axes, and that of the axis itself."""
         look: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "top"}
         if not self.upright:
             look = {"rotation": 40, "ha": "right", "va": "top", "rotation_mode": "anchor"}
         below = -0.06 / (axes.get_position().height * axes.get_figure().get_figheight())  # type: ignore[union-attr]
-        for i in range(0, len(self.shown), self.step):
-            axes.text(i, below, self.shown[i], size=self.size, transform=axes.get_xaxis_transform(), **look)
+        for i in range(0, len(self.names), self.step):
+            axes.text(i, below, self.names[i], size=self.size, transform=axes.get_xaxis_transform(), **look)
         note = f", every {_ordinal(self.step)} named" if self.step > 1 else ""
         axes.set_xlabel(f"layer, in execution order{note}", labelpad=self.depth * 72 + 2)
 
@@ -268,7 +268,7 @@ def _ordinal(number: int) -> str:
 
 
 def shade_stages(axes: Axes, labels: Sequence[str]) -> None:
-    """Shades every other stage of the network, so that the eye can follow a column."""
+    """Shade every other stage of the network, so that the eye can follow a column."""
     runs = [len(list(group)) for _, group in itertools.groupby(labels, key=stage)]
     ends = list(itertools.accumulate(runs))
     spans = [(end - run - 0.5, end - 0.5) for end, run in zip(ends, runs, strict=True)][1::2]

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from camdrift.figures.canvas import COLOURS, INK, MUTED, blank_figure, dodge, layer_panels, mark_size, styled, vlines
-from camdrift.figures.scope import Scope, reason_for_nothing, scope, span
+from camdrift.figures.scope import Scope, reason_for_nothing, scope_of, span
 from camdrift.statistics.controls import CHANNELS, NOISE_AGAINST_NOISE, SPECTRUM
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
@@ -19,7 +19,7 @@ from camdrift.tables.words import ADVERSARIAL, NOISE, strength_text
 _TITLE: Final = "Is it the attack? Gains over other kinds of noise, and of noise over noise"
 _WHITE: Final = "white noise"
 _OVER: Final = "gain of the attack over it"
-# Control, its quantity in table `controls_figure`, colour, marker, words.
+# Control, its quantity in table `controls`, colour, marker, words.
 _SERIES: Final = (
     (_WHITE, "", COLOURS[ADVERSARIAL], "o", "attack over white noise"),
     (CHANNELS, _OVER, "#882255", "D", "over noise matched per channel"),
@@ -38,25 +38,25 @@ def controls_figure(tables: Tables, record: Record) -> Figure:
     """Figure 13: gain of the attack over every kind of noise, and of noise over noise, per layer with intervals.
 
     Args:
-        tables: Tables of a study: those of `records.TABLES`.
+        tables: Tables of a study: those of `tables.study.TABLES`.
         record: The run record.
     """
-    of = scope(tables, record)
-    strengths = sorted({min(of.strengths, default=of.reference), of.reference})
+    scope = scope_of(tables, record)
+    strengths = sorted({min(scope.strengths, default=scope.reference), scope.reference})
     series = _series(tables)
     if not has_controls(tables) or not len(series):
-        return blank_figure(_TITLE, reason_for_nothing(of))
+        return blank_figure(_TITLE, reason_for_nothing(scope))
     present = [entry for entry in _SERIES if entry[0] in set(series["control"])]
     looks: dict[str, Any] = {"ls": "", "markersize": 4, "markeredgewidth": 0}
     handles = [Line2D([], [], color=c, marker=m, label=words, **looks) for _, _, c, m, words in present]
     n = span(series["n"].drop_nulls().to_list() or [0])
     note = (
-        f"{of.model}, target seed; n = {n} seeds. Bars: bootstrap 95 % intervals. A gain says how much stronger noise "
-        "must be to move a layer as far. At 1 (dashed) there is no difference: noise over noise lies there. No gain "
-        "can exceed the strongest noise that was tried (dotted)."
+        f"{scope.model}, target seed; n = {n} seeds. Bars: bootstrap 95 % intervals. A gain says how much stronger "
+        "noise must be to move a layer as far. At 1 (dashed) there is no difference: noise over noise lies there. No "
+        "gain can exceed the strongest noise that was tried (dotted)."
     )
     names = [f"strength {strength_text(strength)}" for strength in strengths]
-    figure, panels = layer_panels(of, _TITLE, note, height=2.5, handles=handles, names_of_panels=names)
+    figure, panels = layer_panels(scope, _TITLE, note, height=2.5, handles=handles, names_of_panels=names)
     limits = _limits(series.filter(pl.col("strength").is_in(strengths)))
     for axes, strength in zip(panels, strengths, strict=True):
         axes.set_yscale("log")
@@ -65,13 +65,13 @@ def controls_figure(tables: Tables, record: Record) -> Figure:
         axes.axhline(_strongest(tables) / strength, color=MUTED, lw=1.0, ls=(0, (1, 1.6)), zorder=1)
         for offset, (control, _, colour, marker, words) in zip(dodge(len(present)), present, strict=True):
             rows = series.filter(pl.col("control") == control, pl.col("strength") == strength)
-            _marks(axes, of, rows, offset, color=colour, marker=marker, label=words)
+            _marks(axes, scope, rows, offset, color=colour, marker=marker, label=words)
         _axis(axes)
     return figure
 
 
 def _series(tables: Tables) -> pl.DataFrame:
-    """Gains by control, strength and layer: those over white noise come from table layers."""
+    """Gains by control, strength and layer; table `layers` has those over white noise."""
     columns = ["strength", "layer", "value", "low", "high", "n"]
     white = (
         tables["layers"]
@@ -81,18 +81,18 @@ def _series(tables: Tables) -> pl.DataFrame:
     parts = [white.select(pl.lit(_WHITE).alias("control"), *columns)]
     rows = tables["controls"].filter(pl.col("layer").is_not_null(), pl.col("target") == "seed")
     for control, quantity, *_ in _SERIES:
-        found = rows.filter(pl.col("control") == control, pl.col("quantity") == quantity)
-        parts.append(found.select("control", *columns))
+        part = rows.filter(pl.col("control") == control, pl.col("quantity") == quantity)
+        parts.append(part.select("control", *columns))
     return pl.concat(parts).drop_nulls("value")
 
 
-def _marks(axes: Axes, of: Scope, rows: pl.DataFrame, offset: float, **look: Any) -> None:
-    """Marks and intervals of one kind of noise, beside the others of its layer."""
-    places = {layer: place for place, layer in enumerate(of.layers)}
+def _marks(axes: Axes, scope: Scope, rows: pl.DataFrame, offset: float, **look: Any) -> None:
+    """Draw marks and intervals of one kind of noise, beside the others of its layer."""
+    places = {layer: place for place, layer in enumerate(scope.layers)}
     x = np.array([places[layer] + offset for layer in rows["layer"]])
     low, high = (rows[name].fill_null(np.nan).to_numpy() for name in ("low", "high"))
     vlines(axes, x, low, high, colors=look["color"], linewidths=1.0, alpha=0.5, zorder=2)
-    axes.plot(x, rows["value"].to_numpy(), ls="", markersize=mark_size(of), markeredgewidth=0, zorder=3, **look)
+    axes.plot(x, rows["value"].to_numpy(), ls="", markersize=mark_size(scope), markeredgewidth=0, zorder=3, **look)
 
 
 def _strongest(tables: Tables) -> float:

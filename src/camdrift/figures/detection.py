@@ -1,4 +1,4 @@
-"""Figure 10: how well a detector tells adversarial from noisy images, with the clean image at hand and without."""
+"""Figure 10: detectors that tell adversarial from noisy images, with the clean image at hand and without."""
 
 from typing import Any, Final
 
@@ -22,12 +22,12 @@ from camdrift.figures.canvas import (
     styled,
     vlines,
 )
-from camdrift.figures.scope import scope, span
+from camdrift.figures.scope import scope_of, span
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import CLEAN, DENOISED_REFERENCE, SEED_REFERENCE, strength_text
 
-FIGURE: Final = "figure_10_detection"
+DETECTION_FIGURE: Final = "figure_10_detection"
 
 # Okabe and Ito's colours, in the order of the series; solid lines need the clean image, dashed ones do not.
 _COLOURS: Final = {
@@ -57,48 +57,48 @@ def detection_figure(tables: Tables, record: Record) -> Figure:
     """Figure 10: ROC curves over all strengths, and AUC by strength with intervals; a row per pair of runs.
 
     Args:
-        tables: All tables of `records.TABLES`, `detection_figure` and `roc` by name.
+        tables: All tables of `tables.study.TABLES`, `detection` and `roc` by name.
         record: The run record, as `run.json` holds it.
     """
-    found = tables["detection"]
+    table = tables["detection"]
     title = "How well a detector tells adversarial from noisy images by their layers"
-    if found.is_empty():
+    if table.is_empty():
         return blank_figure(title, "Too few images have an adversarial example for a detector to be judged.")
-    pairs = list(found.select(_PAIR).unique(maintain_order=True).iter_rows())
-    series = list(found.select(_SERIES).unique(maintain_order=True).iter_rows())
+    pairs = list(table.select(_PAIR).unique(maintain_order=True).iter_rows())
+    series = list(table.select(_SERIES).unique(maintain_order=True).iter_rows())
     note = (
-        f"{scope(tables, record).model}; n = {span(found['n_seeds'].to_list())} seeds. Logistic regression on the "
+        f"{scope_of(tables, record).model}; n = {span(table['n_seeds'].to_list())} seeds. Logistic regression on the "
         "similarities of all layers, judged on seeds that it was not trained on. Solid lines need the clean image, "
         "which is not at hand when an image has to be judged; dashed lines do not. Bars: bootstrap 95 % intervals."
     )
     head = _LINE * (len(series) + (len(pairs) > 1)) + 0.34
     height = head + _SQUARE + _FOOT
     page = sheet(title, note, width=_WIDTH, body=height * len(pairs))
-    ends = found["auc_low"].drop_nulls().to_list()
+    ends = table["auc_low"].drop_nulls().to_list()
     lowest = max(-0.02, min(0.4, np.floor(10 * min(ends, default=0.5)) / 10))
-    for row, (trained, tested) in enumerate(pairs):
+    for row, (trained_on, tested_on) in enumerate(pairs):
         bottom = (len(pairs) - 1 - row) * height + _FOOT
-        chosen = (pl.col("trained_on") == trained) & (pl.col("tested_on") == tested)
-        heading = _heading(trained, tested) if len(pairs) > 1 else ""
-        panel = _row(page, bottom, series, found.filter(chosen), tables["roc"].filter(chosen), heading)
+        is_of_pair = (pl.col("trained_on") == trained_on) & (pl.col("tested_on") == tested_on)
+        heading = _heading(trained_on, tested_on) if len(pairs) > 1 else ""
+        panel = _row(page, bottom, series, table.filter(is_of_pair), tables["roc"].filter(is_of_pair), heading)
         panel.set_ylim(lowest, 1.02)
     return page.figure
 
 
-def _heading(trained: str, tested: str) -> str:
-    if trained == tested:
-        return f"trained and tested on {printable(tested, 90)}"
-    return f"trained on {printable(trained, 50)}, tested on {printable(tested, 50)}"
+def _heading(trained_on: str, tested_on: str) -> str:
+    if trained_on == tested_on:
+        return f"trained and tested on {printable(tested_on, 90)}"
+    return f"trained on {printable(trained_on, 50)}, tested on {printable(tested_on, 50)}"
 
 
-def _row(page: Sheet, bottom: float, series: list[Any], found: pl.DataFrame, roc: pl.DataFrame, heading: str) -> Axes:
-    """One pair of runs: its legend, its ROC curves, its AUC by strength; returns the axes of the last."""
+def _row(page: Sheet, bottom: float, series: list[Any], rows: pl.DataFrame, roc: pl.DataFrame, heading: str) -> Axes:
+    """Draw one pair of runs: legend, ROC curves, AUC by strength; return the axes of the last."""
     curves = page.axes(_LEFT, bottom, _SQUARE, _SQUARE, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     left = _LEFT + _SQUARE + _BETWEEN
     strengths = page.axes(left, bottom, _WIDTH - left - MARGIN, _SQUARE)
-    handles = [_curve(curves, key, _of(found, key), _of(roc, key)) for key in series if _of(found, key).height]
+    handles = [_curve(curves, key, _of(rows, key), _of(roc, key)) for key in series if _of(rows, key).height]
     _roc_axes(curves)
-    _by_strength(strengths, series, found)
+    _by_strength(strengths, series, rows)
     top = bottom + _SQUARE + 0.32 + _LINE * len(handles)
     total = float(page.figure.get_figheight())
     if heading:
@@ -120,14 +120,14 @@ def _look(key: tuple[str, str, str]) -> dict[str, Any]:
     return {"color": colour, "ls": "-" if reference == SEED_REFERENCE else (0, (4, 1.4))}
 
 
-def _curve(axes: Axes, key: tuple[str, str, str], found: pl.DataFrame, roc: pl.DataFrame) -> Line2D:
-    """Draws the ROC curve over all strengths; its entry in the legend."""
+def _curve(axes: Axes, key: tuple[str, str, str], rows: pl.DataFrame, roc: pl.DataFrame) -> Line2D:
+    """Draw the ROC curve over all strengths; return its entry in the legend."""
     reference, target, negative = key
     whole = roc.filter(pl.col("strength").is_null())
     axes.plot(whole["false_positive_rate"], whole["true_positive_rate"], **_look(key), zorder=3)
-    row = found.filter(pl.col("strength").is_null()).row(0, named=True)
-    told = "adversarial from clean" if negative == CLEAN else "adversarial from noise"
-    words = f"{told} {_REFERENCE_WORDS[reference]}{_TARGET_WORDS[target]}"
+    row = rows.filter(pl.col("strength").is_null()).row(0, named=True)
+    task = "adversarial from clean" if negative == CLEAN else "adversarial from noise"
+    words = f"{task} {_REFERENCE_WORDS[reference]}{_TARGET_WORDS[target]}"
     interval = f"[{row['auc_low']:.2f}, {row['auc_high']:.2f}]"
     return Line2D([], [], **_look(key), label=f"{words}: AUC {row['auc']:.2f} {interval}")
 
@@ -144,11 +144,11 @@ def _roc_axes(axes: Axes) -> None:
     axes.set_title("ROC, all strengths together", loc="left", size=8.0, color=INK, pad=5)
 
 
-def _by_strength(axes: Axes, series: list[Any], found: pl.DataFrame) -> None:
-    """AUC at every strength, side by side, and over all of them on a shaded column."""
-    strengths = sorted(found["strength"].drop_nulls().unique().to_list())
+def _by_strength(axes: Axes, series: list[Any], table: pl.DataFrame) -> None:
+    """Draw the AUC at every strength, series side by side, and over all of them on a shaded column."""
+    strengths = sorted(table["strength"].drop_nulls().unique().to_list())
     for place, (key, offset) in enumerate(zip(series, dodge(len(series), 0.7), strict=True)):
-        rows = _of(found, key)
+        rows = _of(table, key)
         x = [len(strengths) if s is None else strengths.index(s) for s in rows["strength"].to_list()]
         at = np.array(x, np.float64) + offset
         auc, low, high = (rows[name].to_numpy() for name in ("auc", "auc_low", "auc_high"))

@@ -1,4 +1,4 @@
-"""Figure 9: where the focus of each layer's map goes, under the attack and under noise of the same size."""
+"""Figure 9: the focus of each layer's map, under the attack and under noise of the same size."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from camdrift.figures.canvas import COLOURS, DASHES, MUTED, blank_figure, layer_panels, mark_size, styled
-from camdrift.figures.scope import Scope, reason_for_nothing, scope, span
+from camdrift.figures.scope import Scope, reason_for_nothing, scope_of, span
 from camdrift.statistics.focus import focus_medians
 from camdrift.tables.reading import Tables, scan
 from camdrift.tables.run_json import Record
@@ -23,12 +23,12 @@ class FocusMeasure:
     """One measure in words.
 
     Attributes:
-        column: Its column in table `focus_figure`.
+        column: Its column in table `focus`.
         name: A few words, for lists.
-        title: What it asks, for a heading.
-        unit: What its axis counts.
-        meaning: How it is computed, in one sentence.
-        cue: How to read its sign or its ends.
+        title: Its question, for a heading.
+        unit: The unit of its axis.
+        meaning: Its definition, in one sentence.
+        cue: The meaning of its sign or its ends.
         rest: Its value where nothing moves or all is chance, marked by a line.
     """
 
@@ -100,26 +100,26 @@ _REST: Final[dict[str, Any]] = {"color": MUTED, "lw": 0.9, "ls": "-"}
 @styled
 def focus_figure(tables: Tables, record: Record) -> Figure:
     """Figure 9: five measures of the focus per layer, attack against noise, at the reference strength."""
-    of = scope(tables, record)
-    title = f"Where the focus of each layer's map goes, strength {strength_text(of.reference)}"
-    target = of.targets[0] if of.targets else ""
-    at = (pl.col("strength") == of.reference) & (pl.col("target") == target)
+    scope = scope_of(tables, record)
+    title = f"Where the focus of each layer's map goes, strength {strength_text(scope.reference)}"
+    target = scope.targets[0] if scope.targets else ""
+    at = (pl.col("strength") == scope.reference) & (pl.col("target") == target)
     rows = focus_medians(scan(tables, "focus").filter(at))
     if not (rows["n"] > 0).any():
-        return blank_figure(title, reason_for_nothing(of))
+        return blank_figure(title, reason_for_nothing(scope))
     n = span(rows["n"].filter(rows["n"] > 0).to_list())
     note = (
-        f"{of.model}; {TARGET_WORDS.get(target, target)}; n = {n} seeds per layer. Each variant's map is held against "
-        "that of its clean image. Marks: median over the seeds; bands: middle half of the seeds."
+        f"{scope.model}; {TARGET_WORDS.get(target, target)}; n = {n} seeds per layer. Each variant's map is held "
+        "against that of its clean image. Marks: median over the seeds; bands: middle half of the seeds."
     )
     rows = rows.with_columns(is_rare=(pl.col("n") > 0) & (2 * pl.col("n") < pl.col("n").max()))
     titles = [measure.title for measure in MEASURES]
     handles = _handles(has_rare=bool(rows["is_rare"].any()))
-    figure, panels = layer_panels(of, title, note, height=1.12, handles=handles, names_of_panels=titles)
+    figure, panels = layer_panels(scope, title, note, height=1.12, handles=handles, names_of_panels=titles)
     for axes, measure in zip(panels, MEASURES, strict=True):
         axes.axhline(measure.rest, zorder=1, **_REST)
         for condition in reversed(_CONDITIONS):
-            _curve(axes, of, rows.filter(measure=measure.column, condition=condition), condition)
+            _curve(axes, scope, rows.filter(measure=measure.column, condition=condition), condition)
         _axis(axes, measure)
     return figure
 
@@ -135,19 +135,19 @@ def _handles(*, has_rare: bool) -> list[Line2D]:
     return [*marks, rest, *([rare] if has_rare else [])]
 
 
-def _curve(axes: Axes, of: Scope, rows: pl.DataFrame, condition: str) -> None:
-    """Medians with the band of the middle half; a layer without values is a gap."""
+def _curve(axes: Axes, scope: Scope, rows: pl.DataFrame, condition: str) -> None:
+    """Draw medians with the band of the middle half; a layer without values is a gap."""
     columns = {layer: values for layer, *values in rows.select("layer", "lower", "median", "upper", "is_rare").rows()}
-    cells = [columns.get(layer, [None] * 3 + [False]) for layer in of.layers]
+    cells = [columns.get(layer, [None] * 3 + [False]) for layer in scope.layers]
     lower, median, upper, rare = np.array(cells, dtype=np.float64).T
-    x, colour = np.arange(len(of.layers)), COLOURS[condition]
+    x, colour = np.arange(len(scope.layers)), COLOURS[condition]
     axes.fill_between(x, lower, upper, color=colour, alpha=0.16, lw=0, zorder=1.5)
     axes.plot(x, median, color=colour, ls=DASHES[condition], lw=1.1, zorder=2, label=condition)
     look: dict[str, Any] = {"color": colour, "marker": _MARKERS[condition], "ls": "", "zorder": 3}
-    look |= {"markersize": mark_size(of), "markeredgewidth": 0.8}
+    look |= {"markersize": mark_size(scope), "markeredgewidth": 0.8}
     for hollow, fill in ((0, colour), (1, "white")):
-        drawn = (rare == hollow) & np.isfinite(median)
-        axes.plot(x[drawn], median[drawn], mfc=fill, **look)
+        places = (rare == hollow) & np.isfinite(median)
+        axes.plot(x[places], median[places], mfc=fill, **look)
 
 
 def _axis(axes: Axes, measure: FocusMeasure) -> None:

@@ -1,4 +1,4 @@
-"""Figure 8: noise-equivalent gain, how much stronger noise must be to move a layer as far as the attack."""
+"""Figure 8: noise-equivalent gain, the strength of noise that moves a layer as far as the attack, over the attack's."""
 
 import itertools
 from typing import Any
@@ -23,7 +23,7 @@ from camdrift.figures.canvas import (
     styled,
     vlines,
 )
-from camdrift.figures.scope import Scope, grid, reason_for_nothing, scope, span
+from camdrift.figures.scope import Scope, grid, reason_for_nothing, scope_of, span
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import CENSORED_ABOVE, CENSORED_BELOW, strength_text
@@ -34,24 +34,24 @@ _ARROW = 1.16
 @styled
 def gain_figure(tables: Tables, record: Record) -> Figure:
     """Figure 8: noise-equivalent gain per layer and strength, log axis; bounds are open, with an arrow."""
-    of = scope(tables, record)
+    scope = scope_of(tables, record)
     title = "Noise-equivalent gain: how much stronger noise must be to move a layer as far"
     layers = tables["layers"]
     if not layers["gain"].drop_nulls().len():
-        return blank_figure(title, reason_for_nothing(of))
+        return blank_figure(title, reason_for_nothing(scope))
     n = span(layers["n_pairs"].filter(layers["n_pairs"] > 0).to_list() or [0])
     note = (
-        f"{of.model}; n = {n} seeds. Bars: bootstrap 95 % intervals. Open marks with an arrow are bounds: "
+        f"{scope.model}; n = {n} seeds. Bars: bootstrap 95 % intervals. Open marks with an arrow are bounds: "
         "the attack moves the layer further (arrow up) or less far (arrow down) than any noise tried."
     )
     bound = Line2D([], [], color=MUTED, marker="o", mfc="white", ls="", label="bound only")
-    handles = [*strength_handles(of), bound]
-    figure, panels = layer_panels(of, title, note, height=2.5, handles=handles)
+    handles = [*strength_handles(scope), bound]
+    figure, panels = layer_panels(scope, title, note, height=2.5, handles=handles)
     limits = _limits(layers)
-    for axes, target in zip(panels, of.targets, strict=True):
+    for axes, target in zip(panels, scope.targets, strict=True):
         axes.set_yscale("log")
         axes.set_ylim(*limits)
-        _target(axes, of, layers, target)
+        _target(axes, scope, layers, target)
         log_axis(axes, limits)
     return figure
 
@@ -62,48 +62,48 @@ def _limits(layers: pl.DataFrame) -> tuple[float, float]:
     return float(min(positive.min(), 1.0)) / 1.45, float(max(positive.max(), 1.0)) * 1.45
 
 
-def _target(axes: Axes, of: Scope, layers: pl.DataFrame, target: str) -> None:
-    values, low, high = (grid(of, layers, name, target) for name in ("gain", "gain_low", "gain_high"))
+def _target(axes: Axes, scope: Scope, layers: pl.DataFrame, target: str) -> None:
+    values, low, high = (grid(scope, layers, name, target) for name in ("gain", "gain_low", "gain_high"))
     bounds, low_bounds, high_bounds = (
-        _censored(of, layers, name, target) for name in ("gain_censored", "gain_low_censored", "gain_high_censored")
+        _censored(scope, layers, name, target) for name in ("gain_censored", "gain_low_censored", "gain_high_censored")
     )
-    offsets = dodge(len(of.strengths))
-    looks = zip(strength_colours(of), itertools.cycle(MARKERS), strict=False)
-    for row, (colour, marker) in zip(range(len(of.strengths)), looks, strict=False):
+    offsets = dodge(len(scope.strengths))
+    looks = zip(strength_colours(scope), itertools.cycle(MARKERS), strict=False)
+    for row, (colour, marker) in zip(range(len(scope.strengths)), looks, strict=False):
         x = np.arange(values.shape[1]) + offsets[row]
         vlines(axes, x, low[row], high[row], colors=colour, linewidths=1.0, alpha=0.5, zorder=2)
-        measured = bounds[row] == 0
-        trace = np.where(measured, values[row], np.nan)
+        is_measured = bounds[row] == 0
+        trace = np.where(is_measured, values[row], np.nan)
         axes.plot(x, trace, color=colour, lw=0.8, alpha=0.35, zorder=1.5)
         look: dict[str, Any] = {"color": colour, "marker": marker, "ls": "", "zorder": 3}
-        look |= {"markersize": mark_size(of), "markeredgewidth": 0.8}
-        label = f"strength {strength_text(of.strengths[row])}"
-        axes.plot(x[measured], values[row][measured], label=label, **look)
-        axes.plot(x[~measured], values[row][~measured], mfc="white", **look)
+        look |= {"markersize": mark_size(scope), "markeredgewidth": 0.8}
+        label = f"strength {strength_text(scope.strengths[row])}"
+        axes.plot(x[is_measured], values[row][is_measured], label=label, **look)
+        axes.plot(x[~is_measured], values[row][~is_measured], mfc="white", **look)
         _arrows(axes, x, values[row], bounds[row], colour)
-        _arrows(axes, x, high[row], np.where(measured, high_bounds[row], 0), colour, alpha=0.5)
-        _arrows(axes, x, low[row], np.where(measured, low_bounds[row], 0), colour, alpha=0.5)
+        _arrows(axes, x, high[row], np.where(is_measured, high_bounds[row], 0), colour, alpha=0.5)
+        _arrows(axes, x, low[row], np.where(is_measured, low_bounds[row], 0), colour, alpha=0.5)
 
 
-def _censored(of: Scope, layers: pl.DataFrame, column: str, target: str) -> np.ndarray:
-    """(strengths, layers): 1 where the value is a lower bound, -1 where an upper bound, else 0."""
+def _censored(scope: Scope, layers: pl.DataFrame, column: str, target: str) -> np.ndarray:
+    """1 where a value is a lower bound, -1 where it is an upper bound, else 0, (strengths, layers)."""
     signs = (
         pl.when(pl.col(column) == CENSORED_ABOVE).then(1).when(pl.col(column) == CENSORED_BELOW).then(-1).otherwise(0)
     )
-    return np.asarray(np.nan_to_num(grid(of, layers.with_columns(signs.alias("sign")), "sign", target)))
+    return np.asarray(np.nan_to_num(grid(scope, layers.with_columns(signs.alias("sign")), "sign", target)))
 
 
 def _arrows(axes: Axes, x: np.ndarray, values: np.ndarray, signs: np.ndarray, colour: Any, alpha: float = 1.0) -> None:
     for sign, head in ((1, "^"), (-1, "v")):
-        chosen = (signs == sign) & np.isfinite(values)
-        tips = values[chosen] * _ARROW**sign
-        vlines(axes, x[chosen], values[chosen], tips, colors=colour, linewidths=0.9, alpha=alpha, zorder=2.5)
+        places = (signs == sign) & np.isfinite(values)
+        tips = values[places] * _ARROW**sign
+        vlines(axes, x[places], values[places], tips, colors=colour, linewidths=0.9, alpha=alpha, zorder=2.5)
         look: dict[str, Any] = {"color": colour, "marker": head, "markersize": 2.6, "markeredgewidth": 0}
-        axes.plot(x[chosen], tips, ls="", alpha=alpha, zorder=3, **look)
+        axes.plot(x[places], tips, ls="", alpha=alpha, zorder=3, **look)
 
 
 def log_axis(axes: Axes, limits: tuple[float, float]) -> None:
-    """Dresses the vertical axis of gains: few plain numbers, and a line at 1."""
+    """Give the vertical axis of gains few plain numbers, and a line at 1."""
     axes.axhline(1, color=INK, lw=0.9, ls=(0, (5, 3)), zorder=1)
     wide = np.log10(limits[1] / limits[0]) > 4
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0,) if wide else (1.0, 2.0, 5.0)))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from camdrift.figures.canvas import COLOURS, MARGIN, MUTED, Sheet, blank_figure, printable, sheet, styled, text_width
-from camdrift.figures.scope import Scope, reason_for_nothing, scope
+from camdrift.figures.scope import Scope, reason_for_nothing, scope_of
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.reading import Tables, collected, scan
 from camdrift.tables.run_json import Record
@@ -37,47 +37,51 @@ _MAP: Final = "inferno"
 def heatmaps_figure(tables: Tables, record: Record, gallery: Gallery) -> Figure:
     """Figure 3: clean, adversarial and noisy image and their maps, with the similarity under each map.
 
-    Maps are drawn bilinearly enlarged, as the similarity sees them, each scaled by its own maximum.
+    Maps are enlarged bilinearly, as the similarity sees them. Each is scaled by its own maximum.
     """
-    of = scope(tables, record)
+    scope = scope_of(tables, record)
     title = "Where the model looks: heatmaps of sample images, layer by layer"
     ids = [str(seed_id) for seed_id in gallery.get("seed_ids", ())]
     if not ids:
         return blank_figure(
-            title, reason_for_nothing(of) if not of.analysed else "No heatmaps were stored for this study."
+            title, reason_for_nothing(scope) if not scope.analysed else "No heatmaps were stored for this study."
         )
-    columns = _even_choice(len(of.labels), _MOST_LAYERS)
+    columns = _even_choice(len(scope.labels), _MOST_LAYERS)
     places = _even_choice(len(ids), _MOST_SEEDS)
-    width, layout = _layout(of, columns)
+    width, layout = _layout(scope, columns)
     body = layout.head + len(places) * layout.block
-    page = sheet(title, _note(of, columns, len(places)), width=width, body=body + 0.2)
+    page = sheet(title, _note(scope, columns, len(places)), width=width, body=body + 0.2)
     for position, place in enumerate(places):
         top = page.body - layout.head - position * layout.block
-        _block(page, layout, of, _subject(tables, record, of, gallery, place), columns, top)
-    _names(page, layout, of, columns, page.body - layout.head)
+        _block(page, layout, scope, _subject(tables, record, scope, gallery, place), columns, top)
+    _names(page, layout, scope, columns, page.body - layout.head)
     _scale(page)
     return page.figure
 
 
 @styled
-def layer_grid_figure(tables: Tables, record: Record, gallery: Gallery, seed_id: str) -> Figure:
-    """Figure 3 for one seed of the gallery, with every layer of the study."""
-    of = scope(tables, record)
-    place = [str(held) for held in gallery["seed_ids"]].index(seed_id)
-    subject = _subject(tables, record, of, gallery, place)
-    count = len(of.labels)
+def layer_grid_figure(tables: Tables, record: Record, gallery: Gallery) -> Figure:
+    """Figure 3 for the first seed of the gallery, with every layer of the study."""
+    scope = scope_of(tables, record)
+    subject = _subject(tables, record, scope, gallery, 0)
+    count = len(scope.labels)
     rows = -(-count // _MOST_LAYERS)
     parts = [tuple(int(i) for i in part) for part in np.array_split(np.arange(count), rows)]
-    width, layout = _layout(of, max(parts, key=len))
+    width, layout = _layout(scope, max(parts, key=len))
     stride = layout.head + layout.block
-    title = f"Where the model looks: {printable(seed_id, 60)}, layer by layer"
-    page = sheet(title, _note(of, tuple(range(count)), 1), width=width, body=rows * stride + 0.2)
+    title = f"Where the model looks: {printable(str(gallery['seed_ids'][0]), 60)}, layer by layer"
+    page = sheet(title, _note(scope, tuple(range(count)), 1), width=width, body=rows * stride + 0.2)
     for row, part in enumerate(parts):
         top = page.body - row * stride - layout.head
-        _block(page, layout, of, subject, part, top)
-        _names(page, layout, of, part, top)
+        _block(page, layout, scope, subject, part, top)
+        _names(page, layout, scope, part, top)
     _scale(page)
     return page.figure
+
+
+def has_layer_grid(tables: Tables, gallery: Gallery) -> bool:
+    """Is this a study of one image, and does the gallery hold it?"""
+    return tables["seeds"].height == 1 and len(gallery.get("seed_ids", ())) > 0
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,12 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Subject:
-    """One seed of the gallery and what the tables say of it.
+    """One seed of the gallery, with its rows of the tables.
 
     Attributes:
         images: Clean, adversarial and noisy image, (3, height, width, 3).
         maps: Heatmaps of these three by layer index, (3, h, w).
-        classes: What the model says, by condition.
+        classes: Class and probability that the model gives, by condition.
         similarities: By condition and layer.
     """
 
@@ -112,34 +116,34 @@ class _Subject:
 
 
 def _even_choice(count: int, most: int) -> tuple[int, ...]:
-    """Positions to show of so many layers or seeds: all, or evenly chosen ones from the first to the last."""
+    """Positions of the layers or seeds to show: all, or evenly chosen ones from the first to the last."""
     if count <= most:
         return tuple(range(count))
     return tuple(int(i) for i in np.linspace(0, count - 1, most).round())
 
 
-def _note(of: Scope, columns: tuple[int, ...], shown: int) -> str:
-    total = len(of.labels)
+def _note(scope: Scope, columns: tuple[int, ...], seeds: int) -> str:
+    total = len(scope.labels)
     layers = f"{len(columns)} of {total} layers, evenly chosen" if len(columns) < total else f"all {total} layers"
-    order = ", largest deviation first" if shown > 1 else ""
-    explained = _EXPLAINED.get(of.shown_target, of.shown_target)
+    order = ", largest deviation first" if seeds > 1 else ""
+    target = _EXPLAINED.get(scope.shown_target, scope.shown_target)
     return (
-        f"{of.model}; {shown} of {of.analysed:,} analysed images{order}; {layers}; perturbed at strength "
-        f"{strength_text(of.reference)}. {explained}; class and probability stand on the left. Each map is "
+        f"{scope.model}; {seeds} of {scope.analysed:,} analysed images{order}; {layers}; perturbed at strength "
+        f"{strength_text(scope.reference)}. {target}; class and probability stand on the left. Each map is "
         "scaled by its own maximum; the number under it is its similarity to the clean image's map."
     )
 
 
-def _subject(tables: Tables, record: Record, of: Scope, gallery: Gallery, place: int) -> _Subject:
+def _subject(tables: Tables, record: Record, scope: Scope, gallery: Gallery, place: int) -> _Subject:
     seed_id = str(gallery["seed_ids"][place])
-    classes, similarities = _classes(tables, record, of, seed_id), _similarities(tables, of, seed_id)
-    return _Subject(_images(gallery, place, of), _maps(gallery, place, of), classes, similarities)
+    classes, similarities = _classes(tables, record, scope, seed_id), _similarities(tables, scope, seed_id)
+    return _Subject(_images(gallery, place, scope), _maps(gallery, place, scope), classes, similarities)
 
 
-def _layout(of: Scope, columns: tuple[int, ...]) -> tuple[float, _Layout]:
+def _layout(scope: Scope, columns: tuple[int, ...]) -> tuple[float, _Layout]:
     """Width of the page, and its measures."""
     width, left = float(np.interp(len(columns), [6, 14], [8.0, 11.0])), 1.42
-    names = [text_width(printable(of.labels[i]), 7.0) for i in columns]
+    names = [text_width(printable(scope.labels[i]), 7.0) for i in columns]
     # Slanted names reach past the last column: the last one most, unless one before it is longer.
     reach = [name * 0.77 - 0.45 * after for after, name in enumerate(reversed(names))]
     right = max(MARGIN, max(reach) - 0.2)
@@ -147,8 +151,8 @@ def _layout(of: Scope, columns: tuple[int, ...]) -> tuple[float, _Layout]:
     return width, _Layout(cell, left, max(names) * 0.66 + 0.14, 3 * (cell + _BELOW) + 0.16)
 
 
-def _block(page: Sheet, layout: _Layout, of: Scope, subject: _Subject, columns: tuple[int, ...], top: float) -> None:
-    """Draws the three rows of one seed; axes units are inches, so that text and pictures share one grid."""
+def _block(page: Sheet, layout: _Layout, scope: Scope, subject: _Subject, columns: tuple[int, ...], top: float) -> None:
+    """Draw the three rows of one seed; axes units are inches, so that text and pictures share one grid."""
     width = page.width - layout.left
     axes = page.axes(layout.left, top - layout.block, width, layout.block)
     axes.set_axis_off()
@@ -160,26 +164,26 @@ def _block(page: Sheet, layout: _Layout, of: Scope, subject: _Subject, columns: 
         _paste(mosaic, _resized(subject.images[row], layout.cell), 0.0, y)
         for column, layer in enumerate(columns, 1):
             x = layout.place(column)
-            _paste(mosaic, _map(subject, of.indices[layer], row, layout.cell), x, y)
-            value = _similarity_text(subject.similarities.get((condition, of.layers[layer]), np.nan))
+            _paste(mosaic, _map(subject, scope.indices[layer], row, layout.cell), x, y)
+            value = _similarity_text(subject.similarities.get((condition, scope.layers[layer]), np.nan))
             axes.text(x + layout.cell / 2, y + layout.cell + 0.035, value, ha="center", va="top", size=7.0)
     axes.imshow(mosaic, extent=(0, width, layout.block, 0), interpolation="none", aspect="auto")
 
 
-def _names(page: Sheet, layout: _Layout, of: Scope, columns: tuple[int, ...], top: float) -> None:
-    """Names of the columns above a block."""
+def _names(page: Sheet, layout: _Layout, scope: Scope, columns: tuple[int, ...], top: float) -> None:
+    """Write the names of the columns above a block."""
     axes = page.axes(layout.left, top, page.width - layout.left, layout.head, xlim=(0, page.width - layout.left))
     axes.set_ylim(0, layout.head)
     axes.set_axis_off()
-    for column, name in enumerate(["image", *(printable(of.labels[i]) for i in columns)]):
+    for column, name in enumerate(["image", *(printable(scope.labels[i]) for i in columns)]):
         x = layout.place(column) + layout.cell * 0.42
         axes.text(x, 0.06, name, rotation=40, rotation_mode="anchor", ha="left", va="bottom", size=7.0)
 
 
-def _row_name(axes: Axes, y: float, condition: str, said: str) -> None:
+def _row_name(axes: Axes, y: float, condition: str, words: str) -> None:
     look: dict[str, Any] = {"size": 7.5, "ha": "right", "linespacing": 1.3}
     axes.text(-0.1, y - 0.04, condition, va="bottom", color=COLOURS[condition], **look)
-    axes.text(-0.1, y, said, va="top", color=MUTED, **look)
+    axes.text(-0.1, y, words, va="top", color=MUTED, **look)
 
 
 def _paste(mosaic: np.ndarray, picture: np.ndarray, x: float, y: float) -> None:
@@ -187,21 +191,21 @@ def _paste(mosaic: np.ndarray, picture: np.ndarray, x: float, y: float) -> None:
     mosaic[row : row + picture.shape[0], column : column + picture.shape[1]] = picture
 
 
-def _classes(tables: Tables, record: Record, of: Scope, seed_id: str) -> dict[str, str]:
-    """What the model says of the clean, the adversarial and the noisy image."""
+def _classes(tables: Tables, record: Record, scope: Scope, seed_id: str) -> dict[str, str]:
+    """Class and probability that the model gives the clean, the adversarial and the noisy image."""
     this = pl.col("seed_id") == seed_id
-    variants = tables["variants"].filter(this, pl.col("strength") == of.reference, pl.col("draw") == 0)
-    found = {row["condition"]: (row["predicted_class"], row["probability"]) for row in variants.to_dicts()}
+    variants = tables["variants"].filter(this, pl.col("strength") == scope.reference, pl.col("draw") == 0)
+    answers = {row["condition"]: (row["predicted_class"], row["probability"]) for row in variants.to_dicts()}
     for row in tables["seeds"].filter(this).to_dicts():
-        found[CLEAN] = (row["clean_class"], row["clean_probability"])
+        answers[CLEAN] = (row["clean_class"], row["clean_probability"])
     labels = (record.get("model") or {}).get("labels")
-    return {c: _class_text(*found.get(c, (None, None)), labels) for c in _CONDITIONS}
+    return {c: _class_text(*answers.get(c, (None, None)), labels) for c in _CONDITIONS}
 
 
-def _similarities(tables: Tables, of: Scope, seed_id: str) -> dict[tuple[str, str], float | None]:
+def _similarities(tables: Tables, scope: Scope, seed_id: str) -> dict[tuple[str, str], float | None]:
     """Similarity by condition and layer, of the image that the gallery shows."""
-    shown = (pl.col("strength") == of.reference) & (pl.col("draw") == 0) & (pl.col("target") == of.shown_target)
-    rows = collected(scan(tables, "similarity").filter(pl.col("seed_id") == seed_id, shown))
+    keys = {"seed_id": seed_id, "strength": scope.reference, "draw": 0, "target": scope.shown_target}
+    rows = collected(scan(tables, "similarity").filter(**keys))
     return {(c, layer): value for c, layer, value in rows.select("condition", "layer", "similarity").iter_rows()}
 
 
@@ -212,30 +216,30 @@ def _class_text(index: int | None, probability: float | None, labels: list[str] 
     return f"{printable(name, 20)}\n{probability:.2f}" if probability is not None else printable(name, 20)
 
 
-def _images(gallery: Gallery, place: int, of: Scope) -> np.ndarray:
-    """Clean, adversarial and noisy image of one seed, rebuilt from its clean image and what was added to it."""
+def _images(gallery: Gallery, place: int, scope: Scope) -> np.ndarray:
+    """Clean, adversarial and noisy image of one seed: its clean image, and perturbation or noise added to it."""
     clean = gallery[f"{place}/clean"] / 255
     images = [clean]
     for name, peak in zip(("perturbation", "noise"), gallery[f"{place}/peaks"], strict=True):
-        images.append(clean + of.reference * peak * (gallery[f"{place}/{name}"] / 127))
+        images.append(clean + scope.reference * peak * (gallery[f"{place}/{name}"] / 127))
     return (np.stack(images).clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def _maps(gallery: Gallery, place: int, of: Scope) -> dict[int, np.ndarray]:
+def _maps(gallery: Gallery, place: int, scope: Scope) -> dict[int, np.ndarray]:
     """Heatmaps of the clean, the adversarial and the noisy image of one seed, by layer index, as far as stored."""
     strengths = gallery["strengths"].tolist()
-    target, strength = gallery["targets"].tolist().index(of.shown_target), strengths.index(of.reference)
+    target, strength = gallery["targets"].tolist().index(scope.shown_target), strengths.index(scope.reference)
     slots = [0, 1 + strength, 1 + len(strengths) + strength]
-    keys = {index: f"{place}/map/{index}" for index in of.indices}
+    keys = {index: f"{place}/map/{index}" for index in scope.indices}
     return {index: gallery[key][target, slots] for index, key in keys.items() if key in gallery}
 
 
 def _map(subject: _Subject, layer_index: int, row: int, cell: float) -> np.ndarray:
     """The heatmap in colour, (cell, cell, 3); light grey where none was stored."""
-    stored = subject.maps.get(layer_index)
-    if stored is None:
+    maps = subject.maps.get(layer_index)
+    if maps is None:
         return _resized(np.full((1, 1, 3), 230, dtype=np.uint8), cell)
-    colours: np.ndarray = mpl.colormaps[_MAP](_resized(stored[row], cell), bytes=True)[..., :3]
+    colours: np.ndarray = mpl.colormaps[_MAP](_resized(maps[row], cell), bytes=True)[..., :3]
     return colours
 
 
@@ -245,7 +249,7 @@ def _resized(values: np.ndarray, cell: float) -> np.ndarray:
 
 
 def _similarity_text(value: float | None) -> str:
-    """Two digits; nothing for NaN, which stands for a map without a similarity, such as the clean one."""
+    """Two digits; empty for NaN, which stands for a map without a similarity, such as the clean one."""
     if value is None:
         return "zero map"
     if np.isnan(value):

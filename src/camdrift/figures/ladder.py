@@ -1,4 +1,4 @@
-"""Figure 11: what every defect of the released code does to the findings."""
+"""Figure 11: the effect of every defect of the released code on the findings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from camdrift.figures.canvas import BAND, INK, MARGIN, MUTED, Sheet, blank_figure, sheet, styled
 from camdrift.figures.rungs import BUT, DESCRIBED, WORDS, rung_numbers, sets, words_of
-from camdrift.figures.scope import reason_for_nothing, scope
+from camdrift.figures.scope import reason_for_nothing, scope_of
 from camdrift.paper.defects import ALL_DEFECTS, NO_DEFECT
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
@@ -33,11 +33,11 @@ class _Panel:
     """One column of the figure: two numbers per set, on one axis.
 
     Attributes:
-        title: What the column is about.
-        columns: The two columns of `ladder.agreement`.
-        words: What each is.
-        limits: The axis; None to take it from the numbers.
-        paper: What the paper says of each, if it does.
+        title: The subject of the column.
+        columns: The two columns of `paper.ladder.rank_agreement`.
+        words: The name of each.
+        limits: Ends of the axis; None to take them from the numbers.
+        paper: The paper's number for each, if it gives one.
     """
 
     title: str
@@ -71,18 +71,19 @@ def ladder_figure(tables: Tables, record: Record) -> Figure:
     """Figure 11: the findings under every set of defects, from the equations to the released code.
 
     Args:
-        tables: Tables of a reproduction: those of `records.TABLES`, ladder and emulation.
+        tables: Tables of a reproduction: those of `tables.study.TABLES`, ladder and emulation.
         record: The run record.
     """
-    of = scope(tables, record)
+    scope = scope_of(tables, record)
     if tables["ladder"].is_empty():
-        return blank_figure(_TITLE, reason_for_nothing(of))
+        return blank_figure(_TITLE, reason_for_nothing(scope))
     rows = rung_numbers(tables)
     n = int(tables["ladder"]["n"].to_numpy().max(initial=0))
     note = (
-        f"{of.model}; n = {n} seeds. Lines show what a defect adds to the equations (above) or takes from the released "
-        "code by its absence (below); pale marks have not moved. Tau: Kendall's, against the ranking by the equations. "
-        "Distance: 0 for curves that coincide, 1 for the range over all strengths. Triangles: the paper's 40 and 80 %."
+        f"{scope.model}; n = {n} seeds. Lines show what a defect adds to the equations (above) or takes from the "
+        "released code by its absence (below); pale marks have not moved. Tau: Kendall's, against the ranking by the "
+        "equations. Distance: 0 for curves that coincide, 1 for the range over all strengths. Triangles: the "
+        "paper's 40 and 80 %."
     )
     places, heads = _places(rows["defects"].to_list())
     body = _HEAD + _FOOT + max(places.values()) + _ROW / 2
@@ -98,7 +99,7 @@ def ladder_figure(tables: Tables, record: Record) -> Figure:
 
 
 def _places(names: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
-    """How far below the top each set and each heading lies, in inches."""
+    """Distance of each set and each heading from the top, in inches."""
     places, heads, top = {}, {}, 0.0
     for title, group in sets(names):
         if title:
@@ -112,7 +113,7 @@ def _places(names: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def _names(page: Sheet, places: dict[str, float], heads: dict[str, float], body: float) -> None:
-    """Names of the sets to the left of the panels."""
+    """Write the names of the sets to the left of the panels."""
     axes = page.axes(MARGIN, _FOOT, _NAMES - 0.12, body - _HEAD - _FOOT, xlim=(0, 1), ylim=(body - _HEAD - _FOOT, 0))
     axes.set_axis_off()
     for name, place in places.items():
@@ -130,13 +131,13 @@ def _draw(axes: Axes, panel: _Panel, rows: pl.DataFrame, places: dict[str, float
     for place in y[1::2]:
         axes.axhspan(place - _ROW / 2, place + _ROW / 2, color=BAND, lw=0, zorder=0)
     of_released = np.array([name.startswith(BUT) or name in (ALL_DEFECTS, DESCRIBED) for name in order])
-    for found, colour, marker, offset, words in zip(
+    for series, colour, marker, offset, words in zip(
         values, _COLOURS, _MARKERS, (-0.035, 0.035), panel.words, strict=True
     ):
-        axes.plot(found, y, color=colour, marker=marker, alpha=0, label=words)
+        axes.plot(series, y, color=colour, marker=marker, alpha=0, label=words)
         for part, origin in ((~of_released, NO_DEFECT), (of_released, ALL_DEFECTS)):
-            start = found[order.index(origin)]
-            _series(axes, found[part], start, y[part] + offset, colour=colour, marker=marker)
+            start = series[order.index(origin)]
+            _series(axes, series[part], start, y[part] + offset, colour=colour, marker=marker)
     for place, colour in zip(panel.paper or (), _COLOURS, strict=False):
         axes.plot([place], [1.012], "v", color=colour, ms=4.5, transform=axes.get_xaxis_transform(), clip_on=False)
     axes.spines["left"].set_visible(False)
@@ -145,19 +146,19 @@ def _draw(axes: Axes, panel: _Panel, rows: pl.DataFrame, places: dict[str, float
     _header(axes, panel)
 
 
-def _series(axes: Axes, found: np.ndarray, start: float, y: np.ndarray, *, colour: str, marker: str) -> None:
-    """Marks of one half, each with a line from where that half starts."""
+def _series(axes: Axes, x: np.ndarray, start: float, y: np.ndarray, *, colour: str, marker: str) -> None:
+    """Draw the marks of one half, each with a line from the start of that half."""
     ends = (y.min() - _ROW / 2, y.max() + _ROW / 2)
     axes.vlines(start, *ends, color=colour, lw=0.9, ls=[(0, (1, 1.6))], zorder=1)
-    moved = np.abs(found - start) >= _SAME
-    axes.hlines(y[moved], start, found[moved], color=colour, lw=1.3, alpha=0.55, zorder=2)
+    has_moved = np.abs(x - start) >= _SAME
+    axes.hlines(y[has_moved], start, x[has_moved], color=colour, lw=1.3, alpha=0.55, zorder=2)
     look: dict[str, Any] = {"marker": marker, "ls": "", "markersize": 3.9, "markeredgewidth": 0, "color": colour}
-    axes.plot(found[moved], y[moved], zorder=4, **look)
-    axes.plot(found[~moved], y[~moved], zorder=3, alpha=0.35, **look)
+    axes.plot(x[has_moved], y[has_moved], zorder=4, **look)
+    axes.plot(x[~has_moved], y[~has_moved], zorder=3, alpha=0.35, **look)
 
 
 def _header(axes: Axes, panel: _Panel) -> None:
-    """Title and key of a panel, above it."""
+    """Write title and key of a panel above it."""
     looks = zip(panel.words, _COLOURS, _MARKERS, strict=True)
     handles = [Line2D([], [], color=c, marker=m, ms=3.9, lw=1.3, label=w) for w, c, m in looks]
     height = axes.get_position().height * axes.get_figure().get_figheight()  # type: ignore[union-attr]
@@ -168,12 +169,12 @@ def _header(axes: Axes, panel: _Panel) -> None:
 
 
 def _values(rows: pl.DataFrame, column: str, names: Sequence[str]) -> np.ndarray:
-    found = dict(rows.select("defects", column).iter_rows())
-    return np.array([np.nan if found.get(name) is None else found[name] for name in names], dtype=np.float64)
+    numbers = dict(rows.select("defects", column).iter_rows())
+    return np.array([np.nan if numbers.get(name) is None else numbers[name] for name in names], dtype=np.float64)
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """An axis that holds the values and 0."""
+    """Ends of an axis that holds the values and 0."""
     low, high = min(0.0, np.nanmin(values, initial=0.0)), max(0.0, np.nanmax(values, initial=0.0))
     room = 0.06 * (high - low or 1.0)
     return float(low - room), float(high + room)

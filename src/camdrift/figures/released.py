@@ -1,4 +1,4 @@
-"""Figure 12: similarity and compromised layers by the equations, and as the released code computes them."""
+"""Figure 12: similarity and compromised layers by the equations, and by the released code."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from camdrift.figures.canvas import (
     strength_handles,
     styled,
 )
-from camdrift.figures.scope import Scope, reason_for_nothing, scope
+from camdrift.figures.scope import Scope, reason_for_nothing, scope_of
 from camdrift.figures.similarity import similarity_axis
 from camdrift.paper.defects import Defects
 from camdrift.paper.ladder import curve_distances
@@ -49,22 +49,22 @@ _SHADES: Final = mpl.colors.LinearSegmentedColormap.from_list("compromised", ["#
 def released_figure(tables: Tables, record: Record) -> Figure:
     """Figure 12: mean similarity and compromised fraction per layer and strength, equations beside released code.
 
-    Both columns have the paper's rule for thresholds, a median per layer: what differs are the images and how their
-    maps are compared.
+    Both columns follow the paper's rule for thresholds, a median per layer. They differ in the images and in the
+    comparison of their maps.
 
     Args:
-        tables: Tables of a reproduction: those of `records.TABLES`, and emulation.
+        tables: Tables of a reproduction: those of `tables.study.TABLES`, and emulation.
         record: The run record.
     """
-    of = scope(tables, record)
+    scope = scope_of(tables, record)
     if tables["emulation"].is_empty():
-        return blank_figure(_TITLE, reason_for_nothing(of))
+        return blank_figure(_TITLE, reason_for_nothing(scope))
     readings = [read(tables["emulation"], defects) for defects in (Defects(), Defects.all())]
     columns = [
         _Column(title, mean(reading.adversarial, 0), compromised_fraction(reading))
         for title, reading in zip(("by the equations", "as the released code computes"), readings, strict=True)
     ]
-    return _figure(of, columns, readings[0])
+    return _figure(scope, columns, readings[0])
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class _Column:
     """One half of the figure.
 
     Attributes:
-        title: What it shows.
+        title: The source of its numbers.
         similarity: Mean similarity under the attack, (strengths, layers).
         compromised: Compromised fraction, (strengths, layers).
     """
@@ -82,27 +82,27 @@ class _Column:
     compromised: np.ndarray
 
 
-def _figure(of: Scope, columns: list[_Column], reading: Reading) -> Figure:
-    count = len(of.labels)
-    names = LayerNames([printable(label) for label in of.labels], crowd=12)
+def _figure(scope: Scope, columns: list[_Column], reading: Reading) -> Figure:
+    count = len(scope.labels)
+    names = LayerNames([printable(label) for label in scope.labels], crowd=12)
     width = float(np.interp(count, [13, 48], [9.2, 12.6]))
-    strip = _ROW * len(of.strengths)
+    strip = _ROW * len(scope.strengths)
     shades = [Patch(facecolor=_SHADES(v), edgecolor=MUTED, lw=0.5, label=_percent(v)) for v in (0.0, 0.5, 1.0)]
     note = (
-        f"{of.model}; n = {len(reading.seed_ids)} seeds. Above: mean similarity under the attack; distances between "
+        f"{scope.model}; n = {len(reading.seed_ids)} seeds. Above: mean similarity under the attack; distances between "
         "curves are shares of the range over all strengths. Below: share of adversarial images whose map is less "
         "similar than the median under noise; at the right its mean over layers."
     )
     body = names.foot + strip + _GAP + _CURVES + 0.44
-    page = sheet(_TITLE, note, width=width, body=body, handles=[*strength_handles(of), *shades])
+    page = sheet(_TITLE, note, width=width, body=body, handles=[*strength_handles(scope), *shades])
     each = (page.width - _LEFT - 2 * _MEANS - MARGIN - 0.1) / 2
     low = _lowest(columns)
     for number, column in enumerate(columns):
         left = _LEFT + number * (each + _MEANS + 0.1)
         above = page.axes(left, names.foot + strip + _GAP, each, _CURVES, xlim=(-0.6, count - 0.4), xticks=[])
         below = page.axes(left, names.foot, each, strip, xlim=(-0.6, count - 0.4), xticks=[])
-        _curves(above, of, column, low)
-        _strip(below, of, column.compromised)
+        _curves(above, scope, column, low)
+        _strip(below, scope, column.compromised)
         names.write(below)
         if number:
             for axes in (above, below):
@@ -116,33 +116,33 @@ def _lowest(columns: list[_Column]) -> float:
     return max(0.0, float(np.floor(10 * smallest - 0.3)) / 10)
 
 
-def _curves(axes: Axes, of: Scope, column: _Column, low: float) -> None:
-    shade_stages(axes, of.labels)
+def _curves(axes: Axes, scope: Scope, column: _Column, low: float) -> None:
+    shade_stages(axes, scope.labels)
     axes.grid(axis="y")
     axes.set_title(column.title, loc="left", size=9.0, color=INK, pad=17)
-    if said := _distances(column.similarity, of.strengths):
-        axes.text(0, 1.03, said, transform=axes.transAxes, va="bottom", size=7.5, color=MUTED)
+    if words := _distances(column.similarity, scope.strengths):
+        axes.text(0, 1.03, words, transform=axes.transAxes, va="bottom", size=7.5, color=MUTED)
     # The weakest first and widest: curves that coincide stay visible around each other.
-    looks = list(zip(of.strengths, column.similarity, strength_colours(of), MARKERS, strict=False))
+    looks = list(zip(scope.strengths, column.similarity, strength_colours(scope), MARKERS, strict=False))
     for place, (strength, row, colour, marker) in enumerate(looks):
         wide = len(looks) - place
-        size = mark_size(of) + 0.55 * wide
+        size = mark_size(scope) + 0.55 * wide
         label = f"strength {strength_text(strength)}"
         axes.plot(row, color=colour, marker=marker, ms=size, lw=0.8 + 0.28 * wide, mew=0, zorder=2 + place, label=label)
     similarity_axis(axes, low)
 
 
-def _strip(axes: Axes, of: Scope, fractions: np.ndarray) -> None:
-    """One row per strength, one cell per layer, darker for more compromised; the mean of each row beside it."""
-    shown = np.ma.masked_invalid(fractions)
-    axes.imshow(shown, aspect="auto", cmap=_SHADES.with_extremes(bad=FAINT), vmin=0, vmax=1, interpolation="none")
+def _strip(axes: Axes, scope: Scope, fractions: np.ndarray) -> None:
+    """Draw a row per strength, a cell per layer, darker for more compromised; beside each row its mean."""
+    cells = np.ma.masked_invalid(fractions)
+    axes.imshow(cells, aspect="auto", cmap=_SHADES.with_extremes(bad=FAINT), vmin=0, vmax=1, interpolation="none")
     axes.set_xlim(-0.6, fractions.shape[1] - 0.4)
     axes.set_title("compromised fraction", loc="left", size=8.0, color=INK, pad=4)
-    axes.set_yticks(range(len(of.strengths)), [strength_text(s) for s in of.strengths])
+    axes.set_yticks(range(len(scope.strengths)), [strength_text(s) for s in scope.strengths])
     axes.set_ylabel("strength")
     axes.spines[:].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    for edge in np.arange(len(of.strengths) + 1) - 0.5:
+    for edge in np.arange(len(scope.strengths) + 1) - 0.5:
         axes.axhline(edge, color=FAINT, lw=0.7)
     for row, values in enumerate(fractions):
         if np.isfinite(values).any():
@@ -161,8 +161,8 @@ def _percent(share: float) -> str:
 
 
 def _distances(similarity: np.ndarray, strengths: Sequence[float]) -> str:
-    """How far the curves that the paper calls alike lie apart, in words; empty where a strength is missing."""
+    """Distances, in words, of the curves that the paper calls alike; empty where a strength is missing."""
     middle, outer = curve_distances(similarity, strengths)
-    said = [("0.5 and 1", middle), ("0.25, 2 and 4", outer)]
-    parts = [f"{value:.2f} between {names}" for names, value in said if np.isfinite(value)]
+    distances = [("0.5 and 1", middle), ("0.25, 2 and 4", outer)]
+    parts = [f"{value:.2f} between {names}" for names, value in distances if np.isfinite(value)]
     return f"distance {'; '.join(parts)}" if parts else ""

@@ -1,4 +1,4 @@
-"""Sets of defects as figures and reports show them: their order, their names, and the numbers of each."""
+"""Sets of defects for figures and reports: their order, their names, and the numbers of each."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -55,23 +55,23 @@ def rung_rows(tables: Tables) -> pl.DataFrame:
     if "emulation" not in tables or tables["emulation"].is_empty():
         return ladder
     fractions = compromised_fraction(read(tables["emulation"], Defects.all())).ravel()
-    released = ladder.filter(pl.col("defects") == ALL_DEFECTS).sort("strength", "layer_index")
-    described = released.with_columns(
+    last = ladder.filter(pl.col("defects") == ALL_DEFECTS).sort("strength", "layer_index")
+    by_medians = last.with_columns(
         defects=pl.lit(DESCRIBED), compromised_fraction=pl.Series(fractions, nan_to_null=True)
     )
-    return pl.concat([ladder, described])
+    return pl.concat([ladder, by_medians])
 
 
 def rung_numbers(tables: Tables) -> pl.DataFrame:
-    """What `ladder.agreement` says of every set of `rung_rows`, one row each."""
+    """Numbers of `paper.ladder.rank_agreement` for every set of `rung_rows`, one row each."""
     return rank_agreement(rung_rows(tables))
 
 
 def sets(names: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """The sets in display order, in groups: title (empty for what the next is held against) and names.
+    """The sets in display order, in groups: title (empty for those that the next are held against) and names.
 
     Args:
-        names: Sets that there are, as table `ladder` names them.
+        names: Names of the sets in table `ladder`.
     """
     groups = [
         ("", [NO_DEFECT]),
@@ -79,8 +79,8 @@ def sets(names: Sequence[str]) -> list[tuple[str, list[str]]]:
         ("", [ALL_DEFECTS, DESCRIBED]),
         ("with all defects but one", [f"{BUT}{name}" for name in Defects.names()]),
     ]
-    found = [(title, [name for name in group if name in names]) for title, group in groups]
-    return [(title, group) for title, group in found if group]
+    present = [(title, [name for name in group if name in names]) for title, group in groups]
+    return [(title, group) for title, group in present if group]
 
 
 def words_of(name: str) -> str:
@@ -90,7 +90,7 @@ def words_of(name: str) -> str:
         >>> words_of("jet"), words_of("all but jet")
         ('colour pictures compared, not maps', 'all but: colour pictures compared, not maps')
     """
-    fixed = {NO_DEFECT: EQUATIONS, ALL_DEFECTS: RELEASED, DESCRIBED: "the same, a median threshold per layer"}
+    words = {NO_DEFECT: EQUATIONS, ALL_DEFECTS: RELEASED, DESCRIBED: "the same, a median threshold per layer"}
     if name.startswith(BUT):
         return f"all but: {WORDS.get(name.removeprefix(BUT), name)}"
-    return fixed.get(name) or WORDS.get(name, name)
+    return words.get(name) or WORDS.get(name, name)

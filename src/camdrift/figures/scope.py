@@ -1,4 +1,4 @@
-"""What a study covers, in display order: layers, targets, strengths, and how its seeds fared."""
+"""The scope of a study in display order: layers, targets, strengths, and the status of its seeds."""
 
 import re
 from collections.abc import Mapping
@@ -24,27 +24,27 @@ from camdrift.tables.words import (
     UNREADABLE,
 )
 
-# Thresholds of fewer seeds are told of wherever they show: the 95 % interval of a median of nine images already
+# Figures and reports caution against thresholds of fewer seeds: the 95 % interval of a median of nine images already
 # reaches from the second to the eighth of them.
 LEAST_SEEDS: Final = 10
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What a study covers.
+    """The scope of a study.
 
     Attributes:
         model: Name of the model.
         layers: Dotted names in execution order.
         labels: Their display names.
-        indices: Their positions as the tables and the gallery have them.
+        indices: Their positions in the tables and the gallery.
         targets: Targets in display order.
         strengths: Strengths of the attack, ascending.
-        reference: The strength closest to 1, which the like-for-like figures are drawn at.
-        shown_target: Target of the heatmaps that are drawn: the first that the study was asked for.
+        reference: The strength closest to 1, at which figures compare attack and noise.
+        shown_target: Target of the heatmaps in figures: the first of the study's settings.
         statuses: Number of seeds by status.
         draws: Noise draws per seed and strength.
-        measure: Which explanation is compared by which metric: the study's first.
+        measure: The study's first measure, an explanation compared by a metric.
     """
 
     model: str
@@ -75,12 +75,12 @@ class Scope:
         return sum(self.statuses.values())
 
 
-def scope(tables: Tables, record: Record) -> Scope:
-    """What the study covers; layers and strengths come from the record where no table has them."""
+def scope_of(tables: Tables, record: Record) -> Scope:
+    """The scope of a study; layers and strengths come from the record where no table has them."""
     rows = _layer_rows(tables["layers"], record)
     strengths = _strengths(tables, record)
-    asked = list(effective(record).get("targets") or DEFAULT_TARGETS)
-    present = set(tables["layers"]["target"]) or set(asked)
+    wishes = list(effective(record).get("targets") or DEFAULT_TARGETS)
+    present = set(tables["layers"]["target"]) or set(wishes)
     return Scope(
         model=model_name(record),
         layers=tuple(name for _, name, _ in rows),
@@ -89,7 +89,7 @@ def scope(tables: Tables, record: Record) -> Scope:
         targets=tuple(sorted(present, key=lambda t: (*TARGET_ORDER, t).index(t))),
         strengths=strengths,
         reference=min(strengths, key=lambda strength: abs(strength - 1), default=1.0),
-        shown_target=asked[0],
+        shown_target=wishes[0],
         statuses={str(status): int(n) for status, n in tables["seeds"]["status"].value_counts().iter_rows()},
         draws=1 + int(streamed(scan(tables, "similarity").select(pl.col("draw").cast(pl.Int64).max())).item() or 0),
         measure=_measure(tables),
@@ -97,16 +97,16 @@ def scope(tables: Tables, record: Record) -> Scope:
 
 
 def _measure(tables: Tables) -> Measure:
-    """The first measure; the paper's where no row names one."""
-    named = tables["layers"].select(MEASURE).drop_nulls().head(1).rows()
-    return Measure(*(named[0] if named else (DEFAULT_EXPLANATIONS[0], DEFAULT_METRICS[0])))
+    """The study's first measure; the paper's if no row names one."""
+    measures = tables["layers"].select(MEASURE).drop_nulls().head(1).rows()
+    return Measure(*(measures[0] if measures else (DEFAULT_EXPLANATIONS[0], DEFAULT_METRICS[0])))
 
 
 def _layer_rows(layers: pl.DataFrame, record: Record) -> list[tuple[int, str, str]]:
     if layers.is_empty():
-        listed = {str(row["name"]): str(row.get("label") or row["name"]) for row in record.get("layers") or []}
-        chosen = [name for name in effective(record).get("layers") or () if name in listed] or list(listed)
-        return [(i, name, listed[name]) for i, name in enumerate(chosen)]
+        labels = {str(row["name"]): str(row.get("label") or row["name"]) for row in record.get("layers") or []}
+        names = [name for name in effective(record).get("layers") or () if name in labels] or list(labels)
+        return [(i, name, labels[name]) for i, name in enumerate(names)]
     unique = layers.unique("layer").sort("layer_index")
     return list(unique.select("layer_index", "layer", "layer_label").iter_rows())
 
@@ -114,9 +114,9 @@ def _layer_rows(layers: pl.DataFrame, record: Record) -> list[tuple[int, str, st
 def _strengths(tables: Tables, record: Record) -> tuple[float, ...]:
     for name in ("layers", "variants", "coverage"):
         frame = tables[name]
-        attacked = frame.filter(pl.col("condition") == ADVERSARIAL) if "condition" in frame.columns else frame
-        if found := sorted(set(attacked["strength"])):
-            return tuple(found)
+        rows = frame.filter(pl.col("condition") == ADVERSARIAL) if "condition" in frame.columns else frame
+        if strengths := sorted(set(rows["strength"])):
+            return tuple(strengths)
     return tuple(sorted(effective(record).get("strengths") or ()))
 
 
@@ -142,12 +142,12 @@ def stage(label: str) -> str:
         >>> stage("block4_conv1"), stage("blocks.3.2.conv_pwl"), stage("conv_stem")
         ('block4', 'blocks.3', 'conv_stem')
     """
-    found = re.match(r".*?\d+[a-z]?(?![a-z])", label)
-    return found.group() if found else label
+    match = re.match(r".*?\d+[a-z]?(?![a-z])", label)
+    return match.group() if match else label
 
 
 def reason_for_nothing(scope: Scope) -> str:
-    """One or two sentences on why no layer could be measured."""
+    """The reason why no layer could be measured, in one or two sentences."""
     if not scope.total:
         return "The study has no images."
     parts = [
@@ -162,10 +162,10 @@ def reason_for_nothing(scope: Scope) -> str:
     return f"Of {images}, {', '.join(words)}. Without an adversarial example no layer can be measured."
 
 
-def few_seeds(tables: Tables, of: Scope) -> str:
-    """A caution, for wherever thresholds show, if some rest on fewer than ten seeds; empty if none do."""
+def few_seeds(tables: Tables, scope: Scope) -> str:
+    """A caution for figures and sentences on thresholds, if some rest on fewer than ten seeds; empty if none do."""
     rows = tables["layers"].filter(pl.col("threshold").is_not_null())
-    least = rows.group_by("layer").agg(seeds=-(-pl.col("n_noise").min() // of.draws))
+    least = rows.group_by("layer").agg(seeds=-(-pl.col("n_noise").min() // scope.draws))
     few = least.filter(pl.col("seeds") < LEAST_SEEDS)
     if few.is_empty():
         return ""

@@ -1,4 +1,4 @@
-"""What a comparison covers, in display order: sides with their looks, targets, strengths, aligned layers."""
+"""The scope of a comparison in display order: sides, targets, strengths, aligned layers."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -16,15 +16,15 @@ PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f0
 
 @dataclass(frozen=True)
 class Sides:
-    """What a comparison covers.
+    """The scope of a comparison.
 
     Attributes:
-        names: Names of the sides that are shown, in the order of the runs.
+        names: Names of the first `MOST_SHOWN` sides, in the order of the runs.
         total: Number of all sides.
         targets: Targets in display order.
         strengths: Strengths, ascending.
-        reference: The strength that figures are drawn at and the page opens with.
-        layers: Dotted names of the layers where all shown sides have the same, in execution order; else empty.
+        reference: The strength of the figures, with which the page opens.
+        layers: Dotted names of the layers in execution order, if these sides have the same; else empty.
         labels: Their display names.
     """
 
@@ -38,12 +38,12 @@ class Sides:
 
     @property
     def left_out(self) -> str:
-        """How many sides are shown, as a sentence; empty where all are."""
+        """A sentence on how many sides are shown; empty if all are."""
         return f"The first {len(self.names)} of {self.total} sides." if self.total > len(self.names) else ""
 
 
-def covered(tables: Tables) -> Sides:
-    """What the tables of a comparison cover."""
+def compared_sides(tables: Tables) -> Sides:
+    """The scope of a comparison, read from its tables."""
     names = tables["sides"]["side"].to_list()
     profiles = tables["profiles"]
     present = set(profiles["target"])
@@ -61,9 +61,9 @@ def covered(tables: Tables) -> Sides:
 
 
 def _reference(profiles: pl.DataFrame, target: str) -> float:
-    """The strength with the fewest gains that are mere bounds or missing; of equals the one closest to 1."""
-    lost = (pl.col("gain_censored").is_not_null() | pl.col("gain").is_null()).sum()
-    rows = profiles.filter(pl.col("target") == target).group_by("strength").agg(lost.alias("lost"))
+    """The strength with the fewest gains that are bounds or missing; of several the one closest to 1."""
+    gaps = (pl.col("gain_censored").is_not_null() | pl.col("gain").is_null()).sum()
+    rows = profiles.filter(pl.col("target") == target).group_by("strength").agg(gaps.alias("lost"))
     return float(min(rows.iter_rows(), key=lambda row: (row[1], abs(row[0] - 1), row[0]))[0])
 
 
@@ -79,21 +79,23 @@ def _shared_layers(profiles: pl.DataFrame, names: list[str]) -> list[tuple[str, 
 
 def profile(tables: Tables, side: str, target: str, strength: float) -> pl.DataFrame:
     """Rows of table `profiles` of one side, in execution order."""
-    chosen = (pl.col("side") == side) & (pl.col("target") == target) & (pl.col("strength") == strength)
-    return tables["profiles"].filter(chosen).sort("relative_depth")
+    is_here = (pl.col("side") == side) & (pl.col("target") == target) & (pl.col("strength") == strength)
+    return tables["profiles"].filter(is_here).sort("relative_depth")
 
 
-def agreement_matrix(tables: Tables, of: Sides, ranked_by: str, target: str, strength: float) -> dict[str, np.ndarray]:
+def agreement_matrix(
+    tables: Tables, sides: Sides, ranked_by: str, target: str, strength: float
+) -> dict[str, np.ndarray]:
     """Columns tau, tau_low, tau_high of table `agreement` as (sides, sides), symmetric; NaN where undefined."""
     rows = tables["agreement"].filter(
         pl.col("ranked_by") == ranked_by, pl.col("target") == target, pl.col("strength") == strength
     )
-    place = {name: i for i, name in enumerate(of.names)}
-    found = {name: np.full((len(place), len(place)), np.nan) for name in ("tau", "tau_low", "tau_high")}
+    place = {name: i for i, name in enumerate(sides.names)}
+    matrices = {name: np.full((len(place), len(place)), np.nan) for name in ("tau", "tau_low", "tau_high")}
     for row in rows.iter_rows(named=True):
         if row["side_a"] in place and row["side_b"] in place:
             at = place[row["side_a"]], place[row["side_b"]]
-            for name, matrix in found.items():
+            for name, matrix in matrices.items():
                 value = np.nan if row[name] is None else row[name]
                 matrix[at] = matrix[at[::-1]] = value
-    return found
+    return matrices

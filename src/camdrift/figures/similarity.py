@@ -1,4 +1,4 @@
-"""Figures 4a to 5b: how far each layer's map moves under the attack and under noise of the same size."""
+"""Figures 4a to 5b: similarity of each layer's map under the attack and under noise of the same size."""
 
 import itertools
 from typing import Any, Final
@@ -25,7 +25,7 @@ from camdrift.figures.canvas import (
     styled,
     vlines,
 )
-from camdrift.figures.scope import Scope, few_seeds, grid, reason_for_nothing, reference_row, scope, span
+from camdrift.figures.scope import Scope, few_seeds, grid, reason_for_nothing, reference_row, scope_of, span
 from camdrift.tables.reading import Tables, collected, scan, streamed
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import ADVERSARIAL, NOISE, strength_text
@@ -43,55 +43,55 @@ _OTHER_NOTE: Final = "The axis is linear in the square root of the deviation, wh
 
 def similarity_adversarial_figure(tables: Tables, record: Record) -> Figure:
     """Figure 4a: distribution of each layer's similarity under the attack, at the reference strength."""
-    return _distribution(tables, scope(tables, record), ADVERSARIAL)
+    return _distribution(tables, scope_of(tables, record), ADVERSARIAL)
 
 
 def similarity_noise_figure(tables: Tables, record: Record) -> Figure:
     """Figure 4b: distribution of each layer's similarity under noise, at the reference strength."""
-    return _distribution(tables, scope(tables, record), NOISE)
+    return _distribution(tables, scope_of(tables, record), NOISE)
 
 
 def strength_adversarial_figure(tables: Tables, record: Record) -> Figure:
     """Figure 5a: mean similarity of each layer under the attack, one curve per strength."""
-    return _means(tables, scope(tables, record), ADVERSARIAL)
+    return _means(tables, scope_of(tables, record), ADVERSARIAL)
 
 
 def strength_noise_figure(tables: Tables, record: Record) -> Figure:
     """Figure 5b: mean similarity of each layer under noise, one curve per strength."""
-    return _means(tables, scope(tables, record), NOISE)
+    return _means(tables, scope_of(tables, record), NOISE)
 
 
 @styled
-def _distribution(tables: Tables, of: Scope, condition: str) -> Figure:
+def _distribution(tables: Tables, scope: Scope, condition: str) -> Figure:
     subject = "the attack" if condition == ADVERSARIAL else "noise of the same size"
-    title = f"How similar each layer's map stays under {subject}, strength {strength_text(of.reference)}"
-    samples = {target: _samples(scan(tables, "similarity"), of, condition, target) for target in of.targets}
+    title = f"How similar each layer's map stays under {subject}, strength {strength_text(scope.reference)}"
+    samples = {target: _samples(scan(tables, "similarity"), scope, condition, target) for target in scope.targets}
     if not any(len(values) for layers in samples.values() for values in layers):
-        return blank_figure(title, reason_for_nothing(of))
+        return blank_figure(title, reason_for_nothing(scope))
     boxes_are = "Boxes: quartiles and median; whiskers: 5th to 95th percentile."
-    note = f"{of.model}; {_sizes(samples, of, condition)} {boxes_are} {_axis_note(of)}"
+    note = f"{scope.model}; {_sizes(samples, scope, condition)} {boxes_are} {_axis_note(scope)}"
     if condition == ADVERSARIAL:
-        note = f"{note} {few_seeds(tables, of)}".rstrip()
-    figure, panels = layer_panels(of, title, note, height=2.0, handles=_distribution_handles(condition))
-    low = _lowest(tables, of)
-    for axes, target in zip(panels, of.targets, strict=True):
+        note = f"{note} {few_seeds(tables, scope)}".rstrip()
+    figure, panels = layer_panels(scope, title, note, height=2.0, handles=_distribution_handles(condition))
+    low = _lowest(tables, scope)
+    for axes, target in zip(panels, scope.targets, strict=True):
         _boxplots(axes, samples[target], COLOURS[condition])
-        _floor(axes, tables, of, target)
+        _floor(axes, tables, scope, target)
         if condition == ADVERSARIAL:
-            tau = reference_row(of, tables["layers"], "threshold", target)
+            tau = reference_row(scope, tables["layers"], "threshold", target)
             look = {"colors": COLOURS[NOISE], "linewidths": 1.6, "zorder": 4, "label": "threshold"}
             hlines(axes, np.arange(len(tau)), tau, 0.84, **look)
-        similarity_axis(axes, low, of.measure.words[1])
+        similarity_axis(axes, low, scope.measure.words[1])
     return figure
 
 
-def _samples(similarity: pl.LazyFrame, of: Scope, condition: str, target: str) -> list[np.ndarray]:
+def _samples(similarity: pl.LazyFrame, scope: Scope, condition: str, target: str) -> list[np.ndarray]:
     """Defined similarities of each layer, all draws."""
-    wanted = (pl.col("condition") == condition) & (pl.col("strength") == of.reference) & (pl.col("target") == target)
-    defined = similarity.filter(wanted, pl.col("similarity").is_not_null())
-    rows = collected(defined.select("seed_id", "draw", "layer", "similarity")).sort("seed_id", "draw")
+    keys = {"condition": condition, "strength": scope.reference, "target": target}
+    values = similarity.filter(pl.col("similarity").is_not_null(), **keys)
+    rows = collected(values.select("seed_id", "draw", "layer", "similarity")).sort("seed_id", "draw")
     groups = {key: part["similarity"].to_numpy() for (key,), part in rows.group_by("layer", maintain_order=True)}
-    return [groups.get(layer, np.empty(0)) for layer in of.layers]
+    return [groups.get(layer, np.empty(0)) for layer in scope.layers]
 
 
 def _boxplots(axes: Axes, samples: list[np.ndarray], colour: str) -> None:
@@ -136,26 +136,26 @@ def _floor_handle() -> Line2D:
     return Line2D([], [], color=MUTED, ls=_DOTS, lw=1.2, label=_FLOOR_TEXT)
 
 
-def _floor(axes: Axes, tables: Tables, of: Scope, target: str) -> None:
-    floor = reference_row(of, tables["layers"], "floor", target)
+def _floor(axes: Axes, tables: Tables, scope: Scope, target: str) -> None:
+    floor = reference_row(scope, tables["layers"], "floor", target)
     look = {"colors": MUTED, "linewidths": 1.2, "linestyles": [_DOTS], "zorder": 1.5, "label": "floor"}
     hlines(axes, np.arange(len(floor)), floor, 0.84, **look)
 
 
-def _axis_note(of: Scope) -> str:
-    return _COSINE_NOTE if of.measure.metric == "cosine" else _OTHER_NOTE
+def _axis_note(scope: Scope) -> str:
+    return _COSINE_NOTE if scope.measure.metric == "cosine" else _OTHER_NOTE
 
 
-def _sizes(samples: dict[str, list[np.ndarray]], of: Scope, condition: str) -> str:
+def _sizes(samples: dict[str, list[np.ndarray]], scope: Scope, condition: str) -> str:
     counts = [len(values) for layers in samples.values() for values in layers if len(values)]
-    if condition == NOISE and of.draws > 1:
-        return f"n = {span(counts)} noisy images per layer ({of.draws} draws per seed)."
+    if condition == NOISE and scope.draws > 1:
+        return f"n = {span(counts)} noisy images per layer ({scope.draws} draws per seed)."
     return f"n = {span(counts)} seeds per layer."
 
 
-def _lowest(tables: Tables, of: Scope) -> float:
-    """The lower end of the similarity axis, one for both conditions, so that figures can be compared."""
-    rows = scan(tables, "similarity").filter(pl.col("strength") == of.reference)
+def _lowest(tables: Tables, scope: Scope) -> float:
+    """Lower end of the similarity axis: the same for both conditions, so that figures can be compared."""
+    rows = scan(tables, "similarity").filter(pl.col("strength") == scope.reference)
     least = streamed(rows.select(pl.col("similarity").min()))["similarity"]
     return _lower_end([least, tables["layers"]["floor"]])
 
@@ -167,7 +167,7 @@ def _lower_end(columns: list[pl.Series]) -> float:
 
 
 def similarity_axis(axes: Axes, low: float, metric: str = "cosine") -> None:
-    """Sets an axis from `low` to 1, linear in sqrt(1 - s): of cosines the distance of two maps at unit length."""
+    """Set an axis from `low` to 1, linear in sqrt(1 - s): for cosines, the distance of two maps at unit length."""
     axes.set_yscale("function", functions=(_stretch, _shrink))
     axes.set_ylim(low, _shrink(0.02 * (1 - _stretch(low))))
     axes.set_yticks([tick for tick in _TICKS if tick >= low], [f"{tick:g}" for tick in _TICKS if tick >= low])
@@ -184,43 +184,43 @@ def _shrink(distance: Any) -> Any:
 
 
 @styled
-def _means(tables: Tables, of: Scope, condition: str) -> Figure:
+def _means(tables: Tables, scope: Scope, condition: str) -> Figure:
     subject = "the attack" if condition == ADVERSARIAL else "noise of the same size"
     title = f"Mean similarity of each layer's map under {subject}, by strength"
     layers = tables["layers"]
-    means = {target: grid(of, layers, f"{condition}_mean", target) for target in of.targets}
+    means = {target: grid(scope, layers, f"{condition}_mean", target) for target in scope.targets}
     if not any(np.isfinite(values).any() for values in means.values()):
-        return blank_figure(title, reason_for_nothing(of))
+        return blank_figure(title, reason_for_nothing(scope))
     count = layers["n" if condition == ADVERSARIAL else "n_noise"]
-    banded = len(of.strengths) <= _BANDS_UP_TO
-    band = " Bands: mean ± 2 standard errors." if banded else ""
-    unit = "seeds" if condition == ADVERSARIAL or of.draws == 1 else "noisy images"
+    has_bands = len(scope.strengths) <= _BANDS_UP_TO
+    band = " Bands: mean ± 2 standard errors." if has_bands else ""
+    unit = "seeds" if condition == ADVERSARIAL or scope.draws == 1 else "noisy images"
     n = span(count.filter(count > 0).to_list())
-    note = f"{of.model}; n = {n} {unit} per layer and strength.{band} {_axis_note(of)}"
-    figure, panels = layer_panels(of, title, note, height=2.0, handles=[*strength_handles(of), _floor_handle()])
+    note = f"{scope.model}; n = {n} {unit} per layer and strength.{band} {_axis_note(scope)}"
+    figure, panels = layer_panels(scope, title, note, height=2.0, handles=[*strength_handles(scope), _floor_handle()])
     low = _lower_end([layers[name] for name in ("adversarial_mean", "noise_mean", "floor")])
-    for axes, target in zip(panels, of.targets, strict=True):
-        _floor(axes, tables, of, target)
-        _curves(axes, of, means[target], condition)
-        if banded:
-            _bands(axes, tables, of, condition, target)
-        similarity_axis(axes, low, of.measure.words[1])
+    for axes, target in zip(panels, scope.targets, strict=True):
+        _floor(axes, tables, scope, target)
+        _curves(axes, scope, means[target], condition)
+        if has_bands:
+            _bands(axes, tables, scope, condition, target)
+        similarity_axis(axes, low, scope.measure.words[1])
     return figure
 
 
-def _curves(axes: Axes, of: Scope, means: np.ndarray, condition: str) -> None:
-    looks = zip(of.strengths, means, strength_colours(of), itertools.cycle(MARKERS), strict=False)
+def _curves(axes: Axes, scope: Scope, means: np.ndarray, condition: str) -> None:
+    looks = zip(scope.strengths, means, strength_colours(scope), itertools.cycle(MARKERS), strict=False)
     for strength, row, colour, marker in looks:
         look = {"color": colour, "marker": marker, "markersize": 3.2, "ls": DASHES[condition], "lw": 1.2}
         axes.plot(np.arange(len(row)), row, label=f"strength {strength_text(strength)}", **look)
 
 
-def _bands(axes: Axes, tables: Tables, of: Scope, condition: str, target: str) -> None:
+def _bands(axes: Axes, tables: Tables, scope: Scope, condition: str, target: str) -> None:
     count = "n" if condition == ADVERSARIAL else "n_noise"
     names = (f"{condition}_mean", f"{condition}_std", count)
-    mean, std, n = (grid(of, tables["layers"], name, target) for name in names)
+    mean, std, n = (grid(scope, tables["layers"], name, target) for name in names)
     floor = 0.0 if np.nanmin(mean) >= 0 else -np.inf
-    for row, colour in enumerate(strength_colours(of)):
+    for row, colour in enumerate(strength_colours(scope)):
         error = 2 * std[row] / np.sqrt(n[row])
         x = np.arange(error.size)
         high = np.minimum(mean[row] + error, 1.0)

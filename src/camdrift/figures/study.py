@@ -1,15 +1,17 @@
-"""All figures of one study."""
+"""The figures of a study, in the paper's order. A new one is a function in a file of its own and a row here."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from matplotlib.figure import Figure
 
 from camdrift.figures.compromise import compromised_layers_figure, compromised_probability_figure
 from camdrift.figures.controls import controls_figure, has_controls
 from camdrift.figures.coverage import coverage_by_condition_figure, coverage_by_strength_figure
-from camdrift.figures.detection import FIGURE as DETECTION_FIGURE
-from camdrift.figures.detection import detection_figure
+from camdrift.figures.detection import DETECTION_FIGURE, detection_figure
 from camdrift.figures.focus import focus_figure
 from camdrift.figures.gain import gain_figure
-from camdrift.figures.heatmaps import heatmaps_figure, layer_grid_figure
+from camdrift.figures.heatmaps import has_layer_grid, heatmaps_figure, layer_grid_figure
 from camdrift.figures.ladder import ladder_figure
 from camdrift.figures.released import released_figure
 from camdrift.figures.similarity import (
@@ -23,38 +25,57 @@ from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 
 
-def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str, Figure]:
-    """All figures of a study by file stem, in the paper's order; one without data says so in words.
+class StudyFigure(NamedTuple):
+    """A figure of a study.
 
-    A study of one image has its layer grid, too; a reproduction what its own tables show.
+    Attributes:
+        stem: Name of its files, without the ending.
+        draw: Draws it from tables, record and gallery.
+        exists: Says whether a study with these tables and this gallery has one.
+    """
+
+    stem: str
+    draw: Callable[[Tables, Record, Gallery], Figure]
+    exists: Callable[[Tables, Gallery], bool] = lambda tables, gallery: True
+
+
+def _of_tables(draw: Callable[[Tables, Record], Figure]) -> Callable[[Tables, Record, Gallery], Figure]:
+    """The same figure, drawn without the gallery."""
+    return lambda tables, record, gallery: draw(tables, record)
+
+
+def _with(*names: str) -> Callable[[Tables, Gallery], bool]:
+    """A condition that a study has some tables, which not all have."""
+    return lambda tables, gallery: all(name in tables for name in names)
+
+
+_FIGURES: Final = (
+    StudyFigure("figure_2a_coverage_by_condition", _of_tables(coverage_by_condition_figure)),
+    StudyFigure("figure_2b_coverage_by_strength", _of_tables(coverage_by_strength_figure)),
+    StudyFigure("figure_3_heatmaps", heatmaps_figure),
+    StudyFigure("figure_4a_similarity_adversarial", _of_tables(similarity_adversarial_figure)),
+    StudyFigure("figure_4b_similarity_noise", _of_tables(similarity_noise_figure)),
+    StudyFigure("figure_5a_strength_adversarial", _of_tables(strength_adversarial_figure)),
+    StudyFigure("figure_5b_strength_noise", _of_tables(strength_noise_figure)),
+    StudyFigure("figure_6_compromised_probability", _of_tables(compromised_probability_figure)),
+    StudyFigure("figure_7_compromised_layers", _of_tables(compromised_layers_figure)),
+    StudyFigure("figure_8_gain", _of_tables(gain_figure)),
+    StudyFigure("figure_9_focus", _of_tables(focus_figure)),
+    StudyFigure(DETECTION_FIGURE, _of_tables(detection_figure), _with("detection", "roc")),
+    StudyFigure("figure_11_ladder", _of_tables(ladder_figure), _with("ladder", "emulation")),
+    StudyFigure("figure_12_released", _of_tables(released_figure), _with("ladder", "emulation")),
+    StudyFigure("figure_13_controls", _of_tables(controls_figure), lambda tables, _: has_controls(tables)),
+    StudyFigure("layer_grid", layer_grid_figure, has_layer_grid),
+)
+
+
+def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str, Figure]:
+    """All figures of a study by file stem; one without data says so in words.
 
     Args:
-        tables: All tables of `records.TABLES` by name, and those of `records.FURTHER_TABLES` that there are.
+        tables: All tables of `tables.study.TABLES` by name, and those of `FURTHER_TABLES` that there are.
         record: The run record, as `run.json` holds it.
         gallery: Images and heatmaps of sample seeds; may be empty.
     """
-    figures = {
-        "figure_2a_coverage_by_condition": coverage_by_condition_figure(tables, record),
-        "figure_2b_coverage_by_strength": coverage_by_strength_figure(tables, record),
-        "figure_3_heatmaps": heatmaps_figure(tables, record, gallery),
-        "figure_4a_similarity_adversarial": similarity_adversarial_figure(tables, record),
-        "figure_4b_similarity_noise": similarity_noise_figure(tables, record),
-        "figure_5a_strength_adversarial": strength_adversarial_figure(tables, record),
-        "figure_5b_strength_noise": strength_noise_figure(tables, record),
-        "figure_6_compromised_probability": compromised_probability_figure(tables, record),
-        "figure_7_compromised_layers": compromised_layers_figure(tables, record),
-        "figure_8_gain": gain_figure(tables, record),
-        "figure_9_focus": focus_figure(tables, record),
-    }
-    if "detection" in tables and "roc" in tables:
-        figures[DETECTION_FIGURE] = detection_figure(tables, record)
-    if "ladder" in tables and "emulation" in tables:
-        figures |= {
-            "figure_11_ladder": ladder_figure(tables, record),
-            "figure_12_released": released_figure(tables, record),
-        }
-    if has_controls(tables):
-        figures["figure_13_controls"] = controls_figure(tables, record)
-    if tables["seeds"].height == 1 and len(gallery.get("seed_ids", ())):
-        figures["layer_grid"] = layer_grid_figure(tables, record, gallery, str(gallery["seed_ids"][0]))
-    return figures
+    figures = (figure for figure in _FIGURES if figure.exists(tables, gallery))
+    return {figure.stem: figure.draw(tables, record, gallery) for figure in figures}

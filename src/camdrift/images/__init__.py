@@ -1,1 +1,1 @@
-"""Where seed images lie, which of them are taken, and how they become pixels."""
+"""Seed images: their places, their selection, their pixels."""

@@ -1,4 +1,4 @@
-"""Images of Hugging Face data sets: columns are found by their type, and rows are named by split and number."""
+"""Images of Hugging Face data sets. A column is found by its type; a row is named by its split and number."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from camdrift.errors import ImageError, UserError, install_hint, one_line
-from camdrift.images.pixels import LARGEST_FILE, read_bytes
+from camdrift.images.files import LARGEST_FILE, read_bytes
 from camdrift.images.places import ImageFile
 from camdrift.specs import DATA_SET
 
@@ -25,10 +25,10 @@ class DataSet:
         data: The split, a `datasets.Dataset` or an `IterableDataset`, whose images are not decoded.
         source: How the user named it.
         split: Name of the split.
-        image: The column of images.
-        label: The column of labels; None without any.
+        image: Name of the column of images.
+        label: Name of the column of labels; None without one.
         names: Class names, in the order of the labels.
-        is_streamed: Does it come row by row, from elsewhere?
+        is_streamed: Do the rows come one by one from elsewhere?
     """
 
     data: Any
@@ -42,20 +42,20 @@ class DataSet:
     _passed: int | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Another process goes through the rows from their start."""
+        """Forget the place in the rows: another process starts at the first."""
         return {**vars(self), "_rows": iter(()), "_passed": None}
 
     def files(self) -> Iterator[ImageFile]:
-        """The images in their order, with their labels, none of them read."""
-        for key, label in enumerate(self._labels()):
-            known = label if isinstance(label, int) and 0 <= label < len(self.names) else None
-            name = None if known is None else self.names[known]
-            yield ImageFile(f"{self.split}/{key:08d}", self, key, name, known)
+        """Yield the images in their order, with their labels; none of them is read."""
+        for key, value in enumerate(self._labels()):
+            label = value if isinstance(value, int) and 0 <= value < len(self.names) else None
+            name = None if label is None else self.names[label]
+            yield ImageFile(f"{self.split}/{key:08d}", self, key, name, label)
 
     def read(self, key: int) -> bytes:
-        """The bytes of one image.
+        """Return the bytes of one image.
 
-        A stream goes forward from image to image, and from its start again for an image that it has passed.
+        A stream goes forward from image to image; for an image that it has passed, it begins again.
         """
         try:
             row = self._streamed(key) if self.is_streamed else self.data[key]
@@ -67,19 +67,19 @@ class DataSet:
         return _image_bytes(row[self.image], may_be_remote=self.is_streamed)
 
     def path(self, key: int) -> Path:
-        """The data set's name, the split and the row, to be shown."""
+        """Return the data set's name, the split and the row, as a path to show."""
         name = self.source.removesuffix(f":{self.split}")
         return Path(f"{name}/{self.split}/{key:08d}")
 
     def counts(self, classes: int) -> bool:
-        """Are labels here indices of a model of so many classes?"""
+        """Are the labels indices of a model of so many classes?"""
         return len(self.names) == classes
 
     def _labels(self) -> Iterator[Any]:
-        """The label of every row, or something of every row where there are none."""
+        """Return the label of every row; anything that is no label where there are none."""
         if not self.is_streamed:
             return iter(range(-len(self.data), 0) if self.label is None else self.data[self.label])
-        # Where columns are stored apart, images are not fetched to read another column.
+        # Where columns are stored apart, another column is read without fetching the images.
         others = [name for name in self.data.column_names or () if name != self.image]
         column = self.label or (others or [self.image])[0]
         rows = iter(self.data.select_columns([column]))
@@ -94,16 +94,16 @@ class DataSet:
 
 
 def is_data_set(source: Any) -> bool:
-    """Is that the name of a Hugging Face data set?"""
+    """Does `source` name a Hugging Face data set?"""
     return isinstance(source, str | PathLike) and str(source).startswith(DATA_SET)
 
 
 def open_data_set(source: str | PathLike[str]) -> DataSet:
-    """A split of a data set that lies on the disk, or that is streamed from the hub.
+    """Open one split of a data set, from the disk or streamed from the hub.
 
     Args:
         source: `hf-dataset:`, then a folder of `save_to_disk`, a folder or file of Parquet, or a name on the hub; then
-            `:` and a split, if there are several.
+            `:` and the name of a split, if there are several.
 
     Raises:
         UserError: `datasets` is not installed, the data set cannot be opened, or it has no images.
@@ -113,20 +113,21 @@ def open_data_set(source: str | PathLike[str]) -> DataSet:
         import datasets
     except ImportError as error:
         raise UserError(f"`images` {source} needs datasets, which is not installed", install_hint("hf")) from error
-    name, wanted = _parts(source)
+    name, split = _parts(source)
     try:
-        loaded = _loaded(name)
+        content = _load(name)
     except UserError:
         raise
     except Exception as error:  # of the hub, the network, the disk, the formats
         raise UserError(f"cannot open {source}: {one_line(error)}", _FORM) from error
-    split, data = _split(source, loaded, wanted)
+    split, data = _pick_split(source, content, split)
     features = data.features or {}
     images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
     labels = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     if not images:
-        got = ", ".join(f"{name} ({type(kind).__name__})" for name, kind in features.items()) or "none that is known"
-        raise UserError(f"{source} has no column of type Image, got: {got}", "`cast_column(NAME, Image())` makes one")
+        columns = [f"{name} ({type(kind).__name__})" for name, kind in features.items()] or ["none that is known"]
+        message = f"{source} has no column of type Image, got: {', '.join(columns)}"
+        raise UserError(message, "`cast_column(NAME, Image())` makes one")
     return DataSet(
         data.cast_column(images[0], datasets.Image(decode=False)),
         source=source,
@@ -139,7 +140,7 @@ def open_data_set(source: str | PathLike[str]) -> DataSet:
 
 
 def _parts(source: str) -> tuple[str, str | None]:
-    """Name or path, and the split if one is given; what exists under the very name has no split in it."""
+    """Return name or path, and the split if there is one. Something that exists under the whole name has no split."""
     rest = source.removeprefix(DATA_SET)
     name, colon, split = rest.rpartition(":")
     if not rest.strip() or (colon and not (name and split)):
@@ -147,8 +148,8 @@ def _parts(source: str) -> tuple[str, str | None]:
     return (name, split) if colon and not Path(rest).exists() else (rest, None)
 
 
-def _loaded(name: str) -> Any:
-    """A data set or several splits by name, streamed if it is not on the disk."""
+def _load(name: str) -> Any:
+    """Load a data set, or several splits by name; it is streamed if it is not on the disk."""
     import datasets
 
     path = Path(name)
@@ -165,25 +166,25 @@ def _loaded(name: str) -> Any:
     return datasets.load_dataset(name, streaming=True)
 
 
-def _split(source: str, loaded: Any, wanted: str | None) -> tuple[str, Any]:
-    """Name and rows of the split that is wanted, or of the only one."""
-    splits = loaded if isinstance(loaded, dict) else {str(loaded.split or "all"): loaded}
-    if wanted is None and len(splits) == 1:
+def _pick_split(source: str, content: Any, split: str | None) -> tuple[str, Any]:
+    """Return name and rows of a split; of the only one where `split` is None."""
+    splits = content if isinstance(content, dict) else {str(content.split or "all"): content}
+    if split is None and len(splits) == 1:
         return next((str(name), data) for name, data in splits.items())
-    if wanted not in splits:
-        got = "none" if wanted is None else wanted
-        raise UserError(f"`images` must name a split of {', '.join(splits)}, got: {got}", f"like {source}:SPLIT")
-    return str(wanted), splits[wanted]
+    if split not in splits:
+        message = f"`images` must name a split of {', '.join(splits)}, got: {split or 'none'}"
+        raise UserError(message, f"like {source}:SPLIT")
+    return str(split), splits[split]
 
 
 def _image_bytes(value: Any, *, may_be_remote: bool) -> bytes:
-    """The bytes that a row holds or names."""
-    held = value or {}
-    data, path = held.get("bytes"), str(held.get("path") or "")
+    """Return the bytes that a row holds or names."""
+    cell = value or {}
+    data, path = cell.get("bytes"), str(cell.get("path") or "")
     if data is None and not path:
         raise ImageError("no image in this row")
     if data is None:
-        return _fetched(path) if may_be_remote and "://" in path else read_bytes(Path(path))
+        return _fetch(path) if may_be_remote and "://" in path else read_bytes(Path(path))
     if len(data) > LARGEST_FILE:
         raise ImageError(f"too large: {len(data):,} bytes, at most {LARGEST_FILE:,} are read")
     if not data:
@@ -191,8 +192,8 @@ def _image_bytes(value: Any, *, may_be_remote: bool) -> bytes:
     return bytes(data)
 
 
-def _fetched(path: str) -> bytes:
-    """The bytes of a file of a streamed data set, which lies where the stream comes from."""
+def _fetch(path: str) -> bytes:
+    """Fetch a file of a streamed data set from where the stream comes from."""
     import fsspec
 
     try:

@@ -1,6 +1,6 @@
-"""Seed images: read, resize and crop, checksum.
+"""Turn the bytes of an image into pixels: decode, resize, crop.
 
-Every file is judged by its content. What cannot be studied raises `ImageError` with a reason; nothing else
+Every file is judged by its content. A file that cannot be studied raises `ImageError` with a reason. Nothing else
 escapes a broken file, no warning either, and no setting of Pillow's is changed.
 """
 
@@ -8,10 +8,9 @@ import hashlib
 import io
 import math
 import re
-import stat
 import threading
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,20 +24,20 @@ from PIL.ExifTags import Base as ExifTag
 from PIL.Image import Resampling, Transpose
 
 from camdrift.errors import ImageError, UserError
+from camdrift.images.files import read_bytes
 from camdrift.tensors import Image
 
 SHORTEST_SIDE: Final = 8
 LARGEST_ASPECT: Final = 20
-LARGEST_FILE: Final = 2**30
 
 _INTERPOLATIONS: Final = {
     "bilinear": Resampling.BILINEAR,
     "bicubic": Resampling.BICUBIC,
     "nearest": Resampling.NEAREST,
 }
-# Drawings (they start Ghostscript), films and measured data, which Pillow opens but which are no photographs.
+# Pillow opens these, but they are no photographs: drawings (they start Ghostscript), films, measured data.
 _NO_PICTURES: Final = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"})
-# Their further frames are a second view or layers; the first is the whole picture.
+# In these formats the first frame is the whole picture; the others are a second view, or layers.
 _PICTURE_FIRST: Final = frozenset({"MPO", "PSD"})
 # Mode `I` is 32 bits wide; only in these formats is it known to hold 16-bit values.
 _INTEGER_IS_16_BIT: Final = frozenset({"PNG", "PPM"})
@@ -58,10 +57,10 @@ _DECODING: Final = threading.Lock()
 
 @runtime_checkable
 class Readable(Protocol):
-    """Gives the bytes of an image, or raises `ImageError`."""
+    """Something that holds the bytes of an image."""
 
     def read(self) -> bytes:
-        """The bytes of the whole file."""
+        """Return the bytes of the whole file, or raise `ImageError`."""
         ...
 
 
@@ -79,14 +78,14 @@ class ReadImage:
 
 
 def read_image(image: Path | Readable, *, size: int, resize: int, interpolation: str = "bilinear") -> ReadImage:
-    """The pixels of an image, and the checksum of its file.
+    """Return the pixels of an image and the checksum of its file.
 
-    The picture is turned upright (EXIF), reduced to 8-bit RGB, resized so that its short side is `resize`,
-    and cropped to its centre: pixel for pixel what torchvision's Resize and CenterCrop give. Transparency
-    shows white, 16-bit grey is scaled by 1/257, floats are read on [0, 1], colour profiles are ignored.
+    The picture is turned upright (EXIF), reduced to 8-bit RGB, resized so that its short side is `resize`, and cropped
+    to its centre. The result is pixel for pixel that of torchvision's Resize and CenterCrop. Transparency shows white,
+    16-bit grey is scaled by 1/257, floats are read on [0, 1], colour profiles are ignored.
 
     Args:
-        image: The image file, or what gives its bytes.
+        image: The image file, or something that holds its bytes.
         size: Side of the crop in pixels, at most `resize`.
         resize: Short side before the crop, in pixels; 0 squeezes the whole picture to a square instead.
         interpolation: bilinear or bicubic, both with antialiasing, or nearest.
@@ -105,9 +104,9 @@ def read_image(image: Path | Readable, *, size: int, resize: int, interpolation:
 
 
 def read_adversarial(path: Path, *, size: int, resize: int, interpolation: str = "bilinear") -> ReadImage:
-    """The pixels of an image that somebody has already made of a seed, and its checksum.
+    """Return the pixels and the checksum of an image that somebody has already made of a seed.
 
-    What has the size of the model's input is taken as it is; another picture is resized and cropped as a seed is. A
+    A picture of the size of the model's input is taken as it is; another one is resized and cropped as a seed is. A
     .npy file keeps what 8 bits lose: floats in [0, 1], (3, size, size) or (size, size, 3).
 
     Args:
@@ -129,16 +128,8 @@ def read_adversarial(path: Path, *, size: int, resize: int, interpolation: str =
     return ReadImage(_pixels(picture), checksum)
 
 
-def file_checksum(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits; a reason where it cannot be read."""
-    try:
-        return hashlib.sha256(read_bytes(path)).hexdigest()
-    except ImageError as error:
-        return error.message
-
-
 def _array(data: bytes, size: int) -> Image:
-    """An image from the bytes of a .npy file."""
+    """Return the image in the bytes of a .npy file."""
     try:
         values: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
@@ -152,14 +143,9 @@ def _array(data: bytes, size: int) -> Image:
     return torch.tensor(values.astype(np.float32))
 
 
-def images_checksum(checksums: Iterable[str]) -> str:
-    """SHA-256 over the checksums of all images, sorted and joined by newlines: order does not matter."""
-    return hashlib.sha256("\n".join(sorted(checksums)).encode()).hexdigest()
-
-
 @cache
 def readable_endings() -> frozenset[str]:
-    """Endings of file names, in lower case, that promise a picture which `read_image` can read."""
+    """Return the endings of file names, in lower case, that promise a picture which `read_image` can read."""
     readable = {*_formats(), "MPO"}  # MPO is opened as JPEG
     return frozenset(end for end, name in PIL.Image.registered_extensions().items() if name in readable)
 
@@ -170,32 +156,8 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in PIL.Image.ID if name not in _NO_PICTURES)
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        ImageError: There are none, or more than `LARGEST_FILE`; the message says why.
-    """
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            next(path.iterdir(), None)  # a folder without permission says so
-            raise ImageError("a folder, not an image file")
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError("a device or a pipe, not an image file")
-        if status.st_size > LARGEST_FILE:
-            raise ImageError(f"too large: {status.st_size:,} bytes, at most {LARGEST_FILE:,} are read")
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        why = str(getattr(error, "strerror", None) or error)
-        raise ImageError(f"cannot be opened: {why.lower()}") from error
-    if not data:
-        raise ImageError("empty file (0 bytes)")
-    return data
-
-
 def _decode(data: bytes) -> PIL.Image.Image:
-    """The picture in a file's bytes: 8-bit RGB, upright."""
+    """Return the picture in a file's bytes: 8-bit RGB, upright."""
     with _DECODING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -211,28 +173,28 @@ def _decode(data: bytes) -> PIL.Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    said = str(error)
+    message = str(error)
     if isinstance(error, PIL.UnidentifiedImageError):
         return "not an image in a known format or variant, or damaged at its very start"
     if isinstance(error, PIL.Image.DecompressionBombError):
-        count = re.search(r"(\d+) pixels", said)
+        count = re.search(r"(\d+) pixels", message)
         return f"too large: {int(count[1]):,} pixels" if count else "too large: too many pixels"
-    if "truncated" in said.lower() or isinstance(error, EOFError):
+    if "truncated" in message.lower() or isinstance(error, EOFError):
         return "truncated: the file ends before the picture does"
-    return f"cannot be decoded: {said[:160] or type(error).__name__}"
+    return f"cannot be decoded: {message[:160] or type(error).__name__}"
 
 
 def _refuse(image: PIL.Image.Image) -> None:
-    """Raises `ImageError` for a picture that is not worth decoding."""
+    """Raise `ImageError` for a picture that is not worth decoding."""
     short, long = sorted(image.size)
-    shown = f"{image.width} x {image.height}"
+    sides = f"{image.width} x {image.height}"
     if short < SHORTEST_SIDE:
-        raise ImageError(f"too small: {shown} pixels, the short side must be at least {SHORTEST_SIDE}")
+        raise ImageError(f"too small: {sides} pixels, the short side must be at least {SHORTEST_SIDE}")
     if long > LARGEST_ASPECT * short:
-        raise ImageError(f"too narrow: {shown} pixels, the sides may differ {LARGEST_ASPECT}-fold at most")
+        raise ImageError(f"too narrow: {sides} pixels, the sides may differ {LARGEST_ASPECT}-fold at most")
     limit = PIL.Image.MAX_IMAGE_PIXELS
     if limit is not None and short * long > limit:
-        raise ImageError(f"too large: {short * long:,} pixels ({shown}), at most {limit:,} are read")
+        raise ImageError(f"too large: {short * long:,} pixels ({sides}), at most {limit:,} are read")
     if image.format not in _PICTURE_FIRST and getattr(image, "is_animated", False):
         raise ImageError("several frames or pages: give each as a file of its own")
 
@@ -248,7 +210,7 @@ def _as_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _eight_bit(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Grey of 8 bits from deep grey, scaled, where convert("RGB") would clip."""
+    """Scale deep grey to 8 bits; convert("RGB") would clip it."""
     values: NDArray[np.float32] = np.asarray(image, dtype=np.float32)
     tags = getattr(image, "tag_v2", {})
     lowest, highest, white = float(values.min()), float(values.max()), _white(image, tags)
@@ -260,7 +222,7 @@ def _eight_bit(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _white(image: PIL.Image.Image, tags: Mapping[int, Any]) -> float:
-    """The largest value that a pixel can have; NaN where the format does not tell."""
+    """Return the largest value that a pixel can have; NaN where the format does not tell."""
     if image.mode == "F":
         return 1.0
     if image.mode == "I" and image.format not in _INTEGER_IS_16_BIT:
@@ -269,7 +231,7 @@ def _white(image: PIL.Image.Image, tags: Mapping[int, Any]) -> float:
 
 
 def _turn(image: PIL.Image.Image) -> Transpose | None:
-    """How to turn the picture upright; damaged metadata does not spoil it."""
+    """Return the turn that puts the picture upright; none where the metadata are damaged."""
     try:
         return _TURNS.get(image.getexif().get(ExifTag.Orientation, 1))
     except Exception:

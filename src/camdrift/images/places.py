@@ -1,26 +1,26 @@
-"""Where the bytes of an image lie: a seed image knows what holds it and by which key, and is read only when asked."""
+"""Seed images before they are read: each knows the place that holds its bytes, and its key there."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Protocol, runtime_checkable
 
-from camdrift.images.pixels import read_bytes
+from camdrift.images.files import read_bytes
 
 
 @runtime_checkable
 class Place(Protocol):
-    """What holds many images: a folder, a shard, a data set."""
+    """A folder, a shard or a data set, which holds many images."""
 
     def read(self, key: Any) -> bytes:
-        """The bytes of one image; raises `ImageError` with a reason where there are none."""
+        """Return the bytes of one image; raise `ImageError` with a reason where there are none."""
         ...
 
     def path(self, key: Any) -> Path:
-        """Where one image lies, to be shown and compared; only what lies in a folder can be opened by it."""
+        """Return the path of one image, to show and to compare. It opens only files in a folder."""
         ...
 
     def counts(self, classes: int) -> bool:
-        """Are labels here indices of a model of so many classes?"""
+        """Are the labels indices of a model of so many classes?"""
         ...
 
 
@@ -31,8 +31,8 @@ class ImageFile:
     Attributes:
         seed_id: Its name in the study, unique: the path below the folder that is studied, with forward slashes;
             `shard/member`; `split/index`.
-        place: What holds it.
-        key: What `place` knows it by.
+        place: The folder, shard or data set that holds it.
+        key: Its name or number in `place`.
         folder: Name of a candidate class: first folder below the studied one; None for an image in none.
         label: Index of its true class, None where unknown.
     """
@@ -45,11 +45,11 @@ class ImageFile:
 
     @property
     def path(self) -> Path:
-        """Where it lies, to be shown and compared."""
+        """Path of the image, to show and to compare."""
         return self.place.path(self.key)
 
     def read(self) -> bytes:
-        """Its bytes; raises `ImageError` with a reason where there are none."""
+        """Return the bytes of the image; raise `ImageError` with a reason where there are none."""
         return self.place.read(self.key)
 
 
@@ -66,23 +66,23 @@ class Folder:
     classes: int = 0
 
     def read(self, key: str) -> bytes:
-        """The bytes of a file."""
+        """Return the bytes of a file."""
         return read_bytes(self.root / key)
 
     def path(self, key: str) -> Path:
-        """The file."""
+        """Return the path of a file."""
         return self.root / key
 
     def counts(self, classes: int) -> bool:
-        """Are labels here indices of a model of so many classes?"""
+        """Are the labels indices of a model of so many classes?"""
         return classes == self.classes
 
 
 def display_path(path: PurePath) -> str:
-    """A path as text that every file can hold: bytes of a name that are no UTF-8 are written as escapes."""
+    """Return a path as text that every file can hold: bytes of a name that are no UTF-8 become escapes."""
     return display_name(path.as_posix())
 
 
 def display_name(name: str) -> str:
-    """A name as text that every file can hold: bytes that are no UTF-8 are written as escapes."""
+    """Return a name as text that every file can hold: bytes that are no UTF-8 become escapes."""
     return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""Which of the images are studied: all, some spread evenly over the list, or some of every class."""
+"""Select the images of a study: all, some spread evenly over the list, or some of every class."""
 
 import heapq
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Selection:
 
     Attributes:
         files: The images, in the order of their source.
-        remarks: What the user should know of how they were chosen, each on one line.
+        remarks: Remarks for the user on the choice, each on one line.
     """
 
     files: Sequence[ImageFile]
@@ -34,19 +34,19 @@ class Selection:
 def select_images(
     source: Source | None, *, limit: int | None = None, per_class: int | None = None, rng_seed: int = 0
 ) -> Selection:
-    """The seed images of a study.
+    """Return the seed images of a study.
 
     Args:
         source: What `find_images` takes; None for the twenty ImageNet photographs that foolbox ships.
-        limit: Number of images at most, spread evenly over the list.
-        per_class: Images of every class that are drawn; comes without `limit`.
+        limit: Most images to take, spread evenly over the list.
+        per_class: Images to draw of every class; without `limit`.
         rng_seed: Seed of the study.
 
     Raises:
         UserError: No images are there, or none can be chosen as asked.
     """
-    if is_data_set(source) and (opened := open_data_set(str(source))).is_streamed:
-        return _first(opened, limit, per_class)
+    if is_data_set(source) and (data := open_data_set(str(source))).is_streamed:
+        return _first(data, limit, per_class)
     files = default_photographs() if source is None else find_images(source)
     if per_class is not None:
         return sample_images(files, per_class, rng_seed=rng_seed)
@@ -54,14 +54,14 @@ def select_images(
 
 
 def sample_images(files: Sequence[ImageFile], per_class: int, *, rng_seed: int) -> Selection:
-    """`per_class` images of every class, drawn without replacement, in the order of the files.
+    """Draw `per_class` images of every class without replacement; return them in the order of the files.
 
-    Each image draws a number from its own stream, and the smallest of a class are taken: the order of the files and
-    the other classes change nothing. An image's class is its label or, without one, its folder.
+    Each image draws a number from its own stream, and those with the smallest numbers of a class are taken. So the
+    order of the files and the other classes change nothing. An image's class is its label or, without one, its folder.
 
     Args:
         files: The images to draw from.
-        per_class: Images per class; a class that has fewer gives all of them.
+        per_class: Images per class; a class that has fewer gives all.
         rng_seed: Seed of the study.
 
     Raises:
@@ -73,56 +73,57 @@ def sample_images(files: Sequence[ImageFile], per_class: int, *, rng_seed: int) 
         if name is not None:
             classes.setdefault(name, []).append(position)
     if not classes:
-        got = f"{len(files)} images in no class (first: {files[0].seed_id})"
-        raise UserError(f"`sample` must have images whose class is known, got: {got}", _CURE)
+        images = f"{len(files)} images in no class (first: {files[0].seed_id})"
+        raise UserError(f"`sample` must have images whose class is known, got: {images}", _CURE)
 
     def draw(position: int) -> int:
         return stream_seed(rng_seed, files[position].seed_id, "sample")
 
-    drawn = [position for held in classes.values() for position in heapq.nsmallest(per_class, held, key=draw)]
-    few = [f"{_class_name(files[held[0]])} ({len(held)})" for held in classes.values() if len(held) < per_class]
-    left_out = len(files) - sum(map(len, classes.values()))
-    return Selection([files[position] for position in sorted(drawn)], remarks_on(per_class, few, left_out))
+    members = classes.values()
+    sample = [position for positions in members for position in heapq.nsmallest(per_class, positions, key=draw)]
+    few = [f"{_class_name(files[places[0]])} ({len(places)})" for places in members if len(places) < per_class]
+    left_out = len(files) - sum(map(len, members))
+    return Selection([files[position] for position in sorted(sample)], remarks_on(per_class, few, left_out))
 
 
-def _first(streamed: DataSet, limit: int | None, per_class: int | None) -> Selection:
-    """The first images of a stream, or of each of its classes: to draw from all, all would have to be fetched."""
+def _first(stream: DataSet, limit: int | None, per_class: int | None) -> Selection:
+    """Return the first images of a stream, or of each of its classes. A draw would have to fetch all images."""
     if per_class is not None:
-        return _first_of_classes(streamed, per_class)
+        return _first_of_classes(stream, per_class)
     if limit is None:
-        got = streamed.source
-        raise UserError(f"`images` that are streamed must come with `limit` or `sample`, got: {got}", STREAMED)
-    files = list(islice(streamed.files(), limit))
+        message = f"`images` that are streamed must come with `limit` or `sample`, got: {stream.source}"
+        raise UserError(message, STREAMED)
+    files = list(islice(stream.files(), limit))
     if not files:
-        raise UserError(f"no images in {streamed.source}: it has no rows")
-    return Selection(files, (f"{streamed.source} is streamed: its first {len(files)} images are taken",))
+        raise UserError(f"no images in {stream.source}: it has no rows")
+    return Selection(files, (f"{stream.source} is streamed: its first {len(files)} images are taken",))
 
 
-def _first_of_classes(streamed: DataSet, per_class: int) -> Selection:
-    taken: dict[str, list[ImageFile]] = {name: [] for name in streamed.names}
-    rest, left_out = len(taken), 0
-    for file in streamed.files() if taken else ():
+def _first_of_classes(stream: DataSet, per_class: int) -> Selection:
+    classes: dict[str, list[ImageFile]] = {name: [] for name in stream.names}
+    rest, left_out = len(classes), 0
+    for file in stream.files() if classes else ():
         if file.folder is None:
             left_out += 1
-        elif len(taken[file.folder]) < per_class:
-            taken[file.folder].append(file)
-            rest -= len(taken[file.folder]) == per_class
+        elif len(classes[file.folder]) < per_class:
+            classes[file.folder].append(file)
+            rest -= len(classes[file.folder]) == per_class
         if not rest:
             break
-    files = sorted((file for held in taken.values() for file in held), key=lambda file: file.seed_id)
+    files = sorted((file for members in classes.values() for file in members), key=lambda file: file.seed_id)
     if not files:
-        got = f"{streamed.source} without labels"
-        raise UserError(f"`sample` must have images whose class is known, got: {got}", "`limit` takes the first")
-    few = [f"{name} ({len(held)})" for name, held in taken.items() if len(held) < per_class]
-    said = f"{streamed.source} is streamed: the first {per_class} images of each class are taken"
-    return Selection(files, (said, *remarks_on(per_class, few, left_out)))
+        message = f"`sample` must have images whose class is known, got: {stream.source} without labels"
+        raise UserError(message, "`limit` takes the first")
+    few = [f"{name} ({len(members)})" for name, members in classes.items() if len(members) < per_class]
+    remark = f"{stream.source} is streamed: the first {per_class} images of each class are taken"
+    return Selection(files, (remark, *remarks_on(per_class, few, left_out)))
 
 
 def remarks_on(per_class: int, few: Sequence[str], left_out: int = 0) -> tuple[str, ...]:
-    """What is to be said of a sample.
+    """Return the remarks on a sample that lacks images.
 
     Args:
-        per_class: Images that were asked for.
+        per_class: Images of every class that the user wants.
         few: Classes with fewer, in words.
         left_out: Images without a class.
     """
@@ -130,8 +131,8 @@ def remarks_on(per_class: int, few: Sequence[str], left_out: int = 0) -> tuple[s
     if few:
         more = f" and {len(few) - _SHOWN} more" if len(few) > _SHOWN else ""
         verb = "classes have" if len(few) > 1 else "class has"
-        shown = ", ".join(few[:_SHOWN])
-        remarks.append(f"{len(few)} {verb} fewer than {per_class} images, all of which are taken: {shown}{more}")
+        names = ", ".join(few[:_SHOWN])
+        remarks.append(f"{len(few)} {verb} fewer than {per_class} images, all of which are taken: {names}{more}")
     if left_out:
         remarks.append(f"{left_out} images of no known class are left out of the sample")
     return tuple(remarks)

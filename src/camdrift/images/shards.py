@@ -1,4 +1,4 @@
-"""WebDataset shards: images in .tar files, indexed once by name, offset and size, and read in place."""
+"""WebDataset shards: images in .tar files. Each file is indexed once, by name, offset and size, and read in place."""
 
 import json
 import os
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from camdrift.errors import ImageError, UserError
-from camdrift.images.pixels import LARGEST_FILE, readable_endings
+from camdrift.images.files import LARGEST_FILE
+from camdrift.images.pixels import readable_endings
 from camdrift.images.places import ImageFile, display_name, display_path
 
 ENDING: Final = ".tar"
@@ -20,18 +21,18 @@ _CURE: Final = "a shard is a plain .tar file, not compressed; make or copy it ag
 _NAMES: Final = "in a shard, images are members like cat.jpg, with a label in cat.cls or cat.json if there is one"
 _RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS: Final = 1_000_000
-# Labels are short; what claims to be one and is longer is none.
+# A label is short: a member that is longer holds none.
 _LARGEST_LABEL: Final = {".cls": 64, ".json": 2**20}
 _JSON_KEYS: Final = ("cls", "label")
 
 
 @dataclass
 class Shard:
-    """One .tar file and where its images lie in it; no member is ever written to the disk.
+    """One .tar file and the places of its images in it. No member is ever written to the disk.
 
     Attributes:
         file: The .tar file.
-        names: The members that are images; whatever a name says, it is only a name.
+        names: Names of the members that are images; no name is used as a path.
         offsets: First byte of each.
         sizes: Bytes of each.
         largest_label: The largest label in all shards of the study; -1 without any.
@@ -44,7 +45,7 @@ class Shard:
     largest_label: int = -1
 
     def read(self, key: int) -> bytes:
-        """The bytes of one member."""
+        """Return the bytes of one member."""
         size = self.sizes[key]
         if size > LARGEST_FILE:
             raise ImageError(f"too large: {size:,} bytes, at most {LARGEST_FILE:,} are read")
@@ -61,16 +62,16 @@ class Shard:
         return data
 
     def path(self, key: int) -> Path:
-        """The shard's path and the member's name, to be shown."""
+        """Return the shard's path and the member's name, as a path to show."""
         return Path(f"{self.file}/{self.names[key]}")
 
     def counts(self, classes: int) -> bool:
-        """Can labels here be indices of a model of so many classes?"""
+        """Can the labels be indices of a model of so many classes?"""
         return self.largest_label < classes
 
 
 def braces(pattern: str) -> list[str]:
-    """The names that a pattern like shard-{000..009}.tar stands for; the pattern itself without such braces.
+    """Return the names that a pattern like shard-{000..009}.tar stands for; the pattern itself without such braces.
 
     Raises:
         UserError: It stands for more than a million names.
@@ -79,45 +80,45 @@ def braces(pattern: str) -> list[str]:
         >>> braces("a-{08..10}.tar")
         ['a-08.tar', 'a-09.tar', 'a-10.tar']
     """
-    found = _RANGE.search(pattern)
-    if found is None:
+    match = _RANGE.search(pattern)
+    if match is None:
         return [pattern]
-    first, last = int(found[1]), int(found[2])
-    width = len(found[1]) if found[1].startswith("0") else 0
-    rest = braces(pattern[found.end() :])
+    first, last = int(match[1]), int(match[2])
+    width = len(match[1]) if match[1].startswith("0") else 0
+    rest = braces(pattern[match.end() :])
     if max(last - first + 1, 0) * len(rest) > _MOST_SHARDS:
         raise UserError(f"`images` must name at most {_MOST_SHARDS:,} shards, got: {pattern}")
-    head = pattern[: found.start()]
+    head = pattern[: match.start()]
     return [f"{head}{number:0{width}d}{end}" for number in range(first, last + 1) for end in rest]
 
 
 def shard_ids(paths: Sequence[Path]) -> dict[str, Path]:
-    """Some shards by their paths below the folder that holds them all; one that is given twice is there once.
+    """Return shards by their paths below the folder that holds them all; each once, however often it is given.
 
     Raises:
-        UserError: One is not there.
+        UserError: A shard is not there.
     """
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise UserError(f"no such shard: {display_path(missing[0])} ({len(missing)} of {len(paths)} missing)", _CURE)
-    # Links to folders are resolved, links to files are not: those are called what the user calls them.
+    # Links to folders are resolved. Links to files are not: a file keeps the name that the user gives it.
     real = {Path(os.path.realpath(path.parent), path.name): path for path in reversed(paths)}
     root = os.path.commonpath([place.parent for place in real])
     return {display_path(place.relative_to(root)): path for place, path in real.items()}
 
 
-def images_in_shards(named: Mapping[str, Path]) -> list[ImageFile]:
-    """The images of some shards, sorted by seed_id: the shard's name, then the member's.
+def images_in_shards(paths: Mapping[str, Path]) -> list[ImageFile]:
+    """Return the images of some shards, sorted by seed_id: the shard's name, then the member's.
 
     Args:
-        named: The shards by name.
+        paths: The shards by name.
 
     Raises:
         UserError: A shard cannot be read, or none holds an image.
     """
     shards, files = list[Shard](), list[ImageFile]()
-    for shard_id, path in named.items():
-        shard, labels = _indexed(path)
+    for shard_id, path in paths.items():
+        shard, labels = _index(path)
         shards.append(shard)
         files += [
             ImageFile(f"{shard_id}/{display_name(name)}", shard, key, _folder(name), labels.get(_sample(name)))
@@ -132,8 +133,8 @@ def images_in_shards(named: Mapping[str, Path]) -> list[ImageFile]:
     return sorted(files, key=lambda file: file.seed_id)
 
 
-def _indexed(path: Path) -> tuple[Shard, dict[str, int]]:
-    """A shard with its images, and the labels in it by the name of their sample."""
+def _index(path: Path) -> tuple[Shard, dict[str, int]]:
+    """Return a shard with its images, and its labels by the name of their sample."""
     images, labels = dict[str, tuple[int, int]](), dict[str, int]()
     endings = readable_endings()
     try:
@@ -167,10 +168,10 @@ def _shard(path: Path, images: dict[str, tuple[int, int]]) -> Shard:
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Visible plain files, in order; links, devices and files with holes are none."""
+    """Yield the visible plain files in order; links, devices and files with holes are none."""
     end = -1
     while (member := tar.next()) is not None:
-        if tar.offset <= end:  # a negative size leads back: the same members would come for ever
+        if tar.offset <= end:  # a negative size leads back, and the same members would come for ever
             raise tarfile.ReadError("a member ends before it starts")
         end = tar.offset
         tar.members = []  # type: ignore[attr-defined]  # it would keep a kilobyte of each
@@ -179,7 +180,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _refuse_rest(stream: BinaryIO, offset: int) -> None:
-    """Raises `ReadError` if anything follows the last member: tarfile takes a damaged header for the end."""
+    """Raise `ReadError` if anything follows the last member: tarfile takes a damaged header for the end."""
     stream.seek(offset)
     if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
         raise tarfile.ReadError(f"damaged at byte {offset:,}")
@@ -191,14 +192,14 @@ def _data(stream: BinaryIO, member: tarfile.TarInfo) -> bytes:
 
 
 def _label(ending: str, data: bytes) -> int | None:
-    """The class that a .cls or .json member tells; None if it tells none."""
+    """Return the class in a .cls or .json member; None without one."""
     try:
         value: Any = json.loads(data)
     except (ValueError, RecursionError):
         return None
     if ending == ".json":
-        found = [value[key] for key in _JSON_KEYS if key in value] if isinstance(value, dict) else []
-        value = found[0] if found else None
+        values = [value[key] for key in _JSON_KEYS if key in value] if isinstance(value, dict) else []
+        value = values[0] if values else None
     return value if type(value) is int and 0 <= value < 2**31 else None
 
 
@@ -207,12 +208,12 @@ def _base(name: str) -> str:
 
 
 def _sample(name: str) -> str:
-    """What the members of one sample share: the name up to the first dot of its last part."""
+    """Return the name that the members of one sample share: up to the first dot of its last part."""
     folder, slash, base = name.rpartition("/")
     return f"{folder}{slash}{base.partition('.')[0]}"
 
 
 def _folder(name: str) -> str | None:
-    """First folder of a member's name, a candidate class."""
+    """Return the first folder of a member's name, a candidate class."""
     parts = [part for part in name.split("/")[:-1] if part not in ("", ".", "..")]
     return sys.intern(display_name(parts[0])) if parts else None

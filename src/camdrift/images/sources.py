@@ -1,4 +1,4 @@
-"""Where the seed images lie: folders, globs and lists of paths become files, sorted and named."""
+"""Find the seed images: folders, globs and lists of paths become files, sorted and named."""
 
 import importlib.util
 import os
@@ -22,22 +22,21 @@ _ENDINGS: Final = "in a folder, images are known by their ending: .jpg, .png, .w
 
 
 def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[ImageFile]:
-    """The images of a source, sorted by `seed_id`.
+    """Return the images of a source, sorted by `seed_id`.
 
-    A folder gives every image below it: files that are not hidden and whose ending Pillow knows. Links to
-    folders are followed, but no folder is visited twice. A glob gives the images it matches, and those below
-    the folders it matches (`**` does not follow links). Paths given one by one, in a sequence or a text file,
-    are always taken, whatever their name and even if nothing is there: `read_image` says what is wrong. A
-    folder among them stands for its images. The same file given twice is taken once.
+    A folder gives every image below it: files that are not hidden and whose ending Pillow knows. Links to folders are
+    followed, but no folder is visited twice. A glob gives the images it matches, and those below the folders it
+    matches (`**` does not follow links). A path given by itself, in a sequence or a text file, is always taken,
+    whatever its name and even if nothing is there: `read_image` says what is wrong. A folder among them stands for its
+    images. A file given twice is taken once.
 
     WebDataset shards are taken where there are .tar files and no images: a shard, a glob or a list of shards, a
     folder of them, or a name with a range of numbers, like 'shard-{000..009}.tar'.
 
     Args:
         source: A folder, a file, a glob, a .txt file with one path per line, `hf-dataset:NAME`, or a sequence of
-            paths. What
-            exists under the very name is never read as a glob. In a text file, paths start from its folder;
-            blank lines and lines that start with # are skipped (write ./#1.jpg for a file named so).
+            paths. A name under which something exists is never read as a glob. In a text file, paths start from its
+            folder; blank lines and lines that start with # are skipped (write ./#1.jpg for a file named so).
 
     Raises:
         UserError: Nothing is there, or no image is.
@@ -47,17 +46,16 @@ def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
     if not isinstance(source, str | os.PathLike):
         return _from_list([_path(entry) for entry in source], "no images: the list of paths is empty")
     path = _path(source)
-    shown = display_path(path)
     if _is_folder(path):
         return _from_folder(path)
     if _mode(path) is None:
-        return _from_list(_expanded(path), f"no such file or folder, and no image matches it: {shown}")
-    entries = _listed(path) if path.suffix.lower() == ".txt" else [path]
-    return _from_list(entries, f"no images: the list holds no paths: {shown}")
+        return _from_list(_expand(path), f"no such file or folder, and no image matches it: {display_path(path)}")
+    entries = _read_list(path) if path.suffix.lower() == ".txt" else [path]
+    return _from_list(entries, f"no images: the list holds no paths: {display_path(path)}")
 
 
 def limit_images(files: Sequence[ImageFile], limit: int) -> list[ImageFile]:
-    """`limit` of the files, spread evenly over them, in their order; all of them if there are no more.
+    """Return `limit` of the files, spread evenly over them, in their order; all of them if there are no more.
 
     Raises:
         UserError: `limit` is below 1.
@@ -69,7 +67,7 @@ def limit_images(files: Sequence[ImageFile], limit: int) -> list[ImageFile]:
 
 
 def default_photographs() -> list[ImageFile]:
-    """The twenty ImageNet photographs that foolbox ships, with their labels (ImageNet class index).
+    """Return the twenty ImageNet photographs that foolbox ships, with their labels (ImageNet class index).
 
     Raises:
         UserError: foolbox is not installed.
@@ -84,15 +82,15 @@ def default_photographs() -> list[ImageFile]:
 
 
 def images_below(folder: Path, *, also: frozenset[str] = frozenset()) -> list[Path]:
-    """Images below a folder, by their endings or those in `also`; not hidden, no folder visited twice."""
+    """Return the images below a folder, by their endings or those in `also`: none hidden, no folder visited twice."""
     return [folder / name for name in _walk(folder, also)]
 
 
 def read_text(path: Path, *, hint: str = _ACCEPTED) -> str:
-    """The text of a UTF-8 file; `hint` is what an error advises.
+    """Return the text of a UTF-8 file; an error gives `hint` as its cure.
 
     Raises:
-        UserError: It cannot be read, or is something else.
+        UserError: The file cannot be read, or is something else.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UserError(f"cannot read {display_path(path)}: a device or a pipe", hint)
@@ -111,7 +109,7 @@ def _path(entry: str | os.PathLike[str]) -> Path:
 
 
 def _mode(path: Path) -> int | None:
-    """Type and rights of what lies under a path; None if nothing does or nobody may look."""
+    """Return type and rights of what a path leads to; None if that is nothing, or nobody may look."""
     try:
         return path.stat().st_mode
     except (OSError, ValueError):
@@ -123,22 +121,22 @@ def _is_folder(path: Path) -> bool:
 
 
 def _from_data_set(source: str) -> list[ImageFile]:
-    opened = open_data_set(source)
-    if opened.is_streamed:
+    data = open_data_set(source)
+    if data.is_streamed:
         raise UserError(f"`images` that are streamed must come with `limit` or `sample`, got: {source}", STREAMED)
-    files = list(opened.files())
+    files = list(data.files())
     if not files:
         raise UserError(f"no images in {source}: it has no rows", _ACCEPTED)
     return files
 
 
 def _from_folder(root: Path) -> list[ImageFile]:
-    found = _walk(root, frozenset({SHARD}))
-    if found == [""]:
+    files = _walk(root, frozenset({SHARD}))
+    if files == [""]:
         raise UserError(f"the folder cannot be opened: {display_path(root)}", "check its permissions")
-    names = [name for name in found if not name.lower().endswith(SHARD)]
-    if found and not names:
-        return images_in_shards({display_name(name): root / name for name in found})
+    names = [name for name in files if not name.lower().endswith(SHARD)]
+    if files and not names:
+        return images_in_shards({display_name(name): root / name for name in files})
     if not names:
         raise UserError(f"no images in the folder: {display_path(root)}", _ENDINGS)
     folder = Folder(root)
@@ -146,7 +144,7 @@ def _from_folder(root: Path) -> list[ImageFile]:
 
 
 def _from_list(entries: Sequence[Path], if_none: str) -> list[ImageFile]:
-    """The files of a list, a folder in it replaced by its images, named from their longest common parent."""
+    """Return the files of a list, and the images of its folders; names begin at the longest common parent."""
     if not entries:
         raise UserError(if_none, _ACCEPTED)
     if all(_is_shard(entry) and not _is_folder(entry) for entry in entries):
@@ -157,55 +155,55 @@ def _from_list(entries: Sequence[Path], if_none: str) -> list[ImageFile]:
     # `link/..` is not the folder that holds the link, so `..` cannot just be struck out of a path.
     places = {p: Path(*key) if ".." in p.parts else p.absolute() for key, p in first.items()}
     root = os.path.commonpath([place.parent for place in places.values()])
-    named = ((display_path(place.relative_to(root)), str(path)) for path, place in places.items())
-    return _sorted_files(Folder(), named)
+    keys = ((display_path(place.relative_to(root)), str(path)) for path, place in places.items())
+    return _sorted_files(Folder(), keys)
 
 
 def _real(folder: Path) -> str:
-    """Its path without links; as it is where no folder can have such a name, which reading from it tells."""
+    """Return its path without links; unchanged where no folder can have such a name, as reading from it will tell."""
     try:
         return os.path.realpath(folder)
     except ValueError:  # a null byte
         return str(folder.absolute())
 
 
-def _sorted_files(folder: Folder, named: Iterable[tuple[str, str]]) -> list[ImageFile]:
-    """The files of a folder by seed_id and key; each candidate class is one string, however many images it has."""
+def _sorted_files(folder: Folder, keys: Iterable[tuple[str, str]]) -> list[ImageFile]:
+    """Return the files of a folder, made of seed_id and key. A candidate class is one string for all its images."""
     classes: dict[str, str] = {}
     files = []
-    for seed_id, key in sorted(named):
+    for seed_id, key in sorted(keys):
         first, slash, _ = seed_id.partition("/")
         files.append(ImageFile(seed_id, folder, key, classes.setdefault(first, first) if slash else None))
     return files
 
 
 def _walk(root: Path, also: frozenset[str] = frozenset()) -> list[str]:
-    """Images below a folder, and folders that cannot be opened (reading them tells why), by their paths from there.
+    """Return the images below a folder, and the folders that cannot be opened (reading them tells why), by their paths.
 
-    Every folder is listed once, and only links are looked at one by one: a listing says which entries are folders.
+    Every folder is listed once. A listing tells which entries are folders, so that only links are looked at one by one.
     """
-    names, folders, links, seen = list[str](), [""], list[str](), set[str]()
+    names, folders, links, visits = list[str](), [""], list[str](), set[str]()
     endings = readable_endings() | also
     while folders or links:
         # Links last, so that a folder with two names is visited under its own.
         folder = folders.pop() if folders else links.pop(0)
-        if (real := os.path.realpath(root / folder)) in seen:
+        if (real := os.path.realpath(root / folder)) in visits:
             continue
-        seen.add(real)
+        visits.add(real)
         try:
-            files, inner, linked = _listing(root / folder, endings)
+            files, subfolders, links_inside = _listing(root / folder, endings)
         except OSError:
             names.append(folder)
             continue
         prefix = f"{folder}/" if folder else ""
         names += [prefix + name for name in files]
-        folders += [prefix + name for name in sorted(inner)]
-        links += [prefix + name for name in sorted(linked)]
+        folders += [prefix + name for name in sorted(subfolders)]
+        links += [prefix + name for name in sorted(links_inside)]
     return names
 
 
 def _listing(folder: Path, endings: frozenset[str]) -> tuple[list[str], list[str], list[str]]:
-    """Names of a folder's images, of its folders, and of its links to folders; hidden ones are left out."""
+    """Return the names of a folder's images, of its folders, and of its links to folders, without hidden ones."""
     files, folders, links = list[str](), list[str](), list[str]()
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -230,8 +228,8 @@ def _is_shard(path: PurePath) -> bool:
     return path.suffix.lower() == SHARD
 
 
-def _expanded(pattern: Path) -> list[Path]:
-    """What a name stands for that is no file's; every shard of a range, even if nothing is there."""
+def _expand(pattern: Path) -> list[Path]:
+    """Return the paths that a name stands for; of a range of shards all, even if nothing is there."""
     names = braces(str(pattern)) if _is_shard(pattern) else [str(pattern)]
     if names == [str(pattern)]:
         return _matches(pattern)
@@ -239,7 +237,7 @@ def _expanded(pattern: Path) -> list[Path]:
 
 
 def _matches(pattern: Path) -> list[Path]:
-    """Images and those in folders that a glob matches, or shards if there are none.
+    """Return the images that a glob matches, and those in folders that it matches; shards if there are none.
 
     Leading folders that exist are taken by their very name.
     """
@@ -249,17 +247,17 @@ def _matches(pattern: Path) -> list[Path]:
     if not any(mark in part for part in rest for mark in "*?["):
         return []
     try:
-        found = sorted(base.glob(str(PurePath(*rest))))
+        paths = sorted(base.glob(str(PurePath(*rest))))
     except ValueError as error:
         raise UserError(f"not a valid glob: {display_path(pattern)} ({error})", _ACCEPTED) from error
-    shown = [path for path in found if not any(p.startswith(".") for p in path.relative_to(base).parts)]
-    images = [path for path in shown if path.suffix.lower() in readable_endings() and not _is_folder(path)]
-    images += [file for path in shown if _is_folder(path) for file in images_below(path)]
-    return images or [path for path in shown if _is_shard(path)]
+    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(base).parts)]
+    images = [path for path in paths if path.suffix.lower() in readable_endings() and not _is_folder(path)]
+    images += [file for path in paths if _is_folder(path) for file in images_below(path)]
+    return images or [path for path in paths if _is_shard(path)]
 
 
-def _listed(path: Path) -> list[Path]:
-    """The paths that a text file lists; outer spaces of a line count only if a file is named so."""
+def _read_list(path: Path) -> list[Path]:
+    """Return the paths that a text file lists; outer spaces of a line count only if a file is named so."""
     lines = read_text(path).split("\n")
     lines = [line.removesuffix("\r") for line in lines if line.strip() and not line.startswith("#")]
     return [path.parent / _stripped(line, path.parent) for line in lines]

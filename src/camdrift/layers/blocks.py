@@ -1,10 +1,10 @@
 """Find the blocks of a network, such as residual or transformer blocks, in the trace of one forward pass.
 
-In three sentences, in which a module counts if it runs, is made of modules and calls two convolutions or linear layers
-or more. A *sequence* is a container of at least two modules of one type of which at least half return the shape that
-they were given (all of them, if they hold sequences themselves: else they are stages). Every module of such a type that
-lies in no other one is a block. A network without sequences has as blocks the outermost modules of every type that
-it has twice or more.
+The rule has three sentences. In them a module counts if it runs, is made of modules, and calls two convolutions or
+linear layers or more. A *sequence* is a container of at least two modules of one type of which at least half return
+the shape that they were given (all of them, if they hold sequences themselves: else they are stages). Every module of
+such a type that lies in no other one is a block. A network without sequences has as blocks the outermost modules of
+every type that it has twice or more.
 
 Nothing is inferred from the name of a model or of a type.
 """
@@ -18,8 +18,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from camdrift.layers.hooks import CONVOLUTION, LINEAR
 from camdrift.layers.layouts import Layout
+from camdrift.layers.operations import CONVOLUTION, LINEAR
 from camdrift.layers.tracing import Part, Trace, type_of
 
 NO_IMAGES: Final = "output is no (batch, channels, height, width)"
@@ -36,9 +36,9 @@ class Block:
 
     Attributes:
         part: The call, as the trace saw it.
-        layout: Where in its output channels and positions lie.
-        shape: (channels, height, width) of its output; as returned, without the images, where there is a note.
-        note: Why its output cannot be studied; empty if it can.
+        layout: Layout of its output: the axis of channels, and the positions.
+        shape: (channels, height, width) of its output; where there is a note, the shape without the images.
+        note: Reason why its output cannot be studied; empty if it can.
     """
 
     part: Part
@@ -48,12 +48,12 @@ class Block:
 
 
 def find_blocks(module: nn.Module, trace: Trace, images: int) -> list[Block]:
-    """The blocks of a network, in the order in which they return.
+    """Return the blocks of a network, in the order in which they return.
 
     Args:
         module: The network.
-        trace: What it did with images of which no two are alike.
-        images: How many these were.
+        trace: Trace of a pass of images of which no two are alike.
+        images: Number of these images.
     """
     large = {part.name: part for part in trace.parts if part.name and _is_large(part, trace)}
     names = _of_sequences(module, large) or _of_repeated(module, large)
@@ -67,13 +67,16 @@ def mixes_channels(block: Block, trace: Trace) -> bool:
 
 
 def first_mixer(blocks: Sequence[Block]) -> Block | None:
-    """The first block that keeps tokens, or planes with channels last, where they are: its input tells their order."""
-    kept = (block for block in blocks if _may_be_shuffled(block) and block.part.shape == block.part.source_shape)
-    return next(kept, None)
+    """Return the first block that leaves tokens, or planes with channels last, in place.
+
+    Its input shows their order.
+    """
+    blocks_in_place = (b for b in blocks if _may_be_shuffled(b) and b.part.shape == b.part.source_shape)
+    return next(blocks_in_place, None)
 
 
 def half_changed(size: int) -> Tensor:
-    """Three images: the second is the first but for its left half, the third but for its upper half."""
+    """Return three images: the second is the first but for its left half, the third but for its upper half."""
     image, other = torch.rand((2, 3, size, size), generator=torch.Generator().manual_seed(0))
     images = torch.stack([image] * 3)
     images[1, :, :, : size // 2] = other[:, :, : size // 2]
@@ -82,15 +85,19 @@ def half_changed(size: int) -> Tensor:
 
 
 def in_order(grid: Tensor) -> bool:
-    """Do positions lie as in the image, given what `half_changed` made of them: (3, channels, height, width)?"""
+    """Do the positions lie as in the image?
+
+    Args:
+        grid: Values at the positions of the images of `half_changed`, shape (3, channels, height, width).
+    """
     side = grid.shape[-1] // 2
     left, upper = (grid[1:] - grid[0]).abs().float().mean(1)
     halves = [(left[:, :side], left[:, -side:]), (upper[:side], upper[-side:])]
-    return all(bool(changed.mean() > _LEAST_CONTRAST * same.mean()) for changed, same in halves)
+    return all(bool(change.mean() > _LEAST_CONTRAST * rest.mean()) for change, rest in halves)
 
 
 def without_grid(blocks: Sequence[Block]) -> list[Block]:
-    """The blocks, once it is known that tokens and planes with channels last do not lie as in the image."""
+    """Return the blocks with a note on tokens and on planes with channels last: they do not lie as in the image."""
     return [replace(block, note=UNORDERED) if _may_be_shuffled(block) else block for block in blocks]
 
 
@@ -101,27 +108,27 @@ def _may_be_shuffled(block: Block) -> bool:
 def _is_container(module: nn.Module) -> bool:
     if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
         return True
-    # In an exported program every module has the same type; those in a container are still numbered.
+    # In an exported program all modules have one type, but those in a container are numbered.
     names = [name for name, _ in module.named_children()]
     return callable(getattr(module, "type_name", None)) and bool(names) and all(name.isdecimal() for name in names)
 
 
 def _is_large(part: Part, trace: Trace) -> bool:
-    """Does a module that is no mere container call two convolutions or linear layers, or more?"""
+    """Does a module that is more than a container call two convolutions or linear layers, or more?"""
     mixing = sum(call.family in (CONVOLUTION, LINEAR) for call in trace.calls[part.first : part.last])
     return mixing >= 2 and not _is_container(part.module)
 
 
 def _sequence_type(name: str, module: nn.Module, large: Mapping[str, Part]) -> str | None:
-    """The type of the modules in `module`, if that is a sequence."""
+    """Return the type of the modules in `module` if that is a sequence."""
     if not _is_container(module):
         return None
     children = [(f"{name}.{key}".lstrip("."), child) for key, child in module.named_children()]
     types = {key: type_of(child) for key, child in children if key in large}
     for type_, number in Counter(types.values()).items():
         parts = [large[key] for key in types if types[key] == type_]
-        kept = sum(part.shape == part.source_shape for part in parts)
-        if number >= 2 and (kept == number or (2 * kept >= number and not any(_holds(part, large) for part in parts))):
+        same = sum(part.shape == part.source_shape for part in parts)
+        if number >= 2 and (same == number or (2 * same >= number and not any(_holds(part, large) for part in parts))):
             return type_
     return None
 
@@ -133,11 +140,11 @@ def _holds(part: Part, large: Mapping[str, Part]) -> bool:
 
 
 def _of_sequences(module: nn.Module, large: Mapping[str, Part]) -> set[str]:
-    """Names of the modules whose type makes up a sequence and that lie in no other such module."""
+    """Return the names of the modules whose type makes up a sequence and that lie in no other such module."""
     types: set[str] = set()
     level = [("", module)]
     while level:  # outermost first
-        types |= {found for name, inside in level if (found := _sequence_type(name, inside, large))}
+        types |= {type_ for name, inside in level if (type_ := _sequence_type(name, inside, large))}
         level = [pair for pair in _children(level) if type_of(pair[1]) not in types]
     return set(_outermost(module, large, types))
 
@@ -147,16 +154,16 @@ def _children(level: Sequence[tuple[str, nn.Module]]) -> list[tuple[str, nn.Modu
 
 
 def _outermost(module: nn.Module, large: Mapping[str, Part], types: set[str]) -> Iterator[str]:
-    """Names of the modules of some types, but not of those inside another one."""
+    """Yield the names of the modules of some types, but not of those inside another one."""
     level = [("", module)]
     while level:
-        found = [name for name, inside in level if type_of(inside) in types and name in large]
-        yield from found
-        level = _children([pair for pair in level if pair[0] not in found])
+        names = [name for name, inside in level if type_of(inside) in types and name in large]
+        yield from names
+        level = _children([pair for pair in level if pair[0] not in names])
 
 
 def _of_repeated(module: nn.Module, large: Mapping[str, Part]) -> set[str]:
-    """Names of the outermost modules of every type that the network has twice or more."""
+    """Return the names of the outermost modules of every type that the network has twice or more."""
     number = Counter(type_of(part.module) for part in large.values())
     return set(_outermost(module, large, {type_ for type_, times in number.items() if times >= 2}))
 
@@ -171,25 +178,26 @@ def _with_layouts(parts: Sequence[Part], trace: Trace, images: int) -> list[Bloc
             unseen[part.source_shape[1]] = latest
     blocks = []
     for part in parts:
-        found: Layout | str = NO_IMAGES
+        layout: Layout | str = NO_IMAGES
         if part.shape[:1] == (images,) and len(part.shape) == 4:
-            found = _of_planes(part, trace)
+            layout = _of_planes(part, trace)
         elif part.shape[:1] == (images,) and len(part.shape) == 3:
-            found = _of_tokens(part.shape[1], unseen.get(part.shape[1], latest), squares)
-        blocks.append(_block(part, found))
+            layout = _of_tokens(part.shape[1], unseen.get(part.shape[1], latest), squares)
+        blocks.append(_block(part, layout))
     return blocks
 
 
-def _block(part: Part, found: Layout | str) -> Block:
-    if isinstance(found, str):
-        return Block(part, Layout(), part.shape[1:], found)
-    side = found.side or part.shape[2]
-    block = Block(part, found, (part.shape[found.channel_axis], side, side))
+def _block(part: Part, layout: Layout | str) -> Block:
+    """Return the block of a part, with its layout, or with the reason why it has none."""
+    if isinstance(layout, str):
+        return Block(part, Layout(), part.shape[1:], layout)
+    side = layout.side or part.shape[2]
+    block = Block(part, layout, (part.shape[layout.channel_axis], side, side))
     return replace(block, note=ONE_VALUE) if side == 1 else block
 
 
 def _squares(trace: Trace, images: int) -> set[int]:
-    """Every n for which something had one (n, n) grid per image, or was an image cut into n x n patches."""
+    """Return every n of which the trace has an (n, n) grid per image, or an image cut into n x n patches."""
     squares = set()
     for shape in trace.shapes:
         if shape[0] != images:
@@ -202,7 +210,7 @@ def _squares(trace: Trace, images: int) -> set[int]:
 
 
 def _of_planes(part: Part, trace: Trace) -> Layout | str:
-    """The layout of (images, ., ., .): images are square, and so are their planes."""
+    """Return the layout of (images, ., ., .), or a reason: images are square, and so are their planes."""
     first, last = part.shape[2] == part.shape[3], part.shape[1] == part.shape[2]
     if first and last:
         mixing = [call.family for call in trace.calls[part.first : part.last] if call.family in (CONVOLUTION, LINEAR)]
@@ -213,7 +221,13 @@ def _of_planes(part: Part, trace: Trace) -> Layout | str:
 
 
 def _of_tokens(tokens: int, unseen: tuple[int, ...], squares: set[int]) -> Layout | str:
-    """The layout of (images, tokens, channels): those that had not seen the image at first are no positions."""
+    """Return the layout of (images, tokens, channels), or a reason.
+
+    Args:
+        tokens: Number of tokens.
+        unseen: Tokens that had not seen the image at first: they are no positions.
+        squares: What `_squares` returns.
+    """
     if len(unseen) >= tokens:
         return f"no grid: its {tokens} tokens are the same for every image at first"
     in_front = unseen == tuple(range(len(unseen)))

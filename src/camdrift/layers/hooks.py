@@ -1,14 +1,13 @@
-"""Keep what a network computes while it runs, and reduce the gradients that reach it.
+"""Keep the activations of a network while it runs, and reduce the gradients that reach them.
 
 Operations are seen through the torch functions that a network calls (`torch.overrides.TorchFunctionMode`), not through
-its modules: so `F.relu(x)` counts like `nn.ReLU`, one module called three times is three calls, and nothing has to be
-registered on the network itself. Only the output of a whole module is taken by a module hook, which is taken off again.
+its modules. So `F.relu(x)` counts like `nn.ReLU`, one module called three times is three calls, and nothing has to be
+registered on the network itself. Only the output of a whole module is taken by a module hook, which is removed again.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
@@ -17,72 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from camdrift.layers.layouts import GRID, Layout
-
-CONVOLUTION, NORM, ACTIVATION, POOL, LINEAR = "convolution", "norm", "activation", "pool", "linear"
-
-_NAMES = {
-    CONVOLUTION: "conv2d convolution",
-    NORM: "batch_norm instance_norm group_norm layer_norm rms_norm local_response_norm "
-    "native_batch_norm _native_batch_norm_legit_no_training native_group_norm native_layer_norm",
-    ACTIVATION: "relu relu_ relu6 hardtanh hardtanh_ leaky_relu leaky_relu_ prelu rrelu rrelu_ elu elu_ selu selu_ "
-    "celu celu_ gelu silu mish hardswish hardsigmoid sigmoid sigmoid_ tanh tanh_ softplus softsign logsigmoid "
-    "threshold threshold_ hardshrink softshrink tanhshrink clamp clamp_ clamp_min clamp_min_",
-    POOL: "max_pool2d max_pool2d_with_indices avg_pool2d lp_pool2d adaptive_avg_pool2d adaptive_max_pool2d "
-    "adaptive_max_pool2d_with_indices fractional_max_pool2d fractional_max_pool2d_with_indices",
-    LINEAR: "linear",
-}
-FAMILY = {name: family for family, names in _NAMES.items() for name in names.split()}
+from camdrift.layers.layouts import Layout
+from camdrift.layers.operations import FAMILY, first_tensor, operation_name
+from camdrift.layers.taps import AnyTap, ModuleTap, Tap
 
 Receiver = Callable[[Tensor], None]
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class Tap:
-    """One place in a network's forward pass: the output of the `index`-th known operation.
-
-    Attributes:
-        index: Position among the operations of `FAMILY` that one forward pass calls.
-        operation: Name of the torch function, checked at every pass.
-        overwritten: Does the network overwrite this output in place later on?
-    """
-
-    index: int
-    operation: str
-    overwritten: bool
-
-    @property
-    def layout(self) -> Layout:
-        """Operations are tapped where they return (batch, channels, height, width)."""
-        return GRID
-
-
-@dataclass(frozen=True)
-class ModuleTap:
-    """Another place in a network's forward pass: the first tensor that one call of a module returns.
-
-    Attributes:
-        name: Dotted name of the module.
-        module: The module.
-        call: Which of its calls, from 0.
-        overwritten: Does the network overwrite this output in place later on?
-        layout: Where in the output channels and positions lie.
-    """
-
-    name: str
-    module: nn.Module
-    call: int
-    overwritten: bool
-    layout: Layout = GRID
-
-
-AnyTap = Tap | ModuleTap
-
-
 @contextmanager
 def undisturbed(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and frozen parameters inside the block; every flag as it was after it, also after an error."""
+    """Hold the module in evaluation mode with frozen parameters; restore every flag afterwards, also after an error."""
     modes = [(part, part.training) for part in module.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     try:
@@ -98,50 +42,16 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def operation_name(func: Any) -> str:
-    """Name of a torch function; that of an exported program's `conv2d.default` is `conv2d`."""
-    return str(getattr(func, "__name__", type(func).__name__)).partition(".")[0]
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Every tensor in nested tuples, lists and dictionaries, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, dict):
-        yield from tensors_in(list(value.values()))
-
-
-def first_tensor(value: Any) -> Tensor | None:
-    """The first of `tensors_in`."""
-    return next(tensors_in(value), None)
-
-
-def _with_first(value: Any, tensor: Tensor) -> Any:
-    """`value` with its first tensor replaced."""
-    if isinstance(value, Tensor):
-        return tensor
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    place = next(key for key, item in items if first_tensor(item) is not None)
-    changed = copy(value) if isinstance(value, dict) else list(value)
-    changed[place] = _with_first(value[place], tensor)
-    if not isinstance(value, tuple):
-        return changed
-    return type(value)(*changed) if hasattr(value, "_fields") else tuple(changed)
-
-
 @contextmanager
 def around(
     module: nn.Module, before: Callable[[str, nn.Module, Any], None], after: Callable[[str, nn.Module, Any], None]
 ) -> Iterator[None]:
-    """Inside the block every call of the module and of all its parts is announced, and reported when it is over.
+    """Report the beginning and the end of every call of the module and of its parts.
 
     Args:
         module: The network.
         before: Called with the part's dotted name, the part and its arguments.
-        after: Called with the part's dotted name, the part and what it returned; None after an error.
+        after: Called with the part's dotted name, the part and its output; None after an error.
     """
     with ExitStack() as handles:
         for name, part in module.named_modules():
@@ -158,10 +68,10 @@ def around(
 
 
 class SoundGradients(TorchFunctionMode):
-    """Inside the block gradients through batch norms are right for a single image, too.
+    """Make gradients through batch norms right for a single image, too.
 
     On a CPU torch (seen in 2.15) reads the gradient of one image in the wrong order where its channels come last and
-    the stride over images is that of no batch, as it is where `flatten(2).transpose(1, 2)` has made tokens.
+    the stride over images is that of no batch. `flatten(2).transpose(1, 2)`, which makes tokens, leads there.
     """
 
     def __torch_function__(
@@ -180,6 +90,8 @@ def _with_plain_strides(gradient: Tensor) -> Tensor:
 
 
 class _Watch(TorchFunctionMode):
+    """Count the known operations, and hand the output of some of them to a function."""
+
     def __init__(self, at: Mapping[int, tuple[str, Callable[[Tensor], Tensor]]]) -> None:
         super().__init__()
         self.at = at
@@ -205,8 +117,8 @@ class _Watch(TorchFunctionMode):
             raise RuntimeError(
                 f"the model took another path than in its trace: call {index} was `{operation}`, got: `{name}`"
             )
-        handed_on = receive(output)
-        return (handed_on, *result[1:]) if isinstance(result, tuple) else handed_on
+        substitute = receive(output)
+        return (substitute, *result[1:]) if isinstance(result, tuple) else substitute
 
 
 class Capture:
@@ -218,31 +130,31 @@ class Capture:
         self.roots: list[Tensor] = []
 
     def grid(self, name: str) -> Tensor:
-        """The activation kept under `name`, shape (batch, channels, h, w), without its graph."""
+        """Return the activation under `name`, shape (batch, channels, h, w), without its graph."""
         return self.layouts[name].grid(self.activations[name].detach())
 
-    def keep(self, names: Sequence[str], output: Tensor, *, overwritten: bool) -> Tensor:
-        """The tensor to hand on to the network, after keeping `output` under each of `names`.
+    def keep(self, names: Sequence[str], output: Tensor, *, is_overwritten: bool) -> Tensor:
+        """Keep `output` under each of `names`; return the tensor with which the network goes on.
 
-        Where the gradient has not started yet it starts here, so that a backward pass stops at this activation.
-        What the network overwrites later is handed on as a copy: the in-place operation then changes the copy.
+        Where no gradient has started yet it starts here, so that a backward pass stops at this activation. An output
+        that the network overwrites later is handed on as a copy: the in-place operation then changes the copy.
         """
         if not output.requires_grad:
             output.requires_grad_()
             self.roots.append(output)
         self.activations.update(dict.fromkeys(names, output))
-        return output.clone() if overwritten else output
+        return output.clone() if is_overwritten else output
 
 
 @contextmanager
 def capturing(
     taps: Mapping[str, AnyTap], receivers: Mapping[Tap, Sequence[Receiver]] | None = None
 ) -> Iterator[Capture]:
-    """A `Capture` that one forward pass inside the block fills.
+    """Yield a `Capture` that one forward pass inside the block fills.
 
     Args:
         taps: Where to keep activations, by name. Needs gradients enabled.
-        receivers: What else to call with an activation; it must neither keep nor change it.
+        receivers: Functions to call with an activation; they must neither keep nor change it.
 
     Raises:
         RuntimeError: The forward pass calls other operations, or other modules, than its trace did.
@@ -254,8 +166,8 @@ def capturing(
         names.setdefault(tap, []).append(name)
         capture.layouts[name] = tap.layout
     handlers = {
-        tap: partial(_receive, capture, kept, receivers.get(tap, ()) if isinstance(tap, Tap) else (), tap.overwritten)
-        for tap, kept in names.items()
+        tap: partial(_receive, capture, tap, tap_names, receivers.get(tap, ()) if isinstance(tap, Tap) else ())
+        for tap, tap_names in names.items()
     }
     with _handling(handlers):
         yield capture
@@ -265,7 +177,7 @@ def capturing(
 
 @contextmanager
 def replacing(tap: AnyTap, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Inside the block the network goes on with `replace(activation)` in place of the tapped activation.
+    """Make the network go on with `replace(activation)` in place of the tapped activation.
 
     Args:
         tap: Where.
@@ -277,7 +189,7 @@ def replacing(tap: AnyTap, replace: Callable[[Tensor], Tensor]) -> Iterator[None
 
 @contextmanager
 def _handling(handlers: Mapping[AnyTap, Callable[[Tensor], Tensor]]) -> Iterator[None]:
-    """Inside the block the network goes on with what the handler of a tap makes of the output there."""
+    """Make the network go on with the result of a tap's handler in place of the output there."""
     operations = {tap.index: (tap.operation, handle) for tap, handle in handlers.items() if isinstance(tap, Tap)}
     with ExitStack() as hooks:
         for tap, handle in handlers.items():
@@ -288,26 +200,39 @@ def _handling(handlers: Mapping[AnyTap, Callable[[Tensor], Tensor]]) -> Iterator
 
 
 def _at_call(call: int, handle: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Any, Any], Any]:
-    """A forward hook that hands the first tensor of the `call`-th output to `handle`."""
+    """Return a forward hook that hands the first tensor of the `call`-th output to `handle`."""
     calls = count()
 
     def hook(_: nn.Module, __: Any, output: Any) -> Any:
         first = first_tensor(output) if next(calls) == call else None
         if first is None:
             return None
-        handed_on = handle(first)
-        return None if handed_on is first else _with_first(output, handed_on)
+        substitute = handle(first)
+        return None if substitute is first else _with_first(output, substitute)
 
     return hook
 
 
+def _with_first(value: Any, tensor: Tensor) -> Any:
+    """Return a copy of `value` with its first tensor replaced."""
+    if isinstance(value, Tensor):
+        return tensor
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    place = next(key for key, item in items if first_tensor(item) is not None)
+    container = copy(value) if isinstance(value, dict) else list(value)
+    container[place] = _with_first(value[place], tensor)
+    if not isinstance(value, tuple):
+        return container
+    return type(value)(*container) if hasattr(value, "_fields") else tuple(container)
+
+
 def _receive(
-    capture: Capture, names: Sequence[str], receivers: Sequence[Receiver], overwritten: bool, output: Tensor
+    capture: Capture, tap: AnyTap, names: Sequence[str], receivers: Sequence[Receiver], output: Tensor
 ) -> Tensor:
-    """What the network gets in place of a tapped output, after everybody has seen it."""
+    """Show a tapped output to all who wait for it; return the tensor with which the network goes on."""
     for receiver in receivers:
         receiver(output)
-    return capture.keep(names, output, overwritten=overwritten) if names else output
+    return capture.keep(names, output, is_overwritten=tap.is_overwritten) if names else output
 
 
 def reduce_gradients(
@@ -317,18 +242,18 @@ def reduce_gradients(
     *,
     retain_graph: bool = False,
 ) -> dict[str, _T]:
-    """`reduce(activation, gradient of the score)` of every captured activation that the score depends on, by name.
+    """Return `reduce(activation, gradient of the score)` by name, of every activation that the score depends on.
 
-    One backward pass for all of them. It stops at the first activations, computes no parameter gradient, and
-    every gradient is reduced as soon as it exists, so none is kept.
+    One backward pass serves all of them. It stops at the first activations and computes no parameter gradient. Every
+    gradient is reduced as soon as it exists, so none is kept.
 
     Args:
         score: A scalar.
-        capture: What `capturing` filled while the score was computed.
+        capture: The activations that `capturing` kept while the score was computed.
         reduce: Called once per activation with two tensors of shape (batch, channels, height, width).
         retain_graph: Keep the graph for another call.
     """
-    reduced: dict[str, _T] = {}
+    results: dict[str, _T] = {}
     names: dict[tuple[int, Layout], list[str]] = {}
     for name, activation in capture.activations.items():
         names.setdefault((id(activation), capture.layouts[name]), []).append(name)
@@ -337,7 +262,7 @@ def reduce_gradients(
         for (owner, layout), same in names.items():
             if owner == id(activation):
                 value = reduce(layout.grid(activation.detach()), layout.grid(gradient))
-                reduced.update(dict.fromkeys(same, value))
+                results.update(dict.fromkeys(same, value))
 
     unique = {id(activation): activation for activation in capture.activations.values()}.values()
     handles = [activation.register_hook(partial(receive, activation)) for activation in unique]
@@ -347,4 +272,4 @@ def reduce_gradients(
     finally:
         for handle in handles:
             handle.remove()
-    return reduced
+    return results

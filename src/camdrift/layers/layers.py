@@ -1,4 +1,4 @@
-"""Read a network's layers and neurons out of the trace of one forward pass."""
+"""Find a network's layers and neurons in the trace of one forward pass."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,11 +8,17 @@ from typing import Final
 
 from camdrift.errors import UserError
 from camdrift.layers.blocks import NO_IMAGES, ONE_VALUE, Block, mixes_channels
-from camdrift.layers.hooks import ACTIVATION, CONVOLUTION, LINEAR, NORM, POOL, AnyTap, ModuleTap, Tap
+from camdrift.layers.operations import ACTIVATION, CONVOLUTION, LINEAR, NORM, POOL
+from camdrift.layers.taps import AnyTap, ModuleTap, Tap
 from camdrift.layers.tracing import Call, Trace
 
 CONV: Final = "conv"
 BLOCK: Final = "block"
+ALL, STAGE = "all", "stage"
+SOFTMAX = "softmax"
+# Images of a traced pass: two tell one row per image from one row per window and from one row for all images.
+TRACED_IMAGES: Final = 2
+LAYERS_HINT: Final = "`camdrift layers --model SPEC` lists the layers"
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,8 @@ class LayerInfo:
         label: Display name.
         kind: Type of the module.
         shape: (channels, height, width) of the activation.
-        tap: Where the activation is taken, in words.
-        note: Why the layer cannot be studied; empty if it can.
+        tap: The place where the activation is taken, in words.
+        note: Reason why the layer cannot be studied; empty if it can.
         family: conv, or block for the output of a whole module such as a residual or a transformer block.
     """
 
@@ -36,15 +42,6 @@ class LayerInfo:
     tap: str
     note: str = ""
     family: str = CONV
-
-
-SOFTMAX = "softmax"
-
-# Images of a traced pass: two tell one row per image from one row per window and from one row for all images.
-TRACED_IMAGES: Final = 2
-
-ALL, STAGE = "all", "stage"
-LAYERS_HINT: Final = "`camdrift layers --model SPEC` lists the layers"
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,8 @@ class NeuronGroup:
         name: Layer name; `softmax` for the class probabilities.
         module: Dotted name of the module that holds the weights; empty where there is none.
         kind: convolution, pool, linear or softmax.
-        tap: Where the layer's output is taken; None for softmax.
-        neurons: How many.
+        tap: Tap of the layer's output; None for softmax.
+        neurons: Number of neurons.
         channel_axis: Axis of the output that counts neurons.
     """
 
@@ -82,33 +79,33 @@ def _outranking(family: str) -> tuple[str, ...]:
 
 
 def call_names(calls: Sequence[Call]) -> list[str]:
-    """A unique name per call: its module's dotted name, with `:2` for a second call of the same kind.
+    """Return a unique name per call: its module's dotted name, with `:2` for a second call of the same kind.
 
     Where one module calls a convolution and a pool itself, the pool is named `module.max_pool2d`.
     """
-    seen: Counter[tuple[str, str]] = Counter()
+    times: Counter[tuple[str, str]] = Counter()
     total = Counter((call.module, call.family) for call in calls)
     names = []
     for call in calls:
         key = (call.module, call.family)
-        seen[key] += 1
+        times[key] += 1
         base = call.module or call.operation
         if call.module and any((call.module, family) in total for family in _outranking(call.family)):
             base = f"{base}.{call.operation}"
-        names.append(f"{base}:{seen[key]}" if total[key] > 1 else base)
+        names.append(f"{base}:{times[key]}" if total[key] > 1 else base)
     return names
 
 
 def follow(calls: Sequence[Call], start: Call) -> list[Call]:
-    """`start` and the norm and activation that alone and directly consume its output."""
+    """Return `start` and the norm and activation that alone and directly consume its output."""
     chain = [start]
-    allowed = [NORM, ACTIVATION]
-    while allowed and len(chain[-1].readers) == 1 and not chain[-1].other_readers and not chain[-1].is_output:
+    families = [NORM, ACTIVATION]
+    while families and len(chain[-1].readers) == 1 and not chain[-1].other_readers and not chain[-1].is_output:
         reader = calls[chain[-1].readers[0]]
-        if reader.family not in allowed:
+        if reader.family not in families:
             break
         chain.append(reader)
-        allowed = [ACTIVATION] if reader.family == NORM else []
+        families = [ACTIVATION] if reader.family == NORM else []
     return chain
 
 
@@ -129,16 +126,30 @@ def _note(shape: tuple[int, ...]) -> str:
     return ""
 
 
-def find_layers(calls: Sequence[Call]) -> list[Layer]:
-    """Every 2-d convolution in execution order, tapped behind its norm and activation.
+def find_layers(trace: Trace, blocks: Sequence[Block]) -> list[Layer]:
+    """Return the convolutions and the blocks of a network in execution order; a block comes behind what it holds.
+
+    A convolution is tapped behind its norm and activation.
 
     Args:
-        calls: Trace of a pass of `TRACED_IMAGES` images.
+        trace: Trace of a pass of `TRACED_IMAGES` images.
+        blocks: The blocks of `find_blocks`.
     """
-    return [layer for _, layer in _convolutions(calls)]
+    places = _convolutions(trace.calls)
+    names = {layer.info.name for _, layer in places}
+    times = Counter(block.part.name for block in blocks)
+    for block in blocks:
+        part = block.part
+        name = f"{part.name}:{part.number + 1}" if times[part.name] > 1 else part.name
+        name = f"{name}.{BLOCK}" if name in names else name
+        info = LayerInfo(name, name, part.kind, block.shape, _describe_block(block), block.note, BLOCK)
+        tap = ModuleTap(part.name, part.module, part.number, part.is_overwritten, block.layout)
+        places.append((part.last - 0.5, Layer(info, tap)))
+    return [layer for _, layer in sorted(places, key=lambda pair: pair[0])]
 
 
 def _convolutions(calls: Sequence[Call]) -> list[tuple[float, Layer]]:
+    """Return every 2-d convolution behind its place in the order of execution."""
     layers = []
     for call, name in zip(calls, call_names(calls), strict=True):
         if call.family != CONVOLUTION:
@@ -150,22 +161,6 @@ def _convolutions(calls: Sequence[Call]) -> list[tuple[float, Layer]]:
     return layers
 
 
-def with_blocks(trace: Trace, blocks: Sequence[Block]) -> list[Layer]:
-    """The convolutions and the blocks of a network, in execution order: a block comes behind what it holds."""
-    convolutions = _convolutions(trace.calls)
-    taken = {layer.info.name for _, layer in convolutions}
-    times = Counter(block.part.name for block in blocks)
-    found = []
-    for block in blocks:
-        part = block.part
-        name = f"{part.name}:{part.number + 1}" if times[part.name] > 1 else part.name
-        name = f"{name}.{BLOCK}" if name in taken else name
-        info = LayerInfo(name, name, part.kind, block.shape, _describe_block(block), block.note, BLOCK)
-        tap = ModuleTap(part.name, part.module, part.number, part.is_overwritten, block.layout)
-        found.append((part.last - 0.5, Layer(info, tap)))
-    return [layer for _, layer in sorted([*convolutions, *found], key=lambda pair: pair[0])]
-
-
 def _describe_block(block: Block) -> str:
     layout, text = block.layout, f"output of {block.part.kind}"
     if layout.side:
@@ -174,7 +169,7 @@ def _describe_block(block: Block) -> str:
 
 
 def default_family(layers: Sequence[Layer], trace: Trace, blocks: Sequence[Block]) -> str:
-    """Which layers are studied by default: blocks where linear layers mix channels inside them, else convolutions.
+    """Return the family to study by default: blocks where linear layers mix channels inside them, else convolutions.
 
     Where nothing of the one family has a map it is the other.
     """
@@ -187,7 +182,7 @@ def default_family(layers: Sequence[Layer], trace: Trace, blocks: Sequence[Block
 
 
 def reason_left_out(info: LayerInfo, family: str) -> str:
-    """Why a layer is not studied by default, where layers of `family` are; empty if it is."""
+    """Return the reason why a layer is not studied by default, where `family` is; empty if the layer is studied."""
     if info.note or info.family == family:
         return info.note
     words = {CONV: "convolutions", BLOCK: "blocks"}
@@ -195,7 +190,7 @@ def reason_left_out(info: LayerInfo, family: str) -> str:
 
 
 def select(infos: Sequence[LayerInfo], globs: Sequence[str]) -> tuple[str, ...]:
-    """Names of the layers that `globs` mean, in execution order.
+    """Return the names of the layers that `globs` mean, in execution order.
 
     Args:
         infos: All layers in execution order.
@@ -205,15 +200,15 @@ def select(infos: Sequence[LayerInfo], globs: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UserError: A glob that matches nothing, or only layers without a map.
     """
-    chosen: set[str] = set()
+    names: set[str] = set()
     for glob in globs:
         matches = _matches(infos, glob)
         usable = {info.name for info in matches if not info.note}
         if not usable:
             reason = f"{matches[0].name}: {matches[0].note}" if matches else "no such layer"
             raise UserError(f"`layers` must match layers with a map, got: {glob} ({reason})", LAYERS_HINT)
-        chosen |= usable
-    return tuple(info.name for info in infos if info.name in chosen)
+        names |= usable
+    return tuple(info.name for info in infos if info.name in names)
 
 
 def _matches(infos: Sequence[LayerInfo], glob: str) -> list[LayerInfo]:
@@ -227,7 +222,7 @@ def _matches(infos: Sequence[LayerInfo], glob: str) -> list[LayerInfo]:
 
 
 def label_blocks(layers: Sequence[Layer], calls: Sequence[Call]) -> list[Layer]:
-    """The layers with VGG's names, `block1_conv1` onwards: a max-pool ends a block."""
+    """Return the layers with VGG's labels, `block1_conv1` onwards: a max-pool ends a block."""
     labels: dict[str, str] = {}
     block, position = 1, 0
     for call, name in zip(calls, call_names(calls), strict=True):
@@ -247,12 +242,12 @@ def _is_identity_pool(call: Call) -> bool:
 
 
 def find_neurons(calls: Sequence[Call], classes: int) -> list[NeuronGroup]:
-    """The groups of neurons of DLFuzz's coverage, in execution order.
+    """Return the groups of neurons of DLFuzz's coverage, in execution order.
 
-    Channels of every convolution, pool and linear output after its activation, and the softmax units in place of
-    the linear layer that yields the logits (Keras's `predictions` is one layer with its softmax). An adaptive pool
-    that leaves the size as it is (torchvision's VGG at 224 px) does nothing and is not counted. Nor is an output
-    that has not one row per image, such as those of attention inside windows.
+    Neurons are the channels of every convolution, pool and linear output after its activation. The softmax units stand
+    in place of the linear layer that yields the logits (Keras's `predictions` is one layer with its softmax). An
+    adaptive pool that leaves the size as it is (torchvision's VGG at 224 px) does nothing and is not counted. Nor is an
+    output that has not one row per image, such as those of attention inside windows.
 
     Args:
         calls: Trace of a pass of `TRACED_IMAGES` images.

@@ -1,4 +1,4 @@
-"""Watch one forward pass of a network: which operations it calls, who reads what they return, which modules run."""
+"""Watch one forward pass of a network: the operations it calls, the readers of their outputs, the modules that run."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from camdrift.layers.hooks import FAMILY, Tap, around, first_tensor, operation_name, tensors_in
+from camdrift.layers.hooks import around
+from camdrift.layers.operations import FAMILY, first_tensor, operation_name, tensors_in
+from camdrift.layers.taps import Tap
 
 # Far below what tells two images apart, and above what the position in a batch does to a row of a matrix product.
 _SAME: Final = 1e-4
@@ -47,7 +49,7 @@ class Call:
 
     @property
     def tap(self) -> Tap:
-        """The place of this call's output."""
+        """The tap of this call's output."""
         return Tap(self.index, self.operation, self.is_overwritten)
 
 
@@ -59,11 +61,11 @@ class Part:
         name: Dotted name of the module; empty for the network itself.
         module: The module.
         kind: Its type.
-        number: Which of the module's calls this is, from 0.
-        first: How many known operations had been called when it began.
+        number: Number of this call among the module's calls, from 0.
+        first: Number of known operations called before it began.
         source_shape: Shape of the first tensor that it was given.
         unseen: Where that tensor has shape (images, tokens, channels): tokens that are the same for every image.
-        last: How many known operations had been called when it returned.
+        last: Number of known operations called before it returned.
         shape: Shape of the first tensor that it returned.
         is_overwritten: Does anything write over that tensor afterwards?
     """
@@ -82,7 +84,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Trace:
-    """What one forward pass did.
+    """The record of one forward pass.
 
     Attributes:
         calls: The known operations in execution order.
@@ -96,23 +98,23 @@ class Trace:
 
 
 def kind_of(module: nn.Module) -> str:
-    """Name of a module's type; for a part of an exported program that of the type it was exported from."""
+    """Return the name of a module's type; of a part of an exported program, that of the type it was exported from."""
     return type_of(module).rpartition(".")[2]
 
 
 def type_of(module: nn.Module) -> str:
-    """Full name of a module's type, as `kind_of`."""
-    exported = getattr(module, "type_name", None)
-    name = exported() if callable(exported) else None
+    """Return the full name of a module's type; `kind_of` is its last part."""
+    type_name = getattr(module, "type_name", None)
+    name = type_name() if callable(type_name) else None
     return name if isinstance(name, str) else f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def trace(module: nn.Module, forward: Callable[[], Any]) -> Trace:
-    """What one forward pass does.
+    """Return the trace of one forward pass.
 
     Args:
         module: The network, for the names of its parts.
-        forward: Runs the network once and returns what it returns.
+        forward: Runs the network once and returns its output.
     """
     tracer = _Tracer(kind_of(module))
     with torch.no_grad(), around(module, tracer.enter, tracer.leave), tracer:
@@ -121,7 +123,7 @@ def trace(module: nn.Module, forward: Callable[[], Any]) -> Trace:
 
 
 class _Tracer(TorchFunctionMode):
-    """Records the known operations and who reads their outputs. Keeps every tensor alive, so that ids stay unique."""
+    """Record the known operations and the readers of their outputs. Every tensor is kept, so that ids stay unique."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -137,7 +139,7 @@ class _Tracer(TorchFunctionMode):
         self.is_looking = False
 
     def enter(self, name: str, module: nn.Module, inputs: Any) -> None:
-        """A module begins."""
+        """Note that a module begins."""
         kind = kind_of(module)
         self.running.append((name, kind))
         if next(module.children(), None) is None:
@@ -152,14 +154,14 @@ class _Tracer(TorchFunctionMode):
         self.times[name] += 1
 
     def leave(self, _: str, __: nn.Module, output: Any) -> None:
-        """The module that began last returns."""
+        """Note that the module that began last returns."""
         self.running.pop()
-        part, returned = self.open.pop(), first_tensor(output)
-        if part is None or returned is None:
+        part, tensor = self.open.pop(), first_tensor(output)
+        if part is None or tensor is None:
             return
-        part.last, part.shape = len(self.calls), tuple(returned.shape)
+        part.last, part.shape = len(self.calls), tuple(tensor.shape)
         self.parts.append(part)
-        self.outputs.append((part, returned, returned._version))
+        self.outputs.append((part, tensor, tensor._version))
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -202,17 +204,16 @@ class _Tracer(TorchFunctionMode):
         self.calls.append(call)
 
     def finish(self, result: Any) -> Trace:
-        """The trace, once the network has returned `result`."""
-        for made, output, version in self.outputs:
-            made.is_overwritten = output._version != version
-        returned = {id(tensor) for tensor in tensors_in(result)}
-        for tensor_id in returned & set(self.producer):
+        """Return the trace, once the network has returned `result`."""
+        for source, output, version in self.outputs:
+            source.is_overwritten = output._version != version
+        for tensor_id in {id(tensor) for tensor in tensors_in(result)} & set(self.producer):
             self.calls[self.producer[tensor_id]].is_output = True
         return Trace(self.calls, self.parts, frozenset(self.shapes))
 
 
 def _unseen(source: Tensor) -> tuple[int, ...]:
-    """Tokens of (images, tokens, channels) at which all images are alike."""
+    """Return the tokens of (images, tokens, channels) at which all images are alike."""
     if source.ndim != 3 or len(source) < 2 or source.is_meta or not source.is_floating_point():
         return ()
     spread = (source - source[:1]).abs().amax((0, 2))

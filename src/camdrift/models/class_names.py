@@ -1,4 +1,4 @@
-"""Class names: ImageNet's, and the class that a folder's name means."""
+"""Names of classes: those of ImageNet, and the class that a folder's name means."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ _WORDNET_ID = re.compile(r"n\d{8}")
 
 
 def imagenet_labels() -> tuple[str, ...]:
-    """Short names of ImageNet's thousand classes, in the order of every common checkpoint."""
+    """Return the short names of ImageNet's thousand classes, in the order of every common checkpoint."""
     from torchvision.models import VGG16_Weights
 
     return tuple(VGG16_Weights.IMAGENET1K_V1.meta["categories"])
@@ -37,10 +37,10 @@ def _plain(name: str) -> str:
 
 
 def class_index(name: str, labels: Sequence[str]) -> int | None:
-    """Index of the class that a folder called `name` holds; None if that is not certain.
+    """Return the index of the class that a folder called `name` holds; None if that is not certain.
 
-    Accepted are a label (case, spaces, `_` and `-` do not matter) and a WordNet ID such as n01440764, which is
-    looked up among ImageNet's thousand classes if `labels` are theirs, and by its names otherwise.
+    A folder may have the name of a label (case, spaces, `_` and `-` do not matter), or a WordNet ID such as n01440764.
+    The ID is looked up among ImageNet's thousand classes if `labels` are theirs, and by its names otherwise.
 
     Args:
         name: Folder name.
@@ -52,5 +52,5 @@ def class_index(name: str, labels: Sequence[str]) -> int | None:
         if tuple(labels) == imagenet_labels():
             return _imagenet_synsets().get(name)
         candidates += [_plain(synonym) for synonym in _synset_names(name)]
-    found = {index for index, label in enumerate(plain) if label in candidates}
-    return found.pop() if len(found) == 1 else None
+    indexes = {index for index, label in enumerate(plain) if label in candidates}
+    return indexes.pop() if len(indexes) == 1 else None

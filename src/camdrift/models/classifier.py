@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from camdrift.errors import ModelError, UserError, one_line
 from camdrift.layers import hooks
 from camdrift.layers.blocks import UNREAD, Block, find_blocks, first_mixer, half_changed, in_order, without_grid
-from camdrift.layers.hooks import AnyTap
 from camdrift.layers.layers import (
     LAYERS_HINT,
     TRACED_IMAGES,
@@ -21,16 +20,19 @@ from camdrift.layers.layers import (
     LayerInfo,
     NeuronGroup,
     default_family,
+    find_layers,
     find_neurons,
     label_blocks,
     select,
-    with_blocks,
 )
+from camdrift.layers.operations import first_tensor
+from camdrift.layers.taps import AnyTap
 from camdrift.layers.tracing import Part, Trace, trace
+from camdrift.models.contract import check_logits, logits_in, unwrap
+from camdrift.models.input_settings import InputSettings
 from camdrift.tensors import Images, Logits
 
 PRECISIONS: Final = ("fp32", "tf32", "bf16")
-NO_CONFIGURATION: Final = "no mean and std given: pixels are passed as they are"
 
 
 class Classifier:
@@ -41,17 +43,18 @@ class Classifier:
 
     Attributes:
         module: The wrapped network, without DataParallel or compilation around it.
+        settings: Settings of its input; those below are read off them.
         mean, std: Per-channel normalisation, in pixel units.
         size: Height and width of the input.
         resize: Length of an image's short side before the centre crop to `size`; 0 squeezes the whole image to a
             square of `size`.
         interpolation: bilinear, bicubic or nearest.
         labels: Class names, or None.
-        spec: What the classifier was loaded from.
-        weights: Where its weights came from, in words.
-        configuration: Where mean, std and size came from, in words.
+        weights: Origin of its weights, in words.
+        configuration: Origin of mean, std and size, in words.
+        spec: Spec that the classifier was loaded from.
         was_training: Was dropout or batch norm in training mode when the module was wrapped?
-        remarks: What was done to the module before it could be studied (unwrapped, for example).
+        remarks: Changes to the module before it could be studied (unwrapped, for example).
         loaded_from: Spec and file of weights from which `load_model` makes it again; None for a wrapped module.
     """
 
@@ -59,59 +62,38 @@ class Classifier:
         self,
         module: nn.Module,
         *,
-        mean: Sequence[float] = (0.0, 0.0, 0.0),
-        std: Sequence[float] = (1.0, 1.0, 1.0),
-        size: int = 224,
-        resize: int | None = None,
-        interpolation: str = "bilinear",
-        labels: Sequence[str] | None = None,
         spec: str = "",
-        weights: str = "",
-        configuration: str = "",
         device: str | torch.device | None = None,
         precision: str = "fp32",
+        **settings: Any,
     ) -> None:
-        self.module, self.remarks = _unwrapped(module)
+        """Wrap a module; `settings` are the fields of `InputSettings`."""
+        self.module, self.remarks = unwrap(module)
         self.loaded_from: tuple[str, str | None] | None = None
         self.was_training = _is_training(self.module)
-        _check_normalisation(mean, std)
-        if size < 1 or (resize is not None and resize != 0 and resize < size):
-            raise ModelError(f"`size` must be at least 1 and at most `resize`, got: {size} and {resize}")
+        self.settings = InputSettings(**settings)
         if precision not in PRECISIONS:
             raise UserError(f"`precision` must be one of {', '.join(PRECISIONS)}, got: {precision}")
-        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
-        self.size, self.resize, self.interpolation = size, size if resize is None else resize, interpolation
-        self.labels = None if labels is None else tuple(labels)
-        self.spec = spec or type(self.module).__name__
-        self.weights, self.precision = weights, precision
-        self.configuration = configuration or ("given" if self.is_normalising else NO_CONFIGURATION)
+        self.mean, self.std = tuple(map(float, self.settings.mean)), tuple(map(float, self.settings.std))
+        self.size, self.interpolation = self.settings.size, self.settings.interpolation
+        self.resize = self.size if self.settings.resize is None else self.settings.resize
+        self.labels = None if self.settings.labels is None else tuple(self.settings.labels)
+        self.weights, self.configuration = self.settings.weights, self.settings.origin
+        self.spec, self.precision = spec or type(self.module).__name__, precision
         self.device = torch.device(device) if device is not None else _device_of(self.module)
         self._mean = torch.tensor(self.mean, device=self.device).view(1, -1, 1, 1)
         self._std = torch.tensor(self.std, device=self.device).view(1, -1, 1, 1)
-        self.classes = self._preflight()
+        self.classes = self._count_classes()
 
     def __repr__(self) -> str:
         return f"Classifier({self.spec}, {self.classes} classes, {self.size} px, {len(self.layers)} layers)"
 
-    @property
-    def is_normalising(self) -> bool:
-        """Does it change pixels before the module sees them?"""
-        return any(self.mean) or any(value != 1 for value in self.std)
-
-    def describe_input(self) -> str:
-        """How an image becomes the module's input, and who says so, on one line."""
-        size = f"{self.size}x{self.size}"
-        shape = f"short side to {self.resize}, centre {size}" if self.resize else f"squeezed to {size}"
-        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
-        numbers = f"mean {mean}, std {std}; " if self.is_normalising else ""
-        return f"{shape} ({self.interpolation}), {numbers}{self.configuration}"
-
     def undisturbed(self) -> AbstractContextManager[None]:
-        """Evaluation mode and frozen parameters inside the block, everything as before after it."""
+        """Hold the module in evaluation mode with frozen parameters; restore everything afterwards."""
         return hooks.undisturbed(self.module)
 
     def __call__(self, images: Images) -> Logits:
-        """Logits of images in pixel space, float32; differentiable if gradients are enabled."""
+        """Return the logits of images in pixel space, float32; differentiable if gradients are enabled."""
         return self._forward(images).float()
 
     def _forward(self, images: Images) -> Tensor:
@@ -120,11 +102,11 @@ class Classifier:
             autocast = torch.autocast(self.device.type, dtype=torch.bfloat16)
         is_alone = len(images) == 1 and torch.is_grad_enabled()
         with self.undisturbed(), autocast, hooks.SoundGradients() if is_alone else nullcontext():
-            return _logits_in(self.module((images - self._mean) / self._std), len(images))
+            return logits_in(self.module((images - self._mean) / self._std), len(images))
 
     @contextmanager
     def numerics(self) -> Iterator[None]:
-        """GPU arithmetic in this classifier's precision inside the block; torch's settings as before after it.
+        """Hold GPU arithmetic in this classifier's precision; restore torch's settings afterwards.
 
         Without it torch rounds float32 convolutions to TF32 on recent GPUs, whatever `precision` says.
         """
@@ -139,14 +121,14 @@ class Classifier:
             for backend, setting in zip(backends, before, strict=True):
                 backend.fp32_precision = setting
 
-    def _preflight(self) -> int:
-        """The number of classes, after checking on made-up images that the model is a classifier."""
+    def _count_classes(self) -> int:
+        """Return the number of classes, after checking on two made-up images that the model is a classifier."""
         generator = torch.Generator().manual_seed(0)
         images = torch.rand((2, 3, self.size, self.size), generator=generator).to(self.device)
         images[1] *= 0.2  # unlike the other, so that a batch's statistics would tell
         try:
-            with torch.no_grad():
-                logits, again, alone = self(images), self(images), self(images[:1])
+            with torch.no_grad(), self.numerics():
+                logits, again, alone = self(images), self(images), [self(image) for image in images.split(1)]
         except UserError:
             raise
         except Exception as error:
@@ -154,29 +136,7 @@ class Classifier:
                 f"`model` failed on two images of {self.size} px: {one_line(error)}",
                 "does it take (batch, 3, height, width)? `SIZE` in a factory's module, or `size=`, sets the input size",
             ) from error
-        if logits.ndim != 2 or logits.shape[0] != 2 or logits.shape[1] < 2:
-            raise ModelError(
-                f"`model` must return logits of shape (batch, classes), got: {tuple(logits.shape)} for 2 images",
-                "wrap it in a module whose forward returns the logits",
-            )
-        if not torch.isfinite(logits).all():
-            raise ModelError("`model` must return finite logits, got: NaN or infinity", "are its weights loaded?")
-        if not torch.allclose(logits, again, rtol=1e-2, atol=1e-3):
-            raise ModelError(
-                "`model` must return the same logits for the same images, got: two different answers",
-                "it draws random numbers even in evaluation mode (dropout that is always on?); switch that off",
-            )
-        if float((alone - logits[:1]).abs().max()) > 0.05 * float(logits.abs().max()):
-            raise ModelError(
-                "`model` must judge every image by itself, got: other logits alone than in a batch",
-                "is it a program that was exported in training mode? model.eval() before torch.export.export(...)",
-            )
-        total = logits.sum(1)
-        if (logits >= 0).all() and torch.allclose(total, torch.ones_like(total), atol=1e-3):
-            raise ModelError(
-                "`model` must return logits, got: probabilities (every row sums to 1)",
-                "leave out its last softmax",
-            )
+        check_logits(logits, again, alone, self.precision)
         if self.labels is not None and len(self.labels) != logits.shape[1]:
             raise ModelError(
                 f"`labels` must name every class, got: {len(self.labels)} names for {logits.shape[1]} classes"
@@ -193,41 +153,41 @@ class Classifier:
     def _blocks(self) -> list[Block]:
         blocks = find_blocks(self.module, self._trace, TRACED_IMAGES)
         first = first_mixer(blocks)
-        if first is None or in_order(first.layout.grid(self._given_to(first.part, half_changed(self.size)))):
+        if first is None or in_order(first.layout.grid(self._input_of(first.part, half_changed(self.size)))):
             return blocks
         return without_grid(blocks)
 
-    def _given_to(self, part: Part, images: Tensor) -> Tensor:
-        """What a part of the network is given first of all when it is called as in the trace."""
-        given: list[Tensor] = []
+    def _input_of(self, part: Part, images: Tensor) -> Tensor:
+        """Return the first tensor that a part of the network takes at its call in the trace."""
+        inputs: list[Tensor] = []
 
-        def before(name: str, _: nn.Module, inputs: Any) -> None:
-            source = hooks.first_tensor(inputs) if name == part.name else None
-            given.extend([] if source is None else [source.clone()])
+        def before(name: str, _: nn.Module, arguments: Any) -> None:
+            source = first_tensor(arguments) if name == part.name else None
+            inputs.extend([] if source is None else [source.clone()])
 
         with torch.no_grad(), hooks.around(self.module, before, lambda *_: None):
             self(images.to(self.device))
-        return given[part.number]
+        return inputs[part.number]
 
     @cached_property
-    def _found(self) -> dict[str, Layer]:
+    def _layers(self) -> dict[str, Layer]:
         """Every convolution and every block by name, with a note on each that cannot be studied."""
-        layers = with_blocks(self._trace, self._blocks)
+        layers = find_layers(self._trace, self._blocks)
         if type(self.module).__name__ == "VGG":
             layers = label_blocks(layers, self._trace.calls)
-        moved = self._moved_by({layer.info.name: layer.tap for layer in layers if not layer.info.note})
-        is_read = any(moved[layer.info.name] for layer in layers if _has_tokens(layer) and layer.info.name in moved)
+        moves = self._moves_logits({layer.info.name: layer.tap for layer in layers if not layer.info.note})
+        is_read = any(moves[layer.info.name] for layer in layers if _has_tokens(layer) and layer.info.name in moves)
         for position, layer in enumerate(layers):
             note = layer.info.note
-            if not note and layer.info.name not in moved:
+            if not note and layer.info.name not in moves:
                 note = "no gradient of the logits reaches it"
-            elif not note and _has_tokens(layer) and is_read and not moved[layer.info.name]:
+            elif not note and _has_tokens(layer) and is_read and not moves[layer.info.name]:
                 note = UNREAD
             layers[position] = replace(layer, info=replace(layer.info, note=note))
         return {layer.info.name: layer for layer in layers}
 
-    def _moved_by(self, taps: Mapping[str, AnyTap]) -> dict[str, bool]:
-        """Which activations the logits depend on, and whether any of their gradients is not zero."""
+    def _moves_logits(self, taps: Mapping[str, AnyTap]) -> dict[str, bool]:
+        """Return for every activation that the logits depend on whether any of its gradients is not zero."""
         example = torch.rand((1, 3, self.size, self.size), generator=torch.Generator().manual_seed(0))
         with torch.enable_grad(), hooks.capturing(taps) as capture:
             logits = self(example.to(self.device))
@@ -235,13 +195,13 @@ class Classifier:
 
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
-        """Every 2-d convolution and every block in execution order, with those that cannot be studied and why."""
-        return tuple(layer.info for layer in self._found.values())
+        """Every 2-d convolution and every block in execution order; a note says why one cannot be studied."""
+        return tuple(layer.info for layer in self._layers.values())
 
     @cached_property
     def family(self) -> str:
-        """What is studied by default: `conv` or `block`."""
-        return default_family(list(self._found.values()), self._trace, self._blocks)
+        """Family of the layers that a study takes by default: `conv` or `block`."""
+        return default_family(list(self._layers.values()), self._trace, self._blocks)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -249,7 +209,7 @@ class Classifier:
         return tuple(info.name for info in self.layer_infos if not info.note and info.family == self.family)
 
     def select_layers(self, globs: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Names of the layers that any of `globs` means, in execution order; those of `layers` without globs.
+        """Return the names of the layers that any of `globs` means, in execution order; without globs, `layers`.
 
         Args:
             globs: `conv`, `block`, `all`, `stage` (the last block of every resolution; the last convolution where
@@ -262,20 +222,20 @@ class Classifier:
             return select(self.layer_infos, globs)
         if not self.layers:
             reasons = [f"{info.name}: {info.note}" for info in self.layer_infos]
-            seen = f"{self.spec} ({reasons[-1]})" if reasons else self.spec
-            raise ModelError(f"`model` has no convolution and no block with a map, got: {seen}", LAYERS_HINT)
+            model = f"{self.spec} ({reasons[-1]})" if reasons else self.spec
+            raise ModelError(f"`model` has no convolution and no block with a map, got: {model}", LAYERS_HINT)
         return self.layers
 
     def taps(self, layers: Sequence[str]) -> dict[str, AnyTap]:
-        """Where the activations of `layers` are taken.
+        """Return the taps of `layers`, by name.
 
         Raises:
             UserError: A name that is no layer of this classifier.
         """
         for name in layers:
-            if name not in self._found:
+            if name not in self._layers:
                 raise UserError(f"`layers` must name layers of the model, got: {name}", LAYERS_HINT)
-        return {name: self._found[name].tap for name in layers}
+        return {name: self._layers[name].tap for name in layers}
 
     @cached_property
     def neuron_groups(self) -> tuple[NeuronGroup, ...]:
@@ -283,7 +243,7 @@ class Classifier:
         return tuple(find_neurons(self._trace.calls, self.classes))
 
     def weights_checksum(self) -> str:
-        """SHA-256 over names, types, shapes and values of the state dict."""
+        """Return the SHA-256 over names, types, shapes and values of the state dict."""
         digest = sha256()
         for name, tensor in sorted(self.module.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -291,47 +251,12 @@ class Classifier:
         return digest.hexdigest()
 
     def class_name(self, index: int) -> str:
-        """The class's name, or its number where names are unknown."""
+        """Return the name of a class, or its number where names are unknown."""
         return self.labels[index] if self.labels is not None else f"class {index}"
 
 
 def _has_tokens(layer: Layer) -> bool:
     return bool(layer.tap.layout.side)
-
-
-def _logits_in(output: Any, batch: int) -> Tensor:
-    """The logits in what a network returns: a tensor, or what is called `logits`, or the first (batch, classes)."""
-    if isinstance(output, Tensor):
-        return output
-    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(named, Tensor):
-        return named
-    values = list(output.values()) if isinstance(output, Mapping) else output
-    tensors = [value for value in values if isinstance(value, Tensor)] if isinstance(values, list | tuple) else []
-    fitting = [t for t in tensors if t.ndim == 2 and len(t) == batch and t.is_floating_point()]
-    if not fitting:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
-        raise ModelError(
-            "`model` must return logits of shape (batch, classes), alone, first of several or called `logits`, "
-            f"got: {type(output).__name__}" + (f" of {shapes}" if shapes else ""),
-            "wrap it in a module whose forward returns the logits",
-        )
-    return fitting[0]
-
-
-def _unwrapped(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
-    remarks: list[str] = []
-    while True:
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError("`model` must be an eager module, got: TorchScript", "load the module it was made from")
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            remarks.append(f"unwrapped {type(module).__name__}")
-            module = module.module
-        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
-            remarks.append("unwrapped torch.compile")
-            module = inner
-        else:
-            return module, tuple(remarks)
 
 
 def _is_training(module: nn.Module) -> bool:
@@ -342,15 +267,3 @@ def _is_training(module: nn.Module) -> bool:
 def _device_of(module: nn.Module) -> torch.device:
     tensor = next(iter([*module.parameters(), *module.buffers()]), None)
     return torch.device("cpu") if tensor is None else tensor.device
-
-
-def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
-    if len(mean) != 3 or len(std) != 3:
-        raise ModelError(f"`mean` and `std` must have three values each, got: {len(mean)} and {len(std)}")
-    if not all(value > 0 for value in std):
-        raise ModelError(f"`std` must be positive, got: {tuple(std)}")
-    if max(*map(abs, mean), *std) > 10:
-        raise ModelError(
-            f"`mean` and `std` must be in pixel units [0, 1], got: {tuple(mean)} and {tuple(std)}",
-            "divide them by 255",
-        )

@@ -1,7 +1,7 @@
-"""Programs of torch.export: read them, and give them back the modules that they were exported from.
+"""Read programs of torch.export, and give them back the modules that they were exported from.
 
-torch reads the archive's pickles freely, evaluates its expressions as Python, and calls whatever function of torch's
-modules a node names (`torch.os.system`); here it is looked through first for anything but tensors and operators.
+Torch reads the archive's pickles freely, evaluates its expressions as Python, and calls whatever function of torch's
+modules a node names (`torch.os.system`). So the archive is searched first for anything but tensors and operators.
 """
 
 import ast
@@ -21,8 +21,10 @@ from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 from torch.export import ExportedProgram
 
 from camdrift.errors import ModelError, one_line
+from camdrift.models.input_settings import InputSettings
 
-_BATCH_HINT = (
+_PROGRAM: Final = ".pt2"
+_BATCH_HINT: Final = (
     "export it with a free number of images: torch.export.export(model.eval(), (torch.rand(2, 3, 224, 224),), "
     "dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))"
 )
@@ -51,12 +53,35 @@ _FUNCTIONS: Final = {
     "Mod", "PythonMod", "ModularIndexing", "FloorDiv", "CeilDiv", "CleanDiv", "IntTrueDiv", "FloatTrueDiv",
     "FloorToInt", "CeilToInt", "RoundToInt", "TruncToInt", "TruncToFloat", "ToFloat", "Identity", "Where",
 }  # fmt: skip
-# Numbers that sympy works out must stay small: so many powers in one expression, and no larger exponents.
+# Numbers that sympy works out must stay small: at most so many powers in one expression, and no larger exponents.
 _MOST_POWERS, _LARGEST = 2, 8
 
 
+def from_program(spec: str, weights: str | Path | None) -> tuple[nn.Module, InputSettings]:
+    """Build a network of a program of torch.export.
+
+    Args:
+        spec: FILE.pt2.
+        weights: Must be None: the program holds its weights.
+
+    Raises:
+        ModelError: No such file, another kind of file, one that holds code, or a file of weights.
+    """
+    path = Path(spec)
+    if not spec.endswith(_PROGRAM):
+        raise ModelError(
+            f"`model` must name a network, got: {path.name}, a file of weights (or of Python objects, which could run "
+            "code when they are read)",
+            f"--model net.py:build --weights {path.name} if it is a state dict; torch.export.save writes networks",
+        )
+    if weights is not None:
+        raise ModelError(f"`weights` must be left out with an exported program, got: {weights}", "FILE.pt2 holds them")
+    module, size = unflatten(read_program(path))
+    return module, InputSettings(size=size or 224, weights=f"exported program {path.name}")
+
+
 def read_program(path: Path) -> ExportedProgram:
-    """The program in a .pt2 file that `torch.export.save` has written.
+    """Read the program in a .pt2 file that `torch.export.save` has written.
 
     Raises:
         ModelError: No such file, another kind of file, or one that holds code.
@@ -66,10 +91,10 @@ def read_program(path: Path) -> ExportedProgram:
     log = logging.getLogger("torch.export")
     was_disabled, log.disabled = log.disabled, True  # it prints a traceback of its own
     try:
-        found = next(_code_in(path), None)
-        if found is not None:
+        code = next(_code_in(path), None)
+        if code is not None:
             raise ModelError(
-                f"`model` must hold tensors and torch's operators alone, got: {path.name} with {found} (not loaded: it "
+                f"`model` must hold tensors and torch's operators alone, got: {path.name} with {code} (not loaded: it "
                 "could run code)",
                 "export the network again with torch.export.save, or build it in Python: --model net.py:build",
             )
@@ -85,11 +110,11 @@ def read_program(path: Path) -> ExportedProgram:
         log.disabled = was_disabled
 
 
-def unflattened(program: ExportedProgram) -> tuple[nn.Module, int | None]:
-    """A module with the parts that the program was exported from, and the side of its images if that is fixed.
+def unflatten(program: ExportedProgram) -> tuple[nn.Module, int | None]:
+    """Return a module with the parts that the program was exported from, and the side of its images if that is fixed.
 
     Raises:
-        ModelError: A program that takes more than images, or one number of images alone, or that learns as it runs.
+        ModelError: The program takes more than images, or one number of images alone, or learns as it runs.
     """
     signature = program.graph_signature
     inputs = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in signature.user_inputs]
@@ -112,7 +137,7 @@ def unflattened(program: ExportedProgram) -> tuple[nn.Module, int | None]:
 
 
 def _code_in(path: Path) -> Iterator[str]:
-    """What in an exported program could run code when it is loaded or used, in words."""
+    """Yield in words what in an exported program could run code when it is loaded or used."""
     from torch.export.pt2_archive._package import PT2ArchiveReader
 
     if _is_of_old_torch(path):
@@ -149,7 +174,7 @@ def _is_plain(data: bytes) -> bool:
 
 
 def _code_in_json(value: Any) -> Iterator[str]:
-    """The same of a description: of the program, of its weights, of its constants."""
+    """Yield the same of a description: of the program, of its weights, of its constants."""
     waiting = [value]
     while waiting:
         value = waiting.pop()
@@ -176,14 +201,14 @@ def _is_operator(target: str) -> bool:
         return True
     import torchvision  # noqa: F401, which has operators of its own
 
-    found: Any = torch
+    operator: Any = torch
     for name in target.split(".")[1:]:
-        found = getattr(found, name, None)
-    return isinstance(found, OpOverload | OpOverloadPacket | HigherOrderOperator)
+        operator = getattr(operator, name, None)
+    return isinstance(operator, OpOverload | OpOverloadPacket | HigherOrderOperator)
 
 
 def _is_arithmetic(text: str) -> bool:
-    """Is an expression nothing but symbols, numbers and sympy's functions of them, and soon worked out?"""
+    """Does an expression hold nothing but symbols, numbers and sympy's functions of them, and few powers?"""
     try:
         nodes = [*ast.walk(ast.parse(text, mode="eval"))]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -206,7 +231,7 @@ def _called(call: ast.Call) -> str | None:
 
 
 def _is_small(exponent: ast.expr) -> bool:
-    """Is it a number like 2, -1 or Integer(2)?"""
+    """Is an exponent a small number, like 2, -1 or Integer(2)?"""
     if isinstance(exponent, ast.Call):
         return _called(exponent) == "Integer" and len(exponent.args) == 1 and _is_small(exponent.args[0])
     if isinstance(exponent, ast.UnaryOp):

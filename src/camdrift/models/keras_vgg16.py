@@ -1,8 +1,8 @@
 """Keras's weights in a torch network: the paper's own VGG-16.
 
 Keras keeps kernels as (height, width, in, out) and flattens maps as height x width x channels; torch keeps
-(out, in, height, width) and flattens channels x height x width. Keras's VGG-16 takes BGR of 0 to 255 minus a mean;
-here the first kernel's input channels are turned around instead, so that the network takes RGB.
+(out, in, height, width) and flattens channels x height x width. Keras's VGG-16 takes BGR of 0 to 255 minus a mean.
+Here the first kernel's input channels are reversed instead, so that the network takes RGB.
 """
 
 import subprocess
@@ -17,15 +17,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from camdrift.errors import ModelError, install_hint
+from camdrift.errors import ModelError
+from camdrift.models.class_names import imagenet_labels
+from camdrift.models.input_settings import InputSettings
 
 # Keras subtracts these from BGR in units of 0 to 255, and scales nothing.
 MEAN: Final = (123.68 / 255, 116.779 / 255, 103.939 / 255)
 STD: Final = (1 / 255,) * 3
 
+_PREFIX: Final = "keras-vgg16@"
 _FILE_HINT: Final = "it is the file vgg16_weights_tf_dim_ordering_tf_kernels.h5 that Keras's VGG16 loads"
 
-# HDF5's library reads some damaged files for ever, and others end the process. What reads all of a file tries it first.
+# HDF5's library reads some damaged files for ever, and others end the process. So another process reads the file first.
 _SECONDS: Final = 60.0
 _BYTES_PER_SECOND: Final = 2e6
 _TRIAL: Final = """
@@ -42,12 +45,12 @@ try:
         read("", file)
         file.visititems(read)
 except Exception:
-    pass  # told by whoever reads it next
+    pass  # the next reader reports it
 """
 
 
 class KerasLayer(NamedTuple):
-    """Weights of one layer as the file has them.
+    """Weights of one layer, in the file's order of axes.
 
     Attributes:
         name: Its name, such as block1_conv1.
@@ -60,16 +63,50 @@ class KerasLayer(NamedTuple):
     bias: NDArray[np.float32]
 
 
-def read_keras_layers(path: Path) -> list[KerasLayer]:
-    """The layers with weights of a Keras .h5 file (weights or whole model), in the network's order.
+def from_keras(spec: str, weights: str | Path | None) -> tuple[nn.Module, InputSettings]:
+    """Build the paper's VGG-16.
+
+    Args:
+        spec: keras-vgg16@FILE.
+        weights: Must be None: the file holds the weights.
 
     Raises:
-        ModelError: h5py is not installed, there is no such file, or it is not Keras's.
+        ModelError: No such file, another file, or weights beside it.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise ModelError("`keras-vgg16@FILE` needs h5py, which is not installed", install_hint("keras")) from error
+    from torchvision import models
+
+    if weights is not None:
+        # Torch's own weights want another input than Keras's: the study would be of neither network.
+        raise ModelError(
+            f"`weights` must be left out with `{_PREFIX}FILE`, got: {weights}",
+            "FILE holds the weights; `--model torchvision/vgg16 --weights FILE` studies other ones",
+        )
+    path = Path(spec.removeprefix(_PREFIX)).expanduser()
+    layers = read_keras_layers(path)
+    module = models.vgg16(weights=None, init_weights=False)
+    fill_vgg(module, layers)
+    settings = InputSettings(
+        mean=MEAN,
+        std=STD,
+        size=224,
+        # As published: the whole picture squeezed to a square, nearest neighbour.
+        resize=0,
+        interpolation="nearest",
+        labels=imagenet_labels(),
+        weights=f"Keras {path.name}",
+        configuration="Keras's VGG-16",
+    )
+    return module, settings
+
+
+def read_keras_layers(path: Path) -> list[KerasLayer]:
+    """Return the layers with weights of a Keras .h5 file (weights or whole model), in the network's order.
+
+    Raises:
+        ModelError: There is no such file, or it is not Keras's.
+    """
+    import h5py
+
     if not path.is_file():
         raise ModelError(f"`model` must name a file, got: {path} (no such file)", _FILE_HINT)
     try:
@@ -81,14 +118,14 @@ def read_keras_layers(path: Path) -> list[KerasLayer]:
 
 
 def _try(path: Path) -> None:
-    """Raises `ValueError` for a file that HDF5's library does not survive, or does not get done with."""
+    """Raise `ValueError` for a file that crashes HDF5's library, or that it reads for ever."""
     limit = _SECONDS + path.stat().st_size / _BYTES_PER_SECOND
     command = [sys.executable, "-P", "-c", _TRIAL, str(path)]
     try:
-        done = subprocess.run(command, timeout=limit, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        process = subprocess.run(command, timeout=limit, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except subprocess.TimeoutExpired as error:
         raise ValueError(f"damaged: not read within {limit:.0f} s") from error
-    if done.returncode:
+    if process.returncode:
         raise ValueError("damaged: reading it ended the process")
 
 
@@ -119,15 +156,15 @@ def fill_vgg(module: nn.Module, layers: Sequence[KerasLayer]) -> None:
             part.bias.copy_(torch.from_numpy(layer.bias))
 
 
-def _check_shape(what: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    if shape != wanted:
-        raise ModelError(f"`model` must have {what} of shape {wanted}, got: {shape}", _FILE_HINT)
+def _check_shape(what: str, shape: tuple[int, ...], rule: tuple[int, ...]) -> None:
+    if shape != rule:
+        raise ModelError(f"`model` must have {what} of shape {rule}, got: {shape}", _FILE_HINT)
 
 
 def _layers(root: Any) -> list[KerasLayer]:
     if "theano" in _texts([root.attrs.get("backend", "")]):
         raise ValueError("saved under Theano, whose kernels are mirrored")
-    found = []
+    layers = []
     for name in _texts(root.attrs["layer_names"]):
         group = root[name]
         arrays = [np.asarray(group[weight], dtype=np.float32) for weight in _texts(group.attrs["weight_names"])]
@@ -135,8 +172,8 @@ def _layers(root: Any) -> list[KerasLayer]:
             continue
         if len(arrays) != 2 or arrays[0].ndim not in (2, 4) or arrays[1].ndim != 1:
             raise ValueError(f"{name} has tensors of shapes {', '.join(str(array.shape) for array in arrays)}")
-        found.append(KerasLayer(name, *arrays))
-    return found
+        layers.append(KerasLayer(name, *arrays))
+    return layers
 
 
 def _texts(values: Any) -> list[str]:
@@ -144,7 +181,12 @@ def _texts(values: Any) -> list[str]:
 
 
 def _as_torch(layer: KerasLayer, channels: int) -> torch.Tensor:
-    """A kernel in torch's order; `channels` of the maps that a dense layer takes flattened, 0 for none."""
+    """Return a kernel in torch's order.
+
+    Args:
+        layer: The layer.
+        channels: Channels of the maps that a dense layer takes flattened; 0 for none.
+    """
     kernel = torch.from_numpy(layer.kernel)
     if kernel.ndim == 4:
         return kernel.permute(3, 2, 0, 1)

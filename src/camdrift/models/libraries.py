@@ -1,68 +1,68 @@
-"""Networks of torchvision, timm and transformers, with the input that their own configuration asks for."""
+"""Networks of torchvision, timm and transformers, with the input that their configuration asks for."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from torch import Tensor, nn
 
-from camdrift.errors import ModelError, install_hint, one_line
+from camdrift.errors import ModelError, one_line
 from camdrift.models.class_names import class_index, imagenet_labels
-
-InputSettings = dict[str, Any]
+from camdrift.models.input_settings import InputSettings
 
 NO_DOWNLOAD: Final = "give a file with --weights FILE, or leave out --model to study the embedded efficientnet-lite0"
 _NO_HUB: Final = "`hf/FOLDER` with a folder that save_pretrained wrote needs no network"
-# Pillow's numbers, as image processors store them; what camdrift does not know is next to bilinear.
+# Pillow's numbers, as image processors store them. Every other filter counts as bilinear.
 _RESAMPLING: Final = {0: "nearest", 3: "bicubic"}
-# From here on transformers' ConvNeXt squeezes the whole picture.
+# From this size on transformers' ConvNeXt squeezes the whole picture.
 _SQUEEZED_FROM: Final = 384
 
 
-def from_torchvision(spec: str, *, own_weights: bool) -> tuple[nn.Module, InputSettings]:
-    """A network of torchvision's and what a classifier needs to know of it.
+def from_torchvision(spec: str, weights: str | Path | None) -> tuple[nn.Module, InputSettings]:
+    """Build a network of torchvision, without trained weights where a file gives them.
 
     Args:
         spec: torchvision/NAME[@WEIGHTS].
-        own_weights: Leave the network without trained weights.
+        weights: The file of weights, or None.
 
     Raises:
         ModelError: No such network or weights, or they cannot be downloaded.
     """
     from torchvision import models
 
-    name, _, wanted = spec.removeprefix("torchvision/").partition("@")
+    name, _, weights_name = spec.removeprefix("torchvision/").partition("@")
     try:
         choices = models.get_model_weights(name)
-        chosen = choices[wanted] if wanted else choices.DEFAULT
+        choice = choices[weights_name] if weights_name else choices.DEFAULT
     except KeyError as error:
-        known = f"its weights are {', '.join(choices.__members__)}" if wanted else ""
-        raise ModelError(f"`model` must name torchvision weights, got: {spec}", known) from error
+        hint = f"its weights are {', '.join(choices.__members__)}" if weights_name else ""
+        raise ModelError(f"`model` must name torchvision weights, got: {spec}", hint) from error
     except ValueError as error:
         hint = "python -c 'import torchvision; print(torchvision.models.list_models())' lists them"
         raise ModelError(f"`model` must name a torchvision model, got: {spec}", hint) from error
-    transforms = chosen.transforms()
+    transforms = choice.transforms()
     if not hasattr(transforms, "crop_size"):
-        raise ModelError(f"`model` must be an image classifier, got: torchvision weights {chosen}")
-    settings = {
-        "mean": transforms.mean,
-        "std": transforms.std,
-        "size": transforms.crop_size[0],
-        "resize": max(transforms.resize_size[0], transforms.crop_size[0]),
-        "interpolation": transforms.interpolation.value,
-        "labels": chosen.meta.get("categories"),
-        "weights": f"torchvision {chosen}",
-        "configuration": f"torchvision weights {chosen.name}",
-    }
-    return _had(spec, lambda: models.get_model(name, weights=None if own_weights else chosen)), settings
+        raise ModelError(f"`model` must be an image classifier, got: torchvision weights {choice}")
+    settings = InputSettings(
+        mean=transforms.mean,
+        std=transforms.std,
+        size=transforms.crop_size[0],
+        resize=max(transforms.resize_size[0], transforms.crop_size[0]),
+        interpolation=transforms.interpolation.value,
+        labels=choice.meta.get("categories"),
+        weights=f"torchvision {choice}",
+        configuration=f"torchvision weights {choice.name}",
+    )
+    return _get(spec, lambda: models.get_model(name, weights=choice if weights is None else None)), settings
 
 
-def from_timm(spec: str, *, own_weights: bool) -> tuple[nn.Module, InputSettings]:
-    """A network of timm's and what a classifier needs to know of it.
+def from_timm(spec: str, weights: str | Path | None) -> tuple[nn.Module, InputSettings]:
+    """Build a network of timm, without trained weights where a file gives them.
 
     Args:
         spec: timm/NAME.
-        own_weights: Leave the network without trained weights.
+        weights: The file of weights, or None.
 
     Raises:
         ModelError: No such network, one that does not classify, or weights that cannot be downloaded.
@@ -73,7 +73,7 @@ def from_timm(spec: str, *, own_weights: bool) -> tuple[nn.Module, InputSettings
     if not timm.is_model(name):
         hint = f"nearest: {', '.join(timm.list_models(f'*{name[:6]}*')[:5]) or 'none'}; timm.list_models() lists them"
         raise ModelError(f"`model` must name a timm model, got: {spec}", hint)
-    module = _had(spec, lambda: timm.create_model(name, pretrained=not own_weights))
+    module = _get(spec, lambda: timm.create_model(name, pretrained=weights is None))
     if getattr(module, "num_classes", None) == 0:
         raise ModelError(
             f"`model` must be an image classifier, got: {spec}, which timm holds without a head for classes",
@@ -81,62 +81,58 @@ def from_timm(spec: str, *, own_weights: bool) -> tuple[nn.Module, InputSettings
         )
     config = timm.data.resolve_data_config({}, model=module)
     size, crop = int(config["input_size"][-1]), float(config["crop_pct"])
-    # Squashed pictures lose their proportions, not their borders; after a further crop that cannot be had, see below.
+    # A squashed picture loses its proportions, not its borders. With a crop after that it is cut to size instead.
     is_squeezed = config["crop_mode"] == "squash" and crop == 1
-    settings = {
-        "mean": config["mean"],
-        "std": config["std"],
-        "size": size,
-        "resize": 0 if is_squeezed else max(size, int(size / crop)),
-        "interpolation": config["interpolation"] if config["interpolation"] == "bicubic" else "bilinear",
-        "labels": imagenet_labels() if getattr(module, "num_classes", None) == 1000 else None,
-        "weights": f"timm {name}",
-        "configuration": "timm configuration",
-    }
+    settings = InputSettings(
+        mean=config["mean"],
+        std=config["std"],
+        size=size,
+        resize=0 if is_squeezed else max(size, int(size / crop)),
+        interpolation=config["interpolation"] if config["interpolation"] == "bicubic" else "bilinear",
+        labels=imagenet_labels() if getattr(module, "num_classes", None) == 1000 else None,
+        weights=f"timm {name}",
+        configuration="timm configuration",
+    )
     return module, settings
 
 
-def from_transformers(spec: str, *, own_weights: bool) -> tuple[nn.Module, InputSettings]:
-    """A network of Hugging Face's and what a classifier needs to know of it.
+def from_transformers(spec: str, weights: str | Path | None) -> tuple[nn.Module, InputSettings]:
+    """Build a network of Hugging Face, without trained weights where a file gives them.
 
     Weights are read as safetensors, and no code that comes with a network is run.
 
     Args:
         spec: hf/NAME of a repository of the hub, or hf/FOLDER that `save_pretrained` has written.
-        own_weights: Leave the network without trained weights.
+        weights: The file of weights, or None.
 
     Raises:
-        ModelError: transformers is missing, no such network, or one that was never trained to classify images.
+        ModelError: No such network, or one that was never trained to classify images.
     """
-    try:
-        import transformers
-    except ImportError as error:
-        raise ModelError(f"`model` {spec} needs transformers, which is not installed", install_hint("hf")) from error
+    import transformers
+
     name = spec.removeprefix("hf/")
     auto = transformers.AutoModelForImageClassification
     with _quiet(transformers.utils.logging):
-        config = _had(spec, lambda: transformers.AutoConfig.from_pretrained(name, trust_remote_code=False), _NO_HUB)
-        if own_weights:
-            module, missing = _had(spec, lambda: auto.from_config(config), _NO_HUB), []
-        else:
+        config = _get(spec, lambda: transformers.AutoConfig.from_pretrained(name, trust_remote_code=False), _NO_HUB)
+        if weights is None:
             options = {"config": config, "use_safetensors": True, "output_loading_info": True}
-            module, loaded = _had(spec, lambda: auto.from_pretrained(name, **options), _NO_HUB)
-            missing = sorted(loaded["missing_keys"])
+            module, keys = _get(spec, lambda: auto.from_pretrained(name, **options), _NO_HUB)
+            missing = sorted(keys["missing_keys"])
+        else:
+            module, missing = _get(spec, lambda: auto.from_config(config), _NO_HUB), []
     if missing:
         raise ModelError(
             f"`model` must come with all its weights, got: {spec} without {len(missing)} (first: {missing[0]})",
             "it was not trained to classify images: name one that was, or give --weights FILE",
         )
-    settings = {
-        "labels": _named_labels(config.id2label),
-        "weights": f"transformers {name}",
-        **_processor_settings(name, config),
-    }
+    processor = _processor_settings(name, config)
+    is_reversed = processor.pop("bgr", False)
+    settings = InputSettings(labels=_named_labels(config.id2label), weights=f"transformers {name}", **processor)
     module = module.float()
-    return (_ChannelsReversed(module) if settings.pop("bgr", False) else module), settings
+    return (_ChannelsReversed(module) if is_reversed else module), settings
 
 
-def _processor_settings(name: str, config: Any) -> InputSettings:
+def _processor_settings(name: str, config: Any) -> dict[str, Any]:
     from transformers.image_processing_utils import ImageProcessingMixin
 
     try:
@@ -147,8 +143,8 @@ def _processor_settings(name: str, config: Any) -> InputSettings:
     return {**processor_settings(processor), "configuration": f"image processor of {name}"}
 
 
-def processor_settings(processor: Mapping[str, Any]) -> InputSettings:
-    """What an image processor's stored configuration says of a network's input, in a classifier's words.
+def processor_settings(processor: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate an image processor's stored configuration into the words of `InputSettings`.
 
     Args:
         processor: The content of preprocessor_config.json.
@@ -157,7 +153,7 @@ def processor_settings(processor: Mapping[str, Any]) -> InputSettings:
         mean, std, size, resize and interpolation; and bgr where channels come in reverse.
     """
     size, resize = _size(processor)
-    settings: InputSettings = {"size": size, "resize": resize}
+    settings: dict[str, Any] = {"size": size, "resize": resize}
     settings["interpolation"] = _RESAMPLING.get(processor.get("resample", 2), "bilinear")
     # A pixel p in [0, 1] becomes (scale * p - offset - mean) / std.
     scale = 255 * float(processor.get("rescale_factor", 1 / 255)) if processor.get("do_rescale", True) else 255.0
@@ -176,7 +172,7 @@ def processor_settings(processor: Mapping[str, Any]) -> InputSettings:
 
 
 def _size(processor: Mapping[str, Any]) -> tuple[int, int]:
-    """Side of the input, and the short side before the centre crop; 0 where the picture is squeezed instead."""
+    """Return the side of the input, and the short side before the centre crop: 0 for a picture that is squeezed."""
     is_cropped = bool(processor.get("do_center_crop"))
     size = processor.get("size", 224)
     if isinstance(size, int):
@@ -202,7 +198,7 @@ def _size(processor: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _named_labels(names: Mapping[int, str] | None) -> Sequence[str] | None:
-    """The class names of a transformers network; None where they only say LABEL_0; ImageNet's in their short form."""
+    """Return the class names of a transformers network; None where they only say LABEL_0; ImageNet's in short form."""
     labels = [str(names[index]) for index in sorted(names)] if names else []
     if not labels or all(label == f"LABEL_{index}" for index, label in enumerate(labels)):
         return None
@@ -227,17 +223,18 @@ class _ChannelsReversed(nn.Module):
 
 @contextmanager
 def _quiet(logging: Any) -> Iterator[None]:
-    """No progress bars of transformers inside the block."""
-    was_shown = logging.is_progress_bar_enabled()
+    """Hold back the progress bars of transformers."""
+    is_on = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if was_shown:
+        if is_on:
             logging.enable_progress_bar()
 
 
-def _had(spec: str, build: Callable[[], Any], hint: str = NO_DOWNLOAD) -> Any:
+def _get(spec: str, build: Callable[[], Any], hint: str = NO_DOWNLOAD) -> Any:
+    """Return what `build` returns; raise `ModelError` where a library or the network fails."""
     try:
         return build()
     except Exception as error:

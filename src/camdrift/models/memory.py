@@ -1,4 +1,4 @@
-"""Images per pass: as many as fit, and half as many whenever memory runs out all the same."""
+"""Images per pass: as many as fit into memory, and half as many whenever it runs out all the same."""
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from camdrift.errors import UserError, one_line
 _T = TypeVar("_T")
 
 MOST_IMAGES: Final = 256
-# What torch's allocator for the processor says in a plain RuntimeError; memory it is refused, not what swaps.
+# Text of the plain RuntimeError of torch's allocator for the processor. It means memory that is refused, not swapped.
 _ON_PROCESSOR: Final = "DefaultCPUAllocator: can't allocate memory"
 
 
@@ -21,11 +21,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def largest_batch(compute: Callable[[int], object], most: int = MOST_IMAGES) -> int:
-    """The largest power of two for which `compute` does not run out of memory.
+    """Return the largest power of two of images per pass for which `compute` does not run out of memory.
 
     Args:
         compute: Computes with so many images per pass.
-        most: No more than this.
+        most: Upper limit.
 
     Returns:
         At least 1, also if even that is too much.
@@ -49,7 +49,7 @@ def _succeeds(compute: Callable[[int], object], size: int) -> bool:
 
 
 def within_memory(batch_size: int, compute: Callable[[int], _T], tell: Callable[[str], None]) -> tuple[int, _T]:
-    """What `compute` returns, begun anew with half as many images per pass whenever memory runs out.
+    """Compute, and begin anew with half as many images per pass whenever memory runs out.
 
     Args:
         batch_size: Images per pass to begin with.
@@ -57,7 +57,7 @@ def within_memory(batch_size: int, compute: Callable[[int], _T], tell: Callable[
         tell: Called with a line about every change.
 
     Returns:
-        Images per pass that fitted, and the result.
+        Images per pass that fit, and the result of `compute`.
 
     Raises:
         UserError: A single image is too much.

@@ -1,4 +1,4 @@
-"""State dicts: read a file of weights without running code, and put it into a module."""
+"""Read state dicts from files without running code, and load them into modules."""
 
 import warnings
 from pathlib import Path
@@ -15,19 +15,17 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """Load a state dict from a file into `module`; a .pt or .pth file is never unpickled freely.
 
     Raises:
-        UserError: No such file, another kind of file, or tensors that do not fit the module.
+        ModelError: No such file, another kind of file, or tensors that do not fit the module.
     """
     state = _strip_wrapping(read_state(path))
-    expected = module.state_dict()
-    # Old checkpoints have no batch counters, which evaluation never reads.
-    missing = [n for n in expected.keys() - state.keys() if not n.endswith("num_batches_tracked")]
-    unexpected = state.keys() - expected.keys()
-    reshaped = [n for n in expected.keys() & state.keys() if expected[n].shape != state[n].shape]
-    problems = [
-        f"{len(names)} {what} (first: {sorted(names)[0]})"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-        if names
-    ]
+    own = module.state_dict()
+    differences = {
+        # Old checkpoints have no batch counters, which evaluation never reads.
+        "missing": {name for name in own.keys() - state.keys() if not name.endswith("num_batches_tracked")},
+        "unexpected": state.keys() - own.keys(),
+        "of another shape": {name for name in own.keys() & state.keys() if own[name].shape != state[name].shape},
+    }
+    problems = [f"{len(names)} {what} (first: {min(names)})" for what, names in differences.items() if names]
     if problems:
         raise ModelError(
             f"`weights` must fit the model, got: {path} with tensors {', '.join(problems)}",
@@ -37,7 +35,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What a file of weights holds, by name.
+    """Return the content of a file of weights, by name.
 
     Raises:
         ModelError: No such file, another kind of file, or one that holds more than plain tensors.
@@ -51,7 +49,7 @@ def read_state(path: Path) -> dict[str, Any]:
             return dict(load_file(path))
         if path.suffix in (".pt", ".pth"):
             with warnings.catch_warnings(action="ignore"):  # of the version of pickle
-                loaded = torch.load(path, map_location="cpu", weights_only=True)
+                content = torch.load(path, map_location="cpu", weights_only=True)
         else:
             raise ModelError(f"`weights` must be a .safetensors, .pt or .pth file, got: {path.name}")
     except UnpicklingError as error:
@@ -63,12 +61,12 @@ def read_state(path: Path) -> dict[str, Any]:
         raise
     except Exception as error:
         raise ModelError(f"`weights` could not be read, got: {path.name} ({one_line(error)})") from error
-    if not isinstance(loaded, dict):
+    if not isinstance(content, dict):
         raise ModelError(
-            f"`weights` must hold a state dict, got: {path.name} with a {type(loaded).__name__}",
+            f"`weights` must hold a state dict, got: {path.name} with a {type(content).__name__}",
             "save model.state_dict()",
         )
-    return loaded
+    return content
 
 
 def _strip_wrapping(state: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,18 @@
-"""Controls that only a reproduction of the paper can make: they need its control images."""
+"""Controls of a reproduction of the paper: they need its control images."""
 
 import polars as pl
 
 from camdrift.paper.readings import as_study
-from camdrift.statistics.controls import CHANNELS, NOTHING, SECOND_DRAW, SPECTRUM, _compared, _gains, _null
+from camdrift.statistics.controls import (
+    CHANNELS,
+    NOTHING,
+    SECOND_DRAW,
+    SPECTRUM,
+    ImageRows,
+    gain_rows,
+    null_rows,
+    statistics_between,
+)
 from camdrift.tables.study import CONTROLS
 from camdrift.tables.table import Rows
 from camdrift.tables.words import ADVERSARIAL, CHANNEL_NOISE, NOISE, SPECTRUM_NOISE, UNPERTURBED
@@ -26,25 +35,25 @@ def reproduction_controls(emulation: pl.DataFrame, *, rng_seed: int, n_bootstrap
         pl.col("clean_score") == "logit",
         pl.col("metric") == "cosine",
     )
-
     strengths = plain.filter(pl.col("condition") == ADVERSARIAL)["strength"].unique().to_list()
 
-    def compared(attack: tuple[str, int], noise: tuple[str, int]) -> pl.DataFrame:
-        attacked = _chosen(plain, *attack).filter(pl.col("strength").is_in(strengths))
-        pair = [as_study(rows) for rows in (attacked, _chosen(plain, *noise))]
-        return _compared(pair[0][0], pair[1][0], pair[0][1], pair[1][1], rng_seed, n_bootstrap)
+    def between(attack: tuple[str, int], noise: tuple[str, int]) -> pl.DataFrame:
+        attack_rows = _images(plain, *attack).filter(pl.col("strength").is_in(strengths))
+        pair = (as_study(rows) for rows in (attack_rows, _images(plain, *noise)))
+        stand_ins = (ImageRows(similarity.lazy(), variants) for similarity, variants in pair)
+        return statistics_between(*stand_ins, rng_seed=rng_seed, n_bootstrap=n_bootstrap)
 
-    white, second = (NOISE, 0), (NOISE, 1)
-    rows = _null(compared(second, white)) + _nothing(plain)
+    attack, white, second = (ADVERSARIAL, 0), (NOISE, 0), (NOISE, 1)
+    rows = null_rows(between(second, white)) + _nothing(plain)
     for control, noise in ((SECOND_DRAW, second), (SPECTRUM, (SPECTRUM_NOISE, 0)), (CHANNELS, (CHANNEL_NOISE, 0))):
-        rows += _gains(control, "gain of the attack over it", compared((ADVERSARIAL, 0), noise))
+        rows += gain_rows(control, "gain of the attack over it", between(attack, noise))
         if control != SECOND_DRAW:
-            rows += _gains(control, "gain of it over white noise", compared(noise, white), expected=1.0)
+            rows += gain_rows(control, "gain of it over white noise", between(noise, white), expectation=1.0)
     return CONTROLS.frame(rows)
 
 
 def _nothing(plain: pl.DataFrame) -> Rows:
-    """The seed as its own variant: no deviation at all, up to the rounding of another batch."""
+    """The control in which the seed is its own variant: no deviation at all, up to the rounding of another batch."""
     rows = plain.filter(pl.col("condition") == UNPERTURBED)
     worst = (1 - rows["similarity"].drop_nulls()).max()
     n = rows["seed_id"].n_unique()
@@ -52,5 +61,6 @@ def _nothing(plain: pl.DataFrame) -> Rows:
     return [{**words, "value": worst, "n": n, "expected": 0.0}]
 
 
-def _chosen(plain: pl.DataFrame, condition: str, draw: int) -> pl.DataFrame:
+def _images(plain: pl.DataFrame, condition: str, draw: int) -> pl.DataFrame:
+    """The rows of one draw of one condition."""
     return plain.filter(pl.col("condition") == condition, pl.col("draw") == draw)

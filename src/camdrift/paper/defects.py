@@ -1,7 +1,7 @@
-"""What the paper's released code does other than its equations say: nine defects, each a switch.
+"""Defects: the nine ways in which the paper's released code departs from its equations, each a switch.
 
-Everything else in camdrift computes what the equations say. `docs/released_code.md` states where each defect lies in
-the released code and what follows from it; the letters below are its sections. Only `reproduce` switches any on.
+Everything else in camdrift follows the equations. `docs/released_code.md` states where each defect lies in the released
+code and what follows from it; the letters below are its sections. Only `reproduce` switches any on.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _ROUNDING: Final = 1e-3
 
 @dataclass(frozen=True)
 class Defects:
-    """Which defects of the released code are switched on; none by default.
+    """The defects of the released code that are switched on; none by default.
 
     Attributes:
         accumulated: (a) The adversarial image of one strength is the base of the next, so that nominal strengths
@@ -82,7 +82,7 @@ def rungs() -> list[Defects]:
 
 
 class Effective(NamedTuple):
-    """What a nominal strength becomes, in units of the base perturbation P and the noise R.
+    """Effect of a nominal strength, in units of the base perturbation P and the noise R.
 
     Attributes:
         adversarial: The adversarial image is seed + adversarial * P.
@@ -94,7 +94,7 @@ class Effective(NamedTuple):
 
 
 def accumulated_strengths(strengths: Sequence[float]) -> dict[float, Effective]:
-    """What the released loop makes of each nominal strength, in ascending order.
+    """Effects of the nominal strengths in the released loop, in ascending order.
 
     The loop takes the last adversarial image for the one of strength 1: it subtracts P from it and adds strength * P.
     Before the first round that image is seed + P.
@@ -103,19 +103,19 @@ def accumulated_strengths(strengths: Sequence[float]) -> dict[float, Effective]:
         >>> [(s, *e) for s, e in accumulated_strengths([0.25, 0.5, 1, 2, 4]).items()]
         [(0.25, 0.25, 0.0), (0.5, -0.25, -0.75), (1, -0.25, -1.25), (2, 0.75, -1.25), (4, 3.75, -0.25)]
     """
-    found, last = {}, 1.0
+    effects, last = {}, 1.0
     for strength in sorted(strengths):
         base = last - 1
         last = base + strength
-        found[strength] = Effective(last, base)
-    return found
+        effects[strength] = Effective(last, base)
+    return effects
 
 
 def truncated(images: NDArray[np.floating]) -> Bytes:
     """Images in pixel space as the released code stores them: clipped to 0..255, cut off to whole grey levels."""
     grey = np.asarray(images, dtype=np.float64) * 255 + _ROUNDING
-    stored: Bytes = np.clip(grey, 0, 255).astype(np.uint8)
-    return stored
+    levels: Bytes = np.clip(grey, 0, 255).astype(np.uint8)
+    return levels
 
 
 def jet_picture(attribution: NDArray[np.floating], size: tuple[int, int]) -> Bytes:
@@ -144,22 +144,11 @@ def jet_picture(attribution: NDArray[np.floating], size: tuple[int, int]) -> Byt
     return picture
 
 
-def jet_similarity(a: NDArray[np.floating], b: NDArray[np.floating], size: tuple[int, int]) -> float:
-    """The released code's similarity of two maps: cosine of their pictures, all pixels and channels in a row.
-
-    Two maps that share nothing are similar by about 0.8, because their blue backgrounds agree.
-
-    Args:
-        a: One map, (h, w), at least 0.
-        b: Another.
-        size: Height and width of the pictures.
-    """
-    return float(jet_direction(a, size) @ jet_direction(b, size))
-
-
 def jet_direction(attribution: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
-    """The picture of a map as a vector of unit length, (height * width * 3,): their products are similarities.
+    """The picture of a map as a vector of unit length, (height * width * 3,).
 
+    The released code's similarity of two maps is the product of their vectors: the cosine of their pictures, all pixels
+    and channels in a row. Two maps that share nothing are similar by about 0.8, because their blue backgrounds agree.
     A picture is never all zero: its largest value is 255.
 
     Args:
@@ -184,6 +173,7 @@ def pooled_compromise(adversarial: Floats, noise: Floats) -> Floats:
 
 
 def _jet_colours() -> Floats:
+    """The 256 colours of jet, (256, 3), in [0, 1]."""
     colours: Floats = mpl.colormaps["jet"](np.arange(256))[:, :3]
     return colours
 
@@ -192,7 +182,7 @@ def _stretched(picture: NDArray[np.floating]) -> Bytes:
     """The picture with its smallest value at 0 and its largest at 255, cut off to whole numbers."""
     # In float32 as Keras does it: what is cut off depends on it.
     values = picture.astype(np.float32)
-    shifted = values - values.min()
-    peak = shifted.max()
-    stretched: Bytes = ((shifted / peak if peak > 0 else shifted) * 255).astype(np.uint8)
-    return stretched
+    values = values - values.min()
+    peak = values.max()
+    grey_levels: Bytes = ((values / peak if peak > 0 else values) * 255).astype(np.uint8)
+    return grey_levels

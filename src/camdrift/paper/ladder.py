@@ -1,4 +1,4 @@
-"""The ladder from the equations to the released code: what every defect does to the findings."""
+"""The ladder from the equations to the released code: the effect of every defect on the findings."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def ladder(emulation: pl.DataFrame) -> pl.DataFrame:
 
 
 def rank_agreement(ladder: pl.DataFrame) -> pl.DataFrame:
-    """One row per set of defects: how it moves the findings, against the equations.
+    """Agreement of the findings under every set of defects with those of the equations: one row per set.
 
     Columns: defects; mean_deviation (mean over strengths and layers of 1 - similarity under the attack); excess (the
     same minus that under noise); tau_deviation and tau_gain (Kendall's tau of the layer rankings against those of
@@ -45,7 +45,7 @@ def rank_agreement(ladder: pl.DataFrame) -> pl.DataFrame:
 
 
 def curve_distances(similarity: Floats, strengths: Sequence[float]) -> tuple[float, float]:
-    """How far the curves of 0.5 and 1 lie apart, and those of 0.25, 2 and 4, over the range of all strengths.
+    """Distance of the curves of 0.5 and 1, and of those of 0.25, 2 and 4, over the range of all strengths.
 
     Both are the mean over layers of a range of mean similarities, divided by the mean over layers of the range over
     all strengths: 0 for curves that coincide, 1 for curves that span everything. NaN where a strength is missing or
@@ -56,12 +56,13 @@ def curve_distances(similarity: Floats, strengths: Sequence[float]) -> tuple[flo
         strengths: The strengths.
     """
     everything = _range(similarity)
-    found = []
-    for group in ((0.5, 1.0), (0.25, 2.0, 4.0)):
+
+    def distance(*group: float) -> float:
         places = [list(strengths).index(s) for s in group if s in strengths]
-        complete = len(places) == len(group) and everything > 0
-        found.append(_range(similarity[places]) / everything if complete else np.nan)
-    return found[0], found[1]
+        is_complete = len(places) == len(group) and everything > 0
+        return _range(similarity[places]) / everything if is_complete else np.nan
+
+    return distance(0.5, 1.0), distance(0.25, 2.0, 4.0)
 
 
 def _range(similarity: Floats) -> float:
@@ -70,6 +71,7 @@ def _range(similarity: Floats) -> float:
 
 
 def _rung(emulation: pl.DataFrame, defects: Defects) -> pl.DataFrame:
+    """Rows of table `ladder` of one set of defects."""
     rows = rows_of(emulation, defects)
     similarity, variants = as_study(rows)
     statistics = layer_statistics(similarity, variants, FLOOR.frame(), rng_seed=0, n_bootstrap=0)
@@ -96,8 +98,8 @@ def _compromised(
 ) -> pl.Series:
     """Compromised fraction of every row of `statistics`, by the rule that the defects leave."""
     if defects.noise_for_attack:
-        swapped, also = _noise_for_attack(similarity), _noise_for_attack(variants)
-        statistics = layer_statistics(swapped, also, FLOOR.frame(), rng_seed=0, n_bootstrap=0)
+        similarity, variants = _noise_for_attack(similarity), _noise_for_attack(variants)
+        statistics = layer_statistics(similarity, variants, FLOOR.frame(), rng_seed=0, n_bootstrap=0)
     if not defects.pooled_threshold:
         return statistics["compromised_fraction"]
     shape = (statistics["strength"].n_unique(), -1)
@@ -110,16 +112,17 @@ def _compromised(
 def _noise_for_attack(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows with those of noise in place of the attack's, at every strength of the attack but the lowest."""
     strengths = rows.filter(pl.col("condition") == ADVERSARIAL)["strength"].unique().sort()
-    replaced = pl.col("strength").is_in(strengths[1:].to_list())
-    kept = rows.filter(~((pl.col("condition") == ADVERSARIAL) & replaced))
-    stand_in = rows.filter((pl.col("condition") == NOISE) & replaced)
-    return pl.concat([kept, stand_in.with_columns(condition=pl.lit(ADVERSARIAL))])
+    is_stronger = pl.col("strength").is_in(strengths[1:].to_list())
+    rest = rows.filter(~((pl.col("condition") == ADVERSARIAL) & is_stronger))
+    stand_in = rows.filter((pl.col("condition") == NOISE) & is_stronger)
+    return pl.concat([rest, stand_in.with_columns(condition=pl.lit(ADVERSARIAL))])
 
 
 def _agreement(part: pl.DataFrame, reference: pl.DataFrame) -> dict[str, float | None]:
+    """The columns of `rank_agreement` for one set of defects."""
     strengths = part["strength"].unique(maintain_order=True).to_list()
     shape = (len(strengths), -1)
-    attack, noise, compromised = (
+    attack, noise, fraction = (
         part[name].fill_null(np.nan).to_numpy().reshape(shape)
         for name in ("mean_similarity", "noise_similarity", "compromised_fraction")
     )
@@ -132,23 +135,23 @@ def _agreement(part: pl.DataFrame, reference: pl.DataFrame) -> dict[str, float |
         "tau_gain": _tau(part, reference, "gain_rank"),
         "half_one": distances[0],
         "quarter_two_four": distances[1],
-        "compromised_middle": _mean(compromised[is_middle]),
-        "compromised_outer": _mean(compromised[~is_middle]),
+        "compromised_middle": _mean(fraction[is_middle]),
+        "compromised_outer": _mean(fraction[~is_middle]),
     }
     return {name: None if np.isnan(value) else float(value) for name, value in values.items()}
 
 
 def _tau(part: pl.DataFrame, reference: pl.DataFrame, column: str) -> float:
     """Kendall's tau-b of two rankings, mean over strengths."""
-    joined = part.join(reference, on=["strength", "layer"], suffix="_reference").drop_nulls(column)
+    pairs = part.join(reference, on=["strength", "layer"], suffix="_reference").drop_nulls(column)
     taus = [
         scipy.stats.kendalltau(group[column].to_numpy(), group[f"{column}_reference"].to_numpy()).statistic
-        for _, group in joined.group_by("strength", maintain_order=True)
+        for _, group in pairs.group_by("strength", maintain_order=True)
     ]
     return _mean(np.array(taus, dtype=np.float64))
 
 
 def _mean(values: Floats) -> float:
-    """Mean of what is defined; NaN where nothing is."""
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else np.nan
+    """Mean of the defined values; NaN where there are none."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else np.nan

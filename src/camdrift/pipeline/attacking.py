@@ -71,7 +71,7 @@ def attack(
     """The seeds with their adversarial examples, as far as the attack finds any that fool the studied model.
 
     Args:
-        plan: What the chunks share.
+        plan: The plan of the study.
         seeds: The chunk's seeds.
         advance: As for `attacks.base.Attack`.
     """

@@ -42,7 +42,7 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: AdvanceStage) -
     """Everything that a study learns from some seed images.
 
     Args:
-        plan: What the chunks share.
+        plan: The plan of the study.
         files: The chunk's images.
         advance: Called with (stage, seeds done, successes) of this chunk as it goes on.
     """
@@ -82,7 +82,7 @@ def fit_chunk(
     """`study_chunk`, begun anew with half as many images per pass whenever memory runs out.
 
     Args:
-        plan: What the chunks share.
+        plan: The plan of the study.
         files: The chunk's images.
         advance: As for `study_chunk`.
         warn: Called with a line about every change.
@@ -141,8 +141,8 @@ def _check_variants(results: ExplainedChunk, seeds: Sequence[NoisySeed]) -> list
 
 def _variant_rows(results: ExplainedChunk, names: Collection[str]) -> list[dict[str, Any]]:
     """The rows of the table `variants` of some seeds, sorted."""
-    order = {ADVERSARIAL: 0, NOISE: 1}
-    rows = [outcome.row for outcome in results.variants if outcome.row["seed_id"] in names]
+    order, seed_ids = {ADVERSARIAL: 0, NOISE: 1}, set(names)
+    rows = [outcome.row for outcome in results.variants if outcome.row["seed_id"] in seed_ids]
     return sorted(rows, key=lambda row: (row["seed_id"], order[row["condition"]], row["strength"], row["draw"]))
 
 
@@ -165,7 +165,7 @@ def _growth(
 
 
 def _collector(plan: Plan, seeds: Sequence[NoisySeed]) -> HeatmapCollector | None:
-    """Collects heatmaps, if the gallery has any."""
+    """The collector of heatmaps; None for a study without a gallery."""
     settings = plan.settings
     return None if settings.gallery == 0 else HeatmapCollector(len(seeds), layers=plan.layers, settings=settings)
 

@@ -22,7 +22,7 @@ from camdrift.pipeline.seeds import NoisySeed, stack, variant_columns
 from camdrift.pipeline.settings import Settings
 from camdrift.pipeline.variants import Variant
 from camdrift.tables.crossed import crossed
-from camdrift.tables.detection import DENOISED
+from camdrift.tables.further import DENOISED
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE, ZERO_MAP_DENOISED, ZERO_MAP_IMAGE
 from camdrift.tensors import Images
 

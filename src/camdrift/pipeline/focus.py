@@ -17,12 +17,12 @@ from camdrift.explanations.focus import (
     Grids,
     Pattern,
     Patterns,
-    _averaged,
-    _change,
-    _pattern,
-    _reduced_shape,
+    average_down,
     local_rms,
     locate,
+    measure_change,
+    reduced_shape,
+    unit_pattern,
 )
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.receivers import TargetMaps
@@ -63,7 +63,7 @@ class FocusCollector:
             return
         variants = [batch[i] for i in rows]
         squares = stack(self._squares(v) for v in variants)
-        patterns = {group.shape: _pattern(local_rms(squares, group.shape)) for group in self._clean[0]}
+        patterns = {group.shape: unit_pattern(local_rms(squares, group.shape)) for group in self._clean[0]}
         places = tuple(np.array([self._place(v) for v in variants]).T)
         changes: dict[tuple[int, int], NDArray[np.float64]] = {}
         for target, key in enumerate(zip(maps.same_as, self._same_as, strict=True)):
@@ -139,7 +139,7 @@ class _Group:
         before = self.cells.index_select(1, positions).flatten(0, 1)
         seed = Focus(*(values.view(layers, seeds)[:, positions].flatten() for values in self.focus))
         after = _joined([variants[name] for name in self.names])
-        change = _change(before, seed, after, locate(after), pattern)
+        change = measure_change(before, seed, after, locate(after), pattern)
         parts = change.view(len(FOCUS_MEASURES), layers, len(positions))
         return np.asarray(parts.permute(2, 1, 0).cpu())
 
@@ -149,7 +149,7 @@ def _grouped(maps: Mapping[str, Maps]) -> tuple[_Group, ...]:
     by_shape: dict[tuple[int, int], list[int]] = {}
     names = list(maps)
     for index, part in enumerate(maps.values()):
-        by_shape.setdefault(_reduced_shape(part), []).append(index)
+        by_shape.setdefault(reduced_shape(part), []).append(index)
     groups = []
     for shape, indexes in by_shape.items():
         members = tuple(names[index] for index in indexes)
@@ -160,4 +160,4 @@ def _grouped(maps: Mapping[str, Maps]) -> tuple[_Group, ...]:
 
 def _joined(maps: Sequence[Tensor]) -> Grids:
     """The maps of some layers, (batch, h, w) each, reduced, one layer after the other."""
-    return torch.cat([_averaged(part) for part in maps]).double()
+    return torch.cat([average_down(part) for part in maps]).double()

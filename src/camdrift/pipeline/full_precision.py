@@ -13,7 +13,7 @@ from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.maps import explain_all
 from camdrift.pipeline.plan import ExtraTable, Plan
 from camdrift.pipeline.seeds import NoisySeed
-from camdrift.tables.study import PRECISION
+from camdrift.tables.further import PRECISION
 
 FULL: Final = "fp32"
 # Seeds of a study, if enough are analysed; every chunk gives its share of them, and one at least.

@@ -73,7 +73,7 @@ def explain_all(
     """The results of explaining every variant of some seeds.
 
     Args:
-        plan: What the chunks share.
+        plan: The plan of the study.
         seeds: Seeds of the chunk.
         receivers: Get all maps, by the stage that their time counts for.
         advance: Called with the number of seeds done.

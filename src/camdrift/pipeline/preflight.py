@@ -77,7 +77,7 @@ def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
     """The model's answers to up to 32 clean images, spread over the list, with warnings where they look wrong.
 
     Args:
-        plan: What the chunks share.
+        plan: The plan of the study.
         files: The seed images.
 
     Raises:
@@ -175,7 +175,7 @@ def _readings(plan: Plan) -> list[_Reading]:
         "the model may have been trained on BGR: hand over a module whose forward starts with `x = x.flip(1)`",
         keeps_contrast=True,
     )
-    if model.is_normalising:
+    if model.settings.is_normalising:
         plain = _Reading(
             lambda images: images * std + mean,
             "without the mean and std",

@@ -128,7 +128,7 @@ class AdversarialSeed(AttackedSeed):
 
 @dataclass(frozen=True)
 class NoisySeed(AdversarialSeed):
-    """A seed with an adversarial example and noise to hold it against: the last stage.
+    """A seed with an adversarial example, and noise to compare it with: the last stage.
 
     Attributes:
         noise: Noise draws, not clipped.

@@ -1,4 +1,4 @@
-"""What a study is asked to do: every option, checked once."""
+"""The options of a study, each with its check and its default."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -72,7 +72,7 @@ def _integer_or_none(least: int) -> OptionCheck:
 
 
 def _strengths(name: str, values: Any) -> tuple[float, ...]:
-    """Ascending, each once."""
+    """Strengths, ascending, each once."""
     values = (values,) if isinstance(values, Real) else values
     if not isinstance(values, Iterable) or isinstance(values, str):
         raise UserError(f"`{name}` must be numbers, got: {values!r}")
@@ -113,7 +113,7 @@ def _targets(name: str, values: Any) -> tuple[str, ...]:
 
 
 def _sample(name: str, value: Any) -> str | None:
-    """The option `sample` as it is written down."""
+    """Return the option `sample` as it is written down."""
     if value is None:
         return None
     text = f"{value}-per-class" if type(value) is int else str(value)
@@ -125,7 +125,7 @@ def _sample(name: str, value: Any) -> str | None:
 
 @dataclass(frozen=True)
 class Settings:
-    """Options of a study, each with its check and its default.
+    """Options of a study.
 
     A new option is a field here with a line below and one in `SettingsKeywords`, and a row of `cli.options.OPTIONS`.
 
@@ -186,7 +186,7 @@ class Settings:
             )
 
     def _check_adversarial(self) -> None:
-        """Images that are there already need no attack, and no model to attack in place of the studied one."""
+        """Refuse an attack, and a model to attack, beside adversarial images that exist already."""
         if self.adversarial is None:
             return
         default = Settings.__dataclass_fields__["attack"].default
@@ -197,7 +197,7 @@ class Settings:
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Names of the options."""
+        """Return the names of the options."""
         return tuple(field.name for field in fields(cls))
 
     @property
@@ -211,11 +211,11 @@ class Settings:
         return tuple(sorted({*self.strengths, *self.noise_ladder}))
 
     def as_record(self) -> dict[str, Any]:
-        """The settings as JSON values."""
+        """Return the settings as JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     def differences(self, record: Mapping[str, Any]) -> list[str]:
-        """Settings that differ from a stored record, among those that decide what comes out."""
+        """Return a sentence on every setting that differs from a stored record and changes the tables."""
         mine = self.as_record()
         # Records from before these options existed lack them.
         record = {"denoised": False, "sample": None, **record}

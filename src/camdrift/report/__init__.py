@@ -1,1 +1,1 @@
-"""Tables to words, figures as files, and one page."""
+"""Tables to words, figures to bytes, and one page. Nothing here writes a file."""

@@ -1,4 +1,4 @@
-"""The controls of a study in words: what each rules out, and its numbers by strength."""
+"""The controls of a study in words: the doubt that each rules out, and its numbers by strength."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any, Final
 import polars as pl
 
 from camdrift.figures.scope import span
+from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, measured, measured_between
 from camdrift.statistics import controls
 from camdrift.tables.reading import Tables
@@ -39,10 +40,10 @@ class Line:
     """One quantity of a control.
 
     Attributes:
-        quantity: What was measured, and for which target.
+        quantity: The quantity and its target, in words.
         cells: Value and interval per strength; both empty where there is none.
         n: Seed images behind it.
-        expected: What it should be if nothing is wrong.
+        expected: Its value if nothing is wrong.
     """
 
     quantity: str
@@ -57,8 +58,8 @@ class ControlCheck:
 
     Attributes:
         name: Its name.
-        meaning: What it rules out; empty for a control this page does not know.
-        strengths: The strengths that it was made at.
+        meaning: The doubt that it rules out; empty for a control that this page does not know.
+        strengths: Its strengths, as text.
         lines: Its quantities.
     """
 
@@ -68,20 +69,25 @@ class ControlCheck:
     lines: list[Line]
 
 
+def checks_section(material: Material) -> dict[str, Any]:
+    """Values of template `checks`."""
+    return {"checks": checks(material.tables)}
+
+
 def checks(tables: Tables) -> list[ControlCheck]:
     """The controls of a study, without their rows for single layers; empty if it has none."""
     rows = tables["controls"].filter(pl.col("layer").is_null(), pl.col("value").is_not_null())
     parts = rows.partition_by("control", as_dict=True, maintain_order=True)
-    found = {str(name): _check(str(name), part) for (name,), part in parts.items()}
-    order = [name for name in CONTROL_MEANINGS if name in found]
-    return [found[name] for name in [*order, *(name for name in found if name not in order)]]
+    by_name = {str(name): _check(str(name), part) for (name,), part in parts.items()}
+    order = [name for name in CONTROL_MEANINGS if name in by_name]
+    return [by_name[name] for name in [*order, *(name for name in by_name if name not in order)]]
 
 
 def _check(name: str, rows: pl.DataFrame) -> ControlCheck:
     strengths = rows["strength"].drop_nulls().unique().sort().to_list()
     lines = rows.partition_by("quantity", "target", maintain_order=True)
-    shown = [strength_text(strength) for strength in strengths]
-    return ControlCheck(name, CONTROL_MEANINGS.get(name, ""), shown, [_line(part, strengths) for part in lines])
+    words = [strength_text(strength) for strength in strengths]
+    return ControlCheck(name, CONTROL_MEANINGS.get(name, ""), words, [_line(part, strengths) for part in lines])
 
 
 def _line(rows: pl.DataFrame, strengths: Sequence[float | None]) -> Line:

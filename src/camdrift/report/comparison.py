@@ -1,124 +1,105 @@
-"""The page and the figures of a comparison: one self-contained file beside the tables it was made from."""
+"""The figures and the page of a comparison: one self-contained file beside the tables it was made from."""
 
-import os
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
-
-from markupsafe import Markup
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from camdrift.figures.comparison import comparison_figures
-from camdrift.figures.sides import Sides, covered
+from camdrift.figures.sides import Sides, compared_sides
 from camdrift.report import contrasts
 from camdrift.report.comparison_data import comparison_data
-from camdrift.report.files import write_figure, write_file
-from camdrift.report.numbers import UNDEFINED, count, percent, percent_between, shown, spec_text, times
-from camdrift.report.page.rendering import environment, policy, script, script_json, style
+from camdrift.report.encoding import figure_files
+from camdrift.report.numbers import UNDEFINED, percent, percent_between, spec_text, times, value_text
+from camdrift.report.page.assets import fill_page, script
+from camdrift.tables.file_names import COMPARISON_PAGE
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
-from camdrift.tables.words import TARGET_WORDS, strength_text
+from camdrift.tables.words import TARGET_WORDS, count, strength_text
 
-# What a side is; those that all sides share stand among the facts.
-_WORDS = {
+# Columns of the table of sides; what all sides share stands among the facts.
+_WORDS: Final = {
     "model": "Model",
     "attack": "Attack",
     "surrogate": "Surrogate",
     "explanation": "Explanation",
     "metric": "Metric",
 }
-_SCRIPTS = ("text", "comparison_charts", "comparison")
-_PAGE = "comparison.html"
-_REPORT = "report.html"
+_SCRIPTS: Final = ("text", "comparison_charts", "comparison")
+_SHEETS: Final = ("style", "comparison")
 
 
-def write_comparison(folder: Path, tables: Tables, record: Record, notes: tuple[str, ...] = ()) -> Path:
-    """Write figures and `comparison.html` into the folder of a comparison; the path of the page.
+def comparison_files(
+    tables: Tables, record: Record, links: Mapping[str, str], notes: tuple[str, ...] = ()
+) -> Iterator[tuple[str, bytes]]:
+    """Yield names and bytes of the files of a comparison: every figure as PNG and PDF, and last the page.
 
     Args:
-        folder: The folder, in which the tables lie.
-        tables: Tables of `records.COMPARISON_TABLES` by name.
+        tables: Tables of `tables.comparison.COMPARISON_TABLES` by name.
         record: The record of the comparison.
+        links: Address of each run's own report as seen from the page, by the run's path; a run may have none.
         notes: Sentences on what was left out.
     """
     for name, figure in comparison_figures(tables).items():
-        write_figure(folder, name, figure)
-    page = folder / _PAGE
-    write_file(page, render_comparison(tables, record, folder, notes).encode())
-    return page
+        yield from figure_files(name, figure)
+    yield COMPARISON_PAGE, render_comparison(tables, record, links, notes).encode()
 
 
-def render_comparison(tables: Tables, record: Record, folder: Path, notes: tuple[str, ...] = ()) -> str:
-    """The page of a comparison; arguments as in `write_comparison`."""
-    of = covered(tables)
-    scripts = (script(_SCRIPTS),)
+def render_comparison(tables: Tables, record: Record, links: Mapping[str, str], notes: tuple[str, ...] = ()) -> str:
+    """The page of a comparison; arguments as for `comparison_files`."""
+    sides = compared_sides(tables)
     words = {name: head for name, head in _WORDS.items() if tables["sides"][name].n_unique() > 1}
-    return (
-        environment()
-        .get_template("comparison.html.jinja")
-        .render(
-            headline=contrasts.comparison_headline(tables),
-            reading=_reading(tables, of),
-            sentences=[*contrasts.comparison_sentences(tables), *notes],
-            facts=_facts(tables, of),
-            of=of,
-            words=list(words.values()),
-            sides=[_side(row, folder, tuple(words)) for row in tables["sides"].iter_rows(named=True)],
-            target_words=TARGET_WORDS,
-            making=_making(record),
-            version=record.get("camdrift") or "",
-            data=script_json(comparison_data(tables, of)),
-            scripts=[Markup(text) for text in scripts],
-            policy=policy(scripts),
-            style=Markup(style(("style", "comparison"))),
-        )
-    )
+    values = {
+        "headline": contrasts.comparison_headline(tables),
+        "reading": _reading(tables, sides),
+        "sentences": [*contrasts.comparison_sentences(tables), *notes],
+        "facts": _facts(tables, sides),
+        "sides": sides,
+        "words": list(words.values()),
+        "side_rows": [_side(row, links, tuple(words)) for row in tables["sides"].iter_rows(named=True)],
+        "target_words": TARGET_WORDS,
+        "making": _making(record),
+        "version": record.get("camdrift") or "",
+        "data": comparison_data(tables, sides),
+    }
+    return fill_page("comparison.html.jinja", values, scripts=(script(_SCRIPTS),), sheets=_SHEETS)
 
 
-def _reading(tables: Tables, of: Sides) -> str:
+def _reading(tables: Tables, sides: Sides) -> str:
     runs = tables["sides"]["run"].n_unique()
-    left = f" The views show the first {len(of.names)}." if of.total > len(of.names) else ""
-    return f"{count(runs, 'study').replace('studys', 'studies')}, {count(of.total, 'side')} to compare.{left}"
+    left = f" The views show the first {len(sides.names)}." if sides.total > len(sides.names) else ""
+    return f"{count(runs, 'study').replace('studys', 'studies')}, {count(sides.total, 'side')} to compare.{left}"
 
 
-def _facts(tables: Tables, of: Sides) -> list[tuple[str, str]]:
+def _facts(tables: Tables, sides: Sides) -> list[tuple[str, str]]:
     """The comparison at a glance: label and value."""
-    sides = tables["sides"]
-    found = []
+    table = tables["sides"]
+    rows = []
     for column, label in _WORDS.items():
-        values = [spec_text(value) for value in sides[column].drop_nulls().unique(maintain_order=True)]
+        values = [spec_text(value) for value in table[column].drop_nulls().unique(maintain_order=True)]
         if not values:
             continue
-        found.append((label if len(values) == 1 else f"{label}s", shown(values)))
+        rows.append((label if len(values) == 1 else f"{label}s", value_text(values)))
     return [
-        *found,
-        ("Layers", f"{len(of.layers):,}, the same in all" if of.layers else shown(sorted(set(sides["n_layers"])))),
-        ("Strengths in common", ", ".join(map(strength_text, of.strengths))),
+        *rows,
+        (
+            "Layers",
+            f"{len(sides.layers):,}, the same in all" if sides.layers else value_text(sorted(set(table["n_layers"]))),
+        ),
+        ("Strengths in common", ", ".join(map(strength_text, sides.strengths))),
     ]
 
 
-def _side(row: dict[str, Any], folder: Path, words: tuple[str, ...]) -> dict[str, Any]:
+def _side(row: dict[str, Any], links: Mapping[str, str], words: tuple[str, ...]) -> dict[str, Any]:
     """One line of the table of sides: words, and a link to the run's own report."""
-    analysed = f"{row['n_analysed']:,} of {row['n_attacked']:,}"
+    images = f"{row['n_analysed']:,} of {row['n_attacked']:,}"
     linf = f"{255 * row['linf']:.1f}/255" if row["linf"] is not None else UNDEFINED
     return {
         "name": row["side"],
-        "link": _link(Path(row["run"]), folder),
+        "link": links.get(row["run"], ""),
         "words": [spec_text(row[name] or UNDEFINED) for name in words],
-        "numbers": [f"{row['n_layers']:,}", analysed],
+        "numbers": [f"{row['n_layers']:,}", images],
         "success": (percent(row["success"]), percent_between(row["success_low"], row["success_high"])),
         "sizes": [times(row["relative_l2"]), linf],
     }
-
-
-def _link(run: Path, folder: Path) -> str:
-    """Address of a run's report as seen from the comparison; empty where there is none."""
-    page = run / _REPORT
-    if not page.is_file():
-        return ""
-    try:
-        return quote(Path(os.path.relpath(page, folder)).as_posix())
-    except ValueError:  # another drive
-        return ""
 
 
 def _making(record: Record) -> list[tuple[str, str]]:
@@ -126,6 +107,6 @@ def _making(record: Record) -> list[tuple[str, str]]:
         "Made": record.get("made"),
         "Runs": ", ".join(record.get("runs") or ()),
         "Layers aligned by": record.get("align"),
-        "Versions": shown({"camdrift": record.get("camdrift"), **(record.get("versions") or {})}),
+        "Versions": value_text({"camdrift": record.get("camdrift"), **(record.get("versions") or {})}),
     }
-    return [(label, shown(value)) for label, value in rows.items() if value]
+    return [(label, value_text(value)) for label, value in rows.items() if value]

@@ -1,4 +1,4 @@
-"""What the script of a comparison's page draws, as JSON values: numbers of four digits, null where undefined."""
+"""Data of the script of a comparison's page, as JSON values: numbers of four digits, null where undefined."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -20,37 +20,38 @@ _CONTRAST: Final = (
 _TAU: Final = ("tau", "tau_low", "tau_high", "n_layers", "n_a", "n_b")
 
 
-def comparison_data(tables: Tables, of: Sides) -> dict[str, Any]:
-    """Everything that the page draws: profiles, pairs and agreement of the shown sides.
+def comparison_data(tables: Tables, sides: Sides) -> dict[str, Any]:
+    """All data of the page's script: profiles, pairs and agreement of the shown sides.
 
-    Nested by target and strength, in the order of `of`; pairs are keyed `a,b` by the places of their sides, a < b.
+    Lists are nested by target and strength, in the order of `sides`. Keys of pairs are `a,b`, the places of their
+    sides, a < b.
 
     Args:
-        tables: Tables of `records.COMPARISON_TABLES` by name.
-        of: What is shown.
+        tables: Tables of `tables.comparison.COMPARISON_TABLES` by name.
+        sides: The scope of the comparison.
     """
     return {
-        "targets": list(of.targets),
-        "strengths": [strength_text(strength) for strength in of.strengths],
-        "reference": of.strengths.index(of.reference),
-        "labels": list(of.labels),
-        "sides": [_side(tables, of, name) for name in of.names],
-        "pairs": _pairs(tables, of),
-        "agreement": {ranked_by: _agreement(tables, of, ranked_by) for ranked_by in (BY_GAIN, BY_DEVIATION)},
+        "targets": list(sides.targets),
+        "strengths": [strength_text(strength) for strength in sides.strengths],
+        "reference": sides.strengths.index(sides.reference),
+        "labels": list(sides.labels),
+        "sides": [_side(tables, sides, name) for name in sides.names],
+        "pairs": _pairs(tables, sides),
+        "agreement": {ranked_by: _agreement(tables, sides, ranked_by) for ranked_by in (BY_GAIN, BY_DEVIATION)},
     }
 
 
-def _cells(rows: pl.DataFrame, of: Sides) -> list[list[pl.DataFrame]]:
-    """Rows by target and strength, each in the order that they have."""
+def _cells(rows: pl.DataFrame, sides: Sides) -> list[list[pl.DataFrame]]:
+    """Rows by target and strength, in their order."""
     parts = rows.partition_by("target", "strength", as_dict=True, maintain_order=True)
-    return [[parts[target, strength] for strength in of.strengths] for target in of.targets]
+    return [[parts[target, strength] for strength in sides.strengths] for target in sides.targets]
 
 
-def _side(tables: Tables, of: Sides, name: str) -> dict[str, Any]:
+def _side(tables: Tables, sides: Sides, name: str) -> dict[str, Any]:
     rows = tables["profiles"].filter(pl.col("side") == name).sort("relative_depth", "layer_index", maintain_order=True)
-    cells = _cells(rows, of)
+    cells = _cells(rows, sides)
     first = cells[0][0]
-    place = {layer: i for i, layer in enumerate(of.layers)}
+    place = {layer: i for i, layer in enumerate(sides.layers)}
     return {
         "name": name,
         "labels": first["layer_label"].to_list(),
@@ -62,15 +63,15 @@ def _side(tables: Tables, of: Sides, name: str) -> dict[str, Any]:
     }
 
 
-def _pairs(tables: Tables, of: Sides) -> dict[str, Any]:
-    place = {name: i for i, name in enumerate(of.names)}
+def _pairs(tables: Tables, sides: Sides) -> dict[str, Any]:
+    place = {name: i for i, name in enumerate(sides.names)}
     parts = tables["differences"].partition_by("side_a", "side_b", as_dict=True, maintain_order=True)
-    shown = {key: part for key, part in parts.items() if key[0] in place and key[1] in place}
-    return {f"{place[str(a)]},{place[str(b)]}": _pair(part, of) for (a, b), part in shown.items()}
+    pairs = {key: part for key, part in parts.items() if key[0] in place and key[1] in place}
+    return {f"{place[str(a)]},{place[str(b)]}": _pair(part, sides) for (a, b), part in pairs.items()}
 
 
-def _pair(rows: pl.DataFrame, of: Sides) -> dict[str, Any]:
-    cells = _cells(rows, of)
+def _pair(rows: pl.DataFrame, sides: Sides) -> dict[str, Any]:
+    cells = _cells(rows, sides)
     first = cells[0][0]
     numbers = {column: [[rounded_values(cell[column]) for cell in row] for row in cells] for column in _CONTRAST}
     return {
@@ -83,9 +84,9 @@ def _pair(rows: pl.DataFrame, of: Sides) -> dict[str, Any]:
     }
 
 
-def _agreement(tables: Tables, of: Sides, ranked_by: str) -> list[Any]:
-    """Per target and strength: rows (a, b, tau, low, high, layers, n of a, n of b, paired), a <= b."""
-    place = {name: i for i, name in enumerate(of.names)}
+def _agreement(tables: Tables, sides: Sides, ranked_by: str) -> list[Any]:
+    """Rows (a, b, tau, low, high, layers, n of a, n of b, paired) per target and strength, a <= b."""
+    place = {name: i for i, name in enumerate(sides.names)}
     rows = tables["agreement"].filter(pl.col("ranked_by") == ranked_by)
     return [
         [
@@ -96,7 +97,7 @@ def _agreement(tables: Tables, of: Sides, ranked_by: str) -> list[Any]:
             ]
             for cell in line
         ]
-        for line in _cells(rows, of)
+        for line in _cells(rows, sides)
     ]
 
 

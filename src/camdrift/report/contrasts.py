@@ -1,4 +1,4 @@
-"""What a comparison found, in words: sentences whose every number comes from its tables."""
+"""The findings of a comparison in words: sentences whose every number comes from its tables."""
 
 from itertools import combinations
 from math import comb
@@ -7,12 +7,12 @@ from typing import Final
 import polars as pl
 
 from camdrift.figures.scope import span
-from camdrift.figures.sides import Sides, covered, profile
-from camdrift.report.numbers import between, count, fraction, percent, times, times_between
+from camdrift.figures.sides import Sides, compared_sides, profile
+from camdrift.report.numbers import between, fraction, percent, times, times_between
 from camdrift.tables.comparison import BY_GAIN
 from camdrift.tables.reading import Tables
 from camdrift.tables.table import Row
-from camdrift.tables.words import strength_text
+from camdrift.tables.words import count, strength_text
 
 _LONGEST: Final = 4
 # In simulations with 2, 3 and 5 images the interval held the tau of the true rankings in 65, 89 and 93 %.
@@ -22,61 +22,61 @@ _OF: Final = {"seed": "the seed's class", "own": "each image's own class", "labe
 
 def comparison_headline(tables: Tables) -> str:
     """The main result as a sentence without its full stop."""
-    of = covered(tables)
-    rows = _agreements(tables, of)
+    sides = compared_sides(tables)
+    rows = _agreements(tables, sides)
     if not rows:
-        return f"{count(of.total, 'side')}: no two rank their layers"
-    if of.total == 2:
+        return f"{count(sides.total, 'side')}: no two rank their layers"
+    if sides.total == 2:
         return f"{_pair(rows[0])} {_likeness(rows[0])}"
     agreeing = sum(row["tau_low"] is not None and row["tau_low"] > 0 for row in rows)
-    pairs = count(comb(of.total, 2), "pair")
+    pairs = count(comb(sides.total, 2), "pair")
     return f"{agreeing:,} of {pairs} of sides agree more than by chance on which layers gain most"
 
 
 def comparison_sentences(tables: Tables) -> list[str]:
-    """What was found, in full sentences; those that the tables cannot support are left out."""
-    of = covered(tables)
-    found = [
-        scene(of),
-        agreement_sentence(tables, of),
-        depth(tables, of),
-        tops(tables, of),
-        stability(tables, of),
-        ratios(tables, of),
-        *cautions(tables, of),
+    """The findings in full sentences; those that the tables cannot support are left out."""
+    sides = compared_sides(tables)
+    sentences = [
+        scene(sides),
+        agreement_sentence(tables, sides),
+        depth(tables, sides),
+        tops(tables, sides),
+        stability(tables, sides),
+        ratios(tables, sides),
+        *cautions(tables, sides),
     ]
-    return [sentence for sentence in found if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
-def scene(of: Sides) -> str:
-    """At which strength and for which class the sentences hold."""
-    return f"All that follows is at strength {strength_text(of.reference)}, explaining {_OF[of.targets[0]]}."
+def scene(sides: Sides) -> str:
+    """The strength and the class that all other sentences are about."""
+    return f"All that follows is at strength {strength_text(sides.reference)}, explaining {_OF[sides.targets[0]]}."
 
 
-def agreement_sentence(tables: Tables, of: Sides) -> str:
-    """Which sides rank their layers alike, with Kendall's tau, interval and n; what could be reached at best."""
-    rows = _agreements(tables, of)
+def agreement_sentence(tables: Tables, sides: Sides) -> str:
+    """The sides most and least alike in their ranking, with Kendall's tau, interval, n, and the tau within reach."""
+    rows = _agreements(tables, sides)
     if not rows:
         return ""
-    pairs = comb(of.total, 2)
-    lost = f" {pairs - len(rows):,} of {count(pairs, 'pair')} have no tau: all layers of a side are tied, or too few."
-    lost = lost if len(rows) < pairs else ""
+    pairs = comb(sides.total, 2)
+    gaps = f" {pairs - len(rows):,} of {count(pairs, 'pair')} have no tau: all layers of a side are tied, or too few."
+    gaps = gaps if len(rows) < pairs else ""
     if len(rows) == 1:
         row = rows[0]
-        itself = [_itself(tables, of, row[side]) for side in ("side_a", "side_b")]
-        reached = " and ".join(f"{fraction(tau, 2)} ({_named(name)})" for name, tau in itself if tau is not None)
-        tail = f" Repeated on other images, a side would agree with itself at about {reached}." if reached else ""
-        return f"{_pair(row)} {_likeness(row)}: {_tau(row)}.{tail}{lost}"
+        itself = [_itself(tables, sides, row[side]) for side in ("side_a", "side_b")]
+        ceiling = " and ".join(f"{fraction(tau, 2)} ({_named(name)})" for name, tau in itself if tau is not None)
+        tail = f" Repeated on other images, a side would agree with itself at about {ceiling}." if ceiling else ""
+        return f"{_pair(row)} {_likeness(row)}: {_tau(row)}.{tail}{gaps}"
     # By the end of the interval that says least, so that no tau of a handful of images comes first.
     first = max(rows, key=lambda row: (_or(row["tau_low"], -1), row["tau"]))
     last = min(rows, key=lambda row: (_or(row["tau_high"], 1), row["tau"]))
     most = f"The most alike are {_pair(first)}: {_tau(first)}"
-    return f"{most}; the least alike {_pair(last)}: {_tau(last)}.{lost}"
+    return f"{most}; the least alike {_pair(last)}: {_tau(last)}.{gaps}"
 
 
-def depth(tables: Tables, of: Sides) -> str:
-    """In which sides the gain grows with depth, and in which it falls."""
-    rows = tables["trends"].filter(_here(of), pl.col("tau").is_not_null())
+def depth(tables: Tables, sides: Sides) -> str:
+    """The sides in which the gain grows with depth, and those in which it falls."""
+    rows = tables["trends"].filter(_here(sides), pl.col("tau").is_not_null())
     if rows.is_empty():
         return ""
     kinds: dict[str, list[Row]] = {"grows with depth": [], "falls with depth": [], "shows no clear trend": []}
@@ -89,30 +89,29 @@ def depth(tables: Tables, of: Sides) -> str:
 
 
 def _listed(rows: list[Row]) -> str:
-    shown = [f"{_named(row['side'])} ({_value('', row)})" for row in rows[:_LONGEST]]
-    rest = len(rows) - len(shown)
-    return ", ".join(shown) + (f" and {count(rest, 'other side')}" if rest else "")
+    words = [f"{_named(row['side'])} ({_value('', row)})" for row in rows[:_LONGEST]]
+    rest = len(rows) - len(words)
+    return ", ".join(words) + (f" and {count(rest, 'other side')}" if rest else "")
 
 
-def tops(tables: Tables, of: Sides) -> str:
+def tops(tables: Tables, sides: Sides) -> str:
     """The layer that each side moves most, of those measured on at least half as many images as the best."""
-    named = []
-    for side in of.names[:_LONGEST]:
-        known = profile(tables, side, of.targets[0], of.reference).filter(pl.col("rank").is_not_null())
-        well_measured = known.filter(2 * pl.col("n") >= pl.col("n").max())
-        rows = well_measured.filter(pl.col("rank") == pl.col("rank").min()).to_dicts()
-        if rows:
+    parts = []
+    for side in sides.names[:_LONGEST]:
+        layers = profile(tables, side, sides.targets[0], sides.reference).filter(pl.col("rank").is_not_null())
+        well_measured = layers.filter(2 * pl.col("n") >= pl.col("n").max())
+        if rows := well_measured.filter(pl.col("rank") == pl.col("rank").min()).to_dicts():
             gain = f"{times(rows[0]['gain'], rows[0]['gain_censored'])} {times_between(rows[0])}".strip()
-            tied = f" and {count(len(rows) - 1, 'other layer')}" if len(rows) > 1 else ""
-            named.append(f"{_named(side)}: {rows[0]['layer_label']}{tied}, gain {gain}, n = {rows[0]['n']}")
-    rest = of.total - len(of.names[:_LONGEST])
+            others = f" and {count(len(rows) - 1, 'other layer')}" if len(rows) > 1 else ""
+            parts.append(f"{_named(side)}: {rows[0]['layer_label']}{others}, gain {gain}, n = {rows[0]['n']}")
+    rest = sides.total - len(sides.names[:_LONGEST])
     tail = f"; {count(rest, 'other side')} in the table" if rest > 0 else ""
-    return f"Highest gain: {'; '.join(named)}{tail}." if named else ""
+    return f"Highest gain: {'; '.join(parts)}{tail}." if parts else ""
 
 
-def stability(tables: Tables, of: Sides) -> str:
-    """Which layers keep their rank over the sides and which do not; only where all sides have the same layers."""
-    spread = _rank_spread(tables, of)
+def stability(tables: Tables, sides: Sides) -> str:
+    """The layers that keep their rank over the sides, and the one that moves most; empty if sides differ in layers."""
+    spread = _rank_spread(tables, sides)
     if not spread:
         return ""
     stable = [row for row in spread if row["low"] <= row["high"]]
@@ -120,9 +119,9 @@ def stability(tables: Tables, of: Sides) -> str:
         f"For {len(stable):,} of {count(len(spread), 'layer')} the rank intervals of all sides overlap, so that no "
         "difference in rank can be told"
     )
-    moved = [row for row in spread if row["low"] > row["high"]]
-    if moved:
-        worst = max(moved, key=lambda row: (row["low"] - row["high"], row["last"] - row["first"]))
+    movers = [row for row in spread if row["low"] > row["high"]]
+    if movers:
+        worst = max(movers, key=lambda row: (row["low"] - row["high"], row["last"] - row["first"]))
         text += (
             f"; of the others {worst['label']} moves most: rank {worst['first']} in {_named(worst['first_side'])}, "
             f"{worst['last']} in {_named(worst['last_side'])}"
@@ -130,31 +129,31 @@ def stability(tables: Tables, of: Sides) -> str:
     return f"{text}."
 
 
-def _rank_spread(tables: Tables, of: Sides) -> list[Row]:
-    """Per layer: its first and last rank over the sides and where, and the ends that all rank intervals share."""
-    rows = tables["profiles"].filter(_here(of), pl.col("rank_low").is_not_null())
-    found = []
-    for layer, label in zip(of.layers, of.labels, strict=True):
+def _rank_spread(tables: Tables, sides: Sides) -> list[Row]:
+    """First and last rank of every layer with their sides, and the ends that all its rank intervals share."""
+    rows = tables["profiles"].filter(_here(sides), pl.col("rank_low").is_not_null())
+    spread = []
+    for layer, label in zip(sides.layers, sides.labels, strict=True):
         its = rows.filter(pl.col("layer") == layer).sort("rank").to_dicts()
-        if len(its) == of.total:
+        if len(its) == sides.total:
             common = {"low": max(row["rank_low"] for row in its), "high": min(row["rank_high"] for row in its)}
             ends = {"first": its[0]["rank"], "first_side": its[0]["side"]}
             ends |= {"last": its[-1]["rank"], "last_side": its[-1]["side"]}
-            found.append({"label": label, **common, **ends})
-    return found
+            spread.append({"label": label, **common, **ends})
+    return spread
 
 
-def ratios(tables: Tables, of: Sides) -> str:
-    """Where the gains of two sides differ most, and in how many layers of that pair."""
-    rows = tables["differences"].filter(_here(of), pl.col("log2_gain_ratio").is_not_null())
+def ratios(tables: Tables, sides: Sides) -> str:
+    """The layer and pair with the largest difference of gain, and the number of such layers of that pair."""
+    rows = tables["differences"].filter(_here(sides), pl.col("log2_gain_ratio").is_not_null())
     # One end may be open where a replicate's gain is a bound: the other alone can exclude no difference.
     clear = (pl.col("log2_gain_ratio_low") > 0) | (pl.col("log2_gain_ratio_high") < 0)
-    told = rows.filter(clear).sort(pl.col("log2_gain_ratio").abs(), descending=True)
+    differing = rows.filter(clear).sort(pl.col("log2_gain_ratio").abs(), descending=True)
     if rows.is_empty():
         return ""
-    if told.is_empty():
+    if differing.is_empty():
         return "No layer's measured gain differs between any two sides by more than its interval."
-    top = told.row(0, named=True)
+    top = differing.row(0, named=True)
     same = (pl.col("side_a") == top["side_a"]) & (pl.col("side_b") == top["side_b"])
     sign = 1 if top["log2_gain_ratio"] > 0 else -1
     less, more = (_named(top["side_a"]), _named(top["side_b"]))[::sign]
@@ -163,7 +162,7 @@ def ratios(tables: Tables, of: Sides) -> str:
     return (
         f"Gains differ most between {more} and {less} at {_layer(top)}: {times(value)} [{low}, {high}] "
         f"times as high in {more} (n = {span([top['n_a'], top['n_b']])}); of this pair's "
-        f"{count(rows.filter(same).height, 'measured layer')} {told.filter(same).height:,} differ by more than "
+        f"{count(rows.filter(same).height, 'measured layer')} {differing.filter(same).height:,} differ by more than "
         "their 95 % intervals, which are not corrected for the number of layers."
     )
 
@@ -173,65 +172,94 @@ def _power(end: float | None, sign: int) -> str:
     return "\u2026" if end is None else times(2 ** (sign * end))
 
 
-def cautions(tables: Tables, of: Sides) -> list[str]:
-    """What a reader must keep in mind: other images, other success, other sizes."""
-    found = []
-    rows = tables["agreement"].filter(_here(of), pl.col("ranked_by") == BY_GAIN, pl.col("side_a") != pl.col("side_b"))
-    loose = rows.filter(~pl.col("paired")).height
-    if loose:
-        which = "The two sides" if rows.height == 1 else f"{loose:,} of {count(rows.height, 'pair')}"
-        found.append(
-            f"{which} share fewer than two images with an adversarial example in both, and are compared as "
-            "independent samples, all images of either side."
-        )
-    few = rows.filter(pl.min_horizontal("n_a", "n_b") < _FEW).height
-    if few:
-        which = "The two sides rest" if rows.height == 1 else f"{few:,} of {count(rows.height, 'pair')} rest"
-        found.append(f"{which} on fewer than {_FEW} images: their bootstrap intervals are too narrow.")
-    sides = tables["sides"].to_dicts()
-    on_both = set(rows.filter("paired").select("side_a", "side_b").iter_rows())
-    apart = [
-        (a, b)
-        for a, b in combinations(sides, 2)
-        if (a["side"], b["side"]) in on_both
-        and a["success"] is not None
-        and (a["success_low"] > b["success_high"] or b["success_low"] > a["success_high"])
-    ]
-    if apart:
-        a, b = max(apart, key=lambda pair: abs(pair[0]["success"] - pair[1]["success"]))
-        found.append(
-            f"The attacks succeed at different rates ({_named(a['side'])}: {percent(a['success'])}, "
-            f"{_named(b['side'])}: {percent(b['success'])} of the images): pairs rest on the images that both "
-            "fool, which may be the easier ones."
-        )
-    sizes = [row for row in sides if row["relative_l2"]]
-    if sizes:
-        least, most = (pick(sizes, key=lambda row: row["relative_l2"]) for pick in (min, max))
-        if most["relative_l2"] > 1.2 * least["relative_l2"]:
-            larger = times(most["relative_l2"] / least["relative_l2"])
-            found.append(
-                f"At strength 1 the perturbations of {_named(most['side'])} are {larger} times as large as those of "
-                f"{_named(least['side'])} (median relative L2 norm): deviations grow with this, gains are relative "
-                "to it."
-            )
-    return found
+def cautions(tables: Tables, sides: Sides) -> list[str]:
+    """Cautions for the reader: different images, few images, different success, different sizes."""
+    is_of_two = pl.col("side_a") != pl.col("side_b")
+    pairs = tables["agreement"].filter(_here(sides), pl.col("ranked_by") == BY_GAIN, is_of_two)
+    rows = tables["sides"].to_dicts()
+    sentences = [_different_images(pairs), _few_images(pairs), _different_success(pairs, rows), _different_sizes(rows)]
+    return [sentence for sentence in sentences if sentence]
 
 
-def _here(of: Sides) -> pl.Expr:
-    return (pl.col("target") == of.targets[0]) & (pl.col("strength") == of.reference)
+def _different_images(pairs: pl.DataFrame) -> str:
+    """A caution if pairs share too few images to be compared image by image; empty if none do."""
+    independent = pairs.filter(~pl.col("paired")).height
+    if not independent:
+        return ""
+    which = "The two sides" if pairs.height == 1 else f"{independent:,} of {count(pairs.height, 'pair')}"
+    return (
+        f"{which} share fewer than two images with an adversarial example in both, and are compared as "
+        "independent samples, all images of either side."
+    )
 
 
-def _agreements(tables: Tables, of: Sides) -> list[Row]:
+def _few_images(pairs: pl.DataFrame) -> str:
+    """A caution if pairs rest on few images; empty if none do."""
+    few = pairs.filter(pl.min_horizontal("n_a", "n_b") < _FEW).height
+    if not few:
+        return ""
+    which = "The two sides rest" if pairs.height == 1 else f"{few:,} of {count(pairs.height, 'pair')} rest"
+    return f"{which} on fewer than {_FEW} images: their bootstrap intervals are too narrow."
+
+
+def _different_success(pairs: pl.DataFrame, rows: list[Row]) -> str:
+    """A caution on the pair whose attacks differ most in success, of those compared image by image; empty if none do.
+
+    Args:
+        pairs: Rows of table `agreement`, one per pair.
+        rows: Rows of table `sides`.
+    """
+    names = set(pairs.filter("paired").select("side_a", "side_b").iter_rows())
+    pairs_on_both = ((a, b) for a, b in combinations(rows, 2) if (a["side"], b["side"]) in names)
+    apart = [pair for pair in pairs_on_both if _succeed_differently(*pair)]
+    if not apart:
+        return ""
+    a, b = max(apart, key=lambda pair: abs(pair[0]["success"] - pair[1]["success"]))
+    return (
+        f"The attacks succeed at different rates ({_named(a['side'])}: {percent(a['success'])}, "
+        f"{_named(b['side'])}: {percent(b['success'])} of the images): pairs rest on the images that both "
+        "fool, which may be the easier ones."
+    )
+
+
+def _succeed_differently(a: Row, b: Row) -> bool:
+    """Do the intervals of the success of two sides lie apart?"""
+    if a["success"] is None:
+        return False
+    return bool(a["success_low"] > b["success_high"] or b["success_low"] > a["success_high"])
+
+
+def _different_sizes(rows: list[Row]) -> str:
+    """A caution if one side's perturbations are larger than another's by a fifth; empty if none are."""
+    sizes = [row for row in rows if row["relative_l2"]]
+    if not sizes:
+        return ""
+    least, most = (pick(sizes, key=lambda row: row["relative_l2"]) for pick in (min, max))
+    if most["relative_l2"] <= 1.2 * least["relative_l2"]:
+        return ""
+    larger = times(most["relative_l2"] / least["relative_l2"])
+    return (
+        f"At strength 1 the perturbations of {_named(most['side'])} are {larger} times as large as those of "
+        f"{_named(least['side'])} (median relative L2 norm): deviations grow with this, gains are relative "
+        "to it."
+    )
+
+
+def _here(sides: Sides) -> pl.Expr:
+    return (pl.col("target") == sides.targets[0]) & (pl.col("strength") == sides.reference)
+
+
+def _agreements(tables: Tables, sides: Sides) -> list[Row]:
     """Agreement of different sides by gain, where it is defined."""
     rows = tables["agreement"].filter(
-        _here(of), pl.col("ranked_by") == BY_GAIN, pl.col("side_a") != pl.col("side_b"), pl.col("tau").is_not_null()
+        _here(sides), pl.col("ranked_by") == BY_GAIN, pl.col("side_a") != pl.col("side_b"), pl.col("tau").is_not_null()
     )
     return rows.to_dicts()
 
 
-def _itself(tables: Tables, of: Sides, side: str) -> tuple[str, float | None]:
-    chosen = (pl.col("side_a") == side) & (pl.col("side_b") == side) & (pl.col("ranked_by") == BY_GAIN)
-    return side, tables["agreement"].filter(_here(of), chosen)["tau"].item()
+def _itself(tables: Tables, sides: Sides, side: str) -> tuple[str, float | None]:
+    is_itself = (pl.col("side_a") == side) & (pl.col("side_b") == side) & (pl.col("ranked_by") == BY_GAIN)
+    return side, tables["agreement"].filter(_here(sides), is_itself)["tau"].item()
 
 
 def _or(value: float | None, otherwise: float) -> float:

@@ -5,13 +5,13 @@ import polars as pl
 
 from camdrift.figures.scope import Scope, few_seeds, span
 from camdrift.report import single, threat, verdicts
-from camdrift.report.numbers import count, percent, share_of, times, times_between
+from camdrift.report.numbers import percent, share_of, times, times_between
 from camdrift.statistics.rounding import rounding
+from camdrift.tables.further import PRECISION
 from camdrift.tables.reading import Tables, scan
 from camdrift.tables.run_json import Record, effective
-from camdrift.tables.study import PRECISION
 from camdrift.tables.table import Row
-from camdrift.tables.words import ANALYSED, CENSORED_ABOVE, CENSORED_BELOW, NOISE, strength_text
+from camdrift.tables.words import ANALYSED, CENSORED_ABOVE, CENSORED_BELOW, NOISE, count, strength_text
 
 _EXPLAINING = {
     "seed": "",
@@ -20,45 +20,45 @@ _EXPLAINING = {
 }
 
 
-def study_headline(tables: Tables, record: Record, of: Scope) -> str:
+def study_headline(tables: Tables, record: Record, scope: Scope) -> str:
     """The study's main result as a sentence without its full stop."""
     if verdicts.is_reproduction(tables):
-        return verdicts.reproduction_headline(tables, of.labels)
+        return verdicts.reproduction_headline(tables, scope.labels)
     if single.is_single(tables):
-        return single.single_image_headline(tables, record, of)
-    top, _ = _extremes(_well_measured(_ranked(tables, of, _lowest(of))))
+        return single.single_image_headline(tables, record, scope)
+    top, _ = _extremes(_well_measured(_ranked(tables, scope, _lowest(scope))))
     if not top:
-        return "No adversarial example was found" if not of.analysed else "No layer could be measured"
-    return f"At {_strength(_lowest(of))} the attack moves {_named(top)} {_as_far_as(top[0])}"
+        return "No adversarial example was found" if not scope.analysed else "No layer could be measured"
+    return f"At {_strength(_lowest(scope))} the attack moves {_named(top)} {_as_far_as(top[0])}"
 
 
-def study_sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
-    """What was found, in full sentences; those that the study cannot support are left out."""
-    first = verdicts.verdict_sentences(tables, of.labels) if verdicts.is_reproduction(tables) else []
-    last = precision(tables, record, of)
-    return first + _sentences(tables, record, of) + ([last] if last else [])
+def study_sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
+    """The findings in full sentences; those that the study cannot support are left out."""
+    first = verdicts.verdict_sentences(tables, scope.labels) if verdicts.is_reproduction(tables) else []
+    last = precision(tables, record, scope)
+    return first + _sentences(tables, record, scope) + ([last] if last else [])
 
 
-def _sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
+def _sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
     if single.is_single(tables):
-        return single.single_image_sentences(tables, record, of)
-    strengths = dict.fromkeys([_lowest(of), of.reference])
-    found = [
-        success(tables, record, of),
-        threat.bound(tables, record, of),
-        *(gains(tables, of, strength) for strength in strengths),
-        differences_sentence(tables, of),
-        flips(tables, of),
-        compromised_sentence(tables, of),
+        return single.single_image_sentences(tables, record, scope)
+    strengths = dict.fromkeys([_lowest(scope), scope.reference])
+    sentences = [
+        success(tables, record, scope),
+        threat.bound(tables, record, scope),
+        *(gains(tables, scope, strength) for strength in strengths),
+        differences_sentence(tables, scope),
+        flips(tables, scope),
+        compromised_sentence(tables, scope),
     ]
-    return [sentence for sentence in found if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
-def success(tables: Tables, record: Record, of: Scope) -> str:
-    """How often the attack changed the prediction, and whether 8-bit rounding undoes it."""
-    if not of.readable:
+def success(tables: Tables, record: Record, scope: Scope) -> str:
+    """The success of the attack, and of its images rounded to 8 bits."""
+    if not scope.readable:
         return ""
-    share = f"{of.analysed:,} of {count(of.readable, 'image')} ({share_of(of.analysed, of.readable)})"
+    share = f"{scope.analysed:,} of {count(scope.readable, 'image')} ({share_of(scope.analysed, scope.readable)})"
     text = f"The attack ({threat.attack_name(record)}) {threat.change(tables)} for {share}."
     survives = tables["seeds"].filter(pl.col("status") == ANALYSED)["survives_uint8"].drop_nulls()
     if len(survives):
@@ -66,72 +66,72 @@ def success(tables: Tables, record: Record, of: Scope) -> str:
     return text
 
 
-def gains(tables: Tables, of: Scope, strength: float) -> str:
+def gains(tables: Tables, scope: Scope, strength: float) -> str:
     """The layers of highest and lowest gain at one strength, with intervals and n."""
-    ranked = _ranked(tables, of, strength)
-    rows = _well_measured(ranked)
+    layers = _ranked(tables, scope, strength)
+    rows = _well_measured(layers)
     top, bottom = _extremes(rows)
     if not top:
         return ""
-    attack = f"At {_strength(strength)} the attack{_EXPLAINING.get(of.targets[0], '')}"
+    attack = f"At {_strength(strength)} the attack{_EXPLAINING.get(scope.targets[0], '')}"
     text = f"{attack} moves {_named(top)} {_as_far_as(top[0], interval=True)}"
     if bottom:
         text += f"; {_named(bottom)} only {_times_as_strong(bottom[0], interval=True)}"
     notes = [f"n = {span([row['n'] for row in (*top, *bottom)])}"]
     if len(top) == 1 and top[0]["rank_low"] is not None:
-        notes.append(f"{top[0]['layer_label']} ranks {_ranks(top[0])} of {count(len(ranked), 'layer')}")
-    if rest := len(ranked) - len(rows):
+        notes.append(f"{top[0]['layer_label']} ranks {_ranks(top[0])} of {count(len(layers), 'layer')}")
+    if rest := len(layers) - len(rows):
         notes.append(f"not counting {count(rest, 'layer')} whose map is undefined for most images")
     return f"{text} ({'; '.join(notes)})."
 
 
-def differences_sentence(tables: Tables, of: Scope) -> str:
-    """In how many layers the attack lowers similarity more than noise does, by the corrected test."""
-    rows = _at(tables, of, of.reference).filter(pl.col("wilcoxon_p_holm").is_not_null())
+def differences_sentence(tables: Tables, scope: Scope) -> str:
+    """Number of layers in which the attack lowers similarity more than noise does, by the corrected test."""
+    rows = _at(tables, scope, scope.reference).filter(pl.col("wilcoxon_p_holm").is_not_null())
     if rows.is_empty():
         return ""
     lower = rows.filter(pl.col("wilcoxon_p_holm") < 0.05, pl.col("difference_mean") > 0).height
     return (
-        f"At {_strength(of.reference)} similarity is lower under the attack than under noise of the same "
+        f"At {_strength(scope.reference)} similarity is lower under the attack than under noise of the same "
         f"size in {lower} of {count(rows.height, 'layer')} (Wilcoxon signed-rank test, Holm-corrected "
         f"p < 0.05; n = {span(rows['n_pairs'].to_list())})."
     )
 
 
-def flips(tables: Tables, of: Scope) -> str:
-    """How often noise alone changes the prediction."""
-    at = (pl.col("condition") == NOISE) & (pl.col("strength") == of.reference)
-    flipped = tables["variants"].filter(at)["is_flipped"].drop_nulls()
-    if not len(flipped):
+def flips(tables: Tables, scope: Scope) -> str:
+    """Share of noisy images whose prediction noise alone changes."""
+    at = (pl.col("condition") == NOISE) & (pl.col("strength") == scope.reference)
+    is_flipped = tables["variants"].filter(at)["is_flipped"].drop_nulls()
+    if not len(is_flipped):
         return ""
-    hits, n = int(flipped.sum()), len(flipped)
+    hits, n = int(is_flipped.sum()), len(is_flipped)
     # Draws of one seed are not independent, so there is no interval to give.
-    rate = share_of(hits, n) if of.draws == 1 else f"{percent(hits / n)}, {of.draws} draws per image"
+    rate = share_of(hits, n) if scope.draws == 1 else f"{percent(hits / n)}, {scope.draws} draws per image"
     share = f"{hits:,} of {count(n, 'noisy image')} ({rate})"
-    return f"Noise of the same size at {_strength(of.reference)} changed the prediction for {share}."
+    return f"Noise of the same size at {_strength(scope.reference)} changed the prediction for {share}."
 
 
-def compromised_sentence(tables: Tables, of: Scope) -> str:
-    """How many layers one adversarial example compromises, and why that says little."""
-    at = (pl.col("target") == of.targets[0]) & (pl.col("strength") == of.reference) & (pl.col("n_seeds") > 0)
+def compromised_sentence(tables: Tables, scope: Scope) -> str:
+    """Median number of layers that an adversarial example compromises, and the reason why that says little."""
+    at = (pl.col("target") == scope.targets[0]) & (pl.col("strength") == scope.reference) & (pl.col("n_seeds") > 0)
     rows = tables["counts"].filter(at).sort("n_compromised")
     total = int(rows["n_seeds"].sum())
     if not total:
         return ""
-    layers = len(of.layers)
+    layers = len(scope.layers)
     spread = np.repeat(rows["n_compromised"].to_numpy(), rows["n_seeds"].to_numpy())
     everything = int((spread == layers).sum())
     return (
-        f"At {_strength(of.reference)} the median adversarial example compromises {np.median(spread):g} of "
+        f"At {_strength(scope.reference)} the median adversarial example compromises {np.median(spread):g} of "
         f"{count(layers, 'layer')}; {everything:,} of {total:,} compromise all of them. Read this with care: "
         "the threshold is the median under noise, so it compromises about half of all noisy images by "
         "construction, and under an effective attack it saturates. The gain does neither."
-        f" {few_seeds(tables, of)}".rstrip()
+        f" {few_seeds(tables, scope)}".rstrip()
     )
 
 
-def precision(tables: Tables, record: Record, of: Scope) -> str:
-    """What the network's precision did to the similarities of the images that were computed in float32, too."""
+def precision(tables: Tables, record: Record, scope: Scope) -> str:
+    """Change of the similarities by the network's precision, over the images that were computed in float32, too."""
     if PRECISION.name not in tables or tables[PRECISION.name].is_empty():
         return ""
     cost = rounding(scan(tables, "similarity"), tables[PRECISION.name], tables["variants"])
@@ -142,43 +142,43 @@ def precision(tables: Tables, record: Record, of: Scope) -> str:
         f"float32, differ by {cost.mean_change:.2g} on average and {cost.largest_change:.2g} at most (n = {cost.n:,}"
         + (f"; {cost.n_lone:,} are defined in one precision only)" if cost.n_lone else ")")
     )
-    ranks = cost.ranks.filter(pl.col("kendall_tau").is_not_null(), target=of.targets[0], strength=_lowest(of))
+    ranks = cost.ranks.filter(pl.col("kendall_tau").is_not_null(), target=scope.targets[0], strength=_lowest(scope))
     if ranks.is_empty():
         return f"{text}."
     row = ranks.row(0, named=True)
     return (
-        f"{text}; at {_strength(_lowest(of))} no layer's rank by gain moves by more than "
+        f"{text}; at {_strength(_lowest(scope))} no layer's rank by gain moves by more than "
         f"{count(row['largest_move'], 'place')} (Kendall's tau {row['kendall_tau']:.2f})."
     )
 
 
-def reading_of(of: Scope) -> str:
-    """Which images the study rests on, in one sentence."""
+def reading_of(scope: Scope) -> str:
+    """The images that the study rests on, in one sentence."""
     names = {
         "no_adversarial": "kept the model's prediction",
         "unreadable": "could not be read",
         "failed": "failed",
     }
-    rest = [f"{of.statuses[status]:,} {words}" for status, words in names.items() if of.statuses.get(status)]
+    rest = [f"{scope.statuses[status]:,} {words}" for status, words in names.items() if scope.statuses.get(status)]
     tail = f"; {', '.join(rest)}" if rest else ""
-    return f"{count(of.total, 'image')}: {of.analysed:,} analysed{tail}."
+    return f"{count(scope.total, 'image')}: {scope.analysed:,} analysed{tail}."
 
 
 def _strength(strength: float) -> str:
     return f"strength {strength_text(strength)}"
 
 
-def _lowest(of: Scope) -> float:
-    return min(of.strengths, default=of.reference)
+def _lowest(scope: Scope) -> float:
+    return min(scope.strengths, default=scope.reference)
 
 
-def _at(tables: Tables, of: Scope, strength: float) -> pl.DataFrame:
-    target = of.targets[0] if of.targets else None
+def _at(tables: Tables, scope: Scope, strength: float) -> pl.DataFrame:
+    target = scope.targets[0] if scope.targets else None
     return tables["layers"].filter(pl.col("target") == target, pl.col("strength") == strength)
 
 
-def _ranked(tables: Tables, of: Scope, strength: float) -> list[Row]:
-    rows = _at(tables, of, strength).filter(pl.col("gain").is_not_null(), pl.col("rank").is_not_null())
+def _ranked(tables: Tables, scope: Scope, strength: float) -> list[Row]:
+    rows = _at(tables, scope, strength).filter(pl.col("gain").is_not_null(), pl.col("rank").is_not_null())
     return rows.sort("rank", "layer_index").to_dicts()
 
 
@@ -189,7 +189,7 @@ def _well_measured(rows: list[Row]) -> list[Row]:
 
 
 def _extremes(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """The layers that share the highest rank, and those that share the lowest, if that is another."""
+    """The layers that share the highest rank, and those that share the lowest; none if all share one rank."""
     if not rows:
         return [], []
     first, last = rows[0]["rank"], rows[-1]["rank"]

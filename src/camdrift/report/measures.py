@@ -1,11 +1,13 @@
 """The measures of a study side by side: does a layer's rank depend on how it is explained or compared?"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 from scipy.stats import kendalltau
 
 from camdrift.figures.scope import Scope
+from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, fraction, times
 from camdrift.tables.measures import Measure
 from camdrift.tables.reading import Tables
@@ -33,7 +35,7 @@ class SideBySide:
     """All measures at one target and strength.
 
     Attributes:
-        target: Whose class is explained.
+        target: The target.
         strength: The strength at which the fewest gains are censored.
         columns: The measures, the study's first one first.
         rows: Display name of every layer, and its gain and rank by each measure.
@@ -45,11 +47,16 @@ class SideBySide:
     rows: list[tuple[str, list[tuple[str, str]]]]
 
 
-def side_by_side(tables: Tables, of: Scope) -> SideBySide | None:
-    """What several measures say of the same layers; None if the study has one measure."""
-    if not of.targets or "measures" not in tables:
+def measures_section(material: Material) -> dict[str, Any]:
+    """Values of template `measures`."""
+    return {"others": side_by_side(material.tables, material.scope)}
+
+
+def side_by_side(tables: Tables, scope: Scope) -> SideBySide | None:
+    """The layers by each measure of the study; None if it has one measure."""
+    if not scope.targets or "measures" not in tables:
         return None
-    rows = tables["measures"].filter(pl.col("target") == of.targets[0])
+    rows = tables["measures"].filter(pl.col("target") == scope.targets[0])
     if len(names := rows.select(MEASURE).unique(maintain_order=True).rows()) < 2:
         return None
     strength = _strength(rows)
@@ -59,20 +66,20 @@ def side_by_side(tables: Tables, of: Scope) -> SideBySide | None:
     columns = [MeasureColumn(*measure.words, _agreement(part, first)) for measure, part in parts.items()]
     cells = zip(*(_cells(part) for part in parts.values()), strict=True)
     rows_of = [(label, list(of_layer)) for label, of_layer in zip(first["layer_label"], cells, strict=True)]
-    return SideBySide(of.targets[0], strength_text(strength), columns, rows_of)
+    return SideBySide(scope.targets[0], strength_text(strength), columns, rows_of)
 
 
 def _strength(rows: pl.DataFrame) -> float:
     """The strength at which the fewest gains are censored, the one nearest to 1 of several."""
-    censored = rows.group_by("strength").agg(pl.col("gain_censored").count().alias("n"))
-    nearest = censored.with_columns(distance=pl.col("strength").log().abs())
+    bounds = rows.group_by("strength").agg(pl.col("gain_censored").count().alias("n"))
+    nearest = bounds.with_columns(distance=pl.col("strength").log().abs())
     return float(nearest.sort("n", "distance")["strength"][0])
 
 
 def _cells(rows: pl.DataFrame) -> list[tuple[str, str]]:
     return [
-        (times(gain, censored), f"#{rank}" if rank is not None else "")
-        for gain, censored, rank in rows.select("gain", "gain_censored", "rank").iter_rows()
+        (times(gain, bound), f"#{rank}" if rank is not None else "")
+        for gain, bound, rank in rows.select("gain", "gain_censored", "rank").iter_rows()
     ]
 
 
@@ -80,7 +87,7 @@ def _agreement(rows: pl.DataFrame, first: pl.DataFrame) -> str:
     """Kendall's tau-b of the ranks; ties of censored gains count as ties."""
     if rows is first:
         return UNDEFINED
-    joined = first.select("layer", "rank").join(rows.select("layer", other="rank"), on="layer").drop_nulls()
-    if joined.height < 3 or joined["rank"].n_unique() < 2 or joined["other"].n_unique() < 2:
+    ranks = first.select("layer", "rank").join(rows.select("layer", other="rank"), on="layer").drop_nulls()
+    if ranks.height < 3 or ranks["rank"].n_unique() < 2 or ranks["other"].n_unique() < 2:
         return UNDEFINED
-    return fraction(float(kendalltau(joined["rank"], joined["other"]).statistic), 2)
+    return fraction(float(kendalltau(ranks["rank"], ranks["other"]).statistic), 2)

@@ -1,10 +1,10 @@
-"""Numbers as a reader wants them: sensible digits, intervals, bounds; undefined values are a dash."""
+"""Numbers as text: sensible digits, intervals, bounds; an undefined value is a dash."""
 
 import re
-from math import floor, isclose, isfinite, sqrt
+from math import floor, isfinite, sqrt
 from typing import Any, Final
 
-from camdrift.tables.words import CENSORED_ABOVE, CENSORED_BELOW
+from camdrift.tables.words import CENSORED_ABOVE, CENSORED_BELOW, pixels
 
 UNDEFINED: Final = "\u2013"
 _BOUNDS: Final = {CENSORED_ABOVE: ">\u00a0", CENSORED_BELOW: "<\u00a0"}
@@ -12,18 +12,8 @@ _LONGEST_LIST: Final = 12
 _Z95: Final = 1.959963984540054
 
 
-def count(number: int, noun: str) -> str:
-    """A number and its noun.
-
-    Example:
-        >>> count(1, "image"), count(1200, "image")
-        ('1 image', '1,200 images')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def times(value: float | None, censored: str | None = None) -> str:
-    """A gain with two digits, or more where it is above 100; a bound is marked as one.
+def times(value: float | None, bound: str | None = None) -> str:
+    """A gain with two digits, or more if it is above 100, with the sign of a bound if it is one.
 
     Example:
         >>> times(31.4), times(8.26), times(0.613), times(128.0, "above").replace("\u00a0", " ")
@@ -31,14 +21,14 @@ def times(value: float | None, censored: str | None = None) -> str:
     """
     if value is None:
         return UNDEFINED
-    sign = _BOUNDS.get(censored or "", "")
+    sign = _BOUNDS.get(bound or "", "")
     if value >= 9.95:
         return f"{sign}{value:,.0f}"
     return f"{sign}{value:.1f}" if value >= 0.995 else f"{sign}{value:.2g}"
 
 
 def times_between(row: dict[str, Any]) -> str:
-    """The interval of a gain from a row of the layers table, `[24, 40]`; empty where there is none."""
+    """The interval of a gain from a row of table `layers`, `[24, 40]`; empty if there is none."""
     if row["gain_low"] is None or row["gain_high"] is None:
         return ""
     low = times(row["gain_low"], row["gain_low_censored"])
@@ -47,7 +37,7 @@ def times_between(row: dict[str, Any]) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in percent; nothing but all is 100 %, nothing but none is 0 %.
+    """A share in percent; only all is 100 %, only none is 0 %.
 
     Example:
         >>> [percent(p).replace("\u00a0", " ") for p in (0.784, 0.9991, 1.0, 0.004)]
@@ -63,7 +53,7 @@ def percent(share: float | None) -> str:
 
 
 def fraction(value: float | None, digits: int = 3) -> str:
-    """A number between -1 and 1; one that is not quite 1 never reads as 1.
+    """A number between -1 and 1; a number below 1 never reads as 1.
 
     Example:
         >>> fraction(0.91234), fraction(0.99997), fraction(1.0), fraction(-0.0312), fraction(-0.0001)
@@ -78,9 +68,9 @@ def fraction(value: float | None, digits: int = 3) -> str:
 
 
 def between(low: float | None, high: float | None, digits: int = 2) -> str:
-    """An interval, `[0.87, 1.00]`; empty where there is none.
+    """An interval, `[0.87, 1.00]`; empty if there is none.
 
-    Ends are rounded outwards: what is printed holds the whole interval.
+    Ends are rounded outwards, so that the text holds the whole interval.
 
     Example:
         >>> between(0.876, 0.991), between(None, 1.0)
@@ -94,33 +84,14 @@ def between(low: float | None, high: float | None, digits: int = 2) -> str:
     return f"[{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
 
 
-def p_value(value: float | None) -> str:
-    """A p value, two digits, `< 0.001` where it is that small."""
-    if value is None:
-        return UNDEFINED
-    return "< 0.001" if value < 0.001 else f"{value:.2g}"
-
-
-def pixels(value: float) -> str:
-    """A number between 0 and 1 in steps of 8-bit pixels if it is one or a half of them; else with four digits.
-
-    Example:
-        >>> pixels(8 / 255), pixels(0.5 / 255), pixels(0.25)
-        ('8/255', '0.5/255', '0.25')
-    """
-    steps = 2 * 255 * value
-    is_step = 0 < value < 1 and isclose(steps, round(steps), abs_tol=1e-6)
-    return f"{steps / 2:g}/255" if is_step else f"{value:.4g}"
-
-
 def spec_text(spec: str) -> str:
-    """A spec with its long numbers as people write them.
+    """A spec with its long numbers in short.
 
     Example:
-        >>> readable("pgd(eps=0.03137254901960784, steps=10)")
+        >>> spec_text("pgd(eps=0.03137254901960784, steps=10)")
         'pgd(eps=8/255, steps=10)'
     """
-    return re.sub(r"\d+\.\d{5,}(?![\de])", lambda found: pixels(float(found.group())), spec)
+    return re.sub(r"\d+\.\d{5,}(?![\de])", lambda match: pixels(float(match.group())), spec)
 
 
 def duration(seconds: float) -> str:
@@ -151,13 +122,13 @@ def share_of(hits: int, n: int) -> str:
 
 
 def percent_between(low: float | None, high: float | None) -> str:
-    """The interval of a share in percent, `[55, 91]`; empty where there is none."""
+    """The interval of a share in percent, `[55, 91]`; empty if there is none."""
     if low is None or high is None:
         return ""
     return f"[{percent(low)}, {percent(high)}]".replace("\u00a0%", "")
 
 
-def shown(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value of the run record as text: lists joined, long ones cut, missing values a dash."""
     if value is None or value == "" or value == [] or value == {}:
         return UNDEFINED
@@ -166,10 +137,10 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}" if isfinite(value) else str(value)
     if isinstance(value, dict):
-        return ", ".join(f"{key} {shown(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {value_text(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         rest = f", … ({len(value)} in all)" if len(value) > _LONGEST_LIST else ""
-        return ", ".join(shown(item) for item in value[: 3 if rest else None]) + rest
+        return ", ".join(value_text(item) for item in value[: 3 if rest else None]) + rest
     return str(value)
 
 
@@ -178,7 +149,7 @@ def measured(value: float | None, measure: str = "") -> str:
 
     Args:
         value: The number.
-        measure: What it is, as the table says; ranks begin with the word.
+        measure: Its name in the table; that of a rank begins with the word.
 
     Example:
         >>> measured(0.26522), measured(0.0), measured(1234.5), measured(4.0, "rank by mean deviation")
@@ -192,5 +163,5 @@ def measured(value: float | None, measure: str = "") -> str:
 
 
 def measured_between(low: float | None, high: float | None, measure: str = "") -> str:
-    """The interval of such a number, `[0.244, 0.297]`; empty where there is none."""
+    """The interval of such a number, `[0.244, 0.297]`; empty if there is none."""
     return "" if low is None or high is None else f"[{measured(low, measure)}, {measured(high, measure)}]"

@@ -25,7 +25,7 @@ _QUALITY: Final = {"clean": 82, "perturbation": 92, "noise": 40, "maps": 45}
 
 
 class PictureStrip(NamedTuple):
-    """Where the heatmaps of one layer lie: those of one seed in a row, `step` pixels apart."""
+    """The place of one layer's heatmaps in the picture of a seed: a row of them, `step` pixels apart."""
 
     x: int
     y: int
@@ -37,12 +37,12 @@ class PictureStrip(NamedTuple):
 def picture_data(gallery: Gallery, layer_indices: Sequence[int]) -> tuple[list[str], dict[str, Any]]:
     """The seeds that the explorer shows, and their pictures for its script.
 
-    Seeds are those of the gallery, in its order; where pictures and numbers of all would need more than `MOST_BYTES`,
-    evenly chosen ones.
+    They are the seeds of the gallery, in its order, or evenly chosen ones if pictures and numbers of all would need
+    more than `MOST_BYTES`.
 
     Args:
-        gallery: What `Gallery.arrays` gives; may be empty.
-        layer_indices: The study's layers, as the gallery counts them.
+        gallery: Images and heatmaps of sample seeds; may be empty.
+        layer_indices: Positions of the study's layers in the gallery.
     """
     ids = [str(seed_id) for seed_id in gallery.get("seed_ids", ())]
     if not ids:
@@ -52,10 +52,10 @@ def picture_data(gallery: Gallery, layer_indices: Sequence[int]) -> tuple[list[s
     cells = gallery["targets"].size * gallery["strengths"].size * len(layer_indices)
     of_one = sum(map(len, _texts(first))) + _BYTES_OF_CELL * cells
     count = max(1, min(len(ids), MOST_BYTES // of_one))
-    chosen = [int(i) for i in np.linspace(0, len(ids) - 1, count).round()]
-    made = [first if i == 0 else _seed(gallery, i, layer_indices, places, size) for i in chosen]
-    data = {"targets": [str(target) for target in gallery["targets"]], "places": places, "seeds": made}
-    return [ids[i] for i in chosen], data
+    choice = [int(i) for i in np.linspace(0, len(ids) - 1, count).round()]
+    seeds = [first if i == 0 else _seed(gallery, i, layer_indices, places, size) for i in choice]
+    data = {"targets": [str(target) for target in gallery["targets"]], "places": places, "seeds": seeds}
+    return [ids[i] for i in choice], data
 
 
 def _texts(seed: Mapping[str, Any]) -> list[str]:
@@ -75,10 +75,10 @@ def _seed(
 
 
 def _places(shapes: Sequence[Sequence[int]]) -> tuple[list[PictureStrip], tuple[int, int]]:
-    """Where each layer's heatmaps go, row by row, and the (height, width) of it all.
+    """The places of all layers' heatmaps, row by row, and (height, width) of the picture.
 
-    Every heatmap starts on a multiple of `_BLOCK` and is filled up to the next, so that what the encoder does to
-    one does not reach its neighbours.
+    Every heatmap starts on a multiple of `_BLOCK` and is filled up to the next, so that the encoder does not mix it
+    with its neighbours.
     """
     places: list[PictureStrip] = []
     x = y = shelf = width = 0
@@ -103,26 +103,26 @@ def _sprite(layers: Sequence[NDArray[Any]], places: Sequence[PictureStrip], size
     for maps, place in zip(layers, places, strict=True):
         height = _padded(place.height)
         margins = ((0, 0), (0, height - place.height), (0, place.step - place.width))
-        filled = np.pad(_reduced(maps, (place.height, place.width)), margins, mode="edge")
-        row = filled.transpose(1, 0, 2).reshape(height, -1)
+        tiles = np.pad(_reduced(maps, (place.height, place.width)), margins, mode="edge")
+        row = tiles.transpose(1, 0, 2).reshape(height, -1)
         canvas[place.y : place.y + height, place.x : place.x + row.shape[1]] = row
     return _encoded(canvas, _QUALITY["maps"])
 
 
 def _reduced(maps: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Heatmaps at most so large (height, width), by area averaging, each filling 0 to 255 again."""
+    """Heatmaps averaged down to a size (height, width), each scaled to 0 to 255 again."""
     if maps.shape[1:] == size:
         return maps
     small = np.stack([np.asarray(Image.fromarray(m).resize(size[::-1], Image.Resampling.BOX)) for m in maps])
     peaks = np.maximum(small.max(axis=(1, 2), keepdims=True), 1)
-    scaled: NDArray[Any] = np.round(small * (255 / peaks)).astype(np.uint8)
-    return scaled
+    smaller: NDArray[Any] = np.round(small * (255 / peaks)).astype(np.uint8)
+    return smaller
 
 
-def _planes(signed: NDArray[Any]) -> NDArray[Any]:
-    """Red, green and blue side by side in grey, 128 for 0: as colours, most of a noise would be averaged away."""
-    shifted = (signed.astype(np.int16) + 128).astype(np.uint8)
-    return np.concatenate(np.moveaxis(shifted, 2, 0), axis=1)
+def _planes(differences: NDArray[Any]) -> NDArray[Any]:
+    """Red, green and blue side by side in grey, 128 for 0: the encoder would average most of coloured noise away."""
+    grey = (differences.astype(np.int16) + 128).astype(np.uint8)
+    return np.concatenate(np.moveaxis(grey, 2, 0), axis=1)
 
 
 def _encoded(pixels: NDArray[Any], quality: int) -> str:

@@ -1,4 +1,4 @@
-"""The findings of a study of one image: what happened to it. No statistics: those need more images."""
+"""The findings of a study of one image, without statistics: those need more images."""
 
 import polars as pl
 
@@ -18,20 +18,20 @@ def is_single(tables: Tables) -> bool:
     return tables["seeds"]["status"].to_list() == [ANALYSED]
 
 
-def single_image_headline(tables: Tables, record: Record, of: Scope) -> str:
-    """What became of the image, without the full stop."""
+def single_image_headline(tables: Tables, record: Record, scope: Scope) -> str:
+    """The change of the image's class, and the layer that moves furthest, without the full stop."""
     seed = tables["seeds"].row(0, named=True)
     before, after = (_name(record, seed[f"{when}_class"]) for when in ("clean", "adversarial"))
-    furthest = _furthest(tables, of)
-    moved = f"; {furthest[0]['layer_label']} moves furthest" if furthest else ""
-    return f"{before} becomes {after}{moved}"
+    furthest = _furthest(tables, scope)
+    tail = f"; {furthest[0]['layer_label']} moves furthest" if furthest else ""
+    return f"{before} becomes {after}{tail}"
 
 
-def single_image_sentences(tables: Tables, record: Record, of: Scope) -> list[str]:
-    """What was done to the image, what moved, and what noise of the same size does."""
-    bound = threat.bound(tables, record, of)
-    told = [_attack(tables, record), *([bound] if bound else []), *_moved(tables, of)]
-    return [*told, _noise(tables, record, of), _caution()]
+def single_image_sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
+    """Sentences on the attack, on the layers that move furthest, and on noise of the same size."""
+    bound = threat.bound(tables, record, scope)
+    sentences = [_attack(tables, record), *([bound] if bound else []), *_moved(tables, scope)]
+    return [*sentences, _noise(tables, record, scope), _caution()]
 
 
 def _attack(tables: Tables, record: Record) -> str:
@@ -48,23 +48,23 @@ def _attack(tables: Tables, record: Record) -> str:
     )
 
 
-def _moved(tables: Tables, of: Scope) -> list[str]:
-    rows = _furthest(tables, of)
+def _moved(tables: Tables, scope: Scope) -> list[str]:
+    rows = _furthest(tables, scope)
     if not rows:
         return []
-    named = ", ".join(
+    words = ", ".join(
         f"{row['layer_label']} ({fraction(row['adversarial'], 2)}, under noise {fraction(row['noise'], 2)})"
         for row in rows
     )
-    return [f"At strength {strength_text(of.reference)} the least similar maps are those of {named}."]
+    return [f"At strength {strength_text(scope.reference)} the least similar maps are those of {words}."]
 
 
-def _noise(tables: Tables, record: Record, of: Scope) -> str:
-    at = (pl.col("condition") == NOISE) & (pl.col("strength") == of.reference) & (pl.col("draw") == 0)
+def _noise(tables: Tables, record: Record, scope: Scope) -> str:
+    at = (pl.col("condition") == NOISE) & (pl.col("strength") == scope.reference) & (pl.col("draw") == 0)
     row = tables["variants"].filter(at).row(0, named=True)
     verdict = "changes the prediction" if row["is_flipped"] else "leaves the prediction"
-    said = f"{_name(record, row['predicted_class'])} ({fraction(row['probability'], 2)})"
-    return f"Noise of the same mean and standard deviation {verdict}: {said}."
+    answer = f"{_name(record, row['predicted_class'])} ({fraction(row['probability'], 2)})"
+    return f"Noise of the same mean and standard deviation {verdict}: {answer}."
 
 
 def _caution() -> str:
@@ -74,9 +74,9 @@ def _caution() -> str:
     )
 
 
-def _furthest(tables: Tables, of: Scope) -> list[Row]:
+def _furthest(tables: Tables, scope: Scope) -> list[Row]:
     """The layers whose maps the attack moves furthest, with their similarity under noise."""
-    at = (pl.col("target") == of.targets[0]) & (pl.col("strength") == of.reference) & (pl.col("draw") == 0)
+    at = (pl.col("target") == scope.targets[0]) & (pl.col("strength") == scope.reference) & (pl.col("draw") == 0)
     rows = collected(scan(tables, "similarity").filter(at, pl.col("similarity").is_not_null()))
     sides = [
         rows.filter(pl.col("condition") == condition).select(
@@ -84,8 +84,8 @@ def _furthest(tables: Tables, of: Scope) -> list[Row]:
         )
         for condition in (ADVERSARIAL, NOISE)
     ]
-    joined = sides[0].join(sides[1], on=["layer_label", "layer_index"], how="left")
-    return joined.sort(ADVERSARIAL, "layer_index").head(_FURTHEST).to_dicts()
+    both = sides[0].join(sides[1], on=["layer_label", "layer_index"], how="left")
+    return both.sort(ADVERSARIAL, "layer_index").head(_FURTHEST).to_dicts()
 
 
 def _name(record: Record, index: int) -> str:

@@ -1,15 +1,14 @@
-"""The attack in words: what it was, which model it saw, and the bound that it keeps."""
+"""The attack in words: its spec, its surrogate, its aim, its bound."""
 
 from typing import Final
 
 import polars as pl
 
 from camdrift.figures.scope import Scope
-from camdrift.report.numbers import count
 from camdrift.specs import write_literal
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record, effective
-from camdrift.tables.words import ANALYSED, strength_text
+from camdrift.tables.words import ANALYSED, count, strength_text
 
 _NORMS: Final = {
     "linf": "a change of at most {} per pixel and colour",
@@ -20,26 +19,26 @@ _NORMS: Final = {
 
 
 def attack_name(record: Record) -> str:
-    """The attack's spec, and the model that it was made on if that is another."""
+    """The attack's spec, and its surrogate if it has one."""
     attack = str(effective(record).get("attack") or "chosen")
     surrogate = record.get("surrogate") or {}
     return f"{attack}, made on {surrogate['spec']}" if surrogate else attack
 
 
 def change(tables: Tables) -> str:
-    """What the attack was to do."""
+    """The success of the attack as the end of a sentence: a changed prediction, or the class that it was to reach."""
     is_targeted = tables["seeds"]["target_class"].is_not_null().any()
     return "changed the prediction to the class that it was to reach" if is_targeted else "changed the prediction"
 
 
-def bound(tables: Tables, record: Record, of: Scope) -> str:
-    """The attack's bound in pixel units, and what lies outside; empty where there is none."""
+def bound(tables: Tables, record: Record, scope: Scope) -> str:
+    """A sentence on the attack's bound in pixel units and on examples that exceed it; empty if it has none."""
     threat = (record.get("attack") or {}).get("threat")
     if not threat:
         return ""
-    allowed = _NORMS[threat["norm"]].format(write_literal(threat["epsilon"]))
-    text = f"The attack is allowed {allowed} (pixels in [0, 1])"
-    if above := [strength_text(strength) for strength in of.strengths if strength > 1]:
+    limit = _NORMS[threat["norm"]].format(write_literal(threat["epsilon"]))
+    text = f"The attack is allowed {limit} (pixels in [0, 1])"
+    if above := [strength_text(strength) for strength in scope.strengths if strength > 1]:
         one = len(above) == 1
         text += f"; strength{'' if one else 's'} {', '.join(above)} leave{'s' if one else ''} that threat model"
     within = tables["seeds"].filter(pl.col("status") == ANALYSED)["within_threat"].drop_nulls()

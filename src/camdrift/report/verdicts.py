@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
+from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, measured, measured_between
 from camdrift.tables.reading import Tables
 from camdrift.tables.table import Row
@@ -31,10 +32,10 @@ _COUNTED: Final = {
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim as a reader sees it; numbers are text.
+    """One claim; numbers are text.
 
     Attributes:
-        subject: The strength or layer it is about; empty if it is one number.
+        subject: Its strength or layer; empty for a claim on one number.
         paper: The paper's word for it.
         released: The number from the emulated released code.
         corrected: The number from the equations.
@@ -57,9 +58,9 @@ class Family:
     """Claims of the same words, measured in the same way.
 
     Attributes:
-        claim: What the paper says.
+        claim: The paper's words.
         measure: The number that decides it.
-        bounds: Between which values of that number it holds.
+        bounds: The values of that number for which the claim holds.
         rows: One entry per strength or layer.
         is_folded: Is there one entry for every layer of the network?
     """
@@ -82,8 +83,15 @@ class Family:
 
     @property
     def verdicts(self) -> list[str]:
-        """What it adds to the count: one verdict per entry, or one for all layers."""
+        """Its verdicts for the count: one per entry, or one for all layers."""
         return [self.verdict] if self.is_folded else [row.verdict for row in self.rows]
+
+
+def verdicts_section(material: Material) -> dict[str, Any]:
+    """Values of template `verdicts`; no claims for a study that is no reproduction."""
+    has_claims = is_reproduction(material.tables)
+    claims = families(material.tables["claims"], material.scope.labels) if has_claims else []
+    return {"claims": claims, "rule": RULE, "marks": MARKS}
 
 
 def is_reproduction(tables: Tables) -> bool:
@@ -98,33 +106,33 @@ def families(claims: pl.DataFrame, labels: Sequence[str]) -> list[Family]:
         claims: Table `claims`.
         labels: Display names of all layers, in execution order.
     """
-    found = []
+    groups = []
     for (claim, measure), group in groupby(claims.to_dicts(), key=lambda row: (row["claim"], row["measure"])):
         rows = list(group)
         is_folded = [row["subject"] for row in rows] == list(labels)
-        found.append(Family(claim, measure, _bounds(rows[0]), [_claim(row) for row in rows], is_folded))
-    return found
+        groups.append(Family(claim, measure, _bounds(rows[0]), [_claim(row) for row in rows], is_folded))
+    return groups
 
 
 def counted(verdicts: Iterable[str]) -> str:
-    """Verdicts by number.
+    """The number of each verdict, in words.
 
     Example:
         >>> counted(["holds", "holds", "fails"])
         '2 hold, 1 fails'
     """
-    found = Counter(verdicts)
-    return ", ".join(f"{found[v]} {_COUNTED[v][found[v] > 1]}" for v in _COUNTED if found[v])
+    counts = Counter(verdicts)
+    return ", ".join(f"{counts[v]} {_COUNTED[v][counts[v] > 1]}" for v in _COUNTED if counts[v])
 
 
 def reproduction_headline(tables: Tables, labels: Sequence[str]) -> str:
-    """How the paper's claims fare, as a sentence without its full stop."""
+    """The number of each verdict on the paper's claims, as a sentence without its full stop."""
     verdicts = _verdicts(tables, labels)
     return f"Of {len(verdicts)} measured claims of the paper {_listed(counted(verdicts))}"
 
 
 def verdict_sentences(tables: Tables, labels: Sequence[str]) -> list[str]:
-    """What the reproduction says: the count, and every artefact with its numbers."""
+    """The number of each verdict, and every artefact with its numbers, in sentences."""
     code = "An artefact is in the numbers of the paper's released code, emulated, and not in those of its equations."
     first = f"{reproduction_headline(tables, labels)} (one about every layer counts once). {code}"
     return [first, *(_artefact(row) for row in tables["claims"].to_dicts() if row["verdict"] == ARTEFACT)]
@@ -132,18 +140,18 @@ def verdict_sentences(tables: Tables, labels: Sequence[str]) -> list[str]:
 
 def cells(claims: pl.DataFrame, labels: Sequence[str]) -> list[tuple[str, ...]]:
     """The claims as lines of a table, those about every layer as one: verdict, claim, and the columns of `HEADS`."""
-    found: list[tuple[str, ...]] = []
+    lines: list[tuple[str, ...]] = []
     for family in families(claims, labels):
         if family.is_folded:
-            released, corrected = (_span(claims, family, name) for name in ("as_released", "corrected"))
-            line = (family.verdict, f"{family.claim}, {family.summary}", family.rows[0].paper, released, corrected)
-            found.append((*line, str(family.rows[0].n), family.measure))
+            code, equations = (_span(claims, family, name) for name in ("as_released", "corrected"))
+            line = (family.verdict, f"{family.claim}, {family.summary}", family.rows[0].paper, code, equations)
+            lines.append((*line, str(family.rows[0].n), family.measure))
             continue
         for row in family.rows:
             name = f"{family.claim}, {row.subject}" if row.subject else family.claim
-            corrected = f"{row.corrected} {row.interval}".strip()
-            found.append((row.verdict, name, row.paper, row.released, corrected, str(row.n), family.measure))
-    return found
+            equations = f"{row.corrected} {row.interval}".strip()
+            lines.append((row.verdict, name, row.paper, row.released, equations, str(row.n), family.measure))
+    return lines
 
 
 HEADS: Final = ("verdict", "claim", "paper", "released code", "equations", "n", "measured as")
@@ -162,10 +170,10 @@ def _listed(words: str) -> str:
 def _artefact(row: Row) -> str:
     claim = _claim(row)
     about = f" ({claim.subject})" if claim.subject else ""
-    corrected = f"{claim.corrected} {claim.interval}".strip()
+    equations = f"{claim.corrected} {claim.interval}".strip()
     return (
         f"Artefact: {row['claim'][:1].lower()}{row['claim'][1:]}{about}. The released code gives {claim.released}, the "
-        f"equations {corrected} ({row['measure']}; n = {claim.n})."
+        f"equations {equations} ({row['measure']}; n = {claim.n})."
     )
 
 
@@ -182,7 +190,7 @@ def _claim(row: Row) -> Claim:
 
 
 def _bounds(row: Row) -> str:
-    """Where a claim holds, `from 0.3 to 0.5`, `from 0 on`, `above 0`."""
+    """The values for which a claim holds: `from 0.3 to 0.5`, `from 0 on`, `above 0`."""
     low, high = row["holds_from"], row["holds_to"]
     if low is not None and 0 < low < 1e-6:
         return "above 0"

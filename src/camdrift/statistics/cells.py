@@ -1,6 +1,7 @@
 """Similarities of a table as dense arrays, read piece by piece.
 
-Undefined or missing is NaN; seeds come in the order that is asked for, so that the order of rows changes no digit.
+An undefined or missing value is NaN. Seeds stand in the order that the caller asks for, so that the order of rows
+changes no digit.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from camdrift.tables.words import ADVERSARIAL, NOISE
 
 
 class Dense(NamedTuple):
-    """One condition of a table: values (strengths, layers, seeds, draws), and rows per (strength, layer)."""
+    """One condition of a table: its values, (strengths, layers, seeds, draws), and its rows per (strength, layer)."""
 
     values: Floats
     rows: Ints
@@ -45,7 +46,12 @@ class SimilarityArrays:
 
 
 def seed_arrays(similarity: AnyFrame, seeds: Sequence[str]) -> SimilarityArrays:
-    """The rows of one measure and target, and of no seeds but these, as dense arrays; read piece by piece."""
+    """Similarities of one measure and target as dense arrays.
+
+    Args:
+        similarity: Rows of table `similarity`, of one measure, one target and these seeds; read piece by piece.
+        seeds: Names of the seeds, in the order that the arrays are to have.
+    """
     rows = similarity.lazy()
     layers = streamed(rows.select("layer", "layer_label", "layer_index").unique()).sort("layer_index", "layer")
     axes = streamed(rows.select("condition", "strength", "draw").unique())
@@ -53,19 +59,27 @@ def seed_arrays(similarity: AnyFrame, seeds: Sequence[str]) -> SimilarityArrays:
     ladder = axes["strength"].unique().sort().to_numpy()
     names = layers["layer"].to_list()
     adversarial, noise = (
-        ArrayBuilder("similarity", its, names, seeds, axes.filter(pl.col("condition") == condition)["draw"])
-        for condition, its in ((ADVERSARIAL, strengths), (NOISE, ladder))
+        ArrayBuilder("similarity", levels, names, seeds, axes.filter(pl.col("condition") == condition)["draw"])
+        for condition, levels in ((ADVERSARIAL, strengths), (NOISE, ladder))
     )
     for piece in by_seeds(rows, "seed_id", "condition", "strength", "draw", "layer", "similarity"):
         for condition, cells in ((ADVERSARIAL, adversarial), (NOISE, noise)):
             cells.add(piece.filter(pl.col("condition") == condition))
-    noise_cells, at = noise.dense(), np.searchsorted(ladder, strengths)
-    matched = Dense(noise_cells.values[at], noise_cells.rows[at])
-    return SimilarityArrays(layers, strengths, ladder, adversarial.dense(), noise_cells, matched)
+    noise_cells, places = noise.dense(), np.searchsorted(ladder, strengths)
+    at_strengths = Dense(noise_cells.values[places], noise_cells.rows[places])
+    return SimilarityArrays(layers, strengths, ladder, adversarial.dense(), noise_cells, at_strengths)
 
 
 class ArrayBuilder:
-    """One condition of a table as an array, filled piece by piece."""
+    """One condition of a table as an array, filled piece by piece.
+
+    Args:
+        column: The column to read.
+        strengths: Strengths of the condition, ascending.
+        layers: Names of the layers.
+        seeds: Names of the seeds.
+        draws: The draws that occur, in any order.
+    """
 
     def __init__(
         self, column: str, strengths: Floats, layers: Sequence[str], seeds: Sequence[str], draws: pl.Series
@@ -74,26 +88,26 @@ class ArrayBuilder:
         self._layers, self._seeds = pl.Enum(layers), pl.Enum(seeds)
         self._shape = (len(strengths), len(layers), len(seeds), max(1, len(self._draws)))
         self._values = np.full(int(np.prod(self._shape)), np.nan)
-        self._is_taken = np.zeros(self._values.shape, np.bool_)
+        self._is_filled = np.zeros(self._values.shape, np.bool_)
         self._n_rows = 0
 
     def add(self, frame: pl.DataFrame) -> None:
-        """Take some rows."""
+        """Fill the cells of some rows."""
         strength = np.searchsorted(self._strengths, frame["strength"].to_numpy())
         draw = np.searchsorted(self._draws, frame["draw"].to_numpy())
         layer, seed = _codes(frame["layer"], self._layers), _codes(frame["seed_id"], self._seeds)
         cell = np.ravel_multi_index((strength, layer, seed, draw), self._shape)
         self._values[cell] = frame[self._column].cast(pl.Float64).to_numpy()
-        self._is_taken[cell] = True
+        self._is_filled[cell] = True
         self._n_rows += len(cell)
 
     def dense(self) -> Dense:
-        """What was taken.
+        """The array, from all rows that were added.
 
         Raises:
             ValueError: Two rows for one cell.
         """
-        rows = self._is_taken.reshape(self._shape).sum(axis=(2, 3))
+        rows = self._is_filled.reshape(self._shape).sum(axis=(2, 3))
         if rows.sum() != self._n_rows:
             raise ValueError(
                 f"`{self._column}` must have one row per cell, got: {self._n_rows} rows in {rows.sum()} cells"

@@ -1,4 +1,4 @@
-"""Controls: comparisons whose outcome is known, or that rule out another reason for what a study finds."""
+"""Controls: comparisons whose outcome is known, or that rule out another reason for the findings of a study."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,6 +16,7 @@ from camdrift.tables.study import CONTROLS, FLOOR
 from camdrift.tables.table import Rows
 from camdrift.tables.words import ADVERSARIAL, NOISE
 
+# Names of the controls.
 NOISE_AGAINST_NOISE: Final = "noise against noise"
 SECOND_DRAW: Final = "another draw of the noise"
 SPECTRUM: Final = "noise of the attack's spectrum"
@@ -27,7 +28,18 @@ FOOLING: Final = "images that still fool the network"
 NORM: Final = "norm after clipping"
 
 _Frame = TypeVar("_Frame", pl.DataFrame, pl.LazyFrame)
-_KEYS: Final = ("seed_id", "strength")
+
+
+class ImageRows(NamedTuple):
+    """The rows of some images, one image per seed and strength.
+
+    Attributes:
+        similarity: Rows of table `similarity`.
+        variants: Rows of table `variants`.
+    """
+
+    similarity: pl.LazyFrame
+    variants: pl.DataFrame
 
 
 def study_controls(tables: Mapping[str, pl.DataFrame], *, rng_seed: int, n_bootstrap: int = 1000) -> pl.DataFrame:
@@ -42,17 +54,69 @@ def study_controls(tables: Mapping[str, pl.DataFrame], *, rng_seed: int, n_boots
     seed_ids = streamed(similarity.select("seed_id").unique())["seed_id"].sort().to_list()
     if not seed_ids:
         return CONTROLS.frame()
-    draw = _Bootstrap(seed_ids, n_bootstrap, rng_seed)
-    rows = _realised_norm(variants, draw) + _of_similarity(similarity, variants, scan(tables, "floor"), draw)
+    bootstrap = _Bootstrap(seed_ids, n_bootstrap, rng_seed)
+    rows = _realised_norm(variants, bootstrap)
+    rows += _of_similarity(similarity, variants, scan(tables, "floor"), bootstrap)
     if streamed(similarity.select(pl.col("draw").max())).item():
-        first, second = _noise(similarity, 0), _noise(similarity, 1)
-        attack, control = _noise(variants, 0), _noise(variants, 1)
-        rows += _null(_compared(second, first, control, attack, rng_seed, n_bootstrap))
+        first, second = (ImageRows(_noise(similarity, draw), _noise(variants, draw)) for draw in (0, 1))
+        rows += null_rows(statistics_between(second, first, rng_seed=rng_seed, n_bootstrap=n_bootstrap))
     return CONTROLS.frame(rows)
 
 
+def statistics_between(attack: ImageRows, noise: ImageRows, *, rng_seed: int, n_bootstrap: int) -> pl.DataFrame:
+    """Table `layers` of a study in which some images stand for the attack and others for noise.
+
+    Args:
+        attack: The images that stand for the attack.
+        noise: The images that stand for noise.
+        rng_seed: Fixes the bootstrap.
+        n_bootstrap: Number of resamples of the seeds.
+    """
+    similarity = pl.concat([_relabel(attack.similarity, ADVERSARIAL), _relabel(noise.similarity, NOISE)])
+    variants = pl.concat([_relabel(attack.variants, ADVERSARIAL), _relabel(noise.variants, NOISE)])
+    return layer_statistics(similarity, variants, FLOOR.frame(), rng_seed=rng_seed, n_bootstrap=n_bootstrap)
+
+
+def null_rows(statistics: pl.DataFrame) -> Rows:
+    """Rows of the control `NOISE_AGAINST_NOISE`, which may find nothing.
+
+    Args:
+        statistics: Table `layers` in which a second draw of the noise stands for the attack.
+    """
+    rows = gain_rows(NOISE_AGAINST_NOISE, "gain", statistics, expectation=1.0)
+    for (target, strength), part in statistics.group_by("target", "strength", maintain_order=True):
+        words = {"control": NOISE_AGAINST_NOISE, "target": target, "strength": strength, "n": part["n_pairs"].max()}
+        n_rejections = part.filter(pl.col("wilcoxon_p_holm") < 0.05).height
+        values = {
+            "compromised fraction": (part["compromised_fraction"].mean(), 0.5),
+            "layers that differ (Holm, 5 %)": (float(n_rejections), 0.0),
+            "pairs of layers whose rank intervals overlap": (_overlapping(part), 1.0),
+        }
+        rows += [{**words, "quantity": q, "value": v, "expected": e} for q, (v, e) in values.items()]
+    return rows
+
+
+def gain_rows(control: str, quantity: str, statistics: pl.DataFrame, *, expectation: float | None = None) -> Rows:
+    """Rows of a control that compares gains: per strength their median over layers, and each layer's with its interval.
+
+    Args:
+        control: Name of the control.
+        quantity: Name of the quantity.
+        statistics: Table `layers` in which other images stand for the attack or for noise.
+        expectation: The gain if nothing is wrong; None if there is no such number.
+    """
+    words = {"control": control, "quantity": quantity, "expected": expectation}
+    rows: Rows = []
+    for (target, strength), part in statistics.group_by("target", "strength", maintain_order=True):
+        here = {**words, "target": target, "strength": strength}
+        rows.append({**here, "value": part["gain"].median(), "n": part["n_pairs"].max()})
+        layers = part.select("layer", value="gain", low="gain_low", high="gain_high", n="n_pairs")
+        rows += [{**here, **row} for row in layers.iter_rows(named=True)]
+    return rows
+
+
 class _Bootstrap:
-    """Means over seeds with bootstrap intervals, the same resamples for all."""
+    """Means over seeds with bootstrap intervals; all share the same resamples."""
 
     def __init__(self, seed_ids: Sequence[str], n_bootstrap: int, rng_seed: int) -> None:
         self.seed_ids = pl.DataFrame({"seed_id": seed_ids})
@@ -60,20 +124,20 @@ class _Bootstrap:
 
     def mean(self, values: pl.DataFrame) -> dict[str, Any]:
         """value, low, high and n of the mean of `value` over seeds, of a frame with one row per `seed_id`."""
-        found = self.seed_ids.join(values, on="seed_id", how="left", maintain_order="left")["value"]
-        numbers: NDArray[np.float64] = found.cast(pl.Float64).fill_null(np.nan).to_numpy()
-        defined = ~np.isnan(numbers)
-        n = int(defined.sum())
+        column = self.seed_ids.join(values, on="seed_id", how="left", maintain_order="left")["value"]
+        numbers: NDArray[np.float64] = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+        is_defined = ~np.isnan(numbers)
+        n = int(is_defined.sum())
         if not n:
             return {"n": 0}
-        totals = resampled_totals(np.where(defined, numbers, 0), self._counts)
-        drawn = resampled_totals(defined.astype(np.float64), self._counts)
-        ends = percentile_interval(ratio(totals, drawn)[:, None]) if n > 1 else None
+        totals = resampled_totals(np.where(is_defined, numbers, 0), self._counts)
+        sizes = resampled_totals(is_defined.astype(np.float64), self._counts)
+        ends = percentile_interval(ratio(totals, sizes)[:, None]) if n > 1 else None
         interval = {} if ends is None else {"low": float(ends.low[0]), "high": float(ends.high[0])}
-        return {"value": float(numbers[defined].mean()), **interval, "n": n}
+        return {"value": float(numbers[is_defined].mean()), **interval, "n": n}
 
     def by(self, each: pl.DataFrame, keys: Sequence[str], words: Mapping[str, Any]) -> Rows:
-        """One row of controls per combination of `keys`: the mean over seeds, of what `_each` gave."""
+        """Rows of controls, one per combination of `keys`: the mean over seeds of the values that `_each` returned."""
         parts = each.sort(*keys, "seed_id").group_by(*keys, maintain_order=True)
         return [{**words, **dict(zip(keys, key, strict=True)), **self.mean(part)} for key, part in parts]
 
@@ -83,8 +147,8 @@ def _each(rows: pl.DataFrame, keys: Sequence[str], value: pl.Expr) -> pl.DataFra
     return rows.group_by(*keys, "seed_id").agg(value.mean().alias("value"))
 
 
-def _realised_norm(variants: pl.DataFrame, draw: _Bootstrap) -> Rows:
-    """What clipping leaves of the norm: relative to the weakest strength, where it takes least."""
+def _realised_norm(variants: pl.DataFrame, bootstrap: _Bootstrap) -> Rows:
+    """Share of the norm that clipping leaves, relative to the weakest strength, where it takes least."""
     first = variants.filter(pl.col("draw") == 0)
     unit = first.sort("strength").group_by("seed_id", "condition", maintain_order=True).first()
     unit = unit.select("seed_id", "condition", unit=pl.col("realised_l2") / pl.col("strength"))
@@ -94,12 +158,19 @@ def _realised_norm(variants: pl.DataFrame, draw: _Bootstrap) -> Rows:
     for condition in (ADVERSARIAL, NOISE):
         words = {"control": NORM, "quantity": f"realised over requested L2, {condition}", "expected": 1.0}
         each = _each(ratio.filter(pl.col("condition") == condition), ["strength"], share)
-        rows += draw.by(each, ["strength"], words)
+        rows += bootstrap.by(each, ["strength"], words)
     return rows
 
 
 class _Quantity(NamedTuple):
-    """A quantity that every seed has a mean of: the words and keys of its rows, and how it is read from a piece."""
+    """A quantity of which every seed has a mean.
+
+    Attributes:
+        control: Name of the control.
+        quantity: Name of the quantity.
+        keys: Columns that tell its rows apart.
+        read: Reads each seed's mean from a piece of table `similarity`.
+    """
 
     control: str
     quantity: str
@@ -107,41 +178,42 @@ class _Quantity(NamedTuple):
     read: Callable[[pl.DataFrame], pl.DataFrame]
 
 
-def _of_similarity(similarity: AnyFrame, variants: pl.DataFrame, floor: pl.LazyFrame, draw: _Bootstrap) -> Rows:
-    """Controls that are means over seeds of what their similarities say."""
+def _of_similarity(similarity: AnyFrame, variants: pl.DataFrame, floor: pl.LazyFrame, bootstrap: _Bootstrap) -> Rows:
+    """Controls that are means over seeds of quantities read from their similarities."""
     quantities = [_unrelated(floor), *_own_class(), *_fooling(variants)]
-    found: list[list[pl.DataFrame]] = [[] for _ in quantities]
+    parts: list[list[pl.DataFrame]] = [[] for _ in quantities]
     for piece in by_seeds(similarity, "seed_id", "condition", "strength", "draw", "target", "layer", "similarity"):
-        for each, quantity in zip(found, quantities, strict=True):
+        for each, quantity in zip(parts, quantities, strict=True):
             each.append(quantity.read(piece))
     rows: Rows = []
-    for each, of in zip(found, quantities, strict=True):
-        rows += draw.by(pl.concat(each), of.keys, {"control": of.control, "quantity": of.quantity})
+    for each, quantity in zip(parts, quantities, strict=True):
+        words = {"control": quantity.control, "quantity": quantity.quantity}
+        rows += bootstrap.by(pl.concat(each), quantity.keys, words)
     return rows
 
 
 def _unrelated(floor: pl.LazyFrame) -> _Quantity:
-    """How far similarity under the attack lies above that of unrelated images."""
+    """Height of the similarity under the attack above that of unrelated images."""
     pairs = collected(floor.select("target", "layer", "similarity"))
     means = pairs.group_by("target", "layer").agg(pl.col("similarity").mean().alias("floor"))
     keys = ("target", "strength")
 
     def read(piece: pl.DataFrame) -> pl.DataFrame:
-        joined = piece.filter(pl.col("condition") == ADVERSARIAL).join(means, on=["target", "layer"])
-        return _each(joined, keys, pl.col("similarity") - pl.col("floor"))
+        rows = piece.filter(pl.col("condition") == ADVERSARIAL).join(means, on=["target", "layer"])
+        return _each(rows, keys, pl.col("similarity") - pl.col("floor"))
 
     return _Quantity(UNRELATED, "similarity under the attack above the floor", keys, read)
 
 
 def _own_class() -> list[_Quantity]:
-    """What explaining each image's own class adds to the deviation."""
+    """Deviation that is added by explaining each image's own class."""
     cell, keys = ["seed_id", "strength", "draw", "layer"], ("strength",)
 
     def read(piece: pl.DataFrame, condition: str) -> pl.DataFrame:
         rows = piece.filter(pl.col("condition") == condition)
-        own, fixed = (rows.filter(pl.col("target") == target) for target in ("own", "seed"))
-        joined = own.join(fixed.select(*cell, fixed="similarity"), on=cell)
-        return _each(joined, keys, pl.col("fixed") - pl.col("similarity"))
+        own, seed = (rows.filter(pl.col("target") == target) for target in ("own", "seed"))
+        pairs = own.join(seed.select(*cell, fixed="similarity"), on=cell)
+        return _each(pairs, keys, pl.col("fixed") - pl.col("similarity"))
 
     quantity = "deviation added by the change of class"
     return [_Quantity(OWN_CLASS, f"{quantity}, {c}", keys, partial(read, condition=c)) for c in (ADVERSARIAL, NOISE)]
@@ -149,43 +221,16 @@ def _own_class() -> list[_Quantity]:
 
 def _fooling(variants: pl.DataFrame) -> list[_Quantity]:
     """Deviation of adversarial images that fool the network at a strength, and of those that do not."""
-    flips = variants.filter(pl.col("condition") == ADVERSARIAL).select(*_KEYS, "is_flipped")
-    keys = ("target", "strength")
+    image, keys = ["seed_id", "strength"], ("target", "strength")
+    flips = variants.filter(pl.col("condition") == ADVERSARIAL).select(*image, "is_flipped")
 
     def read(piece: pl.DataFrame, is_flipped: bool) -> pl.DataFrame:
-        of_kind = flips.filter(pl.col("is_flipped") == is_flipped).select(_KEYS)
-        joined = piece.filter(pl.col("condition") == ADVERSARIAL).join(of_kind, on=list(_KEYS))
-        return _each(joined, keys, 1 - pl.col("similarity"))
+        of_kind = flips.filter(pl.col("is_flipped") == is_flipped).select(image)
+        rows = piece.filter(pl.col("condition") == ADVERSARIAL).join(of_kind, on=image)
+        return _each(rows, keys, 1 - pl.col("similarity"))
 
     names = {"fooling": True, "not fooling": False}
     return [_Quantity(FOOLING, f"deviation, {n}", keys, partial(read, is_flipped=is_it)) for n, is_it in names.items()]
-
-
-def _null(statistics: pl.DataFrame) -> Rows:
-    """Noise in the place of the attack: nothing may be found."""
-    rows = _gains(NOISE_AGAINST_NOISE, "gain", statistics, expected=1.0)
-    for (target, strength), part in statistics.group_by("target", "strength", maintain_order=True):
-        words = {"control": NOISE_AGAINST_NOISE, "target": target, "strength": strength, "n": part["n_pairs"].max()}
-        rejected = part.filter(pl.col("wilcoxon_p_holm") < 0.05).height
-        values = {
-            "compromised fraction": (part["compromised_fraction"].mean(), 0.5),
-            "layers that differ (Holm, 5 %)": (float(rejected), 0.0),
-            "pairs of layers whose rank intervals overlap": (_overlapping(part), 1.0),
-        }
-        rows += [{**words, "quantity": q, "value": v, "expected": e} for q, (v, e) in values.items()]
-    return rows
-
-
-def _gains(control: str, quantity: str, statistics: pl.DataFrame, *, expected: float | None = None) -> Rows:
-    """Gains per layer with their intervals, and their median over layers, per strength."""
-    words = {"control": control, "quantity": quantity, "expected": expected}
-    rows: Rows = []
-    for (target, strength), part in statistics.group_by("target", "strength", maintain_order=True):
-        here = {**words, "target": target, "strength": strength}
-        rows.append({**here, "value": part["gain"].median(), "n": part["n_pairs"].max()})
-        layers = part.select("layer", value="gain", low="gain_low", high="gain_high", n="n_pairs")
-        rows += [{**here, **row} for row in layers.iter_rows(named=True)]
-    return rows
 
 
 def _overlapping(part: pl.DataFrame) -> float | None:
@@ -198,26 +243,10 @@ def _overlapping(part: pl.DataFrame) -> float | None:
 
 
 def _noise(rows: _Frame, draw: int) -> _Frame:
+    """The rows of one draw of the noise."""
     return rows.filter(pl.col("condition") == NOISE, pl.col("draw") == draw)
 
 
-def _compared(
-    attack: _Frame,
-    noise: _Frame,
-    attack_variants: pl.DataFrame,
-    noise_variants: pl.DataFrame,
-    rng_seed: int,
-    n_bootstrap: int,
-) -> pl.DataFrame:
-    """The statistics of a study in which one set of images stands for the attack and another for noise."""
-    return layer_statistics(
-        pl.concat([_relabelled(attack, ADVERSARIAL), _relabelled(noise, NOISE)]),
-        pl.concat([_relabelled(attack_variants, ADVERSARIAL), _relabelled(noise_variants, NOISE)]),
-        FLOOR.frame(),
-        rng_seed=rng_seed,
-        n_bootstrap=n_bootstrap,
-    )
-
-
-def _relabelled(rows: _Frame, condition: str) -> _Frame:
+def _relabel(rows: _Frame, condition: str) -> _Frame:
+    """The rows as if their images were of one condition and the first draw."""
     return rows.with_columns(condition=pl.lit(condition), draw=pl.lit(0, dtype=pl.Int64))

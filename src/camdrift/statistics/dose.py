@@ -1,4 +1,4 @@
-"""Dose and response of every layer: what the noise-equivalent gain is read from."""
+"""Dose and response of every layer: the curves that the noise-equivalent gain is read from."""
 
 import numpy as np
 import polars as pl
@@ -21,23 +21,23 @@ def dose_response(similarity: AnyFrame, variants: pl.DataFrame) -> pl.DataFrame:
     """
     group = ["condition", "strength"]
     rows = similarity.lazy()
-    counted = variants.join(streamed(rows.select("seed_id").unique()), on="seed_id", how="semi")
-    doses = counted.group_by(group).agg(pl.col("realised_l2").median().alias("l2"))
-    defined = rows.filter(pl.col("similarity").is_not_null()).select("target", "layer", *group, "similarity")
+    of_seeds = variants.join(streamed(rows.select("seed_id").unique()), on="seed_id", how="semi")
+    doses = of_seeds.group_by(group).agg(pl.col("realised_l2").median().alias("l2"))
+    values = rows.filter(pl.col("similarity").is_not_null()).select("target", "layer", *group, "similarity")
     responses = pl.concat(
         part.group_by("target", "layer", *group).agg(
             pl.len().cast(pl.Int64).alias("n"), (1 - pl.col("similarity")).median().alias("deviation")
         )
-        for part in by_values(defined, *group)
+        for part in by_values(values, *group)
     )
-    joined = responses.join(doses, on=group).filter(pl.col("l2") > 0)
-    ordered = joined.sort("target", "layer", "condition", "l2", "strength")
+    points = responses.join(doses, on=group).filter(pl.col("l2") > 0)
+    points = points.sort("target", "layer", "condition", "l2", "strength")
     columns = ["target", "layer", "condition", "strength", "n", "l2", "deviation", "fitted"]
-    parts = [_fitted(part) for _, part in ordered.group_by("target", "layer", "condition", maintain_order=True)]
-    return pl.concat(parts).select(columns) if parts else ordered.with_columns(fitted=pl.lit(None)).select(columns)
+    parts = [_fit(part) for _, part in points.group_by("target", "layer", "condition", maintain_order=True)]
+    return pl.concat(parts).select(columns) if parts else points.with_columns(fitted=pl.lit(None)).select(columns)
 
 
-def _fitted(part: pl.DataFrame) -> pl.DataFrame:
+def _fit(part: pl.DataFrame) -> pl.DataFrame:
     """One curve of one condition, with its monotone fit if it is noise's."""
     if part["condition"][0] == ADVERSARIAL:
         return part.with_columns(fitted=pl.lit(None, dtype=pl.Float64))

@@ -18,7 +18,7 @@ class Moments(NamedTuple):
 
 
 def wilson_interval(successes: Ints, trials: Ints) -> Interval:
-    """Wilson's 95 % interval of a share, same shape; NaN where there are no trials."""
+    """Wilson's 95 % interval of a share, in the shape of the arguments; NaN where there are no trials."""
     pairs = np.stack([np.ravel(successes), np.ravel(trials)], axis=1)
     distinct, which = np.unique(pairs, axis=0, return_inverse=True)
     ends = np.full((len(distinct), 2), np.nan)
@@ -35,8 +35,8 @@ def wilcoxon_p(differences: Floats) -> Floats:
     Zeros are dropped (Wilcoxon's own rule); NaN where nothing else is left.
     """
     rows = differences.reshape(-1, differences.shape[-1])
-    kept = [row[~np.isnan(row) & (row != 0)] for row in rows]
-    p = [scipy.stats.wilcoxon(row).pvalue if row.size else np.nan for row in kept]
+    samples = [row[~np.isnan(row) & (row != 0)] for row in rows]
+    p = [scipy.stats.wilcoxon(sample).pvalue if sample.size else np.nan for sample in samples]
     return np.array(p, dtype=np.float64).reshape(differences.shape[:-1])
 
 
@@ -46,17 +46,17 @@ def holm(p_values: Floats) -> Floats:
     tests = np.count_nonzero(~np.isnan(p_values), axis=-1, keepdims=True)
     remaining = np.maximum(tests - np.arange(p_values.shape[-1]), 1)
     steps = np.take_along_axis(p_values, order, axis=-1) * remaining
-    corrected = np.empty_like(p_values)
-    np.put_along_axis(corrected, order, np.minimum(np.maximum.accumulate(steps, axis=-1), 1), axis=-1)
-    return corrected
+    results = np.empty_like(p_values)
+    np.put_along_axis(results, order, np.minimum(np.maximum.accumulate(steps, axis=-1), 1), axis=-1)
+    return results
 
 
 def moments(values: Floats) -> Moments:
     """Number, mean and sample standard deviation of the defined values of the last axis."""
-    defined = ~np.isnan(values)
-    n = np.count_nonzero(defined, axis=-1)
-    mean = ratio(np.where(defined, values, 0).sum(axis=-1), n)
-    squares = np.where(defined, (values - mean[..., None]) ** 2, 0).sum(axis=-1)
+    is_defined = ~np.isnan(values)
+    n = np.count_nonzero(is_defined, axis=-1)
+    mean = ratio(np.where(is_defined, values, 0).sum(axis=-1), n)
+    squares = np.where(is_defined, (values - mean[..., None]) ** 2, 0).sum(axis=-1)
     return Moments(n, mean, np.sqrt(ratio(squares, n - 1)))
 
 

@@ -1,4 +1,4 @@
-"""Medians over the seeds of what table `focus` measures, with quartiles and bootstrap intervals."""
+"""Medians over the seeds of the measures in table `focus`, with quartiles and bootstrap intervals."""
 
 from typing import Final
 
@@ -10,6 +10,7 @@ from camdrift.tables.arrays import Floats
 from camdrift.tables.reading import AnyFrame, by_values
 from camdrift.tables.study import FOCUS_MEASURES
 
+# Resamples of an interval.
 _REPLICATES: Final = 1000
 
 
@@ -29,29 +30,19 @@ def focus_medians(focus: AnyFrame) -> pl.DataFrame:
         groups = rows.group_by(keys).agg(
             column.alias(f"{measure} {name}") for measure in parts for name, column in _columns(pl.col(measure)).items()
         )
-        for measure, found in parts.items():
+        for measure, frames in parts.items():
             names = {name: pl.col(f"{measure} {name}") for name in _columns(pl.lit(None))}
-            found.append(groups.select(*keys, measure=pl.lit(measure), **names))
+            frames.append(groups.select(*keys, measure=pl.lit(measure), **names))
     order = ("target", "strength", "condition", "layer_index")
-    return pl.concat(pl.concat(found).sort(order) for found in parts.values())
-
-
-def _columns(value: pl.Expr) -> dict[str, pl.Expr]:
-    return {
-        "n": value.count().cast(pl.Int64),
-        "n_undefined": value.null_count().cast(pl.Int64),
-        "lower": value.quantile(0.25, interpolation="linear"),
-        "median": value.median(),
-        "upper": value.quantile(0.75, interpolation="linear"),
-    }
+    return pl.concat(pl.concat(frames).sort(order) for frames in parts.values())
 
 
 def median_interval(values: pl.Series, *, rng_seed: int) -> tuple[float, float] | None:
     """Bootstrap 95 % interval of the median over the seeds; None with fewer than two defined values.
 
     Args:
-        values: One value per seed, in the order of the seeds' names; null where undefined, which no median sees.
-        rng_seed: Fixes the resamples, which are those of the gain.
+        values: One value per seed, in the order of the seeds' names; null where undefined: medians leave these out.
+        rng_seed: Fixes the resamples; they are those of the gain.
     """
     if len(values) - values.null_count() < 2:
         return None
@@ -59,3 +50,14 @@ def median_interval(values: pl.Series, *, rng_seed: int) -> tuple[float, float] 
     counts = resample_counts(len(sample), _REPLICATES, rng_seed=rng_seed)
     low, high = percentile_interval(resampled_medians(sample[None, :, None], counts))
     return float(np.asarray(low)[0]), float(np.asarray(high)[0])
+
+
+def _columns(value: pl.Expr) -> dict[str, pl.Expr]:
+    """The statistics of a measure over a group of seeds, by name of column."""
+    return {
+        "n": value.count().cast(pl.Int64),
+        "n_undefined": value.null_count().cast(pl.Int64),
+        "lower": value.quantile(0.25, interpolation="linear"),
+        "median": value.median(),
+        "upper": value.quantile(0.75, interpolation="linear"),
+    }

@@ -1,6 +1,6 @@
-"""Noise-equivalent gain, and the bootstrap over seeds that gives it an interval.
+"""Noise-equivalent gain, its interval from bootstrap replicates, and the ranks of layers by it.
 
-Inside this file an undefined value is NaN; stats.py turns it into null.
+Inside this file an undefined value is NaN; `statistics.layers` turns it into null.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import scipy.stats
 from camdrift.statistics.bootstrap import Interval, Ints, percentile_interval
 from camdrift.tables.arrays import Floats
 
+# Side of the bound on which a censored gain lies.
 BELOW: Final = -1
 ABOVE: Final = 1
 
@@ -37,11 +38,67 @@ class Gains:
         return Gains(self.value[index], self.censored[index], self.least[index], self.most[index])
 
 
+def noise_equivalent_gain(deviation: Floats, l2: Floats, noise_deviation: Floats, noise_l2: Floats) -> Gains:
+    """L2 norm of the noise that moves a layer as far as the attack does, over that of the attack (method section 3).
+
+    The noise curve is made monotone (`isotonic_fit`) and interpolated in log-log. On a plateau the least noise that
+    reaches the deviation counts. Points without a deviation or without a positive L2 are left out. A deviation of 0 has
+    no logarithm: from such a point to the next the curve runs straight, not in log-log, and an attack that does not
+    move the layer at all is censored below.
+
+    Args:
+        deviation: Deviation under the attack, (...), at least one axis.
+        l2: Realised L2 norm of the attack, (...) or broadcastable to it.
+        noise_deviation: Deviation under noise at every strength of the ladder, (..., ladder).
+        noise_l2: Realised L2 norm of that noise, (..., ladder); any order.
+    """
+    noise_l2, curve = _noise_curve(noise_deviation, noise_l2)
+    shape = np.broadcast_shapes(np.shape(deviation), np.shape(l2), curve.shape[:-1])
+    deviation, l2 = np.broadcast_to(deviation, shape), np.broadcast_to(l2, shape)
+    noise_l2, curve = (np.broadcast_to(a, (*shape, a.shape[-1])) for a in (noise_l2, curve))
+    is_point = np.isfinite(noise_l2)
+    reaches = (curve >= deviation[..., None]) & is_point
+    is_below = (deviation <= 0) | (deviation < curve[..., 0])
+    is_above = ~is_below & ~reaches.any(axis=-1)
+    bottom, top = noise_l2[..., 0], _pick(noise_l2, is_point.sum(axis=-1) - 1)
+    equivalent = _interpolate(noise_l2, curve, deviation, reaches.argmax(axis=-1))
+    equivalent = np.where(is_below, bottom, np.where(is_above, top, equivalent))
+    is_defined = is_point.any(axis=-1) & ~np.isnan(deviation) & (l2 > 0)
+    value, least, most = (
+        np.divide(a, l2, out=np.full(shape, np.nan), where=is_defined) for a in (equivalent, bottom, top)
+    )
+    return Gains(value, np.where(is_defined, BELOW * is_below + ABOVE * is_above, 0), least, most)
+
+
+def gain_interval(sample: Gains, replicates: Gains) -> tuple[Interval, Interval]:
+    """Percentile interval of the gain, and for either end ABOVE, BELOW or 0 as in `Gains.censored`.
+
+    A censored replicate counts as infinitely far out on its side. An end that falls on one is the bound that the whole
+    sample can measure, with a flag; a measured end is clipped to those bounds.
+
+    Args:
+        sample: Gains of the whole sample, (...).
+        replicates: Gains of the resamples, (replicates, ...).
+    """
+    value = np.where(replicates.censored == ABOVE, np.inf, replicates.value)
+    ends = percentile_interval(np.where(replicates.censored == BELOW, -np.inf, value))
+    flags = (np.where(np.isinf(end), np.sign(end), 0.0) for end in ends)
+    values = (np.clip(end, sample.least, sample.most) for end in ends)
+    return Interval(*values), Interval(*flags)
+
+
+def rank_by_gain(gains: Floats) -> Floats:
+    """Rank along the last axis, 1 = highest gain; ties share the smallest rank; NaN where the gain is."""
+    is_undefined = np.isnan(gains)
+    ranks = scipy.stats.rankdata(np.where(is_undefined, np.inf, -gains), method="min", axis=-1)
+    return np.where(is_undefined, np.nan, ranks)
+
+
 def isotonic_fit(values: Floats) -> Floats:
     """Non-decreasing least-squares fit along the last axis, equal weights, same shape.
 
-    fit_i = max over j <= i of min over k >= i of mean(values_j .. values_k): what pool-adjacent-violators
-    finds, in a form that fits all replicates at once. An infinite tail is left alone and pools with nothing.
+    fit_i = max over j <= i of min over k >= i of mean(values_j .. values_k). That is the result of
+    pool-adjacent-violators, in a form that fits all replicates at once. An infinite tail pools with nothing.
 
     Args:
         values: (..., points), none of them NaN.
@@ -55,39 +112,8 @@ def isotonic_fit(values: Floats) -> Floats:
     return fit
 
 
-def noise_equivalent_gain(deviation: Floats, l2: Floats, noise_deviation: Floats, noise_l2: Floats) -> Gains:
-    """How much stronger noise must be, in L2, to move a layer as far as the attack does (method section 3).
-
-    The noise curve is made monotone (`isotonic_fit`) and interpolated in log-log. On a plateau the least
-    noise that reaches the deviation counts. Left out are points without a deviation or without a positive L2.
-    A deviation of 0 has no logarithm: from such a point to the next the curve runs straight, not in log-log,
-    and an attack that does not move the layer at all is censored below.
-
-    Args:
-        deviation: Deviation under the attack, (...), at least one axis.
-        l2: Realised L2 norm of the attack, (...) or broadcastable to it.
-        noise_deviation: Deviation under noise at every strength of the ladder, (..., ladder).
-        noise_l2: Realised L2 norm of that noise, (..., ladder); any order.
-    """
-    noise_l2, curve = _noise_curve(noise_deviation, noise_l2)
-    shape = np.broadcast_shapes(np.shape(deviation), np.shape(l2), curve.shape[:-1])
-    deviation, l2 = np.broadcast_to(deviation, shape), np.broadcast_to(l2, shape)
-    noise_l2, curve = (np.broadcast_to(a, (*shape, a.shape[-1])) for a in (noise_l2, curve))
-    known = np.isfinite(noise_l2)
-    reached = (curve >= deviation[..., None]) & known
-    is_below = (deviation <= 0) | (deviation < curve[..., 0])
-    is_above = ~is_below & ~reached.any(axis=-1)
-    bottom, top = noise_l2[..., 0], _pick(noise_l2, known.sum(axis=-1) - 1)
-    equivalent = _interpolate(noise_l2, curve, deviation, reached.argmax(axis=-1))
-    equivalent = np.where(is_below, bottom, np.where(is_above, top, equivalent))
-    defined = known.any(axis=-1) & ~np.isnan(deviation) & (l2 > 0)
-    gains = [np.divide(a, l2, out=np.full(shape, np.nan), where=defined) for a in (equivalent, bottom, top)]
-    censored = np.where(defined, BELOW * is_below + ABOVE * is_above, 0)
-    return Gains(gains[0], censored, gains[1], gains[2])
-
-
 def _noise_curve(noise_deviation: Floats, noise_l2: Floats) -> tuple[Floats, Floats]:
-    """L2 norms in ascending order and the monotone deviations there; infinite, and last, where left out."""
+    """L2 norms in ascending order and the monotone deviations there; points left out come last and are infinite."""
     l2, deviation = np.broadcast_arrays(noise_l2, noise_deviation)
     l2 = np.where((l2 > 0) & ~np.isnan(deviation), l2, np.inf)
     order = np.argsort(l2, axis=-1, kind="stable")
@@ -111,27 +137,3 @@ def _interpolate(l2: Floats, curve: Floats, deviation: Floats, right: Ints) -> F
 def _pick(values: Floats, index: Ints) -> Floats:
     """The entry of the last axis that `index` names, one per lane."""
     return np.take_along_axis(values, index[..., None], axis=-1)[..., 0]
-
-
-def gain_interval(observed: Gains, replicates: Gains) -> tuple[Interval, Interval]:
-    """Percentile interval of the gain, and for either end ABOVE, BELOW or 0 as in `Gains.censored`.
-
-    A censored replicate counts as infinitely far out on its side. An end that falls on one is the bound that
-    the whole sample can measure, and flagged; a measured end is held within those bounds.
-
-    Args:
-        observed: Gains of the whole sample, (...).
-        replicates: Gains of the resamples, (replicates, ...).
-    """
-    value = np.where(replicates.censored == ABOVE, np.inf, replicates.value)
-    ends = percentile_interval(np.where(replicates.censored == BELOW, -np.inf, value))
-    flags = (np.where(np.isinf(end), np.sign(end), 0.0) for end in ends)
-    values = (np.clip(end, observed.least, observed.most) for end in ends)
-    return Interval(*values), Interval(*flags)
-
-
-def rank_by_gain(gains: Floats) -> Floats:
-    """Rank along the last axis, 1 = highest gain; ties share the smallest rank; NaN where the gain is."""
-    undefined = np.isnan(gains)
-    ranks = scipy.stats.rankdata(np.where(undefined, np.inf, -gains), method="min", axis=-1)
-    return np.where(undefined, np.nan, ranks)

@@ -1,7 +1,7 @@
-"""Statistics of a study, from tables to tables: thresholds, compromised layers, intervals, gains, ranks.
+"""Statistics of the layers of a study: thresholds, compromised layers, intervals, gains, ranks.
 
-The independent unit is the seed. Inside this file tables are dense arrays with NaN where a similarity is
-undefined or missing; seeds are sorted by name, so that the order of rows changes no digit.
+The independent unit is the seed. Inside this file tables are dense arrays with NaN where a similarity is undefined or
+missing. Seeds are sorted by name, so that the order of rows changes no digit.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,12 @@ from camdrift.tables.reading import AnyFrame, by_seeds, collected, distinct, str
 from camdrift.tables.study import COUNTS, LAYERS, MEASURE
 from camdrift.tables.words import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, NOISE, TARGETS
 
-_CENSORED: Final = {ABOVE: CENSORED_ABOVE, BELOW: CENSORED_BELOW}
+# Upper quantile of a 95 % interval.
 _UPPER_QUANTILE: Final = 0.975
+# The columns that tell apart the groups of layers that are ranked together.
+_RANKING: Final = (*MEASURE, "target", "strength")
+# Words for the side of the bound on which a censored gain lies.
+_SIDES: Final = {ABOVE: CENSORED_ABOVE, BELOW: CENSORED_BELOW}
 
 
 def layer_statistics(
@@ -45,8 +49,8 @@ def layer_statistics(
     A measure is an explanation and a metric; measures keep the order in which they first come in the table.
 
     Args:
-        similarity: Table `similarity`; its seeds are those that count. It is read piece by piece, so that one that is
-            scanned from a file may be larger than memory.
+        similarity: Table `similarity`; its seeds are those that count. It is read piece by piece: a table scanned from
+            a file may be larger than memory.
         variants: Table `variants`, for the L2 norms that the strengths realise.
         floor: Table `floor`.
         rng_seed: Fixes the bootstrap; all targets, strengths and layers share its resamples.
@@ -55,8 +59,9 @@ def layer_statistics(
     Raises:
         ValueError: Two rows for one cell, a target that is none of `TARGETS`, or negative `n_bootstrap`.
     """
-    rows, attacked = similarity.lazy(), similarity.filter(pl.col("condition") == ADVERSARIAL)
-    if not (groups := _groups(attacked)):
+    rows = similarity.lazy()
+    groups = _groups(similarity.filter(pl.col("condition") == ADVERSARIAL))
+    if not groups:
         return LAYERS.frame()
     seeds = streamed(rows.select("seed_id").unique())["seed_id"].sort().to_list()
     resamples = resample_counts(len(seeds), n_bootstrap, rng_seed=rng_seed)
@@ -76,58 +81,88 @@ def layer_statistics(
     return pl.concat(parts)
 
 
-def _groups(attacked: AnyFrame) -> list[tuple[str | None, str | None, str]]:
-    """Measures in the order of the table, and of each its targets in the order of `TARGETS`."""
-    found = distinct(attacked, *MEASURE, "target").rows()
-    order = {row[:2]: place for place, row in reversed(list(enumerate(found)))}
-    return sorted(found, key=lambda row: (order[row[:2]], TARGETS.index(row[2])))
-
-
 def compromised_counts(similarity: AnyFrame, layers: pl.DataFrame) -> pl.DataFrame:
-    """Table `counts`: how many adversarial examples compromise exactly k layers, k = 0 to all.
+    """Table `counts`: number of adversarial examples that compromise exactly k layers, k = 0 to all.
 
-    An undefined similarity, or one without a threshold, does not count as compromised; an adversarial example
-    without any defined similarity counts with k = 0.
+    An undefined similarity, or one without a threshold, does not count as compromised. An adversarial example without
+    any defined similarity counts with k = 0.
 
     Args:
         similarity: Table `similarity`; read piece by piece.
         layers: Table `layers` of the same study, for the thresholds.
     """
-    group = [*MEASURE, "target", "strength"]
-    thresholds = layers.select(*group, "layer", "threshold")
     adversarial = similarity.lazy().filter(pl.col("condition") == ADVERSARIAL)
+    thresholds = layers.select(*_RANKING, "layer", "threshold")
+    pieces = by_seeds(adversarial, *_RANKING, "seed_id", "layer", "similarity")
+    tally = pl.concat(_tally(_compromised_layers(piece, thresholds)) for piece in pieces)
+    totals = tally.group_by(*_RANKING, "n_compromised").agg(pl.col("n_seeds").sum())
+    counts = _possible_counts(layers).join(totals, on=[*_RANKING, "n_compromised"], how="left", nulls_equal=True)
+    return _in_order_of(layers, counts.with_columns(pl.col("n_seeds").fill_null(0))).select(COUNTS.schema.names())
+
+
+def all_gains(arrays: SimilarityArrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Counts) -> Gains:
+    """Gains, (1 + replicates, strengths, layers): those of all seeds first, then those of every resample.
+
+    Args:
+        arrays: Similarities of one target.
+        variants: Table `variants`.
+        seeds: Names of the seeds, in the order of the arrays.
+        resamples: Number of times that each replicate draws each seed, (replicates, seeds).
+    """
+    counts = np.concatenate([np.ones((1, len(seeds)), resamples.dtype), resamples])
+    attack_l2 = resampled_medians(_norms(variants, ADVERSARIAL, arrays.strengths, seeds), counts)
+    noise_l2 = resampled_medians(_norms(variants, NOISE, arrays.ladder, seeds), counts)
+    attack = resampled_medians(1 - arrays.adversarial.values, counts)
+    noise = resampled_medians(1 - arrays.noise.values, counts)
+    ladder_last = np.moveaxis(noise, 1, -1)[:, None]
+    return noise_equivalent_gain(attack, attack_l2[..., None], ladder_last, noise_l2[:, None, None])
+
+
+def _groups(rows: AnyFrame) -> list[tuple[str | None, str | None, str]]:
+    """Measures in the order of the table, and of each its targets in the order of `TARGETS`."""
+    groups = distinct(rows, *MEASURE, "target").rows()
+    order = {group[:2]: place for place, group in reversed(list(enumerate(groups)))}
+    return sorted(groups, key=lambda group: (order[group[:2]], TARGETS.index(group[2])))
+
+
+def _compromised_layers(rows: pl.DataFrame, thresholds: pl.DataFrame) -> pl.DataFrame:
+    """Number of layers that each adversarial example compromises: columns `_RANKING`, seed_id, n_compromised."""
     is_compromised = (pl.col("similarity") < pl.col("threshold")).fill_null(False)
-    parts = [
-        rows.join(thresholds, on=[*group, "layer"], how="left", nulls_equal=True)
-        .group_by(*group, "seed_id")
+    return (
+        rows.join(thresholds, on=[*_RANKING, "layer"], how="left", nulls_equal=True)
+        .group_by(*_RANKING, "seed_id")
         .agg(is_compromised.sum().cast(pl.Int64).alias("n_compromised"))
-        .group_by(*group, "n_compromised")
-        .agg(pl.len().cast(pl.Int64).alias("n_seeds"))
-        for rows in by_seeds(adversarial, *group, "seed_id", "layer", "similarity")
-    ]
-    tally = pl.concat(parts).group_by(*group, "n_compromised").agg(pl.col("n_seeds").sum())
-    possible = (
-        layers.group_by(*group)
-        .agg(pl.int_range(0, pl.col("layer").n_unique() + 1, dtype=pl.Int64).alias("n_compromised"))
-        .explode("n_compromised")
     )
-    joined = possible.join(tally, on=[*group, "n_compromised"], how="left", nulls_equal=True)
-    counts = joined.with_columns(pl.col("n_seeds").fill_null(0))
+
+
+def _tally(compromised_layers: pl.DataFrame) -> pl.DataFrame:
+    """Number of adversarial examples per number of compromised layers: columns `_RANKING`, n_compromised, n_seeds."""
+    return compromised_layers.group_by(*_RANKING, "n_compromised").agg(pl.len().cast(pl.Int64).alias("n_seeds"))
+
+
+def _possible_counts(layers: pl.DataFrame) -> pl.DataFrame:
+    """Every number of layers that may be compromised, 0 to all: columns `_RANKING`, n_compromised."""
+    numbers = pl.int_range(0, pl.col("layer").n_unique() + 1, dtype=pl.Int64).alias("n_compromised")
+    return layers.group_by(*_RANKING).agg(numbers).explode("n_compromised")
+
+
+def _in_order_of(layers: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
+    """The counts, sorted by measure and target as table `layers`, then by strength and number."""
     keys = [*MEASURE, "target"]
     place = pl.DataFrame(_groups(layers), schema=dict.fromkeys(keys, pl.String), orient="row").with_row_index("place")
-    ordered = counts.join(place, on=keys, nulls_equal=True).sort("place", "strength", "n_compromised")
-    return ordered.select(COUNTS.schema.names())
+    return counts.join(place, on=keys, nulls_equal=True).sort("place", "strength", "n_compromised")
 
 
 def _keys(arrays: SimilarityArrays, explanation: str | None, metric: str | None, target: str) -> dict[str, Any]:
+    """The columns that name a row."""
     n_layers, n_strengths = len(arrays.layers), len(arrays.strengths)
-    repeated = {name: np.tile(arrays.layers[name].to_numpy(), n_strengths) for name in arrays.layers.columns}
+    layer_columns = {name: np.tile(arrays.layers[name].to_numpy(), n_strengths) for name in arrays.layers.columns}
     return {
         "explanation": [explanation] * (n_layers * n_strengths),
         "metric": [metric] * (n_layers * n_strengths),
         "target": [target] * (n_layers * n_strengths),
         "strength": np.repeat(arrays.strengths, n_layers),
-        **repeated,
+        **layer_columns,
     }
 
 
@@ -138,13 +173,13 @@ def _medians(values: Floats) -> Floats:
 
 
 def _descriptive(arrays: SimilarityArrays) -> dict[str, Any]:
-    """Both conditions by themselves, the threshold, and the layers that the attack compromises."""
+    """The columns on either condition alone, on the threshold, and on the layers that the attack compromises."""
     adversarial, noise = arrays.adversarial.values, arrays.matched.values
     attack, control = moments(_pool(adversarial)), moments(_pool(noise))
     threshold = _medians(noise)
-    compromised = np.count_nonzero(adversarial < threshold[..., None, None], axis=(-2, -1))
+    successes = np.count_nonzero(adversarial < threshold[..., None, None], axis=(-2, -1))
     trials = np.where(np.isnan(threshold), 0, attack.n)
-    wilson = wilson_interval(compromised, trials)
+    wilson = wilson_interval(successes, trials)
     return {
         "n": attack.n,
         "n_undefined": arrays.adversarial.rows - attack.n,
@@ -157,7 +192,7 @@ def _descriptive(arrays: SimilarityArrays) -> dict[str, Any]:
         "noise_median": threshold,
         "noise_std": control.std,
         "threshold": threshold,
-        "compromised_fraction": ratio(compromised, trials),
+        "compromised_fraction": ratio(successes, trials),
         "compromised_low": wilson.low,
         "compromised_high": wilson.high,
     }
@@ -169,24 +204,24 @@ def _pool(values: Floats) -> Floats:
 
 
 def _paired(arrays: SimilarityArrays, resamples: Counts) -> dict[str, Any]:
-    """What the attack does to a seed against what noise does to the same seed."""
+    """The columns that compare the attack on a seed with noise on the same seed."""
     adversarial, noise = arrays.adversarial.values, arrays.matched.values
     difference = moments(noise).mean - adversarial[..., 0]
     wins = np.where(np.isnan(noise), np.nan, (adversarial < noise) + (adversarial == noise) / 2)
     auc = np.where(np.isnan(difference), np.nan, moments(wins).mean)
-    paired = moments(difference)
+    pairs = moments(difference)
     ends = _auc_interval(auc, resamples)
-    degrees = np.maximum(paired.n - 1, 1)
-    half = scipy.stats.t.ppf(_UPPER_QUANTILE, degrees) * paired.std / np.sqrt(degrees + 1)
+    degrees = np.maximum(pairs.n - 1, 1)
+    half = scipy.stats.t.ppf(_UPPER_QUANTILE, degrees) * pairs.std / np.sqrt(degrees + 1)
     p = wilcoxon_p(difference)
     return {
-        "n_pairs": paired.n,
+        "n_pairs": pairs.n,
         "auc": moments(auc).mean,
         "auc_low": ends.low,
         "auc_high": ends.high,
-        "difference_mean": paired.mean,
-        "difference_low": paired.mean - half,
-        "difference_high": paired.mean + half,
+        "difference_mean": pairs.mean,
+        "difference_low": pairs.mean - half,
+        "difference_high": pairs.mean + half,
         "wilcoxon_p": p,
         "wilcoxon_p_holm": holm(p),
     }
@@ -194,75 +229,65 @@ def _paired(arrays: SimilarityArrays, resamples: Counts) -> dict[str, Any]:
 
 def _auc_interval(auc: Floats, resamples: Counts) -> Interval:
     """Bootstrap interval of the mean over seeds (last axis); NaN below two seeds."""
-    defined = ~np.isnan(auc)
-    drawn = resampled_totals(defined.reshape(-1, auc.shape[-1]).T.astype(np.float64), resamples)
-    total = resampled_totals(np.where(defined, auc, 0).reshape(-1, auc.shape[-1]).T, resamples)
-    ends = percentile_interval(ratio(total, drawn))
-    enough = np.count_nonzero(defined, axis=-1) > 1
-    return Interval(*(np.where(enough, end.reshape(enough.shape), np.nan) for end in ends))
+    is_defined = ~np.isnan(auc)
+    n = resampled_totals(is_defined.reshape(-1, auc.shape[-1]).T.astype(np.float64), resamples)
+    total = resampled_totals(np.where(is_defined, auc, 0).reshape(-1, auc.shape[-1]).T, resamples)
+    ends = percentile_interval(ratio(total, n))
+    is_enough = np.count_nonzero(is_defined, axis=-1) > 1
+    return Interval(*(np.where(is_enough, end.reshape(is_enough.shape), np.nan) for end in ends))
 
 
 def _floor(floor: pl.LazyFrame, layers: Sequence[str], n_strengths: int) -> dict[str, Any]:
-    """Mean similarity of unrelated seeds: the same at every strength."""
+    """The columns on unrelated seeds: the mean of their similarities, the same at every strength."""
     names = ("seed_id", "other_seed_id", "layer", "similarity")
-    ordered = collected(floor.select(names).drop_nulls("similarity")).sort("seed_id", "other_seed_id")
-    pairs = [ordered.filter(pl.col("layer") == layer)["similarity"].to_numpy() for layer in layers]
+    rows = collected(floor.select(names).drop_nulls("similarity")).sort("seed_id", "other_seed_id")
+    pairs = [rows.filter(pl.col("layer") == layer)["similarity"].to_numpy() for layer in layers]
     means = [values.mean() if values.size else np.nan for values in pairs]
     return {"floor": np.tile(means, n_strengths), "n_floor": np.tile([v.size for v in pairs], n_strengths)}
 
 
 def _gain(arrays: SimilarityArrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Counts) -> dict[str, Any]:
-    """Gain and rank, both with bootstrap intervals; an interval takes two seeds on either side."""
+    """The columns on gain and rank, both with bootstrap intervals; an interval takes two seeds on either side."""
     gains = all_gains(arrays, variants, seeds, resamples)
-    observed, replicates = gains[0], gains[1:]
-    attacked = ~np.isnan(arrays.adversarial.values[..., 0])
-    noisy = (~np.isnan(arrays.noise.values)).any(axis=(0, 3))
-    enough = (np.count_nonzero(attacked, axis=-1) > 1) & (np.count_nonzero(noisy, axis=-1) > 1)
-    ends, flags = gain_interval(observed, replicates)
+    sample, replicates = gains[0], gains[1:]
+    has_attack = ~np.isnan(arrays.adversarial.values[..., 0])
+    has_noise = (~np.isnan(arrays.noise.values)).any(axis=(0, 3))
+    is_enough = (np.count_nonzero(has_attack, axis=-1) > 1) & (np.count_nonzero(has_noise, axis=-1) > 1)
+    ends, flags = gain_interval(sample, replicates)
     ranks = percentile_interval(rank_by_gain(replicates.value))
-    low, high, rank_low, rank_high = (np.where(enough, end, np.nan) for end in (*ends, *ranks))
+    low, high, rank_low, rank_high = (np.where(is_enough, end, np.nan) for end in (*ends, *ranks))
     return {
-        "gain": observed.value,
+        "gain": sample.value,
         "gain_low": low,
         "gain_high": high,
-        "gain_censored": _flags(observed.censored),
-        "gain_low_censored": _flags(np.where(enough, flags.low, 0)),
-        "gain_high_censored": _flags(np.where(enough, flags.high, 0)),
-        "rank": rank_by_gain(observed.value),
+        "gain_censored": _words(sample.censored),
+        "gain_low_censored": _words(np.where(is_enough, flags.low, 0)),
+        "gain_high_censored": _words(np.where(is_enough, flags.high, 0)),
+        "rank": rank_by_gain(sample.value),
         "rank_low": rank_low,
         "rank_high": rank_high,
     }
 
 
-def all_gains(arrays: SimilarityArrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Counts) -> Gains:
-    """Gains (1 + replicates, strengths, layers): of all seeds first, then of every resample."""
-    counts = np.concatenate([np.ones((1, len(seeds)), resamples.dtype), resamples])
-    attack_l2 = resampled_medians(_norms(variants, ADVERSARIAL, arrays.strengths, seeds), counts)
-    noise_l2 = resampled_medians(_norms(variants, NOISE, arrays.ladder, seeds), counts)
-    attack = resampled_medians(1 - arrays.adversarial.values, counts)
-    noise = resampled_medians(1 - arrays.noise.values, counts)
-    ladder_last = np.moveaxis(noise, 1, -1)[:, None]
-    return noise_equivalent_gain(attack, attack_l2[..., None], ladder_last, noise_l2[:, None, None])
-
-
 def _norms(variants: pl.DataFrame, condition: str, strengths: Floats, seeds: Sequence[str]) -> Floats:
-    """Realised L2 norms of one condition, (strengths, seeds, draws), of the given seeds and strengths."""
-    wanted = variants.filter(
+    """Realised L2 norms of one condition at some strengths, (strengths, seeds, draws)."""
+    rows = variants.filter(
         pl.col("condition") == condition,
         pl.col("seed_id").is_in(list(seeds)),
         pl.col("strength").is_in(strengths.tolist()),
     ).with_columns(layer=pl.lit("all"))
-    cells = ArrayBuilder("realised_l2", strengths, ["all"], seeds, wanted["draw"])
-    cells.add(wanted)
+    cells = ArrayBuilder("realised_l2", strengths, ["all"], seeds, rows["draw"])
+    cells.add(rows)
     return cells.dense().values[:, 0]
 
 
-def _flags(codes: Floats | Ints) -> list[str | None]:
-    return [_CENSORED.get(int(code)) for code in codes.ravel()]
+def _words(codes: Floats | Ints) -> list[str | None]:
+    """Words for the sides of censored gains; None where measured."""
+    return [_SIDES.get(int(code)) for code in codes.ravel()]
 
 
 def _frame(columns: dict[str, Any]) -> pl.DataFrame:
-    """AnyFrame of table `layers` from arrays of any shape; NaN becomes null."""
+    """Rows of table `layers` from arrays of any shape; NaN becomes null."""
     data = {}
     for name, values in columns.items():
         series = pl.Series(name, values.ravel() if isinstance(values, np.ndarray) else values)

@@ -1,6 +1,7 @@
-"""What a lower precision of the network does to similarities and to the ranks of the layers."""
+"""Effect of a lower precision of the network on similarities and on the ranks of the layers."""
 
 from dataclasses import dataclass
+from math import isnan, nan
 from typing import Final
 
 import polars as pl
@@ -10,13 +11,14 @@ from camdrift.statistics.layers import layer_statistics
 from camdrift.tables.reading import AnyFrame, collected
 from camdrift.tables.study import FLOOR, MEASURE
 
+# The columns that tell the rows of a table apart, and its groups of layers that are ranked together.
 _ROW: Final = ("seed_id", "condition", "strength", "draw", "target", *MEASURE, "layer")
 _CELL: Final = (*MEASURE, "target", "strength")
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """Similarities in lower precision held against those of the same images in float32.
+    """Similarities in lower precision compared with those of the same images in float32.
 
     Attributes:
         n_seeds: Seed images that were computed twice.
@@ -38,7 +40,7 @@ class Rounding:
 
 
 def rounding(similarity: AnyFrame, precision: pl.DataFrame, variants: pl.DataFrame) -> Rounding:
-    """What a study's precision cost, from the seeds that were computed in float32, too.
+    """Effect of a study's precision, from the seeds that were also computed in float32.
 
     Args:
         similarity: Table `similarity`; only the rows of those seeds are read.
@@ -46,8 +48,8 @@ def rounding(similarity: AnyFrame, precision: pl.DataFrame, variants: pl.DataFra
         variants: Table `variants`.
     """
     seeds = precision["seed_id"].unique().to_list()
-    rounded = collected(similarity.lazy().filter(pl.col("seed_id").is_in(seeds)))
-    both = rounded.select(*_ROW, "similarity").join(
+    low = collected(similarity.lazy().filter(pl.col("seed_id").is_in(seeds)))
+    both = low.select(*_ROW, "similarity").join(
         precision.select(*_ROW, full="similarity"), on=_ROW, how="inner", nulls_equal=True
     )
     change = both.select((pl.col("similarity") - pl.col("full")).abs())["similarity"].drop_nulls()
@@ -60,7 +62,7 @@ def rounding(similarity: AnyFrame, precision: pl.DataFrame, variants: pl.DataFra
             rng_seed=0,
             n_bootstrap=0,
         )
-        for table in (rounded, precision)
+        for table in (low, precision)
     )
     return Rounding(
         n_seeds=len(seeds),
@@ -73,15 +75,15 @@ def rounding(similarity: AnyFrame, precision: pl.DataFrame, variants: pl.DataFra
 
 
 def _ranks(one: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+    """Agreement of the ranks in two tables `layers`, as `Rounding.ranks`."""
     both = one.select(*_CELL, "layer", "rank").join(
         other.select(*_CELL, "layer", full="rank"), on=[*_CELL, "layer"], how="inner", nulls_equal=True
     )
     rows = []
     for cell, part in both.drop_nulls(["rank", "full"]).group_by(_CELL, maintain_order=True):
-        tau = kendalltau(part["rank"], part["full"]).statistic if part.height > 1 else None
+        tau = float(kendalltau(part["rank"], part["full"]).statistic) if part.height > 1 else nan
         move = (part["rank"] - part["full"]).abs().max()
-        defined = None if tau is None or tau != tau else float(tau)
-        rows.append((*cell, part.height, defined, move))
+        rows.append((*cell, part.height, None if isnan(tau) else tau, move))
     types = {name: pl.Float64 if name == "strength" else pl.String for name in _CELL}
     schema = {**types, "n_layers": pl.Int64, "kendall_tau": pl.Float64, "largest_move": pl.Int64}
     return pl.DataFrame(rows, schema=schema, orient="row")

@@ -1,4 +1,4 @@
-"""Archives of arrays (.npz) that are written and read array by array."""
+"""Archives of arrays (.npz), written and read array by array."""
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,11 +15,34 @@ from camdrift.tables.arrays import Gallery
 
 
 def write_arrays(file: IO[bytes], arrays: Iterable[tuple[str, NDArray[Any]]], compression: int) -> None:
-    """Writes a .npz file; `np.savez_compressed` needs all arrays at once, and spends its time on noise."""
+    """Write a .npz file array by array.
+
+    `np.savez_compressed` needs all arrays at once, and spends its time on noise.
+
+    Args:
+        file: The file.
+        arrays: Keys and arrays.
+        compression: One of the constants `ZIP_STORED` and `ZIP_DEFLATED` of `zipfile`.
+    """
     with ZipFile(file, "w", compression, compresslevel=1) as archive:
         for key, value in arrays:
             with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
+
+
+@contextmanager
+def open_arrays(path: Path) -> Iterator[Gallery]:
+    """The arrays of a .npz file, each read when it is asked for.
+
+    Raises:
+        StoreError: It is damaged; an array that cannot be read raises it, too.
+    """
+    with ExitStack() as stack:
+        with _readable(path):
+            # NumPy leaves a file that it opened itself open if the archive is damaged.
+            file = stack.enter_context(path.open("rb"))
+            archive = stack.enter_context(np.load(file, allow_pickle=False))
+        yield _StoredArrays(path, archive)
 
 
 class _StoredArrays(Mapping[str, NDArray[Any]]):
@@ -44,22 +67,8 @@ class _StoredArrays(Mapping[str, NDArray[Any]]):
 
 
 @contextmanager
-def open_arrays(path: Path) -> Iterator[Gallery]:
-    """The arrays of a .npz file, each read when it is asked for.
-
-    Raises:
-        StoreError: It is damaged; an array that cannot be read raises it, too.
-    """
-    with ExitStack() as stack:
-        with _readable(path):
-            # NumPy leaves a file that it opened itself open if the archive is damaged.
-            file = stack.enter_context(path.open("rb"))
-            archive = stack.enter_context(np.load(file, allow_pickle=False))
-        yield _StoredArrays(path, archive)
-
-
-@contextmanager
 def _readable(path: Path) -> Iterator[None]:
+    """Inside the block an archive that cannot be read is one clear line."""
     try:
         yield
     except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:

@@ -1,4 +1,4 @@
-"""SHA-256 of stored files, and whether a folder still holds what was written."""
+"""SHA-256 of stored files, and the damage of files and folders that differ from it."""
 
 import json
 from hashlib import file_digest
@@ -19,7 +19,7 @@ def checksum(path: Path) -> str:
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """Checksum of every file that lies in a folder, by name.
+    """Checksum of every file in a folder, by name.
 
     Raises:
         OSError: One cannot be read.
@@ -28,47 +28,47 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a folder that holds `CHECKSUMS`, in words; None where every file is as it was written."""
+    """Damage of a folder that holds `CHECKSUMS`, in words; None where every file is as it was written."""
     try:
-        stored = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        checksum_of = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return f"{CHECKSUMS} is missing"
     except (OSError, ValueError, RecursionError):
         return f"{CHECKSUMS} cannot be read"
-    if not isinstance(stored, dict) or not stored:
+    if not isinstance(checksum_of, dict) or not checksum_of:
         return f"{CHECKSUMS} names no files"
-    if not all(Path(name).name == name for name in stored):
+    if not all(Path(name).name == name for name in checksum_of):
         return f"{CHECKSUMS} names files elsewhere"
-    found = (changed(folder / name, expected) for name, expected in stored.items())
-    return next((f"{name} {what}" for name, what in zip(stored, found, strict=True) if what is not None), None)
+    problems = ((name, changed(folder / name, sha256)) for name, sha256 in checksum_of.items())
+    return next((f"{name} {problem}" for name, problem in problems if problem is not None), None)
 
 
-def changed(path: Path, expected: str) -> str | None:
-    """What is wrong with a file of known checksum, in words; None if nothing is."""
+def changed(path: Path, sha256: str) -> str | None:
+    """Difference of a file from what was written, in words; None where its checksum is `sha256`."""
     if path.exists() and not path.is_file():
         return "is no file"
     try:
-        found = checksum(path)
+        current = checksum(path)
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror or type(error).__name__})"
-    return None if found == expected else "is not what was written (its SHA-256 differs)"
+    return None if current == sha256 else "is not what was written (its SHA-256 differs)"
 
 
 class Checked:
-    """Files of known checksum; one that was found whole is not read again while its size and time stay."""
+    """Files of known checksum. A file that was whole is not read again while its size and time stay."""
 
     def __init__(self) -> None:
         self._whole: dict[Path, tuple[str, int, int]] = {}
 
-    def changed(self, path: Path, expected: str) -> str | None:
+    def changed(self, path: Path, sha256: str) -> str | None:
         """As the function of this name."""
-        state = path.stat() if path.is_file() else None
-        seen = None if state is None else (expected, state.st_size, state.st_mtime_ns)
-        if seen is not None and self._whole.get(path) == seen:
+        stat = path.stat() if path.is_file() else None
+        state = None if stat is None else (sha256, stat.st_size, stat.st_mtime_ns)
+        if state is not None and self._whole.get(path) == state:
             return None
-        what = changed(path, expected)
-        if what is None and seen is not None:
-            self._whole[path] = seen
-        return what
+        problem = changed(path, sha256)
+        if problem is None and state is not None:
+            self._whole[path] = state
+        return problem

@@ -1,4 +1,4 @@
-"""Whether the stored tables of a finished run are whole: checksums, schemas, counts that must agree."""
+"""Checks of the stored tables of a finished run: checksums, schemas, counts that must agree."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,51 +8,43 @@ import polars as pl
 from camdrift.errors import StoreError
 from camdrift.storage.disk import readable
 from camdrift.storage.run_directory import RunDirectory
+from camdrift.tables.further import FURTHER_TABLES, RUN_TABLES
 from camdrift.tables.reading import MOST_ROWS, Stored, Tables, distinct, height, scan, streamed
-from camdrift.tables.reproduction import FURTHER_TABLES
 from camdrift.tables.run_json import effective
-from camdrift.tables.study import TABLES
 from camdrift.tables.words import ANALYSED
 
 
 def read_whole(directory: RunDirectory) -> tuple[Stored, list[str]]:
-    """The tables of a run by name, and what is wrong with its files: checksums, rows, schemas.
+    """The tables of a run by name, and the problems with its files in words: checksums, rows, schemas.
 
-    Every table is read to its end, but those whose checksums differ, and none is held.
+    Every table is read to its end, but not those whose checksums differ; none is kept in memory.
     """
-    damaged = directory.damaged_files()
-    problems = [f"{name} {what}" for name, what in damaged.items()]
+    damage = directory.damaged_files()
+    problems = [f"{name} {problem}" for name, problem in damage.items()]
     files = directory.read_record().get("files") or {}
     tables = {}
-    for name, table in {**TABLES, **FURTHER_TABLES}.items():
-        if f"{name}.parquet" in damaged or (name in FURTHER_TABLES and not directory.has_table(name)):
+    for name, table in RUN_TABLES.items():
+        if f"{name}.parquet" in damage or (name in FURTHER_TABLES and not directory.has_table(name)):
             continue
         try:
-            found = directory.scan_table(name)
+            lazy = directory.scan_table(name)
             with readable(directory.path / f"{name}.parquet"):
-                n_rows = _read_through(found)
+                n_rows = _read_through(lazy)
         except StoreError as error:
             problems.append(error.message)
             continue
-        if found.collect_schema() != table.schema:
+        if lazy.collect_schema() != table.schema:
             problems.append(f"{name}.parquet has not the columns of the table `{name}`")
             continue
         rows = files.get(f"{name}.parquet", {}).get("rows", n_rows)
         if rows != n_rows:
             problems.append(f"{name}.parquet has {n_rows:,} rows, {rows:,} were written")
-        tables[name] = found
+        tables[name] = lazy
     return Stored(tables), problems
 
 
-def _read_through(table: pl.LazyFrame) -> int:
-    """Number of rows, every value having been read."""
-    # A count alone would come from the file's footer.
-    starts = range(0, int(table.select(pl.len()).collect().item()), MOST_ROWS)
-    return sum(table.slice(start, MOST_ROWS).collect().height for start in starts)
-
-
 def disagreements(tables: Tables, record: Mapping[str, Any]) -> list[str]:
-    """Counts that must agree and do not, each in words; nothing about tables that are not at hand.
+    """Counts that must agree and do not, each in words; nothing about tables that are missing.
 
     Args:
         tables: Tables of a run by name.
@@ -62,57 +54,63 @@ def disagreements(tables: Tables, record: Mapping[str, Any]) -> list[str]:
     strengths, draws = arguments["strengths"], arguments["noise_draws"]
     noise = len({*strengths, *arguments["noise_ladder"]}) * draws
     cells = len(arguments["layers"]) * len(arguments["measures"])
-    found: list[str] = []
+    sentences: list[str] = []
     if "seeds" not in tables:
-        return found
+        return sentences
     seeds = tables["seeds"]
-    found += _differ("seeds", "images of the study", seeds.height, record["images"]["n"])
-    found += _differ("seeds", "different names of seed images", seeds["seed_id"].n_unique(), seeds.height)
-    analysed = _targets(seeds, arguments["targets"])
+    sentences += _differ("seeds", "images of the study", seeds.height, record["images"]["n"])
+    sentences += _differ("seeds", "different names of seed images", seeds["seed_id"].n_unique(), seeds.height)
+    targets_of_seeds = _targets(seeds, arguments["targets"])
     per_seed = {
-        "variants": analysed.with_columns(pl.lit(len(strengths) + noise).alias("expected")),
-        "similarity": analysed.with_columns(expected=pl.col("targets") * cells * (len(strengths) + noise)),
+        "variants": targets_of_seeds.with_columns(pl.lit(len(strengths) + noise).alias("expected")),
+        "similarity": targets_of_seeds.with_columns(expected=pl.col("targets") * cells * (len(strengths) + noise)),
     }
-    for name, expected in per_seed.items():
+    for name, counts in per_seed.items():
         if name in tables:
-            found += _of_seeds(name, scan(tables, name), expected)
+            sentences += _of_seeds(name, scan(tables, name), counts)
     if "similarity" in tables:
-        found += _undefined(scan(tables, "similarity"))
+        sentences += _undefined(scan(tables, "similarity"))
     if "layers" in tables:
-        known = "similarity" in tables
-        targets = distinct(scan(tables, "similarity"), "target").height if known else len(arguments["targets"])
-        found += _differ("layers", "rows", tables["layers"].height, targets * len(strengths) * cells)
-    return found
+        has_rows = "similarity" in tables
+        targets = distinct(scan(tables, "similarity"), "target").height if has_rows else len(arguments["targets"])
+        sentences += _differ("layers", "rows", tables["layers"].height, targets * len(strengths) * cells)
+    return sentences
 
 
 def repeated_images(seeds: pl.DataFrame) -> list[str]:
-    """A warning if some seed images are the same file under another name; nothing if all are different.
+    """A warning if some seed images are the same file under another name; none if all are different.
 
     Args:
         seeds: Table `seeds`.
     """
-    known = seeds.filter(pl.col("sha256").is_not_null())
+    readable_seeds = seeds.filter(pl.col("sha256").is_not_null())
     first = pl.col("seed_id").first().over("sha256")
-    copies = known.select("seed_id", first=first).filter(pl.col("seed_id") != pl.col("first"))
+    copies = readable_seeds.select("seed_id", first=first).filter(pl.col("seed_id") != pl.col("first"))
     if copies.is_empty():
         return []
     copy, original = copies.row(0)
     return [
-        f"{copies.height:,} of {known.height:,} seed images repeat another one (first: {copy} is {original}), "
+        f"{copies.height:,} of {readable_seeds.height:,} seed images repeat another one (first: {copy} is {original}), "
         "but count as independent in every interval and test: leave out the copies"
     ]
 
 
+def _read_through(table: pl.LazyFrame) -> int:
+    """Number of rows, after every value was read; a count alone would come from the file's footer."""
+    starts = range(0, int(table.select(pl.len()).collect().item()), MOST_ROWS)
+    return sum(table.slice(start, MOST_ROWS).collect().height for start in starts)
+
+
 def _targets(seeds: pl.DataFrame, targets: list[str]) -> pl.DataFrame:
     """Every analysed seed with the number of its targets; there is no `label` where no class is known."""
-    unlabelled = pl.col("label").is_null().cast(pl.Int64) if "label" in targets else pl.lit(0)
-    return seeds.filter(pl.col("status") == ANALYSED).select("seed_id", targets=len(targets) - unlabelled)
+    absent = pl.col("label").is_null().cast(pl.Int64) if "label" in targets else pl.lit(0)
+    return seeds.filter(pl.col("status") == ANALYSED).select("seed_id", targets=len(targets) - absent)
 
 
-def _of_seeds(name: str, table: pl.LazyFrame, expected: pl.DataFrame) -> Iterator[str]:
-    """Seeds that have not as many rows as they must."""
+def _of_seeds(name: str, table: pl.LazyFrame, counts: pl.DataFrame) -> Iterator[str]:
+    """Yield a sentence on the seeds that do not have the number of rows in column `expected` of `counts`."""
     rows = streamed(table.group_by("seed_id").agg(found=pl.len().cast(pl.Int64)))
-    both = expected.join(rows, on="seed_id", how="full", coalesce=True).with_columns(
+    both = counts.join(rows, on="seed_id", how="full", coalesce=True).with_columns(
         pl.col("expected", "found").fill_null(0).cast(pl.Int64)
     )
     wrong = both.filter(pl.col("expected") != pl.col("found")).sort("seed_id")
@@ -125,11 +123,13 @@ def _of_seeds(name: str, table: pl.LazyFrame, expected: pl.DataFrame) -> Iterato
 
 
 def _undefined(similarity: pl.LazyFrame) -> Iterator[str]:
+    """Yield a sentence on rows that have both a similarity and a reason why it is undefined, or neither."""
     wrong = height(similarity.filter(pl.col("similarity").is_null() == pl.col("undefined_reason").is_null()))
     if wrong:
         yield f"similarity.parquet: {wrong:,} rows have neither a similarity nor a reason why not, or both"
 
 
-def _differ(name: str, what: str, found: int, expected: int) -> Iterator[str]:
-    if found != expected:
-        yield f"{name}.parquet: {found:,} {what}, expected {expected:,}"
+def _differ(name: str, what: str, count: int, expectation: int) -> Iterator[str]:
+    """Yield a sentence if a count is not the number that it must be."""
+    if count != expectation:
+        yield f"{name}.parquet: {count:,} {what}, expected {expectation:,}"

@@ -12,16 +12,15 @@ from camdrift.errors import StoreError
 if sys.platform != "win32":
     import fcntl
 
-
 LOCK: Final = ".lock"
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps every other process out of a folder for as long as the block runs.
+    """Keep every other process out of a folder while the block runs.
 
-    The kernel lets go of the lock when the process ends, however it ends, so that none is ever left over. Where files
-    cannot be locked (no `flock`, a folder that cannot be written) the block runs without.
+    The kernel releases the lock when the process ends, however it ends, so that none is ever left over. Where files
+    cannot be locked (no `flock`, a folder that cannot be written) the block runs without a lock.
 
     Args:
         folder: The folder, made if it is missing.
@@ -35,7 +34,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         if descriptor is not None:
-            # Removed while it is held: whoever has opened it by now sees that it is not the file of that name.
+            # Removed while it is held: a process that has opened it by now sees that it is not the file of that name.
             with suppress(OSError):
                 path.unlink()
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A run directory at a URL: worked on in a temporary folder, its chunks and files kept wherever fsspec can write."""
+"""A run directory at a URL: a temporary folder here to work in, its chunks and files kept wherever fsspec can write."""
 
 import re
 import shutil
@@ -13,23 +13,23 @@ from typing import Any, Final
 import polars as pl
 
 from camdrift.errors import StoreError, one_line
-from camdrift.file_names import CHUNKS, FIGURES, RECORD
 from camdrift.storage.checksums import CHECKSUMS
 from camdrift.storage.run_directory import FILES, RunDirectory, is_figure, is_record
 from camdrift.tables.arrays import Gallery
+from camdrift.tables.file_names import CHUNKS, FIGURES, RECORD
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
-# Others have no folders, or not without a name that somebody must pay for.
+# Protocols in which a folder is made before its files. Others have no folders, or only buckets, which cost money.
 _WITH_FOLDERS: Final = {"file", "local", "memory"}
 
 
 def is_url(place: Any) -> bool:
-    """Is that a URL, and no path?"""
+    """Is a place a URL, and no path?"""
     return isinstance(place, str) and _URL.match(place) is not None
 
 
 def local_folder(name: str, place: str | PathLike[str]) -> Path:
-    """The path of a folder that can be at no URL.
+    """The path of a folder that must not be at a URL.
 
     Args:
         name: The option's name.
@@ -49,10 +49,10 @@ class Remote:
     """Files below a URL, by their path from there.
 
     Args:
-        url: Of any kind that fsspec knows.
+        url: A URL of any protocol that fsspec knows.
 
     Raises:
-        StoreError: It does not know this one, or not without another package.
+        StoreError: fsspec does not know the protocol, or not without another package.
     """
 
     def __init__(self, url: str) -> None:
@@ -72,24 +72,24 @@ class Remote:
         self._has_folders = bool(_WITH_FOLDERS & {kinds, *(() if isinstance(kinds, str) else kinds)})
 
     def names(self, folder: str = "") -> list[str]:
-        """What lies in a folder, by name; nothing if it is not there."""
+        """Names of the files and folders in a folder; none if it is not there."""
         with self._asking("read"):
             self._files.invalidate_cache()
             try:
-                found = self._files.ls(self._at(folder), detail=False)
+                paths = self._files.ls(self._at(folder), detail=False)
             except FileNotFoundError:
                 return []
-            return [str(path).rstrip("/").rpartition("/")[2] for path in found]
+            return [str(path).rstrip("/").rpartition("/")[2] for path in paths]
 
     def find(self, folder: str) -> list[str]:
-        """Every file in a folder and those below, by its path from there; nothing if it is not there."""
+        """Every file in a folder and below, by its path from there; none if the folder is not there."""
         with self._asking("read"):
             self._files.invalidate_cache()
             start = f"{self._at(folder)}/"
             return [str(path).partition(start)[2] for path in self._files.find(self._at(folder))]
 
     def read(self, name: str) -> bytes | None:
-        """The bytes of a file; None if it is not there."""
+        """Bytes of a file; None if it is not there."""
         with self._asking("read"):
             self._files.invalidate_cache()
             try:
@@ -111,17 +111,19 @@ class Remote:
             self._files.put_file(str(path), self._at(name))
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a folder with all that is in it; nothing happens if it is not there."""
+        """Remove a file, or a folder with everything in it; do nothing if it is not there."""
         with self._asking("write to"):
             self._files.invalidate_cache()
             if self._files.exists(self._at(name)):
                 self._files.rm(self._at(name), recursive=True)
 
     def _at(self, name: str) -> str:
+        """Path of a file or folder in the file system of fsspec; without a name that of the URL itself."""
         return f"{self._root}/{name}" if name else self._root
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[None]:
+        """Inside the block an error of the store is one clear line: that it cannot `what` the URL."""
         try:
             yield
         except Exception as error:  # every store has errors of its own
@@ -133,12 +135,12 @@ class Remote:
 class RemoteDirectory(RunDirectory):
     """A run directory whose chunks and files are sent to a URL.
 
-    A chunk is there when its checksums are, which are sent last; a run is done when its record says so, which is sent
-    after all other files.
+    A chunk is there when its checksums are there, which are sent last. A run is done when its record says so, which is
+    sent after all other files.
 
     Attributes:
         path: The folder here.
-        is_kept: Whether the finished run is there.
+        is_kept: Is the finished run there?
     """
 
     def __init__(self, path: Path, url: str) -> None:
@@ -155,7 +157,7 @@ class RemoteDirectory(RunDirectory):
         """Make sure that a new run may be put there, and remove an old one if it may be replaced.
 
         Raises:
-            StoreError: There is something that may not be.
+            StoreError: There is something that may not be replaced.
         """
         names = self._remote.names()
         if names and not is_record(self._remote.read(RECORD)):
@@ -168,7 +170,7 @@ class RemoteDirectory(RunDirectory):
                 "--resume continues it, --overwrite starts again, another --out leaves it alone",
             )
         figures = [name for name in self._remote.find(FIGURES) if is_figure(name)]
-        # The record is last, so that what was cleared half counts as a run.
+        # The record is last, so that a place in which clearing was cut short still counts as a run.
         for name in (CHUNKS, *(f"{FIGURES}/{figure}" for figure in figures), *FILES):
             if name.partition("/")[0] in names:
                 self._remote.remove(name)
@@ -180,13 +182,13 @@ class RemoteDirectory(RunDirectory):
         self.is_kept = True
 
     def write_record(self, record: Mapping[str, Any]) -> None:
-        """Replace run.json, also there unless the run is done: then it waits for the other files."""
+        """Replace run.json, here and there; that of a run that is done is sent later, after the other files."""
         super().write_record(record)
         if record.get("status") != "done":
             self._remote.put(self.path / RECORD, RECORD)
 
     def read_record(self) -> dict[str, Any]:
-        """run.json; the one that lies there if there is none here.
+        """run.json, fetched first if there is none here.
 
         Raises:
             StoreError: There is none, or it is damaged.
@@ -206,7 +208,7 @@ class RemoteDirectory(RunDirectory):
             self._remote.put(path, f"{name}/{path.name}")
 
     def fetch_chunks(self, indexes: Iterable[int] | None = None) -> None:
-        """Bring here the chunks that lie there whole, or some of them.
+        """Bring here the chunks that are whole there, or some of them.
 
         Args:
             indexes: Their numbers; None for all of them.
@@ -216,8 +218,8 @@ class RemoteDirectory(RunDirectory):
             chunk, _, name = path.partition("/")
             chunks.setdefault(chunk, []).append(name)
         whole = {int(chunk) for chunk, names in chunks.items() if re.fullmatch(r"\d{5,}", chunk) and CHECKSUMS in names}
-        wanted = whole if indexes is None else whole & set(indexes)
-        for index in sorted(wanted - self.chunks_done()):
+        requests = whole if indexes is None else whole & set(indexes)
+        for index in sorted(requests - self.chunks_done()):
             folder = self._chunk(index)
             for name in chunks[folder.name]:
                 self._remote.get(f"{CHUNKS}/{folder.name}/{name}", folder / name)
@@ -234,7 +236,7 @@ class RemoteDirectory(RunDirectory):
         self.drop_sent_chunks()
 
     def keep(self, *names: str) -> None:
-        """Send files and folders of a run that is there or is to be there, the record last."""
+        """Send files and folders of a finished run, the record last; do nothing for a run that is not kept there."""
         if not self.is_kept:
             return
         for name in sorted(names, key=lambda name: name == RECORD):
@@ -253,7 +255,7 @@ class RemoteDirectory(RunDirectory):
 
 
 def gather(directory: RunDirectory, indexes: Iterable[int], patience: float = 30.0) -> None:
-    """Make sure that chunks which workers have stored are to be seen here.
+    """Wait until chunks that workers have stored can be read here.
 
     Args:
         directory: The run directory.
@@ -261,13 +263,13 @@ def gather(directory: RunDirectory, indexes: Iterable[int], patience: float = 30
         patience: Seconds after which a shared folder shows what other machines have written.
 
     Raises:
-        StoreError: One is not, or is damaged.
+        StoreError: One cannot be read in time, or is damaged.
     """
-    wanted, deadline = set(indexes), monotonic() + patience
-    fresh = wanted - directory.chunks_done()
+    requests, deadline = set(indexes), monotonic() + patience
+    fresh = requests - directory.chunks_done()
     while True:
-        directory.fetch_chunks(wanted)
-        missing = wanted - directory.chunks_done()
+        directory.fetch_chunks(requests)
+        missing = requests - directory.chunks_done()
         if not missing:
             break
         if monotonic() > deadline:
@@ -276,8 +278,8 @@ def gather(directory: RunDirectory, indexes: Iterable[int], patience: float = 30
                 "`out` must be a folder that all machines share, or a URL; --resume computes what is missing",
             )
         sleep(0.5)
-    if damaged := directory.damaged_chunks(fresh):
-        index, reason = next(iter(damaged.items()))
+    if reasons := directory.damaged_chunks(fresh):
+        index, reason = next(iter(reasons.items()))
         raise StoreError(f"chunk {index:05d} of {directory.place} is damaged: {reason}", "--resume does it again")
 
 
@@ -289,7 +291,7 @@ def working_copy(url: str) -> RemoteDirectory:
 
 @contextmanager
 def directory_at(place: str | PathLike[str]) -> Iterator[RunDirectory]:
-    """The run directory at a path or URL, for whoever adds to it; what was held here of a URL is gone afterwards."""
+    """The run directory at a path or URL, to add to it; the copy here of one at a URL is gone afterwards."""
     if not is_url(place):
         yield RunDirectory(Path(place))
         return

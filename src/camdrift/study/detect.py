@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from camdrift.defences.detector import LEAST_FOLDED_SEEDS, Examples, assess
 from camdrift.errors import UserError
-from camdrift.figures.detection import FIGURE
-from camdrift.figures.detection import detection_figure as draw_detection
-from camdrift.file_names import FIGURES, RECORD
-from camdrift.report.files import write_figure
-from camdrift.storage.disk import on_disk
+from camdrift.figures.detection import DETECTION_FIGURE, detection_figure
+from camdrift.report.encoding import figure_files
+from camdrift.storage.disk import write_files
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.study import Study
 from camdrift.tables.detection import DETECTION, ROC
+from camdrift.tables.file_names import FIGURES, RECORD
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import by_seeds, distinct, height, scan
 from camdrift.tables.run_json import Record, effective
@@ -115,12 +114,16 @@ def detect(study: Study, *others: Study) -> Detection:
     return detection
 
 
+def figure_place(study: Study) -> str:
+    """Path or URL of the figure that `detect` draws of a study."""
+    return f"{study.place}/{FIGURES}/{DETECTION_FIGURE}.png"
+
+
 def _write(study: Study, detection: Detection) -> None:
     directory = RunDirectory(study.path)
     directory.replace_tables({DETECTION.name: detection.detection, ROC.name: detection.roc})
     tables = of_first_measure(directory.stored_tables(*TABLES, DETECTION.name, ROC.name))
-    with on_disk(study.path):
-        write_figure(study.path, FIGURE, draw_detection(tables, study.record))
+    write_files(study.path, figure_files(DETECTION_FIGURE, detection_figure(tables, study.record)))
     study.keep(f"{DETECTION.name}.parquet", f"{ROC.name}.parquet", FIGURES, RECORD)
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from camdrift.coverage.growth import coverage_growth
 from camdrift.engine.progress import OnProgress, Progress
-from camdrift.images.pixels import images_checksum
+from camdrift.images.files import images_checksum
 from camdrift.pipeline.chunk import GROWTH
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.gallery import deviations, header, renumbered, spanning

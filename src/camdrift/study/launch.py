@@ -1,4 +1,4 @@
-"""How a study is started: its launch and its settings, made of what a caller gives."""
+"""The start of a study: its launch and its settings, made of a caller's keywords."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -23,7 +23,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Launch:
-    """How a study is started, which changes nothing in its tables.
+    """The start of a study: its directory, its engine, its listeners. The study's tables do not depend on it.
 
     Attributes:
         out: Run directory or its URL; None for a new folder under `runs/`.
@@ -85,7 +85,7 @@ class LaunchKeywords(EngineKeywords, total=False):
 
 
 class StudyKeywords(LaunchKeywords, SettingsKeywords, total=False):
-    """What `camdrift.run` takes by name: a launch, and the options of a study."""
+    """The keywords of `camdrift.run`: a launch, and the options of a study."""
 
 
 def launch_from(keywords: Mapping[str, Any]) -> tuple[Launch, dict[str, Any]]:
@@ -108,7 +108,7 @@ def settings_from(
     Args:
         settings: The record.
         options: Fields of `Settings` by name.
-        defaults: Those that a caller who gives no record need not name.
+        defaults: Values of fields that a caller without a record need not name.
 
     Raises:
         UserError: Both a record and names, or a name that is no field.

@@ -107,7 +107,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def identity(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return, by name and in words, what two runs of one study have in common beside their settings."""
+    """Return in words, by name, the properties that all runs of one study share beside their settings."""
     model, images = record["model"], record["images"]
     surrogate, checksum = record["surrogate"], record["attack"]["images_sha256"]
     return {
@@ -123,7 +123,7 @@ def identity(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def identity_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return in words in what two records differ that one study has in common."""
+    """Return a sentence on every difference that makes two records those of two studies."""
     both = zip(identity(before).items(), identity(now).values(), strict=True)
     return [f"{name} was {old}, now {new}" for (name, old), new in both if old != new]
 

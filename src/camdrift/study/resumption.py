@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from camdrift.errors import StoreError
-from camdrift.file_names import REPORT
 from camdrift.images.places import ImageFile
 from camdrift.pipeline.plan import Plan, image_checksum
 from camdrift.pipeline.settings import Settings
@@ -14,6 +13,7 @@ from camdrift.storage.lock import locked
 from camdrift.storage.remote_directory import is_url, working_copy
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.record import identity_changes
+from camdrift.tables.file_names import REPORT
 from camdrift.tables.run_json import passed
 
 

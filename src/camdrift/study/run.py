@@ -9,7 +9,6 @@ from camdrift.engine import dispatch, local
 from camdrift.engine.engine import LOCAL, RAY, Engine
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
-from camdrift.file_names import REPORT
 from camdrift.images.places import ImageFile
 from camdrift.images.selection import Selection, select_images
 from camdrift.models.classifier import Classifier
@@ -27,6 +26,7 @@ from camdrift.study.launch import ImageSource, Launch, StudyKeywords, launch_fro
 from camdrift.study.record import new_folder, run_record
 from camdrift.study.resumption import check_stored, check_undamaged, run_directory
 from camdrift.study.study import Study, study_in
+from camdrift.tables.file_names import REPORT
 
 
 @spelled_out(Launch, Settings)
@@ -144,7 +144,7 @@ def _fill(
     launch: Launch,
     kind: RunKind,
 ) -> None:
-    """Compute the chunks that are missing and every final table; add to the record what turns out on the way."""
+    """Compute the missing chunks and every final table; complete the record on the way."""
     if launch.resume:
         record["preflight"] = directory.read_record().get("preflight")
     repeats = check_stored(plan, files, directory)

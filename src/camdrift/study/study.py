@@ -12,34 +12,40 @@ from typing import Any, overload
 import polars as pl
 
 from camdrift.errors import StoreError, UserError
-from camdrift.file_names import FIGURES, REPORT
 from camdrift.report import verdicts
-from camdrift.report.writing import notebook_html, summary, write_report
-from camdrift.storage.disk import on_disk
+from camdrift.report.study import notebook_html, report_files, summary
+from camdrift.storage.disk import read_files, write_files
 from camdrift.storage.remote_directory import RemoteDirectory, is_url, working_copy
 from camdrift.storage.run_directory import RunDirectory
+from camdrift.tables.detection import DETECTION, ROC
+from camdrift.tables.file_names import FIGURES, REPORT
+from camdrift.tables.further import DENOISED, FURTHER_TABLES, PRECISION, RUN_TABLES
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import Stored
-from camdrift.tables.reproduction import FURTHER_TABLES
+from camdrift.tables.reproduction import CLAIMS, EMULATION, LADDER
 from camdrift.tables.run_json import effective
-from camdrift.tables.study import TABLES
+from camdrift.tables.study import (
+    CONTROLS,
+    COUNTS,
+    COVERAGE,
+    FLOOR,
+    FOCUS,
+    LAYERS,
+    SEEDS,
+    SIMILARITY,
+    TABLES,
+    VARIANTS,
+)
+from camdrift.tables.table import Table
 from camdrift.tables.words import ANALYSED
 
 
 class StoredTable:
-    """A table of a study, as an attribute of the table's name.
+    """A table of a study, as an attribute of the table's name."""
 
-    Args:
-        meaning: Documentation of the attribute.
-        is_replaced: A finished study may get the table anew: read it each time, not only the first.
-    """
-
-    def __init__(self, meaning: str, *, is_replaced: bool = False) -> None:
-        self.__doc__ = meaning
-        self._is_replaced = is_replaced
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+    def __init__(self, table: Table) -> None:
+        self.__doc__ = table.summary
+        self._table = table
 
     @overload
     def __get__(self, study: None, owner: type) -> "StoredTable": ...
@@ -48,9 +54,9 @@ class StoredTable:
     def __get__(self, study: "Study | None", owner: type) -> "StoredTable | pl.DataFrame":
         if study is None:
             return self
-        table = study._directory.read_table(self._name)
-        if not self._is_replaced:
-            vars(study)[self._name] = table  # which Python then finds before it asks here
+        table = study._directory.read_table(self._table.name)
+        if not self._table.is_replaced:
+            vars(study)[self._table.name] = table  # which Python then finds before it asks here
         return table
 
 
@@ -80,28 +86,22 @@ class Study:
         """run.json: arguments, versions, checksums, timings."""
         return self._directory.read_run()
 
-    seeds = StoredTable("One row per seed image.")
-    variants = StoredTable("One row per perturbed image.")
-    similarity = StoredTable("One row per perturbed image, target and layer.")
-    focus = StoredTable(
-        "One row per perturbed image of the study's strengths, target and layer: how its map's focus moved."
-    )
-    floor = StoredTable("One row per pair of different seeds, target and layer.")
-    layers = StoredTable("One row per target, strength and layer: the statistics.")
-    counts = StoredTable("One row per target, strength and number of compromised layers.")
-    coverage = StoredTable("One row per seed so far, condition and strength.")
-    controls = StoredTable("One row per control, quantity, target, strength and layer.")
-    emulation = StoredTable("Every image of a reproduction in every reading; only `reproduce` makes it.")
-    ladder = StoredTable("One row per set of defects, strength and layer; only `reproduce` makes it.")
-    claims = StoredTable("One row per claim of the paper; only `reproduce` makes it.")
-    denoised = StoredTable("Every image against its own denoised copy; only `run --denoised` and `reproduce` make it.")
-    precision = StoredTable(
-        "Similarities of a few seed images in float32; only `run --precision tf32` or `bf16` makes it."
-    )
-    detection = StoredTable(
-        "What detectors can do; read anew each time, since `detect` and `reproduce` replace it.", is_replaced=True
-    )
-    roc = StoredTable("ROC curves of the detectors; read anew each time as `detection`.", is_replaced=True)
+    seeds = StoredTable(SEEDS)
+    variants = StoredTable(VARIANTS)
+    similarity = StoredTable(SIMILARITY)
+    focus = StoredTable(FOCUS)
+    floor = StoredTable(FLOOR)
+    layers = StoredTable(LAYERS)
+    counts = StoredTable(COUNTS)
+    coverage = StoredTable(COVERAGE)
+    controls = StoredTable(CONTROLS)
+    emulation = StoredTable(EMULATION)
+    ladder = StoredTable(LADDER)
+    claims = StoredTable(CLAIMS)
+    denoised = StoredTable(DENOISED)
+    precision = StoredTable(PRECISION)
+    detection = StoredTable(DETECTION)
+    roc = StoredTable(ROC)
 
     def summary(self) -> str:
         """Return the findings in a few sentences with intervals and n."""
@@ -118,7 +118,8 @@ class Study:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the summary, and the figures if there is a report."""
-        return notebook_html(self.path, self._tables, self.record)
+        pictures = read_files(self.path / FIGURES, "figure_*.png")
+        return notebook_html(self._tables, self.record, pictures)
 
     def explore(self) -> Path:
         """Open the report in the browser, and return its path; a report that is missing is made first.
@@ -145,9 +146,8 @@ class Study:
         Example:
             >>> study.scan("similarity").filter(layer="features.28").collect()  # doctest: +SKIP
         """
-        names = (*TABLES, *FURTHER_TABLES)
-        if table not in names:
-            raise UserError(f"`table` must be one of {', '.join(names)}, got: {table}")
+        if table not in RUN_TABLES:
+            raise UserError(f"`table` must be one of {', '.join(RUN_TABLES)}, got: {table}")
         return self._directory.scan_table(table)
 
     @property
@@ -164,10 +164,10 @@ class Study:
             StoreError: A table is missing or damaged, or the run directory cannot be written.
         """
         tables = self._tables
-        with self._directory.open_gallery() as gallery, on_disk(self.path):
-            page = write_report(self.path, tables, self.record, gallery)
+        with self._directory.open_gallery() as gallery:
+            write_files(self.path, report_files(tables, self.record, gallery))
         self.keep(REPORT, FIGURES)
-        return page
+        return self.path / REPORT
 
     def keep(self, *names: str) -> None:
         """Send files that were written into `path` to the URL of the run, if it has one.

@@ -1,4 +1,4 @@
-"""Verify a finished run: hold it against itself and against a second computation of some of its seeds."""
+"""Verification of a finished run: against itself, and against a second computation of some of its seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +15,12 @@ from camdrift.errors import UserError
 from camdrift.images.places import ImageFile
 from camdrift.images.selection import select_images
 from camdrift.models.classifier import Classifier
-from camdrift.models.loading import is_factory, load_model
+from camdrift.models.loading import load_model
+from camdrift.models.registry import is_factory
 from camdrift.pipeline.chunk import fit_chunk
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.plan import Plan, parts, study_plan
 from camdrift.pipeline.settings import Settings
-from camdrift.report.numbers import count
 from camdrift.storage.integrity import disagreements, read_whole
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.launch import ImageSource, check_known, spelled_out
@@ -28,6 +28,7 @@ from camdrift.study.record import identity_changes, run_record
 from camdrift.study.study import open_study
 from camdrift.tables.reading import collected, scan
 from camdrift.tables.run_json import Record, effective, passed
+from camdrift.tables.words import count
 
 TOLERANCE: Final = 1e-4
 _KEYS: Final = ("seed_id", "condition", "strength", "draw", "target", "explanation", "metric", "layer")
@@ -62,7 +63,7 @@ class Verification:
 
 
 class LoadingKeywords(TypedDict, total=False):
-    """How a model is loaded, where not as `run.json` says."""
+    """Weights and device of a model, in place of those in `run.json`."""
 
     weights: str | Path | None
     device: str | None
@@ -70,7 +71,7 @@ class LoadingKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class _Computation:
-    """What it takes to compute the chunks of a run once more."""
+    """Everything that computes the chunks of a run once more."""
 
     plan: Plan
     chunks: Sequence[Sequence[ImageFile]]
@@ -102,7 +103,7 @@ def verify(
         trust: Also run Python code that the run's record names: the factory of its model, the function of its attack.
             Whoever may write to the run directory decides what that is.
         on_progress: Called whenever there is something to show.
-        **loading: How the model is loaded:
+        **loading: In place of what `run.json` says:
         weights: Weights for the spec; None for those in `run.json`.
         device: auto, cpu, cuda or cuda:N; None for the one in `run.json`.
 
@@ -137,7 +138,7 @@ def verify(
 
 
 def _refuse_code(record: Record, attack: str, model: str | Classifier | None) -> None:
-    """Raise `UserError` if the record names code that nobody has asked for by its name."""
+    """Raise `UserError` if the record names Python code that the caller has not named."""
     surrogate = record["surrogate"]
     specs = [] if model is not None else [str(effective(record)["model"])]
     specs += [] if surrogate is None else [str(surrogate["spec"])]
@@ -202,7 +203,7 @@ def _recompute(
     random: Random,
     on_progress: OnProgress | None,
 ) -> tuple[str, list[str]]:
-    """Compute some chunks again; return in words what was computed, and what came out otherwise."""
+    """Compute some chunks again; return a sentence on them, and a line on every difference."""
     chunks = _some_chunks(computation.chunks, sample, random)
     total, n_seeds, n_rows, differences = sum(map(len, chunks)), 0, 0, list[str]()
     for files in chunks:

@@ -1,7 +1,7 @@
-"""Tables that may be too large to hold: read where they lie, piece by piece.
+"""Reading tables that may be too large for memory: lazily, and piece by piece.
 
-A piece holds all rows of some seeds, or all rows with some value, so that what is said of a seed or of a value is
-computed from the same rows in the same order however large the table is. A small table is one piece.
+A piece holds all rows of some seeds, or all rows with some value. What is computed of a seed or a value therefore comes
+from the same rows in the same order, however large the table is. A small table is one piece.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,29 +11,22 @@ import polars as pl
 
 from camdrift.errors import StoreError
 
-# What polars raises for files that it cannot read or write: it panics over some of them.
-_OF_POLARS: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
-DISK_ERRORS: Final = (OSError, *_OF_POLARS)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
+# Polars raises these for files that it cannot read or write: it panics over some of them.
+POLARS_ERRORS: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+DISK_ERRORS: Final = (OSError, *POLARS_ERRORS)
+# Rows of one piece; about 200 MB of a table with eight columns of names.
+MOST_ROWS: Final = 2**20
 
 AnyFrame = pl.DataFrame | pl.LazyFrame
 # Tables of a study or a comparison by name.
 Tables = Mapping[str, pl.DataFrame]
 
-# AnyFrame of one piece; about 200 MB of a table with eight columns of names.
-MOST_ROWS: Final = 2**20
-
 
 class Stored(Mapping[str, pl.DataFrame]):
-    """Tables by name that are read when first asked for; `scan` gives one without reading it.
+    """Tables by name, each read when it is first asked for; `scan` gives one without reading it.
 
     Args:
-        scans: Where each table lies.
+        scans: Each table, not read yet.
     """
 
     def __init__(self, scans: Mapping[str, pl.LazyFrame]) -> None:
@@ -46,7 +39,7 @@ class Stored(Mapping[str, pl.DataFrame]):
         return self._read[name]
 
     def __contains__(self, name: object) -> bool:
-        # A mapping's own would read the table.
+        # The method of `Mapping` would read the table.
         return name in self.scans
 
     def __iter__(self) -> Iterator[str]:
@@ -54,6 +47,11 @@ class Stored(Mapping[str, pl.DataFrame]):
 
     def __len__(self) -> int:
         return len(self.scans)
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's message, or the kind of the error."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def scan(tables: Mapping[str, pl.DataFrame], name: str) -> pl.LazyFrame:
@@ -66,7 +64,7 @@ def collected(rows: pl.LazyFrame, *, is_streamed: bool = False) -> pl.DataFrame:
 
     Args:
         rows: The query.
-        is_streamed: Never hold more than parts of what is read; the order of rows and of sums is then not fixed.
+        is_streamed: Hold no more than parts of the table at once; the order of rows and of sums is then not fixed.
 
     Raises:
         StoreError: A file cannot be read.
@@ -98,18 +96,17 @@ def distinct(rows: AnyFrame, *columns: str) -> pl.DataFrame:
 
 
 def by_seeds(rows: AnyFrame, *columns: str) -> Iterator[pl.DataFrame]:
-    """Some columns, piece by piece: every seed whole, its rows in their order, seeds of one piece next in name.
+    """Yield a table in pieces. A piece holds all rows of its seeds, in their order; its seeds are neighbours by name.
 
     A table whose seeds lie in the order of their names, as in a run directory, is read once in all.
 
     Args:
         rows: A table with a column `seed_id`.
-        columns: The columns that are wanted; none for all.
+        columns: Names of the columns to read; none for all.
     """
     total, lazy = height(rows), rows.lazy()
-    wanted = lazy.select(columns) if columns else lazy
     if total <= MOST_ROWS:
-        yield collected(wanted)
+        yield collected(lazy.select(columns) if columns else lazy)
         return
     names = streamed(lazy.select("seed_id").unique())["seed_id"].sort()
     seeds = max(1, len(names) * MOST_ROWS // total)
@@ -122,7 +119,7 @@ def by_seeds(rows: AnyFrame, *columns: str) -> Iterator[pl.DataFrame]:
 
 
 def by_values(rows: AnyFrame, *columns: str) -> Iterator[pl.DataFrame]:
-    """All columns, piece by piece: the rows with one combination of values of some columns, in their order.
+    """Yield a table in pieces. A piece holds the rows with one combination of values of some columns, in their order.
 
     Args:
         rows: A table.

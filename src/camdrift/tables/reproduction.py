@@ -4,8 +4,6 @@ from typing import Final
 
 import polars as pl
 
-from camdrift.tables.detection import DENOISED, DETECTION, ROC
-from camdrift.tables.study import PRECISION
 from camdrift.tables.table import table
 
 EMULATION: Final = table(
@@ -27,6 +25,7 @@ EMULATION: Final = table(
     ("layer_label", pl.String, "display name"),
     ("layer_index", pl.Int64, "position in execution order, from 0"),
     ("similarity", pl.Float64, "similarity of the clean and this image's map; null if undefined"),
+    summary="Every image of a reproduction in every reading; only `reproduce` makes it.",
 )
 
 LADDER: Final = table(
@@ -45,6 +44,7 @@ LADDER: Final = table(
     ("gain", pl.Float64, "noise-equivalent gain; a bound where censored"),
     ("gain_censored", pl.String, "above, below, or null: measured"),
     ("gain_rank", pl.Int64, "rank by gain, 1 = highest; ties share the smallest"),
+    summary="One row per set of defects, strength and layer; only `reproduce` makes it.",
 )
 
 CLAIMS: Final = table(
@@ -62,6 +62,7 @@ CLAIMS: Final = table(
     ("holds_from", pl.Float64, "the claim holds from this value ..."),
     ("holds_to", pl.Float64, "... to this one; null: without end"),
     ("verdict", pl.String, "holds, artefact (only as released), fails, undecided"),
+    summary="One row per claim of the paper; only `reproduce` makes it.",
 )
-# Tables that only some run directories have.
-FURTHER_TABLES: Final = {t.name: t for t in (EMULATION, LADDER, CLAIMS, DENOISED, PRECISION, DETECTION, ROC)}
+
+REPRODUCTION_TABLES: Final = (EMULATION, LADDER, CLAIMS)

@@ -1,4 +1,4 @@
-"""The shape of `run.json`: the entries that its readers rely on, and how they get at the most frequent ones.
+"""The shape of `run.json`: the entries that its readers rely on, and short ways to the most frequent ones.
 
 A check returns a sentence on a value that does not fit, None for one that does. No library does it: what pydantic and
 msgspec say of a value would have to be put into the words of this project, which takes as many lines as the checks.
@@ -9,6 +9,7 @@ from math import inf
 from sys import float_info
 from typing import Any, Final
 
+Record = Mapping[str, Any]
 Check = Callable[[Any, str], str | None]
 
 
@@ -144,7 +145,7 @@ _RUN: Final = _object(
 )
 
 
-def misfit(record: Mapping[str, Any]) -> str | None:
+def misfit(record: Record) -> str | None:
     """Return in words what a run's record lacks; None for one that everything can read.
 
     Example:
@@ -152,9 +153,6 @@ def misfit(record: Mapping[str, Any]) -> str | None:
         'camdrift must be a text, got: 1'
     """
     return _RUN(record, "")
-
-
-Record = Mapping[str, Any]
 
 
 def effective(record: Record) -> Mapping[str, Any]:

@@ -1,12 +1,12 @@
-"""The tables that every run directory has."""
+"""The tables that every run directory has, and the list of them."""
 
 from typing import Final
 
 import polars as pl
 
-from camdrift.tables.table import Table, table
+from camdrift.tables.table import table
 
-# What a similarity is a similarity of: the columns that tell measures apart.
+# The columns that tell one measure from another.
 MEASURE: Final = ("explanation", "metric")
 
 SEEDS: Final = table(
@@ -33,6 +33,7 @@ SEEDS: Final = table(
     ("survives_uint8", pl.Boolean, "does the adversarial image still fool the model when rounded to 8 bits?"),
     ("target_class", pl.Int64, "class that the attack was to reach; null if any other than the clean one would do"),
     ("within_threat", pl.Boolean, "does the perturbation keep the attack's bound, after clipping? null if it has none"),
+    summary="One row per seed image.",
 )
 
 VARIANTS: Final = table(
@@ -48,6 +49,7 @@ VARIANTS: Final = table(
     ("realised_l2", pl.Float64, "L2 norm of perturbed minus seed image, after clipping"),
     ("realised_linf", pl.Float64, "largest absolute difference, after clipping"),
     ("clipped_fraction", pl.Float64, "share of entries that clipping to [0, 1] changed"),
+    summary="One row per perturbed image.",
 )
 
 SIMILARITY: Final = table(
@@ -73,6 +75,7 @@ SIMILARITY: Final = table(
         pl.String,
         "zero_map_seed, zero_map_variant, constant_map or non_finite_map where similarity is null",
     ),
+    summary="One row per perturbed image, target and layer.",
 )
 
 FOCUS: Final = table(
@@ -112,6 +115,7 @@ FOCUS: Final = table(
         "Pearson correlation over the cells of the map's change and the local root mean square of the perturbation "
         "after clipping; null where one of them is the same everywhere",
     ),
+    summary="One row per perturbed image of the study's strengths, target and layer: how its map's focus moved.",
 )
 
 FOCUS_MEASURES: Final = tuple(column.name for column in FOCUS.columns[7:])
@@ -126,6 +130,7 @@ FLOOR: Final = table(
     ("metric", pl.String, "how two attributions are compared: cosine, ..."),
     ("layer", pl.String, "dotted name of the convolution"),
     ("similarity", pl.Float64, "the metric of the two clean attributions; null if undefined"),
+    summary="One row per pair of different seeds, target and layer.",
 )
 
 LAYERS: Final = table(
@@ -180,6 +185,7 @@ LAYERS: Final = table(
     ("rank", pl.Int64, "rank by gain among the layers, 1 = highest; ties share the smallest"),
     ("rank_low", pl.Int64, "lower end of its bootstrap 95 % interval"),
     ("rank_high", pl.Int64, "upper end of its bootstrap 95 % interval"),
+    summary="One row per target, strength and layer: the statistics.",
 )
 
 COUNTS: Final = table(
@@ -191,6 +197,7 @@ COUNTS: Final = table(
     ("strength", pl.Float64, "factor s on the base perturbation"),
     ("n_compromised", pl.Int64, "number of compromised layers, 0 to all (undefined ones do not count)"),
     ("n_seeds", pl.Int64, "adversarial examples that compromise so many"),
+    summary="One row per target, strength and number of compromised layers.",
 )
 
 COVERAGE: Final = table(
@@ -206,6 +213,7 @@ COVERAGE: Final = table(
     ("strength", pl.Float64, "factor s; 0 for clean"),
     ("covered", pl.Int64, "neurons covered so far"),
     ("total", pl.Int64, "neurons of the model"),
+    summary="One row per seed so far, condition and strength.",
 )
 
 CONTROLS: Final = table(
@@ -221,12 +229,8 @@ CONTROLS: Final = table(
     ("high", pl.Float64, "upper end of its 95 % interval"),
     ("n", pl.Int64, "seed images behind it"),
     ("expected", pl.Float64, "what it should be if nothing is wrong; null if nothing is expected"),
+    summary="One row per control, quantity, target, strength and layer.",
 )
 
-_STUDY_TABLES: Final = (SEEDS, VARIANTS, SIMILARITY, FOCUS, FLOOR, LAYERS, COUNTS, COVERAGE, CONTROLS)
-TABLES: Final = {t.name: t for t in _STUDY_TABLES}
-PRECISION: Final = Table(
-    "precision",
-    "row of `similarity`, computed again in float32, of a few seed images (camdrift run --precision tf32|bf16)",
-    SIMILARITY.columns,
-)
+_TABLES: Final = (SEEDS, VARIANTS, SIMILARITY, FOCUS, FLOOR, LAYERS, COUNTS, COVERAGE, CONTROLS)
+TABLES: Final = {t.name: t for t in _TABLES}

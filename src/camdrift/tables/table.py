@@ -1,4 +1,4 @@
-"""What a table is: its name, what a row stands for, its columns with type and meaning."""
+"""The types of tables: a table has a name, rows that stand for something, and columns with type and meaning."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,13 @@ Rows = list[Row]
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, its polars type, and what it says."""
+    """One column.
+
+    Attributes:
+        name: Its name.
+        dtype: Its polars type.
+        meaning: The meaning of its values, for docs/tables.md.
+    """
 
     name: str
     dtype: PolarsType
@@ -25,15 +31,25 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table: its name, what a row stands for, and its columns in order."""
+    """One table.
+
+    Attributes:
+        name: Its name.
+        row: What a row stands for, for docs/tables.md.
+        columns: Its columns in order.
+        summary: One sentence on it, for the attribute of `Study`; empty for tables of no study.
+        is_replaced: Does a command after the run replace it, so that it must be read anew each time?
+    """
 
     name: str
     row: str
     columns: tuple[Column, ...]
+    summary: str = ""
+    is_replaced: bool = False
 
     @property
     def schema(self) -> PolarsSchema:
-        """Column names and types, as polars wants them."""
+        """Names and types of the columns."""
         return pl.Schema({column.name: column.dtype for column in self.columns})
 
     def frame(self, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None) -> pl.DataFrame:
@@ -43,7 +59,7 @@ class Table:
             rows: A list of rows, or a mapping of column name to values; columns left out are null.
 
         Raises:
-            ValueError: A column this table does not have.
+            ValueError: A column that this table does not have.
         """
         data = rows if rows is not None else []
         names = set(data) if isinstance(data, Mapping) else {name for row in data for name in row}
@@ -51,11 +67,12 @@ class Table:
             raise ValueError(f"table `{self.name}` has no column {unknown}, got: {sorted(names)}")
         if not isinstance(data, Mapping):
             return pl.DataFrame(list(data), schema=self.schema, orient="row")
-        given = pl.DataFrame(dict(data), schema_overrides={n: t for n, t in self.schema.items() if n in data})
+        partial = pl.DataFrame(dict(data), schema_overrides={n: t for n, t in self.schema.items() if n in data})
         missing = [pl.lit(None, dtype=t).alias(n) for n, t in self.schema.items() if n not in data]
-        return given.with_columns(missing).select(self.schema.names())
+        return partial.with_columns(missing).select(self.schema.names())
 
 
-def table(name: str, row: str, *columns: tuple[str, Any, str]) -> Table:
+def table(name: str, row: str, *columns: tuple[str, Any, str], summary: str = "", is_replaced: bool = False) -> Table:
     """A table from its name, what a row stands for, and (name, type, meaning) of each column."""
-    return Table(name, row, tuple(Column(n, t() if isinstance(t, type) else t, m) for n, t, m in columns))
+    typed_columns = tuple(Column(n, t() if isinstance(t, type) else t, m) for n, t, m in columns)
+    return Table(name, row, typed_columns, summary, is_replaced)

@@ -1,1 +1,1 @@
-"""The page of a report: its rendering, scripts, styles and templates."""
+"""The pages of studies and comparisons: sections, templates, scripts, style sheets."""

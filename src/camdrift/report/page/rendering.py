@@ -1,164 +1,77 @@
-"""The page of a report: one self-contained file that fetches nothing, with everything it shows inside."""
+"""The page of a study: one self-contained file, section by section.
 
-import base64
-import hashlib
-import json
-from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
+A section is a Python file that gives the values of its template, the template, and where it needs one a script: one
+row of `_SECTIONS` and one name of `_SCRIPTS`.
+"""
+
+from collections.abc import Callable
 from typing import Any, Final
 
-import jinja2
-import matplotlib as mpl
-import numpy as np
-import vl_convert
-from markupsafe import Markup
-
-from camdrift.figures.focus import MEASURES
-from camdrift.figures.rungs import has_ladder
-from camdrift.figures.scope import Scope, few_seeds, reason_for_nothing, scope
-from camdrift.report import checks, contents, defects, findings, focus, measures, single, verdicts
-from camdrift.report.data import study_data
-from camdrift.report.pictures import picture_data
+from camdrift.figures.scope import few_seeds, scope_of
+from camdrift.report.checks import checks_section
+from camdrift.report.defects import defects_section
+from camdrift.report.explorer import explorer_section
+from camdrift.report.focus import focus_section
+from camdrift.report.making import making_section
+from camdrift.report.material import Material
+from camdrift.report.measures import measures_section
+from camdrift.report.missing import missing_section
+from camdrift.report.opening import opening_section
+from camdrift.report.page.assets import fill_page, plotting_library, script
+from camdrift.report.verdicts import verdicts_section
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.reading import Tables
-from camdrift.tables.run_json import Record, effective
+from camdrift.tables.run_json import Record
 from camdrift.tables.words import TARGET_WORDS, strength_text
 
-_SCRIPTS: Final = ("text", "state", "controls", "strip", "explorer", "charts", "focus", "reproduction", "table", "main")
-_RAMPS: Final = ("viridis", "inferno")
+_SCRIPTS: Final = ("text", "state", "controls", "strip", "explorer", "charts", "focus", "defects", "table", "main")
+_SHEETS: Final = ("style", "reproduction")
+# Templates in the order of the page, and what fills each; None for one that the values common to all are enough for.
+_SECTIONS: Final[dict[str, Callable[[Material], dict[str, Any]] | None]] = {
+    "opening": opening_section,
+    "verdicts": verdicts_section,
+    "defects": defects_section,
+    "controls": None,
+    "strip": None,
+    "explorer": explorer_section,
+    "focus": focus_section,
+    "charts": None,
+    "table": None,
+    "measures": measures_section,
+    "checks": checks_section,
+    "missing": missing_section,
+    "terms": None,
+    "making": making_section,
+}
 
 
 def render(tables: Tables, record: Record, gallery: Gallery) -> str:
     """The report as one page: its words ready to read, its views drawn by the script inside it.
 
     Args:
-        tables: All tables of `records.TABLES` by name.
+        tables: All tables of `tables.study.TABLES` by name, and those of `FURTHER_TABLES` that there are.
         record: The run record, as `run.json` holds it.
         gallery: Images and heatmaps of sample seeds; may be empty.
     """
-    of = scope(tables, record)
-    nothing = "" if (tables["layers"]["n"] > 0).any() else reason_for_nothing(of)
-    shown, pictures = picture_data({} if nothing else gallery, of.indices)
-    data = {} if nothing else study_data(tables, record, of, shown) | {"ramps": _ramps()}
-    scripts = () if nothing else (plotting_library(), script())
-    return (
-        environment()
-        .get_template("template.html.jinja")
-        .render(
-            headline=findings.study_headline(tables, record, of),
-            reading=findings.reading_of(of),
-            sentences=findings.study_sentences(tables, record, of),
-            focus=[] if nothing else focus.focus_sentences(tables, record, of),
-            measures=MEASURES,
-            nothing=nothing,
-            warnings=contents.warnings(record),
-            few_seeds="" if nothing else few_seeds(tables, of),
-            interactive=not nothing,
-            is_single=single.is_single(tables),
-            facts=contents.facts(record, of),
-            left_out=contents.layers_left_out(tables),
-            undefined=contents.undefined(tables),
-            making=contents.making(record),
-            model=of.model,
-            attack=effective(record).get("attack") or "attack",
-            version=record.get("camdrift") or "",
-            explanation=of.measure.words[0],
-            metric=of.measure.words[1],
-            others=measures.side_by_side(tables, of),
-            checks=checks.checks(tables),
-            **_reproduction(tables, of, interactive=not nothing),
-            strengths=[strength_text(strength) for strength in of.strengths],
-            targets=of.targets,
-            target_words=TARGET_WORDS,
-            shown_seeds=contents.shown_seeds(len(shown), of),
-            study=script_json(data),
-            pictures=script_json(pictures),
-            scripts=[Markup(script) for script in scripts],
-            policy=policy(scripts),
-            style=Markup(style()),
-        )
-    )
+    material = Material(tables, record, gallery, scope_of(tables, record))
+    values = _common(material)
+    for fill in filter(None, _SECTIONS.values()):
+        values |= fill(material)
+    scripts = (plotting_library(), script(_SCRIPTS)) if material.is_interactive else ()
+    return fill_page("template.html.jinja", values, scripts=scripts, sheets=_SHEETS)
 
 
-def _reproduction(tables: Tables, of: Scope, *, interactive: bool) -> dict[str, Any]:
-    """What the sections of a reproduction are filled with; empty for any other study."""
-    has_rungs = interactive and verdicts.is_reproduction(tables) and has_ladder(tables)
+def _common(material: Material) -> dict[str, Any]:
+    """Values of more than one section."""
+    scope = material.scope
     return {
-        "claims": verdicts.families(tables["claims"], of.labels) if verdicts.is_reproduction(tables) else [],
-        "rule": verdicts.RULE,
-        "marks": verdicts.MARKS,
-        "rung_groups": defects.groups(tables) if has_rungs else [],
-        "makers": defects.makers(tables) if has_rungs else [],
-        "agreement_heads": list(defects.AGREEMENT_HEADS.values()),
-        "rungs": script_json(defects.rung_data(tables, of)) if has_rungs else "",
+        "sections": list(_SECTIONS),
+        "interactive": material.is_interactive,
+        "strengths": [strength_text(strength) for strength in scope.strengths],
+        "targets": scope.targets,
+        "target_words": TARGET_WORDS,
+        "explanation": scope.measure.words[0],
+        "metric": scope.measure.words[1],
+        "few_seeds": "" if material.nothing else few_seeds(material.tables, scope),
+        "version": material.record.get("camdrift") or "",
     }
-
-
-@cache
-def plotting_library() -> str:
-    """Vega-Embed, Vega-Lite and Vega as one script: `vegaEmbed` in the page."""
-    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    assert "</script" not in script.lower()
-    return script
-
-
-def script_json(value: Any) -> Markup:
-    """A value as JSON that stays inside its script element, whatever names it holds."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text.encode("utf-8", "replace").decode())
-
-
-def _asset(name: str) -> str:
-    return (files("camdrift.report.page") / name).read_text(encoding="utf-8")
-
-
-def script(names: Sequence[str] = _SCRIPTS) -> str:
-    """A page's own script, one scope for all of its files."""
-    body = "\n".join(_asset(f"{name}.js") for name in names)
-    return f'(() => {{\n"use strict";\n{body}}})();\n'
-
-
-def style(sheets: Sequence[str] = ("style", "reproduction")) -> str:
-    """The style sheets of a page as one."""
-    steps = np.linspace(0, 1, 9)
-    viridis = ", ".join(mpl.colors.to_hex(colour) for colour in mpl.colormaps["viridis"](steps))
-    joined = "".join(_asset(f"{name}.css") for name in sheets)
-    return joined.replace(":root {", f":root {{\n  --viridis: {viridis};", 1)
-
-
-def _ramps() -> dict[str, str]:
-    """256 RGB triplets of each colour map, as bytes in base64."""
-    shades = np.arange(256)
-    return {
-        name: base64.b64encode(mpl.colormaps[name](shades, bytes=True)[:, :3].tobytes()).decode("ascii")
-        for name in _RAMPS
-    }
-
-
-def policy(scripts: Sequence[str]) -> str:
-    """A Content-Security-Policy under which only these scripts run, and nothing is fetched."""
-    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
-    allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests) or "'none'"
-    rules = {
-        "default-src": "'none'",
-        "img-src": "data:",
-        "style-src": "'unsafe-inline'",
-        "script-src": allowed,
-        "base-uri": "'none'",
-        "form-action": "'none'",
-    }
-    return "; ".join(f"{name} {value}" for name, value in rules.items())
-
-
-def environment() -> jinja2.Environment:
-    """Where templates are loaded; everything they show is escaped."""
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("camdrift.report.page", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )

@@ -1,8 +1,7 @@
-"""Figures as files: PNG and PDF, the same bytes for the same figure."""
+"""Figures as bytes: PNG and PDF, the same for the same figure."""
 
-import os
+from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -12,19 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from camdrift.tables.file_names import FIGURES
+
 # Without hinting text is drawn in half the time; type 42 is what publishers take.
 _SAVING: Final[dict[Any, Any]] = {"text.hinting": "none", "pdf.fonttype": 42, "pdf.compression": 6}
 _FEW_COLOURS: Final = 1 << 13
 
 
-def write_figure(directory: Path, name: str, figure: Figure) -> Path:
-    """Write one figure as `figures/{name}.png` and `.pdf` into a run directory; the path of the PNG."""
-    folder = directory / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.png"
-    write_file(path, _png(_raster(figure), figure))
-    write_file(folder / f"{name}.pdf", _pdf(figure))
-    return path
+def figure_files(name: str, figure: Figure) -> Iterator[tuple[str, bytes]]:
+    """Yield names and bytes of a figure's two files, `figures/{name}.png` and `figures/{name}.pdf`."""
+    yield f"{FIGURES}/{name}.png", _png(_raster(figure), figure)
+    yield f"{FIGURES}/{name}.pdf", _pdf(figure)
 
 
 def _raster(figure: Figure) -> Image.Image:
@@ -38,24 +35,24 @@ def _raster(figure: Figure) -> Image.Image:
 
 
 def _with_palette(pixels: Image.Image, colours: list[tuple[int, Any]]) -> Image.Image:
-    """The opaque RGBA image in its 256 most frequent colours, those exact, every other as the nearest of them.
+    """The opaque RGBA image in its 256 most frequent colours; every other colour becomes the nearest of them.
 
-    What is not exact are rare mixtures along the edges of lines and letters. Pillow's own quantisation would
-    tint the white ground.
+    Those others are rare mixtures along the edges of lines and letters. Pillow's own quantisation would tint the
+    white ground.
     """
-    ordered = np.array([colour for _, colour in sorted(colours, reverse=True)], dtype=np.uint8)
-    channels = ordered[:, :3].astype(np.int32)
+    palette = np.array([colour for _, colour in sorted(colours, reverse=True)], dtype=np.uint8)
+    channels = palette[:, :3].astype(np.int32)
     table = np.empty(1 << 24, dtype=np.uint8)
-    table[_packed(ordered)] = np.square(channels[:, None] - channels[:256]).sum(-1, dtype=np.int32).argmin(1)
+    table[_packed(palette)] = np.square(channels[:, None] - channels[:256]).sum(-1, dtype=np.int32).argmin(1)
     image = Image.fromarray(table[_packed(np.asarray(pixels))])
-    image.putpalette(ordered[:256, :3].tobytes())
+    image.putpalette(palette[:256, :3].tobytes())
     return image
 
 
 def _packed(rgba: np.ndarray) -> np.ndarray:
     """Red, green and blue of every pixel in one number below 2^24."""
-    packed: np.ndarray = rgba.view("<u4")[..., 0] & np.uint32(0xFFFFFF)
-    return packed
+    numbers: np.ndarray = rgba.view("<u4")[..., 0] & np.uint32(0xFFFFFF)
+    return numbers
 
 
 def _png(raster: Image.Image, figure: Figure) -> bytes:
@@ -72,13 +69,3 @@ def _pdf(figure: Figure) -> bytes:
     with mpl.rc_context(_SAVING):
         figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return buffer.getvalue()
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write beside the file and rename, so that a reader never sees half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

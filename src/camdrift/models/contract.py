@@ -1,0 +1,106 @@
+"""The contract of a network that can be studied.
+
+It is an eager module, and it returns finite logits. An image has the same logits each time, alone as with others.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from camdrift.errors import ModelError
+from camdrift.tensors import Logits
+
+# Logits of one image may move by this share of what tells the two images apart when they are judged together, and by
+# this share of the largest logit, which is rounding.
+_BATCH_SHARE: Final = 0.05
+_ROUNDING: Final = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
+
+
+def unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the module without DataParallel and compilation around it, and a remark on each that was there.
+
+    Raises:
+        ModelError: TorchScript.
+    """
+    remarks: list[str] = []
+    while True:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError("`model` must be an eager module, got: TorchScript", "load the module it was made from")
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            remarks.append(f"unwrapped {type(module).__name__}")
+            module = module.module
+        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+            remarks.append("unwrapped torch.compile")
+            module = inner
+        else:
+            return module, tuple(remarks)
+
+
+def logits_in(output: Any, batch: int) -> Tensor:
+    """Return the logits in a network's output: a tensor, or what is called `logits`, or the first (batch, classes).
+
+    Raises:
+        ModelError: There are none.
+    """
+    if isinstance(output, Tensor):
+        return output
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    values = list(output.values()) if isinstance(output, Mapping) else output
+    tensors = [value for value in values if isinstance(value, Tensor)] if isinstance(values, list | tuple) else []
+    fitting = [t for t in tensors if t.ndim == 2 and len(t) == batch and t.is_floating_point()]
+    if not fitting:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        raise ModelError(
+            "`model` must return logits of shape (batch, classes), alone, first of several or called `logits`, "
+            f"got: {type(output).__name__}" + (f" of {shapes}" if shapes else ""),
+            "wrap it in a module whose forward returns the logits",
+        )
+    return fitting[0]
+
+
+def check_logits(logits: Tensor, again: Tensor, alone: Sequence[Tensor], precision: str) -> None:
+    """Raise `ModelError` unless these are the logits of a classifier.
+
+    Args:
+        logits: Output for two images that differ.
+        again: Output for the same images once more.
+        alone: Output for each of the images alone.
+        precision: Precision of the computation: it says what is rounding.
+    """
+    if logits.ndim != 2 or logits.shape[0] != 2 or logits.shape[1] < 2:
+        raise ModelError(
+            f"`model` must return logits of shape (batch, classes), got: {tuple(logits.shape)} for 2 images",
+            "wrap it in a module whose forward returns the logits",
+        )
+    if not torch.isfinite(logits).all():
+        raise ModelError("`model` must return finite logits, got: NaN or infinity", "are its weights loaded?")
+    if not torch.allclose(logits, again, rtol=1e-2, atol=1e-3):
+        raise ModelError(
+            "`model` must return the same logits for the same images, got: two different answers",
+            "it draws random numbers even in evaluation mode (dropout that is always on?); switch that off",
+        )
+    if _depends_on_batch(logits, torch.cat(list(alone)), precision):
+        raise ModelError(
+            "`model` must judge every image by itself, got: other logits alone than in a batch",
+            "is it a program that was exported in training mode? model.eval() before torch.export.export(...)",
+        )
+    total = logits.sum(1)
+    if (logits >= 0).all() and torch.allclose(total, torch.ones_like(total), atol=1e-3):
+        raise ModelError(
+            "`model` must return logits, got: probabilities (every row sums to 1)",
+            "leave out its last softmax",
+        )
+
+
+def _depends_on_batch(logits: Logits, alone: Logits, precision: str) -> bool:
+    """Do logits of a batch differ from those of its images alone?
+
+    The measure is what tells the images apart, since the logits of new weights hardly differ between images.
+    """
+    spread, peak = (logits - logits.mean(0)).abs().max(), logits.abs().max()
+    change = (alone - logits).abs().max()
+    return not bool(change <= _BATCH_SHARE * spread + _ROUNDING[precision] * peak)

@@ -1,0 +1,49 @@
+"""Networks of the user's own: a function in a file or module builds them, constants beside it describe their input."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from torch import nn
+from torch.export import ExportedProgram
+
+from camdrift.errors import ModelError, UserError, one_line
+from camdrift.models.exported import unflatten
+from camdrift.models.input_settings import InputSettings
+from camdrift.models.registry import SPECS_HINT
+from camdrift.user_code import find_function, importing, module_folder
+
+_CONSTANTS: Final = {"mean": "MEAN", "std": "STD", "size": "SIZE", "labels": "LABELS"}
+
+
+def from_factory(spec: str, weights: str | Path | None) -> tuple[nn.Module, InputSettings]:
+    """Build a network by the function that `spec` names; MEAN, STD, SIZE and LABELS beside it count.
+
+    Args:
+        spec: path/to/file.py:function or package.module:function, which returns an `nn.Module` or an exported program.
+        weights: Without effect here: a function gives its network weights of its own.
+
+    Raises:
+        ModelError: There is no such function, it fails, or it returns something else.
+    """
+    place, _, _ = spec.rpartition(":")
+    # Factories import what lies beside them as often when they run as when they are imported.
+    with importing(module_folder(place)):
+        try:
+            source, factory = find_function(spec, option="model")
+        except UserError as error:
+            raise ModelError(error.message, SPECS_HINT) from error
+        try:
+            module = factory()
+        except Exception as error:
+            raise ModelError(f"`model` {spec} failed: {one_line(error)}") from error
+    settings: dict[str, Any] = {}
+    if isinstance(module, ExportedProgram):
+        module, size = unflatten(module)
+        settings |= {} if size is None else {"size": size}
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"`model` must return an nn.Module, got: {type(module).__name__} from {spec}")
+    constants = {key: name for key, name in _CONSTANTS.items() if hasattr(source, name)}
+    settings |= {key: getattr(source, name) for key, name in constants.items()}
+    if constants.keys() & {"mean", "std"}:
+        settings["configuration"] = f"{', '.join(constants.values())} of {Path(place).name}"
+    return module, InputSettings(weights=f"factory {spec}", **settings)

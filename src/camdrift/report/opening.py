@@ -1,0 +1,46 @@
+"""The opening of a study's page: the main result, findings, warnings, the study at a glance."""
+
+from typing import Any
+
+from camdrift.figures.scope import Scope
+from camdrift.report import findings, single
+from camdrift.report.material import Material
+from camdrift.report.numbers import UNDEFINED, percent, value_text
+from camdrift.tables.run_json import Record, effective
+from camdrift.tables.words import UNREADABLE, strength_text
+
+
+def opening_section(material: Material) -> dict[str, Any]:
+    """Values of template `opening`, and of the head of the page."""
+    tables, record, scope = material.tables, material.record, material.scope
+    return {
+        "model": scope.model,
+        "attack": effective(record).get("attack") or "attack",
+        "headline": findings.study_headline(tables, record, scope),
+        "reading": findings.reading_of(scope),
+        "nothing": material.nothing,
+        "warnings": preflight_warnings(record),
+        "sentences": findings.study_sentences(tables, record, scope),
+        "is_single": single.is_single(tables),
+        "facts": _facts(record, scope),
+    }
+
+
+def preflight_warnings(record: Record) -> list[str]:
+    """Warnings of the preflight, which a reader should know before trusting the study."""
+    return [str(warning) for warning in (record.get("preflight") or {}).get("warnings") or []]
+
+
+def _facts(record: Record, scope: Scope) -> list[tuple[str, str]]:
+    """The study at a glance: label and value."""
+    images = f"{scope.analysed:,} of {scope.readable:,}"
+    rate = f"{images} ({percent(scope.analysed / scope.readable)})" if scope.readable else "none was attacked"
+    return [
+        ("Model", scope.model),
+        ("Attack", value_text(effective(record).get("attack"))),
+        ("Images", f"{scope.total:,} found, {scope.total - scope.statuses.get(UNREADABLE, 0):,} readable"),
+        ("Adversarial examples", rate),
+        ("Layers", f"{len(scope.layers):,}"),
+        ("Maps", " by ".join(scope.measure.words)),
+        ("Strengths", ", ".join(map(strength_text, scope.strengths)) or UNDEFINED),
+    ]

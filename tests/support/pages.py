@@ -1,0 +1,57 @@
+"""Pages in a browser, and figures and pages as plain text."""
+
+from contextlib import contextmanager
+
+from matplotlib.text import Text
+
+from camdrift.report.page.rendering import render
+
+HOSTILE = "<script>alert('x')</script> \"&amp;\" \u2028</script>"
+
+
+def plain(text):
+    """The text with single spaces."""
+    return " ".join(text.replace("\u00a0", " ").split())
+
+
+def words(figure):
+    """All text of a figure."""
+    return " ".join(text.get_text().replace("\n", " ") for text in figure.findobj(Text))
+
+
+def written(made, folder):
+    """Path of the page of a synthetic study, written into a folder."""
+    path = folder / "report.html"
+    path.write_text(render(made.tables, made.record, made.gallery), encoding="utf-8")
+    return path
+
+
+@contextmanager
+def opened(browser, path, **options):
+    """A page in a new tab; afterwards it must have logged nothing and asked for nothing."""
+    context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, "accept_downloads": True, **options})
+    tab = context.new_page()
+    troubles, requests = [], []
+    tab.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
+    tab.on("pageerror", lambda error: troubles.append(str(error)))
+    tab.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.goto(path.as_uri())
+    tab.wait_for_selector("html[data-ready]")
+    yield tab
+    context.close()
+    assert troubles == []
+    assert {url for url in requests if not url.startswith(("data:", "blob:"))} == {path.as_uri()}
+
+
+def shown(tab, chart):
+    """Bring a chart of a study's page into view and wait until it is drawn; returns its picture."""
+    tab.locator(f"#chart-{chart}").scroll_into_view_if_needed()
+    tab.wait_for_selector(f"#chart-{chart}[data-drawn=yes]")
+    return tab.locator(f"#chart-{chart} svg")
+
+
+def descriptions(tab, chart, marks):
+    """The words of the marks of a chart for those who cannot see them: those of the tooltips."""
+    figure = shown(tab, chart)
+    return [plain(mark.get_attribute("aria-label")) for mark in figure.locator(marks).all()]
