@@ -9,6 +9,7 @@ import ast
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Collection
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -78,9 +79,15 @@ class Structure:
         )
         return {full.partition(".")[0] for full in names}
 
-    def calls(self, name: str) -> set[str]:
-        """Names of everything a module calls, as written: `open`, `path.open` gives `.open`."""
-        functions = [node.func for node in ast.walk(self.trees[name]) if isinstance(node, ast.Call)]
+    def calls(self, name: str, *, without: Collection[str] = ()) -> set[str]:
+        """Names of everything a module calls: `open(...)` gives `open`, `path.open(...)` gives `.open`.
+
+        Args:
+            name: The module.
+            without: Calls to leave out, as they are written: `webbrowser.open`.
+        """
+        calls = [node.func for node in ast.walk(self.trees[name]) if isinstance(node, ast.Call)]
+        functions = [function for function in calls if ast.unparse(function) not in without]
         methods = {f".{function.attr}" for function in functions if isinstance(function, ast.Attribute)}
         return methods | {function.id for function in functions if isinstance(function, ast.Name)}
 
