@@ -4,6 +4,7 @@ import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, Final
 
 import torch
@@ -16,7 +17,7 @@ from camdrift.errors import UserError
 
 # What is wrong with an attack (seen in 1.7.2), and what to take in its place.
 _REFUSED: Final = {
-    "GeoDA": ("writes up to 2 GB into its own package", "art:GeoDA does not"),
+    "GeoDA": ("writes 2 GB into its own package", "art:HopSkipJump looks at predictions alone, too"),
     "L2T": ("needs a GPU, wherever the model lies", "torchattack:BSR and torchattack:DeCoWA transform images, too"),
     "MIG": ("goes the wrong way: it makes the predicted class likelier", "torchattack:MIFGSM makes it less likely"),
     "SSP": ("downloads another network", "torchattack:FDA and torchattack:DR distort features of the studied one"),
@@ -32,7 +33,8 @@ _LAYER: Final = "feature_layer_cfg"
 _NEEDED: Final = {
     "checkpoint_path": "the file of its generator's weights; without one the generator is untrained",
     _LAYER: "the name of a layer of the model, such as `camdrift layers` lists",
-    "hook_cfg": "the torchvision or timm name of the network that the model is built like, such as 'resnet18'",
+    "hook_cfg": "the name of the network that the model is built like: 'resnet18' of torchvision, "
+    "'vit_base_patch16_224' of timm, ...",
 }
 _NOT_NEEDED: Final = {"BPA": {"hook_cfg"}}
 # How many classes the model has; DeepFool's setting of that name is how many it tries.
@@ -40,8 +42,12 @@ _CLASSES: Final = "num_classes"
 _TRIES_CLASSES: Final = frozenset({"DeepFool"})
 # They hook what they find, and without a hook they are other attacks.
 _NEED_HOOKS: Final = frozenset({"FDA", "SGM"})
-# BPA puts its own pooling of this size in the place of the network's.
-_BPA_POOL: Final = 3
+# Where SGM finds skip connections, by what the name of the network holds.
+_SGM_PLACES: Final = {"resnet": "layer1.0.relu", "densenet": "features.denseblock1"}
+# BPA puts this pooling of its own in the place of the network's: size, stride and padding.
+_BPA_POOL: Final = (3, 2, 1)
+# The package that an attack takes from elsewhere.
+_PACKAGES: Final = {"MuMoDIG": "kornia"}
 _HOOKS: Final = ("_forward_hooks", "_backward_hooks")
 # They know images of this size alone.
 _ONE_SIZE: Final = frozenset({"ATT", "SSA"})
@@ -66,6 +72,11 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     if name in _REFUSED:
         fault, cure = _REFUSED[name]
         raise UserError(f"`attack` must name another attack, got: torchattack:{name}, which {fault}", cure)
+    if name in _PACKAGES and find_spec(_PACKAGES[name]) is None:
+        raise UserError(
+            f"`attack` torchattack:{name} needs {_PACKAGES[name]}, which is not installed",
+            f"python -m pip install {_PACKAGES[name]} installs it",
+        )
     takes = parameters(kind, without=_NOT_SET)
     check_settings(f"torchattack:{name}", settings, takes)
     for key in takes.keys() & _NEEDED.keys() - settings.keys() - _NOT_NEEDED.get(name, set()):
@@ -130,7 +141,10 @@ def _built(kind: Any, model: PixelModel, settings: dict[str, Any]) -> Any:
     """
     name, network = kind.attack_name, model.network
     if name in _ONE_SIZE and model.size != _SIZE:
-        raise UserError(f"`attack` torchattack:{name} must attack a model of {_SIZE} px, got: {model.size} px")
+        raise UserError(
+            f"`attack` torchattack:{name} must attack a model of {_SIZE} px, got: {model.size} px",
+            "torchattack:MIFGSM takes any size",
+        )
     _check_parts(name, network, settings)
     own: dict[str, Any] = {"device": model.device}
     if not kind.is_category("GENERATIVE"):
@@ -170,16 +184,23 @@ def _check_parts(name: str, network: nn.Module, settings: dict[str, Any]) -> Non
     if name == "BPA":
         places = ("maxpool", "layer3.1.relu", "layer4.0.relu")
     elif name == "SGM":
-        places = ("layer1.0.relu",) if "resnet" in str(settings["hook_cfg"]) else ("features.denseblock1",)
+        built_like = str(settings["hook_cfg"])
+        places = tuple(place for kind, place in _SGM_PLACES.items() if kind in built_like)
     missing = [place for place in places if place not in names]
-    if name == "BPA" and not missing and getattr(network.maxpool, "kernel_size", None) != _BPA_POOL:
-        missing = [f"a maxpool of {_BPA_POOL} pixels"]
+    if name == "BPA" and not missing and not _has_pool(network):
+        missing = ["a maxpool of size 3, stride 2 and padding 1"]
     if missing:
         raise UserError(
             f"`attack` torchattack:{name} must attack a network that has {' and '.join(places)}, got: "
             f"{type(network).__name__} without {missing[0]}",
             "it changes networks of torchvision at these places; elsewhere it would be another attack",
         )
+
+
+def _has_pool(network: nn.Module) -> bool:
+    """Is the network's pooling the one that BPA puts in its place?"""
+    pool = network.get_submodule("maxpool")
+    return tuple(getattr(pool, name, None) for name in ("kernel_size", "stride", "padding")) == _BPA_POOL
 
 
 def _unfuse_attention(network: nn.Module) -> None:
