@@ -1,6 +1,7 @@
-"""Attacks of adv-lib, which are functions; it is installed by itself, since its dependency visdom does not build."""
+"""Attacks of adv-lib, which are functions. It is installed by itself: its dependency visdom does not build."""
 
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -30,16 +31,9 @@ _NORMS: Final = {
     "tr": ("p", ("linf", "l2")),
 }
 # camdrift sets these, or they are no literals; the last two change the type of what is returned.
-_NOT_SET: Final = (
-    *("model", "inputs", "images", "labels", "targeted", "num_classes", "callback", "penalty", "starting_points"),
-    *("return_targets", "return_unsuccessful"),
-)
-# adv-lib writes its parameters as its papers do; a spec may do so, too.
-_GREEK: Final = str.maketrans(
-    {
-        **{"α": "alpha", "β": "beta", "γ": "gamma", "ε": "eps", "η": "eta"},
-        **{"μ": "mu", "ρ": "rho", "σ": "sigma", "τ": "tau"},
-    }
+_NOT_SET: Final = tuple(
+    "model inputs images labels targeted num_classes callback penalty starting_points return_unsuccessful "
+    "return_targets".split()
 )
 # It divides by a tenth of its steps, rounded down.
 _LEAST_STEPS: Final = {"carlini_wagner_l2": ("max_iterations", 10)}
@@ -102,8 +96,9 @@ def _visdom() -> Iterator[None]:
 
 
 def _plain(name: str) -> str:
-    """A parameter's name in ASCII."""
-    return "eps" if name == "epsilon" else name.translate(_GREEK)
+    """A parameter's name in ASCII: adv-lib writes Greek letters, as its papers do."""
+    letters = [letter if letter.isascii() else unicodedata.name(letter, letter).split()[-1].lower() for letter in name]
+    return "".join(letters).replace("epsilon", "eps")
 
 
 def _plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
