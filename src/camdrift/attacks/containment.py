@@ -20,16 +20,16 @@ _TENSOR_HOOKS: Final = ("_backward_hooks", "_post_accumulate_grad_hooks")
 class Containment:
     """Undoes everything that a library does to a classifier's network, but for the answer of its attack.
 
-    The network is kept as it is when this is made. Kept are weights and buffers; gradients and flags; and of every
-    module mode, class, attributes (also a `forward` of its own), sub-modules and hooks, with the hooks that torch holds
-    for all modules and those on tensors. It takes as much memory as the weights.
+    The network is kept as it is when this is made. Kept are weights, buffers and other tensors; gradients and flags;
+    and of every module mode, class, attributes (also a `forward` of its own), sub-modules and hooks, with the hooks
+    that torch holds for all modules and those on tensors. It takes as much memory as the weights.
     """
 
     def __init__(self, classifier: Classifier) -> None:
         network = classifier.module
         self._classifier = classifier
         self._parts = [_PartState(part) for part in network.modules()]
-        self._tensors = [_TensorState(tensor) for tensor in (*network.parameters(), *network.buffers())]
+        self._tensors = [_TensorState(tensor) for tensor in _tensors(network)]
         self._for_all_modules = _NamespaceState(_for_all_modules())
 
     @contextmanager
@@ -56,6 +56,14 @@ class Containment:
             tensor.restore()
         vars(nn.modules.module).update(self._for_all_modules.content)
         self._for_all_modules.refill()
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    """Parameters, buffers, and tensors that are mere attributes, each once."""
+    attributes = [value for part in network.modules() for value in vars(part).values() if isinstance(value, Tensor)]
+    # What was computed from others is computed anew.
+    leaves = [value for value in attributes if value.is_leaf]
+    return list({id(tensor): tensor for tensor in (*network.parameters(), *network.buffers(), *leaves)}.values())
 
 
 def _for_all_modules() -> dict[str, Any]:
@@ -93,7 +101,7 @@ class _PartState:
 
 
 class _TensorState:
-    """A parameter or buffer: its values, where they lie, its gradient and its hooks."""
+    """A parameter or another tensor: its values, where they lie, its gradient and its hooks."""
 
     def __init__(self, tensor: Tensor) -> None:
         self._tensor, self._place, self._values = tensor, tensor.data, tensor.detach().clone()

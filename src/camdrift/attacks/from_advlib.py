@@ -30,11 +30,9 @@ _NORMS: Final = {
     "pdpgd": ("norm", tuple(ORDERS)),
     "tr": ("p", ("linf", "l2")),
 }
-# camdrift sets these, or they are no literals; the last two change the type of what is returned.
-_NOT_SET: Final = tuple(
-    "model inputs images labels targeted num_classes callback penalty starting_points return_unsuccessful "
-    "return_targets".split()
-)
+_GIVEN: Final = ("model", "inputs", "images", "labels", "targeted", "num_classes")
+# They are no literals, or change the type of what is returned.
+_LEFT_OUT: Final = ("callback", "penalty", "starting_points", "return_targets", "return_unsuccessful")
 # It divides by a tenth of its steps, rounded down.
 _LEAST_STEPS: Final = {"carlini_wagner_l2": ("max_iterations", 10)}
 # The loss `dlr` compares the largest logits: so many.
@@ -57,7 +55,7 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
         library = load_library("adv_lib.attacks")
     name = choose("adv-lib", name, [n for n, function in vars(library).items() if isfunction(function)])
     function = getattr(library, name)
-    takes = parameters(function, without=_NOT_SET)
+    takes = parameters(function, without=(*_GIVEN, *_LEFT_OUT))
     plain = _plain_settings(settings)
     check_settings(f"advlib:{name}", plain, {_plain(key): is_needed for key, is_needed in takes.items()})
     norm = _norm(name, plain)

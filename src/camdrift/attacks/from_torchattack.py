@@ -17,7 +17,7 @@ from camdrift.errors import UserError
 
 # What is wrong with an attack (seen in 1.7.2), and what to take in its place.
 _REFUSED: Final = {
-    "GeoDA": ("writes 2 GB into its own package", "art:HopSkipJump looks at predictions alone, too"),
+    "GeoDA": ("writes 2 GB into its own package", "foolbox:BoundaryAttack looks at predictions alone, too"),
     "L2T": ("needs a GPU, wherever the model lies", "torchattack:BSR and torchattack:DeCoWA transform images, too"),
     "MIG": ("goes the wrong way: it makes the predicted class likelier", "torchattack:MIFGSM makes it less likely"),
     "SSP": ("downloads another network", "torchattack:FDA and torchattack:DR distort features of the studied one"),
