@@ -134,8 +134,9 @@ def test_it_works(name):
         if expected is not None:
             assert expected.contains(result.base_perturbation)
             assert not Threat(expected.norm, 0.3 * expected.epsilon).contains(result.base_perturbation)
-    (again,) = results_of(attack, model, {"0.png": pixels["0.png"]}).values()
-    assert torch.equal(again.base_perturbation, results["0.png"].base_perturbation)
+    if len(pixels) > 1:
+        (again,) = results_of(attack, model, {"0.png": pixels["0.png"]}).values()
+        assert torch.equal(again.base_perturbation, results["0.png"].base_perturbation)
 
 
 @pytest.mark.parametrize("name", [name for name in WORKING if name not in UNTARGETED])
