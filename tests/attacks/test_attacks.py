@@ -23,6 +23,7 @@ from camdrift.coverage.neurons import NeuronRecord
 from camdrift.errors import UserError
 from camdrift.models.classifier import Classifier
 from camdrift.tensors import perturbed
+from support.attacks import traces
 from support.studies import SIZE, TinyNet, picture, tiny_classifier
 
 DOCS = (Path(__file__).parents[2] / "docs/attacks.md").read_text(encoding="utf-8")
@@ -121,21 +122,15 @@ def found(spec):
     module.head.weight.grad = torch.full_like(module.head.weight, 7.0)
     model = Classifier(module, mean=(0.5,) * 3, std=(0.25,) * 3, size=SIZE)
     seeds, before = images().clone(), states()
-    modes = [part.training for part in module.modules()]
-    weights = [value.clone() for value in module.state_dict().values()]
+    module_before = traces(module)
     results = attack(spec, model, seeds, NAMES)
     changed = []
     if states() != before:
         changed.append("random state")
-    if [part.training for part in module.modules()] != modes:
-        changed.append("training flags")
-    if module.stem.weight.requires_grad or not module.stem.bias.requires_grad:
-        changed.append("requires_grad")
-    gradients = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
-    if gradients != {"head.weight"} or not bool((module.head.weight.grad == 7).all()):
-        changed.append("gradients")
-    if not all(torch.equal(one, other) for one, other in zip(weights, module.state_dict().values(), strict=True)):
-        changed.append("weights")
+    module_after = traces(module)
+    changed += [
+        name for name in module_before.keys() | module_after if module_before.get(name) != module_after.get(name)
+    ]
     if not torch.equal(seeds, images()):
         changed.append("the caller's images")
     return results, changed
@@ -369,6 +364,8 @@ class TestRefused:
         [
             ("torchattacks", "autoattack", 'python -m pip install ".[attacks]"'),
             ("art.attacks.evasion", "art:DeepFool", 'python -m pip install ".[attacks]"'),
+            ("torchattack", "torchattack:PGD", 'python -m pip install ".[attacks]"'),
+            ("adv_lib.attacks", "advlib:ddn", "python -m pip install --no-deps adv-lib installs it"),
             ("captum.robust", "captum:FGSM(epsilon=1/255)", 'python -m pip install ".[captum]"'),
         ],
     )
@@ -521,7 +518,8 @@ class TestTheDocumentation:
 
     def test_every_library_is_told(self):
         rows = {
-            name: f"| `{name}:NAME(...)` | {row.help} | {f'`.[{row.extra}]` ' if row.extra else ''}|"
+            name: f"| `{name}:NAME(...)` | {row.help} | {f'`{row.command}` ' if row.command else ''}"
+            f"{f'`.[{row.extra}]` ' if row.extra else ''}|"
             for name, row in LIBRARIES.items()
         }
         assert [name for name, row in rows.items() if row not in DOCS.splitlines()] == []

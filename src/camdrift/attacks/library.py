@@ -6,9 +6,7 @@ takes pixels and returns logits, and random state of their own; camdrift undoes 
 whatever they claim. docs/attacks.md has a complete example.
 """
 
-import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from camdrift.attacks.base import PER_IMAGE, Advance, SeedBatch, Threat, one_by_one
-from camdrift.attacks.seeding import seeded
+from camdrift.attacks.containment import Containment
+from camdrift.attacks.names import built
 from camdrift.errors import UserError, one_line
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import is_out_of_memory
@@ -115,7 +114,12 @@ class LibraryAttack:
         return self.recipe.seeding
 
     def check(self, classifier: Classifier) -> None:
-        """Raises `UserError` if the classifier lacks the target class."""
+        """Raises `UserError` if the classifier lacks the target class, or if the library refuses it."""
+        self._check_target(classifier)
+        with Containment(classifier).around(0):
+            built(self.spec, lambda: self.recipe.make(PixelModel(classifier)))
+
+    def _check_target(self, classifier: Classifier) -> None:
         if isinstance(self.target, int) and self.target >= classifier.classes:
             raise UserError(
                 f"`attack` setting `target_class` must be below the number of classes, {classifier.classes}, "
@@ -126,10 +130,11 @@ class LibraryAttack:
         self, classifier: Classifier, seeds: SeedBatch, *, batch_size: int, advance: Advance
     ) -> list[Attacked]:
         """For each seed the perturbation that the library makes of it, whether or not it fools the model."""
-        self.check(classifier)
-        return one_by_one(lambda position: self._attack(classifier, seeds, position), seeds, advance)
+        self._check_target(classifier)
+        containment = Containment(classifier)
+        return one_by_one(lambda position: self._attack(classifier, containment, seeds, position), seeds, advance)
 
-    def _attack(self, classifier: Classifier, seeds: SeedBatch, position: int) -> Attacked:
+    def _attack(self, classifier: Classifier, containment: Containment, seeds: SeedBatch, position: int) -> Attacked:
         seed, logits = seeds.images[position], seeds.logits[position]
         key = (seeds.rng_seed, seeds.seed_ids[position])
         clean = int(logits.argmax())
@@ -139,7 +144,7 @@ class LibraryAttack:
         classes = torch.tensor([clean], device=seed.device)
         targets = None if target is None else torch.tensor([target], device=seed.device)
         try:
-            with _contained(classifier, stream_seed(*key, "attack")):
+            with containment.around(stream_seed(*key, "attack")):
                 perturb = self.recipe.make(PixelModel(classifier))
                 image = _image(perturb(seed[None].clone(), classes, targets), seed)
         except UserError:
@@ -160,24 +165,6 @@ class LibraryAttack:
             return int(logits.argmin())
         other = stream_seed(*key, "target class") % (logits.numel() - 1)
         return other + (other >= int(logits.argmax()))
-
-
-@contextmanager
-def _contained(classifier: Classifier, seed: int) -> Iterator[None]:
-    """Undo all that a library does inside the block, but for its answer.
-
-    Flags, modes and gradients of every module are restored (torchattacks sends frozen batch norms to training mode,
-    foolbox leaves gradients on parameters), and so is the random state. What the library prints is dropped.
-    """
-    gradients = [(parameter, parameter.grad) for parameter in classifier.module.parameters()]
-    with classifier.undisturbed(), seeded(seed, classifier.device), torch.enable_grad(), redirect_stdout(io.StringIO()):
-        try:
-            for parameter, _ in gradients:
-                parameter.grad = None
-            yield
-        finally:
-            for parameter, gradient in gradients:
-                parameter.grad = gradient
 
 
 def _image(answer: Any, seed: Image) -> Image:

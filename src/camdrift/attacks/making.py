@@ -84,7 +84,7 @@ def _recipe(library: Library, name: str, settings: dict[str, Any]) -> AttackReci
     except ImportError as error:
         raise UserError(
             f"`attack` needs {library.package}, which cannot be imported: {one_line(error)}",
-            install_hint(library.extra),
+            f"{library.command} installs it" if library.command else install_hint(library.extra),
         ) from error
     return recipe
 

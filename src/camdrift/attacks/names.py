@@ -87,6 +87,8 @@ def built(spec: str, build: Callable[[], _T], settings: Iterable[str] = ()) -> _
     try:
         with seeded(0, torch.device("cpu")), quietly():
             return build()
+    except UserError:
+        raise
     except Exception as error:
         hint = f"settings: {', '.join(settings)}" if settings else ""
         raise UserError(f"`attack` {spec} is refused by its library: {one_line(error)}", hint) from error

@@ -18,8 +18,9 @@ class Library:
         name: The word before the colon in a spec.
         module: The file in this folder that makes its attacks.
         package: The library as pip calls it.
-        extra: The extra of camdrift that installs it; empty for one that comes with camdrift.
+        extra: The extra of camdrift that installs it; empty for one that comes with camdrift, or by a command.
         help: What NAME may be, as docs/attacks.md says it.
+        command: The command that installs it, if no extra does.
     """
 
     name: str
@@ -27,11 +28,27 @@ class Library:
     package: str
     extra: str
     help: str
+    command: str = ""
 
 
 _ROWS: Final = (
     Library("foolbox", "from_foolbox", "foolbox", "", "a class of `foolbox.attacks`; bounded attacks take `eps`"),
     Library("torchattacks", "from_torchattacks", "torchattacks", "attacks", "a class of torchattacks"),
+    Library(
+        "torchattack",
+        "from_torchattack",
+        "torchattack",
+        "attacks",
+        "a class of torchattack, which is another library than torchattacks",
+    ),
+    Library(
+        "advlib",
+        "from_advlib",
+        "adv-lib",
+        "",
+        "a function of `adv_lib.attacks`",
+        command="python -m pip install --no-deps adv-lib",
+    ),
     Library("art", "from_art", "adversarial-robustness-toolbox", "attacks", "a class of `art.attacks.evasion`"),
     Library("captum", "from_captum", "captum", "captum", "FGSM or PGD of captum"),
 )

@@ -24,7 +24,7 @@ _PACKAGES: Final = (
     "pot",
 )
 # Named only where they are installed: those that explain and load models, and the libraries of attacks.
-_ATTACKS: Final = [library.package for library in LIBRARIES.values() if library.extra]
+_ATTACKS: Final = [library.package for library in LIBRARIES.values() if library.package not in _PACKAGES]
 _EXTRAS: Final = tuple(dict.fromkeys(("captum", "transformers", *_ATTACKS)))
 
 
