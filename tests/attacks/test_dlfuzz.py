@@ -332,6 +332,15 @@ class TestKeeping:
         assert not torch.equal(popped, seed)
         assert not torch.equal(popped, second)
 
+    def test_progress_counts_the_seeds_whose_queue_is_empty(self):
+        """Of two side by side the first ends after its only round, the second after that of the image it keeps."""
+        far = (grey() - 0.5 * torch.from_numpy(CHECKERS).float()).clamp(0, 1)
+        classifier = plain_classifier(Linear(self.WEIGHT, self.BIAS), mean=[self.MEAN] * 3)
+        dlfuzz = DLFuzz(scores="logit", competitors=1, iterations=1, keep_gain=0.5, keep_ratio=1)
+        calls = []
+        attack(dlfuzz, classifier, torch.cat([far, grey()]), advance=lambda *call: calls.append(call))
+        assert calls == [(0, 0), (1, 0), (2, 0)]
+
 
 class TestStreams:
     """What decides a seed's walk beside the network: `rng_seed`, its ID, and what was covered before it."""

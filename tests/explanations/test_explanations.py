@@ -9,8 +9,9 @@ from pytorch_grad_cam import AblationCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, X
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from camdrift.errors import UserError
+from camdrift.explanations import gradient
 from camdrift.explanations.attribution import attribute, explain
-from camdrift.explanations.gradient import grad_cam_pp, xgrad_cam
+from camdrift.explanations.gradient import grad_cam, grad_cam_pp, layer_cam, maps_of_gradients, xgrad_cam
 from camdrift.explanations.registry import make_explainer
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
@@ -93,6 +94,21 @@ class TestByHand:
         found = {"xgradcam": xgrad_cam, "gradcam++": grad_cam_pp}[explanation](activation, gradient)
         alone = {"xgradcam": xgrad_cam, "gradcam++": grad_cam_pp}[explanation](activation[:, :1], gradient[:, :1])
         assert torch.equal(found, alone)
+
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_a_layer_in_parts_has_the_maps_of_the_whole(self, layout, monkeypatch):
+        """Three images of five channels, two channels a part, or an image where channels come last."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (3, 5, 4, 6)
+        a = torch.rand(shape, generator=generator).to(memory_format=layout)
+        g = torch.randn(shape, generator=generator).to(memory_format=layout)
+        sums = {"gradcam": grad_cam, "gradcam++": grad_cam_pp, "layercam": layer_cam}
+        whole = maps_of_gradients(sums, a, g)
+        monkeypatch.setattr(gradient, "_PART_VALUES", 2 * 4 * 6)
+        assert len(list(gradient._slices(a))) == (3 if layout is torch.channels_last else 9)
+        for name, maps in maps_of_gradients(sums, a, g).items():
+            assert (maps.flatten(1) > 0).any(1).all()
+            torch.testing.assert_close(maps, whole[name])
 
 
 def naive(explanation, activation, gradient):

@@ -21,7 +21,7 @@ def emulation(
     similar,
     seeds=12,
     *,
-    flipped=lambda released, strength: True,
+    flipped=lambda released, strength, seed: True,
     gained=None,
     labels=LAYER_LABELS,
     strengths=STRENGTHS,
@@ -50,7 +50,7 @@ def emulation(
                             rows.append({
                                 "seed_id": f"{seed:02d}", "condition": condition, "strength": strength, "draw": 0,
                                 "is_accumulated": is_accumulated, "is_truncated": is_truncated,
-                                "is_flipped": condition == "adversarial" and flipped(released, strength),
+                                "is_flipped": condition == "adversarial" and flipped(released, strength, seed),
                                 "realised_l2": strength, "n_gained": gained(condition, released, strength, seed),
                                 "target": target, "clean_score": score, "metric": metric, "layer": f"l{index}",
                                 "layer_label": label, "layer_index": index,
@@ -150,7 +150,7 @@ class TestNumbers:
         def gained(condition, released, strength, seed):
             return (20 if condition == "adversarial" else 5) + int(4 * strength) + seed
 
-        table = found(strong, gained=gained, flipped=lambda released, strength: not released or strength > 1)
+        table = found(strong, gained=gained, flipped=lambda released, strength, seed: not released or strength > 1)
         faster = rows_about(table, "grows faster")[0]
         assert faster["corrected"] == pytest.approx(15)
         # Released: the attack at strength 1 is not credited, and stands against noise at 0.25.
@@ -172,7 +172,9 @@ class TestNumbers:
         assert (row["corrected_low"], row["corrected_high"]) == pytest.approx(tuple(wilson))
 
     def test_released_images_that_are_not_adversarial(self):
-        row = rows_about(found(strong, flipped=lambda released, strength: not released), "change the prediction")[0]
+        row = rows_about(found(strong, flipped=lambda released, strength, seed: not released), "change the prediction")[
+            0
+        ]
         assert (row["as_released"], row["corrected"], row["verdict"]) == (0, 1, HOLDS)
 
 
@@ -197,8 +199,13 @@ class TestLimits:
     """The words of the paper as numbers: a claim holds just inside its limit, and fails just outside."""
 
     def verdict(self, words, *arguments, **options):
-        (row,) = rows_about(found(*arguments, seeds=3, n_bootstrap=10, **options), words)
-        return row["verdict"]
+        (verdict,) = self.verdicts(words, *arguments, **options)
+        return verdict
+
+    def verdicts(self, words, *arguments, **options):
+        """Different verdicts on the claims with these words."""
+        table = found(*arguments, **{"seeds": 3, "n_bootstrap": 10} | options)
+        return {row["verdict"] for row in rows_about(table, words)}
 
     @pytest.mark.parametrize(("distance", "expected"), [(0.0499, HOLDS), (0.0501, FAILS)])
     def test_almost_identical(self, distance, expected):
@@ -246,6 +253,75 @@ class TestLimits:
 
         assert self.verdict("A few layers suffice", similar, strengths=strengths) == expected
 
+    @pytest.mark.parametrize("words", ["compromise all layers", "compromise no layer"])
+    @pytest.mark.parametrize(("n_images", "expected"), [(0, FAILS), (1, HOLDS)])
+    def test_some_are_one_or_more(self, words, n_images, expected):
+        """Of thirty images; all others compromise one layer of four."""
+
+        def similar(condition, released, strength, layer, seed):
+            layers = 1 if seed >= n_images else {"compromise all layers": 4, "compromise no layer": 0}[words]
+            return 0.1 if condition == "adversarial" and layer < layers else 0.9
+
+        assert self.verdict(words, similar, seeds=30, strengths=(1.0,)) == expected
+
+    @pytest.mark.parametrize(("n_flipped", "expected"), [(98, FAILS), (99, HOLDS)])
+    def test_all_change_the_prediction_but_one_in_a_hundred(self, n_flipped, expected):
+        options = {"seeds": 100, "strengths": (1.0,), "labels": ("a",), "n_bootstrap": 0}
+        flipped = lambda released, strength, seed: seed < n_flipped  # noqa: E731
+        assert self.verdict("change the prediction", compromising(1), flipped=flipped, **options) == expected
+
+    @pytest.mark.parametrize(("difference", "expected"), [(0.001, HOLDS), (-0.001, FAILS)])
+    def test_more_deviation_is_more_than_none(self, difference, expected):
+        similarity = lambda condition, *_: 0.8 - difference * (condition == "adversarial")  # noqa: E731
+        assert self.verdicts("deviate more", similarity) == {expected}
+
+    @pytest.mark.parametrize(("ratio", "expected"), [(1.01, HOLDS), (0.99, FAILS)])
+    def test_more_variance_is_a_ratio_above_one(self, ratio, expected):
+        def similar(condition, released, strength, layer, seed):
+            return 0.8 + wobble(seed, layer) * (ratio if condition == "adversarial" else 1)
+
+        assert self.verdicts("vary more", similar, n_bootstrap=0) == {expected}
+
+    @pytest.mark.parametrize(("more", "expected"), [(1, HOLDS), (-1, FAILS)])
+    def test_faster_growth_is_any_neuron_more(self, more, expected):
+        """One neuron at one strength of five."""
+        gained = lambda condition, released, strength, seed: (  # noqa: E731
+            10 + more * (condition == "adversarial" and strength == 1.0)
+        )
+        assert self.verdict("grows faster", compromising(1), gained=gained) == expected
+
+    @pytest.mark.parametrize(("more", "expected"), [(1, HOLDS), (-1, FAILS)])
+    def test_more_coverage_with_strength_is_any_trend(self, more, expected):
+        """One image of thirty gains or loses a neuron at the last strength; the others stay as they are."""
+        gained = lambda condition, released, strength, seed: 10 + more * (seed == 0 and strength == 4.0)  # noqa: E731
+        options = {"seeds": 30, "labels": ("a",), "n_bootstrap": 0}
+        assert self.verdict("the more coverage", compromising(1), gained=gained, **options) == expected
+
+    @pytest.mark.parametrize(("rank", "expected"), [(1, HOLDS), (2, HOLDS), (3, FAILS)])
+    def test_the_two_most_susceptible_are_the_first_two(self, rank, expected):
+        """By deviation; with the same floor under every layer the second measure ranks them alike."""
+        labels = ("a", "block5_conv1", "b", "block4_conv1")
+        deviations = {1: (0.1, 0.5, 0.2, 0.6), 2: (0.1, 0.6, 0.2, 0.5), 3: (0.7, 0.6, 0.2, 0.5)}[rank]
+        similar = lambda condition, released, strength, layer, seed: 1 - deviations[layer]  # noqa: E731
+        floor = tables()["floor"].with_columns(similarity=0.5)
+        table = claims(tables() | {"floor": floor}, emulation(similar, labels=labels), rng_seed=0, n_bootstrap=0)
+        rows = table.filter(pl.col("subject") == "block4_conv1", pl.col("measure").str.starts_with("rank"))
+        assert rows["corrected"].to_list() == [rank, rank]
+        assert rows["verdict"].to_list() == [expected, expected]
+
+    @pytest.mark.parametrize(("rank", "expected"), [(1, HOLDS), (2, HOLDS), (3, FAILS)])
+    def test_the_two_highest_gains_are_the_first_two(self, rank, expected):
+        """At the lowest strength; at the higher one the layer ranks last."""
+        row = {"target": "seed", "layer": "l1", "layer_label": "block4_conv1", "layer_index": 1, "n": 12}
+        ranks = {0.25: rank, 0.5: 9}
+        layers = LAYERS.frame([
+            {**row, "strength": s, "rank": r, "rank_low": r, "rank_high": r} for s, r in ranks.items()
+        ])  # fmt: skip
+        table = claims(tables() | {"layers": layers}, emulation(strong, seeds=3), rng_seed=0, n_bootstrap=10)
+        rows = table.filter(pl.col("measure") == "rank by noise-equivalent gain, strength 0.25")
+        assert rows.select("subject", "corrected", "n", "verdict").rows() == [("block4_conv1", rank, 12, expected)]
+        assert not table["measure"].str.contains("gain, strength 0.5").any()
+
 
 class TestVerdict:
     @pytest.mark.parametrize(
@@ -257,6 +333,10 @@ class TestVerdict:
             (-0.3, -0.1, -0.2, FAILS),
             (-0.3, -0.1, None, FAILS),
             (2.0, 3.0, 0.0, ARTEFACT),
+            (2.0, 3.0, 1.0, ARTEFACT),
+            (0.0, 1.0, None, HOLDS),
+            (-0.2, 0.0, None, UNDECIDED),
+            (1.0, 1.2, None, UNDECIDED),
         ],
     )
     def test_follows_from_the_interval(self, low, high, released, expected):

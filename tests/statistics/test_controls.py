@@ -6,7 +6,7 @@ import pytest
 
 from camdrift.statistics import controls
 from camdrift.statistics.controls import study_controls
-from camdrift.tables.study import CONTROLS, FLOOR, SIMILARITY, VARIANTS
+from camdrift.tables.study import CONTROLS, FLOOR, LAYERS, SIMILARITY, VARIANTS
 
 SEEDS, STRENGTHS = [f"{i:02d}" for i in range(8)], (0.5, 2.0)
 
@@ -115,6 +115,14 @@ def test_two_draws_of_noise_are_held_against_each_other():
     assert (fraction["value"], fraction["expected"]) == (0.5, 0.5)
     assert (differ["value"], differ["expected"]) == (0, 0)
     assert (gain[0]["value"], gain[0]["expected"]) == (pytest.approx(1), 1)
+
+
+@pytest.mark.parametrize(("p", "expected"), [(0.049, 1), (0.051, 0)])
+def test_layers_differ_at_five_per_cent(p, expected):
+    words = {"target": "seed", "strength": 1.0, "n_pairs": 8}
+    statistics = LAYERS.frame([{**words, "layer": f"l{i}", "wilcoxon_p_holm": q} for i, q in enumerate((p, 1.0, None))])
+    [row] = [row for row in controls.null_rows(statistics) if row["quantity"] == "layers that differ (Holm, 5 %)"]
+    assert (row["value"], row["n"]) == (expected, 8)
 
 
 def test_overlap_of_rank_intervals():

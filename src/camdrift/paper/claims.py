@@ -311,7 +311,7 @@ def _family_rows(family: _Family, equations: Reading, release: Reading, resample
     if not family.exists and len(equations.seed_ids) > 1:
         draws = (np.repeat(np.arange(len(counts)), counts) for counts in resamples)
         replicates = np.array([family.of_equations(resample(equations, seeds)) for seeds in draws])
-        low, high = percentile_interval(replicates)
+        low, high = percentile_interval(replicates.reshape(len(resamples), len(values)))
     columns = zip(family.subjects, release_values, values, low, high, strict=True)
     return [
         {

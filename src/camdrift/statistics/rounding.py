@@ -49,9 +49,7 @@ def rounding(similarity: AnyFrame, precision: pl.DataFrame, variants: pl.DataFra
     """
     seeds = precision["seed_id"].unique().to_list()
     low = collected(similarity.lazy().filter(pl.col("seed_id").is_in(seeds)))
-    both = low.select(*_ROW, "similarity").join(
-        precision.select(*_ROW, full="similarity"), on=_ROW, how="inner", nulls_equal=True
-    )
+    both = low.select(*_ROW, "similarity").join(precision.select(*_ROW, full="similarity"), on=_ROW, how="inner")
     change = both.select((pl.col("similarity") - pl.col("full")).abs())["similarity"].drop_nulls()
     lone = both.filter(pl.col("similarity").is_null() != pl.col("full").is_null()).height
     one, other = (
@@ -77,7 +75,7 @@ def rounding(similarity: AnyFrame, precision: pl.DataFrame, variants: pl.DataFra
 def _ranks(one: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     """Agreement of the ranks in two tables `layers`, as `Rounding.ranks`."""
     both = one.select(*_CELL, "layer", "rank").join(
-        other.select(*_CELL, "layer", full="rank"), on=[*_CELL, "layer"], how="inner", nulls_equal=True
+        other.select(*_CELL, "layer", full="rank"), on=[*_CELL, "layer"], how="inner"
     )
     rows = []
     for cell, part in both.drop_nulls(["rank", "full"]).group_by(_CELL, maintain_order=True):
