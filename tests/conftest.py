@@ -26,6 +26,12 @@ def pytest_runtest_call():
     seed_all()
 
 
+def pytest_collection_modifyitems(items):
+    """Files with a slow test come first: with several processes none works on alone at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def seed_all():
     random.seed(0)
     if "torch" in sys.modules:

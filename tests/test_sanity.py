@@ -10,6 +10,7 @@ from camdrift.images.pixels import read_image
 from camdrift.images.sources import default_photographs, find_images, limit_images
 from camdrift.pipeline.noise import matched_noise
 from camdrift.tensors import perturbed
+from support.studies import skip_report
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +22,9 @@ def lite0():
 
 def study_of(classifier, images, tmp_path_factory, **options):
     out = tmp_path_factory.mktemp("sanity") / "run"
-    return camdrift.run(classifier, images, out=out, strengths=(1,), noise_ladder=(), noise_draws=2, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        skip_report(patch)
+        return camdrift.run(classifier, images, out=out, strengths=(1,), noise_ladder=(), noise_draws=2, **options)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ from camdrift.report import verdicts
 from camdrift.study.study import open_study
 from support.studies import MAIN, python, write_factory, write_images
 
+pytestmark = pytest.mark.slow
+
 ATTACK = "dlfuzz:paper(scores='logit', step=1/255)"
 
 

@@ -28,7 +28,10 @@ from support.studies import (
 )
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 QUICK = {**SMALL, "targets": ("seed",), "layers": ("body", "last"), "gallery": 2}
 
