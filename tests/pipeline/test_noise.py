@@ -35,6 +35,13 @@ class TestMoments:
         assert found.mean((1, 2)).tolist() == pytest.approx([0.1] * 3, abs=5 * std / 48)
         assert found.std((1, 2)).tolist() == pytest.approx([std] * 3, rel=0.08)
 
+    @pytest.mark.parametrize("make", [matched_noise, channel_noise])
+    def test_the_deviation_is_that_of_the_entries_not_an_estimate(self, make):
+        """Entries of -1 and 1 deviate by 1; as a sample six of them would by 1.10, two by 1.41."""
+        delta = torch.tensor([-1.0, 1.0]).expand(3, 1, 2)
+        draws = torch.stack([make(delta, rng_seed=0, seed_id=f"{i}") for i in range(500)])
+        assert draws.std().item() == pytest.approx(1, abs=4 / np.sqrt(2 * draws.numel()))
+
     def test_is_gaussian_and_white(self):
         found = matched_noise(perturbation(), rng_seed=3, seed_id="dog.png").flatten().double().numpy()
         assert stats.kstest((found - found.mean()) / found.std(), "norm").pvalue > 1e-3

@@ -1,5 +1,6 @@
 """A file that camdrift writes is whole or absent, whoever looks meanwhile and whatever goes wrong."""
 
+import os
 import threading
 from contextlib import contextmanager
 from functools import partial
@@ -78,6 +79,16 @@ class TestReader:
             for data in (NEW, OLD) * 5:
                 write(tmp_path, data)
         assert sizes <= {len(OLD), len(NEW)}
+
+
+@writers
+def test_the_new_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(tmp_path, monkeypatch, write, name):
+    """Else a power cut could leave an empty file under the name."""
+    write(tmp_path, OLD)
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append((os.fstat(file).st_size, size(tmp_path / name))))
+    write(tmp_path, NEW)
+    assert synced == [(len(NEW), len(OLD))]
 
 
 @writers
