@@ -38,11 +38,11 @@ WORKING = {
     "fmn": "norm='l2', steps=20",
     "pdgd": "num_steps=30",
     "pdpgd": "norm='l2', num_steps=30",
-    "perc_al": "max_iterations=30",
+    "perc_al": "max_iterations=20",
     "pgd_linf": "eps=8/255, steps=5",
     "sdf": "",
     "sigma_zero": "num_steps=30",
-    "str_attack": "max_iterations=60, binary_search_steps=2, retrain=False",
+    "str_attack": "max_iterations=10, binary_search_steps=2, retrain=False",
     "tr": "",
     "vfga": "",
 }

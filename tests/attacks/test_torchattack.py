@@ -25,14 +25,17 @@ TRANSFORMER = "steps=1, hook_cfg='vit_base_patch16_224'"
 # The network that each attack needs, and its settings.
 WORKING = {
     **dict.fromkeys(
-        ("Admix", "BSR", "DIFGSM", "FDA", "GRA", "IFGSM", "MIFGSM", "NIFGSM", "PGD", "PGDL2", "SINIFGSM"),
+        ("Admix", "DIFGSM", "FDA", "IFGSM", "MIFGSM", "NIFGSM", "PGD", "PGDL2", "SINIFGSM"),
         ("tiny", "steps=3"),
     ),
     **dict.fromkeys(("TIFGSM", "VMIFGSM", "VNIFGSM"), ("tiny", "steps=3")),
-    **dict.fromkeys(("BFA", "DANAA", "DR", "FIA", "ILPD", "NAA"), ("tiny", f"steps=3, {LAYER}")),
+    **dict.fromkeys(("DR", "ILPD"), ("tiny", f"steps=3, {LAYER}")),
+    **dict.fromkeys(("BFA", "DANAA", "FIA", "NAA"), ("tiny", f"steps=3, num_ens=4, {LAYER}")),
     **dict.fromkeys(("ATT", "PNAPatchOut", "TGR", "VDC"), ("transformer", TRANSFORMER)),
+    "BSR": ("tiny", "steps=2"),
+    "GRA": ("tiny", "steps=2, num_neighbors=4"),
     "BPA": ("residual", "steps=2"),
-    "DeCoWA": ("tiny", "steps=1"),
+    "DeCoWA": ("tiny", "steps=1, num_warping=5"),
     "DeepFool": ("tiny", "steps=20"),
     "FGSM": ("tiny", ""),
     "SGM": ("residual", "steps=2, hook_cfg='resnet18'"),
