@@ -15,8 +15,8 @@ from pathlib import Path
 
 MEASURE = """
 import json, resource, sys, time
-from camdrift.selection import select_images
-from camdrift.settings import Settings
+from camdrift.images.selection import select_images
+from camdrift.pipeline.settings import Settings
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
