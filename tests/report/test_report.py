@@ -19,7 +19,7 @@ from camdrift.figures.study import study_figures
 from camdrift.report import encoding, findings, focus, numbers
 from camdrift.report.page.rendering import render
 from camdrift.report.study import notebook_html, report_files, summary
-from camdrift.storage.disk import write_files
+from camdrift.storage.replacement import write_files
 from camdrift.tables.study import LAYERS, TABLES
 from camdrift.tables.words import ADVERSARIAL, NOISE
 from support.pages import plain

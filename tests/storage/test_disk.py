@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from camdrift.errors import StoreError
-from camdrift.storage.disk import read_files, write_files, write_whole
+from camdrift.storage.disk import read_files, write_whole
+from camdrift.storage.replacement import write_files
 
 OLD, NEW = b"old " * 1_000_000, b"newer " * 1_000_000
 

@@ -1,5 +1,6 @@
 """One process at a time writes into a run directory; nothing of that is left over."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -58,7 +59,7 @@ class TestLock:
 
     def test_who_waited_for_a_file_that_is_gone_by_now_takes_the_new_one(self, tmp_path, monkeypatch):
         """Between opening and locking the last holder removes the file: that lock would keep nobody out."""
-        flock, inodes = sys.modules["camdrift.storage.lock"].fcntl.flock, []
+        flock, inodes = fcntl.flock, []
 
         def late(descriptor, operation):
             if not inodes:
@@ -66,7 +67,7 @@ class TestLock:
             inodes.append(os.fstat(descriptor).st_ino)
             flock(descriptor, operation)
 
-        monkeypatch.setattr("camdrift.storage.lock.fcntl.flock", late)
+        monkeypatch.setattr(fcntl, "flock", late)
         with locked(tmp_path):
             assert len(inodes) == 2
             assert (tmp_path / LOCK).stat().st_ino == inodes[-1]
@@ -78,7 +79,7 @@ class TestLock:
 
         before = open_files()
         with monkeypatch.context() as patch:
-            patch.setattr("os.open" if error.errno == 13 else "camdrift.storage.lock.fcntl.flock", fail)
+            patch.setattr("os.open" if error.errno == 13 else "fcntl.flock", fail)
             with locked(tmp_path):
                 pass
         assert open_files() == before

@@ -16,7 +16,6 @@ from camdrift.comparison.tables import Common, common_to, profiles, sides_table
 from camdrift.errors import UserError
 from camdrift.report.comparison import comparison_files
 from camdrift.report.contrasts import comparison_sentences
-from camdrift.storage.disk import write_files
 from camdrift.storage.remote_directory import local_folder
 from camdrift.study import provenance
 from camdrift.study.launch import check_known, fresh_folder, spelled_out
@@ -112,15 +111,14 @@ def compare(
     common = common_to(sides, measures.get("targets"))
     record = _record(studies, sides, common, align)
     path = folder or fresh_folder("compare", record["made"])
-    directory = ComparisonDirectory.create(path, overwrite=overwrite)
+    directory = ComparisonDirectory(path, overwrite=overwrite)
+    directory.check_free()
     rng_seed = int(effective(studies[0].record)["rng_seed"])
     contrasts = Contrasts(sides, common, by=align, rng_seed=rng_seed, n_bootstrap=n_bootstrap).tables(on_pair)
     comparison = Comparison(path, sides_table(sides), profiles(sides, common), **contrasts, notes=_notes(common))
-    directory.write_record(record)
-    for name, table in comparison.tables.items():
-        directory.write_table(name, table)
     links = {run: directory.link(Path(run)) for run in comparison.sides["run"]}
-    write_files(path, comparison_files(comparison.tables, record, links, comparison.notes))
+    files = list(comparison_files(comparison.tables, record, links, comparison.notes))
+    directory.write(comparison.tables, record, files)
     return comparison
 
 

@@ -1,72 +1,91 @@
 """The folder of a comparison of studies: its tables, record, figures and page."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import polars as pl
 
 from camdrift.errors import StoreError
-from camdrift.storage.disk import on_disk, write_whole
-from camdrift.storage.run_directory import is_made_by_camdrift, record_bytes
+from camdrift.storage.disk import Write, on_disk
+from camdrift.storage.lock import locked
+from camdrift.storage.replacement import drop_leftovers, is_unsettled, replace_files, settle
+from camdrift.storage.run_files import is_made_by_camdrift, is_unused, record_bytes
 from camdrift.tables.comparison import COMPARISON_TABLES
 from camdrift.tables.file_names import COMPARISON_PAGE, COMPARISON_RECORD, FIGURES, REPORT
+
+_FILES: Final = (COMPARISON_PAGE, *(f"{name}.parquet" for name in COMPARISON_TABLES), COMPARISON_RECORD)
+# Seconds that a comparison waits for another one that writes into the same folder.
+_PATIENCE: Final = 20.0
 
 
 class ComparisonDirectory:
     """The folder of a comparison of studies.
 
+    Args:
+        path: The folder.
+        overwrite: May a comparison in it be replaced?
+
     Attributes:
         path: The folder.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         self.path = path
+        self._overwrite = overwrite
 
-    @classmethod
-    def create(cls, path: Path, *, overwrite: bool = False) -> "ComparisonDirectory":
-        """Make a folder for a comparison, or remove the comparison that lies in it.
-
-        Raises:
-            StoreError: Something else lies there, or a comparison and `overwrite` is off.
-        """
+    def check_free(self) -> None:
+        """Raise `StoreError` if something else lies there, or a comparison that may not be replaced."""
+        path = self.path
         if path.exists() and not path.is_dir():
             raise StoreError(f"`out` must be a folder, got: {path} (a file)")
-        with on_disk(path):
-            if path.is_dir() and any(path.iterdir()):
-                cls._clear(path, overwrite=overwrite)
-            path.mkdir(parents=True, exist_ok=True)
-        return cls(path)
-
-    @classmethod
-    def _clear(cls, path: Path, *, overwrite: bool) -> None:
+        if is_unused(path, _is_ours):
+            return
         if not is_made_by_camdrift(path / COMPARISON_RECORD):
             raise StoreError(
                 f"`out` must be new or the folder of a comparison, got: {path} (a folder with other things in it)",
                 "choose another --out",
             )
-        if not overwrite:
+        if not self._overwrite:
             raise StoreError(
                 f"`out` must be new, got: {path} (there is a comparison in it)",
                 "--overwrite replaces it, another --out leaves it alone",
             )
-        figures = path / FIGURES
-        for file in (*figures.glob("comparison_*.png"), *figures.glob("comparison_*.pdf")):
-            file.unlink()
-        for name in (COMPARISON_PAGE, *(f"{name}.parquet" for name in COMPARISON_TABLES), COMPARISON_RECORD):
-            (path / name).unlink(missing_ok=True)
+        if is_unsettled(path):
+            with locked(path, _PATIENCE), on_disk(path):
+                settle(path, _is_ours)
 
-    def write_table(self, name: str, table: pl.DataFrame) -> None:
-        """Replace a table; its columns must be those of `COMPARISON_TABLES`."""
-        if table.schema != COMPARISON_TABLES[name].schema:
-            raise ValueError(f"table `{name}` must have the schema {COMPARISON_TABLES[name].schema}")
-        write_whole(self.path, f"{name}.parquet", table.write_parquet)
+    def write(
+        self, tables: Mapping[str, pl.DataFrame], record: Mapping[str, Any], files: Iterable[tuple[str, bytes]]
+    ) -> None:
+        """Write a comparison in the place of the one that lies there, all of it or nothing.
 
-    def write_record(self, record: Mapping[str, Any]) -> None:
-        """Replace comparison.json."""
-        write_whole(self.path, COMPARISON_RECORD, lambda path: path.write_bytes(record_bytes(record)))
+        Args:
+            tables: Those of `COMPARISON_TABLES` by name.
+            record: The record.
+            files: Name below the folder and bytes of figures and page.
+
+        Raises:
+            StoreError: It cannot be written; what was there is as it was.
+        """
+        new: list[tuple[str, Write]] = [(name, partial(Path.write_bytes, data=data)) for name, data in files]
+        for name, table in tables.items():
+            if table.schema != COMPARISON_TABLES[name].schema:
+                raise ValueError(f"table `{name}` must have the schema {COMPARISON_TABLES[name].schema}")
+            new.append((f"{name}.parquet", table.write_parquet))
+        new.append((COMPARISON_RECORD, partial(Path.write_bytes, data=record_bytes(record))))
+        with on_disk(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path, _PATIENCE) as is_locked:
+            self.check_free()
+            if is_locked:
+                with on_disk(self.path):
+                    drop_leftovers(self.path, _is_ours)
+            replace_files(self.path, new, _is_ours, is_all=True)
 
     def link(self, run: Path) -> str:
         """Address of a run's report as seen from this folder; empty where there is none."""
@@ -77,3 +96,8 @@ class ComparisonDirectory:
             return quote(Path(os.path.relpath(page, self.path)).as_posix())
         except ValueError:  # another drive
             return ""
+
+
+def _is_ours(name: str) -> bool:
+    """Is this the name, below the folder of a comparison, of a file that camdrift writes?"""
+    return name in (*_FILES, FIGURES) or re.fullmatch(rf"{FIGURES}/comparison_[^/]*\.(png|pdf)", name) is not None

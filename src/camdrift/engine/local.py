@@ -26,10 +26,9 @@ def compute(
         UserError: A chunk cannot be computed, or not be stored.
         KeyboardInterrupt: `on_progress` asked to stop.
     """
-    stored_chunks = directory.chunks_done()
     seeds_done, successes = 0, 0
     for index, part in enumerate(parts(files, plan.settings)):
-        if index not in stored_chunks:
+        if not directory.has_chunk(index):
 
             def advance(stage: str, count: int, more: int, base: tuple[int, int] = (seeds_done, successes)) -> None:
                 on_progress(Progress(stage, base[0] + count, len(files), base[1] + more))

@@ -3,15 +3,22 @@
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from math import prod
 from pathlib import Path
-from typing import IO, Any
-from zipfile import BadZipFile, ZipFile
+from threading import local
+from typing import IO, Any, Final
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from camdrift.errors import StoreError
+from camdrift.storage.disk import is_link
 from camdrift.tables.arrays import Gallery
+
+# An array of a gallery: an image of 4,600 pixels along a side, or the names of ten thousand seeds.
+MOST_BYTES: Final = 2**26
+_HEADERS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def write_arrays(file: IO[bytes], arrays: Iterable[tuple[str, NDArray[Any]]], compression: int) -> None:
@@ -31,39 +38,72 @@ def write_arrays(file: IO[bytes], arrays: Iterable[tuple[str, NDArray[Any]]], co
 
 
 @contextmanager
-def open_arrays(path: Path) -> Iterator[Gallery]:
-    """The arrays of a .npz file, each read when it is asked for.
+def open_arrays(path: Path, most: int = MOST_BYTES) -> Iterator[Gallery]:
+    """The arrays of a .npz file, each read when it is asked for, by as many threads as like.
+
+    Args:
+        path: The file.
+        most: Bytes that an array may unpack to.
 
     Raises:
-        StoreError: It is damaged; an array that cannot be read raises it, too.
+        StoreError: It is damaged or a link; an array that is damaged or too large raises it when it is read.
     """
     with ExitStack() as stack:
-        with _readable(path):
-            # NumPy leaves a file that it opened itself open if the archive is damaged.
-            file = stack.enter_context(path.open("rb"))
-            archive = stack.enter_context(np.load(file, allow_pickle=False))
-        yield _StoredArrays(path, archive)
+        arrays = _StoredArrays(path, stack, most)
+        len(arrays)  # which opens it
+        yield arrays
 
 
 class _StoredArrays(Mapping[str, NDArray[Any]]):
-    """The arrays of an open .npz file, each read when it is asked for."""
+    """The arrays of an open .npz file, each read when it is asked for.
 
-    def __init__(self, path: Path, archive: Any) -> None:
-        self._path = path
-        self._archive = archive
-        self._keys = dict.fromkeys(archive.files)
+    Every thread has an archive of its own: an archive of Python 3.12 or 3.13 looks at the position of its file without
+    the lock under which others move it, and takes a sound array for a damaged one.
+    """
+
+    def __init__(self, path: Path, stack: ExitStack, most: int) -> None:
+        self._path, self._stack, self._most = path, stack, most
+        self._own = local()
 
     def __getitem__(self, key: str) -> NDArray[Any]:
-        if key not in self._keys:
-            raise KeyError(key)
         with _readable(self._path):
-            return np.asarray(self._archive[key])
+            member = self._archive.NameToInfo.get(f"{key}.npy")
+            if member is not None:
+                return _read(self._archive, member, self._most)
+        raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
+        return (name.removesuffix(".npy") for name in self._archive.namelist())
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._archive.namelist())
+
+    @property
+    def _archive(self) -> ZipFile:
+        """The archive of this thread."""
+        if not hasattr(self._own, "archive"):
+            with _readable(self._path):
+                if is_link(self._path):
+                    raise OSError("it is a link")
+                self._own.archive = self._stack.enter_context(ZipFile(self._path))
+        archive: ZipFile = self._own.archive
+        return archive
+
+
+def _read(archive: ZipFile, member: ZipInfo, most: int) -> NDArray[Any]:
+    """An array of an archive; raises `ValueError`, before anything is unpacked, where sizes do not fit."""
+    if member.file_size > most:
+        raise ValueError(f"{member.filename} unpacks to {member.file_size:,} bytes, more than {most:,}")
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise ValueError(f"{member.filename} is an array of version {version}")
+        shape, _, dtype = _HEADERS[version](file)
+        size = prod(shape) * dtype.itemsize
+        if not dtype.hasobject and file.tell() + size != member.file_size:
+            raise ValueError(f"{member.filename} has {member.file_size:,} bytes, and not what its header says")
+    with archive.open(member) as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
 @contextmanager
@@ -71,5 +111,5 @@ def _readable(path: Path) -> Iterator[None]:
     """Inside the block an archive that cannot be read is one clear line."""
     try:
         yield
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, BadZipFile, zlib.error) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error

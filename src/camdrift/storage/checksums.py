@@ -5,7 +5,10 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Final
 
+from camdrift.storage.disk import is_link, read_small
+
 CHECKSUMS: Final = "checksums.json"
+_MOST_BYTES: Final = 2**20
 
 
 def checksum(path: Path) -> str:
@@ -29,8 +32,10 @@ def checksums(folder: Path) -> dict[str, str]:
 
 def damage(folder: Path) -> str | None:
     """Damage of a folder that holds `CHECKSUMS`, in words; None where every file is as it was written."""
+    if is_link(folder):
+        return "is a link"
     try:
-        checksum_of = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        checksum_of = json.loads(read_small(folder / CHECKSUMS, _MOST_BYTES))
     except FileNotFoundError:
         return f"{CHECKSUMS} is missing"
     except (OSError, ValueError, RecursionError):
@@ -45,6 +50,8 @@ def damage(folder: Path) -> str | None:
 
 def changed(path: Path, sha256: str) -> str | None:
     """Difference of a file from what was written, in words; None where its checksum is `sha256`."""
+    if is_link(path):
+        return "is a link"
     if path.exists() and not path.is_file():
         return "is no file"
     try:
@@ -64,7 +71,7 @@ class Checked:
 
     def changed(self, path: Path, sha256: str) -> str | None:
         """As the function of this name."""
-        stat = path.stat() if path.is_file() else None
+        stat = path.stat() if path.is_file() and not is_link(path) else None
         state = None if stat is None else (sha256, stat.st_size, stat.st_mtime_ns)
         if state is not None and self._whole.get(path) == state:
             return None

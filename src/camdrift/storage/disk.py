@@ -1,11 +1,12 @@
-"""Reading and writing on a disk: whole files or none, and one clear line for an operation that fails."""
+"""Reading and writing on a disk: whole files or none, never through a link, and one clear line for what fails."""
 
 import errno
 import os
+import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,10 +15,20 @@ from camdrift.tables.reading import DISK_ERRORS, POLARS_ERRORS, first_line
 
 # A disk with less room than this is full.
 _SMALLEST_PAGE: Final = 4096
+_FULL: Final = "free some space, then continue with --resume; report, compare and detect are run again"
+_HINTS: Final = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: "copy the folder to a disk that can be written",
+}
+_EXCLUSIVE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+
+Write = Callable[[Path], Any]
 
 
-def write_whole(folder: Path, name: str, write: Callable[[Path], Any]) -> None:
-    """Write one file of a folder that one process at a time writes into; a reader sees it whole or not at all.
+def write_whole(folder: Path, name: str, write: Write) -> None:
+    """Write one file of a folder; a reader sees it whole or not at all.
 
     Args:
         folder: The folder.
@@ -27,30 +38,60 @@ def write_whole(folder: Path, name: str, write: Callable[[Path], Any]) -> None:
     Raises:
         StoreError: It cannot be written.
     """
+    aside = folder / f".{name}.{secrets.token_hex(8)}.part"
     with on_disk(folder):
-        _write_aside(folder / name, folder / f".{name}.part", write)
+        os.close(os.open(aside, _EXCLUSIVE, 0o666))
+        try:
+            write(aside)
+            sync(aside)
+            aside.replace(folder / name)
+        except BaseException:
+            with suppress(OSError):
+                aside.unlink()
+            raise
+        sync_folder(folder)
 
 
-def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """Write files below a folder in their order; a reader sees each whole or not at all, whoever else writes it, too.
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with everything in it; nothing if it is not there."""
+    if path.is_dir() and not is_link(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
-    Args:
-        folder: The folder.
-        files: Name below the folder, such as `figures/gain.png`, and bytes of each.
 
-    Raises:
-        StoreError: One cannot be written; those before it are there.
-    """
-    with on_disk(folder):
-        for name, data in files:
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_aside(path, path.with_name(f".{path.name}.{os.getpid()}.part"), partial(Path.write_bytes, data=data))
+def is_link(path: Path) -> bool:
+    """Is this a link (or on Windows a junction)?"""
+    return path.is_symlink() or (sys.version_info >= (3, 12) and path.is_junction())
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Raise `StoreError` if one of our names in a folder is a link, which may lead anywhere."""
+    for name in names:
+        if is_link(folder / name):
+            raise StoreError(
+                f"{folder / name} is a link: nothing is read or written through links in such a folder",
+                "remove it, or put what it leads to in its place",
+            )
 
 
 def read_files(folder: Path, pattern: str) -> dict[str, bytes]:
     """Bytes of the files of a folder by name, sorted, of names that match a pattern; empty if there is no folder."""
-    return {path.name: path.read_bytes() for path in sorted(folder.glob(pattern))}
+    paths = [] if is_link(folder) else sorted(folder.glob(pattern))
+    return {path.name: path.read_bytes() for path in paths if path.is_file() and not is_link(path)}
+
+
+def read_small(path: Path, most: int) -> bytes:
+    """Bytes of a file that is no link and has at most so many bytes.
+
+    Raises:
+        OSError: It cannot be read, is a link, or is larger.
+    """
+    if is_link(path):
+        raise OSError(errno.ELOOP, "is a link", str(path))
+    if (size := path.stat().st_size) > most:
+        raise OSError(errno.EFBIG, f"has {size:,} bytes, more than {most:,}", str(path))
+    return path.read_bytes()
 
 
 @contextmanager
@@ -79,29 +120,32 @@ def on_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except DISK_ERRORS as error:
-        is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        number = getattr(error, "errno", None)
+        is_full = number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
         if isinstance(error, POLARS_ERRORS):
             # Polars does not always say that it was the disk ("Invalid thrift: transport error").
             is_full = is_full or _is_full(path)
         what = "the disk is full" if is_full else first_line(error)
-        hint = "free some space, then continue with --resume" if is_full else "is the folder writable?"
+        hint = _FULL if is_full else _HINTS.get(number or 0, "is the folder writable?")
         raise StoreError(f"cannot write to {path}: {what}", hint) from error
 
 
 def sync(path: Path) -> None:
     """Wait until a file is on the disk."""
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows flushes what may be written alone
         os.fsync(file.fileno())
 
 
-def _write_aside(path: Path, aside: Path, write: Callable[[Path], Any]) -> None:
-    """Write under another name first, and rename what is complete."""
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where a system has a way to ask for that."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        write(aside)
-        sync(aside)
-        aside.replace(path)
+        with suppress(OSError):  # of file systems that flush no folders
+            os.fsync(descriptor)
     finally:
-        aside.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def _is_full(path: Path) -> bool:

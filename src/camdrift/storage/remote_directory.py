@@ -14,7 +14,8 @@ import polars as pl
 
 from camdrift.errors import StoreError, one_line
 from camdrift.storage.checksums import CHECKSUMS
-from camdrift.storage.run_directory import FILES, RunDirectory, is_figure, is_record
+from camdrift.storage.run_directory import RunDirectory
+from camdrift.storage.run_files import FILES, is_figure, is_record
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.file_names import CHUNKS, FIGURES, RECORD
 

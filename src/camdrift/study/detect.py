@@ -19,13 +19,12 @@ from camdrift.defences.detector import LEAST_FOLDED_SEEDS, Examples, assess
 from camdrift.errors import UserError
 from camdrift.figures.detection import DETECTION_FIGURE, detection_figure
 from camdrift.report.encoding import figure_files
-from camdrift.storage.disk import write_files
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.study import Study
 from camdrift.tables.detection import DETECTION, ROC
 from camdrift.tables.file_names import FIGURES, RECORD
 from camdrift.tables.measures import of_first_measure
-from camdrift.tables.reading import by_seeds, distinct, height, scan
+from camdrift.tables.reading import Stored, by_seeds, distinct, height, scan
 from camdrift.tables.run_json import Record, effective
 from camdrift.tables.study import TABLES
 from camdrift.tables.words import (
@@ -121,9 +120,11 @@ def figure_place(study: Study) -> str:
 
 def _write(study: Study, detection: Detection) -> None:
     directory = RunDirectory(study.path)
-    directory.replace_tables({DETECTION.name: detection.detection, ROC.name: detection.roc})
-    tables = of_first_measure(directory.stored_tables(*TABLES, DETECTION.name, ROC.name))
-    write_files(study.path, figure_files(DETECTION_FIGURE, detection_figure(tables, study.record)))
+    made = {DETECTION.name: detection.detection, ROC.name: detection.roc}
+    scans = {name: table.lazy() for name, table in made.items()}
+    tables = of_first_measure(Stored({**directory.stored_tables(*TABLES).scans, **scans}))
+    figures = list(figure_files(DETECTION_FIGURE, detection_figure(tables, study.record)))
+    directory.replace_tables(made, figures)
     study.keep(f"{DETECTION.name}.parquet", f"{ROC.name}.parquet", FIGURES, RECORD)
 
 

@@ -1,7 +1,8 @@
 """The run directory of a study: a new one, or one whose run goes on because it is of the same study."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from camdrift.pipeline.settings import Settings
 from camdrift.storage.lock import locked
 from camdrift.storage.remote_directory import is_url, working_copy
 from camdrift.storage.run_directory import RunDirectory
+from camdrift.storage.run_files import is_unused
 from camdrift.study.record import identity_changes
 from camdrift.tables.file_names import REPORT
 from camdrift.tables.run_json import passed
@@ -34,14 +36,33 @@ def run_directory(
         return
     path = Path(path)
     if resume:
-        directory = RunDirectory.open(path)
+        directory = RunDirectory.open(path, is_resumed=True)
         _check_same(directory, record, settings)
-        with nullcontext() if _is_tidy(directory) else locked(path):
-            yield directory
-    else:
+        with nullcontext(False) if _is_tidy(directory) else locked(path) as directory.is_locked:
+            yield from _tidied(directory)
+        return
+    RunDirectory.check_free(path, overwrite=overwrite)
+    with locked(path) as is_locked:
         RunDirectory.check_free(path, overwrite=overwrite)
-        with locked(path):
-            yield RunDirectory.create(path, overwrite=overwrite)
+        directory = RunDirectory.create(path) if is_unused(path) else RunDirectory.succeed(path)
+        directory.is_locked = is_locked
+        yield from _tidied(directory)
+
+
+def _tidied(directory: RunDirectory) -> Iterator[RunDirectory]:
+    """Yield a run directory without leftovers; the run in it takes its place if it gets complete."""
+    try:
+        if directory.is_locked:
+            directory.tidy()
+        yield directory
+        directory.take_place()
+    finally:
+        directory.is_locked = False
+
+
+def is_begun(place: str | PathLike[str]) -> bool:
+    """Is there more in the folder of a run than what a command leaves that was killed at its very start?"""
+    return is_url(place) or not Path(place).is_dir() or not is_unused(Path(place))
 
 
 @contextmanager
@@ -71,7 +92,7 @@ def _remote_directory(
 def _is_tidy(directory: RunDirectory) -> bool:
     """Is the run complete, with nothing left over and a report?"""
     is_complete = directory.read_record()["status"] == "done"
-    return is_complete and not directory.chunks_done() and (directory.path / REPORT).is_file()
+    return is_complete and directory.is_tidy() and (directory.path / REPORT).is_file()
 
 
 def _check_same(directory: RunDirectory, record: dict[str, Any], settings: Settings) -> None:
@@ -102,7 +123,11 @@ def check_stored(plan: Plan, files: Sequence[ImageFile], directory: RunDirectory
     Raises:
         StoreError: An image has changed since its chunk was stored.
     """
-    reasons = directory.drop_damaged_chunks() | _drop_unread_chunks(plan, files, directory)
+    return told_again(directory.drop_damaged_chunks() | _drop_unread_chunks(plan, files, directory))
+
+
+def told_again(reasons: Mapping[int, str]) -> list[str]:
+    """A line on each chunk that is done again, from the reasons by index."""
     return [f"chunk {index:05d} is done again: {reason}" for index, reason in sorted(reasons.items())]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Unpack
 from camdrift.engine import dispatch, local
 from camdrift.engine.engine import LOCAL, RAY, Engine
 from camdrift.engine.progress import OnProgress, Progress
-from camdrift.errors import UserError
+from camdrift.errors import StoreError, UserError
 from camdrift.images.places import ImageFile
 from camdrift.images.selection import Selection, select_images
 from camdrift.models.classifier import Classifier
@@ -24,7 +24,7 @@ from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.finishing import complete_study, finish_study
 from camdrift.study.launch import ImageSource, Launch, StudyKeywords, launch_from, settings_from, spelled_out
 from camdrift.study.record import new_folder, run_record
-from camdrift.study.resumption import check_stored, check_undamaged, run_directory
+from camdrift.study.resumption import check_stored, check_undamaged, is_begun, run_directory, told_again
 from camdrift.study.study import Study, study_in
 from camdrift.tables.file_names import REPORT
 
@@ -84,6 +84,8 @@ class RunKind:
 
 
 _STUDY: Final = RunKind()
+# Times that a chunk is computed which somebody removes or spoils before it is merged.
+_TRIES: Final = 3
 
 
 def run_study(
@@ -109,6 +111,8 @@ def run_study(
         UserError: Input or options that cannot be studied.
     """
     clock = Clock()
+    if launch.resume and launch.out is not None and not is_begun(launch.out):
+        launch = replace(launch, resume=False)
     with clock("total"):
         selection = select_images(
             images, limit=settings.limit, per_class=settings.per_class, rng_seed=settings.rng_seed
@@ -152,8 +156,7 @@ def _fill(
     launch.begin(directory.place)
     warnings = (record["preflight"] or {}).get("warnings", ())
     launch.show(Progress("preflight", 0, len(files), 0, (*warnings, *repeats)))
-    with plan.classifier.numerics():
-        plan, record["engine"] = _compute(launch.engine, plan, files, directory, launch.show)
+    plan, record["engine"] = _compute(launch.engine, plan, files, directory, launch.show)
     record["arguments"]["effective"]["batch_size"] = plan.batch_size
     finish_study(plan, directory, launch.show)
     if kind.finish is not None:
@@ -196,6 +199,21 @@ def _with_surrogate(settings: Settings, surrogate: Classifier | None) -> Setting
 def _compute(
     engine: Engine, plan: Plan, files: Sequence[ImageFile], directory: RunDirectory, on_progress: OnProgress
 ) -> tuple[Plan, dict[str, Any]]:
-    """Compute the chunks that are missing; return the plan afterwards, and the engine for the record."""
-    compute = {LOCAL: local.compute, RAY: dispatch.compute}[engine.name]
-    return compute(engine, plan, files, directory, on_progress)
+    """Compute the chunks that are missing; return the plan afterwards, and the engine for the record.
+
+    Raises:
+        StoreError: Chunks that were stored are gone again.
+    """
+    compute, indexes = {LOCAL: local.compute, RAY: dispatch.compute}[engine.name], range(plan.design.chunks)
+    for _ in range(_TRIES):
+        with plan.classifier.numerics():
+            plan, entry = compute(engine, plan, files, directory, on_progress)
+        reasons = directory.lost_chunks(indexes)
+        if not reasons:
+            return plan, entry
+        on_progress(Progress("write", 0, len(files), 0, tuple(told_again(reasons))))
+    index, reason = next(iter(reasons.items()))
+    raise StoreError(
+        f"chunk {index:05d} of {directory.place} is lost again each time it is stored: {reason}",
+        "does something clean up that folder? --resume with the same --out computes it again",
+    )

@@ -14,7 +14,7 @@ import polars as pl
 from camdrift.errors import StoreError, UserError
 from camdrift.report import verdicts
 from camdrift.report.study import notebook_html, report_files, summary
-from camdrift.storage.disk import read_files, write_files
+from camdrift.storage.disk import read_files
 from camdrift.storage.remote_directory import RemoteDirectory, is_url, working_copy
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.file_names import FIGURES, REPORT
@@ -28,17 +28,20 @@ from camdrift.tables.words import ANALYSED
 
 
 class Study(RunTables):
-    """A study in a run directory. Tables are polars data frames, read when first asked for, or scanned with `scan`.
-
-    Attributes:
-        path: The run directory; for one at a URL a copy of it that lasts as long as this object.
-        place: Its path, or that URL.
-    """
+    """A study in a run directory. Tables are polars data frames, read when first asked for, or scanned with `scan`."""
 
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
-        self.path = directory.path
-        self.place: Path | str = directory.place
+
+    @property
+    def path(self) -> Path:
+        """The run directory; for one at a URL a copy of it that lasts as long as this object."""
+        return self._directory.path
+
+    @property
+    def place(self) -> Path | str:
+        """Its path, or that URL."""
+        return self._directory.place
 
     def __repr__(self) -> str:
         arguments = effective(self.record)
@@ -118,7 +121,7 @@ class Study(RunTables):
         """
         tables = self._tables
         with self._directory.open_gallery() as gallery:
-            write_files(self.path, report_files(tables, self.record, gallery))
+            self._directory.write_report(report_files(tables, self.record, gallery))
         self.keep(REPORT, FIGURES)
         return self.path / REPORT
 

@@ -1,0 +1,63 @@
+"""The files of a run directory by name, and how one tells a run from somebody else's folder."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from camdrift.storage.disk import on_disk, read_small
+from camdrift.storage.lock import LOCK
+from camdrift.storage.replacement import IsOurs, leftovers
+from camdrift.tables.file_names import CHUNKS, FIGURES, GALLERY, RECORD, REPORT
+from camdrift.tables.further import RUN_TABLES
+from camdrift.tables.words import SCHEMA_VERSION
+
+# The record is last, so that a folder in which clearing was cut short still counts as a run.
+FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in RUN_TABLES), RECORD)
+# A hundred thousand class names take 3 MB.
+MOST_BYTES_OF_RECORD: Final = 2**27
+
+
+def record_bytes(record: Mapping[str, Any]) -> bytes:
+    """A record as the bytes of its file, schema version first."""
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, allow_nan=False)
+    # Bytes of a file name that are no UTF-8 reach Python as lone surrogates, which no file can hold.
+    return f"{text}\n".encode("utf-8", "replace")
+
+
+def is_file_of_run(name: str) -> bool:
+    """Is this the name, below a run directory, of a file (or of the folder of chunks) that camdrift writes?"""
+    folder, _, figure = name.rpartition("/")
+    return name in (*FILES, CHUNKS, FIGURES) or (folder == FIGURES and is_figure(figure))
+
+
+def is_unused(path: Path, is_ours: IsOurs = is_file_of_run) -> bool:
+    """Is there nothing in a folder, or only what a command leaves that was killed at its very start?"""
+    with on_disk(path):
+        entries = set(path.iterdir()) if path.is_dir() else set()
+    return entries <= {path / LOCK, *leftovers(path, is_ours)}
+
+
+def is_figure(name: str) -> bool:
+    """Is this the name of a file that camdrift draws?"""
+    return re.fullmatch(r"(figure_.*|layer_grid)\.(png|pdf)", name) is not None
+
+
+def is_made_by_camdrift(path: Path) -> bool:
+    """Is this the file of a record that camdrift wrote?"""
+    try:
+        return path.is_file() and is_record(
+            read_small(path, MOST_BYTES_OF_RECORD)
+        )  # a pipe would keep the reader waiting
+    except OSError:
+        return False
+
+
+def is_record(data: bytes | None) -> bool:
+    """Are these the bytes of a record that camdrift wrote?"""
+    try:
+        record = json.loads(data or b"")
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and {"schema_version", "camdrift"} <= record.keys()
