@@ -7,7 +7,7 @@ import polars as pl
 from camdrift.statistics.layers import compromised_counts, layer_statistics
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.study import FLOOR, MEASURE, SEEDS, TABLES
-from camdrift.tables.words import ANALYSED, NO_ADVERSARIAL, SCHEMA_VERSION
+from camdrift.tables.words import ANALYSED, NO_ADVERSARIAL, NOISE, SCHEMA_VERSION
 from support.study_tables import random_study
 
 
@@ -37,9 +37,11 @@ def write_study(folder, similarity, variants, *, model="net", attack="dlfuzz", s
     for name, table in TABLES.items():
         directory.write_table(name, made.get(name, table.frame()))
     measures = similarity.select(MEASURE).unique(maintain_order=True).rows()
+    noise = similarity.filter(pl.col("condition") == NOISE)
     effective = {
         "model": model, "attack": attack, "rng_seed": 0, "measures": [list(m) for m in measures],
-        "weights": "as passed", "strengths": sorted(set(layers["strength"])), "noise_ladder": [], "noise_draws": 1,
+        "weights": "as passed", "strengths": sorted(set(layers["strength"])),
+        "noise_ladder": noise["strength"].unique().sort().to_list(), "noise_draws": noise["draw"].max() + 1,
         "targets": layers["target"].unique(maintain_order=True).to_list(), "explanations": ["gradcam"],
         "layers": layers["layer"].unique(maintain_order=True).to_list(), "batch_size": 4, "device": "cpu",
         "precision": "fp32",

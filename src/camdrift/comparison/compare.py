@@ -107,6 +107,8 @@ def compare(
         raise UserError(f"`align` must be one of {', '.join(WAYS)}, got: {align}")
     folder = None if out is None else local_folder("out", out)
     studies = [run if isinstance(run, Study) else open_study(run) for run in runs]
+    for study in studies:
+        study.check_fit()
     sides = sides_of(studies, models, explanations=measures.get("explanations"), metrics=measures.get("similarities"))
     common = common_to(sides, measures.get("targets"))
     record = _record(studies, sides, common, align)

@@ -72,6 +72,10 @@ class _StoredArrays(Mapping[str, NDArray[Any]]):
                 return _read(self._archive, member, self._most)
         raise KeyError(key)
 
+    def __contains__(self, key: object) -> bool:
+        # The method of `Mapping` would read the array.
+        return f"{key}.npy" in self._archive.NameToInfo
+
     def __iter__(self) -> Iterator[str]:
         return (name.removesuffix(".npy") for name in self._archive.namelist())
 

@@ -7,14 +7,16 @@ import polars as pl
 
 from camdrift.errors import StoreError
 from camdrift.storage.disk import readable
-from camdrift.storage.run_directory import RunDirectory
+from camdrift.storage.run_contents import RunContents
+from camdrift.tables.arrays import Gallery
+from camdrift.tables.file_names import GALLERY
 from camdrift.tables.further import FURTHER_TABLES, RUN_TABLES
 from camdrift.tables.reading import MOST_ROWS, Stored, Tables, distinct, height, scan, streamed
 from camdrift.tables.run_json import effective
-from camdrift.tables.words import ANALYSED
+from camdrift.tables.words import ADVERSARIAL, ANALYSED, NOISE
 
 
-def read_whole(directory: RunDirectory) -> tuple[Stored, list[str]]:
+def read_whole(directory: RunContents) -> tuple[Stored, list[str]]:
     """The tables of a run by name, and the problems with its files in words: checksums, rows, schemas.
 
     Every table is read to its end, but not those whose checksums differ; none is kept in memory.
@@ -70,11 +72,57 @@ def disagreements(tables: Tables, record: Mapping[str, Any]) -> list[str]:
             sentences += _of_seeds(name, scan(tables, name), counts)
     if "similarity" in tables:
         sentences += _undefined(scan(tables, "similarity"))
+        sentences += _misplaced(scan(tables, "similarity"), seeds, arguments)
     if "layers" in tables:
         has_rows = "similarity" in tables
         targets = distinct(scan(tables, "similarity"), "target").height if has_rows else len(arguments["targets"])
         sentences += _differ("layers", "rows", tables["layers"].height, targets * len(strengths) * cells)
     return sentences
+
+
+def check_fit(directory: RunContents) -> None:
+    """Raise `StoreError` unless tables, record and gallery of a run fit each other, so that all can be read together.
+
+    Checksums tell what has changed since it was written; this tells what was never written together.
+    """
+    names = [name for name in RUN_TABLES if name not in FURTHER_TABLES or directory.has_table(name)]
+    tables = directory.stored_tables(*names)
+    problems = [
+        f"{name}.parquet has not the columns of the table `{name}`"
+        for name in names
+        if tables.scans[name].collect_schema() != RUN_TABLES[name].schema
+    ]
+    problems = problems or disagreements(tables, directory.read_run())
+    if not problems:
+        with directory.open_gallery() as gallery:
+            problems += _strange_pictures(gallery, tables["seeds"], directory.read_run())
+    if problems:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise StoreError(
+            f"the files of {directory.place} do not fit each other: {problems[0]}{more}",
+            "put back copies of the files, or run the study again; `camdrift verify` names all that differs",
+        )
+
+
+def _strange_pictures(gallery: Gallery, seeds: pl.DataFrame, record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence if a gallery does not show analysed seeds, or not every layer of them."""
+    if not gallery:
+        return
+    heads = ("seed_ids", "targets", "strengths")
+    if lacks := [key for key in heads if key not in gallery]:
+        yield f"{GALLERY} lacks {lacks[0]}"
+        return
+    ids, arguments = [str(name) for name in gallery["seed_ids"]], effective(record)
+    analysed = set(seeds.filter(pl.col("status") == ANALYSED)["seed_id"])
+    if strange := [name for name in ids if name not in analysed]:
+        yield f"{GALLERY} shows {strange[0]}, which is no analysed seed image"
+    for key, values in (("targets", arguments["targets"]), ("strengths", sorted(arguments["strengths"]))):
+        if sorted(gallery[key].tolist()) != sorted(values):
+            yield f"{GALLERY} has other {key} than the run"
+    parts = [*("clean", "perturbation", "noise", "peaks"), *(f"map/{i}" for i in range(len(arguments["layers"])))]
+    keys = [f"{i}/{part}" for i in range(len(ids)) for part in parts]
+    if lacks := [key for key in keys if key not in gallery]:
+        yield f"{GALLERY} lacks {lacks[0]}"
 
 
 def repeated_images(seeds: pl.DataFrame) -> list[str]:
@@ -127,6 +175,25 @@ def _undefined(similarity: pl.LazyFrame) -> Iterator[str]:
     wrong = height(similarity.filter(pl.col("similarity").is_null() == pl.col("undefined_reason").is_null()))
     if wrong:
         yield f"similarity.parquet: {wrong:,} rows have neither a similarity nor a reason why not, or both"
+
+
+def _misplaced(similarity: pl.LazyFrame, seeds: pl.DataFrame, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence on each column with values that are not of the study, or without some that must be there."""
+    if not (seeds["status"] == ANALYSED).any():
+        return
+    strengths = {*arguments["strengths"], *arguments["noise_ladder"]}
+    values = {
+        "condition": {ADVERSARIAL, NOISE},
+        "strength": strengths,
+        "draw": set(range(arguments["noise_draws"])),
+        "layer": set(arguments["layers"]),
+        "layer_index": set(range(len(arguments["layers"]))),
+    }
+    for name, expectation in values.items():
+        if set(distinct(similarity, name)[name]) != expectation:
+            yield f"similarity.parquet: another {name.replace('_', ' ')} than those of the study, or fewer"
+    if extra := set(distinct(similarity, "target")["target"]) - set(arguments["targets"]):
+        yield f"similarity.parquet: the target {min(map(str, extra))}, which the study has not"
 
 
 def _differ(name: str, what: str, count: int, expectation: int) -> Iterator[str]:

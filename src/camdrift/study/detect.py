@@ -100,6 +100,8 @@ def detect(study: Study, *others: Study) -> Detection:
     """
     studies = (study, *others)
     _check(studies)
+    for each in studies:
+        each.check_fit()
     runs = [readings(name, _tables(each)) for name, each in zip(_names(studies), studies, strict=True)]
     for each, run in zip(studies, runs, strict=True):
         if run.n_seeds < LEAST_FOLDED_SEEDS:

@@ -15,6 +15,7 @@ from camdrift.errors import StoreError, UserError
 from camdrift.report import verdicts
 from camdrift.report.study import notebook_html, report_files, summary
 from camdrift.storage.disk import read_files
+from camdrift.storage.integrity import check_fit
 from camdrift.storage.remote_directory import RemoteDirectory, is_url, working_copy
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.file_names import FIGURES, REPORT
@@ -113,12 +114,17 @@ class Study(RunTables):
         assert isinstance(tables, Stored)
         return Stored({**tables.scans, "measures": self.scan("layers")})
 
+    def check_fit(self) -> None:
+        """Raise `StoreError` unless tables, record and gallery fit each other."""
+        check_fit(self._directory)
+
     def report(self) -> Path:
         """Rebuild figures and report from the stored tables alone, and return the report's path.
 
         Raises:
             StoreError: A table is missing or damaged, or the run directory cannot be written.
         """
+        self.check_fit()
         tables = self._tables
         with self._directory.open_gallery() as gallery:
             self._directory.write_report(report_files(tables, self.record, gallery))
