@@ -10,6 +10,8 @@ command that nobody disturbed. Figures and pages are short texts here, but for `
 """
 
 import argparse
+import contextlib
+import importlib
 import json
 import os
 import random
@@ -25,7 +27,7 @@ from pathlib import Path
 
 os.environ |= {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 
-ATTACK = "dlfuzz(scores='logit', step=1/255)"
+ATTACK = "dlfuzz(scores='logit', step=8/255)"
 NET = """
 import torch
 from torch import nn
@@ -63,7 +65,7 @@ model = "net.py:build"
 [[attacks]]
 attack = "{ATTACK}"
 [[attacks]]
-attack = "{ATTACK.replace("1/255", "2/255")}"
+attack = "{ATTACK.replace("8/255", "16/255")}"
 """
 STUDY = ("images", "--model", "net.py:build", "--chunk-size", "2", "--strengths", "1", "--noise-ladder", "4")
 SMALL = (*STUDY, "--gallery", "1", "--target", "seed", "--attack", ATTACK)
@@ -151,8 +153,9 @@ def import_all() -> None:
     torch.set_num_threads(1)
     for name in ("cli.app", "comparison.sweep", "study.detect", "study.reproduce", "study.verify"):
         __import__(f"camdrift.{name}")
-    import matplotlib.backends.backend_agg
-    import matplotlib.backends.backend_pdf  # noqa: F401
+    import PIL.Image
+
+    PIL.Image.init()
 
 
 def prepare() -> None:
@@ -175,9 +178,14 @@ def kill_all(command: Command, kills: int, draw: random.Random) -> tuple[int, in
         before, whole = (make(command, Path(folder) / name, home) for name in ("before", "whole"))
         os.chdir(whole)
         start = time.monotonic()
-        status, text = in_child(lambda: invoke(command.words, command, report_operations=True))
+        status, text = in_child(lambda: invoke(command.words, command, is_told=True))
         assert status == 0, text
-        seconds, operations = time.monotonic() - start, int(text.rsplit("operations ", 1)[1].split()[0])
+        seconds = time.monotonic() - start
+        told = json.loads(text.rsplit("told ", 1)[1])
+        operations = told["operations"]
+        for module in told["modules"]:
+            with contextlib.suppress(Exception):
+                importlib.import_module(module)
         n_random = kills // 8
         step = max(1, -(-operations // (kills - n_random)))
         first = draw.randrange(1, step + 1)
@@ -273,9 +281,10 @@ def invoke(
     kill_before: int | None = None,
     kill_at: str | None = None,
     kill_after: float | None = None,
-    report_operations: bool = False,
+    is_told: bool = False,
 ) -> int:
     """Run a command line in this process, which an audit hook may kill; return its exit code."""
+    before = set(sys.modules)
     import camdrift.cli.app
 
     if not (command.is_drawn and words[0] == command.words[0]):
@@ -287,8 +296,9 @@ def invoke(
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    if report_operations:
-        print("operations", len(count))
+    if is_told:
+        modules = [name for name in sys.modules if name not in before and not name.startswith("camdrift_model")]
+        print("told", json.dumps({"operations": len(count), "modules": modules}))
     return code
 
 
@@ -351,7 +361,8 @@ def still_whole(command: Command, before: Path, whole: Path) -> None:
 def tables(folder: Path) -> dict:
     import polars as pl
 
-    return {str(path.relative_to(folder)): pl.read_parquet(path, glob=False) for path in folder.rglob("*.parquet")}
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.parquet")}
+    return {name: pl.read_parquet(path, glob=False) for name, path in paths.items() if f"/{name}".count("/.") == 0}
 
 
 def equal_tables(mine: dict, theirs: dict) -> bool:

@@ -102,15 +102,19 @@ def settle(folder: Path, is_ours: IsOurs) -> None:
 
 
 def _move(moving: Path, folder: Path, is_ours: IsOurs) -> None:
-    for name in filter(is_ours, _entries(moving)):
+    places = {folder}
+    for name in _entries(moving):
         place = folder / name
+        if not is_ours(name) or is_link(moving / name):
+            continue
         if place.parent != folder and is_link(place.parent):
             place.parent.unlink()
         place.parent.mkdir(exist_ok=True)
         (moving / name).replace(place)
-        sync_folder(place.parent)
+        places.add(place.parent)
+    for place in places:
+        sync_folder(place)
     remove(moving)
-    sync_folder(folder)
 
 
 def clear(folder: Path, is_ours: IsOurs, without: Collection[str] = ()) -> None:
