@@ -1,6 +1,7 @@
 """A file that camdrift writes is whole or absent, whoever looks meanwhile and whatever goes wrong."""
 
 import os
+import stat
 import threading
 from contextlib import contextmanager
 from functools import partial
@@ -87,9 +88,15 @@ def test_the_new_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(tm
     """Else a power cut could leave an empty file under the name."""
     write(tmp_path, OLD)
     synced = []
-    monkeypatch.setattr(os, "fsync", lambda file: synced.append((os.fstat(file).st_size, size(tmp_path / name))))
+
+    def fsync(file):
+        state = os.fstat(file)
+        synced.append((stat.S_ISDIR(state.st_mode) or state.st_size, size(tmp_path / name)))
+
+    monkeypatch.setattr(os, "fsync", fsync)
     write(tmp_path, NEW)
-    assert synced == [(len(NEW), len(OLD))]
+    assert synced[0] == (len(NEW), len(OLD))
+    assert synced[-1] == (True, len(NEW)), "and so is its name"
 
 
 @writers

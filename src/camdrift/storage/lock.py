@@ -11,10 +11,11 @@ from filelock import FileLock, Timeout
 from camdrift.errors import StoreError
 
 LOCK: Final = ".lock"
+_PATIENCE: Final = 0.2
 
 
 @contextmanager
-def locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
+def locked(folder: Path, patience: float = _PATIENCE) -> Iterator[bool]:
     """Keep every other process out of a folder while the block runs; yield whether that is so.
 
     The kernel releases the lock when the process ends, however it ends, so that none is ever left over. Where files
@@ -22,7 +23,7 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
 
     Args:
         folder: The folder, made if it is missing.
-        patience: Seconds to wait for another process.
+        patience: Seconds to wait for another process; some, since a last holder may just be removing the file.
 
     Raises:
         StoreError: Another process holds it.
