@@ -118,7 +118,7 @@ def commands() -> list[Command]:
         Command("detect", "r", ("detect", "r"), (("detect", "r"),), (run,), is_drawn=True, weight=2),
         Command("reproduce", "r", reproduce, (reproduce, (*reproduce, "--resume")), weight=2),
         Command("sweep", "runs", sweep, (sweep,), weight=3),
-        Command("sweep, again", "runs", sweep, (sweep,), (sweep,), weight=3),
+        Command("sweep again", "runs", sweep, (sweep,), (sweep,), weight=3),
     ]
 
 

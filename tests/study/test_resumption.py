@@ -241,3 +241,47 @@ def assert_same_gallery(one, other, seeds=None):
         assert shown > 3 if seeds is None else shown == seeds
         assert mine.files == theirs.files
         assert all(np.array_equal(mine[key], theirs[key]) for key in mine.files)
+
+
+class TestLostChunks:
+    """A chunk that is gone before it is merged: cleaners of old files, a second process where there are no locks."""
+
+    def lose(self, out, times, seen):
+        """A progress callback that removes the first chunk when the last one is stored."""
+
+        def on_progress(progress):
+            seen.extend(progress.warnings)
+            if progress.stage == "write" and progress.seeds_done == 8 and times:
+                times.pop()
+                shutil.rmtree(out / "chunks" / "00000")
+
+        return on_progress
+
+    def test_is_computed_again_and_told(self, classifier, eight, whole, tmp_path):
+        out, seen = tmp_path / "run", []
+        study = study_of(classifier, eight, out, **SMALL, on_progress=self.lose(out, [1], seen))
+        assert_same(study, whole)
+        assert "chunk 00000 is done again: it is gone" in seen
+
+    def test_again_and_again_stops_the_run(self, classifier, eight, tmp_path):
+        out = tmp_path / "run"
+        with pytest.raises(StoreError, match=r"chunk 00000 of .*run is lost again each time .*: it is gone") as caught:
+            study_of(classifier, eight, out, **SMALL, on_progress=self.lose(out, [1] * 9, []))
+        assert "--resume" in caught.value.hint
+        assert json.loads((out / "run.json").read_text())["status"] == "running"
+
+
+class TestReplaced:
+    """`--overwrite` that is stopped: the old run is whole, and the new one goes on."""
+
+    def test_old_until_the_new_one_is_complete(self, classifier, eight, whole, tmp_path):
+        out = shutil.copytree(whole.path, tmp_path / "run")
+        other = {**SMALL, "rng_seed": 1}
+        with pytest.raises(KeyboardInterrupt):
+            study_of(classifier, eight, out, **other, overwrite=True, on_progress=stop_when(lambda p: p.seeds_done > 3))
+        assert_same(camdrift.open(out), whole)
+        study = study_of(classifier, eight, out, **other, resume=True)
+        assert study.path == out
+        assert study.record["arguments"]["effective"]["rng_seed"] == 1
+        assert_same(camdrift.open(out), study)
+        assert {path.name for path in out.iterdir()} == {path.name for path in whole.path.iterdir()}

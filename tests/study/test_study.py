@@ -2,11 +2,15 @@
 
 import inspect
 import json
+import shutil
 import webbrowser
 
+import numpy as np
+import polars as pl
 import pytest
 
 import camdrift
+from camdrift.errors import StoreError
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.study import Study
 from camdrift.tables.detection import DETECTION
@@ -70,3 +74,54 @@ def test_explore_opens_the_report_and_makes_it_once(study, monkeypatch):
     assert study.explore() == page
     assert opened == [page.resolve().as_uri()] * 2
     assert len(made) == 1
+
+
+def renamed(folder):
+    directory = RunDirectory(folder)
+    seeds = directory.read_table("seeds")
+    return directory.write_table("seeds", seeds.with_columns(seed_id="other " + pl.col("seed_id")))
+
+
+def fewer(folder):
+    directory = RunDirectory(folder)
+    return directory.write_table("similarity", directory.read_table("similarity").head(7))
+
+
+def layerless(folder):
+    directory = RunDirectory(folder)
+    return directory.write_table("similarity", directory.read_table("similarity").with_columns(layer=pl.lit("x")))
+
+
+def without_columns(folder):
+    return pl.read_parquet(folder / "layers.parquet").drop("gain").write_parquet(folder / "layers.parquet")
+
+
+def without_pictures(folder):
+    with np.load(folder / "gallery.npz") as arrays:
+        kept = {key: arrays[key] for key in arrays.files if key != "0/map/1"}
+    return np.savez(folder / "gallery.npz", **kept)
+
+
+class TestFilesThatDoNotFit:
+    """Files that were never written together, in a run whose record vouches for none of them: one clear line."""
+
+    @pytest.fixture
+    def mixed(self, study, tmp_path):
+        folder = shutil.copytree(study.path, tmp_path / "mixed")
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        (folder / "run.json").write_text(json.dumps({**record, "files": None}), encoding="utf-8")
+        return folder
+
+    @pytest.mark.parametrize("spoil", [renamed, fewer, layerless, without_columns, without_pictures])
+    def test_is_told(self, mixed, study, spoil, tmp_path):
+        spoil(mixed)
+        uses = (
+            lambda run: run.report(),
+            lambda run: camdrift.detect(run),
+            lambda run: camdrift.compare(run, study, out=tmp_path / "c"),
+        )
+        for use in uses:
+            with pytest.raises(StoreError, match=r"the files of .*mixed do not fit each other: ") as caught:
+                use(camdrift.open(mixed))
+            assert "camdrift verify" in caught.value.hint
+        assert not (tmp_path / "c").exists()
