@@ -32,7 +32,7 @@ GROWTH: Final = "growth"
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """Tables of one chunk (seeds, variants, similarity, focus, floor, `GROWTH`, extra tables); part of the gallery."""
+    """Tables of one chunk (those of a study, `ceiling`, `GROWTH`, extra tables), and its part of the gallery."""
 
     tables: dict[str, pl.DataFrame]
     gallery: dict[str, NDArray[Any]]
@@ -66,6 +66,7 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: AdvanceStage) -
         "similarity": results.similarity.filter(pl.col("seed_id").is_in(names)),
         "focus": focus_table.filter(pl.col("seed_id").is_in(names)),
         "floor": results.floor.filter(pl.col("seed_id").is_in(names) & pl.col("other_seed_id").is_in(names)),
+        "ceiling": results.ceiling.filter(pl.col("seed_id").is_in(names)),
         GROWTH: growth,
     }
     for extra in plan.design.extra_tables:
