@@ -78,11 +78,8 @@ def gains(tables: Tables, scope: Scope, strength: float) -> str:
     top, bottom = _extremes(rows)
     lost = _shortened(_rounding_layers(tables, scope, strength))
     if not top:
-        return (
-            f"At {_strength(strength)} rounding alone moves maps as far in every layer measured: {lost}."
-            if lost
-            else ""
-        )
+        words = f"At {_strength(strength)} no layer has a gain: rounding alone moves maps as far ({lost})."
+        return words if lost else ""
     attack = f"At {_strength(strength)} the attack{_EXPLAINING.get(scope.targets[0], '')}"
     text = f"{attack} moves {_named(top)} {_as_far_as(top[0], interval=True)}"
     if bottom:
