@@ -38,8 +38,9 @@ class Attacked:
         base_perturbation: Adversarial image minus seed image, pixel units, not clipped; None without one.
         iterations: Perturbation steps spent on this seed; None where the attack does not tell.
         target_class: The class that the attack aims at; None if any other than the clean one will do.
-        reason: Reason why there is no perturbation; empty for the usual one.
+        reason: Reason why there is no perturbation, or why it fools nobody; empty for the usual one.
         is_failure: Did the attack break down, rather than find nothing?
+        remark: A warning of what the attack did beside; empty for none.
     """
 
     base_perturbation: Image | None
@@ -47,6 +48,7 @@ class Attacked:
     target_class: int | None = None
     reason: str = ""
     is_failure: bool = False
+    remark: str = ""
 
 
 @dataclass(frozen=True)

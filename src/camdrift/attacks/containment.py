@@ -14,6 +14,12 @@ from camdrift.models.classifier import Classifier
 
 # Hooks, parameters, buffers and sub-modules of a module lie in such containers, and so do lists of its own.
 _CONTAINERS: Final = (dict, OrderedDict, set, list)
+# What changes a network's answers, in words; hooks lie in attributes of many names.
+_HOOKS: Final = "hooks"
+_TENSORS: Final = "weights and buffers"
+_KINDS: Final = {"_modules": "sub-modules", "_parameters": _TENSORS, "_buffers": _TENSORS, "forward": "functions"}
+# These are compared as attributes, too, not by content alone.
+_WATCHED: Final = ("forward", "_modules", "_parameters", "_buffers")
 _TENSOR_HOOKS: Final = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
@@ -23,11 +29,15 @@ class Containment:
     The network is kept as it is when this is made. Kept are weights, buffers and other tensors; gradients and flags;
     and of every module mode, class, attributes (also a `forward` of its own), sub-modules and hooks, with the hooks
     that torch holds for all modules and those on tensors. It takes as much memory as the weights.
+
+    Attributes:
+        traces: What the last block left behind, counted in words; flags, modes and gradients do not count.
     """
 
     def __init__(self, classifier: Classifier) -> None:
         network = classifier.module
         self._classifier = classifier
+        self.traces: list[str] = []
         self._parts = [_PartState(part) for part in network.modules()]
         self._tensors = [_TensorState(tensor) for tensor in _tensors(network)]
         self._for_all_modules = _NamespaceState(_for_all_modules())
@@ -50,12 +60,11 @@ class Containment:
             self._restore()
 
     def _restore(self) -> None:
-        for part in self._parts:
-            part.restore()
-        for tensor in self._tensors:
-            tensor.restore()
+        kinds = [kind for part in self._parts for kind in part.restore()]
+        kinds += [kind for tensor in self._tensors for kind in tensor.restore()]
         vars(nn.modules.module).update(self._for_all_modules.content)
-        self._for_all_modules.refill()
+        kinds += [f"{kind} for all modules" for kind in self._for_all_modules.refill()]
+        self.traces = [f"{kind}: {kinds.count(kind)}" for kind in dict.fromkeys(kinds)]
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:
@@ -76,12 +85,16 @@ class _NamespaceState:
 
     def __init__(self, namespace: Mapping[str, Any]) -> None:
         self.content = dict(namespace)
-        self._containers = [(value, value.copy()) for value in self.content.values() if type(value) in _CONTAINERS]
+        self._containers = [
+            (name, value, value.copy()) for name, value in self.content.items() if type(value) in _CONTAINERS
+        ]
 
-    def refill(self) -> None:
-        """Give every container the content that it had."""
-        for container, content in self._containers:
+    def refill(self) -> list[str]:
+        """Give every container the content that it had; return the kinds of things that had changed."""
+        kinds = [_kind(name) for name, *both in self._containers if _things(both[0]) != _things(both[1])]
+        for _, container, content in self._containers:
             _refill(container, content)
+        return [kind for kind in kinds if kind]
 
 
 class _PartState:
@@ -91,13 +104,16 @@ class _PartState:
         self._part, self._kind = part, type(part)
         self._attributes = _NamespaceState(vars(part))
 
-    def restore(self) -> None:
-        """Make the module what it was."""
+    def restore(self) -> list[str]:
+        """Make the module what it was; return the kinds of things that had changed."""
+        before, now = self._attributes.content, vars(self._part)
+        kinds = [_kind(name) for name in _WATCHED if before.get(name) is not now.get(name)]
         if type(self._part) is not self._kind:
             # Parametrisations make a class of their own.
             self._part.__class__ = self._kind
+            kinds.append("classes of modules")
         _refill(vars(self._part), self._attributes.content)
-        self._attributes.refill()
+        return kinds + self._attributes.refill()
 
 
 class _TensorState:
@@ -112,18 +128,40 @@ class _TensorState:
         """Leave the tensor without a gradient."""
         self._tensor.grad = None
 
-    def restore(self) -> None:
-        """Make the tensor what it was; values that have not changed are not written."""
+    def restore(self) -> list[str]:
+        """Make the tensor what it was; values that have not changed are not written. Return the kinds of changes."""
+        kinds = []
         if _layout(self._tensor) != _layout(self._place):
             self._tensor.data = self._place
+            kinds = [_TENSORS]
         if not torch.equal(self._place, self._values):
+            # NaN is never equal.
+            kinds = kinds if _are_alike(self._place, self._values) else [_TENSORS]
             self._place.copy_(self._values)
         self._tensor.requires_grad_(not self._is_frozen)
         self._tensor.grad = self._gradient
         for name, hooks in self._hooks.items():
             # A tensor goes on to call the hooks in a dictionary that it was once given.
             if (container := getattr(self._tensor, name)) is not None:
+                kinds += [_HOOKS] if _things(container) != _things(hooks) else []
                 _refill(container, hooks)
+        return kinds
+
+
+def _kind(name: str) -> str:
+    """The kind of thing that an attribute of a module holds, in words; empty for one that changes no answer."""
+    return _HOOKS if "hooks" in name else _KINDS.get(name, "")
+
+
+def _things(container: Any) -> Any:
+    """What lies in a container, to compare: tensors and hooks by identity."""
+    if isinstance(container, dict):
+        return [(name, id(value)) for name, value in container.items()]
+    return {id(value) for value in container}
+
+
+def _are_alike(one: Tensor, other: Tensor) -> bool:
+    return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:

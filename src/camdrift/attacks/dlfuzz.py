@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camdrift.attacks.base import PER_IMAGE, Advance, SeedBatch, Threat
+from camdrift.attacks.gradients import CUT, ZERO
 from camdrift.attacks.registry import PRESETS
 from camdrift.coverage.neurons import THRESHOLD, NeuronObserver, NeuronRecord
 from camdrift.coverage.strategies import STRATEGIES, ChosenNeurons, NeuronTable, neuron_table, select_neurons
@@ -63,6 +64,7 @@ class _Walk:
     selection: ChosenNeurons = field(init=False)
     iterations: int = 0
     adversarial: Image | None = None
+    fault: str = ZERO
 
     @property
     def image(self) -> Image:
@@ -174,7 +176,13 @@ class DLFuzz:
             for count in chunk.advance(group):
                 successes = sum(walk.adversarial is not None for walk in walks)
                 advance(group[0].position + count, successes)
-        return [Attacked(walk.adversarial, walk.iterations) for walk in walks]
+        return [_attacked(walk) for walk in walks]
+
+
+def _attacked(walk: _Walk) -> Attacked:
+    if walk.adversarial is not None:
+        return Attacked(walk.adversarial, walk.iterations)
+    return Attacked(None, walk.iterations, reason=walk.fault, is_failure=bool(walk.fault))
 
 
 def _lies_within(value: object, most: float) -> bool:
@@ -246,11 +254,13 @@ class _Chunk:
             outputs = self._pass(batch, differentiate=not is_last)
             if outputs.gradient is not None:
                 steps = self.attack.step * _normalised(outputs.gradient)
+                has_gradient = outputs.gradient.flatten(1).any(1).tolist()
             for row, walk in enumerate(batch):
                 if iteration > 0:
                     self._judge(walk, outputs, row)
                 if outputs.gradient is not None and walk.adversarial is None:
                     walk.perturbation = walk.perturbation + steps[row]
+                    walk.fault = "" if has_gradient[row] else walk.fault
                     walk.iterations += 1
 
     def _pass(self, walks: Sequence[_Walk], *, differentiate: bool) -> _Pass:
@@ -262,7 +272,11 @@ class _Chunk:
             if not differentiate:
                 return _Pass(logits, record, None)
             objective = self._objective(walks, logits, record).sum()
-        gradient = torch.autograd.grad(objective, images)[0]
+        if not objective.requires_grad:
+            for walk in walks:
+                walk.fault = CUT
+            return _Pass(logits.detach(), record, torch.zeros_like(images))
+        gradient = torch.autograd.grad(objective, images, materialize_grads=True)[0]
         return _Pass(logits.detach(), record, gradient)
 
     def _objective(self, walks: Sequence[_Walk], logits: Logits, record: NeuronRecord) -> Tensor:

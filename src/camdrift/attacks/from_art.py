@@ -10,13 +10,25 @@ from torch import Tensor, nn
 
 from camdrift.attacks.base import OWN_DRAWS, PER_IMAGE, Threat
 from camdrift.attacks.library import AttackRecipe, Perturb, PixelModel
-from camdrift.attacks.names import built, check_settings, choose, load_library, parameters, quietly
+from camdrift.attacks.names import built, check_package, check_settings, choose, load_library, parameters, quietly
+from camdrift.errors import UserError
 
 _NORMS: Final = {inf: "linf", "inf": "linf", 2: "l2", "2": "l2", 1: "l1", "1": "l1"}
 # It always takes the labels for those to reach.
 _ALWAYS_TARGETED: Final = frozenset({"SaliencyMapMethod"})
 # Its `eps` bounds another distance.
 _OTHER_DISTANCE: Final = frozenset({"Wasserstein"})
+# They refuse logits: a softmax behind the model gives them what they want.
+_WANT_PROBABILITIES: Final = frozenset({"SimBA", "VirtualAdversarialMethod"})
+# With their setting es=1 they need none.
+_PACKAGES: Final = {"ThresholdAttack": "cma", "PixelAttack": "cma"}
+_OLD_NUMPY: Final = frozenset({"GeoDA"})
+_PATCHES: Final = (
+    "AdversarialPatch",
+    "AdversarialPatchNumpy",
+    "AdversarialPatchPyTorch",
+    "AdversarialPatchTensorFlowV2",
+)
 # camdrift sets the first; the second writes files that nobody asked for.
 _NOT_SET: Final = ("targeted", "summary_writer")
 
@@ -36,6 +48,7 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     base = load_library("art.attacks.attack").EvasionAttack
     kinds = {n: k for n, k in vars(library).items() if isinstance(k, type) and issubclass(k, base)}
     name = choose("art", name, kinds)
+    _check_usable(name, settings)
     kind: Any = kinds[name]
     takes = parameters(kind, without=(next(iter(inspect.signature(kind).parameters)), *_NOT_SET))
     check_settings(f"art:{name}", settings, takes)
@@ -44,7 +57,8 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     can_target = "targeted" in kind.attack_params
 
     def make(model: PixelModel) -> Perturb:
-        attack = kind(_estimator(model, model.size, model.classes, model.device.type), **settings)
+        network = nn.Sequential(model, nn.Softmax(1)).eval() if name in _WANT_PROBABILITIES else model
+        attack = kind(_estimator(network, model.size, model.classes, model.device.type), **settings)
 
         def perturb(images: Tensor, classes: Tensor, targets: Tensor | None) -> Any:
             if can_target:
@@ -66,6 +80,22 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
         # An unseeded generator of its own, as HopSkipJump has one.
         seeding=OWN_DRAWS if "RandomState()" in inspect.getsource(sys.modules[kind.__module__]) else PER_IMAGE,
     )
+
+
+def _check_usable(name: str, settings: dict[str, Any]) -> None:
+    """Raises `UserError` for an attack that cannot make images here, before anything is computed."""
+    if name in _PATCHES:
+        raise UserError(
+            f"`attack` must return images, got: art:{name}, which returns a patch and its mask",
+            "art:ProjectedGradientDescent and art:SquareAttack change whole images",
+        )
+    if name in _PACKAGES and settings.get("es", 0) == 0:
+        check_package(f"art:{name}", _PACKAGES[name])
+    if name in _OLD_NUMPY and int(np.__version__.partition(".")[0]) > 1:
+        raise UserError(
+            f"`attack` art:{name} calls functions that NumPy 2 has no more, got: NumPy {np.__version__}",
+            "art:HopSkipJump looks at predictions alone, too",
+        )
 
 
 def _estimator(model: nn.Module, size: int, classes: int, device: str) -> Any:

@@ -10,9 +10,20 @@ from torch import Tensor, nn
 
 from camdrift.attacks.base import ORDERS, Threat
 from camdrift.attacks.library import AttackRecipe, Perturb, PixelModel
-from camdrift.attacks.names import built, check_settings, choose, load_library, parameters, positive, quietly
+from camdrift.attacks.names import (
+    built,
+    check_package,
+    check_settings,
+    choose,
+    load_library,
+    parameters,
+    positive,
+    quietly,
+)
 from camdrift.errors import UserError
 
+# Of any norm.
+_NEEDS_NUMBA: Final = "BrendelBethgeAttack"
 _EPSILON: Final = ("eps", "epsilon")
 _NORMS: Final = {order: norm for norm, order in ORDERS.items()}
 
@@ -34,6 +45,8 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     classes = {n: k for n, k in vars(foolbox.attacks).items() if isinstance(k, type) and issubclass(k, base.Attack)}
     kinds = {n: k for n, k in classes.items() if not inspect.isabstract(k)}
     name = choose("foolbox", name, kinds)
+    if name.endswith(_NEEDS_NUMBA):
+        check_package(f"foolbox:{name}", "numba")
     kind, own = kinds[name], dict(settings)
     takes, epsilon = parameters(kind), None
     if issubclass(kind, base.FixedEpsilonAttack):

@@ -4,7 +4,6 @@ import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any, Final
 
 import torch
@@ -12,7 +11,16 @@ from torch import Tensor, nn
 
 from camdrift.attacks.base import Threat
 from camdrift.attacks.library import AttackRecipe, Perturb, PixelModel
-from camdrift.attacks.names import built, check_settings, choose, load_library, parameters, positive, quietly
+from camdrift.attacks.names import (
+    built,
+    check_package,
+    check_settings,
+    choose,
+    load_library,
+    parameters,
+    positive,
+    quietly,
+)
 from camdrift.errors import UserError
 
 # What is wrong with an attack (seen in 1.7.2), and what to take in its place.
@@ -72,11 +80,8 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     if name in _REFUSED:
         fault, cure = _REFUSED[name]
         raise UserError(f"`attack` must name another attack, got: torchattack:{name}, which {fault}", cure)
-    if name in _PACKAGES and find_spec(_PACKAGES[name]) is None:
-        raise UserError(
-            f"`attack` torchattack:{name} needs {_PACKAGES[name]}, which is not installed",
-            f"python -m pip install {_PACKAGES[name]} installs it",
-        )
+    if name in _PACKAGES:
+        check_package(f"torchattack:{name}", _PACKAGES[name])
     takes = parameters(kind, without=_NOT_SET)
     check_settings(f"torchattack:{name}", settings, takes)
     for key in takes.keys() & _NEEDED.keys() - settings.keys() - _NOT_NEEDED.get(name, set()):

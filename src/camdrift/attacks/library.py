@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from camdrift.attacks.base import PER_IMAGE, Advance, SeedBatch, Threat, one_by_one
 from camdrift.attacks.containment import Containment
+from camdrift.attacks.gradients import GradientWatch
 from camdrift.attacks.names import built
 from camdrift.errors import UserError, one_line
 from camdrift.models.classifier import Classifier
@@ -26,6 +27,9 @@ from camdrift.tensors import PIXELS, Attacked, Image
 # Called with images (1, 3, height, width) in [0, 1], the class predicted for them (1,) and the class that is to be
 # predicted (1,), or None; returns adversarial images of the same shape.
 Perturb = Callable[[Tensor, Tensor, Tensor | None], Any]
+
+# How a warning begins that an attack left something behind on the network.
+REMARK: Final = "the attack left behind changes of the network"
 
 SECOND, LEAST_LIKELY, RANDOM = "second", "least_likely", "random"
 TARGET_RULES: Final = (SECOND, LEAST_LIKELY, RANDOM)
@@ -38,18 +42,22 @@ class PixelModel(nn.Module):
         classes: Number of classes.
         size: Height and width of an image.
         device: Where images and weights lie.
+        gradients: Sees the gradients at the images.
     """
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.network = classifier.module
         self.classes, self.size, self.device = classifier.classes, classifier.size, classifier.device
+        self.gradients = GradientWatch()
         self._classifier = classifier
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch, classes), differentiable with respect to the images."""
-        return self._classifier(images.to(torch.float32))
+        logits = self._classifier(self.gradients.at(images).to(torch.float32))
+        self.gradients.judge(images, logits)
+        return logits
 
 
 @dataclass(frozen=True)
@@ -143,17 +151,27 @@ class LibraryAttack:
             return Attacked(None, target_class=target, reason="its clean prediction is the target class already")
         classes = torch.tensor([clean], device=seed.device)
         targets = None if target is None else torch.tensor([target], device=seed.device)
+        model = PixelModel(classifier)
         try:
             with containment.around(stream_seed(*key, "attack")):
-                perturb = self.recipe.make(PixelModel(classifier))
+                perturb = self.recipe.make(model)
                 image = _image(perturb(seed[None].clone(), classes, targets), seed)
         except UserError:
             raise
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            return Attacked(None, target_class=target, reason=f"the attack failed: {one_line(error)}", is_failure=True)
-        return Attacked(image - seed, target_class=target)
+            reason = model.gradients.fault or f"the attack failed: {one_line(error)}"
+            return Attacked(None, target_class=target, reason=reason, is_failure=True, remark=self._remark(containment))
+        fault, remark = model.gradients.fault, self._remark(containment)
+        return Attacked(image - seed, target_class=target, reason=fault, is_failure=bool(fault), remark=remark)
+
+    def _remark(self, containment: Containment) -> str:
+        """A warning of what the attack left behind on the network; empty for nothing."""
+        if not containment.traces:
+            return ""
+        traces = ", ".join(containment.traces)
+        return f"{REMARK} ({traces}): {self.spec}; it is put back after every image"
 
     def _target(self, logits: Tensor, key: tuple[int, str]) -> int | None:
         """The class to reach; None if any other than the clean one will do."""

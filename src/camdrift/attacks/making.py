@@ -7,9 +7,11 @@ from camdrift.attacks import from_callable
 from camdrift.attacks.base import Attack
 from camdrift.attacks.dlfuzz import DLFuzz
 from camdrift.attacks.library import AttackRecipe, LibraryAttack
-from camdrift.attacks.registry import FORMS, LIBRARIES, NAMES, PRESETS, SHORT_NAMES, Library
+from camdrift.attacks.names import positive
+from camdrift.attacks.registry import BOUNDS, FORMS, LIBRARIES, NAMES, PRESETS, SHORT_NAMES, Library
 from camdrift.errors import UserError, install_hint, one_line
 from camdrift.specs import Spec, parse_spec, write_spec
+from camdrift.tensors import PIXELS
 from camdrift.user_code import is_user_code
 
 _TARGET: Final = "target_class"
@@ -69,7 +71,26 @@ def _by_short_name(attack: Spec) -> LibraryAttack:
 
 
 def _library_attack(name: str, recipe: AttackRecipe, settings: dict[str, Any]) -> LibraryAttack:
+    _check_bound(recipe, settings)
     return LibraryAttack(write_spec(name, settings), recipe, settings.get(_TARGET))
+
+
+def _check_bound(recipe: AttackRecipe, settings: dict[str, Any]) -> None:
+    """Raises `UserError` for a bound of 0 or less, or one that no pixel can reach."""
+    for name in BOUNDS:
+        value = settings.get(name)
+        if isinstance(value, int | float):
+            positive(name, value)
+    threat = recipe.threat
+    if threat is None:
+        return
+    positive("eps", threat.epsilon)
+    if threat.norm == "linf" and threat.epsilon > PIXELS.upper - PIXELS.lower:
+        levels = min(threat.epsilon, 255)
+        raise UserError(
+            f"`attack` must change a pixel by at most 1, since pixels lie in [0, 1], got: {threat.epsilon:g}",
+            f"{levels:g}/255 is {levels:g} of 255 levels",
+        )
 
 
 def _recipe(library: Library, name: str, settings: dict[str, Any]) -> AttackRecipe:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib.util import find_spec
 from math import isfinite
 from types import ModuleType
 from typing import Any, TypeVar
@@ -69,6 +70,14 @@ def check_settings(spec: str, settings: Mapping[str, Any], takes: Mapping[str, b
         raise UserError(f"`attack` has no such setting, got: {', '.join(unknown)}", hint)
     if missing := [name for name, is_needed in takes.items() if is_needed and name not in settings]:
         raise UserError(f"`attack` must be given {', '.join(missing)}, got: {spec} without", hint)
+
+
+def check_package(spec: str, package: str) -> None:
+    """Raises `UserError` if an attack needs a package that is not installed."""
+    if find_spec(package) is None:
+        raise UserError(
+            f"`attack` {spec} needs {package}, which is not installed", f"python -m pip install {package} installs it"
+        )
 
 
 def positive(name: str, value: Any) -> float:

@@ -7,7 +7,7 @@ the messages and the versions in `run.json` are made from the rows.
 from dataclasses import dataclass
 from typing import Any, Final
 
-from camdrift.specs import parse_spec
+from camdrift.specs import parse_spec, write_literal
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,17 @@ LIBRARIES: Final = {library.name: library for library in _ROWS}
 # DLFuzz, and the settings that its name stands for.
 PRESETS: Final[dict[str, dict[str, Any]]] = {"dlfuzz": {}, "dlfuzz:paper": {"strategy": "1", "iterations": 1}}
 
+# Advice where an attack fools fewer than half of the images, by the name that its spec begins with. DLFuzz was measured
+# on Imagenette photographs, by a VGG-16 with torchvision's convolutions.
+_LOGITS: Final = (
+    "dlfuzz(scores='logit') climbs logits, whose gradient does not vanish where the model is sure; on a VGG-16 it "
+    "fooled about 80 %, probabilities 12 to 20 %"
+)
+ADVICE: Final = dict.fromkeys(PRESETS, _LOGITS)
+# Settings that bound a perturbation, as libraries call them; and that allow more steps.
+BOUNDS: Final = ("eps", "epsilon", "max_epsilon", "radius")
+_STEPS: Final = ("steps", "max_iter", "step_num", "iterations", "max_iterations", "num_steps")
+
 # Library, attack, and the settings that the short name stands for.
 SHORT_NAMES: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
     "fgsm": ("foolbox", "LinfFastGradientAttack", {"eps": 8 / 255}),
@@ -70,6 +81,24 @@ SHORT_NAMES: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
 # What a spec may begin with: a name of its own, or a library and one of its attacks.
 NAMES: Final = (*PRESETS, *SHORT_NAMES)
 FORMS: Final = tuple(f"{name}:NAME" for name in LIBRARIES)
+
+
+def advice(spec: str) -> str:
+    """Which setting of an attack would fool more images, as far as that is known; empty if it is not.
+
+    Example:
+        >>> advice("pgd(eps=1/255, steps=5)")
+        'a larger `eps` (now 1/255) or more `steps` (now 5) may fool more'
+    """
+    attack = parse_spec(spec)
+    settings = attack.settings
+    if attack.name in ADVICE and settings.get("scores") != "logit":
+        return ADVICE[attack.name]
+    if attack.name in ADVICE:
+        return f"more `iterations` (now {settings.get('iterations', 3)}) or a larger `step` may fool more"
+    wishes = [f"a larger `{name}` (now {write_literal(settings[name])})" for name in BOUNDS if name in settings]
+    wishes += [f"more `{name}` (now {settings[name]})" for name in _STEPS if name in settings]
+    return f"{' or '.join(wishes)} may fool more" if wishes else ""
 
 
 def is_function(spec: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from camdrift.comparison.alignment import AUTO, Alignment, align, relative_depth
 from camdrift.comparison.contrast import (
@@ -41,6 +42,7 @@ from camdrift.tables.comparison import (
     TRENDS,
 )
 from camdrift.tables.table import Table
+from camdrift.tables.words import ROUNDING
 
 OnPair = Callable[[int, int], None]
 
@@ -100,7 +102,16 @@ class Contrasts:
         side = self._sides[number]
         rows = side.rows(side.study.scan("similarity")).filter(pl.col("target") == target)
         options = {"rng_seed": self._rng_seed + stream, "n_bootstrap": self._n_bootstrap}
-        return draws(rows, side.study.variants, seeds, self._common.strengths, **options)
+        values = draws(rows, side.study.variants, seeds, self._common.strengths, **options)
+        return values._replace(gains=values.gains.without(self._are_rounding(side, target)))
+
+    def _are_rounding(self, side: Side, target: str) -> NDArray[np.bool_]:
+        """Flags of a study's cells without a gain because of rounding: (strengths, layers)."""
+        rows = side.rows(side.study.layers).filter(target=target, gain_undefined_reason=ROUNDING)
+        cells = set(rows.select("strength", "layer").iter_rows())
+        names = layers_of(side)["layer"]
+        flags = [[(strength, name) in cells for name in names] for strength in self._common.strengths]
+        return np.array(flags, dtype=np.bool_)
 
     def _runs(self, pair: tuple[int, int]) -> tuple[str, ...]:
         return tuple(str(self._sides[side].study.path) for side in pair)

@@ -66,7 +66,7 @@ def _observe_clean(classifier: Classifier, seeds: Sequence[ReadSeed], batch_size
 
 
 def attack(
-    plan: Plan, seeds: Sequence[CleanSeed], advance: Callable[[int, int], None]
+    plan: Plan, seeds: Sequence[CleanSeed], advance: Callable[[int, int], None], warn: Callable[[str], None]
 ) -> list[AdversarialSeed | LeftOut]:
     """The seeds with their adversarial examples, as far as the attack finds any that fool the studied model.
 
@@ -74,10 +74,13 @@ def attack(
         plan: The plan of the study.
         seeds: The chunk's seeds.
         advance: As for `attacks.base.Attack`.
+        warn: Called with every remark of the attack.
     """
     if not seeds:
         return []
     results = plan.attack(plan.victim, _seed_batch(plan, seeds), batch_size=plan.batch_size, advance=advance)
+    for remark in dict.fromkeys(result.remark for result in results if result.remark):
+        warn(remark)
     attacked_seeds = [
         AttackedSeed(**vars(seed), iterations=result.iterations, target_class=result.target_class)
         for seed, result in zip(seeds, results, strict=True)
@@ -86,7 +89,7 @@ def attack(
     device = plan.classifier.device
     judgements = _judge(
         plan,
-        [(seed, r.base_perturbation.to(device)) for seed, r in pairs if r.base_perturbation is not None],
+        [(seed, r, r.base_perturbation.to(device)) for seed, r in pairs if r.base_perturbation is not None],
     )
     return [
         _without_perturbation(seed, result) if result.base_perturbation is None else next(judgements)
@@ -111,21 +114,24 @@ def _without_perturbation(seed: AttackedSeed, result: Attacked) -> LeftOut:
     return LeftOut(seed, NO_ADVERSARIAL, reason)
 
 
-def _judge(plan: Plan, pairs: Sequence[tuple[AttackedSeed, Image]]) -> Iterator[AdversarialSeed | LeftOut]:
+def _judge(
+    plan: Plan, perturbations: Sequence[tuple[AttackedSeed, Attacked, Image]]
+) -> Iterator[AdversarialSeed | LeftOut]:
     """Judge every perturbation by the clipped image, and once more by the image as 8 bits would store it."""
-    for batch in batches(pairs, plan.batch_size):
-        images = stack(perturbed(seed.pixels, perturbation) for seed, perturbation in batch)
+    for batch in batches(perturbations, plan.batch_size):
+        images = stack(perturbed(seed.pixels, perturbation) for seed, _, perturbation in batch)
         with torch.no_grad():
             logits = plan.classifier(images)
             byte_classes = plan.classifier(rounded_to_bytes(images)).argmax(1)
         probabilities, classes = logits.softmax(1).max(1)
         is_finite = torch.isfinite(logits).all(1).tolist()
-        for row, (seed, perturbation) in enumerate(batch):
+        for row, (seed, result, perturbation) in enumerate(batch):
             prediction = int(classes[row])
             if not is_finite[row]:
                 yield LeftOut(seed, FAILED, "the model returned NaN or infinity for the adversarial image")
             elif not seed.is_fooled(prediction):
-                yield LeftOut(seed, NO_ADVERSARIAL, _not_fooled(seed, prediction))
+                status = FAILED if result.is_failure else NO_ADVERSARIAL
+                yield LeftOut(seed, status, result.reason or _not_fooled(seed, prediction))
             else:
                 threat = plan.attack.threat
                 yield AdversarialSeed(

@@ -32,9 +32,10 @@ GROWTH: Final = "growth"
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """Tables of one chunk (seeds, variants, similarity, focus, floor, `GROWTH`, extra tables); part of the gallery."""
+    """Tables of one chunk (a study's, `ceiling`, `GROWTH`, extra tables), warnings, and its part of the gallery."""
 
     tables: dict[str, pl.DataFrame]
+    warnings: tuple[str, ...]
     gallery: dict[str, NDArray[Any]]
 
 
@@ -47,7 +48,8 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: AdvanceStage) -
         advance: Called with (stage, seeds done, successes) of this chunk as it goes on.
     """
     clock = plan.clock
-    seeds = _noisy_seeds(plan, files, advance)
+    warnings = list[str]()
+    seeds = _noisy_seeds(plan, files, advance, warnings.append)
     noisy = in_hand(seeds)
     rest, successes = len(seeds) - len(noisy), len(noisy)
     heatmaps, focus = _collector(plan, noisy), FocusCollector(plan, noisy)
@@ -66,6 +68,7 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: AdvanceStage) -
         "similarity": results.similarity.filter(pl.col("seed_id").is_in(names)),
         "focus": focus_table.filter(pl.col("seed_id").is_in(names)),
         "floor": results.floor.filter(pl.col("seed_id").is_in(names) & pl.col("other_seed_id").is_in(names)),
+        "ceiling": results.ceiling.filter(pl.col("seed_id").is_in(names)),
         GROWTH: growth,
     }
     for extra in plan.design.extra_tables:
@@ -73,7 +76,7 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: AdvanceStage) -
             tables[extra.table] = extra(plan, analysed_seeds, lambda count: advance("examine", rest + count, successes))
     with clock("gallery"):
         gallery = _gallery(plan, noisy, tables, heatmaps)
-    return ChunkResult(tables, gallery)
+    return ChunkResult(tables, tuple(warnings), gallery)
 
 
 def fit_chunk(
@@ -85,7 +88,7 @@ def fit_chunk(
         plan: The plan of the study.
         files: The chunk's images.
         advance: As for `study_chunk`.
-        warn: Called with a line about every change.
+        warn: Called with a line about every change, and about what the attack left behind.
 
     Returns:
         The plan with as many images per pass as there was room for, and the chunk's result.
@@ -96,10 +99,14 @@ def fit_chunk(
     batch_size, result = within_memory(
         plan.batch_size, lambda size: study_chunk(plan.with_batch_size(size), files, advance), warn
     )
+    for text in result.warnings:
+        warn(text)
     return plan.with_batch_size(batch_size), result
 
 
-def _noisy_seeds(plan: Plan, files: Sequence[ImageFile], advance: AdvanceStage) -> list[NoisySeed | LeftOut]:
+def _noisy_seeds(
+    plan: Plan, files: Sequence[ImageFile], advance: AdvanceStage, warn: Callable[[str], None]
+) -> list[NoisySeed | LeftOut]:
     """The chunk's seeds, read, attacked and with their noise, in the order of the files."""
     clock = plan.clock
 
@@ -110,7 +117,7 @@ def _noisy_seeds(plan: Plan, files: Sequence[ImageFile], advance: AdvanceStage) 
         seeds = [_read(plan, file) for file in files]
     with clock("attack"):
         clean = further(further(seeds, partial(classify_clean, plan)), partial(show_surrogate, plan))
-        adversarial = further(clean, partial(attack, plan, advance=advance_attack))
+        adversarial = further(clean, partial(attack, plan, advance=advance_attack, warn=warn))
     with clock("noise"):
         return further(adversarial, lambda fooling: [_add_noise(plan, seed) for seed in fooling])
 

@@ -10,18 +10,21 @@ import torch
 from torch import Tensor
 
 from camdrift.coverage.neurons import NeuronObserver, NeuronRecord
-from camdrift.explanations.attribution import OfTarget, explain
+from camdrift.explanations.attribution import explain
 from camdrift.explanations.similarity import LayerSimilarities, compare_layers, unrelated_pairs
 from camdrift.models.memory import batches
+from camdrift.pipeline.ceiling import ceiling
+from camdrift.pipeline.clean_maps import explain_clean, of_positions, target_classes
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.receivers import MapReceiver, TargetMaps
 from camdrift.pipeline.seeds import NoisySeed, stack, variant_columns
 from camdrift.pipeline.variants import Variant, measure_variant, plan_variants
 from camdrift.tables.arrays import Flags
 from camdrift.tables.crossed import crossed
+from camdrift.tables.further import CEILING
 from camdrift.tables.study import FLOOR, SIMILARITY
 from camdrift.tables.table import Row
-from camdrift.tensors import Classes, Explanation, Maps
+from camdrift.tensors import Explanation, Maps
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,13 @@ class ExplainedChunk:
     Attributes:
         similarity: Rows of the table `similarity`.
         floor: Rows of the table `floor`.
+        ceiling: Rows of the table `ceiling`.
         variants: The variants, in the order in which they were explained.
     """
 
     similarity: pl.DataFrame
     floor: pl.DataFrame
+    ceiling: pl.DataFrame
     variants: tuple[VariantOutcome, ...]
 
     def failures(self) -> dict[str, str]:
@@ -79,12 +84,14 @@ def explain_all(
         advance: Called with the number of seeds done.
     """
     if not seeds:
-        return ExplainedChunk(SIMILARITY.frame(), FLOOR.frame(), ())
+        return ExplainedChunk(SIMILARITY.frame(), FLOOR.frame(), CEILING.frame(), ())
     clock = plan.clock
     with clock("explain"):
-        clean = _explain_clean(plan, seeds)
+        clean = explain_clean(plan, seeds)
     with clock("compare"):
         floor = _floor(plan, seeds, clean)
+    with clock("ceiling"):
+        ceiling_rows = ceiling(plan, seeds, clean)
     for stage, receiver in receivers.items():
         with clock(stage):
             receiver.add_clean(_target_maps(clean))
@@ -103,7 +110,7 @@ def explain_all(
                 receiver.add_variants(batch, _target_maps(explanation))
     order = ["position", "condition", "strength", "draw", "target_index", "measure_index", "layer_index"]
     similarity = pl.concat(tables).sort(order).select(SIMILARITY.schema.names())
-    return ExplainedChunk(similarity, floor, tuple(outcomes))
+    return ExplainedChunk(similarity, floor, ceiling_rows, tuple(outcomes))
 
 
 def _variants(plan: Plan, seeds: Sequence[NoisySeed]) -> list[Variant]:
@@ -114,54 +121,6 @@ def _variants(plan: Plan, seeds: Sequence[NoisySeed]) -> list[Variant]:
         noise_strengths=settings.noise_strengths,
         draws=settings.noise_draws,
     )
-
-
-def _classes(plan: Plan, seeds: Sequence[NoisySeed]) -> list[Classes | None]:
-    """The classes to explain, one set per target. Seeds without a label stand in with their own class."""
-    device = plan.classifier.device
-    clean = [seed.clean_class for seed in seeds]
-    labels = [seed.clean_class if seed.label is None else seed.label for seed in seeds]
-    sets = {
-        "own": None,
-        "seed": torch.tensor(clean, device=device),
-        "label": torch.tensor(labels, device=device),
-    }
-    return [sets[target] for target in plan.settings.targets]
-
-
-def _explain_clean(plan: Plan, seeds: Sequence[NoisySeed]) -> Explanation:
-    """The explanation of the clean images, all seeds at once."""
-    return _joined(
-        [
-            explain(
-                plan.classifier,
-                stack(seed.pixels for seed in batch),
-                _classes(plan, batch),
-                layers=plan.layers,
-                explainers=plan.explainers,
-            )
-            for batch in batches(seeds, plan.batch_size)
-        ]
-    )
-
-
-def _joined(parts: Sequence[Explanation]) -> Explanation:
-    """The explanations of several batches as one."""
-    # Targets share their attributions if they do so in every batch.
-    by_target = list(zip(*(part.same_as for part in parts), strict=True))
-    same_as = tuple(by_target.index(firsts) for firsts in by_target)
-    attributions = {target: _concatenated([part.attributions[target] for part in parts]) for target in {*same_as}}
-    return Explanation(
-        torch.cat([part.logits for part in parts]), tuple(attributions[target] for target in same_as), same_as
-    )
-
-
-def _concatenated(parts: Sequence[OfTarget]) -> OfTarget:
-    """By explanation and layer the attributions of several batches, one after the other."""
-    return {
-        spec: {name: torch.cat([part[spec][name] for part in parts]) for name in layers}
-        for spec, layers in parts[0].items()
-    }
 
 
 def _target_maps(explanation: Explanation) -> TargetMaps:
@@ -184,7 +143,7 @@ def _explain(
     explanation = explain(
         plan.classifier,
         stack(seeds[v.position].image(v) for v in batch),
-        _classes(plan, [seeds[v.position] for v in batch]),
+        target_classes(plan, [seeds[v.position] for v in batch]),
         layers=plan.layers,
         explainers=plan.explainers,
         observer=observer,
@@ -207,7 +166,7 @@ def _compare(
         key = (explanation.same_as[index], clean.same_as[index])
         if key not in comparisons:
             maps = explanation.attributions[index]
-            seed_maps = {spec: _of_positions(part, positions) for spec, part in clean.attributions[index].items()}
+            seed_maps = {spec: of_positions(part, positions) for spec, part in clean.attributions[index].items()}
             comparisons[key] = [
                 compare_layers(seed_maps[spec], maps[spec], plan.size, metric=metric) for spec, metric in plan.measures
             ]
@@ -229,10 +188,6 @@ def _compare(
             )
 
 
-def _of_positions(attributions: Mapping[str, Tensor], positions: Tensor) -> dict[str, Tensor]:
-    return {name: part[positions] for name, part in attributions.items()}
-
-
 def _floor(plan: Plan, seeds: Sequence[NoisySeed], clean: Explanation) -> pl.DataFrame:
     """Rows of the table `floor`: similarities of clean maps of unrelated seeds."""
     pairs = unrelated_pairs(len(seeds))
@@ -243,7 +198,7 @@ def _floor(plan: Plan, seeds: Sequence[NoisySeed], clean: Explanation) -> pl.Dat
     targets = zip(plan.settings.targets, clean.attributions, strict=True)
     tables = []
     for (target, attributions), measure in itertools.product(targets, plan.measures):
-        first, second = (_of_positions(attributions[measure.explanation], side) for side in sides)
+        first, second = (of_positions(attributions[measure.explanation], side) for side in sides)
         values = compare_layers(first, second, plan.size, metric=measure.metric).similarity
         rows = [n for n, pair in enumerate(pairs) if target != "label" or None not in [seeds[i].label for i in pair]]
         keys = {

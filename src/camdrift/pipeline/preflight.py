@@ -25,6 +25,9 @@ _LEVEL: Final = 0.01
 _ROUNDING: Final = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 1e-2}
 # Without labels: how much surer, and how many times as sure, another reading must make the model.
 _SURER, _TIMES = 0.2, 2.0
+# Images whose gradient is looked at, and the share of zeros from which on an attack counts as blind.
+_FEW: Final = 4
+_BLIND: Final = 0.5
 _IMAGENET: Final = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -37,6 +40,8 @@ class Preflight:
         n_labelled: Those whose class is known.
         accuracy: Share of the labelled images that the model gets right; None without any.
         mean_confidence: Mean probability of the predicted class; None without images.
+        zero_gradient_share: Share of pixel values of a few images at which the gradient of the attacked model's logits
+            is exactly 0; 1 where none reaches the pixels, None without images.
         warnings: Possible mistakes in the model or its input, each on one line with its cure.
     """
 
@@ -44,6 +49,7 @@ class Preflight:
     n_labelled: int
     accuracy: float | None
     mean_confidence: float | None
+    zero_gradient_share: float | None
     warnings: tuple[str, ...]
 
 
@@ -93,15 +99,18 @@ def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
     _refuse_chance(plan, logits, images)
     is_finite = torch.isfinite(logits).all(1).cpu()
     if not bool(is_finite.any()):
-        return Preflight(0, 0, None, None, tuple(warnings))
+        return Preflight(0, 0, None, None, None, tuple(warnings))
     logits = logits[is_finite.to(logits.device)]
     _refuse_probabilities(logits)
     images, labels = [images[i] for i in is_finite.nonzero().flatten()], labels[is_finite]
     answers = _answers(logits, labels)
     warnings += _warnings_of_readings(plan, images, labels, answers) or _near_chance(plan, answers.is_right)
+    share = _zero_gradient_share(plan, images[: plan.batch_size])
+    if share >= _BLIND:
+        warnings.append(_blindness(share))
     n_labelled = len(answers.is_right)
     accuracy = float(answers.is_right.double().mean()) if n_labelled else None
-    return Preflight(len(images), n_labelled, accuracy, answers.confidence, tuple(warnings))
+    return Preflight(len(images), n_labelled, accuracy, answers.confidence, share, tuple(warnings))
 
 
 def _images(plan: Plan, files: Sequence[ImageFile]) -> tuple[list[Image], Tensor]:
@@ -142,6 +151,29 @@ def _refuse_chance(plan: Plan, logits: Logits, images: Sequence[Image]) -> None:
     raise ModelError(
         f"`model` must return the same logits for the same images, got: {words}",
         "it draws random numbers, or remembers what it has seen, even in evaluation mode; switch that off",
+    )
+
+
+def _zero_gradient_share(plan: Plan, images: Sequence[Image]) -> float:
+    """Share of pixel values at which the gradient of an image's largest logits is exactly 0."""
+    model = plan.victim
+    batch = stack(images[:_FEW]).to(model.device).requires_grad_()
+    with torch.enable_grad(), model.numerics(), model.undisturbed():
+        # Distances between logits, whose gradient cancels nowhere by design as that of their sum may.
+        best = model(batch).topk(2, dim=1).values
+        distance = (best[:, 0] - best[:, 1]).sum()
+        if not distance.requires_grad:
+            return 1.0
+        (gradient,) = torch.autograd.grad(distance, batch, materialize_grads=True)
+    return float((gradient == 0).double().mean())
+
+
+def _blindness(share: float) -> str:
+    where = "every pixel" if share == 1 else f"{100 * share:.0f} % of the pixel values"
+    return (
+        f"the gradient of the logits is exactly 0 at {where}: attacks that follow it are blind there (is the input "
+        "rounded or clamped, or part of the model under no_grad?); attacks on predictions alone need none, such as "
+        "foolbox:BoundaryAttack, and --surrogate takes the gradients of another model"
     )
 
 

@@ -76,7 +76,7 @@ def statistics(layers: pl.DataFrame, scope: Scope) -> dict[str, list[Any]]:
         if column.name in _KEYS or column.name in MEASURE:
             continue
         values = layers[column.name]
-        if column.dtype == pl.String:
+        if column.name.endswith("_censored"):
             values = values.replace_strict(_CENSORED, default=0, return_dtype=pl.Int64)
         cells = zip(layers["target"], layers["strength"], layers["layer"], values, strict=True)
         columns[column.name] = _cube(((key, _short(value)) for *key, value in cells), scope)

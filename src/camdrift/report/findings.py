@@ -1,5 +1,7 @@
 """The findings in words: sentences whose every number comes from the tables."""
 
+from typing import Final
+
 import numpy as np
 import polars as pl
 
@@ -11,7 +13,10 @@ from camdrift.tables.further import PRECISION
 from camdrift.tables.reading import Tables, scan
 from camdrift.tables.run_json import Record, effective
 from camdrift.tables.table import Row
-from camdrift.tables.words import ANALYSED, CENSORED_ABOVE, CENSORED_BELOW, NOISE, count, strength_text
+from camdrift.tables.words import ANALYSED, CENSORED_ABOVE, CENSORED_BELOW, NOISE, ROUNDING, count, strength_text
+
+# Layers that a sentence names.
+_MOST_NAMES: Final = 4
 
 _EXPLAINING = {
     "seed": "",
@@ -63,6 +68,8 @@ def success(tables: Tables, record: Record, scope: Scope) -> str:
     survives = tables["seeds"].filter(pl.col("status") == ANALYSED)["survives_uint8"].drop_nulls()
     if len(survives):
         text += f" {int(survives.sum()):,} of {len(survives):,} still fool the model when rounded to 8 bits."
+    if 2 * scope.analysed < scope.readable and (advice := (record.get("attack") or {}).get("advice")):
+        text += f" That is fewer than half: {advice}."
     return text
 
 
@@ -71,8 +78,10 @@ def gains(tables: Tables, scope: Scope, strength: float) -> str:
     layers = _ranked(tables, scope, strength)
     rows = _well_measured(layers)
     top, bottom = _extremes(rows)
+    lost = _shortened(_rounding_layers(tables, scope, strength))
     if not top:
-        return ""
+        words = f"At {_strength(strength)} no layer has a gain: rounding alone moves maps as far ({lost})."
+        return words if lost else ""
     attack = f"At {_strength(strength)} the attack{_EXPLAINING.get(scope.targets[0], '')}"
     text = f"{attack} moves {_named(top)} {_as_far_as(top[0], interval=True)}"
     if bottom:
@@ -82,6 +91,8 @@ def gains(tables: Tables, scope: Scope, strength: float) -> str:
         notes.append(f"{top[0]['layer_label']} ranks {_ranks(top[0])} of {count(len(layers), 'layer')}")
     if rest := len(layers) - len(rows):
         notes.append(f"not counting {count(rest, 'layer')} whose map is undefined for most images")
+    if lost:
+        notes.append(f"no gain where rounding alone moves maps as far: {lost}")
     return f"{text} ({'; '.join(notes)})."
 
 
@@ -180,6 +191,17 @@ def _at(tables: Tables, scope: Scope, strength: float) -> pl.DataFrame:
 def _ranked(tables: Tables, scope: Scope, strength: float) -> list[Row]:
     rows = _at(tables, scope, strength).filter(pl.col("gain").is_not_null(), pl.col("rank").is_not_null())
     return rows.sort("rank", "layer_index").to_dicts()
+
+
+def _rounding_layers(tables: Tables, scope: Scope, strength: float) -> list[str]:
+    """Names of the layers that have no gain because their deviation does not exceed that of rounding."""
+    rows = _at(tables, scope, strength).filter(pl.col("gain_undefined_reason") == ROUNDING)
+    return rows.sort("layer_index")["layer_label"].to_list()
+
+
+def _shortened(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {count(more, 'other layer')}" if more > 0 else "")
 
 
 def _well_measured(rows: list[Row]) -> list[Row]:

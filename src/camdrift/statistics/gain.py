@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 import scipy.stats
+from numpy.typing import NDArray
 
 from camdrift.statistics.bootstrap import Interval, Ints, percentile_interval
 from camdrift.tables.arrays import Floats
@@ -36,6 +37,11 @@ class Gains:
     def __getitem__(self, index: int | slice) -> "Gains":
         """The gains of some replicates: `index` along the first axis."""
         return Gains(self.value[index], self.censored[index], self.least[index], self.most[index])
+
+    def without(self, is_undefined: NDArray[np.bool_]) -> "Gains":
+        """The gains, undefined where a flag says so; flags have the shape of the last axes."""
+        value, least, most = (np.where(is_undefined, np.nan, a) for a in (self.value, self.least, self.most))
+        return Gains(value, np.where(is_undefined, 0, self.censored), least, most)
 
 
 def noise_equivalent_gain(deviation: Floats, l2: Floats, noise_deviation: Floats, noise_l2: Floats) -> Gains:

@@ -5,11 +5,12 @@ missing. Seeds are sorted by name, so that the order of rows changes no digit.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
 import scipy.stats
+from numpy.typing import NDArray
 
 from camdrift.statistics.bootstrap import (
     Counts,
@@ -24,9 +25,10 @@ from camdrift.statistics.cells import ArrayBuilder, SimilarityArrays, seed_array
 from camdrift.statistics.estimates import holm, moments, ratio, wilcoxon_p, wilson_interval
 from camdrift.statistics.gain import ABOVE, BELOW, Gains, gain_interval, noise_equivalent_gain, rank_by_gain
 from camdrift.tables.arrays import Floats
+from camdrift.tables.further import CEILING
 from camdrift.tables.reading import AnyFrame, by_seeds, collected, distinct, streamed
 from camdrift.tables.study import COUNTS, LAYERS, MEASURE
-from camdrift.tables.words import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, NOISE, TARGETS
+from camdrift.tables.words import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, NOISE, ROUNDING, TARGETS
 
 # Upper quantile of a 95 % interval.
 _UPPER_QUANTILE: Final = 0.975
@@ -40,6 +42,7 @@ def layer_statistics(
     similarity: AnyFrame,
     variants: pl.DataFrame,
     floor: AnyFrame,
+    ceiling: pl.DataFrame | None = None,
     *,
     rng_seed: int,
     n_bootstrap: int = 1000,
@@ -53,6 +56,7 @@ def layer_statistics(
             a file may be larger than memory.
         variants: Table `variants`, for the L2 norms that the strengths realise.
         floor: Table `floor`.
+        ceiling: Table `ceiling`; None if there is none.
         rng_seed: Fixes the bootstrap; all targets, strengths and layers share its resamples.
         n_bootstrap: Number of resamples of the seeds.
 
@@ -76,7 +80,11 @@ def layer_statistics(
         names = arrays.layers["layer"].to_list()
         columns = _keys(arrays, explanation, metric, target) | _descriptive(arrays) | _paired(arrays, resamples)
         columns |= _floor(floor.lazy().filter(here), names, len(arrays.strengths))
-        columns |= _gain(arrays, variants, seeds, resamples)
+        ceilings = _ceiling(CEILING.frame() if ceiling is None else ceiling.filter(here), names)
+        columns |= {name: np.tile(values, len(arrays.strengths)) for name, values in ceilings.columns().items()}
+        is_rounding = _are_rounding(arrays, ceilings)
+        columns |= {"gain_undefined_reason": [ROUNDING if flag else None for flag in is_rounding.ravel()]}
+        columns |= _gain(arrays, is_rounding, all_gains(arrays, variants, seeds, resamples))
         parts.append(_frame(columns))
     return pl.concat(parts)
 
@@ -246,9 +254,41 @@ def _floor(floor: pl.LazyFrame, layers: Sequence[str], n_strengths: int) -> dict
     return {"floor": np.tile(means, n_strengths), "n_floor": np.tile([v.size for v in pairs], n_strengths)}
 
 
-def _gain(arrays: SimilarityArrays, variants: pl.DataFrame, seeds: Sequence[str], resamples: Counts) -> dict[str, Any]:
+class _Ceilings(NamedTuple):
+    """The numerical ceiling of every layer: its mean, the least, seeds behind it, and seeds with a map of rounding."""
+
+    mean: Floats
+    least: Floats
+    n: Ints
+    n_rounding: Ints
+
+    def columns(self) -> dict[str, Floats | Ints]:
+        """The columns of table `layers`."""
+        return {"ceiling": self.mean, "ceiling_least": self.least, "n_ceiling": self.n}
+
+
+def _ceiling(rows: pl.DataFrame, layers: Sequence[str]) -> _Ceilings:
+    rows = rows.sort("seed_id")
+    values, roundings = [], []
+    for layer in layers:
+        part = rows.filter(pl.col("layer") == layer)
+        values.append(part["similarity"].drop_nulls().to_numpy())
+        roundings.append(part.filter(pl.col("undefined_reason") == ROUNDING).height)
+    ends = [(v.mean(), v.min()) if v.size else (np.nan, np.nan) for v in values]
+    mean, least = np.array(ends, dtype=np.float64).reshape(-1, 2).T
+    return _Ceilings(mean, least, np.array([v.size for v in values]), np.array(roundings))
+
+
+def _are_rounding(arrays: SimilarityArrays, ceilings: _Ceilings) -> NDArray[np.bool_]:
+    """Flags of the cells whose deviation, of attack or noise, rounding alone would make: (strengths, layers)."""
+    medians = (_medians(arrays.adversarial.values), _medians(arrays.matched.values))
+    is_no_lower = [median >= ceilings.mean for median in medians]
+    return is_no_lower[0] | is_no_lower[1] | (ceilings.n_rounding > ceilings.n)
+
+
+def _gain(arrays: SimilarityArrays, is_rounding: NDArray[np.bool_], gains: Gains) -> dict[str, Any]:
     """The columns on gain and rank, both with bootstrap intervals; an interval takes two seeds on either side."""
-    gains = all_gains(arrays, variants, seeds, resamples)
+    gains = gains.without(is_rounding)
     sample, replicates = gains[0], gains[1:]
     has_attack = ~np.isnan(arrays.adversarial.values[..., 0])
     has_noise = (~np.isnan(arrays.noise.values)).any(axis=(0, 3))

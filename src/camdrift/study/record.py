@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from camdrift.attacks.base import Attack
+from camdrift.attacks.registry import advice
 from camdrift.attacks.stored import StoredImages
 from camdrift.images.places import ImageFile
 from camdrift.models.classifier import Classifier
@@ -75,6 +76,7 @@ def _attack_record(attack: Attack) -> dict[str, Any]:
         "spec": attack.spec,
         "threat": None if threat is None else asdict(threat),
         "seeding": attack.seeding,
+        "advice": "" if isinstance(attack, StoredImages) else advice(attack.spec),
         "images_sha256": attack.checksum if isinstance(attack, StoredImages) else None,
     }
 

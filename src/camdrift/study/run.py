@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Unpack
 
+from camdrift.attacks.library import REMARK
 from camdrift.engine import dispatch, local
 from camdrift.engine.engine import LOCAL, RAY, Engine
 from camdrift.engine.progress import OnProgress, Progress
@@ -156,12 +157,27 @@ def _fill(
     launch.begin(directory.place)
     warnings = (record["preflight"] or {}).get("warnings", ())
     launch.show(Progress("preflight", 0, len(files), 0, (*warnings, *repeats)))
-    plan, record["engine"] = _compute(launch.engine, plan, files, directory, launch.show)
+
+    def show(progress: Progress) -> None:
+        launch.show(_noted(progress, record, directory))
+
+    plan, record["engine"] = _compute(launch.engine, plan, files, directory, show)
     record["arguments"]["effective"]["batch_size"] = plan.batch_size
     finish_study(plan, directory, launch.show)
     if kind.finish is not None:
         with plan.clock("statistics"):
             kind.finish(plan, directory)
+
+
+def _noted(progress: Progress, record: dict[str, Any], directory: RunDirectory) -> Progress:
+    """Progress with every warning about the attack once; the record keeps them, also if the run is stopped."""
+    before = (record["preflight"] or {}).get("warnings", [])
+    remarks = [text for text in progress.warnings if text.startswith(REMARK)]
+    if news := [text for text in dict.fromkeys(remarks) if text not in before]:
+        record["preflight"] = {**(record["preflight"] or {}), "warnings": [*before, *news]}
+        directory.write_record(record)
+    others = [text for text in progress.warnings if text not in remarks]
+    return replace(progress, warnings=(*others, *news))
 
 
 def _preflight(plan: Plan, selection: Selection) -> tuple[Plan, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The tables that only some run directories have: those that a run adds on request; and the tables of every run.
+"""The tables that only some run directories have, on request or since some version; and the tables of every run.
 
 A new table is declared here or in `study.py`, with an attribute of `RunTables`.
 """
@@ -38,6 +38,27 @@ DENOISED: Final = table(
     summary="Every image against its own denoised copy; only `run --denoised` and `reproduce` make it.",
 )
 
+CEILING: Final = table(
+    "ceiling",
+    "seed x target x explanation x metric x layer, of a few seeds",
+    ("seed_id", pl.String, "seed image"),
+    ("target", pl.String, "whose class is explained: own, seed or label"),
+    ("explanation", pl.String, "how a layer is explained: gradcam, ..."),
+    ("metric", pl.String, "how two attributions are compared: cosine, ..."),
+    ("layer", pl.String, "dotted name of the convolution"),
+    (
+        "similarity",
+        pl.Float64,
+        "the metric of the clean attribution and the same computed again with other rounding; null if undefined",
+    ),
+    (
+        "undefined_reason",
+        pl.String,
+        "rounding (the attribution is nothing else), or as in `similarity`, where similarity is null",
+    ),
+    summary="Clean maps of a few seeds against the same maps computed again with other rounding.",
+)
+
 PRECISION: Final = Table(
     "precision",
     "row of `similarity`, computed again in float32, of a few seed images (camdrift run --precision tf32|bf16)",
@@ -45,7 +66,7 @@ PRECISION: Final = Table(
     summary="Similarities of a few seed images in float32; only `run --precision tf32` or `bf16` makes it.",
 )
 
-_FURTHER_TABLES: Final = (*REPRODUCTION_TABLES, DENOISED, PRECISION, *DETECTION_TABLES)
+_FURTHER_TABLES: Final = (CEILING, *REPRODUCTION_TABLES, DENOISED, PRECISION, *DETECTION_TABLES)
 FURTHER_TABLES: Final = {t.name: t for t in _FURTHER_TABLES}
 # Every table that a run directory may have.
 RUN_TABLES: Final = TABLES | FURTHER_TABLES
@@ -79,6 +100,7 @@ class RunTables:
     similarity = StoredTable(SIMILARITY)
     focus = StoredTable(FOCUS)
     floor = StoredTable(FLOOR)
+    ceiling = StoredTable(CEILING)
     layers = StoredTable(LAYERS)
     counts = StoredTable(COUNTS)
     coverage = StoredTable(COVERAGE)

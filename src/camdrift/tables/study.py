@@ -160,6 +160,13 @@ LAYERS: Final = table(
     ("noise_std", pl.Float64, "sample standard deviation of the similarity under noise"),
     ("floor", pl.Float64, "mean similarity of clean attributions of different seeds: what a lost map scores"),
     ("n_floor", pl.Int64, "pairs of seeds behind the floor"),
+    (
+        "ceiling",
+        pl.Float64,
+        "mean similarity of clean attributions and the same computed again with other rounding: what nothing scores",
+    ),
+    ("ceiling_least", pl.Float64, "the least of these similarities"),
+    ("n_ceiling", pl.Int64, "seeds behind the ceiling"),
     ("threshold", pl.Float64, "tau: median similarity under noise; below it a layer is compromised"),
     ("compromised_fraction", pl.Float64, "share of adversarial variants below the threshold"),
     ("compromised_low", pl.Float64, "lower end of its Wilson 95 % interval"),
@@ -182,10 +189,17 @@ LAYERS: Final = table(
     ),
     ("gain_low_censored", pl.String, "the same for the lower end of the interval"),
     ("gain_high_censored", pl.String, "the same for the upper end of the interval"),
+    (
+        "gain_undefined_reason",
+        pl.String,
+        "rounding: the median deviation under attack or noise does not exceed 1 - ceiling, or the maps are nothing but "
+        "rounding; there is no gain and no rank",
+    ),
     ("rank", pl.Int64, "rank by gain among the layers, 1 = highest; ties share the smallest"),
     ("rank_low", pl.Int64, "lower end of its bootstrap 95 % interval"),
     ("rank_high", pl.Int64, "upper end of its bootstrap 95 % interval"),
     summary="One row per target, strength and layer: the statistics.",
+    additions=("ceiling", "ceiling_least", "n_ceiling", "gain_undefined_reason"),
 )
 
 COUNTS: Final = table(

@@ -39,6 +39,7 @@ class Table:
         columns: Its columns in order.
         summary: One sentence on it, for the attribute of `Study`; empty for tables of no study.
         is_replaced: Does a command after the run replace it, so that it must be read anew each time?
+        additions: Columns that runs of before lack; there they are null.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Table:
     columns: tuple[Column, ...]
     summary: str = ""
     is_replaced: bool = False
+    additions: tuple[str, ...] = ()
 
     @property
     def schema(self) -> PolarsSchema:
@@ -71,8 +73,24 @@ class Table:
         missing = [pl.lit(None, dtype=t).alias(n) for n, t in self.schema.items() if n not in data]
         return partial.with_columns(missing).select(self.schema.names())
 
+    def completed(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """The rows of a run of before with null in the columns of `additions`; other rows as they are."""
+        names = rows.collect_schema().names()
+        absent = [name for name in self.additions if name not in names]
+        if not absent or {*names, *absent} != {*self.schema}:
+            return rows
+        nulls = [pl.lit(None, dtype=self.schema[name]).alias(name) for name in absent]
+        return rows.with_columns(nulls).select(self.schema.names())
 
-def table(name: str, row: str, *columns: tuple[str, Any, str], summary: str = "", is_replaced: bool = False) -> Table:
+
+def table(
+    name: str,
+    row: str,
+    *columns: tuple[str, Any, str],
+    summary: str = "",
+    is_replaced: bool = False,
+    additions: tuple[str, ...] = (),
+) -> Table:
     """A table from its name, what a row stands for, and (name, type, meaning) of each column."""
     typed_columns = tuple(Column(n, t() if isinstance(t, type) else t, m) for n, t, m in columns)
-    return Table(name, row, typed_columns, summary, is_replaced)
+    return Table(name, row, typed_columns, summary, is_replaced, additions)

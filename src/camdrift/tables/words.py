@@ -26,6 +26,8 @@ ZERO_MAP_VARIANT: Final = "zero_map_variant"
 NON_FINITE_MAP: Final = "non_finite_map"
 # The map has the same value everywhere: no correlation exists.
 CONSTANT_MAP: Final = "constant_map"
+# In tables `ceiling` and `layers`: the number holds nothing but the rounding of the arithmetic.
+ROUNDING: Final = "rounding"
 # In table `denoised`, which compares an image with its own copy.
 ZERO_MAP_IMAGE: Final = "zero_map_image"
 ZERO_MAP_DENOISED: Final = "zero_map_denoised"

@@ -36,6 +36,8 @@ const ADVERSARIAL = "adversarial";
 const NOISE = "noise";
 
 function gainText(layer = state.layer) {
+  const reason = stat("gain_undefined_reason", layer);
+  if (reason) return reason;
   const value = times(stat("gain", layer), stat("gain_censored", layer));
   const low = stat("gain_low", layer);
   const high = stat("gain_high", layer);

@@ -148,6 +148,7 @@ function bindLayer() {
       ["Mean similarity, noise", fraction(stat("noise_mean"))],
       ["Threshold", fraction(stat("threshold"))],
       ["Floor", fraction(stat("floor"))],
+      ["Ceiling", fraction(stat("ceiling"))],
       ["Difference", `${fraction(stat("difference_mean"))} ${between(stat("difference_low"), stat("difference_high"), fraction)}`],
       ["AUC", `${fraction(stat("auc"), 2)} ${between(stat("auc_low"), stat("auc_high"), (v) => fraction(v, 2))}`],
       ["Compromised", `${percent(stat("compromised_fraction"))} ${between(stat("compromised_low"), stat("compromised_high"), percent)}`],
