@@ -234,8 +234,14 @@ def test_threads_leave_warnings_and_pillow_as_they_were(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 8, "resize": 8, "interpolation": "area"}, "`interpolation` must be one of bilinear, bicubic, nearest"),
-        ({"size": 8, "resize": 8, "crop_start": "ceil"}, "`crop_start` must be one of round, floor, got: ceil"),
+        (
+            {"size": 8, "resize": 8, "interpolation": "area"},
+            "`interpolation` must be one of bilinear, bicubic, nearest",
+        ),
+        (
+            {"size": 8, "resize": 8, "rounding": "up"},
+            "`rounding` must be one of torchvision, transformers, paddle, got: up",
+        ),
         ({"size": 0, "resize": 8}, "`size` must be at least 1 and `resize` at least 0, got: 0 and 8"),
         ({"size": 8, "resize": (9, -1)}, "`size` must be at least 1 and `resize` at least 0, got: 8 and (9, -1)"),
     ],

@@ -10,7 +10,7 @@ import math
 import re
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -38,8 +38,12 @@ _INTERPOLATIONS: Final = {
     "box": Resampling.BOX,
     "hamming": Resampling.HAMMING,
 }
-# The start of a centre crop that falls on half a pixel.
-_STARTS: Final = {"round": round, "floor": math.floor}
+# How libraries turn the long side of a resized picture, and the start of a centre crop, into whole pixels.
+_ROUNDINGS: Final[Mapping[str, tuple[Callable[[float], int], Callable[[float], int]]]] = {
+    "torchvision": (math.floor, round),  # timm, too
+    "transformers": (math.floor, math.floor),
+    "paddle": (round, math.floor),  # PP-LCNet in transformers
+}
 # Pillow opens these, but they are no photographs: drawings (they start Ghostscript), films, measured data.
 _NO_PICTURES: Final = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"})
 # In these formats the first frame is the whole picture; the others are a second view, or layers.
@@ -89,10 +93,10 @@ class _Geometry:
     size: int
     resize: int | tuple[int, int]
     interpolation: str
-    crop_start: str
+    rounding: str
 
     def __post_init__(self) -> None:
-        for name, words in (("interpolation", _INTERPOLATIONS), ("crop_start", _STARTS)):
+        for name, words in (("interpolation", _INTERPOLATIONS), ("rounding", _ROUNDINGS)):
             if (word := getattr(self, name)) not in words:
                 raise UserError(f"`{name}` must be one of {', '.join(words)}, got: {word}")
         sides = self.resize if isinstance(self.resize, tuple) else (self.resize,)
@@ -112,12 +116,14 @@ class _Geometry:
             return width, height
         if self.resize == 0:
             return self.size, self.size
-        width, height = (int(self.resize * side / min(size)) for side in size)
+        whole, _ = _ROUNDINGS[self.rounding]
+        width, height = (whole(self.resize * side / min(size)) for side in size)
         return width, height
 
     def _start(self, side: int) -> int:
         # Borders are added in whole pixels first, the larger one behind, by every library.
-        return -((self.size - side) // 2) if side < self.size else _STARTS[self.crop_start]((side - self.size) / 2)
+        _, whole = _ROUNDINGS[self.rounding]
+        return -((self.size - side) // 2) if side < self.size else whole((side - self.size) / 2)
 
 
 def read_image(
@@ -126,7 +132,7 @@ def read_image(
     size: int,
     resize: int | tuple[int, int],
     interpolation: str = "bilinear",
-    crop_start: str = "round",
+    rounding: str = "torchvision",
 ) -> ReadImage:
     """Return the pixels of an image and the checksum of its file.
 
@@ -140,13 +146,13 @@ def read_image(
         resize: Short side before the crop, in pixels. Or both sides, (height, width): the whole picture is squeezed
             to them. 0 squeezes it to a square of `size`.
         interpolation: bilinear, bicubic, lanczos, box or hamming, all with antialiasing, or nearest.
-        crop_start: round as torchvision or floor as transformers, where the crop starts on half a pixel.
+        rounding: torchvision, transformers or paddle: whose arithmetic gives whole pixels.
 
     Raises:
         ImageError: The file cannot be studied; the message is a short reason without the file's name.
         UserError: An argument is out of range.
     """
-    geometry = _Geometry(size, resize, interpolation, crop_start)
+    geometry = _Geometry(size, resize, interpolation, rounding)
     data = read_bytes(image) if isinstance(image, Path) else image.read()
     return ReadImage(_pixels(geometry(_decode(data))), hashlib.sha256(data).hexdigest())
 
@@ -157,7 +163,7 @@ def read_adversarial(
     size: int,
     resize: int | tuple[int, int],
     interpolation: str = "bilinear",
-    crop_start: str = "round",
+    rounding: str = "torchvision",
 ) -> ReadImage:
     """Return the pixels and the checksum of an image that somebody has already made of a seed.
 
@@ -167,7 +173,7 @@ def read_adversarial(
     Args:
         path: A picture or a .npy file.
         size: Side of the model's input in pixels.
-        resize, interpolation, crop_start: As in `read_image`.
+        resize, interpolation, rounding: As in `read_image`.
 
     Raises:
         ImageError: The file cannot be used; the message is a short reason without the file's name.
@@ -178,7 +184,7 @@ def read_adversarial(
         return ReadImage(_array(data, size), checksum)
     picture = _decode(data)
     if picture.size != (size, size):
-        picture = _Geometry(size, resize, interpolation, crop_start)(picture)
+        picture = _Geometry(size, resize, interpolation, rounding)(picture)
     return ReadImage(_pixels(picture), checksum)
 
 

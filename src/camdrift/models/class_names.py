@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from camdrift.errors import ModelError
 
-_HINT: Final = "a list of texts in the order of the classes, like ['cat', 'dog'], or a mapping like {0: 'cat', 1: 'dog'}"
+_HINT: Final = "a list of texts in order of the classes, like ['cat', 'dog'], or a mapping like {0: 'cat', 1: 'dog'}"
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 

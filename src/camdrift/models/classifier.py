@@ -50,7 +50,7 @@ class Classifier:
         resize: Length of an image's short side before the centre crop to `size`, both sides (height, width), or 0
             for a square of `size`: see `InputSettings`.
         interpolation: bilinear, bicubic, nearest or another one of `read_image`.
-        crop_start: round or floor, where the centre crop starts on half a pixel.
+        rounding: torchvision, transformers or paddle: whose arithmetic gives whole pixels.
         labels: Class names, or None.
         output: Name or number of the network's output that holds the logits; None for the only one.
         weights: Origin of its weights, in words.
@@ -79,7 +79,7 @@ class Classifier:
             raise UserError(f"`precision` must be one of {', '.join(PRECISIONS)}, got: {precision}")
         self.mean, self.std = tuple(self.settings.mean), tuple(self.settings.std)
         self.size, self.interpolation = self.settings.size, self.settings.interpolation
-        self.crop_start = self.settings.crop_start
+        self.rounding = self.settings.rounding
         self.resize = self.size if self.settings.resize is None else self.settings.resize
         self.labels = None if self.settings.labels is None else tuple(self.settings.labels)
         self.weights, self.configuration = self.settings.weights, self.settings.origin
@@ -99,7 +99,7 @@ class Classifier:
     @property
     def geometry(self) -> dict[str, Any]:
         """Keyword arguments of `read_image`: the way from a picture to a square of pixels."""
-        return {name: getattr(self, name) for name in ("size", "resize", "interpolation", "crop_start")}
+        return {name: getattr(self, name) for name in ("size", "resize", "interpolation", "rounding")}
 
     def undisturbed(self) -> AbstractContextManager[None]:
         """Hold the module in evaluation mode with frozen parameters; restore everything afterwards."""

@@ -1,6 +1,7 @@
 """The contract of a network that can be studied.
 
-It is an eager module, and it returns finite logits, no probabilities. An image has the same logits each time, alone as with others.
+It is an eager module, and it returns finite logits, no probabilities. An image has the same logits each time, alone
+as with others.
 """
 
 import inspect

@@ -12,8 +12,8 @@ from camdrift.errors import ModelError
 from camdrift.models.class_names import checked_labels
 
 NO_CONFIGURATION: Final = "no mean and std given: pixels are passed as they are"
-# The start of a centre crop that falls on half a pixel: torchvision and timm round it, transformers cuts it off.
-CROP_STARTS: Final = ("round", "floor")
+# Whose arithmetic turns the sides of a resized picture and the start of its crop into whole pixels.
+ROUNDINGS: Final = ("torchvision", "transformers", "paddle")
 _SIZE_HINT: Final = "like 224: inputs are square; --model net.py:build can hand over a module that resizes on its way"
 _NUMBERS_HINT: Final = "like mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)"
 
@@ -29,7 +29,7 @@ class InputSettings:
             one lacks. Two numbers (height, width) squeeze the whole image before the crop; 0 squeezes it to `size`;
             None stands for `size`.
         interpolation: One of those that `read_image` knows: bilinear, bicubic, nearest, lanczos, box, hamming.
-        crop_start: round or floor, where the centre crop starts on half a pixel.
+        rounding: torchvision, transformers or paddle: whose arithmetic gives whole pixels; timm's is torchvision's.
         labels: Class names, or None.
         output: Name or number of the network's output that holds the logits, where it has several; None to choose.
         weights: Origin of the network's weights, in words.
@@ -46,7 +46,7 @@ class InputSettings:
     size: int = 224
     resize: int | tuple[int, int] | None = None
     interpolation: str = "bilinear"
-    crop_start: str = "round"
+    rounding: str = "torchvision"
     labels: Sequence[str] | None = None
     output: str | int | None = None
     weights: str = ""
@@ -61,7 +61,7 @@ class InputSettings:
                 f"`mean` and `std` must be in pixel units [0, 1], got: {tuple(self.mean)} and {tuple(self.std)}",
                 "divide them by 255",
             )
-        assert self.crop_start in CROP_STARTS
+        assert self.rounding in ROUNDINGS
 
     @property
     def is_normalising(self) -> bool:

@@ -152,7 +152,9 @@ def _graph(root: Node | None) -> set[Node]:
 
 def _is_probability(values: Tensor) -> bool:
     sums = values.sum(1)
-    return bool(last_step(values)) or bool((values >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-3))
+    return bool(last_step(values)) or bool(
+        (values >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+    )
 
 
 def _shape(tensor: Tensor) -> str:

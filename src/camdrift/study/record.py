@@ -89,7 +89,7 @@ def _model_record(model: Classifier) -> dict[str, Any]:
         "size": model.size,
         "resize": list(model.resize) if isinstance(model.resize, tuple) else model.resize,
         "interpolation": model.interpolation,
-        "crop_start": model.crop_start,
+        "rounding": model.rounding,
         "mean": list(model.mean),
         "std": list(model.std),
         "classes": model.classes,

@@ -92,7 +92,6 @@ _TEXTS: Final = _list(_text)
 _NUMBERS: Final = _list(_NUMBER)
 
 
-
 def _output(value: Any, where: str) -> str | None:
     """Name or number of a network's output, or nothing."""
     return None if value is None or isinstance(value, str) else _COUNT(value, where)
@@ -104,7 +103,7 @@ def _resize(value: Any, where: str) -> str | None:
 
 
 _MODEL: Final = _object(
-    "crop_start",
+    "rounding",
     "output",
     spec=_text,
     name=_text,
@@ -113,7 +112,7 @@ _MODEL: Final = _object(
     size=_COUNT,
     resize=_resize,
     interpolation=_text,
-    crop_start=_text,
+    rounding=_text,
     output=_output,
     mean=_NUMBERS,
     std=_NUMBERS,
@@ -174,8 +173,8 @@ def misfit(record: Record) -> str | None:
 def input_of(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a model's record says of the way from an image to its logits; older runs leave out the usual."""
     names = ("size", "resize", "interpolation", "mean", "std")
-    unusual = {"crop_start": model.get("crop_start", "round"), "output": model.get("output")}
-    return {name: model[name] for name in names} | {k: v for k, v in unusual.items() if v not in ("round", None)}
+    unusual = {"rounding": model.get("rounding", "torchvision"), "output": model.get("output")}
+    return {name: model[name] for name in names} | {k: v for k, v in unusual.items() if v not in ("torchvision", None)}
 
 
 def effective(record: Record) -> Mapping[str, Any]:
