@@ -43,12 +43,14 @@ def load_model(
     """
     target = resolve_device(device)
     module, settings = find_source(spec).load_builder(spec)(spec, weights)
+    remarks: tuple[str, ...] = ()
     if weights is not None:
-        load_weights(module, Path(weights))
+        remarks = load_weights(module, Path(weights))
         settings = replace(settings, weights=str(weights))
     for part in module.modules():
         part.training = False  # libraries hand out networks that are ready to be trained
     classifier = Classifier(module.to(target), spec=spec, device=target, precision=precision, **vars(settings))
+    classifier.remarks += remarks
     classifier.loaded_from = (spec, None if weights is None else str(weights))
     if target.type == "cpu":
         _order_channels_last(classifier)

@@ -1,7 +1,7 @@
 """The logits among several outputs of a network: which of them is studied, and how that is told."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ Key = str | int | None
 
 _CURE: Final = "wrap(..., output=NAME_OR_NUMBER), or OUTPUT beside a factory, names the one that holds the logits"
 _NO_LOGITS: Final = re.compile("embed|feat|hidden|represent|latent|proj|token|pool|prob|loss", re.IGNORECASE)
-# Steps that turn logits into probabilities, by their nodes in torch's graph. A study refuses a log_softmax by its values.
+# Steps that turn logits into probabilities, by their nodes in torch's graph. A study refuses log_softmax by its values.
 _LAST_STEPS: Final = {
     "SigmoidBackward": "probabilities (its last step is a sigmoid)",
     "HardsigmoidBackward": "probabilities (its last step is a hard sigmoid)",
@@ -123,17 +123,23 @@ def _most_likely(fitting: Mapping[Key, Tensor], classes: int | None) -> Key:
     def reads(key: Key, other: Key) -> bool:
         return key != other and fitting[other].grad_fn in graphs[key]
 
+    def reads_another(key: Key, left: Sequence[Key]) -> bool:
+        return any(reads(key, other) for other in left if widths[other] == widths[key])
+
+    def is_read(key: Key, left: Sequence[Key]) -> bool:
+        return any(reads(other, key) for other in left if widths[other] != widths[key])
+
     left = list(fitting)
-    for is_out in (
-        lambda key: classes is not None and widths[key] != classes,
-        lambda key: "logit" not in str(key).lower(),
-        lambda key: bool(_NO_LOGITS.search(str(key))),
-        lambda key: _is_probability(fitting[key]),
-        # An embedding is what logits of another number are computed of; what is computed of logits is none.
-        lambda key: any(reads(other, key) and widths[other] != widths[key] for other in left),
-        lambda key: any(reads(key, other) and widths[other] == widths[key] for other in left),
-    ):
-        left = [key for key in left if not is_out(key)] or left
+    signs_against: Sequence[Callable[[Key, Sequence[Key]], bool]] = (
+        lambda key, _: classes is not None and widths[key] != classes,
+        lambda key, _: "logit" not in str(key).lower(),
+        lambda key, _: bool(_NO_LOGITS.search(str(key))),
+        lambda key, _: _is_probability(fitting[key]),
+        is_read,  # an embedding: another number of logits is computed of it
+        reads_another,  # something computed of the logits
+    )
+    for is_out in signs_against:
+        left = [key for key in left if not is_out(key, left)] or left
     if len({widths[key] for key in left}) == 1:  # exits, or a head and its auxiliaries: the deepest
         return max(left, key=lambda key: len(graphs[key]))
     return left[0]
