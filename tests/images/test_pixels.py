@@ -231,14 +231,25 @@ def test_threads_leave_warnings_and_pillow_as_they_were(tmp_path):
     assert before == (list(warnings.filters), PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES)
 
 
-def test_arguments_out_of_range_are_the_callers_mistake(tmp_path):
-    sizes = r"`size` must lie between 1 and `resize` \(8\), got: "
-    with pytest.raises(UserError, match="`interpolation` must be one of bilinear, bicubic, nearest, got: lanczos"):
-        read_image(tmp_path, size=8, resize=8, interpolation="lanczos")
-    for size in (0, 9):
-        with pytest.raises(UserError, match=f"{sizes}{size}") as caught:
-            read_image(tmp_path, size=size, resize=8)
-        assert not isinstance(caught.value, ImageError)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"size": 8, "resize": 8, "interpolation": "area"},
+            "`interpolation` must be one of bilinear, bicubic, nearest",
+        ),
+        (
+            {"size": 8, "resize": 8, "rounding": "up"},
+            "`rounding` must be one of torchvision, transformers, paddle, got: up",
+        ),
+        ({"size": 0, "resize": 8}, "`size` must be at least 1 and `resize` at least 0, got: 0 and 8"),
+        ({"size": 8, "resize": (9, -1)}, "`size` must be at least 1 and `resize` at least 0, got: 8 and (9, -1)"),
+    ],
+)
+def test_arguments_out_of_range_are_the_callers_mistake(arguments, message, tmp_path):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        read_image(tmp_path, **arguments)
+    assert not isinstance(caught.value, ImageError)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 
 from camdrift.errors import ModelError, UserError
 from camdrift.models.classifier import Classifier
+from camdrift.models.input_settings import input_settings
 from support.nets import (
     Branched,
     OneReLU,
@@ -75,8 +76,14 @@ class TestPreflight:
     def test_output_is_not_batch_by_classes(self, change, shape, monkeypatch):
         monkeypatch.setattr(Classifier, "__call__", inspect.unwrap(Classifier.__call__))  # no shape checker
         message = f"`model` must return logits of shape (batch, classes), got: {shape} for 2 images"
-        with refused(message, "whose forward returns the logits"):
+        cure = "torch.cat([-z, z], 1) / 2" if shape in ("(2,)", "(2, 1)") else "whose forward returns the logits"
+        with refused(message, cure):
             wrapping(change)
+
+    def test_the_cure_of_one_logit(self):
+        """The sigmoid of one logit is the softmax of the two columns that the message asks for."""
+        z = torch.tensor([[-3.0], [0.5]], dtype=torch.float64)
+        torch.testing.assert_close((torch.cat([-z, z], 1) / 2).softmax(1)[:, 1:], z.sigmoid())
 
     @pytest.mark.parametrize(
         ("change", "got"),
@@ -138,6 +145,20 @@ class TestPreflight:
         with refused(message, "leave out its last softmax"):
             wrapping(lambda y: y.softmax(1))
 
+    @pytest.mark.parametrize(
+        ("last", "what"),
+        [
+            (torch.sigmoid, "probabilities (its last step is a sigmoid)"),
+            (lambda y: torch.sigmoid(y)[:, :, None].clone().view(-1, 4), "probabilities (its last step is a sigmoid)"),
+            (F.hardsigmoid, "probabilities (its last step is a hard sigmoid)"),
+            (F.logsigmoid, "log-probabilities (its last step is a logsigmoid)"),
+        ],
+    )
+    def test_probabilities_of_several_labels(self, last, what):
+        with refused(f"`model` must return logits, got: {what}", "leave that step out"):
+            wrapping(last)
+        assert wrapping(lambda y: y * last(y)).classes == 4  # a gate is no last step
+
     def test_log_probabilities_and_positive_logits_will_do(self):
         assert wrapping(lambda y: y.log_softmax(1)).classes == 4
         assert wrapping(F.relu).classes == 4
@@ -158,9 +179,11 @@ class TestPreflight:
         with refused(message, "divide them by 255"):
             wrapping(lambda y: y, mean=mean, std=std)
 
-    def test_mean_of_one_value(self):
-        with refused("`mean` and `std` must have three values each, got: 1 and 3"):
-            wrapping(lambda y: y, mean=(0.5,))
+    def test_mean_that_is_no_three_numbers(self):
+        with refused("`mean` must have three values, got: 2"):
+            wrapping(lambda y: y, mean=(0.5, 0.5))
+        with refused("`std` must be three numbers, got: 0.5"):
+            input_settings(std="0.5")
 
     @pytest.mark.parametrize(
         ("error", "line"),
@@ -185,10 +208,10 @@ class TestPreflight:
         with pytest.raises(ModelError, match=r"failed on two images of 16 px: RuntimeError: Given groups=1"):
             Classifier(grey, size=16)
 
-    @pytest.mark.parametrize(("size", "resize"), [(0, None), (224, 200)])
-    def test_size(self, size, resize):
-        with refused(f"`size` must be at least 1 and at most `resize`, got: {size} and {resize}"):
-            Classifier(Plain(), size=size, resize=resize)
+    @pytest.mark.parametrize("size", [0, -3, 16.5, "16", (16, 32), (16, 16, 16), None, True, float("nan")])
+    def test_size(self, size):
+        with refused(f"`size` must be a whole number from 1 up, got: {size}"):
+            input_settings(size=size)
 
     def test_precision(self):
         message = "`precision` must be one of fp32, tf32, bf16, got: fp16"

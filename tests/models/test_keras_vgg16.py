@@ -227,8 +227,8 @@ class TestReading:
         assert found[1, 0].tolist() == [1, 4, 7, 10, 13, 16, 19, 22]
 
     def test_other_sizes_stay_refused(self, tmp_path):
-        with pytest.raises(UserError, match=r"`size` must lie between 1 and `resize` \(8\), got: 9"):
-            read_image(tmp_path / "a.png", size=9, resize=8)
+        with pytest.raises(UserError, match="`size` must be at least 1 and `resize` at least 0, got: 9 and -8"):
+            read_image(tmp_path / "a.png", size=9, resize=-8)
 
 
 class TestCoverage:

@@ -61,9 +61,8 @@ class StoredImages:
         if seed_id not in self.paths:
             return Attacked(None, reason=f"no adversarial image with its name in {self.source}")
         path = self.paths[seed_id]
-        geometry = {"size": classifier.size, "resize": classifier.resize}
         try:
-            read = read_adversarial(path, **geometry, interpolation=classifier.interpolation)
+            read = read_adversarial(path, **classifier.geometry)
         except ImageError as error:
             return Attacked(
                 None, reason=f"its adversarial image {display_path(path)}: {error.message}", is_failure=True

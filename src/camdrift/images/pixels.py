@@ -10,7 +10,7 @@ import math
 import re
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,6 +34,15 @@ _INTERPOLATIONS: Final = {
     "bilinear": Resampling.BILINEAR,
     "bicubic": Resampling.BICUBIC,
     "nearest": Resampling.NEAREST,
+    "lanczos": Resampling.LANCZOS,
+    "box": Resampling.BOX,
+    "hamming": Resampling.HAMMING,
+}
+# How libraries turn the long side of a resized picture, and the start of a centre crop, into whole pixels.
+_ROUNDINGS: Final[Mapping[str, tuple[Callable[[float], int], Callable[[float], int]]]] = {
+    "torchvision": (math.floor, round),  # timm, too
+    "transformers": (math.floor, math.floor),
+    "paddle": (round, math.floor),  # PP-LCNet in transformers
 }
 # Pillow opens these, but they are no photographs: drawings (they start Ghostscript), films, measured data.
 _NO_PICTURES: Final = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"})
@@ -77,7 +86,54 @@ class ReadImage:
     sha256: str
 
 
-def read_image(image: Path | Readable, *, size: int, resize: int, interpolation: str = "bilinear") -> ReadImage:
+@dataclass(frozen=True)
+class _Geometry:
+    """The way from an upright picture to a square of pixels, as `read_image` takes it."""
+
+    size: int
+    resize: int | tuple[int, int]
+    interpolation: str
+    rounding: str
+
+    def __post_init__(self) -> None:
+        for name, words in (("interpolation", _INTERPOLATIONS), ("rounding", _ROUNDINGS)):
+            if (word := getattr(self, name)) not in words:
+                raise UserError(f"`{name}` must be one of {', '.join(words)}, got: {word}")
+        sides = self.resize if isinstance(self.resize, tuple) else (self.resize,)
+        if self.size < 1 or min(sides) < 0:
+            raise UserError(f"`size` must be at least 1 and `resize` at least 0, got: {self.size} and {self.resize}")
+
+    def __call__(self, picture: PIL.Image.Image) -> PIL.Image.Image:
+        """Return the square. What a crop takes beyond the picture is black."""
+        resized = picture.resize(self._resized(picture.size), _INTERPOLATIONS[self.interpolation])
+        left, top = (self._start(side) for side in resized.size)
+        return resized.crop((left, top, left + self.size, top + self.size))
+
+    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return width and height before the crop."""
+        if isinstance(self.resize, tuple):
+            height, width = self.resize
+            return width, height
+        if self.resize == 0:
+            return self.size, self.size
+        whole, _ = _ROUNDINGS[self.rounding]
+        width, height = (whole(self.resize * side / min(size)) for side in size)
+        return width, height
+
+    def _start(self, side: int) -> int:
+        # Borders are added in whole pixels first, the larger one behind, by every library.
+        _, whole = _ROUNDINGS[self.rounding]
+        return -((self.size - side) // 2) if side < self.size else whole((side - self.size) / 2)
+
+
+def read_image(
+    image: Path | Readable,
+    *,
+    size: int,
+    resize: int | tuple[int, int],
+    interpolation: str = "bilinear",
+    rounding: str = "torchvision",
+) -> ReadImage:
     """Return the pixels of an image and the checksum of its file.
 
     The picture is turned upright (EXIF), reduced to 8-bit RGB, resized so that its short side is `resize`, and cropped
@@ -86,24 +142,29 @@ def read_image(image: Path | Readable, *, size: int, resize: int, interpolation:
 
     Args:
         image: The image file, or something that holds its bytes.
-        size: Side of the crop in pixels, at most `resize`.
-        resize: Short side before the crop, in pixels; 0 squeezes the whole picture to a square instead.
-        interpolation: bilinear or bicubic, both with antialiasing, or nearest.
+        size: Side of the crop in pixels; what it takes beyond the picture is black.
+        resize: Short side before the crop, in pixels. Or both sides, (height, width): the whole picture is squeezed
+            to them. 0 squeezes it to a square of `size`.
+        interpolation: bilinear, bicubic, lanczos, box or hamming, all with antialiasing, or nearest.
+        rounding: torchvision, transformers or paddle: whose arithmetic gives whole pixels.
 
     Raises:
         ImageError: The file cannot be studied; the message is a short reason without the file's name.
         UserError: An argument is out of range.
     """
-    if interpolation not in _INTERPOLATIONS:
-        raise UserError(f"`interpolation` must be one of {', '.join(_INTERPOLATIONS)}, got: {interpolation}")
-    if not 1 <= size <= (resize or size):
-        raise UserError(f"`size` must lie between 1 and `resize` ({resize}), got: {size}")
+    geometry = _Geometry(size, resize, interpolation, rounding)
     data = read_bytes(image) if isinstance(image, Path) else image.read()
-    picture = _cropped(_decode(data), size, resize, _INTERPOLATIONS[interpolation])
-    return ReadImage(_pixels(picture), hashlib.sha256(data).hexdigest())
+    return ReadImage(_pixels(geometry(_decode(data))), hashlib.sha256(data).hexdigest())
 
 
-def read_adversarial(path: Path, *, size: int, resize: int, interpolation: str = "bilinear") -> ReadImage:
+def read_adversarial(
+    path: Path,
+    *,
+    size: int,
+    resize: int | tuple[int, int],
+    interpolation: str = "bilinear",
+    rounding: str = "torchvision",
+) -> ReadImage:
     """Return the pixels and the checksum of an image that somebody has already made of a seed.
 
     A picture of the size of the model's input is taken as it is; another one is resized and cropped as a seed is. A
@@ -112,8 +173,7 @@ def read_adversarial(path: Path, *, size: int, resize: int, interpolation: str =
     Args:
         path: A picture or a .npy file.
         size: Side of the model's input in pixels.
-        resize: As in `read_image`.
-        interpolation: As in `read_image`.
+        resize, interpolation, rounding: As in `read_image`.
 
     Raises:
         ImageError: The file cannot be used; the message is a short reason without the file's name.
@@ -124,7 +184,7 @@ def read_adversarial(path: Path, *, size: int, resize: int, interpolation: str =
         return ReadImage(_array(data, size), checksum)
     picture = _decode(data)
     if picture.size != (size, size):
-        picture = _cropped(picture, size, resize, _INTERPOLATIONS[interpolation])
+        picture = _Geometry(size, resize, interpolation, rounding)(picture)
     return ReadImage(_pixels(picture), checksum)
 
 
@@ -236,15 +296,6 @@ def _turn(image: PIL.Image.Image) -> Transpose | None:
         return _TURNS.get(image.getexif().get(ExifTag.Orientation, 1))
     except Exception:
         return None
-
-
-def _cropped(picture: PIL.Image.Image, size: int, resize: int, filter_: Resampling) -> PIL.Image.Image:
-    if resize == 0:
-        return picture.resize((size, size), filter_)
-    short = min(picture.size)
-    width, height = (int(resize * side / short) for side in picture.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return picture.resize((width, height), filter_).crop((left, top, left + size, top + size))
 
 
 def _pixels(picture: PIL.Image.Image) -> Image:

@@ -28,8 +28,9 @@ from camdrift.layers.layers import (
 from camdrift.layers.operations import first_tensor
 from camdrift.layers.taps import AnyTap
 from camdrift.layers.tracing import Part, Trace, trace
-from camdrift.models.contract import check_logits, logits_in, unwrap
-from camdrift.models.input_settings import InputSettings
+from camdrift.models.contract import check_logits, unwrap
+from camdrift.models.input_settings import input_settings
+from camdrift.models.outputs import Output, choose_output
 from camdrift.tensors import Images, Logits
 
 PRECISIONS: Final = ("fp32", "tf32", "bf16")
@@ -46,10 +47,12 @@ class Classifier:
         settings: Settings of its input; those below are read off them.
         mean, std: Per-channel normalisation, in pixel units.
         size: Height and width of the input.
-        resize: Length of an image's short side before the centre crop to `size`; 0 squeezes the whole image to a
-            square of `size`.
-        interpolation: bilinear, bicubic or nearest.
+        resize: Length of an image's short side before the centre crop to `size`, both sides (height, width), or 0
+            for a square of `size`: see `InputSettings`.
+        interpolation: bilinear, bicubic, nearest or another one of `read_image`.
+        rounding: torchvision, transformers or paddle: whose arithmetic gives whole pixels.
         labels: Class names, or None.
+        output: Name or number of the network's output that holds the logits; None for the only one.
         weights: Origin of its weights, in words.
         configuration: Origin of mean, std and size, in words.
         spec: Spec that the classifier was loaded from.
@@ -71,11 +74,12 @@ class Classifier:
         self.module, self.remarks = unwrap(module)
         self.loaded_from: tuple[str, str | None] | None = None
         self.was_training = _is_training(self.module)
-        self.settings = InputSettings(**settings)
+        self.settings = input_settings(**settings)
         if precision not in PRECISIONS:
             raise UserError(f"`precision` must be one of {', '.join(PRECISIONS)}, got: {precision}")
-        self.mean, self.std = tuple(map(float, self.settings.mean)), tuple(map(float, self.settings.std))
+        self.mean, self.std = tuple(self.settings.mean), tuple(self.settings.std)
         self.size, self.interpolation = self.settings.size, self.settings.interpolation
+        self.rounding = self.settings.rounding
         self.resize = self.size if self.settings.resize is None else self.settings.resize
         self.labels = None if self.settings.labels is None else tuple(self.settings.labels)
         self.weights, self.configuration = self.settings.weights, self.settings.origin
@@ -83,10 +87,19 @@ class Classifier:
         self.device = torch.device(device) if device is not None else _device_of(self.module)
         self._mean = torch.tensor(self.mean, device=self.device).view(1, -1, 1, 1)
         self._std = torch.tensor(self.std, device=self.device).view(1, -1, 1, 1)
+        self._output = Output(None)
         self.classes = self._count_classes()
+        remark = self._output.remark
+        self.remarks += (remark,) if remark else ()
+        self.output = self._output.key if remark or self.settings.output is not None else None
 
     def __repr__(self) -> str:
         return f"Classifier({self.spec}, {self.classes} classes, {self.size} px, {len(self.layers)} layers)"
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """Keyword arguments of `read_image`: the way from a picture to a square of pixels."""
+        return {name: getattr(self, name) for name in ("size", "resize", "interpolation", "rounding")}
 
     def undisturbed(self) -> AbstractContextManager[None]:
         """Hold the module in evaluation mode with frozen parameters; restore everything afterwards."""
@@ -97,12 +110,16 @@ class Classifier:
         return self._forward(images).float()
 
     def _forward(self, images: Images) -> Tensor:
+        return self._output.of(self._outputs(images))
+
+    def _outputs(self, images: Images) -> Any:
+        """Return whatever the module does."""
         autocast: AbstractContextManager[Any] = nullcontext()
         if self.precision == "bf16":
             autocast = torch.autocast(self.device.type, dtype=torch.bfloat16)
         is_alone = len(images) == 1 and torch.is_grad_enabled()
         with self.undisturbed(), autocast, hooks.SoundGradients() if is_alone else nullcontext():
-            return logits_in(self.module((images - self._mean) / self._std), len(images))
+            return self.module((images - self._mean) / self._std)
 
     @contextmanager
     def numerics(self) -> Iterator[None]:
@@ -128,7 +145,8 @@ class Classifier:
         images[1] *= 0.2  # unlike the other, so that a batch's statistics would tell
         try:
             with torch.no_grad(), self.numerics():
-                logits, again, alone = self(images), self(images), [self(image) for image in images.split(1)]
+                logits = self._first_logits(images)
+                again, alone = self(images), [self(image) for image in images.split(1)]
         except UserError:
             raise
         except Exception as error:
@@ -142,6 +160,17 @@ class Classifier:
                 f"`labels` must name every class, got: {len(self.labels)} names for {logits.shape[1]} classes"
             )
         return int(logits.shape[1])
+
+    def _first_logits(self, images: Images) -> Tensor:
+        """Return the logits of the first images, with a graph where the module allows one; keep where they lie."""
+        try:
+            with torch.enable_grad():
+                outputs = self._outputs(images.clone().requires_grad_())
+        except Exception:  # told by what needs gradients
+            outputs = self._outputs(images)
+        classes = None if self.labels is None else len(self.labels)
+        self._output = choose_output(outputs, len(images), wanted=self.settings.output, classes=classes)
+        return self._output.of(outputs).float()
 
     @cached_property
     def _trace(self) -> Trace:

@@ -1,20 +1,29 @@
 """The contract of a network that can be studied.
 
-It is an eager module, and it returns finite logits. An image has the same logits each time, alone as with others.
+It is an eager module, and it returns finite logits, no probabilities. An image has the same logits each time, alone
+as with others.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from camdrift.errors import ModelError
+from camdrift.models.outputs import last_step
 from camdrift.tensors import Logits
 
 # Logits of one image may move by this share of what tells the two images apart when they are judged together, and by
 # this share of the largest logit, which is rounding.
 _BATCH_SHARE: Final = 0.05
+# Two columns whose softmax is the sigmoid of one logit, and both of which have gradients.
+_ONE_LOGIT: Final = (
+    "one logit for two classes: wrap it in a module whose forward returns two columns, "
+    "`z = self.network(images).view(-1, 1); return torch.cat([-z, z], 1) / 2`"
+)
 _ROUNDING: Final = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
 
 
@@ -22,8 +31,11 @@ def unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     """Return the module without DataParallel and compilation around it, and a remark on each that was there.
 
     Raises:
-        ModelError: TorchScript.
+        ModelError: TorchScript, or something that is no module.
     """
+    if not isinstance(module, nn.Module):
+        kind = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
+        raise ModelError(f"`model` must be an nn.Module, got: {kind}", _cure(module))
     remarks: list[str] = []
     while True:
         if isinstance(module, torch.jit.ScriptModule):
@@ -38,35 +50,22 @@ def unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
             return module, tuple(remarks)
 
 
-def logits_in(output: Any, batch: int) -> Tensor:
-    """Return the logits in a network's output: a tensor, or what is called `logits`, or the first (batch, classes).
-
-    Raises:
-        ModelError: There are none.
-    """
-    if isinstance(output, Tensor):
-        return output
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    values = list(output.values()) if isinstance(output, Mapping) else output
-    tensors = [value for value in values if isinstance(value, Tensor)] if isinstance(values, list | tuple) else []
-    fitting = [t for t in tensors if t.ndim == 2 and len(t) == batch and t.is_floating_point()]
-    if not fitting:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
-        raise ModelError(
-            "`model` must return logits of shape (batch, classes), alone, first of several or called `logits`, "
-            f"got: {type(output).__name__}" + (f" of {shapes}" if shapes else ""),
-            "wrap it in a module whose forward returns the logits",
-        )
-    return fitting[0]
+def _cure(thing: Any) -> str:
+    """Return the way from what people hand over in place of a module to a module."""
+    if isinstance(thing, str | PathLike):
+        return "camdrift.load_model(SPEC) loads a model by name"
+    if isinstance(thing, Mapping):
+        return "build the network, network.load_state_dict(...), and hand over the network"
+    if isinstance(thing, type) or inspect.isroutine(thing):
+        return "call it, and hand over what it returns; camdrift.load_model('path/to/file.py:function') does"
+    return "camdrift.wrap(module, mean=..., std=..., size=...) takes any torch module"
 
 
 def check_logits(logits: Tensor, again: Tensor, alone: Sequence[Tensor], precision: str) -> None:
     """Raise `ModelError` unless these are the logits of a classifier.
 
     Args:
-        logits: Output for two images that differ.
+        logits: Output for two images that differ, with its graph where there is one.
         again: Output for the same images once more.
         alone: Output for each of the images alone.
         precision: Precision of the computation: it says what is rounding.
@@ -74,7 +73,7 @@ def check_logits(logits: Tensor, again: Tensor, alone: Sequence[Tensor], precisi
     if logits.ndim != 2 or logits.shape[0] != 2 or logits.shape[1] < 2:
         raise ModelError(
             f"`model` must return logits of shape (batch, classes), got: {tuple(logits.shape)} for 2 images",
-            "wrap it in a module whose forward returns the logits",
+            _ONE_LOGIT if logits.numel() == 2 else "wrap it in a module whose forward returns the logits",
         )
     if not torch.isfinite(logits).all():
         raise ModelError("`model` must return finite logits, got: NaN or infinity", "are its weights loaded?")
@@ -93,6 +92,11 @@ def check_logits(logits: Tensor, again: Tensor, alone: Sequence[Tensor], precisi
         raise ModelError(
             "`model` must return logits, got: probabilities (every row sums to 1)",
             "leave out its last softmax",
+        )
+    if what := last_step(logits):
+        raise ModelError(
+            f"`model` must return logits, got: {what}",
+            "leave that step out, or wrap the network in a module whose forward ends before it",
         )
 
 

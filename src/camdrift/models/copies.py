@@ -160,5 +160,5 @@ def _unpickle(data: bytes) -> torch.nn.Module:
 
 
 def _settings(classifier: Classifier) -> dict[str, Any]:
-    names = ("mean", "std", "size", "resize", "interpolation", "labels", "spec", "weights", "configuration")
-    return {name: getattr(classifier, name) for name in names}
+    names = ("mean", "std", "labels", "output", "spec", "weights", "configuration")
+    return {**classifier.geometry, **{name: getattr(classifier, name) for name in names}}

@@ -8,15 +8,15 @@ from torch.export import ExportedProgram
 
 from camdrift.errors import ModelError, UserError, one_line
 from camdrift.models.exported import unflatten
-from camdrift.models.input_settings import InputSettings
+from camdrift.models.input_settings import InputSettings, input_settings
 from camdrift.models.registry import SPECS_HINT
 from camdrift.user_code import find_function, importing, module_folder
 
-_CONSTANTS: Final = {"mean": "MEAN", "std": "STD", "size": "SIZE", "labels": "LABELS"}
+_CONSTANTS: Final = {"mean": "MEAN", "std": "STD", "size": "SIZE", "labels": "LABELS", "output": "OUTPUT"}
 
 
 def from_factory(spec: str, weights: str | Path | None) -> tuple[nn.Module, InputSettings]:
-    """Build a network by the function that `spec` names; MEAN, STD, SIZE and LABELS beside it count.
+    """Build a network by the function that `spec` names; MEAN, STD, SIZE, LABELS and OUTPUT beside it count.
 
     Args:
         spec: path/to/file.py:function or package.module:function, which returns an `nn.Module` or an exported program.
@@ -46,4 +46,4 @@ def from_factory(spec: str, weights: str | Path | None) -> tuple[nn.Module, Inpu
     settings |= {key: getattr(source, name) for key, name in constants.items()}
     if constants.keys() & {"mean", "std"}:
         settings["configuration"] = f"{', '.join(constants.values())} of {Path(place).name}"
-    return module, InputSettings(weights=f"factory {spec}", **settings)
+    return module, input_settings(weights=f"factory {spec}", **settings)

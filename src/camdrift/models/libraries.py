@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from math import floor
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +15,8 @@ from camdrift.models.input_settings import InputSettings
 
 NO_DOWNLOAD: Final = "give a file with --weights FILE, or leave out --model to study the embedded efficientnet-lite0"
 _NO_HUB: Final = "`hf/FOLDER` with a folder that save_pretrained wrote needs no network"
-# Pillow's numbers, as image processors store them. Every other filter counts as bilinear.
-_RESAMPLING: Final = {0: "nearest", 3: "bicubic"}
+# Pillow's numbers, as image processors store them.
+_RESAMPLING: Final = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 # From this size on transformers' ConvNeXt squeezes the whole picture.
 _SQUEEZED_FROM: Final = 384
 
@@ -53,6 +55,7 @@ def from_torchvision(spec: str, weights: str | Path | None) -> tuple[nn.Module, 
         labels=choice.meta.get("categories"),
         weights=f"torchvision {choice}",
         configuration=f"torchvision weights {choice.name}",
+        own_preparation=transforms,
     )
     return _get(spec, lambda: models.get_model(name, weights=choice if weights is None else None)), settings
 
@@ -79,21 +82,44 @@ def from_timm(spec: str, weights: str | Path | None) -> tuple[nn.Module, InputSe
             f"`model` must be an image classifier, got: {spec}, which timm holds without a head for classes",
             "timm.list_pretrained('*in1k*') lists networks that were trained on ImageNet's classes",
         )
-    config = timm.data.resolve_data_config({}, model=module)
-    size, crop = int(config["input_size"][-1]), float(config["crop_pct"])
-    # A squashed picture loses its proportions, not its borders. With a crop after that it is cut to size instead.
-    is_squeezed = config["crop_mode"] == "squash" and crop == 1
-    settings = InputSettings(
-        mean=config["mean"],
-        std=config["std"],
-        size=size,
-        resize=0 if is_squeezed else max(size, int(size / crop)),
-        interpolation=config["interpolation"] if config["interpolation"] == "bicubic" else "bilinear",
+    settings = replace(
+        timm_settings(timm.data.resolve_data_config({}, model=module)),
         labels=imagenet_labels() if getattr(module, "num_classes", None) == 1000 else None,
         weights=f"timm {name}",
-        configuration="timm configuration",
     )
     return module, settings
+
+
+def timm_settings(config: Mapping[str, Any]) -> InputSettings:
+    """Translate a configuration of timm's data into our words.
+
+    Args:
+        config: What `timm.data.resolve_data_config` returns.
+
+    Raises:
+        ModelError: It asks for other images than square ones of three channels.
+    """
+    from timm.data import create_transform
+
+    channels, height, width = config["input_size"]
+    if channels != 3 or height != width:
+        raise ModelError(f"`model` must take square images, got: {height} x {width} of {channels} channels")
+    # timm scales to this size and then crops; above 1 the crop is larger than the picture, and is filled with black.
+    scaled = floor(height / float(config["crop_pct"]))
+    return InputSettings(
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        size=height,
+        resize=_squeezed(scaled, height) if config["crop_mode"] == "squash" else scaled,
+        interpolation=config["interpolation"] if config["interpolation"] in _RESAMPLING.values() else "bilinear",
+        configuration="timm configuration",
+        own_preparation=create_transform(**config),
+    )
+
+
+def _squeezed(side: int, size: int) -> int | tuple[int, int]:
+    """Return the `resize` of `InputSettings` for a whole picture squeezed to a square of `side`."""
+    return 0 if side == size else (side, side)
 
 
 def from_transformers(spec: str, weights: str | Path | None) -> tuple[nn.Module, InputSettings]:
@@ -133,6 +159,28 @@ def from_transformers(spec: str, weights: str | Path | None) -> tuple[nn.Module,
 
 
 def _processor_settings(name: str, config: Any) -> dict[str, Any]:
+    """Return the settings that the image processor of a network asks for, as keyword arguments."""
+    import transformers
+
+    logging = transformers.utils.logging
+    verbosity = logging.get_verbosity()
+    try:
+        logging.set_verbosity_error()  # it tells where it has no such backend
+        processor = transformers.AutoImageProcessor.from_pretrained(name, trust_remote_code=False, backend="pil")
+    except Exception:  # none is stored, of another kind, or one that needs more than is installed
+        return _stored_settings(name, config)
+    finally:
+        logging.set_verbosity(verbosity)
+    words = {"configuration": f"image processor of {name}"}
+    if isinstance(data := getattr(processor, "data_config", None), dict):  # a network of timm inside transformers
+        return {**vars(timm_settings(data)), **words}
+    # Its class has defaults, which the file leaves out.
+    settings = processor_settings({"do_normalize": False, **processor.to_dict()})
+    return {**settings, **words, "own_preparation": _preparation(processor, settings.get("bgr", False))}
+
+
+def _stored_settings(name: str, config: Any) -> dict[str, Any]:
+    """Return the same where no processor can be made: of its file, or the network's own size."""
     from transformers.image_processing_utils import ImageProcessingMixin
 
     try:
@@ -143,23 +191,34 @@ def _processor_settings(name: str, config: Any) -> dict[str, Any]:
     return {**processor_settings(processor), "configuration": f"image processor of {name}"}
 
 
+def _preparation(processor: Any, is_reversed: bool) -> Callable[[Any], Tensor]:
+    """Return the processor's own preparation of a picture; in RGB where the module turns channels around itself."""
+
+    def prepare(picture: Any) -> Tensor:
+        values: Tensor = processor(picture, return_tensors="pt")["pixel_values"][0]
+        return values.flip(0) if is_reversed else values
+
+    return prepare
+
+
 def processor_settings(processor: Mapping[str, Any]) -> dict[str, Any]:
     """Translate an image processor's stored configuration into the words of `InputSettings`.
 
     Args:
-        processor: The content of preprocessor_config.json.
+        processor: The content of preprocessor_config.json, best with the defaults of its class.
 
     Returns:
-        mean, std, size, resize and interpolation; and bgr where channels come in reverse.
+        mean, std, size, resize, rounding and interpolation; and bgr where channels come in reverse.
     """
     size, resize = _size(processor)
-    settings: dict[str, Any] = {"size": size, "resize": resize}
+    settings: dict[str, Any] = {"size": size, "resize": resize, "rounding": "transformers"}
     settings["interpolation"] = _RESAMPLING.get(processor.get("resample", 2), "bilinear")
     # A pixel p in [0, 1] becomes (scale * p - offset - mean) / std.
     scale = 255 * float(processor.get("rescale_factor", 1 / 255)) if processor.get("do_rescale", True) else 255.0
     offset = 1.0 if processor.get("rescale_offset") or processor.get("offset") else 0.0
     mean, std = [0.0] * 3, [1.0] * 3
-    if processor.get("do_normalize", "image_mean" in processor):
+    # MobileViT's never normalises, whatever its file says.
+    if processor.get("do_normalize", "image_mean" in processor) and not _kind(processor).startswith("MobileViT"):
         mean, std = (list(processor.get(f"image_{key}") or default) for key, default in (("mean", mean), ("std", std)))
     settings["mean"] = tuple((value + offset) / scale for value in mean)
     # EfficientNet divides by std once more for its classifier.
@@ -168,30 +227,40 @@ def processor_settings(processor: Mapping[str, Any]) -> dict[str, Any]:
     if processor.get("do_flip_channel_order"):
         # The classifier normalises RGB, and the module turns it around.
         settings |= {"bgr": True, "mean": settings["mean"][::-1], "std": settings["std"][::-1]}
+    if _kind(processor).startswith("PPLCNet"):
+        # It normalises before it turns the channels around, which no entry of its file says.
+        settings |= {"bgr": True, "rounding": "paddle"}
     return settings
 
 
-def _size(processor: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the side of the input, and the short side before the centre crop: 0 for a picture that is squeezed."""
-    is_cropped = bool(processor.get("do_center_crop"))
-    size = processor.get("size", 224)
+def _kind(processor: Mapping[str, Any]) -> str:
+    return str(processor.get("image_processor_type") or processor.get("feature_extractor_type"))
+
+
+def _size(processor: Mapping[str, Any]) -> tuple[int, int | tuple[int, int]]:
+    """Return the side of the input, and the size before the centre crop, as `InputSettings` takes them."""
+    is_cropped, kind = bool(processor.get("do_center_crop")), _kind(processor)
+    size = processor.get("resize_short") or processor.get("size", 224)  # PP-LCNet's short side goes before its size
     if isinstance(size, int):
-        size = {"shortest_edge": size} if is_cropped else {"height": size, "width": size}
+        is_square = not is_cropped or kind.startswith("DeiT")
+        size = {"height": size, "width": size} if is_square else {"shortest_edge": size}
     edge = int(size.get("shortest_edge") or size.get("height") or 224)
+    part = processor.get("crop_pct")
     if is_cropped:
         crop = processor.get("crop_size", edge)
         side = int(crop if isinstance(crop, int) else crop.get("height", edge))
-        kind = str(processor.get("image_processor_type") or processor.get("feature_extractor_type"))
         if kind.startswith("Perceiver"):
             return edge, max(side, edge)  # cropped first, as from a short side of `side`, and then resized to `edge`
         if kind.startswith("Levit"):
             edge = int(256 / 224 * edge)
-        return side, max(side, int(edge / (processor.get("crop_pct") or 1)))
+        # Both sides are given: the whole picture is squeezed to them. PoolFormer's part of it keeps the proportions.
+        if "shortest_edge" not in size and part is None and size.get("width", edge) == edge:
+            return side, _squeezed(edge, side)
+        return side, int(edge / (part or 1))
     if "shortest_edge" not in size:
         if size.get("width", edge) != edge:
             raise ModelError(f"`model` must take square images, got: {size['height']} x {size['width']}")
         return edge, 0
-    part = processor.get("crop_pct")
     if part is None:
         return edge, edge
     return (edge, 0) if edge >= _SQUEEZED_FROM else (edge, int(edge / part))
@@ -199,8 +268,10 @@ def _size(processor: Mapping[str, Any]) -> tuple[int, int]:
 
 def _named_labels(names: Mapping[int, str] | None) -> Sequence[str] | None:
     """Return the class names of a transformers network; None where they only say LABEL_0; ImageNet's in short form."""
-    labels = [str(names[index]) for index in sorted(names)] if names else []
-    if not labels or all(label == f"LABEL_{index}" for index, label in enumerate(labels)):
+    if not names or sorted(names) != list(range(len(names))):  # of some classes alone
+        return None
+    labels = [str(names[index]) for index in sorted(names)]
+    if all(label == f"LABEL_{index}" for index, label in enumerate(labels)):
         return None
     short = imagenet_labels()
     if len(labels) == len(short):

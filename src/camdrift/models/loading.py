@@ -1,12 +1,12 @@
 """Make classifiers: of a spec, whatever its source, or of a module that the caller has."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from camdrift.errors import UserError
@@ -32,7 +32,7 @@ def load_model(
         spec: `efficientnet-lite0`, `torchvision/NAME[@WEIGHTS]`, `timm/NAME`, `hf/NAME_OR_FOLDER` (transformers),
             `keras-vgg16@FILE` (the 2022 paper's network, of Keras's .h5 weights), `FILE.pt2` (torch.export),
             `path/to/file.py:factory` or `package.module:factory`. A factory returns an `nn.Module` or an exported
-            program; MEAN, STD, SIZE and LABELS beside it count.
+            program; MEAN, STD, SIZE, LABELS and OUTPUT beside it count.
         weights: A .safetensors file, or a .pt or .pth file that is read with `weights_only=True`.
         device: auto, cpu, cuda or cuda:N.
         precision: fp32, tf32 or bf16.
@@ -43,12 +43,14 @@ def load_model(
     """
     target = resolve_device(device)
     module, settings = find_source(spec).load_builder(spec)(spec, weights)
+    remarks: tuple[str, ...] = ()
     if weights is not None:
-        load_weights(module, Path(weights))
+        remarks = load_weights(module, Path(weights))
         settings = replace(settings, weights=str(weights))
     for part in module.modules():
         part.training = False  # libraries hand out networks that are ready to be trained
     classifier = Classifier(module.to(target), spec=spec, device=target, precision=precision, **vars(settings))
+    classifier.remarks += remarks
     classifier.loaded_from = (spec, None if weights is None else str(weights))
     if target.type == "cpu":
         _order_channels_last(classifier)
@@ -58,20 +60,22 @@ def load_model(
 def wrap(
     module: nn.Module | ExportedProgram,
     *,
-    mean: Sequence[float] = (0.0, 0.0, 0.0),
-    std: Sequence[float] = (1.0, 1.0, 1.0),
-    size: int | None = None,
-    labels: Sequence[str] | None = None,
+    mean: float | Sequence[float] | Tensor = (0.0, 0.0, 0.0),
+    std: float | Sequence[float] | Tensor = (1.0, 1.0, 1.0),
+    size: int | Sequence[int] | None = None,
+    labels: Sequence[str] | Mapping[Any, Any] | None = None,
+    output: str | int | None = None,
 ) -> Classifier:
     """Make a classifier of any torch module, which is studied where it is and left as it was.
 
     Args:
-        module: Takes normalised images (batch, 3, size, size), returns logits (batch, classes), alone, as first of
-            several, or in a dictionary as `logits`. Or a program of torch.export for any number of images.
-        mean: Per-channel mean that the module wants subtracted, in pixel units [0, 1].
-        std: Per-channel standard deviation that it wants divided by.
+        module: Takes normalised images (batch, 3, size, size), returns logits (batch, classes), alone or among other
+            outputs. Or a program of torch.export for any number of images.
+        mean: Per-channel mean that the module wants subtracted, in pixel units [0, 1]; one number for all three.
+        std: Per-channel standard deviation that it wants divided by; one number for all three.
         size: Height and width of its input; left out, that of an exported program, or else 224.
-        labels: Class names.
+        labels: Class names in order; or a mapping such as {0: "cat", 1: "dog"}.
+        output: Name or number of the output that holds the logits, where there are several.
 
     Raises:
         ModelError: The module is no classifier of such images.
@@ -79,7 +83,9 @@ def wrap(
     side = None
     if isinstance(module, ExportedProgram):
         module, side = unflatten(module)
-    return Classifier(module, mean=mean, std=std, size=size or side or 224, labels=labels, weights="as passed")
+    size = (side or 224) if size is None else size
+    settings = {"mean": mean, "std": std, "size": size, "labels": labels, "output": output}
+    return Classifier(module, **settings, weights="as passed")
 
 
 def resolve_device(device: str) -> torch.device:

@@ -112,8 +112,7 @@ class Plan:
 
     def read(self, file: ImageFile) -> ReadImage:
         """The pixels of an image as the model takes them, and its checksum; raises `ImageError` with the reason."""
-        model = self.classifier
-        return read_image(file, size=model.size, resize=model.resize, interpolation=model.interpolation)
+        return read_image(file, **self.classifier.geometry)
 
     def label(self, file: ImageFile) -> int | None:
         """Index of an image's true class, where known; names of classes are surer than numbers."""

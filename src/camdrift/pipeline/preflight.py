@@ -13,6 +13,7 @@ from camdrift.images.places import ImageFile
 from camdrift.images.sources import limit_images
 from camdrift.models.memory import batches
 from camdrift.pipeline.plan import Plan
+from camdrift.pipeline.preparation import preparation_warnings
 from camdrift.pipeline.seeds import stack
 from camdrift.tensors import Image, Images, Logits
 
@@ -90,7 +91,7 @@ def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
         ModelError: The outputs are probabilities or their logarithms, or differ when the model is asked again.
     """
     images, labels = _images(plan, limit_images(files, MOST_PREFLIGHT_IMAGES))
-    warnings = []
+    warnings = [*plan.classifier.remarks, *preparation_warnings(plan.classifier)]
     if plan.classifier.was_training:
         warnings.append(
             "dropout or batch norm was in training mode when the model was wrapped: it is studied in evaluation mode"
@@ -104,6 +105,7 @@ def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
     _refuse_probabilities(logits)
     images, labels = [images[i] for i in is_finite.nonzero().flatten()], labels[is_finite]
     answers = _answers(logits, labels)
+    warnings += _between_0_and_1(logits)
     warnings += _warnings_of_readings(plan, images, labels, answers) or _near_chance(plan, answers.is_right)
     share = _zero_gradient_share(plan, images[: plan.batch_size])
     if share >= _BLIND:
@@ -194,6 +196,14 @@ def _refuse_probabilities(logits: Logits) -> None:
             "`model` must return logits, got: log-probabilities (exp of every row sums to 1)",
             "leave out its last log_softmax: a map of a log-probability also holds the other classes' gradients",
         )
+
+
+def _between_0_and_1(logits: Logits) -> list[str]:
+    """A warning where outputs may be probabilities that do not sum to 1, of a sigmoid that no graph shows."""
+    if len(logits) < LEAST or not bool(((logits >= 0) & (logits <= 1)).all()):
+        return []
+    numbers = f"all outputs of {len(logits)} images lie in [0, 1]"
+    return [f"{numbers}: they may be probabilities; if the model ends in a sigmoid, leave that out"]
 
 
 def _readings(plan: Plan) -> list[_Reading]:

@@ -25,7 +25,7 @@ from camdrift.tables.detection import DETECTION, ROC
 from camdrift.tables.file_names import FIGURES, RECORD
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import Stored, by_seeds, distinct, height, scan
-from camdrift.tables.run_json import Record, effective
+from camdrift.tables.run_json import Record, effective, input_of
 from camdrift.tables.study import TABLES
 from camdrift.tables.words import (
     ADVERSARIAL,
@@ -46,7 +46,7 @@ _TITLE: Final = (
     "AUC [95 % interval] of detectors that read the similarities of all layers, on seeds that they were not "
     "trained on; 0.5 is chance."
 )
-_INPUT: Final = ("spec", "weights_sha256", "size", "resize", "interpolation", "mean", "std")
+_MODEL: Final = ("spec", "weights_sha256")
 
 
 @dataclass(frozen=True)
@@ -156,14 +156,21 @@ def _check(studies: Sequence[Study]) -> None:
     if twice:
         raise UserError(f"`runs` must be different runs, got twice: {twice[0]}")
     for other in studies[1:]:
-        one, two = (study.record["model"] for study in (first, other))
-        differences = [f"{key} {one[key]} and {two[key]}" for key in _INPUT if one[key] != two[key]]
+        one, two = (_model(study) for study in (first, other))
+        keys = dict.fromkeys([*one, *two])
+        differences = [f"{k} {one.get(k)} and {two.get(k)}" for k in keys if one.get(k) != two.get(k)]
         if differences:
             raise UserError(
                 f"`runs` must be of the same model, got: {'; '.join(differences)} in {first.path} and {other.path}",
                 "a detector reads the layers of one model; run both attacks on it",
             )
         _check_layers(first, other)
+
+
+def _model(study: Study) -> dict[str, Any]:
+    """Properties of the model by which a detector's runs must agree."""
+    model = study.record["model"]
+    return {**{key: model[key] for key in _MODEL}, **input_of(model)}
 
 
 def _check_layers(first: Study, other: Study) -> None:

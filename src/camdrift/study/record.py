@@ -17,7 +17,7 @@ from camdrift.models.classifier import Classifier
 from camdrift.pipeline.plan import Plan
 from camdrift.study import provenance
 from camdrift.study.launch import fresh_folder
-from camdrift.tables.run_json import effective
+from camdrift.tables.run_json import effective, input_of
 
 
 def run_record(
@@ -89,13 +89,15 @@ def _model_record(model: Classifier) -> dict[str, Any]:
         "weights_sha256": model.weights_checksum(),
         "configuration": model.configuration,
         "size": model.size,
-        "resize": model.resize,
+        "resize": list(model.resize) if isinstance(model.resize, tuple) else model.resize,
         "interpolation": model.interpolation,
+        "rounding": model.rounding,
         "mean": list(model.mean),
         "std": list(model.std),
         "classes": model.classes,
         "neurons": sum(group.neurons for group in model.neuron_groups),
         "labels": None if model.labels is None else list(model.labels),
+        "output": model.output,
         "remarks": list(model.remarks),
     }
 
@@ -115,7 +117,7 @@ def identity(record: Mapping[str, Any]) -> dict[str, str]:
     return {
         "model": model["spec"],
         "weights": f"those of checksum {model['weights_sha256'][:12]}",
-        "input": ", ".join(f"{key} {model[key]}" for key in ("size", "resize", "interpolation", "mean", "std")),
+        "input": ", ".join(f"{key} {value}" for key, value in input_of(model).items()),
         "list of images": f"{images['n']} of checksum {images['listing_sha256'][:12]}",
         "precision": effective(record)["precision"],
         "kind": record["kind"],

@@ -91,14 +91,29 @@ _COUNT: Final = _number(int, "an integer from 0 to 2^63 - 1", 0, 2**63 - 1)
 _TEXTS: Final = _list(_text)
 _NUMBERS: Final = _list(_NUMBER)
 
+
+def _output(value: Any, where: str) -> str | None:
+    """Name or number of a network's output, or nothing."""
+    return None if value is None or isinstance(value, str) else _COUNT(value, where)
+
+
+def _resize(value: Any, where: str) -> str | None:
+    """One count, of the short side, or two, of both sides."""
+    return _list(_COUNT, 2)(value, where) if isinstance(value, list) else _COUNT(value, where)
+
+
 _MODEL: Final = _object(
+    "rounding",
+    "output",
     spec=_text,
     name=_text,
     weights=_text,
     weights_sha256=_text,
     size=_COUNT,
-    resize=_COUNT,
+    resize=_resize,
     interpolation=_text,
+    rounding=_text,
+    output=_output,
     mean=_NUMBERS,
     std=_NUMBERS,
     classes=_COUNT,
@@ -153,6 +168,13 @@ def misfit(record: Record) -> str | None:
         'camdrift must be a text, got: 1'
     """
     return _RUN(record, "")
+
+
+def input_of(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model's record says of the way from an image to its logits; older runs leave out the usual."""
+    names = ("size", "resize", "interpolation", "mean", "std")
+    unusual = {"rounding": model.get("rounding", "torchvision"), "output": model.get("output")}
+    return {name: model[name] for name in names} | {k: v for k, v in unusual.items() if v not in ("torchvision", None)}
 
 
 def effective(record: Record) -> Mapping[str, Any]:
