@@ -7,6 +7,7 @@ from torch import nn
 
 from camdrift.layers import hooks
 from camdrift.layers.operations import LINEAR
+from camdrift.layers.state import undisturbed
 from camdrift.layers.tracing import trace
 from support.nets import Branched, Fickle, Functional, OneReLU, Plain, Squeezed, Twice, conv, fixed, snapshot
 
@@ -152,7 +153,7 @@ class TestUndisturbed:
     def test_evaluation_and_frozen_inside_as_before_after(self):
         module = self.make()
         before = snapshot(module)
-        with hooks.undisturbed(module):
+        with undisturbed(module):
             assert not any(part.training for part in module.modules())
             assert not any(parameter.requires_grad for parameter in module.parameters())
         assert snapshot(module) == before
@@ -160,7 +161,7 @@ class TestUndisturbed:
     def test_restored_after_an_error(self):
         module = self.make()
         before = snapshot(module)
-        with pytest.raises(KeyError), hooks.undisturbed(module):
+        with pytest.raises(KeyError), undisturbed(module):
             raise KeyError
         assert snapshot(module) == before
 
@@ -174,7 +175,7 @@ class TestUndisturbed:
         module = self.make()
         module.head.bias = Stubborn(torch.zeros(4))
         before = snapshot(module)
-        with pytest.raises(RuntimeError, match="stays trainable"), hooks.undisturbed(module):
+        with pytest.raises(RuntimeError, match="stays trainable"), undisturbed(module):
             pass
         assert snapshot(module) == before
 
@@ -183,7 +184,7 @@ def capture_of(module, x, names, receivers=None):
     """The calls of a module, and a pass that captures the outputs of some."""
     calls = trace(module, lambda: module(x)).calls
     taps = {name: by_name(calls, name).tap for name in names}
-    with hooks.undisturbed(module), torch.enable_grad(), hooks.capturing(taps, receivers) as capture:
+    with undisturbed(module), torch.enable_grad(), hooks.capturing(taps, receivers) as capture:
         logits = module(x)
     return capture, logits
 
@@ -221,7 +222,7 @@ class TestCapturing:
     def test_two_names_for_one_place(self):
         module, x = fixed(Plain()), torch.rand(1, 3, 8, 8)
         tap = trace(module, lambda: module(x)).calls[1].tap
-        with hooks.undisturbed(module), hooks.capturing({"a": tap, "b": tap}) as capture:
+        with undisturbed(module), hooks.capturing({"a": tap, "b": tap}) as capture:
             logits = module(x)
         found = hooks.reduce_gradients(logits.sum(), capture, lambda a, g: (a * g).sum())
         assert found["a"] == found["b"] != 0

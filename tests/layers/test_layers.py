@@ -26,10 +26,6 @@ def trace_of(module, size=16, device="cpu"):
     return trace(module, lambda: module(torch.zeros(2, 3, size, size, device=device)))
 
 
-def traced(module, size=16, device="cpu"):
-    return trace_of(module, size, device).calls
-
-
 @cache
 def traced_at_imagenet_size(name):
     with torch.device("meta"):
@@ -37,8 +33,8 @@ def traced_at_imagenet_size(name):
         return trace_of(torchvision.models.get_model(name, weights=None, **options), 224, "meta")
 
 
-def chain(calls, position):
-    return [call.operation for call in follow(calls, calls[position])]
+def chain(trace, position):
+    return [call.operation for call in follow(trace, trace.calls[position]).calls]
 
 
 def infos(module, size=16):
@@ -48,20 +44,20 @@ def infos(module, size=16):
 class TestFollow:
     def test_norm_and_activation(self):
         net = nn.Sequential(conv(3, 4), nn.BatchNorm2d(4), nn.SiLU(), conv(4, 4), nn.GroupNorm(2, 4))
-        calls = traced(net)
+        calls = trace_of(net)
         assert chain(calls, 0) == ["conv2d", "batch_norm", "silu"]
         assert chain(calls, 3) == ["conv2d", "group_norm"]
 
     def test_activation_ends_the_chain(self):
         net = nn.Sequential(conv(3, 4), nn.ReLU(), nn.BatchNorm2d(4), nn.ReLU())
-        assert chain(traced(net), 0) == ["conv2d", "relu"]
+        assert chain(trace_of(net), 0) == ["conv2d", "relu"]
 
     def test_one_norm_only(self):
         net = nn.Sequential(conv(3, 4), nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.ReLU())
-        assert chain(traced(net), 0) == ["conv2d", "batch_norm"]
+        assert chain(trace_of(net), 0) == ["conv2d", "batch_norm"]
 
     def test_no_further_than_where_the_output_is_shared_or_otherwise_read(self):
-        calls = traced(Branched())
+        calls = trace_of(Branched())
         names = call_names(calls)
         assert chain(calls, names.index("stem")) == ["conv2d", "batch_norm", "relu"]
         assert chain(calls, names.index("left")) == ["conv2d"]  # goes into cat
@@ -77,7 +73,7 @@ class TestFollow:
                 x = self.conv(x)
                 return (x * F.sigmoid(x)).mean((2, 3))
 
-        assert chain(traced(Gated()), 0) == ["conv2d"]
+        assert chain(trace_of(Gated()), 0) == ["conv2d"]
         assert infos(Gated())["conv"].tap.startswith("conv2d, then sigmoid, ")
 
     def test_what_the_network_returns_is_not_passed_over(self):
@@ -90,7 +86,7 @@ class TestFollow:
                 x = self.conv(x)
                 return x, F.relu(x)
 
-        assert chain(traced(ReturnsBoth()), 0) == ["conv2d"]
+        assert chain(trace_of(ReturnsBoth()), 0) == ["conv2d"]
 
 
 class TestCallNames:
@@ -101,11 +97,11 @@ class TestCallNames:
         assert list(infos(Twice())) == ["stem", "body:1", "body:2"]
 
     def test_functions_without_a_module(self):
-        names = [call_names(calls := traced(Functional())), [call.family for call in calls]]
+        names = [call_names(calls := trace_of(Functional())), [call.family for call in calls]]
         assert names[0] == ["conv2d:1", "relu_:1", "max_pool2d:1", "conv2d:2", "relu:2", "avg_pool2d:2", "head"]
 
     def test_two_kinds_of_call_in_one_module_have_two_names(self):
-        groups = find_neurons(traced(SelfPooled()), 4)
+        groups = find_neurons(trace_of(SelfPooled()), 4)
         assert [group.name for group in groups] == ["features.0", "features.0.max_pool2d", "features.1", "softmax"]
         assert list(infos(SelfPooled())) == ["features.0", "features.1"]
 
@@ -179,13 +175,13 @@ class TestVGG:
         assert (last.name, last.module, last.tap) == ("softmax", "classifier.6", None)
 
     def test_adaptive_pool_counts_where_it_does_something(self):
-        groups = find_neurons(traced(vgg([4, "M", 8, "M"]), 16), 10)
+        groups = find_neurons(trace_of(vgg([4, "M", 8, "M"]), 16), 10)
         assert [(g.module, g.neurons) for g in groups if g.kind == "pool"][-1] == ("avgpool", 8)
 
 
 class TestFindNeurons:
     def test_taps_lie_behind_the_activation(self):
-        calls = traced(Plain())
+        calls = trace_of(Plain())
         taps = {group.name: group.tap and calls[group.tap.index].operation for group in find_neurons(calls, 4)}
         assert taps == {"features.0": "relu", "features.2": "max_pool2d", "features.3": "relu", "softmax": None}
 
@@ -205,7 +201,7 @@ class TestFindNeurons:
             def forward(self, x):
                 return self.head(F.gelu(self.mix(self.patches(x).flatten(2).transpose(1, 2))).mean(1))
 
-        group = find_neurons(traced(Tokens()), 4)[1]
+        group = find_neurons(trace_of(Tokens()), 4)[1]
         assert (group.name, group.neurons, group.channel_axis) == ("mix", 7, -1)
         covered = neuron_coverage(Classifier(fixed(Tokens()), size=16), torch.rand(3, 3, 16, 16))
         assert covered.shape == (3, 6 + 7 + 4)

@@ -87,22 +87,24 @@ def explain(
     """
     names = classifier.select_layers() if layers is None else layers
     receivers = {} if observer is None else observer.receivers
-    with torch.enable_grad(), hooks.capturing(classifier.taps(names), receivers) as capture:
-        logits = classifier(images.detach())
-    own = logits.detach().argmax(1)
-    classes_of = [own if target is None else target for target in targets]
-    keys = [tuple(classes.tolist()) for classes in classes_of]
-    different = dict(zip(keys, classes_of, strict=True))
-    from_activations = {
-        e.spec: {n: e.of_activation(capture.grid(n)) for n in names} for e in explainers if e.of_activation
-    }
-    attributions: dict[tuple[int, ...], OfTarget] = {}
-    for position, (key, classes) in enumerate(different.items()):
-        is_last = position == len(different) - 1
-        score = _score(logits, classes, scores)
-        by_spec = {**from_activations, **_of_gradients(score, capture, names, explainers, retain_graph=not is_last)}
-        by_spec |= {e.spec: e.of_passes(classifier, images, classes, names) for e in explainers if e.of_passes}
-        attributions[key] = {explainer.spec: by_spec[explainer.spec] for explainer in explainers}
+    # The backward pass, too, must see the module as the forward pass did.
+    with classifier.undisturbed():
+        with torch.enable_grad(), hooks.capturing(classifier.taps(names), receivers) as capture:
+            logits = classifier(images.detach())
+        own = logits.detach().argmax(1)
+        classes_of = [own if target is None else target for target in targets]
+        keys = [tuple(classes.tolist()) for classes in classes_of]
+        different = dict(zip(keys, classes_of, strict=True))
+        from_activations = {
+            e.spec: {n: e.of_activation(capture.grid(n)) for n in names} for e in explainers if e.of_activation
+        }
+        attributions: dict[tuple[int, ...], OfTarget] = {}
+        for position, (key, classes) in enumerate(different.items()):
+            is_last = position == len(different) - 1
+            score = _score(logits, classes, scores)
+            by_spec = {**from_activations, **_of_gradients(score, capture, names, explainers, retain_graph=not is_last)}
+            by_spec |= {e.spec: e.of_passes(classifier, images, classes, names) for e in explainers if e.of_passes}
+            attributions[key] = {explainer.spec: by_spec[explainer.spec] for explainer in explainers}
     return Explanation(logits.detach(), tuple(attributions[key] for key in keys), tuple(map(keys.index, keys)))
 
 

@@ -5,41 +5,31 @@ its modules. So `F.relu(x)` counts like `nn.ReLU`, one module called three times
 registered on the network itself. Only the output of a whole module is taken by a module hook, which is removed again.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import partial
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torch.overrides import TorchFunctionMode
 
 from camdrift.layers.layouts import Layout
-from camdrift.layers.operations import FAMILY, first_tensor, operation_name
-from camdrift.layers.taps import AnyTap, ModuleTap, Tap
+from camdrift.layers.operations import (
+    FAMILY,
+    first_tensor,
+    is_handed_through,
+    operation_name,
+    tensors_in,
+    version_of,
+)
+from camdrift.layers.taps import AnyTap, HandStep, ModuleTap, Tap
 
 Receiver = Callable[[Tensor], None]
 _T = TypeVar("_T")
-
-
-@contextmanager
-def undisturbed(module: nn.Module) -> Iterator[None]:
-    """Hold the module in evaluation mode with frozen parameters; restore every flag afterwards, also after an error."""
-    modes = [(part, part.training) for part in module.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
-    try:
-        for part, _ in modes:
-            part.training = False
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
 
 
 @contextmanager
@@ -68,20 +58,23 @@ def around(
 
 
 class SoundGradients(TorchFunctionMode):
-    """Make gradients through batch norms right for a single image, too.
+    """Make gradients through batch norms and instance norms right for a single image, too.
 
-    On a CPU torch (seen in 2.15) reads the gradient of one image in the wrong order where its channels come last and
-    the stride over images is that of no batch. `flatten(2).transpose(1, 2)`, which makes tokens, leads there.
+    On a CPU torch (seen in 2.15) reads the gradient of one image in the wrong order where its channels come last: behind
+    a batch norm if the stride over images is that of no batch, behind an instance norm always. `flatten(2)
+    .transpose(1, 2)`, which makes tokens, leads there, and so does a network in channels-last order.
     """
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if "batch_norm" in operation_name(func):
+        name = operation_name(func)
+        change = _CHANGES["instance_norm" in name] if "instance_norm" in name or "batch_norm" in name else None
+        if change is not None:
             output = first_tensor(result)
-            if output is not None and output.requires_grad:
-                output.register_hook(_with_plain_strides)
+            if output is not None and output.requires_grad and len(output) == 1:
+                output.register_hook(change)
         return result
 
 
@@ -89,36 +82,85 @@ def _with_plain_strides(gradient: Tensor) -> Tensor:
     return gradient if gradient.stride(0) == gradient[0].numel() else gradient.contiguous()
 
 
+_CHANGES: Final = {True: Tensor.contiguous, False: _with_plain_strides}
+
+# What is done at a tap: the output that it takes, and the output with which the network goes on.
+_Handler = Callable[[Tensor], Tensor]
+
+
+class _ByHand:
+    """Recognise the functions of a tap's `by_hand` among all others, by their names and by what they read."""
+
+    def __init__(self, tap: Tap, handle: _Handler, start: Tensor) -> None:
+        self.steps = {step: number for number, step in enumerate(tap.by_hand, 1)}
+        self.handle = handle
+        # Tensors are kept, so that ids stay unique.
+        self.numbers: dict[int, tuple[int, Tensor]] = {id(start): (0, start)}
+
+    def is_last(self, name: str, inputs: Sequence[Tensor], output: Tensor) -> bool:
+        """Take note of a function; return whether the tap is behind it."""
+        sources = {self.numbers[id(tensor)][0] for tensor in inputs if id(tensor) in self.numbers}
+        number = self.steps.get(HandStep(name, tuple(sorted(sources)))) if sources else None
+        if number is not None:
+            self.numbers[id(output)] = (number, output)
+        return number == len(self.steps)
+
+
 class _Watch(TorchFunctionMode):
     """Count the known operations, and hand the output of some of them to a function."""
 
-    def __init__(self, at: Mapping[int, tuple[str, Callable[[Tensor], Tensor]]]) -> None:
+    def __init__(self, handlers: Mapping[Tap, _Handler], capture: "Capture | None") -> None:
         super().__init__()
-        self.at = at
+        self.at: dict[int, list[tuple[Tap, _Handler]]] = {}
+        for tap, handle in handlers.items():
+            self.at.setdefault(tap.index, []).append((tap, handle))
+        self.capture = capture
+        self.by_hand: list[_ByHand] = []
         self.count = 0
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         name = operation_name(func)
-        if name not in FAMILY:
+        if self.capture is not None and self.capture.waiting and torch.is_grad_enabled():
+            self.capture.begin(tensors_in([args, kwargs or {}]))
+        if name not in FAMILY and not self.by_hand:
             return func(*args, **(kwargs or {}))
+        inputs = list(tensors_in([args, kwargs or {}]))
         before = first_tensor(args)
-        version = None if before is None else before._version
+        version = None if before is None else version_of(before)
         result = func(*args, **(kwargs or {}))
         output = first_tensor(result)
-        if output is None or (output is before and output._version == version):
+        if output is None or (output is before and is_handed_through(output, version)):
             return result
-        index, self.count = self.count, self.count + 1
-        if index not in self.at:
+        substitute = self._at_step(name, inputs, output)
+        if name in FAMILY:
+            substitute = self._at_call(name, substitute)
+        if substitute is output:
             return result
-        operation, receive = self.at[index]
-        if name != operation:
-            raise RuntimeError(
-                f"the model took another path than in its trace: call {index} was `{operation}`, got: `{name}`"
-            )
-        substitute = receive(output)
         return (substitute, *result[1:]) if isinstance(result, tuple) else substitute
+
+    def _at_step(self, name: str, inputs: Sequence[Tensor], output: Tensor) -> Tensor:
+        """Return the tensor with which the network goes on behind an activation that is written by hand."""
+        for activation in list(self.by_hand):
+            if activation.is_last(name, inputs, output):
+                self.by_hand.remove(activation)
+                output = activation.handle(output)
+        return output
+
+    def _at_call(self, name: str, output: Tensor) -> Tensor:
+        """Return the tensor with which the network goes on behind a known operation."""
+        index, self.count = self.count, self.count + 1
+        for tap, handle in self.at.get(index, ()):
+            if name != tap.operation:
+                raise RuntimeError(
+                    f"the model took another path than in its trace: call {index} was `{tap.operation}`, got: `{name}`"
+                )
+            if tap.by_hand:
+                self.by_hand.append(_ByHand(tap, handle, output))
+            else:
+                output = handle(output)
+        return output
 
 
 class Capture:
@@ -128,6 +170,8 @@ class Capture:
         self.activations: dict[str, Tensor] = {}
         self.layouts: dict[str, Layout] = {}
         self.roots: list[Tensor] = []
+        # Made where gradients are off; a gradient begins there once they are read where gradients are on.
+        self.waiting: dict[int, Tensor] = {}
 
     def grid(self, name: str) -> Tensor:
         """Return the activation under `name`, shape (batch, channels, h, w), without its graph."""
@@ -139,11 +183,22 @@ class Capture:
         Where no gradient has started yet it starts here, so that a backward pass stops at this activation. An output
         that the network overwrites later is handed on as a copy: the in-place operation then changes the copy.
         """
+        if output.is_inference():
+            with torch.inference_mode(False):
+                output = output.clone()
         if not output.requires_grad:
-            output.requires_grad_()
-            self.roots.append(output)
+            self.waiting[id(output)] = output
+        if torch.is_grad_enabled():
+            self.begin([output])
         self.activations.update(dict.fromkeys(names, output))
         return output.clone() if is_overwritten else output
+
+    def begin(self, tensors: Iterable[Tensor]) -> None:
+        """Let the gradient begin at those of these tensors that wait for it."""
+        for tensor in tensors:
+            if self.waiting.pop(id(tensor), None) is not None and not tensor.requires_grad:
+                tensor.requires_grad_()
+                self.roots.append(tensor)
 
 
 @contextmanager
@@ -169,7 +224,7 @@ def capturing(
         tap: partial(_receive, capture, tap, tap_names, receivers.get(tap, ()) if isinstance(tap, Tap) else ())
         for tap, tap_names in names.items()
     }
-    with _handling(handlers):
+    with _handling(handlers, capture):
         yield capture
     if missing := taps.keys() - capture.activations.keys():
         raise RuntimeError(f"the model took another path than in its trace: {min(missing)} was not reached")
@@ -188,18 +243,18 @@ def replacing(tap: AnyTap, replace: Callable[[Tensor], Tensor]) -> Iterator[None
 
 
 @contextmanager
-def _handling(handlers: Mapping[AnyTap, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+def _handling(handlers: Mapping[AnyTap, _Handler], capture: Capture | None = None) -> Iterator[None]:
     """Make the network go on with the result of a tap's handler in place of the output there."""
-    operations = {tap.index: (tap.operation, handle) for tap, handle in handlers.items() if isinstance(tap, Tap)}
+    operations = {tap: handle for tap, handle in handlers.items() if isinstance(tap, Tap)}
     with ExitStack() as hooks:
         for tap, handle in handlers.items():
             if isinstance(tap, ModuleTap):
                 hooks.callback(tap.module.register_forward_hook(_at_call(tap.call, handle)).remove)
-        hooks.enter_context(_Watch(operations))
+        hooks.enter_context(_Watch(operations, capture))
         yield
 
 
-def _at_call(call: int, handle: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Any, Any], Any]:
+def _at_call(call: int, handle: _Handler) -> Callable[[nn.Module, Any, Any], Any]:
     """Return a forward hook that hands the first tensor of the `call`-th output to `handle`."""
     calls = count()
 
@@ -265,11 +320,32 @@ def reduce_gradients(
                 results.update(dict.fromkeys(same, value))
 
     unique = {id(activation): activation for activation in capture.activations.values()}.values()
-    handles = [activation.register_hook(partial(receive, activation)) for activation in unique]
+    handles = [a.register_hook(partial(receive, a)) for a in unique if a.requires_grad]
     try:
         if score.requires_grad:
-            torch.autograd.grad(score, capture.roots, retain_graph=retain_graph, allow_unused=True)
+            ends, are_ours = _beginnings(score, capture.roots)
+            torch.autograd.grad(score, ends, retain_graph=retain_graph or not are_ours, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()
     return results
+
+
+def _beginnings(score: Tensor, roots: Sequence[Tensor]) -> tuple[list[Any], bool]:
+    """Return where the gradients of a score end, and whether they all end at `roots`.
+
+    Others end at learnable tensors that the network does not list, such as those of a closure.
+    """
+    ours = {id(root) for root in roots}
+    others: list[GradientEdge] = []
+    known: set[Any] = {None}
+    waiting: list[Any] = [score.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node in known:
+            continue
+        known.add(node)
+        if hasattr(node, "variable") and id(node.variable) not in ours:
+            others.append(GradientEdge(node, 0))
+        waiting.extend(following for following, _ in node.next_functions)
+    return [*roots, *others], not others

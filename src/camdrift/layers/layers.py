@@ -8,9 +8,10 @@ from typing import Final
 
 from camdrift.errors import UserError
 from camdrift.layers.blocks import NO_IMAGES, ONE_VALUE, Block, mixes_channels
-from camdrift.layers.operations import ACTIVATION, CONVOLUTION, LINEAR, NORM, POOL
+from camdrift.layers.following import Course, follow
+from camdrift.layers.operations import ACTIVATION, CONVOLUTION, LINEAR, NORM, OTHER_CONVOLUTION, POOL
 from camdrift.layers.taps import AnyTap, ModuleTap, Tap
-from camdrift.layers.tracing import Call, Trace
+from camdrift.layers.tracing import Call, Part, Trace
 
 CONV: Final = "conv"
 BLOCK: Final = "block"
@@ -18,6 +19,10 @@ ALL, STAGE = "all", "stage"
 SOFTMAX = "softmax"
 # Images of a traced pass: two tell one row per image from one row per window and from one row for all images.
 TRACED_IMAGES: Final = 2
+TRANSFORMED: Final = (
+    "it runs inside a transform of torch.func such as vmap, where no gradient can begin: call it in a loop"
+)
+UNKNOWN: Final = "it calls no convolution of torch, so that its norm and activation are not known"
 LAYERS_HINT: Final = "`camdrift layers --model SPEC` lists the layers"
 
 
@@ -74,7 +79,7 @@ class NeuronGroup:
 
 
 def _outranking(family: str) -> tuple[str, ...]:
-    ranking = (CONVOLUTION, LINEAR, POOL, NORM, ACTIVATION)
+    ranking = (CONVOLUTION, OTHER_CONVOLUTION, LINEAR, POOL, NORM, ACTIVATION)
     return ranking[: ranking.index(family)]
 
 
@@ -96,29 +101,11 @@ def call_names(calls: Sequence[Call]) -> list[str]:
     return names
 
 
-def follow(calls: Sequence[Call], start: Call) -> list[Call]:
-    """Return `start` and the norm and activation that alone and directly consume its output."""
-    chain = [start]
-    families = [NORM, ACTIVATION]
-    while families and len(chain[-1].readers) == 1 and not chain[-1].other_readers and not chain[-1].is_output:
-        reader = calls[chain[-1].readers[0]]
-        if reader.family not in families:
-            break
-        chain.append(reader)
-        families = [ACTIVATION] if reader.family == NORM else []
-    return chain
-
-
-def _describe_tap(calls: Sequence[Call], chain: Sequence[Call]) -> str:
-    end = chain[-1]
-    behind = " > ".join(call.operation for call in chain)
-    if end.family == ACTIVATION:
-        return behind
-    readers = [calls[index].operation for index in end.readers] + end.other_readers
-    return f"{behind}, then {', '.join(dict.fromkeys(readers)) or 'nothing'}"
-
-
-def _note(shape: tuple[int, ...]) -> str:
+def _note(call: Call, shape: tuple[int, ...]) -> str:
+    if call.is_transformed:
+        return TRANSFORMED
+    if call.family == OTHER_CONVOLUTION:
+        return "no 2-d convolution"
     if len(shape) != 4 or shape[0] != TRACED_IMAGES:
         return NO_IMAGES
     if shape[2] * shape[3] == 1:
@@ -135,7 +122,7 @@ def find_layers(trace: Trace, blocks: Sequence[Block]) -> list[Layer]:
         trace: Trace of a pass of `TRACED_IMAGES` images.
         blocks: The blocks of `find_blocks`.
     """
-    places = _convolutions(trace.calls)
+    places = [*_convolutions(trace), *_unknown_convolutions(trace.kernels)]
     names = {layer.info.name for _, layer in places}
     times = Counter(block.part.name for block in blocks)
     for block in blocks:
@@ -148,17 +135,27 @@ def find_layers(trace: Trace, blocks: Sequence[Block]) -> list[Layer]:
     return [layer for _, layer in sorted(places, key=lambda pair: pair[0])]
 
 
-def _convolutions(calls: Sequence[Call]) -> list[tuple[float, Layer]]:
-    """Return every 2-d convolution behind its place in the order of execution."""
+def _convolutions(trace: Trace) -> list[tuple[float, Layer]]:
+    """Return every convolution behind its place in the order of execution."""
     layers = []
-    for call, name in zip(calls, call_names(calls), strict=True):
-        if call.family != CONVOLUTION:
+    for call, name in zip(trace.calls, call_names(trace.calls), strict=True):
+        if call.family not in (CONVOLUTION, OTHER_CONVOLUTION):
             continue
-        chain = follow(calls, call)
-        shape = chain[-1].shape
-        info = LayerInfo(name, name, call.kind, shape[1:], _describe_tap(calls, chain), _note(shape))
-        layers.append((float(call.index), Layer(info, chain[-1].tap)))
+        course = follow(trace, call)
+        info = LayerInfo(name, name, call.kind, course.shape[1:], course.describe(), _note(call, course.shape))
+        layers.append((float(call.index), Layer(info, course.tap)))
     return layers
+
+
+def _unknown_convolutions(parts: Sequence[Part]) -> list[tuple[float, Layer]]:
+    """Return modules that convolve with other functions than convolutions, with a note, behind their places."""
+    layers: list[tuple[float, Layer]] = []
+    for part in parts:
+        if len(part.shape) == 4:
+            info = LayerInfo(part.name, part.name, part.kind, part.shape[1:], f"output of {part.kind}", UNKNOWN)
+            tap = ModuleTap(part.name, part.module, part.number, part.is_overwritten)
+            layers.append((part.last - 0.75, Layer(info, tap)))
+    return list({layer.info.name: (place, layer) for place, layer in layers}.values())
 
 
 def _describe_block(block: Block) -> str:
@@ -241,7 +238,7 @@ def _is_identity_pool(call: Call) -> bool:
     return call.operation.startswith("adaptive") and call.shape[-2:] == call.source_shape[-2:]
 
 
-def find_neurons(calls: Sequence[Call], classes: int) -> list[NeuronGroup]:
+def find_neurons(trace: Trace, classes: int) -> list[NeuronGroup]:
     """Return the groups of neurons of DLFuzz's coverage, in execution order.
 
     Neurons are the channels of every convolution, pool and linear output after its activation. The softmax units stand
@@ -250,20 +247,21 @@ def find_neurons(calls: Sequence[Call], classes: int) -> list[NeuronGroup]:
     output that has not one row per image, such as those of attention inside windows.
 
     Args:
-        calls: Trace of a pass of `TRACED_IMAGES` images.
+        trace: Trace of a pass of `TRACED_IMAGES` images.
         classes: Number of classes.
     """
     groups = []
     logits = ""
-    for call, name in zip(calls, call_names(calls), strict=True):
-        if call.family not in (CONVOLUTION, LINEAR, POOL) or (call.family == POOL and _is_identity_pool(call)):
+    for call, name in zip(trace.calls, call_names(trace.calls), strict=True):
+        is_idle = call.is_transformed or (call.family == POOL and _is_identity_pool(call))
+        if call.family not in (CONVOLUTION, LINEAR, POOL) or is_idle:
             continue
-        end = follow(calls, call)[-1] if call.family != POOL else call
-        if end.is_output:
+        course = follow(trace, call) if call.family != POOL else Course(trace, [call], ())
+        if course.is_output:
             logits = call.module
             continue
-        if len(end.shape) < 2 or end.shape[0] != TRACED_IMAGES:
+        if len(course.shape) < 2 or course.shape[0] != TRACED_IMAGES:
             continue
         axis = -1 if call.family == LINEAR else 1
-        groups.append(NeuronGroup(name, call.module, call.family, end.tap, end.shape[axis], axis))
+        groups.append(NeuronGroup(name, call.module, call.family, course.tap, course.shape[axis], axis))
     return [*groups, NeuronGroup(SOFTMAX, logits, SOFTMAX, None, classes, 1)]

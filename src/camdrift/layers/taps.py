@@ -8,18 +8,34 @@ from camdrift.layers.layouts import GRID, Layout
 
 
 @dataclass(frozen=True)
+class HandStep:
+    """One function of an activation or a norm that is written by hand.
+
+    Attributes:
+        operation: Name of the torch function.
+        sources: What it reads: 0 is the output at which all begins, k that of the k-th step, in rising order.
+    """
+
+    operation: str
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Tap:
-    """The output of the `index`-th known operation.
+    """The output of the `index`-th known operation, or of what is made of it by hand.
 
     Attributes:
         index: Position among the operations of `FAMILY` that one forward pass calls.
         operation: Name of the torch function, checked at every pass.
         is_overwritten: Does the network overwrite this output in place later on?
+        by_hand: Functions that make another activation of the output; the tap is behind the last. Equal steps, which
+            differ in numbers alone, stand there once.
     """
 
     index: int
     operation: str
     is_overwritten: bool
+    by_hand: tuple[HandStep, ...] = ()
 
     @property
     def layout(self) -> Layout:

@@ -1,7 +1,7 @@
 """An image classifier that owns its normalisation and knows its layers by name."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
@@ -26,21 +26,27 @@ from camdrift.layers.layers import (
     select,
 )
 from camdrift.layers.operations import first_tensor
+from camdrift.layers.state import backward_hooks, shielded, undisturbed
 from camdrift.layers.taps import AnyTap
 from camdrift.layers.tracing import Part, Trace, trace
-from camdrift.models.contract import check_logits, unwrap
+from camdrift.models.contract import check_logits, check_tensors, unwrap
 from camdrift.models.input_settings import input_settings
 from camdrift.models.outputs import Output, choose_output
 from camdrift.tensors import Images, Logits
 
 PRECISIONS: Final = ("fp32", "tf32", "bf16")
+HALVES: Final = (torch.float16, torch.bfloat16)
+UNRECORDED: Final = (
+    "no gradient is recorded where it runs (torch.no_grad, inference mode, an autograd.Function of its own)"
+)
 
 
 class Classifier:
     """A torch classifier seen from pixel space: images in [0, 1] in, logits out.
 
     The wrapped module is never changed: it runs in evaluation mode with frozen parameters inside every call and is
-    as it was afterwards.
+    as it was afterwards. Hooks on its backward pass that it has when it is wrapped do not run. It gets images in the
+    type of its weights if it does not take float32.
 
     Attributes:
         module: The wrapped network, without DataParallel or compilation around it.
@@ -56,6 +62,7 @@ class Classifier:
         weights: Origin of its weights, in words.
         configuration: Origin of mean, std and size, in words.
         spec: Spec that the classifier was loaded from.
+        dtype: Type in which the module takes images: float32, or that of its weights.
         was_training: Was dropout or batch norm in training mode when the module was wrapped?
         remarks: Changes to the module before it could be studied (unwrapped, for example).
         loaded_from: Spec and file of weights from which `load_model` makes it again; None for a wrapped module.
@@ -72,6 +79,8 @@ class Classifier:
     ) -> None:
         """Wrap a module; `settings` are the fields of `InputSettings`."""
         self.module, self.remarks = unwrap(module)
+        check_tensors(self.module)
+        self._backward_hooks = backward_hooks(self.module)
         self.loaded_from: tuple[str, str | None] | None = None
         self.was_training = _is_training(self.module)
         self.settings = input_settings(**settings)
@@ -85,9 +94,10 @@ class Classifier:
         self.weights, self.configuration = self.settings.weights, self.settings.origin
         self.spec, self.precision = spec or type(self.module).__name__, precision
         self.device = torch.device(device) if device is not None else _device_of(self.module)
-        self._mean = torch.tensor(self.mean, device=self.device).view(1, -1, 1, 1)
-        self._std = torch.tensor(self.std, device=self.device).view(1, -1, 1, 1)
-        self._output = Output(None)
+        self._output, self.dtype = Output(None), torch.float32
+        with shielded():
+            self._mean = torch.tensor(self.mean, device=self.device).view(1, -1, 1, 1)
+            self._std = torch.tensor(self.std, device=self.device).view(1, -1, 1, 1)
         self.classes = self._count_classes()
         remark = self._output.remark
         self.remarks += (remark,) if remark else ()
@@ -101,9 +111,14 @@ class Classifier:
         """Keyword arguments of `read_image`: the way from a picture to a square of pixels."""
         return {name: getattr(self, name) for name in ("size", "resize", "interpolation", "rounding")}
 
-    def undisturbed(self) -> AbstractContextManager[None]:
-        """Hold the module in evaluation mode with frozen parameters; restore everything afterwards."""
-        return hooks.undisturbed(self.module)
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Hold the module in evaluation mode with frozen parameters; restore everything afterwards.
+
+        The caller's autocast, inference mode, anomaly detection and default type stay outside.
+        """
+        with shielded(_default_type(self.dtype)), undisturbed(self.module, self._backward_hooks):
+            yield
 
     def __call__(self, images: Images) -> Logits:
         """Return the logits of images in pixel space, float32; differentiable if gradients are enabled."""
@@ -114,34 +129,37 @@ class Classifier:
 
     def _outputs(self, images: Images) -> Any:
         """Return whatever the module does."""
-        autocast: AbstractContextManager[Any] = nullcontext()
-        if self.precision == "bf16":
-            autocast = torch.autocast(self.device.type, dtype=torch.bfloat16)
-        is_alone = len(images) == 1 and torch.is_grad_enabled()
-        with self.undisturbed(), autocast, hooks.SoundGradients() if is_alone else nullcontext():
-            return self.module((images - self._mean) / self._std)
+        with ExitStack() as stack:
+            stack.enter_context(self.undisturbed())
+            if self.precision == "bf16":
+                stack.enter_context(torch.autocast(self.device.type, dtype=torch.bfloat16))
+            if torch.is_grad_enabled():
+                stack.enter_context(hooks.SoundGradients())
+            inputs = (images - self._mean) / self._std
+            return self.module(inputs if self.dtype == torch.float32 else inputs.to(self.dtype))
 
     @contextmanager
     def numerics(self) -> Iterator[None]:
-        """Hold GPU arithmetic in this classifier's precision; restore torch's settings afterwards.
+        """Hold arithmetic in this classifier's precision, whatever the caller has set; restore it afterwards.
 
         Without it torch rounds float32 convolutions to TF32 on recent GPUs, whatever `precision` says.
         """
         cudnn: Any = torch.backends.cudnn
-        backends: Any = (torch.backends.cuda.matmul, cudnn.conv)
+        mkldnn: Any = torch.backends.mkldnn
+        backends: Any = (torch.backends.cuda.matmul, cudnn.conv, mkldnn.matmul, mkldnn.conv)
         before = [backend.fp32_precision for backend in backends]
         try:
             for backend in backends:
                 backend.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
-            yield
+            with shielded(_default_type(self.dtype)):
+                yield
         finally:
             for backend, setting in zip(backends, before, strict=True):
                 backend.fp32_precision = setting
 
     def _count_classes(self) -> int:
         """Return the number of classes, after checking on two made-up images that the model is a classifier."""
-        generator = torch.Generator().manual_seed(0)
-        images = torch.rand((2, 3, self.size, self.size), generator=generator).to(self.device)
+        images = _example(2, self.size).to(self.device)
         images[1] *= 0.2  # unlike the other, so that a batch's statistics would tell
         try:
             with torch.no_grad(), self.numerics():
@@ -154,7 +172,7 @@ class Classifier:
                 f"`model` failed on two images of {self.size} px: {one_line(error)}",
                 "does it take (batch, 3, height, width)? `SIZE` in a factory's module, or `size=`, sets the input size",
             ) from error
-        check_logits(logits, again, alone, self.precision)
+        check_logits(logits, again, alone, "bf16" if self.dtype in HALVES else self.precision)
         if self.labels is not None and len(self.labels) != logits.shape[1]:
             raise ModelError(
                 f"`labels` must name every class, got: {len(self.labels)} names for {logits.shape[1]} classes"
@@ -162,20 +180,38 @@ class Classifier:
         return int(logits.shape[1])
 
     def _first_logits(self, images: Images) -> Tensor:
-        """Return the logits of the first images, with a graph where the module allows one; keep where they lie."""
-        try:
-            with torch.enable_grad():
-                outputs = self._outputs(images.clone().requires_grad_())
-        except Exception:  # told by what needs gradients
-            outputs = self._outputs(images)
+        """Return the logits of the first images in float32; keep where they lie among the outputs."""
+        outputs = self._first_outputs(images)
         classes = None if self.labels is None else len(self.labels)
         self._output = choose_output(outputs, len(images), wanted=self.settings.output, classes=classes)
         return self._output.of(outputs).float()
 
+    def _first_outputs(self, images: Images) -> Any:
+        """Return what the module does, in float32, or in the type of its weights if it takes no float32."""
+        try:
+            return self._outputs_with_graph(images)
+        except Exception:
+            own = _type_of(self.module)
+            if own == self.dtype:
+                raise
+            self.dtype = own
+            outputs = self._outputs_with_graph(images)
+        name = str(own).removeprefix("torch.")
+        cure = ": call .float() on it for float32" if own in HALVES else ""
+        self.remarks = (*self.remarks, f"computed in {name}, the type of its weights{cure}")
+        return outputs
+
+    def _outputs_with_graph(self, images: Images) -> Any:
+        """Return what the module does, with a graph where the module allows one."""
+        try:
+            with torch.enable_grad():
+                return self._outputs(images.clone().requires_grad_())
+        except Exception:  # told by what needs gradients
+            return self._outputs(images)
+
     @cached_property
     def _trace(self) -> Trace:
-        generator = torch.Generator().manual_seed(0)
-        example = torch.rand((TRACED_IMAGES, 3, self.size, self.size), generator=generator).to(self.device)
+        example = _example(TRACED_IMAGES, self.size).to(self.device)
         return trace(self.module, lambda: self._forward(example))
 
     @cached_property
@@ -204,23 +240,27 @@ class Classifier:
         layers = find_layers(self._trace, self._blocks)
         if type(self.module).__name__ == "VGG":
             layers = label_blocks(layers, self._trace.calls)
-        moves = self._moves_logits({layer.info.name: layer.tap for layer in layers if not layer.info.note})
+        moves, unrecorded = self._moves_logits({layer.info.name: layer.tap for layer in layers if not layer.info.note})
         is_read = any(moves[layer.info.name] for layer in layers if _has_tokens(layer) and layer.info.name in moves)
         for position, layer in enumerate(layers):
             note = layer.info.note
             if not note and layer.info.name not in moves:
-                note = "no gradient of the logits reaches it"
+                note = UNRECORDED if layer.info.name in unrecorded else "no gradient of the logits reaches it"
             elif not note and _has_tokens(layer) and is_read and not moves[layer.info.name]:
                 note = UNREAD
             layers[position] = replace(layer, info=replace(layer.info, note=note))
         return {layer.info.name: layer for layer in layers}
 
-    def _moves_logits(self, taps: Mapping[str, AnyTap]) -> dict[str, bool]:
-        """Return for every activation that the logits depend on whether any of its gradients is not zero."""
-        example = torch.rand((1, 3, self.size, self.size), generator=torch.Generator().manual_seed(0))
-        with torch.enable_grad(), hooks.capturing(taps) as capture:
-            logits = self(example.to(self.device))
-        return hooks.reduce_gradients(logits.sum(), capture, lambda _, gradient: bool(gradient.any()))
+    def _moves_logits(self, taps: Mapping[str, AnyTap]) -> tuple[dict[str, bool], set[str]]:
+        """Return for every activation that the logits depend on whether any of its gradients is not zero.
+
+        And the names of those where no gradient is recorded.
+        """
+        example = _example(1, self.size).to(self.device)
+        with self.undisturbed(), torch.enable_grad(), hooks.capturing(taps) as capture:
+            logits = self(example)
+            moves = hooks.reduce_gradients(logits.sum(), capture, lambda _, gradient: bool(gradient.any()))
+        return moves, {name for name, output in capture.activations.items() if id(output) in capture.waiting}
 
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
@@ -269,7 +309,7 @@ class Classifier:
     @cached_property
     def neuron_groups(self) -> tuple[NeuronGroup, ...]:
         """The neurons of DLFuzz's coverage: groups in execution order, the softmax units last."""
-        return tuple(find_neurons(self._trace.calls, self.classes))
+        return tuple(find_neurons(self._trace, self.classes))
 
     def weights_checksum(self) -> str:
         """Return the SHA-256 over names, types, shapes and values of the state dict."""
@@ -282,6 +322,22 @@ class Classifier:
     def class_name(self, index: int) -> str:
         """Return the name of a class, or its number where names are unknown."""
         return self.labels[index] if self.labels is not None else f"class {index}"
+
+
+def _example(images: int, size: int) -> Tensor:
+    """Return made-up images, (images, 3, size, size), always the same."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand((images, 3, size, size), generator=generator, dtype=torch.float32, device="cpu")
+
+
+def _type_of(module: nn.Module) -> torch.dtype:
+    """Return the type of the first weights that are floating-point numbers."""
+    types = (tensor.dtype for tensor in module.parameters() if tensor.is_floating_point())
+    return next(types, torch.float32)
+
+
+def _default_type(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _has_tokens(layer: Layer) -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from camdrift.errors import ModelError
+from camdrift.layers.state import parts_of, tensors_of
 from camdrift.models.outputs import last_step
 from camdrift.tensors import Logits
 
@@ -59,6 +60,35 @@ def _cure(thing: Any) -> str:
     if isinstance(thing, type) or inspect.isroutine(thing):
         return "call it, and hand over what it returns; camdrift.load_model('path/to/file.py:function') does"
     return "camdrift.wrap(module, mean=..., std=..., size=...) takes any torch module"
+
+
+def check_tensors(module: nn.Module) -> None:
+    """Raise `ModelError` if a module's tensors have no values, or are such that no gradient runs through them."""
+    for part in parts_of(module):
+        kind = f"{type(part).__module__}.{type(part).__name__}"
+        if "quantized" in kind and ".reference" not in kind:
+            raise _quantised(type(part).__name__)
+    named = dict([*module.named_parameters(), *module.named_buffers()])
+    for name, tensor in (named or {"": tensor for tensor in tensors_of(module)}).items():
+        if tensor.is_quantized:
+            raise _quantised(name)
+        if tensor.is_meta:
+            raise ModelError(
+                f"`model` must hold its weights, got: {name} on the meta device, which has no values",
+                "load them: module.load_state_dict(torch.load(FILE), assign=True)",
+            )
+        if tensor.is_inference():
+            raise ModelError(
+                f"`model` must hold ordinary tensors, got: {name}, which was made inside torch.inference_mode",
+                "make it outside of that block, or hand over copy.deepcopy(module), copied outside of it",
+            )
+
+
+def _quantised(what: str) -> ModelError:
+    return ModelError(
+        f"`model` must be one through which gradients run, got: quantised numbers ({what})",
+        "study the network from which it was converted, before convert(...) or quantize_dynamic(...)",
+    )
 
 
 def check_logits(logits: Tensor, again: Tensor, alone: Sequence[Tensor], precision: str) -> None:

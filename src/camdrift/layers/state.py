@@ -1,0 +1,202 @@
+"""Hold a network, and torch around it, in one state while passes run, and put everything back that a pass changes."""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+import torch
+import torch.utils.checkpoint
+from torch import Tensor, nn
+
+# What modules keep parts, tensors and hooks in, and what a pass may write to.
+_CONTAINERS: Final = (dict, OrderedDict, list, set, deque)
+# A longer list holds data, such as names of classes.
+_MOST_ITEMS: Final = 1000
+_BACKWARD_HOOKS: Final = ("_backward_hooks", "_backward_pre_hooks")
+_DEVICES: Final = ("cpu", "cuda", "mps", "xpu")
+
+
+def parts_of(module: nn.Module) -> list[nn.Module]:
+    """Return the module and all modules in it, each once, also those that lie in plain lists, tuples, dictionaries."""
+    parts: dict[int, nn.Module] = {}
+    level: list[nn.Module] = [module]
+    while level:
+        new = {id(part): part for part in level if id(part) not in parts}
+        parts |= new
+        level = [inner for part in new.values() for inner in held(part, nn.Module)]
+    return list(parts.values())
+
+
+def tensors_of(module: nn.Module) -> list[Tensor]:
+    """Return parameters, buffers, and tensors that are mere attributes of a module or of its parts, each once."""
+    return _tensors(parts_of(module))
+
+
+def _tensors(parts: Iterable[nn.Module]) -> list[Tensor]:
+    return list({id(tensor): tensor for part in parts for tensor in held(part, Tensor)}.values())
+
+
+def held(part: nn.Module, kind: type) -> Iterator[Any]:
+    """Yield what a module itself holds of a kind, in attributes and in containers."""
+    for name, value in vars(part).items():
+        if isinstance(value, kind):
+            yield value
+        elif isinstance(value, (*_CONTAINERS, tuple)) and value and "_hooks" not in name:
+            yield from _in(value, kind, depth=4)
+
+
+def _in(container: Any, kind: type, depth: int) -> Iterator[Any]:
+    if len(container) > _MOST_ITEMS and not isinstance(container, dict):
+        return
+    for value in container.values() if isinstance(container, dict) else container:
+        if isinstance(value, kind):
+            yield value
+        elif depth and isinstance(value, (*_CONTAINERS, tuple)) and value:
+            yield from _in(value, kind, depth - 1)
+
+
+def backward_hooks(module: nn.Module) -> list[Any]:
+    """Return the hooks on the backward pass of the module and of its parts."""
+    return [hook for part in parts_of(module) for name in _BACKWARD_HOOKS for hook in getattr(part, name, {}).values()]
+
+
+@contextmanager
+def undisturbed(module: nn.Module, without: Sequence[Any] = ()) -> Iterator[None]:
+    """Hold the module in evaluation mode with frozen tensors, and put back afterwards whatever a pass changes.
+
+    That are modes and flags, buffers and other tensors, attributes, and what lies in lists and dictionaries. Passes run
+    on copies of the buffers. Nothing is recomputed in the backward pass: `torch.utils.checkpoint` calls what it is given.
+
+    Args:
+        module: The network. All is put back after an error, too.
+        without: Hooks on the backward pass that are set aside.
+    """
+    parts = parts_of(module)
+    with ExitStack() as stack:
+        for part in parts:
+            stack.callback(setattr, part, "training", part.training)
+            if not isinstance(part, torch.jit.ScriptModule):
+                stack.callback(_PartState(part).restore)
+        for tensor in _tensors(parts):
+            if tensor.is_leaf and tensor.requires_grad:
+                stack.callback(_set_flag, tensor)
+                tensor.requires_grad_(False)
+        copies: dict[int, Tensor] = {}
+        for part in parts:
+            part.training = False
+            if not isinstance(part, torch.jit.ScriptModule):
+                _set_aside(part, without)
+                _copy_tensors(part, copies)
+        stack.enter_context(_without_checkpoints())
+        yield
+
+
+def _set_flag(tensor: Tensor) -> None:
+    tensor.requires_grad_(True)
+
+
+def _set_aside(part: nn.Module, without: Sequence[Any]) -> None:
+    for name in _BACKWARD_HOOKS if without else ():
+        hooks = vars(part).get(name)
+        if hooks:
+            vars(part)[name] = OrderedDict((key, hook) for key, hook in hooks.items() if hook not in without)
+
+
+def _copy_tensors(part: nn.Module, copies: dict[int, Tensor]) -> None:
+    """Let a pass write to copies of the tensors that a module holds beside its parameters."""
+
+    def copied(value: Any) -> Any:
+        if not isinstance(value, Tensor) or isinstance(value, nn.Parameter) or not value.is_leaf:
+            return value
+        return copies.setdefault(id(value), value.detach().clone())
+
+    if part._buffers:
+        vars(part)["_buffers"] = {name: copied(value) for name, value in part._buffers.items()}
+    if not _is_stock(part):
+        vars(part).update({name: copied(value) for name, value in vars(part).items() if isinstance(value, Tensor)})
+
+
+def _is_stock(part: nn.Module) -> bool:
+    """Is a module one of torch's own, without hooks, which keeps nothing of a pass but buffers?"""
+    is_of_torch = type(part).__module__.startswith("torch.nn.modules.")
+    return is_of_torch and not part._forward_hooks and not part._forward_pre_hooks
+
+
+class _PartState:
+    """Attributes of one module, and what lies in those that are containers."""
+
+    def __init__(self, part: nn.Module) -> None:
+        self._part, self._attributes = part, dict(vars(part))
+        values = () if _is_stock(part) else self._attributes.values()
+        self._containers = [(value, value.copy()) for value in values if type(value) in _CONTAINERS]
+
+    def restore(self) -> None:
+        """Make the module what it was."""
+        attributes = vars(self._part)
+        if attributes.keys() != self._attributes.keys():
+            attributes.clear()
+        attributes.update(self._attributes)
+        for container, content in self._containers:
+            if container or content:
+                container.clear()
+                (container.extend if isinstance(container, list | deque) else container.update)(content)
+
+
+def _call(function: Any, _: Any, *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+def _once(*_: Any, **__: Any) -> Iterator[None]:
+    yield
+
+
+class _PlainCheckpoint:
+    """Stands in place of torch's function that forgets activations, and computes them again in the backward pass."""
+
+    apply = staticmethod(_call)
+
+
+# By name in `torch.utils.checkpoint`: what it looks up there when it is called, and a stand-in that only calls.
+_STAND_INS: Final = {
+    name: (getattr(torch.utils.checkpoint, name), stand_in)
+    for name, stand_in in (
+        ("CheckpointFunction", _PlainCheckpoint),
+        ("_checkpoint_without_reentrant_generator", _once),
+        ("_checkpoint_without_reentrant_generator_impl", _once),
+    )
+    if hasattr(torch.utils.checkpoint, name)
+}
+
+
+@contextmanager
+def _without_checkpoints() -> Iterator[None]:
+    # A tap lets the gradient begin inside a checkpoint, so that the second computation would not be the first.
+    try:
+        vars(torch.utils.checkpoint).update({name: stand_in for name, (_, stand_in) in _STAND_INS.items()})
+        yield
+    finally:
+        vars(torch.utils.checkpoint).update({name: original for name, (original, _) in _STAND_INS.items()})
+
+
+@contextmanager
+def shielded(dtype: torch.dtype = torch.float32) -> Iterator[None]:
+    """Keep out the caller's autocast, inference mode, anomaly detection and default type; put them back afterwards.
+
+    Args:
+        dtype: Default type inside the block.
+    """
+    before, has_gradients = torch.get_default_dtype(), torch.is_grad_enabled()
+    with ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, before)
+        torch.set_default_dtype(dtype)
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        # Leaving inference mode switches gradients on, and a network may leave them switched off.
+        stack.enter_context(torch.set_grad_enabled(has_gradients))
+        for device in _DEVICES:
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.is_anomaly_enabled():
+            stack.enter_context(torch.autograd.set_detect_anomaly(False))
+        yield
