@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from camdrift.masking import masked, without_home
+
 # Terminals obey these: C0 and C1 but for tab and newline, and marks that turn the direction of writing.
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -27,14 +29,22 @@ class UserError(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """Return kind and first line of anybody's error, for a message of ours."""
-    lines = str(error).strip().splitlines()
+    """Return kind and first line of anybody's error, for a message of ours: without secrets and the path of a home."""
+    lines = without_home(masked(_text(error))).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
+def _text(error: BaseException) -> str:
+    """The text of anybody's error, whose own code may fail."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 def escaped(text: str) -> str:
-    """Return text for a terminal: control characters, which a file's name may hold, become escapes."""
-    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    """Return text for a terminal: without secrets, and with escapes for control characters, which names may hold."""
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), masked(text))
 
 
 def install_hint(extra: str) -> str:

@@ -14,6 +14,7 @@ from camdrift.comparison.pairs import Contrasts, OnPair
 from camdrift.comparison.sides import Side, sides_of
 from camdrift.comparison.tables import Common, common_to, profiles, sides_table
 from camdrift.errors import UserError
+from camdrift.masking import with_home, without_home
 from camdrift.report.comparison import comparison_files
 from camdrift.report.contrasts import comparison_sentences
 from camdrift.storage.disk import write_files
@@ -119,7 +120,7 @@ def compare(
     directory.write_record(record)
     for name, table in comparison.tables.items():
         directory.write_table(name, table)
-    links = {run: directory.link(Path(run)) for run in comparison.sides["run"]}
+    links = {run: directory.link(Path(with_home(run))) for run in comparison.sides["run"]}
     write_files(path, comparison_files(comparison.tables, record, links, comparison.notes))
     return comparison
 
@@ -135,7 +136,7 @@ def _record(studies: Sequence[Study], sides: Sequence[Side], common: Common, ali
         "camdrift": provenance.camdrift_version(),
         "kind": "comparison",
         "made": provenance.now(),
-        "runs": [str(study.path) for study in studies],
+        "runs": [without_home(str(study.path)) for study in studies],
         "sides": [side.name for side in sides],
         "targets": list(common.targets),
         "strengths": list(common.strengths),

@@ -55,6 +55,7 @@ class Classifier:
         spec: Spec that the classifier was loaded from.
         was_training: Was dropout or batch norm in training mode when the module was wrapped?
         remarks: Changes to the module before it could be studied (unwrapped, for example).
+        code: Checksums of the user's code behind it, by file or class; None where there is none.
         loaded_from: Spec and file of weights from which `load_model` makes it again; None for a wrapped module.
     """
 
@@ -70,6 +71,7 @@ class Classifier:
         """Wrap a module; `settings` are the fields of `InputSettings`."""
         self.module, self.remarks = unwrap(module)
         self.loaded_from: tuple[str, str | None] | None = None
+        self.code: Mapping[str, str] | None = None
         self.was_training = _is_training(self.module)
         self.settings = InputSettings(**settings)
         if precision not in PRECISIONS:

@@ -12,7 +12,8 @@ from torch.export import ExportedProgram
 from camdrift.errors import UserError
 from camdrift.models.classifier import Classifier
 from camdrift.models.exported import unflatten
-from camdrift.models.registry import EMBEDDED, find_source
+from camdrift.models.registry import EMBEDDED, find_source, is_factory
+from camdrift.models.source_code import code_of, code_of_classes
 from camdrift.models.weights import load_weights
 
 # Largest change of a logit by another order of sums, relative to the largest logit.
@@ -50,6 +51,7 @@ def load_model(
         part.training = False  # libraries hand out networks that are ready to be trained
     classifier = Classifier(module.to(target), spec=spec, device=target, precision=precision, **vars(settings))
     classifier.loaded_from = (spec, None if weights is None else str(weights))
+    classifier.code = code_of(spec.rpartition(":")[0]) if is_factory(spec) else None
     if target.type == "cpu":
         _order_channels_last(classifier)
     return classifier
@@ -79,7 +81,9 @@ def wrap(
     side = None
     if isinstance(module, ExportedProgram):
         module, side = unflatten(module)
-    return Classifier(module, mean=mean, std=std, size=size or side or 224, labels=labels, weights="as passed")
+    classifier = Classifier(module, mean=mean, std=std, size=size or side or 224, labels=labels, weights="as passed")
+    classifier.code = code_of_classes(classifier.module)
+    return classifier
 
 
 def resolve_device(device: str) -> torch.device:

@@ -22,6 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from camdrift.errors import StoreError
+from camdrift.masking import public
 from camdrift.storage.archives import open_arrays, write_arrays
 from camdrift.storage.checksums import Checked, checksum
 from camdrift.storage.chunks import Chunks
@@ -285,8 +286,9 @@ class RunDirectory(Chunks):
 
 
 def record_bytes(record: Mapping[str, Any]) -> bytes:
-    """A record as the bytes of its file, schema version first."""
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, allow_nan=False)
+    """A record as the bytes of its file, schema version first; without secrets and the path of a home."""
+    content = {"schema_version": SCHEMA_VERSION, **public(record)}
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     # Bytes of a file name that are no UTF-8 reach Python as lone surrogates, which no file can hold.
     return f"{text}\n".encode("utf-8", "replace")
 

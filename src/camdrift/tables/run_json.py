@@ -91,8 +91,11 @@ _COUNT: Final = _number(int, "an integer from 0 to 2^63 - 1", 0, 2**63 - 1)
 _TEXTS: Final = _list(_text)
 _NUMBERS: Final = _list(_NUMBER)
 
+_CODE: Final = _or_none(_mapping(_text))
 _MODEL: Final = _object(
+    "code",
     spec=_text,
+    code=_CODE,
     name=_text,
     weights=_text,
     weights_sha256=_text,
@@ -134,7 +137,7 @@ _RUN: Final = _object(
     started=_text,
     arguments=_object(passed=_object(images=_or_none(_text)), effective=_EFFECTIVE),
     model=_MODEL,
-    attack=_object(spec=_text, threat=_or_none(_THREAT), images_sha256=_or_none(_text)),
+    attack=_object("code", spec=_text, code=_CODE, threat=_or_none(_THREAT), images_sha256=_or_none(_text)),
     surrogate=_or_none(_MODEL),
     layers=_list(_object(name=_text, label=_or_none(_text))),
     images=_object(n=_COUNT, listing_sha256=_text),
