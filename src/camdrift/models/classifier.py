@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from camdrift.errors import ModelError, UserError, one_line
+from camdrift.errors import FOREIGN, ModelError, UserError, one_line
 from camdrift.layers import hooks
 from camdrift.layers.blocks import UNREAD, Block, find_blocks, first_mixer, half_changed, in_order, without_grid
 from camdrift.layers.layers import (
@@ -133,7 +133,7 @@ class Classifier:
                 logits, again, alone = self(images), self(images), [self(image) for image in images.split(1)]
         except UserError:
             raise
-        except Exception as error:
+        except FOREIGN as error:
             raise ModelError(
                 f"`model` failed on two images of {self.size} px: {one_line(error)}",
                 "does it take (batch, 3, height, width)? `SIZE` in a factory's module, or `size=`, sets the input size",
