@@ -1,10 +1,22 @@
 """Errors that a person can mend: one line says what is wrong, another one what to do."""
 
 import re
+from pathlib import Path
+from traceback import extract_tb
 from typing import Final
+
+from camdrift.masking import masked, without_home
 
 # Terminals obey these: C0 and C1 but for tab and newline, and marks that turn the direction of writing.
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+# A variable of the environment that shows the whole traceback of an error.
+TRACEBACK: Final = "CAMDRIFT_TRACEBACK"
+TRACEBACK_HINT: Final = f"once that is mended, go on; {TRACEBACK}=1 shows the whole traceback"
+# Anything that code of others may raise; the wish of a person to stop, KeyboardInterrupt, is not among them.
+FOREIGN: Final = (Exception, SystemExit, GeneratorExit)
+_CAMDRIFT: Final = Path(__file__).parent
+_PACKAGES: Final = {"site-packages", "dist-packages"}
 
 
 class UserError(Exception):
@@ -27,14 +39,38 @@ class UserError(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """Return kind and first line of anybody's error, for a message of ours."""
-    lines = str(error).strip().splitlines()
+    """Return kind and first line of anybody's error, for a message of ours: without secrets and the path of a home."""
+    lines = without_home(masked(_text(error))).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
+def place_of(error: BaseException) -> str:
+    """Return in brackets where an error arose: the innermost line of the user's own code, or else of any."""
+    frames = extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _is_own(frame.filename)]
+    if not frames:
+        return ""
+    frame = (own or frames)[-1]
+    return f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})"
+
+
+def _is_own(file: str) -> bool:
+    """Is a file neither ours, nor of an installed package, nor Python's own?"""
+    others = (str(_CAMDRIFT), str(Path(re.__file__).parents[1]), "<")
+    return not _PACKAGES & {*Path(file).parts} and not file.startswith(others)
+
+
+def _text(error: BaseException) -> str:
+    """The text of anybody's error, whose own code may fail."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 def escaped(text: str) -> str:
-    """Return text for a terminal: control characters, which a file's name may hold, become escapes."""
-    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    """Return text for a terminal: without secrets, and with escapes for control characters, which names may hold."""
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), masked(text))
 
 
 def install_hint(extra: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from camdrift.errors import UserError, one_line
+from camdrift.errors import FOREIGN, UserError, one_line
 
 
 def is_user_code(place: str) -> bool:
@@ -85,7 +85,7 @@ def _import_file(path: Path, option: str) -> ModuleType:
     try:
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
-    except Exception as error:
+    except FOREIGN as error:
         del sys.modules[spec.name]
         raise UserError(f"`{option}` {path} could not be imported: {one_line(error)}") from error
     return module
@@ -94,5 +94,5 @@ def _import_file(path: Path, option: str) -> ModuleType:
 def _import_module(name: str, option: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except FOREIGN as error:
         raise UserError(f"`{option}` {name} could not be imported: {one_line(error)}") from error

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from camdrift.attacks.seeding import seeded
-from camdrift.errors import UserError, one_line
+from camdrift.errors import FOREIGN, UserError, one_line
 
 _T = TypeVar("_T")
 
@@ -98,6 +98,6 @@ def built(spec: str, build: Callable[[], _T], settings: Iterable[str] = ()) -> _
             return build()
     except UserError:
         raise
-    except Exception as error:
+    except FOREIGN as error:
         hint = f"settings: {', '.join(settings)}" if settings else ""
         raise UserError(f"`attack` {spec} is refused by its library: {one_line(error)}", hint) from error

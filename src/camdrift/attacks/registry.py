@@ -103,6 +103,11 @@ def advice(spec: str) -> str:
 
 def is_function(spec: str) -> bool:
     """Does a spec name a Python function of somebody's, which making the attack would import?"""
+    return function_place(spec) is not None
+
+
+def function_place(spec: str) -> str | None:
+    """Return the file or module of the function that a spec names; None for an attack of a library."""
     name = parse_spec(spec).name
     library, colon, _ = name.partition(":")
-    return bool(colon) and name not in PRESETS and library not in LIBRARIES
+    return name.rpartition(":")[0] if colon and name not in PRESETS and library not in LIBRARIES else None

@@ -1,5 +1,6 @@
 """The command line: arguments, progress, exit codes; no computation."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Final
@@ -10,7 +11,8 @@ from camdrift.cli.layers import layers_command
 from camdrift.cli.progress import INTERRUPTED
 from camdrift.cli.results import compare_command, detect_command, report_command, sweep_command, verify_command
 from camdrift.cli.studies import explain_command, reproduce_command, run_command
-from camdrift.errors import UserError, escaped
+from camdrift.cli.terminal import tolerant_streams
+from camdrift.errors import FOREIGN, TRACEBACK, TRACEBACK_HINT, UserError, escaped, one_line, place_of
 from camdrift.study.provenance import camdrift_version
 
 app = typer.Typer(
@@ -64,17 +66,41 @@ def main() -> None:
 
     Exit codes: 0 done, 1 what `verify` found differs, 2 the user's mistake, 130 interrupted, 143 terminated.
     """
+    with tolerant_streams() as output:
+        code = _code()
+        if code in _STOPPED:
+            typer.echo(_STOPPED[code], err=True)
+        if output.failure is not None:
+            message = f"standard output could not be written: {output.failure.strerror}"
+            code = _complain(message, "free some space; what was computed is kept")
+    sys.exit(code)
+
+
+def _code() -> int:
+    """Run the command and return its exit code; whatever stops it is told in a line."""
     try:
-        code = app(prog_name="camdrift", standalone_mode=False) or 0
+        code: int = app(prog_name="camdrift", standalone_mode=False) or 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except UserError as error:
-        sys.exit(_complain(error.message, error.hint))
+        _show_traceback(error)
+        return _complain(error.message, error.hint)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = "camdrift" if context is None else context.command_path
-        sys.exit(_complain(_lowered(error.format_message()), f"`{command} --help` shows what it takes"))
-    if code in _STOPPED:
-        typer.echo(_STOPPED[code], err=True)
-    sys.exit(code)
+        return _complain(_lowered(error.format_message()), f"`{command} --help` shows what it takes")
+    except FOREIGN as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            raise  # by typer: whoever read the output has gone
+        _show_traceback(error)
+        return _complain(f"{one_line(error)}{place_of(error)}", TRACEBACK_HINT)
+    return code
+
+
+def _show_traceback(error: BaseException) -> None:
+    """Raise an error that is no mistake in the input, or comes from one, if its traceback is asked for."""
+    if os.environ.get(TRACEBACK) and (error.__cause__ is not None or not isinstance(error, UserError)):
+        raise error
 
 
 def _complain(message: str, hint: str) -> int:

@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 from camdrift.cli.terminal import print_line
 from camdrift.engine.interruption import Interruption, interruptible
 from camdrift.engine.progress import Progress
-from camdrift.errors import escaped
+from camdrift.errors import FOREIGN, escaped
 
 INTERRUPTED: Final = 130  # what typer returns for a KeyboardInterrupt, as shells do
 _QUIET_SECONDS: Final = 30.0
@@ -25,6 +25,7 @@ class Display:
 
     Attributes:
         path: Run directory or its URL, once known.
+        is_begun: Has the run shown anything yet?
     """
 
     def __init__(self, console: Console, bar: Bar | None, interruption: Interruption) -> None:
@@ -33,6 +34,7 @@ class Display:
         self._console, self._bar = console, bar
         self._task = None if bar is None else bar.add_task("starting", total=None, successes=0)
         self._last = monotonic()
+        self.is_begun = False
 
     def say(self, text: str) -> None:
         """Show a line until the first seed."""
@@ -44,6 +46,7 @@ class Display:
         self.path = path
 
     def __call__(self, progress: Progress) -> None:
+        self.is_begun = True
         for warning in progress.warnings:
             print_line(self._console, f"warning: {warning}")
         if self._bar is not None and self._task is not None:
@@ -70,25 +73,28 @@ def show_progress(console: Console, advice: Callable[[Path | str], str] | None =
         advice: Returns how to go on with the run in a directory, for whoever has stopped it.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C stopped it.
-        typer.Exit: Another signal stopped it.
+        typer.Exit: Ctrl-C or another signal stopped it.
     """
     bar = _bar(console) if console.is_terminal else None
-    path: Path | str | None = None
-    try:
-        with interruptible() as interruption, bar or nullcontext():
-            display = Display(console, bar, interruption)
-            try:
+    display: Display | None = None
+
+    def advise(is_due: bool) -> None:
+        if is_due and display is not None and display.path is not None and advice is not None:
+            print_line(console, advice(display.path))
+
+    with interruptible() as interruption:
+        try:
+            with bar or nullcontext():
+                display = Display(console, bar, interruption)
                 yield display
-            finally:
-                path = display.path
-    except KeyboardInterrupt as stop:
-        if path is not None and advice is not None:
-            print_line(console, advice(path))
-        code = getattr(stop, "exit_code", INTERRUPTED)
-        if code == INTERRUPTED:
+        except KeyboardInterrupt as stop:
+            # Whoever presses the key again must still read how to go on.
+            interruption.end()
+            advise(is_due=True)
+            raise typer.Exit(getattr(stop, "exit_code", INTERRUPTED)) from stop
+        except FOREIGN:
+            advise(is_due=display is not None and display.is_begun)
             raise
-        raise typer.Exit(code) from stop
 
 
 def _bar(console: Console) -> Bar:

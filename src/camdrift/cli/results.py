@@ -110,6 +110,8 @@ def _print_failures(result: "Sweep") -> None:
         typer.echo(escaped(f"failed: {failure.name}: {failure.error.message}"), err=True)
         if failure.error.hint:
             typer.echo(escaped(f"hint: {failure.error.hint}"), err=True)
+    if result.failures:
+        typer.echo(escaped(_how_to_go_on(result.path).removeprefix("stopped; ")), err=True)
 
 
 def _print_comparison(comparison: "Comparison") -> None:

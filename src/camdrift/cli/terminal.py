@@ -2,17 +2,71 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
 
 from camdrift.errors import escaped
+from camdrift.masking import masked
 
 
 def command_line() -> str:
-    """Return the command as a person would type it."""
-    return shlex.join(["camdrift", *sys.argv[1:]])
+    """Return the command as a person would type it, without secrets."""
+    return shlex.join(["camdrift", *map(masked, sys.argv[1:])])
+
+
+class TolerantStream:
+    """A stream of text that loses what cannot be written, so that a full disk under a log stops no study.
+
+    Attributes:
+        failure: The last error; None where everything was written.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.failure: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.failure = error
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.failure = error
+
+
+@contextmanager
+def tolerant_streams() -> Iterator[TolerantStream]:
+    """Make standard output and error tolerant, and yield the former; one that failed stays so to the end."""
+    before: list[Any] = [sys.stdout, sys.stderr]
+    tolerant: list[Any] = [TolerantStream(stream) for stream in before]
+    output, errors = tolerant
+    # A stream that is closed is None.
+    sys.stdout, sys.stderr = (new if old is not None else None for old, new in zip(before, tolerant, strict=True))
+    try:
+        yield output
+    finally:
+        if output.failure is None:
+            sys.stdout = before[0]
+        if errors.failure is None:
+            sys.stderr = before[1]
 
 
 def print_line(console: Console, text: str) -> None:

@@ -14,6 +14,7 @@ from camdrift.comparison.pairs import Contrasts, OnPair
 from camdrift.comparison.sides import Side, sides_of
 from camdrift.comparison.tables import Common, common_to, profiles, sides_table
 from camdrift.errors import UserError
+from camdrift.masking import with_home, without_home
 from camdrift.report.comparison import comparison_files
 from camdrift.report.contrasts import comparison_sentences
 from camdrift.storage.remote_directory import local_folder
@@ -118,7 +119,7 @@ def compare(
     rng_seed = int(effective(studies[0].record)["rng_seed"])
     contrasts = Contrasts(sides, common, by=align, rng_seed=rng_seed, n_bootstrap=n_bootstrap).tables(on_pair)
     comparison = Comparison(path, sides_table(sides), profiles(sides, common), **contrasts, notes=_notes(common))
-    links = {run: directory.link(Path(run)) for run in comparison.sides["run"]}
+    links = {run: directory.link(Path(with_home(run))) for run in comparison.sides["run"]}
     files = list(comparison_files(comparison.tables, record, links, comparison.notes))
     directory.write(comparison.tables, record, files)
     return comparison
@@ -135,7 +136,7 @@ def _record(studies: Sequence[Study], sides: Sequence[Side], common: Common, ali
         "camdrift": provenance.camdrift_version(),
         "kind": "comparison",
         "made": provenance.now(),
-        "runs": [str(study.path) for study in studies],
+        "runs": [without_home(str(study.path)) for study in studies],
         "sides": [side.name for side in sides],
         "targets": list(common.targets),
         "strengths": list(common.strengths),

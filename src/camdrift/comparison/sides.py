@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 import polars as pl
 
 from camdrift.errors import UserError
+from camdrift.masking import without_home
 from camdrift.specs import parse_spec
 from camdrift.study.study import Study
 from camdrift.tables.run_json import effective, model_name
@@ -128,7 +129,7 @@ def _name(sides: Sequence[Side]) -> list[Side]:
         for side, attack in zip(sides, attacks, strict=True)
     ]
     names = [", ".join(words) for words in titles]
-    for tail in (lambda side: side.study.path.name, lambda side: str(side.study.path)):
+    for tail in (lambda side: side.study.path.name, lambda side: without_home(str(side.study.path))):
         if all(names) and len(set(names)) == len(names):
             break
         names = [", ".join(filter(None, (name, tail(side)))) for name, side in zip(names, sides, strict=True)]

@@ -10,6 +10,7 @@ import polars as pl
 from camdrift.comparison.alignment import relative_depth
 from camdrift.comparison.sides import Side
 from camdrift.errors import UserError
+from camdrift.masking import without_home
 from camdrift.statistics.estimates import wilson_interval
 from camdrift.tables.comparison import PROFILES, SIDES
 from camdrift.tables.words import ANALYSED, NO_ADVERSARIAL, TARGET_ORDER
@@ -79,7 +80,7 @@ def _side_row(side: Side) -> dict[str, Any]:
     words = {name: value for name, value in side.words.items() if name != "weights"}
     return {
         "side": side.name,
-        "run": str(side.study.path),
+        "run": without_home(str(side.study.path)),
         **words,
         "n_layers": side.study.layers["layer"].n_unique(),
         "n_seeds": seeds.height,

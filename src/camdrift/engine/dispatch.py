@@ -19,6 +19,7 @@ from camdrift.engine.ray_cluster import Team, cluster, processors_here, team
 from camdrift.engine.worker import ChunkProgress, Outcome, stored_outcome, task_of
 from camdrift.errors import UserError, one_line
 from camdrift.images.places import ImageFile
+from camdrift.pipeline.failures import names
 from camdrift.pipeline.plan import Plan, image_checksum, parts
 from camdrift.storage.remote_directory import gather
 from camdrift.storage.run_directory import RunDirectory
@@ -27,8 +28,7 @@ from camdrift.storage.run_directory import RunDirectory
 TRIES: Final = 3
 _LOOK_SECONDS: Final = 1.0
 _WAIT_SECONDS: Final = 60.0
-_SHOWN: Final = 5
-_CURE: Final = "did memory run out? fewer --workers, a smaller --batch-size; --resume goes on"
+_CURE: Final = "did memory run out? fewer --workers need less; --resume goes on"
 
 _EVERYWHERE: Final = "has every machine the same camdrift and Python, and enough memory?"
 
@@ -184,8 +184,7 @@ class Dispatch:
         self._finished += len(self._chunks[index])
         self._successes += outcome.successes
         self.plan = self.plan.with_batch_size(min(self.plan.batch_size, outcome.batch_size))
-        for stage, seconds in outcome.seconds.items():
-            self.plan.clock.seconds[stage] = self.plan.clock.seconds.get(stage, 0.0) + seconds
+        self.plan.clock.add(outcome.seconds)
 
     def _lose(self, hand: _Hand, error: Exception) -> None:
         """Replace a worker that is gone, and do its chunk again unless it stored that before."""
@@ -210,9 +209,7 @@ class Dispatch:
     def _given_up(self, index: int | None, error: Exception) -> UserError:
         if index is None:
             return UserError(f"`engine` ray: {TRIES} workers died before they were ready ({_why(error)})", _EVERYWHERE)
-        names = [file.seed_id for file in self._chunks[index]]
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        seeds = f"{', '.join(names[:_SHOWN])}{more}"
+        seeds = names(self._chunks[index])
         return UserError(f"{TRIES} workers died over chunk {index:05d} (seeds {seeds}): {_why(error)}", _CURE)
 
     def _check_unreadable(self, index: int, reasons: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import join
+from time import monotonic
 from types import FrameType
 from typing import Final
 
@@ -16,6 +17,8 @@ _CHUNKS_BEGIN: Final = ("preflight", "attack")
 _NO_CHUNK: Final = ("start", "statistics", "report")
 _NOTE: Final = b"\nfinishing the chunk in hand; once more stops at once\n"
 _STANDARD_ERROR: Final = 2
+# A key that is pressed again within so many seconds asks for nothing new.
+_SAME_KEY: Final = 1.0
 
 
 class Stopped(KeyboardInterrupt):
@@ -36,6 +39,11 @@ class Interruption:
     def __init__(self) -> None:
         self._number: int | None = None
         self._in_hand = False
+        self._last = float("-inf")
+
+    def end(self) -> None:
+        """Hear no further signal: the command is stopping."""
+        self._last = float("inf")
 
     def at(self, stage: str) -> None:
         """Note the stage, and stop here if a person has asked for it and no chunk is in hand.
@@ -55,12 +63,15 @@ class Interruption:
             raise Stopped(self._number)
 
     def ask(self, number: int, frame: FrameType | None = None) -> None:
-        """Handle a signal.
+        """Handle a signal. One that follows another at once, while the command is stopping, changes nothing.
 
         Raises:
             Stopped: No chunk is in hand, or this is the second signal.
         """
+        if monotonic() - self._last < _SAME_KEY:
+            return
         if self._number is not None or not self._in_hand:
+            self._last = monotonic()
             raise Stopped(number)
         self._number = number
         with suppress(OSError):

@@ -20,6 +20,8 @@ ADDRESS: Final = "RAY_ADDRESS"
 _THREADS: Final = "OMP_NUM_THREADS"
 _MODE, _TOKEN, _NICENESS = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_worker_niceness"
 _TEMPORARY: Final = "TMPDIR"
+# Whatever the system: at 0, Ray takes the loopback interface for that of the machine, and its servers listen on no other.
+_CLUSTERS, _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "127.0.0.1"
 # Sockets lie in Ray's folder, and their paths have at most 107 bytes.
 _LONGEST_FOLDER: Final = 40
 
@@ -61,6 +63,7 @@ def cluster(address: str | None, processors: int) -> Iterator[Any]:
             # Shut down before its folder is removed.
             stack.callback(ray.shutdown)
             options = {"num_cpus": processors, "include_dashboard": False, "_temp_dir": folder}
+            options["_node_ip_address"] = _LOOPBACK
             try:
                 _start(ray, address="local", **options)
             except UserError:  # Ray waits half a minute for its own processes, which a busy machine may exceed
@@ -181,10 +184,13 @@ def _quiet(ray: Any) -> Iterator[None]:
 def _own_ray(folder: str) -> Iterator[None]:
     """Set the variables of a Ray of our own, but none that the user has set, and restore them after the block.
 
-    This Ray lets in nobody who does not know its token. Its workers compute with the priority of this process, where
+    This Ray listens on the loopback interface alone, and lets in nobody who does not know its token. Its workers compute with the priority of this process, where
     Ray would let every other program go first. What they leave when they are killed lies in its folder.
     """
-    before = {name: os.environ.get(name) for name in (_NICENESS, _TOKEN, _MODE, _TEMPORARY)}
+    before = {name: os.environ.get(name) for name in (_NICENESS, _TOKEN, _MODE, _TEMPORARY, _CLUSTERS)}
+    constants: Any = import_module("ray._private.ray_constants")
+    has_clusters, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
+    os.environ[_CLUSTERS] = "0"
     is_open = before[_MODE] is None and before[_TOKEN] is None
     os.environ.setdefault(_NICENESS, "0")
     os.environ[_TEMPORARY] = folder
@@ -193,6 +199,7 @@ def _own_ray(folder: str) -> Iterator[None]:
     try:
         yield
     finally:
+        constants.ENABLE_RAY_CLUSTER = has_clusters
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from camdrift.images.places import ImageFile
 from camdrift.models.copies import ModelCopy, copy_of, restore
 from camdrift.pipeline.chunk import fit_chunk
 from camdrift.pipeline.clock import Clock
-from camdrift.pipeline.plan import Design, Plan, assemble
+from camdrift.pipeline.plan import Design, Plan, assemble, attack_code
 from camdrift.storage.remote_directory import RemoteDirectory, directory_at
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.words import ANALYSED, UNREADABLE
@@ -50,12 +50,14 @@ class Task:
         classifier: A copy of the model.
         surrogate: A copy of the model that is attacked, if that is another.
         workplace: The surroundings of the study.
+        attack_code: The user's code that must be behind the attack.
     """
 
     design: Design
     classifier: ModelCopy
     surrogate: ModelCopy | None
     workplace: Workplace
+    attack_code: Mapping[str, str] | None = None
 
 
 def task_of(plan: Plan, directory: RunDirectory) -> Task:
@@ -74,6 +76,7 @@ def task_of(plan: Plan, directory: RunDirectory) -> Task:
             out=directory.place if isinstance(directory, RemoteDirectory) else directory.path.absolute(),
             started=directory.read_record()["started"],
         ),
+        attack_code=attack_code(plan.attack),
     )
 
 
@@ -144,7 +147,14 @@ class Worker:
         _enter(task.workplace.folder, task.workplace.modules)
         _find(task.workplace)
         surrogate = None if task.surrogate is None else restore(task.surrogate)
-        self._plan = assemble(task.design, restore(task.classifier), surrogate=surrogate)
+        plan = assemble(task.design, restore(task.classifier), surrogate=surrogate)
+        if attack_code(plan.attack) != task.attack_code:
+            raise UserError(
+                f"`attack` must be the same on every worker, got: {plan.attack.spec}, whose file has changed since the "
+                "study was started",
+                "put the file back; --resume goes on",
+            )
+        self._plan = plan
 
     def study(self, index: int, files: Sequence[ImageFile]) -> Outcome:
         """Compute and store one chunk.

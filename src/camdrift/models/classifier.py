@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from camdrift.errors import ModelError, UserError, one_line
+from camdrift.errors import FOREIGN, ModelError, UserError, one_line
 from camdrift.layers import hooks
 from camdrift.layers.blocks import UNREAD, Block, find_blocks, first_mixer, half_changed, in_order, without_grid
 from camdrift.layers.layers import (
@@ -65,6 +65,7 @@ class Classifier:
         dtype: Type in which the module takes images: float32, or that of its weights.
         was_training: Was dropout or batch norm in training mode when the module was wrapped?
         remarks: Changes to the module before it could be studied (unwrapped, for example).
+        code: Checksums of the user's code behind it, by file or class; None where there is none.
         loaded_from: Spec and file of weights from which `load_model` makes it again; None for a wrapped module.
     """
 
@@ -82,6 +83,7 @@ class Classifier:
         check_tensors(self.module)
         self._backward_hooks = backward_hooks(self.module)
         self.loaded_from: tuple[str, str | None] | None = None
+        self.code: Mapping[str, str] | None = None
         self.was_training = _is_training(self.module)
         self.settings = input_settings(**settings)
         if precision not in PRECISIONS:
@@ -167,7 +169,7 @@ class Classifier:
                 again, alone = self(images), [self(image) for image in images.split(1)]
         except UserError:
             raise
-        except Exception as error:
+        except FOREIGN as error:
             raise ModelError(
                 f"`model` failed on two images of {self.size} px: {one_line(error)}",
                 "does it take (batch, 3, height, width)? `SIZE` in a factory's module, or `size=`, sets the input size",

@@ -3,7 +3,7 @@
 import copy
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
@@ -33,6 +33,7 @@ class ModelCopy:
         module: The pickled module; None for one that is loaded.
         settings: Keyword arguments of `Classifier` beside the module.
         checksum: SHA-256 of the weights that must come out.
+        code: The user's code that must be behind a model that is loaded.
         logits: Logits of an image that any process can make, (classes,).
     """
 
@@ -43,6 +44,7 @@ class ModelCopy:
     module: bytes | None
     settings: dict[str, Any]
     checksum: str
+    code: Mapping[str, str] | None
     logits: tuple[float, ...]
 
 
@@ -62,6 +64,7 @@ def copy_of(classifier: Classifier) -> ModelCopy:
         module=None if spec is not None else _pickle(classifier),
         settings=_settings(classifier),
         checksum=classifier.weights_checksum(),
+        code=classifier.code,
         logits=_logits(classifier),
     )
 
@@ -86,6 +89,7 @@ def restore(model: ModelCopy) -> Classifier:
             f"are they drawn at random, or changed after loading? {_WRAP}",
         )
     others = [name for name, value in _settings(classifier).items() if value != model.settings[name]]
+    others += ["code"] if model.module is None and classifier.code != model.code else []
     others += [] if _agree(_logits(classifier), model.logits, model.precision) else ["logits"]
     if others:
         raise UserError(

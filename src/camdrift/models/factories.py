@@ -6,7 +6,7 @@ from typing import Any, Final
 from torch import nn
 from torch.export import ExportedProgram
 
-from camdrift.errors import ModelError, UserError, one_line
+from camdrift.errors import FOREIGN, ModelError, UserError, one_line
 from camdrift.models.exported import unflatten
 from camdrift.models.input_settings import InputSettings, input_settings
 from camdrift.models.registry import SPECS_HINT
@@ -34,7 +34,7 @@ def from_factory(spec: str, weights: str | Path | None) -> tuple[nn.Module, Inpu
             raise ModelError(error.message, SPECS_HINT) from error
         try:
             module = factory()
-        except Exception as error:
+        except FOREIGN as error:
             raise ModelError(f"`model` {spec} failed: {one_line(error)}") from error
     settings: dict[str, Any] = {}
     if isinstance(module, ExportedProgram):

@@ -12,7 +12,8 @@ from torch.export import ExportedProgram
 from camdrift.errors import UserError
 from camdrift.models.classifier import HALVES, Classifier
 from camdrift.models.exported import unflatten
-from camdrift.models.registry import EMBEDDED, find_source
+from camdrift.models.registry import EMBEDDED, find_source, is_factory
+from camdrift.models.source_code import code_of, code_of_classes
 from camdrift.models.weights import load_weights
 
 # Largest change of logits by another order of sums, as a share of their norm.
@@ -54,6 +55,7 @@ def load_model(
     classifier = Classifier(module.to(target), spec=spec, device=target, precision=precision, **vars(settings))
     classifier.remarks += remarks
     classifier.loaded_from = (spec, None if weights is None else str(weights))
+    classifier.code = code_of(spec.rpartition(":")[0]) if is_factory(spec) else None
     if target.type == "cpu":
         _order_channels_last(classifier)
     return classifier
@@ -87,7 +89,9 @@ def wrap(
         module, side = unflatten(module)
     size = (side or 224) if size is None else size
     settings = {"mean": mean, "std": std, "size": size, "labels": labels, "output": output}
-    return Classifier(module, **settings, weights="as passed")
+    classifier = Classifier(module, **settings, weights="as passed")
+    classifier.code = code_of_classes(classifier.module)
+    return classifier
 
 
 def resolve_device(device: str) -> torch.device:

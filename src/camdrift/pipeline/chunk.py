@@ -1,7 +1,7 @@
 """One chunk of seeds from files to rows: read, attack, draw noise, explain, compare."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -13,6 +13,8 @@ from camdrift.errors import ImageError
 from camdrift.images.places import ImageFile
 from camdrift.models.memory import within_memory
 from camdrift.pipeline.attacking import attack, classify_clean, show_surrogate
+from camdrift.pipeline.clock import Clock
+from camdrift.pipeline.failures import naming
 from camdrift.pipeline.focus import FocusCollector
 from camdrift.pipeline.gallery import HeatmapCollector, deviations, header, numbered, picture_arrays, share, spanning
 from camdrift.pipeline.maps import ExplainedChunk, explain_all
@@ -28,6 +30,8 @@ AdvanceStage = Callable[[str, int, int], None]
 
 # Chunk-internal table: `growth.newly_covered`, merged into the `coverage` table at the end.
 GROWTH: Final = "growth"
+# Chunk-internal table: seconds by stage, and in all.
+TIMINGS: Final = "timings"
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,16 @@ def fit_chunk(
         The plan with as many images per pass as there was room for, and the chunk's result.
 
     Raises:
-        UserError: A single image is too much.
+        UserError: A single image is too much, or the model or the attack fails or ends the program.
     """
-    batch_size, result = within_memory(
-        plan.batch_size, lambda size: study_chunk(plan.with_batch_size(size), files, advance), warn
-    )
+    clock = Clock()
+    timed = replace(plan, clock=clock)
+    with naming(files), clock("total"):
+        batch_size, result = within_memory(
+            plan.batch_size, lambda size: study_chunk(timed.with_batch_size(size), files, advance), warn
+        )
+    result.tables[TIMINGS] = pl.DataFrame({"stage": list(clock.seconds), "seconds": list(clock.seconds.values())})
+    plan.clock.add({stage: seconds for stage, seconds in clock.seconds.items() if stage != "total"})
     for text in result.warnings:
         warn(text)
     return plan.with_batch_size(batch_size), result

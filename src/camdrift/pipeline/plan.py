@@ -9,6 +9,7 @@ import torch
 
 from camdrift.attacks.base import Attack
 from camdrift.attacks.making import make_attack
+from camdrift.attacks.registry import function_place
 from camdrift.attacks.stored import StoredImages
 from camdrift.errors import ImageError, UserError
 from camdrift.explanations.attribution import explain
@@ -20,6 +21,7 @@ from camdrift.images.places import ImageFile
 from camdrift.models.class_names import class_index
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches, largest_batch
+from camdrift.models.source_code import Code, code_of
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.seeds import NoisySeed
 from camdrift.pipeline.settings import Settings
@@ -255,6 +257,12 @@ def _folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[s
     folders = {file.folder for file in files if file.folder is not None}
     labels = {name: class_index(name, classifier.labels) for name in folders}
     return {} if None in labels.values() else {name: index for name, index in labels.items() if index is not None}
+
+
+def attack_code(attack: Attack) -> Code | None:
+    """Checksums of the user's code behind an attack; None for one of a library, or for stored images."""
+    place = None if isinstance(attack, StoredImages) else function_place(attack.spec)
+    return None if place is None else code_of(place)
 
 
 def parts(files: Sequence[ImageFile], settings: Settings) -> list[Sequence[ImageFile]]:

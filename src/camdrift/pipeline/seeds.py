@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from camdrift.images.places import ImageFile, display_path
+from camdrift.masking import without_home
 from camdrift.pipeline.variants import Variant, describe_perturbation
 from camdrift.tables.arrays import Flags
 from camdrift.tables.table import Row
@@ -34,7 +35,7 @@ class Seed:
 
     def row(self) -> Row:
         """Its row of the table `seeds`, as far as this stage knows it."""
-        return {"seed_id": self.seed_id, "path": display_path(self.file.path), "label": self.label}
+        return {"seed_id": self.seed_id, "path": without_home(display_path(self.file.path)), "label": self.label}
 
 
 @dataclass(frozen=True)

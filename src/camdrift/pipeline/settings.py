@@ -10,6 +10,7 @@ from os import PathLike
 from typing import Annotated, Any, Final, TypedDict, get_type_hints
 
 from camdrift.errors import UserError
+from camdrift.masking import public
 from camdrift.tables.measures import measures
 from camdrift.tables.words import (
     DEFAULT_EXPLANATIONS,
@@ -216,9 +217,9 @@ class Settings:
 
     def differences(self, record: Mapping[str, Any]) -> list[str]:
         """Return a sentence on every setting that differs from a stored record and changes the tables."""
-        mine = self.as_record()
+        mine = public(self.as_record())
         # Records from before these options existed lack them.
-        record = {"denoised": False, "sample": None, **record}
+        record = public({"denoised": False, "sample": None, **record})
         names = [name for name in self.names() if name not in _FREE_ON_RESUME]
         return [f"{name} was {record.get(name)}, now {mine[name]}" for name in names if record.get(name) != mine[name]]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from camdrift.masking import public
 from camdrift.storage.disk import on_disk, read_small
 from camdrift.storage.lock import LOCK
 from camdrift.storage.replacement import IsOurs, leftovers
@@ -20,8 +21,9 @@ MOST_BYTES_OF_RECORD: Final = 2**27
 
 
 def record_bytes(record: Mapping[str, Any]) -> bytes:
-    """A record as the bytes of its file, schema version first."""
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, allow_nan=False)
+    """A record as the bytes of its file, schema version first; without secrets and the path of a home."""
+    content = {"schema_version": SCHEMA_VERSION, **public(record)}
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     # Bytes of a file name that are no UTF-8 reach Python as lone surrogates, which no file can hold.
     return f"{text}\n".encode("utf-8", "replace")
 

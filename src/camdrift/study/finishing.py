@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from camdrift.coverage.growth import coverage_growth
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.images.files import images_checksum
-from camdrift.pipeline.chunk import GROWTH
+from camdrift.pipeline.chunk import GROWTH, TIMINGS
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.gallery import deviations, header, renumbered, spanning
 from camdrift.pipeline.plan import Plan
@@ -28,7 +28,7 @@ def finish_study(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -
     """Merge the tables of the chunks, and write those that need all seeds."""
     with plan.clock("write"):
         for name in directory.chunk_table_names():
-            if name != GROWTH:
+            if name not in (GROWTH, TIMINGS):
                 directory.merge_table(name)
         directory.write_gallery(_gallery(plan, directory))
     with plan.clock("coverage"):

@@ -13,8 +13,9 @@ from camdrift.attacks.base import Attack
 from camdrift.attacks.registry import advice
 from camdrift.attacks.stored import StoredImages
 from camdrift.images.places import ImageFile
+from camdrift.masking import public
 from camdrift.models.classifier import Classifier
-from camdrift.pipeline.plan import Plan
+from camdrift.pipeline.plan import Plan, attack_code
 from camdrift.study import provenance
 from camdrift.study.launch import fresh_folder
 from camdrift.tables.run_json import effective, input_of
@@ -74,6 +75,7 @@ def _attack_record(attack: Attack) -> dict[str, Any]:
     threat = attack.threat
     return {
         "spec": attack.spec,
+        "code": attack_code(attack),
         "threat": None if threat is None else asdict(threat),
         "seeding": attack.seeding,
         "advice": "" if isinstance(attack, StoredImages) else advice(attack.spec),
@@ -85,6 +87,7 @@ def _model_record(model: Classifier) -> dict[str, Any]:
     return {
         "spec": model.spec,
         "name": type(model.module).__name__,
+        "code": model.code,
         "weights": model.weights,
         "weights_sha256": model.weights_checksum(),
         "configuration": model.configuration,
@@ -128,8 +131,21 @@ def identity(record: Mapping[str, Any]) -> dict[str, str]:
 
 def identity_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a sentence on every difference that makes two records those of two studies."""
-    both = zip(identity(before).items(), identity(now).values(), strict=True)
-    return [f"{name} was {old}, now {new}" for (name, old), new in both if old != new]
+    both = zip(identity(public(before)).items(), identity(public(now)).values(), strict=True)
+    changes = [f"{name} was {old}, now {new}" for (name, old), new in both if old != new]
+    return [*changes, *_code_changes(before, now)]
+
+
+def _code_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a sentence on every part of the study whose Python files have changed."""
+    sentences = []
+    for part in ("model", "attack", "surrogate"):
+        # Records of before this entry existed lack it.
+        old, new = ((record[part] or {}).get("code") for record in (before, now))
+        if old is not None and new is not None and old != new:
+            names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+            sentences.append(f"the code of the {part} was another: {', '.join(names)} changed")
+    return sentences
 
 
 def _surrogate(model: Mapping[str, Any] | None) -> str:

@@ -7,6 +7,7 @@ import polars as pl
 
 from camdrift.defences.detector import LEAST_FOLDED_SEEDS
 from camdrift.errors import UserError
+from camdrift.masking import masked
 from camdrift.models.classifier import Classifier
 from camdrift.paper.claims import claims
 from camdrift.paper.controls import reproduction_controls
@@ -75,7 +76,7 @@ def finish(plan: Plan, directory: RunDirectory) -> None:
     directory.write_table("claims", claims(tables, emulation, rng_seed=rng_seed))
     more = reproduction_controls(emulation, rng_seed=rng_seed)
     directory.write_table("controls", pl.concat([tables["controls"], more]))
-    run = readings(plan.attack.spec, tables)
+    run = readings(masked(plan.attack.spec), tables)
     if run.n_seeds >= LEAST_FOLDED_SEEDS:
         detection = detection_of([run], rng_seed=rng_seed)
         directory.write_table("detection", detection.detection)

@@ -8,6 +8,7 @@ from typing import Any
 
 from camdrift.errors import StoreError
 from camdrift.images.places import ImageFile
+from camdrift.pipeline.chunk import TIMINGS
 from camdrift.pipeline.plan import Plan, image_checksum
 from camdrift.pipeline.settings import Settings
 from camdrift.storage.lock import locked
@@ -16,7 +17,7 @@ from camdrift.storage.run_directory import RunDirectory
 from camdrift.storage.run_files import is_unused
 from camdrift.study.record import identity_changes
 from camdrift.tables.file_names import REPORT
-from camdrift.tables.run_json import passed
+from camdrift.tables.run_json import effective, passed
 
 
 @contextmanager
@@ -99,11 +100,50 @@ def _check_same(directory: RunDirectory, record: dict[str, Any], settings: Setti
     """Raise `StoreError` unless the run in a directory is of the same study."""
     before = directory.read_run()
     changes = [*settings.differences(passed(before)), *identity_changes(before, record)]
+    size = effective(before)["batch_size"]
+    if settings.batch_size not in (0, size):
+        # Sums of another number of images are rounded otherwise, and an attack may make much of that.
+        changes.append(f"batch_size was {size}, now {settings.batch_size}")
     if changes:
         raise StoreError(
             f"`resume` must continue the same study, got: {directory.place}, where {'; '.join(changes)}",
-            "give the arguments of the first command, or another --out",
+            "give the arguments and files of the first command, or another --out",
         )
+
+
+def continued(plan: Plan, record: dict[str, Any], directory: RunDirectory) -> Plan:
+    """Return the plan with the batch size of the run that it continues, and complete the new record from the old one.
+
+    The record says where two halves of the run were computed by other versions, or on another device.
+    """
+    before = directory.read_run()
+    arguments, old = record["arguments"]["effective"], effective(before)
+    if arguments["device"] == old["device"]:
+        plan = plan.with_batch_size(old["batch_size"])
+    arguments["batch_size"] = plan.batch_size
+    record["timings"] = before.get("timings") or {}
+    plan.clock.add(record["timings"])
+    preflight = before.get("preflight")
+    if changes := _other_surroundings(before, record):
+        text = f"resumed where {'; '.join(changes)}: similarities before and after may differ by more than rounding"
+        preflight = {**(preflight or {}), "warnings": [*((preflight or {}).get("warnings") or ()), text]}
+    record["preflight"] = preflight
+    return plan
+
+
+def _other_surroundings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return a sentence on every library and device that is another than when the run was begun."""
+    old, new = before.get("versions") or {}, now["versions"]
+    changes = [f"{name} was {old[name]}, now {new[name]}" for name in old if name in new and old[name] != new[name]]
+    devices = before.get("device"), now["device"]
+    return changes + ([] if devices[0] == devices[1] else ["device was {}, now {}".format(*devices)])
+
+
+def chunk_seconds(directory: RunDirectory, index: int) -> dict[str, float]:
+    """Return the seconds by stage that a stored chunk took; nothing for one of before they were noted."""
+    if TIMINGS not in directory.chunk_table_names():
+        return {}
+    return dict(directory.read_chunk(index, TIMINGS).select("stage", "seconds").iter_rows())
 
 
 def check_undamaged(directory: RunDirectory) -> None:

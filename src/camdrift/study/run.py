@@ -12,20 +12,31 @@ from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import StoreError, UserError
 from camdrift.images.places import ImageFile
 from camdrift.images.selection import Selection, select_images
+from camdrift.images.sources import limit_images
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import within_memory
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.denoised import Denoised
+from camdrift.pipeline.failures import naming
 from camdrift.pipeline.full_precision import in_full_precision
 from camdrift.pipeline.plan import ExtraTable, Plan, checked, study_plan
-from camdrift.pipeline.preflight import preflight
+from camdrift.pipeline.preflight import MOST_PREFLIGHT_IMAGES, preflight
 from camdrift.pipeline.settings import Settings
 from camdrift.storage.remote_directory import is_url
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.finishing import complete_study, finish_study
 from camdrift.study.launch import ImageSource, Launch, StudyKeywords, launch_from, settings_from, spelled_out
+from camdrift.study.presence import check_present, present_images
 from camdrift.study.record import new_folder, run_record
-from camdrift.study.resumption import check_stored, check_undamaged, is_begun, run_directory, told_again
+from camdrift.study.resumption import (
+    check_stored,
+    check_undamaged,
+    chunk_seconds,
+    continued,
+    is_begun,
+    run_directory,
+    told_again,
+)
 from camdrift.study.study import Study, study_in
 from camdrift.tables.file_names import REPORT
 
@@ -123,12 +134,15 @@ def run_study(
         record = run_record(plan, selection.files, images, command=launch.command, kind=kind.name)
         if not launch.resume:
             plan, record["preflight"] = _preflight(plan, selection)
+            record["timings"] = {"preflight": clock.seconds["preflight"]}
     path = _path(launch, record)
     with run_directory(path, record, settings, resume=launch.resume, overwrite=launch.overwrite) as directory:
         if launch.resume and directory.read_record()["status"] == "done":
             check_undamaged(directory)
         else:
             with clock("total"):
+                if launch.resume:
+                    plan = continued(plan, record, directory)
                 _fill(directory, plan, selection.files, record, launch, kind)
             complete_study(record, directory, clock)
         return _with_report(study_in(directory))
@@ -150,18 +164,20 @@ def _fill(
     kind: RunKind,
 ) -> None:
     """Compute the missing chunks and every final table; complete the record on the way."""
-    if launch.resume:
-        record["preflight"] = directory.read_record().get("preflight")
     repeats = check_stored(plan, files, directory)
+    for index in directory.chunks_done():
+        plan.clock.add(chunk_seconds(directory, index))
     directory.write_record(record)
     launch.begin(directory.place)
     warnings = (record["preflight"] or {}).get("warnings", ())
     launch.show(Progress("preflight", 0, len(files), 0, (*warnings, *repeats)))
+    present = present_images(files)
 
     def show(progress: Progress) -> None:
         launch.show(_noted(progress, record, directory))
 
     plan, record["engine"] = _compute(launch.engine, plan, files, directory, show)
+    check_present(plan, files, present, directory)
     record["arguments"]["effective"]["batch_size"] = plan.batch_size
     finish_study(plan, directory, launch.show)
     if kind.finish is not None:
@@ -189,7 +205,8 @@ def _preflight(plan: Plan, selection: Selection) -> tuple[Plan, dict[str, Any]]:
     retreats = list[str]()
     with plan.clock("preflight"):
         observe = lambda size: preflight(plan.with_batch_size(size), selection.files)  # noqa: E731
-        size, observation = within_memory(plan.batch_size, observe, retreats.append)
+        with naming(limit_images(selection.files, MOST_PREFLIGHT_IMAGES)):
+            size, observation = within_memory(plan.batch_size, observe, retreats.append)
     warnings = [*selection.remarks, *observation.warnings, *retreats]
     return plan.with_batch_size(size), {**asdict(observation), "warnings": warnings}
 

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from camdrift.errors import StoreError, UserError
+from camdrift.masking import public
 from camdrift.report import verdicts
 from camdrift.report.study import notebook_html, report_files, summary
 from camdrift.storage.disk import read_files
@@ -55,7 +56,9 @@ class Study(RunTables):
     @cached_property
     def record(self) -> dict[str, Any]:
         """run.json: arguments, versions, checksums, timings."""
-        return self._directory.read_run()
+        # Those of before may hold a secret, or the path of a home.
+        record: dict[str, Any] = public(self._directory.read_run())
+        return record
 
     def _read(self, table: Table) -> pl.DataFrame:
         return self._directory.read_table(table.name)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from random import Random
-from typing import Final, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 
 import polars as pl
 
@@ -14,6 +14,7 @@ from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
 from camdrift.images.places import ImageFile
 from camdrift.images.selection import select_images
+from camdrift.masking import is_masked, with_home
 from camdrift.models.classifier import Classifier
 from camdrift.models.loading import load_model
 from camdrift.models.registry import is_factory
@@ -151,17 +152,31 @@ def _refuse_code(record: Record, attack: str, model: str | Classifier | None) ->
         )
 
 
+def _refuse_masked(record: Record) -> None:
+    """Raise `UserError` if the record leaves out a secret that the computation needs."""
+    arguments = effective(record)
+    specs = [str(arguments[name]) for name in ("model", "attack", "surrogate") if arguments.get(name)]
+    for spec in filter(is_masked, specs):
+        raise UserError(f"a setting that is a secret is needed, and no record keeps one: {spec}")
+
+
+def _found(value: Any) -> Any:
+    """Return a setting of a record with the folder of the user in place of `~`."""
+    return with_home(value) if isinstance(value, str) else value
+
+
 def _computation(
     record: Record, model: str | Classifier | None, images: ImageSource, loading: LoadingKeywords, *, trust: bool
 ) -> _Computation:
     """The run's plan and chunks; raises `UserError` if model or images are missing or differ from the run's."""
     arguments = effective(record)
-    options = {name: value for name, value in passed(record).items() if name in Settings.names()}
+    _refuse_masked(record)
+    options = {name: _found(value) for name, value in passed(record).items() if name in Settings.names()}
     settings = replace(Settings(**options), batch_size=arguments["batch_size"])
     if not trust:
         _refuse_code(record, settings.attack, model)
     classifier = model if isinstance(model, Classifier) else _load(record, model, loading)
-    source = passed(record)["images"] if images is None else images
+    source = _found(passed(record)["images"]) if images is None else images
     files = select_images(source, limit=settings.limit, per_class=settings.per_class, rng_seed=settings.rng_seed).files
     surrogate = _load_surrogate(record, classifier)
     plan = study_plan(classifier, files, settings, Clock(), surrogate=surrogate)
@@ -176,7 +191,7 @@ def _load(record: Record, spec: str | None, loading: LoadingKeywords) -> Classif
     """Load the model of this spec, or the run's."""
     arguments, weights = effective(record), loading.get("weights")
     if spec is None:
-        spec = str(arguments["model"])
+        spec = with_home(str(arguments["model"]))
         weights = weights or _weights_file(arguments["weights"])
     device = loading.get("device") or arguments["device"]
     return load_model(spec, weights=weights, device=device, precision=arguments["precision"])
@@ -188,12 +203,14 @@ def _load_surrogate(record: Record, classifier: Classifier) -> Classifier | None
     if surrogate is None:
         return None
     weights, device = _weights_file(surrogate["weights"]), str(classifier.device)
-    return load_model(surrogate["spec"], weights=weights, device=device, precision=effective(record)["precision"])
+    return load_model(
+        with_home(surrogate["spec"]), weights=weights, device=device, precision=effective(record)["precision"]
+    )
 
 
 def _weights_file(weights: str | None) -> str | None:
     """Return the weights of a record, if they are a file and no name that the spec stands for."""
-    return weights if weights is not None and weights.endswith(_WEIGHTS) else None
+    return with_home(weights) if weights is not None and weights.endswith(_WEIGHTS) else None
 
 
 def _recompute(

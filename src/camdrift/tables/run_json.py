@@ -102,10 +102,13 @@ def _resize(value: Any, where: str) -> str | None:
     return _list(_COUNT, 2)(value, where) if isinstance(value, list) else _COUNT(value, where)
 
 
+_CODE: Final = _or_none(_mapping(_text))
 _MODEL: Final = _object(
     "rounding",
     "output",
+    "code",
     spec=_text,
+    code=_CODE,
     name=_text,
     weights=_text,
     weights_sha256=_text,
@@ -149,7 +152,7 @@ _RUN: Final = _object(
     started=_text,
     arguments=_object(passed=_object(images=_or_none(_text)), effective=_EFFECTIVE),
     model=_MODEL,
-    attack=_object(spec=_text, threat=_or_none(_THREAT), images_sha256=_or_none(_text)),
+    attack=_object("code", spec=_text, code=_CODE, threat=_or_none(_THREAT), images_sha256=_or_none(_text)),
     surrogate=_or_none(_MODEL),
     layers=_list(_object(name=_text, label=_or_none(_text))),
     images=_object(n=_COUNT, listing_sha256=_text),

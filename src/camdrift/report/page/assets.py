@@ -15,6 +15,8 @@ import vl_convert
 from markupsafe import Markup
 
 _RAMPS: Final = ("viridis", "inferno")
+# Marks that turn the direction of writing; a name that holds one would be read otherwise than it is.
+_MARKS: Final = {code: f"[U+{code:04X}]" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
 @cache
@@ -27,7 +29,7 @@ def plotting_library() -> str:
 
 def script_json(value: Any) -> Markup:
     """A value as JSON that stays inside its script element, whatever names it holds."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).translate(_MARKS)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Markup(text.encode("utf-8", "replace").decode())
@@ -88,6 +90,11 @@ def fill_page(template: str, values: Mapping[str, Any], *, scripts: Sequence[str
     return _environment().get_template(template).render({**values, **parts}).removesuffix("\n")
 
 
+def _plain(value: Any) -> Any:
+    """A value as a template shows it: marks that turn the direction of writing are written out."""
+    return value.translate(_MARKS) if type(value) is str else value
+
+
 def _environment() -> jinja2.Environment:
     """The environment of templates; it escapes every value that they show."""
     environment = jinja2.Environment(
@@ -96,6 +103,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_plain,
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["json"] = script_json
