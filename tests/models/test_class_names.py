@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from camdrift.models.class_names import class_index, imagenet_labels
+from camdrift.errors import ModelError
+from camdrift.models.class_names import checked_labels, class_index, imagenet_labels
 
 IMAGENETTE = (
     "tench",

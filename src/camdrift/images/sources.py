@@ -201,7 +201,10 @@ def _from_folder(root: Path, left_out: Counter[str]) -> list[ImageFile]:
         return images_in_shards({display_name(name): root / name for name in files})
     if not names:
         others = f" ({_kinds(left_out)} left out)" if left_out else ""
-        raise UserError(f"no images in the folder: {display_path(root)}{others}", _CONVERT if left_out else _ENDINGS)
+        raise UserError(
+            f"no images in the folder: {display_path(root)}{others}",
+            f"{_ENDINGS}; {_CONVERT}" if left_out else _ENDINGS,
+        )
     left_out.update([SHARD] * (len(files) - len(names)))
     folder = Folder(root)
     return _sorted_files(folder, ((display_name(name), name) for name in names))
