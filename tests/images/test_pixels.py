@@ -235,7 +235,7 @@ def test_threads_leave_warnings_and_pillow_as_they_were(tmp_path):
 def test_a_deep_adversarial_picture_is_refused_with_the_cure(ending, tmp_path):
     deep = np.full((8, 8), 40_001, dtype=np.uint16)
     PIL.Image.fromarray(deep).save(tmp_path / f"a.{ending}")
-    with pytest.raises(ImageError, match="more than 8 bits a colour.* save it as .npy"):
+    with pytest.raises(ImageError, match=r"more than 8 bits a colour.* save it as \.npy"):
         read_adversarial(tmp_path / f"a.{ending}", size=8, resize=8)
 
 

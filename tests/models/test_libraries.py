@@ -125,7 +125,7 @@ PROCESSORS = [
 
 
 def levels(settings, prepare):
-    """Mean difference in levels of 255 between an oblong picture as the settings prepare it, and as its library does."""
+    """Mean difference, in levels of 255, of an oblong picture as the settings prepare it and as its library does."""
     picture = _Picture()
     geometry = {name: settings.get(name, "torchvision") for name in ("size", "resize", "interpolation", "rounding")}
     mean, std = (torch.tensor(settings[key]).view(3, 1, 1) for key in ("mean", "std"))
