@@ -22,7 +22,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 
 from camdrift.errors import ImageError, UserError
 from camdrift.images.files import LARGEST_FILE, images_checksum
-from camdrift.images.pixels import read_image
+from camdrift.images.pixels import read_adversarial, read_image
 from camdrift.images.sources import find_images, limit_images
 from support.files import deny, touch
 
@@ -229,6 +229,28 @@ def test_threads_leave_warnings_and_pillow_as_they_were(tmp_path):
     assert len(good) == 200
     assert set(bad) == {"truncated: the file ends before the picture does"}
     assert before == (list(warnings.filters), PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES)
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+def test_a_deep_adversarial_picture_is_refused_with_the_cure(ending, tmp_path):
+    deep = np.full((8, 8), 40_001, dtype=np.uint16)
+    PIL.Image.fromarray(deep).save(tmp_path / f"a.{ending}")
+    with pytest.raises(ImageError, match=r"more than 8 bits a colour.* save it as \.npy"):
+        read_adversarial(tmp_path / f"a.{ending}", size=8, resize=8)
+
+
+def test_a_deep_colour_picture_is_refused_too(tmp_path):
+    rows = b"".join(b"\0" + bytes([156, 65]) * 24 for _ in range(8))  # 16 bits of three colours
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(data)
+    assert int(read_image(tmp_path / "a.png", size=8, resize=8).pixels[0, 0, 0] * 255) == 156
+    with pytest.raises(ImageError, match="more than 8 bits a colour"):
+        read_adversarial(tmp_path / "a.png", size=8, resize=8)
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,20 @@ def test_labels_come_with_their_sample(tmp_path):
     }  # fmt: skip
 
 
+def test_names_with_dots_keep_their_own_label(tmp_path):
+    """As WebDataset's TarWriter writes keys with dots; what images of one sample share is the label of its own name."""
+    names = ("photo.v1", "photo.v2", "2026.11.01", "2026.11.02")
+    members = {
+        f"{name}.{end}": data for i, name in enumerate(names) for end, data in (("png", png(i)), ("cls", b"%d" % i))
+    }
+    members |= {"cat.left.png": png(4), "cat.right.png": png(5), "cat.cls": b"7"}
+    members |= {"dog.one.png": png(6), "dog.two.png": png(7), "dog.three.cls": b"8"}  # a label of neither
+    write_shard(tmp_path / "a.tar", members)
+    labels = {file.seed_id.removeprefix("a.tar/"): file.label for file in find_images(tmp_path / "a.tar")}
+    assert [labels[f"{name}.png"] for name in names] == [0, 1, 2, 3]
+    assert [labels[f"{name}.png"] for name in ("cat.left", "cat.right", "dog.one", "dog.two")] == [7, 7, None, None]
+
+
 def test_labels_beyond_the_models_classes_are_no_labels_at_all(tmp_path):
     shard = write_shard(tmp_path / "x.tar", {"1.png": b"x", "1.cls": b"2", "2.png": b"x", "2.cls": b"10"})
     (first, _) = find_images(shard)

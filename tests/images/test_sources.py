@@ -1,17 +1,20 @@
 """Sources of seed images: every name is ordinary, every folder is searched once, every image is a file with a name."""
 
 import contextlib
+import inspect
 import os
 import sys
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
 
 from camdrift.errors import ImageError, UserError
 from camdrift.images.pixels import read_image
 from camdrift.images.places import Folder, ImageFile, display_path
+from camdrift.images.selection import select_images
 from camdrift.images.sources import default_photographs, find_images, limit_images
 from support.files import lock, touch
 
@@ -239,3 +242,24 @@ def test_missing_foolbox_has_a_cure(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"foolbox.* \(hint: pip install foolbox\)"):
         default_photographs()
+
+
+def test_files_that_are_passed_over_are_counted(tmp_path):
+    for name in ("a.jpg", "IMG_1.HEIC", "sub/IMG_2.heic", "b.jxl", "scan", "labels.csv", ".hidden.heic"):
+        touch(tmp_path, name)
+    for source in (tmp_path, [tmp_path], tmp_path / "*"):
+        remark = select_images(source).remarks[0]
+        assert remark.startswith("4 files are left out, since Pillow reads no such picture: 2 .heic")
+        assert all(words in remark for words in ("1 .jxl", "1 without an ending", "convert them to JPEG or PNG"))
+    (tmp_path / "a.jpg").unlink()
+    for source in (tmp_path, tmp_path / "*.[Hh]*"):
+        with pytest.raises(UserError, match=r"\.heic.* left out\) \(hint: .*convert them"):
+            find_images(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"), [(np.zeros((2, 2)), "ndarray"), ([np.zeros(2)], "ndarray in a list"), (3, "int")]
+)
+def test_images_in_memory_are_no_paths(source, kind):
+    with pytest.raises(UserError, match=f"a glob or a list of paths, got: {kind} .*camdrift.attribute"):
+        inspect.unwrap(find_images)(source)

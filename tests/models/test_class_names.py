@@ -1,8 +1,10 @@
 """Class names, and the class that a folder's name means."""
 
+import numpy as np
 import pytest
 
-from camdrift.models.class_names import class_index, imagenet_labels
+from camdrift.errors import ModelError
+from camdrift.models.class_names import checked_labels, class_index, imagenet_labels
 
 IMAGENETTE = (
     "tench",
@@ -65,3 +67,37 @@ def test_a_wordnet_id_outside_the_classes_is_none(synset):
 def test_two_classes_of_one_name_are_not_certain():
     assert class_index("crane", ("crane", "robin", "Crane")) is None
     assert class_index("robin", ("crane", "robin", "Crane")) == 1
+
+
+class TestCheckedLabels:
+    @pytest.mark.parametrize(
+        "labels",
+        [
+            ["cat", "dog"],
+            {0: "cat", 1: "dog"},
+            {1: "dog", 0: "cat"},
+            {"0": "cat", "1": "dog"},
+            {"dog": 1, "cat": 0},
+            np.array(["cat", "dog"]),
+        ],
+    )
+    def test_names_in_the_order_of_the_classes(self, labels):
+        assert checked_labels(labels) == ("cat", "dog")
+
+    @pytest.mark.parametrize(
+        ("labels", "message"),
+        [
+            (list(range(10)), "`labels` must be texts, got: 0 (int) for class 0"),
+            (range(3), "`labels` must be texts, got: 0 (int) for class 0"),
+            (["cat", None], "`labels` must be texts, got: None (NoneType) for class 1"),
+            ("labels.txt", "`labels` must be a list of texts, got: 'labels.txt' (str)"),
+            ({"cat", "dog"}, "`labels` must be a list of texts, got: {"),
+            ({0: "cat", 2: "dog"}, "`labels` must name every class from 0 up, got: no name for class 1"),
+            ({0: "cat", "0": "dog"}, "`labels` must name every class once, got: two names for class 0"),
+            ({0: "cat", 1: 5}, "`labels` must map classes to texts, got: 1 (int) for 5 (int)"),
+        ],
+    )
+    def test_no_names(self, labels, message):
+        with pytest.raises(ModelError) as caught:
+            checked_labels(labels)
+        assert caught.value.message.startswith(message)

@@ -272,6 +272,49 @@ class TestOutputs:
         assert [group.kind for group in classifier.neuron_groups] == ["convolution", "pool", "convolution", "softmax"]
 
 
+class Several(nn.Module):
+    """A network of several outputs: an embedding of 3 numbers, 5 logits of it, and an early exit."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.a, self.b, self.exit, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 3), nn.Linear(4, 5), nn.Linear(3, 5)
+        self.answer = answer
+
+    def forward(self, images):
+        a = self.a(images).relu()
+        embedding = self.b(a).relu().mean((2, 3))
+        return self.answer(self.exit(a.mean((2, 3))), embedding, self.head(embedding))
+
+
+class TestSeveralOutputs:
+    @pytest.mark.parametrize(
+        ("answer", "key"),
+        [
+            (lambda _exit, embedding, logits: (embedding, logits), 1),
+            (lambda _exit, embedding, logits: (logits, embedding), 0),
+            (lambda exit_, _, logits: [exit_, logits], 1),
+            (lambda exit_, _, logits: [logits, exit_], 0),
+            (lambda _exit, _, logits: (logits.softmax(1), logits), 1),
+            (lambda exit_, _, logits: {"aux": exit_, "class_logits": logits[:, :4]}, "class_logits"),
+            (lambda _exit, embedding, logits: {"features": embedding.detach(), "out": logits}, "out"),
+        ],
+        ids=["embedding", "embedding last", "exits", "exits last", "probabilities", "name", "name of features"],
+    )
+    def test_the_logits_are_chosen_and_told(self, answer, key):
+        classifier = Classifier(fixed(Several(answer)), size=16)
+        assert classifier.output == key
+        assert classifier.layers == ("a", "b")
+        assert classifier.remarks[0].startswith(f"output {key} (batch, {classifier.classes}) of 2 is studied, not ")
+
+    def test_another_one_is_studied_by_name_or_number(self):
+        heads = lambda exit_, _, logits: {"colour": exit_[:, :3], "make": logits}  # noqa: E731
+        module = fixed(Several(heads))
+        assert [Classifier(module, size=16, output=key).classes for key in ("make", 1, "colour", None)] == [5, 5, 3, 3]
+        assert Classifier(module, size=16, labels=tuple("abcde")).output == "make"
+        with refused("`output` must be one of the model's, got: shape, where there is colour (2, 3), make (2, 5)"):
+            Classifier(module, size=16, output="shape")
+
+
 class TestUnwrapping:
     def test_data_parallel(self):
         module = fixed(Plain())

@@ -250,6 +250,38 @@ class TestWeights:
         torch.save(wrapped(state), tmp_path / f"net.{suffix}")
         self.assert_loaded(tmp_path / f"net.{suffix}", state)
 
+    @pytest.mark.parametrize(
+        ("wrapped", "remark"),
+        [
+            (lambda s: {"state_dict": {f"model.{n}": t for n, t in s.items()}}, "without the prefix model."),
+            (lambda s: {"net": {f"net.backbone.{n}": t for n, t in s.items()}}, "without the prefix net.backbone."),
+            (
+                lambda s: {**{f"model.{n}": t for n, t in s.items()}, "loss.weight": torch.ones(2)},
+                "1 other tensors of last.ckpt are left out (first: loss.weight)",
+            ),
+            (
+                lambda s: {"state_dict_ema": {n: t + 1 for n, t in s.items()}, "state_dict": s},
+                "weights: state_dict of last.ckpt is loaded, not state_dict_ema",
+            ),
+            (lambda s: {"n_averaged": torch.tensor(3), **{f"module.{n}": t for n, t in s.items()}}, ""),
+            (lambda s: {"ema": s, "optimizer": {"state": {0: {"step": torch.ones(1)}}, "param_groups": []}}, ""),
+        ],
+        ids=["Lightning", "two parts", "loss beside", "averaged beside", "n_averaged", "another key"],
+    )
+    def test_checkpoints_of_trainers(self, wrapped, remark, state, tmp_path):
+        torch.save(wrapped(state), tmp_path / "last.ckpt")
+        module = fixed(Branched(), rng_seed=9)
+        remarks = load_weights(module, tmp_path / "last.ckpt")
+        assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
+        assert remark in " ".join(remarks) if remark else not remarks
+
+    def test_a_prefix_that_the_file_lacks(self, state, tmp_path):
+        torch.save(state, tmp_path / "net.bin")
+        module = nn.ModuleDict({"network": fixed(Branched(), rng_seed=9)})
+        remarks = load_weights(module, tmp_path / "net.bin")
+        assert all(torch.equal(tensor, state[name]) for name, tensor in module["network"].state_dict().items())
+        assert remarks == ("weights: names in net.bin are read with network. before them",)
+
     def test_old_checkpoints_without_batch_counters(self, state, tmp_path):
         old = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
         assert len(old) == len(state) - 2
@@ -263,7 +295,7 @@ class TestWeights:
         error = error_of(load_weights, Plain(), tmp_path / "net.pth")
         expected = "`weights` must hold plain tensors, got: net.pth with Python objects (not loaded: it could run code)"
         assert error.message == expected
-        assert error.hint == "save model.state_dict(), best as .safetensors"
+        assert error.hint.startswith("save model.state_dict(), best as .safetensors; of a file that you trust: ")
         assert not marker.exists()
         with (tmp_path / "bare.pt").open("wb") as file:
             pickle.dump(RunsCode(str(marker)), file)
@@ -298,7 +330,8 @@ class TestWeights:
     def test_another_kind_of_file(self, tmp_path):
         (tmp_path / "net.h5").touch()
         error = error_of(load_weights, Plain(), tmp_path / "net.h5")
-        assert error.message == "`weights` must be a .safetensors, .pt or .pth file, got: net.h5"
+        assert error.message == "`weights` must be a .safetensors, .pt, .pth, .ckpt, .bin or .tar file, got: net.h5"
+        assert "--model keras-vgg16@FILE" in error.hint
 
     @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
     def test_damaged_file(self, suffix, tmp_path):

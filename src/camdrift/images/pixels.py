@@ -168,7 +168,8 @@ def read_adversarial(
     """Return the pixels and the checksum of an image that somebody has already made of a seed.
 
     A picture of the size of the model's input is taken as it is; another one is resized and cropped as a seed is. A
-    .npy file keeps what 8 bits lose: floats in [0, 1], (3, size, size) or (size, size, 3).
+    .npy file keeps what 8 bits lose: floats in [0, 1], (3, size, size) or (size, size, 3). A picture of 16 bits a
+    colour is refused, since who kept them did so for the perturbation.
 
     Args:
         path: A picture or a .npy file.
@@ -182,6 +183,8 @@ def read_adversarial(
     checksum = hashlib.sha256(data).hexdigest()
     if path.suffix.lower() == ".npy":
         return ReadImage(_array(data, size), checksum)
+    if _is_deep(data):
+        raise ImageError("more than 8 bits a colour, of which 8 would be kept: save it as .npy, which keeps them all")
     picture = _decode(data)
     if picture.size != (size, size):
         picture = _Geometry(size, resize, interpolation, rounding)(picture)
@@ -230,6 +233,18 @@ def _decode(data: bytes) -> PIL.Image.Image:
         except Exception as error:  # decoders of broken bytes raise anything, from KeyError to MemoryError
             raise ImageError(_reason(error)) from error
     return picture if turn is None else picture.transpose(turn)
+
+
+def _is_deep(data: bytes) -> bool:
+    """Has a picture more than 8 bits a colour?"""
+    with _DECODING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = PIL.Image.open(io.BytesIO(data), formats=_formats())
+            layout = str([tile[3] for tile in image.tile])  # such as RGB;16B, or a largest value of 65535
+            return image.mode == "F" or image.mode.startswith("I") or ";16" in layout or "65535" in layout
+        except Exception:  # `_decode` gives the reason
+            return False
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Select the images of a study: all, some spread evenly over the list, or some of every class."""
 
 import heapq
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,7 +11,7 @@ from typing import Final
 from camdrift.errors import UserError
 from camdrift.images.hugging_face import DataSet, is_data_set, open_data_set
 from camdrift.images.places import ImageFile
-from camdrift.images.sources import STREAMED, default_photographs, find_images, limit_images
+from camdrift.images.sources import STREAMED, default_photographs, find_images, limit_images, remark_on_files
 from camdrift.streams import stream_seed
 
 Source = str | PathLike[str] | Sequence[str | PathLike[str]]
@@ -47,10 +48,14 @@ def select_images(
     """
     if is_data_set(source) and (data := open_data_set(str(source))).is_streamed:
         return _first(data, limit, per_class)
-    files = default_photographs() if source is None else find_images(source)
+    left_out = Counter[str]()
+    files = default_photographs() if source is None else find_images(source, left_out=left_out)
+    remark = remark_on_files(left_out)
+    remarks = (remark,) if remark else ()
     if per_class is not None:
-        return sample_images(files, per_class, rng_seed=rng_seed)
-    return Selection(files if limit is None else limit_images(files, limit))
+        sample = sample_images(files, per_class, rng_seed=rng_seed)
+        return Selection(sample.files, (*remarks, *sample.remarks))
+    return Selection(files if limit is None else limit_images(files, limit), remarks)
 
 
 def sample_images(files: Sequence[ImageFile], per_class: int, *, rng_seed: int) -> Selection:

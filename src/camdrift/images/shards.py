@@ -6,6 +6,7 @@ import re
 import sys
 import tarfile
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,8 +121,9 @@ def images_in_shards(paths: Mapping[str, Path]) -> list[ImageFile]:
     for shard_id, path in paths.items():
         shard, labels = _index(path)
         shards.append(shard)
+        own = _labels_of(shard.names, labels)
         files += [
-            ImageFile(f"{shard_id}/{display_name(name)}", shard, key, _folder(name), labels.get(_sample(name)))
+            ImageFile(f"{shard_id}/{display_name(name)}", shard, key, _folder(name), own[key])
             for key, name in enumerate(shard.names)
         ]
     if not files:
@@ -134,7 +136,7 @@ def images_in_shards(paths: Mapping[str, Path]) -> list[ImageFile]:
 
 
 def _index(path: Path) -> tuple[Shard, dict[str, int]]:
-    """Return a shard with its images, and its labels by the name of their sample."""
+    """Return a shard with its images, and its labels by their names without the ending."""
     images, labels = dict[str, tuple[int, int]](), dict[str, int]()
     endings = readable_endings()
     try:
@@ -147,12 +149,33 @@ def _index(path: Path) -> tuple[Shard, dict[str, int]]:
                 elif member.size <= _LARGEST_LABEL.get(ending, -1):
                     label = _label(ending, _data(stream, member))
                     if label is not None:
-                        labels[_sample(name)] = label
+                        labels[_stem(name)] = label
             _refuse_rest(stream, tar.offset)
     except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError) as error:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(f"cannot read the shard {display_path(path)}: {why}", _CURE) from error
     return _shard(path, images), labels
+
+
+def _labels_of(names: Sequence[str], labels: Mapping[str, int]) -> list[int | None]:
+    """Return the label of each image: the one of its own name, or of what comes before one of its dots.
+
+    cat.left.jpg goes with cat.left.cls, else with cat.cls. A label with another name, such as cat.first.cls, is shared
+    by none: it counts only where the sample has one image and one label.
+    """
+    images = Counter(map(_sample, names))
+    of_sample: dict[str, list[int]] = {}
+    for stem, label in labels.items():
+        of_sample.setdefault(_sample(stem), []).append(label)
+
+    def label_of(name: str) -> int | None:
+        sample, stem = _sample(name), _stem(name)
+        while stem not in labels and stem != sample:
+            stem = _stem(stem)
+        lone = of_sample.get(sample, []) if images[sample] == 1 else []
+        return labels.get(stem, lone[0] if len(lone) == 1 else None)
+
+    return [label_of(name) for name in names]
 
 
 def _shard(path: Path, images: dict[str, tuple[int, int]]) -> Shard:
@@ -205,6 +228,12 @@ def _label(ending: str, data: bytes) -> int | None:
 
 def _base(name: str) -> str:
     return name.rpartition("/")[2]
+
+
+def _stem(name: str) -> str:
+    """Return a name up to the last dot of its last part."""
+    folder, slash, base = name.rpartition("/")
+    return f"{folder}{slash}{base.rpartition('.')[0] or base}"
 
 
 def _sample(name: str) -> str:

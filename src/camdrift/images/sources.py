@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Final
@@ -19,9 +20,39 @@ _ACCEPTED: Final = (
 )
 STREAMED: Final = "to study every image, `save_to_disk` the data set and give its folder: hf-dataset:FOLDER"
 _ENDINGS: Final = "in a folder, images are known by their ending: .jpg, .png, .webp and others of Pillow's"
+_CONVERT: Final = (
+    "convert them to JPEG or PNG (`magick mogrify -format png *.heic`); a .txt file of paths takes files of any name"
+)
+_IN_MEMORY: Final = "save them as PNG files and give the folder; camdrift.attribute(classifier, images) takes a tensor"
+# Files beside images that nobody takes for pictures.
+_NO_PICTURES: Final = frozenset(
+    f".{ending}"
+    for ending in (
+        *(
+            "cfg",
+            "csv",
+            "db",
+            "htm",
+            "html",
+            "ini",
+            "ipynb",
+            "json",
+            "jsonl",
+            "log",
+            "md",
+            "npy",
+            "npz",
+            "parquet",
+            "py",
+        ),
+        *("rst", "toml", "tsv", "txt", "xml", "yaml", "yml"),
+    )
+)
 
 
-def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[ImageFile]:
+def find_images(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, left_out: Counter[str] | None = None
+) -> list[ImageFile]:
     """Return the images of a source, sorted by `seed_id`.
 
     A folder gives every image below it: files that are not hidden and whose ending Pillow knows. Links to folders are
@@ -37,21 +68,48 @@ def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
         source: A folder, a file, a glob, a .txt file with one path per line, `hf-dataset:NAME`, or a sequence of
             paths. A name under which something exists is never read as a glob. In a text file, paths start from its
             folder; blank lines and lines that start with # are skipped (write ./#1.jpg for a file named so).
+        left_out: Counts, by ending, the files of folders and globs that are passed over and may be pictures.
 
     Raises:
         UserError: Nothing is there, or no image is.
     """
+    left_out = Counter() if left_out is None else left_out
     if is_data_set(source):
         return _from_data_set(str(source))
     if not isinstance(source, str | os.PathLike):
-        return _from_list([_path(entry) for entry in source], "no images: the list of paths is empty")
+        _check_paths(source)
+        return _from_list([_path(entry) for entry in source], "no images: the list of paths is empty", left_out)
     path = _path(source)
     if _is_folder(path):
-        return _from_folder(path)
+        return _from_folder(path, left_out)
     if _mode(path) is None:
-        return _from_list(_expand(path), f"no such file or folder, and no image matches it: {display_path(path)}")
+        paths = _expand(path, left_out)
+        if_none = f"no such file or folder, and no image matches it: {display_path(path)}"
+        return _from_list(paths, if_none, left_out)
     entries = _read_list(path) if path.suffix.lower() == ".txt" else [path]
-    return _from_list(entries, f"no images: the list holds no paths: {display_path(path)}")
+    return _from_list(entries, f"no images: the list holds no paths: {display_path(path)}", left_out)
+
+
+def remark_on_files(left_out: Counter[str]) -> str:
+    """Return in words how many files are passed over; empty for none."""
+    if not left_out:
+        return ""
+    verb = "file is" if left_out.total() == 1 else "files are"
+    return f"{left_out.total()} {verb} left out, since Pillow reads no such picture: {_kinds(left_out)}; {_CONVERT}"
+
+
+def _kinds(left_out: Counter[str]) -> str:
+    return ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in left_out.most_common(6))
+
+
+def _check_paths(source: object) -> None:
+    """Raise `UserError` for images in memory, which other libraries take where a path belongs."""
+    is_list = isinstance(source, Sequence) and not isinstance(source, bytes)
+    entries = source if isinstance(source, Sequence) and is_list else ()
+    others = [entry for entry in entries if not isinstance(entry, str | os.PathLike)]
+    if not is_list or others:
+        what = f"{type(others[0]).__name__} in a list" if others else type(source).__name__
+        raise UserError(f"`images` must be a folder, a file, a glob or a list of paths, got: {what}", _IN_MEMORY)
 
 
 def limit_images(files: Sequence[ImageFile], limit: int) -> list[ImageFile]:
@@ -84,6 +142,10 @@ def default_photographs() -> list[ImageFile]:
 def images_below(folder: Path, *, also: frozenset[str] = frozenset()) -> list[Path]:
     """Return the images below a folder, by their endings or those in `also`: none hidden, no folder visited twice."""
     return [folder / name for name in _walk(folder, also)]
+
+
+def _below(folder: Path, left_out: Counter[str]) -> list[Path]:
+    return [folder / name for name in _walk(folder, left_out=left_out)]
 
 
 def read_text(path: Path, *, hint: str = _ACCEPTED) -> str:
@@ -130,26 +192,32 @@ def _from_data_set(source: str) -> list[ImageFile]:
     return files
 
 
-def _from_folder(root: Path) -> list[ImageFile]:
-    files = _walk(root, frozenset({SHARD}))
+def _from_folder(root: Path, left_out: Counter[str]) -> list[ImageFile]:
+    files = _walk(root, frozenset({SHARD}), left_out)
     if files == [""]:
         raise UserError(f"the folder cannot be opened: {display_path(root)}", "check its permissions")
     names = [name for name in files if not name.lower().endswith(SHARD)]
     if files and not names:
         return images_in_shards({display_name(name): root / name for name in files})
     if not names:
-        raise UserError(f"no images in the folder: {display_path(root)}", _ENDINGS)
+        others = f" ({_kinds(left_out)} left out)" if left_out else ""
+        raise UserError(
+            f"no images in the folder: {display_path(root)}{others}",
+            f"{_ENDINGS}; {_CONVERT}" if left_out else _ENDINGS,
+        )
+    left_out.update([SHARD] * (len(files) - len(names)))
     folder = Folder(root)
     return _sorted_files(folder, ((display_name(name), name) for name in names))
 
 
-def _from_list(entries: Sequence[Path], if_none: str) -> list[ImageFile]:
+def _from_list(entries: Sequence[Path], if_none: str, left_out: Counter[str]) -> list[ImageFile]:
     """Return the files of a list, and the images of its folders; names begin at the longest common parent."""
     if not entries:
-        raise UserError(if_none, _ACCEPTED)
+        others = f" ({_kinds(left_out)} left out)" if left_out else ""
+        raise UserError(f"{if_none}{others}", _CONVERT if left_out else _ACCEPTED)
     if all(_is_shard(entry) and not _is_folder(entry) for entry in entries):
         return images_in_shards(shard_ids(entries))
-    paths = [path for entry in entries for path in (images_below(entry) if _is_folder(entry) else ()) or (entry,)]
+    paths = [path for entry in entries for path in (_below(entry, left_out) if _is_folder(entry) else ()) or (entry,)]
     real = {parent: _real(parent) for parent in {path.parent for path in paths}}
     first = {(real[path.parent], path.name): path for path in reversed(paths)}
     # `link/..` is not the folder that holds the link, so `..` cannot just be struck out of a path.
@@ -177,7 +245,7 @@ def _sorted_files(folder: Folder, keys: Iterable[tuple[str, str]]) -> list[Image
     return files
 
 
-def _walk(root: Path, also: frozenset[str] = frozenset()) -> list[str]:
+def _walk(root: Path, also: frozenset[str] = frozenset(), left_out: Counter[str] | None = None) -> list[str]:
     """Return the images below a folder, and the folders that cannot be opened (reading them tells why), by their paths.
 
     Every folder is listed once. A listing tells which entries are folders, so that only links are looked at one by one.
@@ -191,7 +259,7 @@ def _walk(root: Path, also: frozenset[str] = frozenset()) -> list[str]:
             continue
         visits.add(real)
         try:
-            files, subfolders, links_inside = _listing(root / folder, endings)
+            files, subfolders, links_inside = _listing(root / folder, endings, left_out)
         except OSError:
             names.append(folder)
             continue
@@ -202,7 +270,9 @@ def _walk(root: Path, also: frozenset[str] = frozenset()) -> list[str]:
     return names
 
 
-def _listing(folder: Path, endings: frozenset[str]) -> tuple[list[str], list[str], list[str]]:
+def _listing(
+    folder: Path, endings: frozenset[str], left_out: Counter[str] | None
+) -> tuple[list[str], list[str], list[str]]:
     """Return the names of a folder's images, of its folders, and of its links to folders, without hidden ones."""
     files, folders, links = list[str](), list[str](), list[str]()
     with os.scandir(folder) as entries:
@@ -212,9 +282,21 @@ def _listing(folder: Path, endings: frozenset[str]) -> tuple[list[str], list[str
                 continue
             if _leads_to_folder(entry):
                 (links if entry.is_symlink() else folders).append(name)
-            elif "".join(name.rpartition(".")[1:]).lower() in endings:
+            elif _ending(name) in endings:
                 files.append(name)
+            elif left_out is not None:
+                _count(name, left_out)
     return files, folders, links
+
+
+def _ending(name: str) -> str:
+    """Return the ending of a file's name with its dot, in lower case; empty without one."""
+    return "".join(name.rpartition(".")[1:]).lower() if "." in name else ""
+
+
+def _count(name: str, left_out: Counter[str]) -> None:
+    if _ending(name) not in _NO_PICTURES:
+        left_out[_ending(name)] += 1
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
@@ -228,15 +310,15 @@ def _is_shard(path: PurePath) -> bool:
     return path.suffix.lower() == SHARD
 
 
-def _expand(pattern: Path) -> list[Path]:
+def _expand(pattern: Path, left_out: Counter[str]) -> list[Path]:
     """Return the paths that a name stands for; of a range of shards all, even if nothing is there."""
     names = braces(str(pattern)) if _is_shard(pattern) else [str(pattern)]
     if names == [str(pattern)]:
-        return _matches(pattern)
-    return [path for name in names for path in (_matches(Path(name)) or [Path(name)])]
+        return _matches(pattern, left_out)
+    return [path for name in names for path in (_matches(Path(name), left_out) or [Path(name)])]
 
 
-def _matches(pattern: Path) -> list[Path]:
+def _matches(pattern: Path, left_out: Counter[str]) -> list[Path]:
     """Return the images that a glob matches, and those in folders that it matches; shards if there are none.
 
     Leading folders that exist are taken by their very name.
@@ -252,8 +334,13 @@ def _matches(pattern: Path) -> list[Path]:
         raise UserError(f"not a valid glob: {display_path(pattern)} ({error})", _ACCEPTED) from error
     paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(base).parts)]
     images = [path for path in paths if path.suffix.lower() in readable_endings() and not _is_folder(path)]
-    images += [file for path in paths if _is_folder(path) for file in images_below(path)]
-    return images or [path for path in paths if _is_shard(path)]
+    images += [file for path in paths if _is_folder(path) for file in _below(path, left_out)]
+    shards = [path for path in paths if _is_shard(path)]
+    taken = {*(images or shards)}
+    for path in paths:
+        if path not in taken and not _is_folder(path):
+            _count(path.name, left_out)
+    return images or shards
 
 
 def _read_list(path: Path) -> list[Path]:

@@ -63,7 +63,9 @@ def _class(key: Any) -> int | None:
     """Return the class that a key means: a number, or its digits as JSON writes them."""
     if isinstance(key, str):
         return int(key) if key.isascii() and key.isdecimal() else None
-    return int(key) if isinstance(key, Integral) and not isinstance(key, bool) and key >= 0 else None
+    if isinstance(key, bool) or not isinstance(key, Integral):
+        return None
+    return int(key) if int(key) >= 0 else None
 
 
 def _shown(value: Any) -> str:
