@@ -137,8 +137,13 @@ class RunDirectory(RunContents):
         return directory
 
     def is_tidy(self) -> bool:
-        """Is nothing left over here?"""
-        has_more = (self.path / NEXT).exists() or (self.path / LOCK).exists() or is_unsettled(self.path)
+        """Is nothing left over here, and no place to be taken?"""
+        has_more = (
+            self._successor_of is not None
+            or (self.path / NEXT).exists()
+            or (self.path / LOCK).exists()
+            or is_unsettled(self.path)
+        )
         return not (has_more or self.chunks_done() or leftovers(self.path, is_file_of_run))
 
     def tidy(self) -> None:
