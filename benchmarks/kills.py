@@ -246,7 +246,8 @@ def next_words(command: Command, number: int) -> tuple[str, ...]:
     if command.name == "run --overwrite":
         goes_on = number % 2 and (Path(command.folder) / ".next" / record).exists()
     else:
-        goes_on = (Path(command.folder) / record).exists()
+        places = (Path(command.folder) / name for name in ("", ".ready.tmp", ".moving.tmp"))
+        goes_on = any((place / record).exists() for place in places)
     return command.again[-1 if goes_on else 0]
 
 

@@ -112,7 +112,7 @@ class TestFilesThatDoNotFit:
         (folder / "run.json").write_text(json.dumps({**record, "files": None}), encoding="utf-8")
         return folder
 
-    @pytest.mark.parametrize("spoil", [renamed, fewer, layerless, without_columns, without_pictures])
+    @pytest.mark.parametrize("spoil", [renamed, fewer, layerless, without_columns])
     def test_is_told(self, mixed, study, spoil, tmp_path):
         spoil(mixed)
         uses = (
@@ -125,3 +125,8 @@ class TestFilesThatDoNotFit:
                 use(camdrift.open(mixed))
             assert "camdrift verify" in caught.value.hint
         assert not (tmp_path / "c").exists()
+
+    def test_a_gallery_that_does_not_fit_is_told_where_it_is_drawn(self, mixed):
+        without_pictures(mixed)
+        with pytest.raises(StoreError, match=r"do not fit each other: gallery.npz lacks 0/map/1"):
+            camdrift.open(mixed).report()

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -11,9 +12,9 @@ from urllib.parse import quote
 import polars as pl
 
 from camdrift.errors import StoreError
-from camdrift.storage.disk import Write, on_disk
+from camdrift.storage.disk import Write, is_link, on_disk
 from camdrift.storage.lock import locked
-from camdrift.storage.replacement import drop_leftovers, is_unsettled, replace_files, settle
+from camdrift.storage.replacement import MOVING, READY, drop_leftovers, is_unsettled, replace_files, settle
 from camdrift.storage.run_files import is_made_by_camdrift, is_unused, record_bytes
 from camdrift.tables.comparison import COMPARISON_TABLES
 from camdrift.tables.file_names import COMPARISON_PAGE, COMPARISON_RECORD, FIGURES, REPORT
@@ -38,11 +39,18 @@ class ComparisonDirectory:
         self.path = path
         self._overwrite = overwrite
 
-    def check_free(self) -> None:
-        """Raise `StoreError` if something else lies there, or a comparison that may not be replaced."""
+    def check_free(self, *, is_locked: bool = False) -> None:
+        """Raise `StoreError` if something else lies there, or a comparison that may not be replaced.
+
+        Args:
+            is_locked: Does this process keep all others out of the folder?
+        """
         path = self.path
         if path.exists() and not path.is_dir():
             raise StoreError(f"`out` must be a folder, got: {path} (a file)")
+        if is_unsettled(path) and any(map(is_made_by_camdrift, _records(path))):
+            with nullcontext() if is_locked else locked(path, _PATIENCE), on_disk(path):
+                settle(path, _is_ours)
         if is_unused(path, _is_ours):
             return
         if not is_made_by_camdrift(path / COMPARISON_RECORD):
@@ -55,9 +63,6 @@ class ComparisonDirectory:
                 f"`out` must be new, got: {path} (there is a comparison in it)",
                 "--overwrite replaces it, another --out leaves it alone",
             )
-        if is_unsettled(path):
-            with locked(path, _PATIENCE), on_disk(path):
-                settle(path, _is_ours)
 
     def write(
         self, tables: Mapping[str, pl.DataFrame], record: Mapping[str, Any], files: Iterable[tuple[str, bytes]]
@@ -81,7 +86,7 @@ class ComparisonDirectory:
         with on_disk(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path, _PATIENCE) as is_locked:
-            self.check_free()
+            self.check_free(is_locked=True)
             if is_locked:
                 with on_disk(self.path):
                     drop_leftovers(self.path, _is_ours)
@@ -96,6 +101,11 @@ class ComparisonDirectory:
             return quote(Path(os.path.relpath(page, self.path)).as_posix())
         except ValueError:  # another drive
             return ""
+
+
+def _records(path: Path) -> list[Path]:
+    """Places of the record of a comparison in a folder, also while its files are on their way there."""
+    return [folder / COMPARISON_RECORD for folder in (path, path / READY, path / MOVING) if not is_link(folder)]
 
 
 def _is_ours(name: str) -> bool:

@@ -57,8 +57,8 @@ def open_arrays(path: Path, most: int = MOST_BYTES) -> Iterator[Gallery]:
 class _StoredArrays(Mapping[str, NDArray[Any]]):
     """The arrays of an open .npz file, each read when it is asked for.
 
-    Every thread has an archive of its own: an archive of Python 3.12 or 3.13 looks at the position of its file without
-    the lock under which others move it, and takes a sound array for a damaged one.
+    Every thread has an archive of its own. When one of Python 3.12 or 3.13 opens a member it skips a field from where
+    its file stands, and another reader may have moved that: sound arrays are then taken for damaged ones.
     """
 
     def __init__(self, path: Path, stack: ExitStack, most: int) -> None:

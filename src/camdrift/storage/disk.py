@@ -55,7 +55,7 @@ def write_whole(folder: Path, name: str, write: Write) -> None:
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder with everything in it; nothing if it is not there."""
     if path.is_dir() and not is_link(path):
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 

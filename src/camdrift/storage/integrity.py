@@ -80,8 +80,8 @@ def disagreements(tables: Tables, record: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def check_fit(directory: RunContents) -> None:
-    """Raise `StoreError` unless tables, record and gallery of a run fit each other, so that all can be read together.
+def check_fit(directory: RunContents, *, is_drawn: bool = False) -> None:
+    """Raise `StoreError` unless tables and record of a run fit each other, and where it is drawn its gallery, too.
 
     Checksums tell what has changed since it was written; this tells what was never written together.
     """
@@ -93,7 +93,7 @@ def check_fit(directory: RunContents) -> None:
         if tables.scans[name].collect_schema() != RUN_TABLES[name].schema
     ]
     problems = problems or disagreements(tables, directory.read_run())
-    if not problems:
+    if is_drawn and not problems:
         with directory.open_gallery() as gallery:
             problems += _strange_pictures(gallery, tables["seeds"], directory.read_run())
     if problems:

@@ -217,7 +217,8 @@ class RemoteDirectory(RunDirectory):
         chunks: dict[str, list[str]] = {}
         for path in self._remote.find(CHUNKS):
             chunk, _, name = path.partition("/")
-            chunks.setdefault(chunk, []).append(name)
+            if "/" not in name and name != "..":  # others are not ours, and lead elsewhere
+                chunks.setdefault(chunk, []).append(name)
         whole = {int(chunk) for chunk, names in chunks.items() if re.fullmatch(r"\d{5,}", chunk) and CHECKSUMS in names}
         requests = whole if indexes is None else whole & set(indexes)
         for index in sorted(requests - self.chunks_done()):

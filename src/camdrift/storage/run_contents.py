@@ -180,7 +180,8 @@ class RunContents(Chunks):
 
     def _largest_array(self) -> int:
         """Bytes that an array of the gallery may unpack to: its images are of the size that the model takes."""
-        size = (self.read_record().get("model") or {}).get("size")
+        record = self.read_record() if (self.path / RECORD).is_file() else {}
+        size = (record.get("model") or {}).get("size")
         side = min(size, _LARGEST_IMAGE) if isinstance(size, int) else 0
         return max(super()._largest_array(), 4 * side * side)
 

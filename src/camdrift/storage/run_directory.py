@@ -137,9 +137,10 @@ class RunDirectory(RunContents):
         return directory
 
     def is_tidy(self) -> bool:
-        """Is nothing left over here?"""
-        has_more = (self.path / NEXT).exists() or (self.path / LOCK).exists() or is_unsettled(self.path)
-        return not (has_more or self.chunks_done() or leftovers(self.path, is_file_of_run))
+        """Is nothing left over here, and no place to be taken?"""
+        leftover_names = (self.path / NEXT, self.path / LOCK, *leftovers(self.path, is_file_of_run))
+        has_more = any(map(Path.exists, leftover_names)) or is_unsettled(self.path)
+        return self._successor_of is None and not has_more and not self.chunks_done()
 
     def tidy(self) -> None:
         """Remove what commands that were killed have left, here and in the directory whose place this one takes."""

@@ -118,7 +118,7 @@ class Study(RunTables):
         return Stored({**tables.scans, "measures": self.scan("layers")})
 
     def check_fit(self) -> None:
-        """Raise `StoreError` unless tables, record and gallery fit each other."""
+        """Raise `StoreError` unless tables and record fit each other."""
         check_fit(self._directory)
 
     def report(self) -> Path:
@@ -127,7 +127,7 @@ class Study(RunTables):
         Raises:
             StoreError: A table is missing or damaged, or the run directory cannot be written.
         """
-        self.check_fit()
+        check_fit(self._directory, is_drawn=True)
         tables = self._tables
         with self._directory.open_gallery() as gallery:
             self._directory.write_report(report_files(tables, self.record, gallery))
