@@ -179,7 +179,7 @@ class TestCommandLine:
         monkeypatch.chdir(around / "here")
         return around, known
 
-    @examples(60)
+    @examples(30)
     @given(
         st.sampled_from(
             ["run", "explain", "reproduce", "report", "detect", "layers", "compare", "sweep", "verify", ""]
@@ -370,7 +370,7 @@ class TestRuns:
 
     uses = st.sampled_from(["page", "detect", "compare", "verify", "resume"])
 
-    @examples(24)
+    @examples(12)
     @given(st.integers(0, 99), edits, uses)
     def test_damaged_files(self, finished, copy, which, changes, how):
         shutil.copytree(finished / "run", copy, dirs_exist_ok=True)
@@ -386,7 +386,7 @@ class TestRuns:
         max_leaves=4,
     )
 
-    @examples(60)
+    @examples(30)
     @given(st.lists(st.integers(0, 50), min_size=1, max_size=4), json, st.booleans(), uses)
     def test_records_of_another_shape(self, finished, copy, way, value, is_removed, how):
         """One value of run.json, at any depth, is another one, or missing."""

@@ -1,10 +1,15 @@
 """`camdrift reproduce` on a tiny network: what it prints, and the report it leaves."""
 
+import io
+import sys
+from contextlib import redirect_stdout
+
 import pytest
 
+from camdrift.cli import app as cli
 from camdrift.report import verdicts
 from camdrift.study.study import open_study
-from support.studies import MAIN, python, write_factory, write_images
+from support.studies import write_factory, write_images
 
 pytestmark = pytest.mark.slow
 
@@ -13,17 +18,23 @@ ATTACK = "dlfuzz:paper(scores='logit', step=1/255)"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A finished reproduction whose output is piped, and its run directory."""
+    """Exit code and output of a finished reproduction, and its run directory."""
     here = tmp_path_factory.mktemp("here")
     photos, spec = write_images(here / "photos", 6), write_factory(here)
     arguments = ["reproduce", str(photos), "--model", spec, "--attack", ATTACK, "--out", "first", "--gallery", "1"]
-    return python(MAIN, *arguments, cwd=here), here / "first"
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        patch.setattr(sys, "argv", ["camdrift", *arguments])
+        with redirect_stdout(out), pytest.raises(SystemExit) as ended:
+            cli.main()
+    return ended.value.code or 0, out.getvalue(), here / "first"
 
 
 def test_it_prints_every_claim_on_a_line_and_last_where_the_report_lies(finished):
-    done, directory = finished
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    code, out, directory = finished
+    assert code == 0
+    lines = out.splitlines()
     assert lines[-1] == "first/report.html"
     study = open_study(directory)
     heads, rows = study.claims_in_words()
@@ -36,7 +47,7 @@ def test_it_prints_every_claim_on_a_line_and_last_where_the_report_lies(finished
 
 
 def test_claims_about_every_layer_are_one_line(finished):
-    _, directory = finished
+    directory = finished[-1]
     study = open_study(directory)
     _, rows = study.claims_in_words()
     n = study.layers["layer"].n_unique()
@@ -48,7 +59,7 @@ def test_claims_about_every_layer_are_one_line(finished):
 
 
 def test_its_report_has_the_claims_and_its_figures(finished):
-    _, directory = finished
+    directory = finished[-1]
     html = (directory / "report.html").read_text(encoding="utf-8")
     assert "The paper, claim by claim" in html
     names = {path.stem for path in (directory / "figures").iterdir()}

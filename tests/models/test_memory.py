@@ -8,7 +8,7 @@ import camdrift
 from camdrift.errors import UserError
 from camdrift.models.memory import is_out_of_memory, largest_batch, within_memory
 from camdrift.pipeline.plan import ON_PROCESSOR
-from support.studies import SIZE, SMALL, TinyNet, assert_same, skip_report, study_of, write_images
+from support.studies import ATTACK, SIZE, SMALL, TinyNet, assert_same, skip_report, study_of, write_images
 
 ON_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ...")
 ON_CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: ...")
@@ -41,8 +41,11 @@ def images(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("memory") / "images", 6)
 
 
-@pytest.mark.parametrize("error", [ON_GPU, ON_CPU, MemoryError()], ids=["GPU", "CPU", "Python"])
-@pytest.mark.parametrize("attack", ["dlfuzz(scores='logit', step=1/255)", "pgd(eps=0.1)"], ids=["dlfuzz", "pgd"])
+@pytest.mark.parametrize(
+    ("attack", "error"),
+    [(ATTACK, ON_GPU), (ATTACK, MemoryError()), ("pgd(eps=0.1)", ON_CPU)],
+    ids=["dlfuzz-GPU", "dlfuzz-Python", "pgd-CPU"],
+)
 def test_it_goes_on_with_half_as_many(images, tmp_path, error, attack):
     seen = []
     options = {**SMALL, "attack": attack}

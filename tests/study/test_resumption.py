@@ -1,8 +1,6 @@
-"""Interrupted, killed, resumed: the tables are those of the run that nobody disturbed."""
+"""Interrupted and resumed: the tables are those of the run that nobody disturbed."""
 
-import json
 import shutil
-import signal
 
 import numpy as np
 import pytest
@@ -10,17 +8,14 @@ import pytest
 import camdrift
 from camdrift.errors import StoreError, UserError
 from support.studies import (
-    ATTACK,
     SMALL,
     assert_close,
     assert_same,
     listing,
-    process,
     skip_report,
     stop_when,
     study_of,
     tiny_classifier,
-    write_factory,
     write_images,
 )
 
@@ -207,32 +202,6 @@ class TestResume:
             study_of(classifier, eight, broken, **SMALL, resume=True, overwrite=True)
         with pytest.raises(UserError, match="got: --resume without --out"):
             study_of(classifier, eight, None, **SMALL, resume=True)
-
-    def test_killed_it_ends_the_same(self, eight, tmp_path):
-        """SIGKILL, which no process can see coming, while the second chunk is being computed."""
-        spec = write_factory(tmp_path)
-        code = (
-            "import sys, time, camdrift\n"
-            "def slow(progress):\n"
-            "    print(progress.seeds_done, flush=True)\n"
-            "    time.sleep(0.02)\n"
-            f"camdrift.run(camdrift.load_model({spec!r}), {str(eight)!r}, out='killed', on_progress=slow, "
-            f"attack={ATTACK!r}, **{SMALL!r})\n"
-        )
-        with process(code, cwd=tmp_path, text=True, stderr=None) as running:
-            for line in running.stdout:
-                if int(line) >= 4:
-                    running.send_signal(signal.SIGKILL)
-                    break
-        assert running.returncode == -signal.SIGKILL
-        out = tmp_path / "killed"
-        assert json.loads((out / "run.json").read_text())["status"] == "running"
-        assert (out / "chunks" / "00000").is_dir()
-        model = camdrift.load_model(spec)
-        resumed = study_of(model, eight, out, **SMALL, resume=True)
-        whole = study_of(model, eight, tmp_path / "whole", **SMALL)
-        assert_same(resumed, whole)
-        assert_same_gallery(out, whole.path)
 
 
 def assert_same_gallery(one, other, seeds=None):

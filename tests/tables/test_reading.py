@@ -1,5 +1,6 @@
 """Tables read piece by piece: every piece holds whole seeds or whole values, and nothing that is said changes."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -238,11 +239,7 @@ import json, sys, time
 sys.path.insert(0, sys.argv[1])
 import made_study
 from pathlib import Path
-run, seeds = Path(sys.argv[2]), int(sys.argv[3])
-if not run.exists():
-    made_study.make(run, seeds, 24)
-    made_study.merge(run)
-    sys.exit()
+run = Path(sys.argv[2])
 import camdrift
 from camdrift.statistics.controls import study_controls
 from camdrift.tables.measures import of_first_measure
@@ -270,12 +267,16 @@ print(json.dumps({"before": before, "peak": peak(), "page": len(page), "problems
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-def test_memory_and_page_stay_flat(tmp_path):
+def test_memory_and_page_stay_flat(tmp_path, monkeypatch):
     """1.2 and 5 million similarity rows: four times the rows, hardly more memory and the same page."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    made_study = importlib.import_module("made_study")
 
     def measured(seeds):
-        arguments = [sys.executable, "-c", MEASURE, str(ROOT / "benchmarks"), str(tmp_path / f"{seeds}"), str(seeds)]
-        subprocess.run(arguments, check=True)
+        run = tmp_path / f"{seeds}"
+        made_study.make(run, seeds, 24)
+        made_study.merge(run)
+        arguments = [sys.executable, "-c", MEASURE, str(ROOT / "benchmarks"), str(run)]
         return json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
 
     small, large = measured(1000), measured(4000)
