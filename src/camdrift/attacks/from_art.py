@@ -20,8 +20,8 @@ _ALWAYS_TARGETED: Final = frozenset({"SaliencyMapMethod"})
 _OTHER_DISTANCE: Final = frozenset({"Wasserstein"})
 # They refuse logits: a softmax behind the model gives them what they want.
 _WANT_PROBABILITIES: Final = frozenset({"SimBA", "VirtualAdversarialMethod"})
-# With their setting es=1 they need none.
-_PACKAGES: Final = {"ThresholdAttack": "cma", "PixelAttack": "cma"}
+# The setting `es` of these, where it is left out; with 0 they need the package cma.
+_STRATEGIES: Final = {"ThresholdAttack": 0, "PixelAttack": 1}
 _OLD_NUMPY: Final = frozenset({"GeoDA"})
 _PATCHES: Final = (
     "AdversarialPatch",
@@ -89,8 +89,8 @@ def _check_usable(name: str, settings: dict[str, Any]) -> None:
             f"`attack` must return images, got: art:{name}, which returns a patch and its mask",
             "art:ProjectedGradientDescent and art:SquareAttack change whole images",
         )
-    if name in _PACKAGES and settings.get("es", 0) == 0:
-        check_package(f"art:{name}", _PACKAGES[name])
+    if settings.get("es", _STRATEGIES.get(name)) == 0:
+        check_package(f"art:{name}", "cma")
     if name in _OLD_NUMPY and int(np.__version__.partition(".")[0]) > 1:
         raise UserError(
             f"`attack` art:{name} calls functions that NumPy 2 has no more, got: NumPy {np.__version__}",

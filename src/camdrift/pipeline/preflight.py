@@ -11,7 +11,7 @@ from torch import Tensor
 from camdrift.errors import ImageError, ModelError
 from camdrift.images.places import ImageFile
 from camdrift.images.sources import limit_images
-from camdrift.models.memory import batches
+from camdrift.models.memory import batches, is_out_of_memory
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.preparation import preparation_warnings
 from camdrift.pipeline.seeds import stack
@@ -157,16 +157,18 @@ def _refuse_chance(plan: Plan, logits: Logits, images: Sequence[Image]) -> None:
 
 
 def _zero_gradient_share(plan: Plan, images: Sequence[Image]) -> float:
-    """Share of pixel values at which the gradient of an image's largest logits is exactly 0."""
+    """Share of pixel values at which the gradient of the distance of the two largest logits is exactly 0."""
     model = plan.victim
     batch = stack(images[:_FEW]).to(model.device).requires_grad_()
-    with torch.enable_grad(), model.numerics(), model.undisturbed():
-        # Distances between logits, whose gradient cancels nowhere by design as that of their sum may.
-        best = model(batch).topk(2, dim=1).values
-        distance = (best[:, 0] - best[:, 1]).sum()
-        if not distance.requires_grad:
-            return 1.0
-        (gradient,) = torch.autograd.grad(distance, batch, materialize_grads=True)
+    try:
+        with torch.enable_grad(), model.numerics(), model.undisturbed():
+            best = model(batch).topk(2, dim=1).values
+            (gradient,) = torch.autograd.grad((best[:, 0] - best[:, 1]).sum(), batch, materialize_grads=True)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        # torch finds no way from the logits to the pixels.
+        return 1.0
     return float((gradient == 0).double().mean())
 
 

@@ -1,0 +1,104 @@
+"""The numerical ceiling: maps of rounding have no gain, all others keep theirs."""
+
+import polars as pl
+import pytest
+import torch
+from torch import nn
+
+import camdrift
+from camdrift.pipeline.ceiling import _places, darkened
+from camdrift.statistics.layers import layer_statistics
+from camdrift.storage.run_directory import RunDirectory
+from camdrift.tables.further import CEILING
+from camdrift.tables.study import FLOOR, LAYERS, SIMILARITY
+from camdrift.tables.words import ADVERSARIAL, NOISE, ROUNDING
+from support.studies import write_images
+from support.study_tables import cells, plain_norms
+
+GAIN = ("gain", "gain_low", "gain_high", "rank", "rank_low", "rank_high")
+
+
+def block(inputs, outputs, kernel):
+    convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    return nn.Sequential(convolution, nn.InstanceNorm2d(outputs, affine=True), nn.ReLU())
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Instance norm behind a 1x1 convolution: the weights of the layer before cancel, and only rounding is left."""
+    torch.manual_seed(1)
+    top = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    net = nn.Sequential(block(3, 8, 3), nn.MaxPool2d(2), block(8, 8, 1), *top).eval()
+    folder = tmp_path_factory.mktemp("ceiling")
+    write_images(folder / "images", 6)
+    settings = {"attack": "fgsm(eps=1)", "strengths": (0.25, 1.0), "noise_ladder": (2.0,), "gallery": 0}
+    return camdrift.run(camdrift.wrap(net, size=32), folder / "images", out=folder / "run", **settings)
+
+
+def test_maps_of_rounding_are_not_ranked(study):
+    first, last = (study.layers.filter(layer=name) for name in ("0.0", "2.0"))
+    assert set(first["gain_undefined_reason"]) == {ROUNDING}
+    assert all(first[name].null_count() == first.height for name in GAIN)
+    assert last["gain_undefined_reason"].null_count() == last.height
+    assert set(last.filter(pl.col("gain").is_not_null())["rank"]) == {1}
+    assert set(study.ceiling.filter(layer="0.0")["undefined_reason"]) == {ROUNDING}
+
+
+def test_the_summary_names_the_layers_without_a_gain(study):
+    assert "no gain where rounding alone moves maps as far: 0.0" in study.summary()
+
+
+def test_a_ceiling_lies_close_to_one_and_has_its_seeds(study):
+    last = study.layers.filter(layer="2.0")
+    assert set(last["n_ceiling"]) == {1}
+    assert (1 - last["ceiling"]).max() < 1e-6
+
+
+def statistics(ceilings):
+    """Noise of one layer deviates by 0.2, 0.4; the attack by 0.3 at strength 1."""
+    rows = [*cells(ADVERSARIAL, 1.0, [0.7] * 3), *cells(NOISE, 1.0, [0.8] * 3), *cells(NOISE, 2.0, [0.6] * 3)]
+    similarity = SIMILARITY.frame(rows)
+    keys = similarity.filter(condition=ADVERSARIAL).select("seed_id", "target", "explanation", "metric", "layer")
+    ceiling = CEILING.frame(keys.with_columns(similarity=pl.Series(ceilings, dtype=pl.Float64)).to_dict())
+    table = layer_statistics(similarity, plain_norms(3), FLOOR.frame(), ceiling, rng_seed=0, n_bootstrap=20)
+    return table.row(0, named=True)
+
+
+def test_a_ceiling_has_mean_least_and_number_by_hand():
+    row = statistics([0.9, 0.99, 0.999])
+    assert (row["ceiling"], row["ceiling_least"], row["n_ceiling"]) == (pytest.approx(0.963), 0.9, 3)
+
+
+@pytest.mark.parametrize(("ceiling", "has_gain"), [(0.81, True), (0.79, False), (0.69, False)])
+def test_a_layer_moved_no_further_than_rounding_has_no_gain(ceiling, has_gain):
+    row = statistics([ceiling] * 3)
+    assert row["gain_undefined_reason"] == (None if has_gain else ROUNDING)
+    assert [row[name] is not None for name in GAIN] == [has_gain] * len(GAIN)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_a_darkened_picture_differs_by_one_unit(precision):
+    bits = {"fp32": 23, "tf32": 10, "bf16": 7}[precision]
+    assert darkened(torch.ones(1), precision).item() == 1 - 2.0**-bits
+
+
+@pytest.mark.parametrize(("n_seeds", "chunks", "count"), [(3, 1, 1), (20, 1, 5), (32, 1, 8), (32, 100, 1)])
+def test_a_ceiling_costs_two_percent_of_the_maps(n_seeds, chunks, count):
+    """A seed has its clean image, five under attack and eight under noise."""
+    from types import SimpleNamespace as Fake
+
+    settings = Fake(strengths=range(5), noise_strengths=range(8), noise_draws=1)
+    places = _places(Fake(settings=settings, design=Fake(chunks=chunks)), n_seeds)
+    assert len(set(places)) == count
+    assert set(places) <= set(range(n_seeds))
+
+
+def test_runs_without_a_ceiling_are_read_with_nulls(study, tmp_path):
+    """Of before: no table `ceiling`, and `layers` without its columns."""
+    before = study.layers.drop(LAYERS.additions)
+    before.write_parquet(tmp_path / "layers.parquet")
+    directory = RunDirectory(tmp_path)
+    for table in (directory.read_table("layers"), directory.scan_table("layers").collect()):
+        assert table.schema == LAYERS.schema
+        assert table.select(before.columns).equals(before)
+        assert all(table[name].null_count() == table.height for name in LAYERS.additions)
