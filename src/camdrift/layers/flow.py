@@ -1,4 +1,4 @@
-"""The way of values through a network: which torch function reads what others returned, and where all ways meet again."""
+"""The way of values through a network: which torch function reads what others returned, and where all ways meet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -98,7 +98,9 @@ class Flow:
     def is_crossed_by_all(self, number: int) -> bool:
         """Do all ways from the image to the output lead through a step?"""
         return all(
-            self._passes(first, number) for first, step in enumerate(self.steps) if not step.is_plain and not step.sources
+            self._passes(first, number)
+            for first, step in enumerate(self.steps)
+            if not step.is_plain and not step.sources
         )
 
     def _passes(self, number: int, through: int) -> bool:

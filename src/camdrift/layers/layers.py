@@ -19,7 +19,9 @@ ALL, STAGE = "all", "stage"
 SOFTMAX = "softmax"
 # Images of a traced pass: two tell one row per image from one row per window and from one row for all images.
 TRACED_IMAGES: Final = 2
-TRANSFORMED: Final = "it runs inside a transform of torch.func such as vmap, where no gradient can begin: call it in a loop"
+TRANSFORMED: Final = (
+    "it runs inside a transform of torch.func such as vmap, where no gradient can begin: call it in a loop"
+)
 UNKNOWN: Final = "it calls no convolution of torch, so that its norm and activation are not known"
 LAYERS_HINT: Final = "`camdrift layers --model SPEC` lists the layers"
 

@@ -47,7 +47,7 @@ _POINTWISE: Final = {
     for name in names.split()
 }
 # What these return holds no value of the tensor that they are given.
-_MAKING: Final = ("new_", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like")
+_MAKING: Final = ("new_", "zeros_like", "ones_like", "full_like", "empty_like")
 
 
 def operation_name(func: Any) -> str:
