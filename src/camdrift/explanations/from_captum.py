@@ -97,10 +97,10 @@ def _attribute(
             with torch.enable_grad(), classifier.undisturbed():
                 network = _Tapped(classifier, tap)
                 attribution = _call(method, network, images, classes, settings, classifier.is_crossed_by_all(name))
-        except _Incomplete as error:
+        except _IncompleteError as error:
             raise UserError(
-                f"`explain` {spec} is no DeepLIFT at layer {name}: attributions sum to {error.total:.3g}, where the logit "
-                f"changes by {error.change:.3g}",
+                f"`explain` {spec} is no DeepLIFT at layer {name}: attributions sum to {error.total:.3g}, where the "
+                f"logit changes by {error.change:.3g}",
                 "Captum follows activations that are modules alone: write them as modules, each used once",
             ) from error
         except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as error:
@@ -113,7 +113,7 @@ def _attribute(
     return maps
 
 
-class _Incomplete(Exception):
+class _IncompleteError(Exception):
     """Attributions that do not sum to the change of the logit, although the method promises it."""
 
     def __init__(self, total: float, change: float) -> None:
@@ -138,5 +138,5 @@ def _call(
     is_off = (delta.abs() > _MOST_OFF * changes.abs()) & ~is_rounding
     if is_crossed and bool(is_off.any()):
         worst = int(is_off.int().argmax())
-        raise _Incomplete(float(totals[worst]), float(changes[worst]))
+        raise _IncompleteError(float(totals[worst]), float(changes[worst]))
     return attribution

@@ -23,8 +23,8 @@ _NAMES: Final = {
 }
 FAMILY: Final = {name: family for family, names in _NAMES.items() for name in names.split()}
 
-# Functions from value to value, of which activations and norms are written by hand. Those of the first kind only hand
-# on or scale; those of the second add; all others bend.
+# Functions from value to value, of which activations and norms are written by hand: some only hand on or scale, some
+# add, all others bend.
 _SCALING: Final = (
     "mul multiply div divide true_divide truediv neg clone float double half bfloat16 to type type_as contiguous detach "
     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout alias requires_grad "
