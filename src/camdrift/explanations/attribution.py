@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,9 +16,12 @@ from camdrift.explanations.registry import make_explainer
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
 from camdrift.tables.words import DEFAULT_EXPLANATIONS
-from camdrift.tensors import Classes, Explanation, Images, Logits
+from camdrift.tensors import PIXELS, Classes, Explanation, Images, Logits
 
 GRADCAM: Final = tuple(make_explainer(name) for name in DEFAULT_EXPLANATIONS)
+
+# Pixels may leave [0, 1] by so much before they are taken for bytes, or for normalised already.
+_OUTSIDE: Final = 0.5
 
 # By layer, and by explanation and layer.
 OfLayers = dict[str, Tensor]
@@ -26,7 +30,7 @@ OfTarget = dict[str, OfLayers]
 
 def attribute(
     classifier: Classifier,
-    images: Images,
+    images: Any,
     target: Literal["own"] | int | Sequence[int] | Tensor = "own",
     *,
     layers: Sequence[str] | None = None,
@@ -39,7 +43,7 @@ def attribute(
 
     Args:
         classifier: The model.
-        images: Batch in pixel space.
+        images: Batch in pixel space, (batch, 3, height, width) in [0, 1], of torch or NumPy; bytes are divided by 255.
         target: Class to explain: `own` (each image's prediction), one class for all, or one per image.
         layers: Layer names; all by default.
         explanation: One of `tables.measures.EXPLANATIONS`, such as `hirescam`, or `captum:CLASS` with settings if
@@ -50,11 +54,12 @@ def attribute(
         `activation` gives representations, shape (batch, channels, h, w).
 
     Raises:
-        UserError: A class the model does not have, a count of targets that is not the batch's, an unknown layer or
-            explanation.
+        UserError: Images that are no pixels in [0, 1], a class the model does not have, a count of targets that is not
+            the batch's, an unknown layer or explanation.
     """
     if isinstance(target, str) and target != "own":
         raise UserError(f"`target` must be `own`, a class or one class per image, got: {target}")
+    images = _as_images(classifier, images)
     classes = None if isinstance(target, str) else _as_classes(classifier, images, target)
     place = {info.name: number for number, info in enumerate(classifier.layer_infos)}
     names = None if layers is None else sorted(layers, key=lambda name: place.get(name, -1))
@@ -130,6 +135,32 @@ def _of_gradients(
 def _zero_map(capture: hooks.Capture, name: str) -> Tensor:
     """The map of a layer that these logits do not depend on: every gradient is 0."""
     return torch.zeros_like(capture.grid(name)[:, 0], dtype=torch.float32)
+
+
+def _as_images(classifier: Classifier, images: Any) -> Images:
+    """The images as float32 pixels in [0, 1] where the classifier computes, checked."""
+    pixels = torch.as_tensor(images) if isinstance(images, np.ndarray) else images
+    if not isinstance(pixels, Tensor):
+        raise UserError(
+            f"`images` must be a tensor or an array, got: {type(images).__name__}",
+            "camdrift.images.pixels.read_image(path, size=classifier.size).pixels[None] reads a file",
+        )
+    if pixels.ndim != 4 or pixels.shape[1] != 3:
+        is_last = pixels.ndim == 4 and pixels.shape[-1] == 3
+        cure = "channels come second: images.permute(0, 3, 1, 2), or np.moveaxis(images, 3, 1)" if is_last else ""
+        cure = "a batch of one: images[None]" if pixels.ndim == 3 and pixels.shape[0] == 3 else cure
+        raise UserError(f"`images` must have shape (batch, 3, height, width), got: {tuple(pixels.shape)}", cure)
+    if pixels.dtype == torch.uint8:
+        return pixels.to(classifier.device).float() / 255
+    if not pixels.is_floating_point():
+        raise UserError(
+            f"`images` must be floats in [0, 1] or bytes (uint8), got: {pixels.dtype}", "images.float() / 255"
+        )
+    lowest, highest = (float(value) for value in pixels.detach().aminmax()) if pixels.numel() else (0.0, 1.0)
+    if lowest < PIXELS.lower - _OUTSIDE or highest > PIXELS.upper + _OUTSIDE:
+        cure = "divide them by 255" if highest > 10 else "the classifier normalises itself: leave mean and std to it"
+        raise UserError(f"`images` must be pixels in [0, 1], got: values from {lowest:.3g} to {highest:.3g}", cure)
+    return pixels.to(classifier.device).float()
 
 
 def _as_classes(classifier: Classifier, images: Images, target: int | Sequence[int] | Tensor) -> Classes:

@@ -26,6 +26,8 @@ CLASSES: Final = (
     "LayerFeatureAblation",
     "LayerDeepLift",
 )
+# Share of the logit's change that DeepLIFT's attributions may miss; and of their sum without signs, which is rounding.
+_MOST_OFF, _ROUNDING = 0.01, 1e-4
 # Images times steps at once would fill the memory of most machines.
 _IN_PARTS: Final = "internal_batch_size"
 
@@ -94,7 +96,13 @@ def _attribute(
         try:
             with torch.enable_grad(), classifier.undisturbed():
                 network = _Tapped(classifier, tap)
-                attribution = method(network, network.here).attribute(images.detach(), target=classes, **settings)
+                attribution = _call(method, network, images, classes, settings, classifier.is_crossed_by_all(name))
+        except _IncompleteError as error:
+            raise UserError(
+                f"`explain` {spec} is no DeepLIFT at layer {name}: attributions sum to {error.total:.3g}, where the "
+                f"logit changes by {error.change:.3g}",
+                "Captum follows activations that are modules alone: write them as modules, each used once",
+            ) from error
         except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as error:
             line = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise UserError(
@@ -103,3 +111,32 @@ def _attribute(
             ) from error
         maps[name] = attribution.detach().float().sum(1).relu()
     return maps
+
+
+class _IncompleteError(Exception):
+    """Attributions that do not sum to the change of the logit, although the method promises it."""
+
+    def __init__(self, total: float, change: float) -> None:
+        super().__init__(total, change)
+        self.total, self.change = total, change
+
+
+def _call(
+    method: Any, network: nn.Module, images: Images, classes: Classes, settings: Mapping[str, Any], is_crossed: bool
+) -> Tensor:
+    """What Captum's method returns for one layer; for DeepLIFT, checked where all ways lead through the layer."""
+    explainer = method(network, network.here)
+    if method.__name__ != "LayerDeepLift":
+        attribution: Tensor = explainer.attribute(images.detach(), target=classes, **settings)
+        return attribution
+    # Captum's hooks on activations in front of the layer need a gradient there.
+    leaf = images.detach().clone().requires_grad_()
+    attribution, delta = explainer.attribute(leaf, target=classes, return_convergence_delta=True, **settings)
+    totals = attribution.detach().flatten(1).sum(1)
+    changes = totals - delta
+    is_rounding = delta.abs() <= _ROUNDING * attribution.detach().abs().flatten(1).sum(1)
+    is_off = (delta.abs() > _MOST_OFF * changes.abs()) & ~is_rounding
+    if is_crossed and bool(is_off.any()):
+        worst = int(is_off.int().argmax())
+        raise _IncompleteError(float(totals[worst]), float(changes[worst]))
+    return attribution

@@ -1,4 +1,4 @@
-"""The way of values through a network: which torch function reads what others returned, and where all ways meet again."""
+"""The way of values through a network: which torch function reads what others returned, and where all ways meet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

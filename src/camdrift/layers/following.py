@@ -1,4 +1,4 @@
-"""Follow what a convolution returns through the norm and the activation behind it, also those that are written by hand."""
+"""Follow what a convolution returns through the norm and the activation behind it, also if written by hand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Course:
     Attributes:
         trace: The forward pass.
         calls: The known operations that it passes, its own first.
-        by_hand: Steps of an activation or a norm that is written by hand and follows the last of them; the tap is behind
-            the last step.
+        by_hand: Steps of an activation or a norm that is written by hand and follows the last of them. The tap is
+            behind the last step.
     """
 
     trace: Trace
@@ -71,20 +71,27 @@ def follow(trace: Trace, start: Call) -> Course:
 
     All ways from the output to what the network returns must meet behind them. So a value that is only looked at moves
     no tap, and `x * sigmoid(x)` is one activation like `silu(x)`. By hand an activation bends what it is given, value
-    by value; a norm scales and shifts it. A mere factor, which changes no map, is passed if one of them follows.
+    by value, in one step or several; a norm scales and shifts it. A mere factor, which changes no map, is passed if one
+    of them follows.
     """
     flow, families = trace.flow, [NORM, ACTIVATION]
-    course, hand, here = Course(trace, [start], ()), [], start.step
-    while families and (end := None if flow.steps[here].is_output else flow.meeting(here)) is not None:
-        between, call = flow.between(here, end), flow.steps[end].call
-        if between == [end] and call is not None and trace.calls[call].family in families:
-            course, hand = Course(trace, [*course.calls, trace.calls[call]], ()), []
-            families = [ACTIVATION] if trace.calls[call].family == NORM else []
+    course, hand, here = Course(trace, [start], ()), list[int](), start.step
+    while not flow.steps[here].is_output and (end := flow.meeting(here)) is not None:
+        between, number = flow.between(here, end), flow.steps[end].call
+        call = None if number is None else trace.calls[number]
+        if between == [end] and call is not None:
+            if call.family not in families:
+                break
+            is_written = bool(hand)
+            course, hand = Course(trace, [*course.calls, call], ()), []
+            families = [ACTIVATION] if call.family == NORM else []
+            if not families and not is_written:
+                break  # an activation by its name ends the course
         elif _is_by_hand(flow, here, between):
             hand += between
-            kinds = {flow.steps[number].kind for number in between}
-            families = [] if BENDING in kinds else families
-            if BENDING in kinds or any(_shifts(flow, number) for number in between):
+            bends = any(flow.steps[step].kind == BENDING for step in between)
+            families = [] if bends else families
+            if bends or any(_shifts(flow, step) for step in between):
                 course = Course(trace, course.calls, tuple(hand))
         else:
             break

@@ -60,8 +60,8 @@ def around(
 class SoundGradients(TorchFunctionMode):
     """Make gradients through batch norms and instance norms right for a single image, too.
 
-    On a CPU torch (seen in 2.15) reads the gradient of one image in the wrong order where its channels come last: behind
-    a batch norm if the stride over images is that of no batch, behind an instance norm always. `flatten(2)
+    On a CPU torch (seen in 2.15) reads the gradient of one image in the wrong order where its channels come last:
+    behind a batch norm if the stride over images is that of no batch, behind an instance norm always. `flatten(2)
     .transpose(1, 2)`, which makes tokens, leads there, and so does a network in channels-last order.
     """
 

@@ -23,8 +23,8 @@ _NAMES: Final = {
 }
 FAMILY: Final = {name: family for family, names in _NAMES.items() for name in names.split()}
 
-# Functions from value to value, of which activations and norms are written by hand. Those of the first kind only hand
-# on or scale; those of the second add; all others bend.
+# Functions from value to value, of which activations and norms are written by hand: some only hand on or scale, some
+# add, all others bend.
 _SCALING: Final = (
     "mul multiply div divide true_divide truediv neg clone float double half bfloat16 to type type_as contiguous detach "
     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout alias requires_grad "
@@ -47,7 +47,7 @@ _POINTWISE: Final = {
     for name in names.split()
 }
 # What these return holds no value of the tensor that they are given.
-_MAKING: Final = ("new_", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like")
+_MAKING: Final = ("new_", "zeros_like", "ones_like", "full_like", "empty_like")
 
 
 def operation_name(func: Any) -> str:

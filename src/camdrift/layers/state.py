@@ -8,12 +8,15 @@ from typing import Any, Final
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer
 
 # What modules keep parts, tensors and hooks in, and what a pass may write to.
 _CONTAINERS: Final = (dict, OrderedDict, list, set, deque)
 # A longer list holds data, such as names of classes.
 _MOST_ITEMS: Final = 1000
 _BACKWARD_HOOKS: Final = ("_backward_hooks", "_backward_pre_hooks")
+# Attributes of every module of torch that may change while it is held.
+_KEPT: Final = ("training", "_buffers", *_BACKWARD_HOOKS)
 _DEVICES: Final = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -39,6 +42,10 @@ def _tensors(parts: Iterable[nn.Module]) -> list[Tensor]:
 
 def held(part: nn.Module, kind: type) -> Iterator[Any]:
     """Yield what a module itself holds of a kind, in attributes and in containers."""
+    if _is_of_torch(part):
+        for container in (part._modules,) if kind is nn.Module else (part._parameters, part._buffers):
+            yield from (value for value in container.values() if value is not None)
+        return
     for name, value in vars(part).items():
         if isinstance(value, kind):
             yield value
@@ -66,34 +73,37 @@ def undisturbed(module: nn.Module, without: Sequence[Any] = ()) -> Iterator[None
     """Hold the module in evaluation mode with frozen tensors, and put back afterwards whatever a pass changes.
 
     That are modes and flags, buffers and other tensors, attributes, and what lies in lists and dictionaries. Passes run
-    on copies of the buffers. Nothing is recomputed in the backward pass: `torch.utils.checkpoint` calls what it is given.
+    on copies of the buffers. Nothing is computed again in the backward pass: `torch.utils.checkpoint` only calls.
 
     Args:
         module: The network. All is put back after an error, too.
         without: Hooks on the backward pass that are set aside.
     """
     parts = parts_of(module)
-    with ExitStack() as stack:
+    states = [_PartState(part) for part in parts]
+    learnable = [tensor for tensor in _tensors(parts) if tensor.requires_grad and tensor.is_leaf]
+    copies: dict[int, Tensor] = {}
+    try:
+        for tensor in learnable:
+            tensor.requires_grad_(False)
         for part in parts:
-            stack.callback(setattr, part, "training", part.training)
-            if not isinstance(part, torch.jit.ScriptModule):
-                stack.callback(_PartState(part).restore)
-        for tensor in _tensors(parts):
-            if tensor.is_leaf and tensor.requires_grad:
-                stack.callback(_set_flag, tensor)
-                tensor.requires_grad_(False)
-        copies: dict[int, Tensor] = {}
-        for part in parts:
-            part.training = False
-            if not isinstance(part, torch.jit.ScriptModule):
-                _set_aside(part, without)
-                _copy_tensors(part, copies)
-        stack.enter_context(_without_checkpoints())
-        yield
+            _evaluate(part)
+            _set_aside(part, without)
+            _copy_tensors(part, copies)
+        with _without_checkpoints():
+            yield
+    finally:
+        for state in states:
+            state.restore()
+        for tensor in learnable:
+            tensor.requires_grad_(True)
 
 
-def _set_flag(tensor: Tensor) -> None:
-    tensor.requires_grad_(True)
+def _evaluate(part: nn.Module) -> None:
+    if "training" in vars(part):
+        vars(part)["training"] = False
+    else:
+        part.training = False  # of TorchScript
 
 
 def _set_aside(part: nn.Module, without: Sequence[Any]) -> None:
@@ -107,40 +117,51 @@ def _copy_tensors(part: nn.Module, copies: dict[int, Tensor]) -> None:
     """Let a pass write to copies of the tensors that a module holds beside its parameters."""
 
     def copied(value: Any) -> Any:
-        if not isinstance(value, Tensor) or isinstance(value, nn.Parameter) or not value.is_leaf:
+        if value is None or isinstance(value, nn.Parameter | UninitializedBuffer) or not value.is_leaf:
             return value
-        return copies.setdefault(id(value), value.detach().clone())
+        if id(value) not in copies:
+            copies[id(value)] = value.detach().clone()
+        return copies[id(value)]
 
-    if part._buffers:
-        vars(part)["_buffers"] = {name: copied(value) for name, value in part._buffers.items()}
-    if not _is_stock(part):
-        vars(part).update({name: copied(value) for name, value in vars(part).items() if isinstance(value, Tensor)})
+    attributes = vars(part)
+    if attributes.get("_buffers"):
+        attributes["_buffers"] = {name: copied(value) for name, value in attributes["_buffers"].items()}
+    if not _is_of_torch(part):
+        attributes.update({name: copied(value) for name, value in attributes.items() if isinstance(value, Tensor)})
 
 
-def _is_stock(part: nn.Module) -> bool:
-    """Is a module one of torch's own, without hooks, which keeps nothing of a pass but buffers?"""
-    is_of_torch = type(part).__module__.startswith("torch.nn.modules.")
-    return is_of_torch and not part._forward_hooks and not part._forward_pre_hooks
+def _is_of_torch(part: nn.Module) -> bool:
+    """Is a module one of torch's own layers, which keeps nothing of a pass but buffers?"""
+    return type(part).__module__.startswith("torch.nn.modules.")
 
 
 class _PartState:
-    """Attributes of one module, and what lies in those that are containers."""
+    """Mode and attributes of one module, and what lies in those that are containers."""
 
     def __init__(self, part: nn.Module) -> None:
-        self._part, self._attributes = part, dict(vars(part))
-        values = () if _is_stock(part) else self._attributes.values()
-        self._containers = [(value, value.copy()) for value in values if type(value) in _CONTAINERS]
+        self._part, self._is_training = part, part.training
+        # A hook may give an attribute to a module of torch, as old weight norms do.
+        has_hooks = part._forward_hooks or part._forward_pre_hooks
+        self._is_simple = _is_of_torch(part) and not has_hooks
+        self._attributes = {name: vars(part).get(name) for name in _KEPT} if self._is_simple else dict(vars(part))
+        values = () if self._is_simple else self._attributes.values()
+        self._containers = [(value, value.copy()) for value in values if type(value) in _CONTAINERS and value]
+        self._empty = [value for value in values if type(value) in _CONTAINERS and not value]
 
     def restore(self) -> None:
         """Make the module what it was."""
         attributes = vars(self._part)
-        if attributes.keys() != self._attributes.keys():
+        if "training" not in attributes:
+            self._part.training = self._is_training  # of TorchScript
+        elif not self._is_simple and attributes.keys() != self._attributes.keys():
             attributes.clear()
         attributes.update(self._attributes)
-        for container, content in self._containers:
-            if container or content:
+        for container in self._empty:
+            if container:
                 container.clear()
-                (container.extend if isinstance(container, list | deque) else container.update)(content)
+        for container, content in self._containers:
+            container.clear()
+            (container.extend if isinstance(container, list | deque) else container.update)(content)
 
 
 def _call(function: Any, _: Any, *arguments: Any) -> Any:

@@ -156,6 +156,7 @@ class _Tracer(TorchFunctionMode):
         self.alive: list[Any] = []
         self.outputs: list[tuple[Call | Step | Part, Tensor, int | None]] = []
         # What the network holds, and what is made of that alone, is no value of the image.
+        self.made: set[int] = set()
         self.constants = {id(tensor) for tensor in tensors}
         self.producer: dict[int, tuple[int, Tensor]] = {}
         self.times: Counter[str] = Counter()
@@ -221,6 +222,7 @@ class _Tracer(TorchFunctionMode):
         assert output is not None
         if is_making(name):
             self.constants.add(id(output))
+            self.made.add(id(output))
             return
         family = FAMILY.get(name) if name != "__setitem__" else None
         sources = tuple(dict.fromkeys(self.producer[id(t)][0] for t in inputs if id(t) in self.producer))
@@ -229,7 +231,8 @@ class _Tracer(TorchFunctionMode):
             self.constants.update(id(tensor) for tensor in tensors_in(result))
             return
         channels = output.shape[1] if output.ndim == 4 else output.shape[-1] if output.ndim else 1
-        is_plain = all(t.numel() == 1 or (id(t) in self.constants and t.numel() == channels) for t in numbers)
+        sizes = {id(tensor): tensor.numel() for tensor in numbers if id(tensor) not in self.made}
+        is_plain = all(n == 1 or (n == channels and key in self.constants) for key, n in sizes.items())
         step = Step(name, tuple(output.shape), sources, None, is_plain, len(inputs) - len(numbers))
         self._tell_sources(sources, name, family)
         if family is not None:
@@ -242,12 +245,12 @@ class _Tracer(TorchFunctionMode):
 
     def _tell_sources(self, sources: Sequence[int], name: str, family: str | None) -> None:
         """Tell the known operations among the sources of a step that it reads them."""
-        calls = [self.calls[call] for source in sources if (call := self.steps[source].call) is not None]
-        for call in calls:
-            if family is None:
-                call.other_readers.append(name)
-            else:
-                call.readers.append(len(self.calls))
+        for source in sources:
+            place = self.steps[source].call
+            if place is not None and family is None:
+                self.calls[place].other_readers.append(name)
+            elif place is not None:
+                self.calls[place].readers.append(len(self.calls))
 
     def _call(self, name: str, family: str, inputs: Sequence[Tensor], output: Tensor) -> None:
         module, kind = self.running[-1]

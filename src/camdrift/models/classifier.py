@@ -27,7 +27,7 @@ from camdrift.layers.layers import (
 )
 from camdrift.layers.operations import first_tensor
 from camdrift.layers.state import backward_hooks, shielded, undisturbed
-from camdrift.layers.taps import AnyTap
+from camdrift.layers.taps import AnyTap, Tap
 from camdrift.layers.tracing import Part, Trace, trace
 from camdrift.models.contract import check_logits, check_tensors, unwrap
 from camdrift.models.input_settings import input_settings
@@ -36,9 +36,7 @@ from camdrift.tensors import Images, Logits
 
 PRECISIONS: Final = ("fp32", "tf32", "bf16")
 HALVES: Final = (torch.float16, torch.bfloat16)
-UNRECORDED: Final = (
-    "no gradient is recorded where it runs (torch.no_grad, inference mode, an autograd.Function of its own)"
-)
+UNRECORDED: Final = "no gradient is recorded where it runs (torch.no_grad, inference mode, an own autograd.Function)"
 
 
 class Classifier:
@@ -259,9 +257,10 @@ class Classifier:
         And the names of those where no gradient is recorded.
         """
         example = _example(1, self.size).to(self.device)
-        with self.undisturbed(), torch.enable_grad(), hooks.capturing(taps) as capture:
-            logits = self(example)
-            moves = hooks.reduce_gradients(logits.sum(), capture, lambda _, gradient: bool(gradient.any()))
+        with self.undisturbed():
+            with torch.enable_grad(), hooks.capturing(taps) as capture:
+                total = self(example).sum()
+            moves = hooks.reduce_gradients(total, capture, lambda _, gradient: bool(gradient.any()))
         return moves, {name for name, output in capture.activations.items() if id(output) in capture.waiting}
 
     @property
@@ -307,6 +306,11 @@ class Classifier:
             if name not in self._layers:
                 raise UserError(f"`layers` must name layers of the model, got: {name}", LAYERS_HINT)
         return {name: self._layers[name].tap for name in layers}
+
+    def is_crossed_by_all(self, layer: str) -> bool:
+        """Do all ways from the image to the logits lead through a convolution? False where that is not known."""
+        tap = self._layers[layer].tap
+        return isinstance(tap, Tap) and self._trace.flow.is_crossed_by_all(self._trace.calls[tap.index].step)
 
     @cached_property
     def neuron_groups(self) -> tuple[NeuronGroup, ...]:

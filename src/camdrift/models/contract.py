@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from camdrift.errors import ModelError
-from camdrift.layers.state import parts_of, tensors_of
+from camdrift.layers.state import parts_of
 from camdrift.models.outputs import last_step
 from camdrift.tensors import Logits
 
@@ -69,7 +70,9 @@ def check_tensors(module: nn.Module) -> None:
         if "quantized" in kind and ".reference" not in kind:
             raise _quantised(type(part).__name__)
     named = dict([*module.named_parameters(), *module.named_buffers()])
-    for name, tensor in (named or {"": tensor for tensor in tensors_of(module)}).items():
+    for name, tensor in named.items():
+        if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+            continue  # torch's own words, when it runs, tell what to do
         if tensor.is_quantized:
             raise _quantised(name)
         if tensor.is_meta:

@@ -1,0 +1,218 @@
+"""Taps follow the flow of values: looking moves none, an activation by hand is one, no surroundings leak in."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from camdrift.errors import UserError
+from camdrift.explanations.attribution import attribute
+from camdrift.layers.state import undisturbed
+from camdrift.models.classifier import Classifier
+from support.nets import Plain, conv, fixed
+
+SIZE = 16
+IMAGES = torch.rand((2, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
+
+
+class Swish(torch.autograd.Function):
+    """The memory-efficient one."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        gate = torch.sigmoid(x)
+        return gradient * (gate * (1 + x * (1 - gate)))
+
+
+class Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def net(activation):
+    parts = [conv(3, 4), nn.BatchNorm2d(4), activation, conv(4, 4), activation]
+    return fixed(nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)))
+
+
+def maps(module):
+    return attribute(Classifier(module, size=SIZE), IMAGES, 0)
+
+
+def assert_same(module, plain, names=None):
+    found, expected = maps(module), maps(plain)
+    assert len(found) == len(expected) > 1
+    for one, other in zip(found.values(), expected.values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.max()))
+
+
+BY_HAND = {
+    "swish": (nn.SiLU(), lambda x: x * torch.sigmoid(x)),
+    "swish, own function": (nn.SiLU(), Swish.apply),
+    "swish, in place": (nn.SiLU(), lambda x: x.mul_(x.sigmoid())),
+    "hard swish": (nn.Hardswish(), lambda x: x * F.relu6(x + 3) / 6),
+    "mish": (nn.Mish(), lambda x: x * torch.tanh(F.softplus(x))),
+    "gelu": (nn.GELU(), lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5))),
+    "softplus, in two steps": (nn.Softplus(), lambda x: torch.log(1 + torch.exp(x))),
+    "relu, as a maximum": (nn.ReLU(), lambda x: torch.maximum(x, torch.zeros_like(x))),
+    "relu, looked at": (nn.ReLU(), lambda x: (x.detach().abs().mean(), F.relu(x))[1]),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_an_activation_by_hand_has_the_maps_of_the_one_by_name(name):
+    named, function = BY_HAND[name]
+    assert_same(net(Function(function)), net(named))
+
+
+class Remembering(nn.Module):
+    """Changes all kinds of state in evaluation mode, too."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.count, self.seen = inner, 0, []
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x):
+        x = self.inner[0](x)
+        self.mean.mul_(0.9).add_(x.detach().mean((0, 2, 3)))
+        self.count, self.last = self.count + 1, x.mean()
+        self.seen.append(x)
+        return self.inner[1:](x)
+
+
+def test_what_a_pass_remembers_moves_no_tap_and_is_forgotten():
+    module = Remembering(net(nn.ReLU()))
+    assert_same(module, net(nn.ReLU()))
+    assert not module.mean.any()
+    assert (module.count, module.seen, hasattr(module, "last")) == (0, [], False)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpoints_change_no_map(reentrant):
+    class Checkpointed(Plain):
+        def forward(self, x):
+            return self.head(checkpoint(self.features, x, use_reentrant=reentrant).mean((2, 3)))
+
+    assert_same(fixed(Checkpointed()), fixed(Plain()))
+
+
+def test_hooks_on_the_backward_pass_do_not_run():
+    def fails(*_):
+        raise ValueError("No activations detected")
+
+    module = net(nn.ReLU())
+    for part in module:
+        part.register_full_backward_hook(fails)
+    assert_same(module, net(nn.ReLU()))
+
+
+def test_tensors_that_are_no_parameters():
+    factor = torch.ones(1, requires_grad=True)
+    hidden = net(nn.ReLU())
+    assert_same(Function(lambda x: hidden(x * factor)), net(nn.ReLU()))
+    assert factor.grad is None
+
+
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_a_frozen_backbone(without):
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = net(nn.ReLU())
+
+        def forward(self, x):
+            with without():
+                x = self.inner[:3](x)
+            return self.inner[3:](x)
+
+    assert_same(Frozen(), net(nn.ReLU()))
+
+
+def test_surroundings_stay_outside():
+    expected = maps(net(nn.ReLU()))
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = maps(copy.deepcopy(NORMAL))
+    for name, values in expected.items():
+        torch.testing.assert_close(inside[name], values, rtol=0, atol=0)
+
+
+NORMAL = net(nn.ReLU())
+
+
+def test_other_convolutions_are_studied_or_listed():
+    class Unfolded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(4, 4, 3, 3))
+
+        def forward(self, x):
+            return (self.weight.flatten(1) @ F.unfold(x, 3, padding=1)).unflatten(2, x.shape[2:])
+
+    inner = net(nn.ReLU())
+    module = nn.Sequential(*inner[:3], nn.ConvTranspose2d(4, 4, 3), nn.ReLU(), Unfolded(), *inner[3:]).eval()
+    notes = {info.name: bool(info.note) for info in Classifier(module, size=SIZE).layer_infos}
+    assert notes == {"0": False, "3": False, "5": True, "6": False}
+
+
+def test_numbers_without_gradients_are_refused():
+    with torch.device("meta"):
+        module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
+    with pytest.raises(UserError, match="0.weight on the meta device"):
+        Classifier(module, size=SIZE)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_another_type_is_said(dtype):
+    classifier = Classifier(net(nn.ReLU()).to(dtype), size=SIZE)
+    assert f"computed in {str(dtype)[6:]}" in classifier.remarks[0]
+    assert set(attribute(classifier, IMAGES, 0)) == {"0", "3"}
+
+
+def test_one_image_behind_an_instance_norm_in_channels_last_order():
+    parts = [conv(3, 4), nn.ReLU(), nn.InstanceNorm2d(4), conv(4, 4), nn.ReLU()]
+    module = fixed(nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)))
+    classifier = Classifier(module.to(memory_format=torch.channels_last), size=SIZE)
+
+    def gradient(images):
+        images = images.clone().requires_grad_()
+        return torch.autograd.grad(classifier(images)[:, 0].sum(), images)[0]
+
+    together = gradient(IMAGES)
+    torch.testing.assert_close(gradient(IMAGES[:1]), together[:1], rtol=1e-3, atol=1e-4 * float(together.abs().max()))
+
+
+def test_bytes_and_arrays_are_pixels():
+    classifier = Classifier(net(nn.ReLU()), size=SIZE)
+    pixels = (IMAGES * 255).to(torch.uint8)
+    expected = attribute(classifier, pixels.float() / 255, 0)
+    for images in (pixels, pixels.numpy(), pixels.double() / 255):
+        torch.testing.assert_close(attribute(classifier, images, 0)["0"], expected["0"])
+    for images, message in (
+        (IMAGES * 255, "divide them by 255"),
+        (IMAGES.movedim(1, 3), "permute"),
+        (IMAGES[0], "None"),
+    ):
+        with pytest.raises(UserError, match=message):
+            attribute(classifier, images, 0)
+
+
+def test_buffers_are_the_users_own_afterwards():
+    module = net(nn.ReLU()).train()
+    buffers = [id(value) for value in module.buffers()]
+    with undisturbed(module):
+        module(IMAGES)
+    assert [id(value) for value in module.buffers()] == buffers
+    assert module.training
