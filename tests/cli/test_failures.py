@@ -72,7 +72,8 @@ def test_a_model_that_fails_in_mid_run(statement, words, photos, tmp_path, camdr
     assert words in error
     assert "img_0" in error
     assert hint.startswith("hint: ")
-    assert "\x1b" not in err and "\u202e" not in err
+    assert "\x1b" not in err
+    assert "\u202e" not in err
 
 
 def test_it_goes_on_once_the_model_is_mended(photos, tmp_path, camdrift_command):
@@ -97,7 +98,8 @@ def test_an_attack_that_ends_the_program(photos, tmp_path, camdrift_command):
     options = ["--model", write_factory(tmp_path), *QUICK, "--attack", f"{attack}:attack", "--out", "r"]
     code, _, err = camdrift_command("run", photos, *options)
     assert code == 2
-    assert "img_00.png" in err and "exits.py, line 5" in err
+    assert "img_00.png" in err
+    assert "exits.py, line 5" in err
 
 
 class TestIdentity:
@@ -195,7 +197,8 @@ def test_no_secret_and_no_home_in_a_record(photos, tmp_path, camdrift_command, m
     options = ["--model", write_factory(tmp_path), *QUICK, "--attack", spec, "--out", "r"]
     assert camdrift_command("run", photos, *options)[0] == 0
     text = Path("r/run.json").read_text()
-    assert "S3CRET" not in text and str(tmp_path) not in text
+    assert "S3CRET" not in text
+    assert str(tmp_path) not in text
     assert camdrift.open("r").seeds["path"][0] == "~/photos/img_00.png"
     assert camdrift_command("run", photos, *options, "--resume")[0] == 0
     code, out, _ = camdrift_command("verify", "r", "--trust")

@@ -84,7 +84,9 @@ def on_disk(path: Path) -> Iterator[None]:
             # Polars does not always say that it was the disk ("Invalid thrift: transport error").
             is_full = is_full or _is_full(path)
         what = "the disk is full" if is_full else first_line(error)
-        hint = "free some space, then continue with --resume" if is_full else "is the folder writable?"
+        hint = "free some space, then go on" if is_full else "is the folder writable?"
+        if getattr(error, "errno", None) == errno.EFBIG:
+            hint = "the system allows no file of that size (`ulimit -f`)"
         raise StoreError(f"cannot write to {path}: {what}", hint) from error
 
 
