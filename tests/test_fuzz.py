@@ -204,6 +204,7 @@ class TestCommandLine:
         code = ended.value.code or 0
         assert code in (0, 1, 2), err.getvalue()
         assert "Traceback" not in err.getvalue()
+        assert "error: unexpected: " not in err.getvalue()
         if code == 2:
             complaint = [line for line in err.getvalue().splitlines() if line.startswith(("error: ", "hint: "))]
             assert complaint[0].startswith("error: ")

@@ -54,6 +54,12 @@ def place_of(error: BaseException) -> str:
     return f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})"
 
 
+def is_foreign(error: BaseException) -> bool:
+    """Did an error arise in the user's own code, or does it end the program, which ours never does?"""
+    frames = extract_tb(error.__traceback__)
+    return isinstance(error, SystemExit | GeneratorExit) or any(_is_own(frame.filename) for frame in frames)
+
+
 def _is_own(file: str) -> bool:
     """Is a file neither ours, nor of an installed package, nor Python's own?"""
     others = (str(_CAMDRIFT), str(Path(re.__file__).parents[1]), "<")

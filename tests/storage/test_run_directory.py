@@ -289,7 +289,7 @@ class TestFullDisk:
             patch.setattr(pl.DataFrame, "write_parquet", fill_up)
             with pytest.raises(StoreError, match=r"cannot write to .*run: the disk is full") as caught:
                 study_of(classifier, eight, out, **SMALL)
-        assert "free some space, then continue with --resume" in caught.value.hint
+        assert "free some space, then go on" in caught.value.hint
         assert RunDirectory.open(out).chunks_done() == {0}
         whole = study_of(classifier, eight, tmp_path / "whole", **SMALL)
         assert_same(study_of(classifier, eight, out, **SMALL, resume=True), whole)

@@ -9,7 +9,6 @@ import camdrift
 from camdrift.errors import StoreError, UserError
 from support.studies import (
     SMALL,
-    assert_close,
     assert_same,
     listing,
     skip_report,
@@ -121,8 +120,10 @@ class TestResume:
         assert_same(study_of(classifier, eight, tmp_path / "run", **SMALL, resume=True), whole)
         assert not (tmp_path / "run" / "chunks").exists()
 
-    def test_batch_size_may_change(self, classifier, eight, whole, broken):
-        assert_close(study_of(classifier, eight, broken, **SMALL, resume=True, batch_size=2), whole)
+    def test_batch_size_stays(self, classifier, eight, whole, broken):
+        with pytest.raises(StoreError, match="batch_size was 4, now 2"):
+            study_of(classifier, eight, broken, **SMALL, resume=True, batch_size=2)
+        assert_same(study_of(classifier, eight, broken, **SMALL, resume=True, batch_size=4), whole)
 
     def test_a_finished_run_is_returned_untouched(self, classifier, eight, whole):
         before = listing(whole.path)

@@ -12,7 +12,7 @@ from camdrift.cli.progress import INTERRUPTED
 from camdrift.cli.results import compare_command, detect_command, report_command, sweep_command, verify_command
 from camdrift.cli.studies import explain_command, reproduce_command, run_command
 from camdrift.cli.terminal import tolerant_streams
-from camdrift.errors import FOREIGN, TRACEBACK, TRACEBACK_HINT, UserError, escaped, one_line, place_of
+from camdrift.errors import FOREIGN, TRACEBACK, TRACEBACK_HINT, UserError, escaped, is_foreign, one_line, place_of
 from camdrift.study.provenance import camdrift_version
 
 app = typer.Typer(
@@ -93,7 +93,8 @@ def _code() -> int:
         if isinstance(error.__context__, BrokenPipeError):
             raise  # by typer: whoever read the output has gone
         _show_traceback(error)
-        return _complain(f"{one_line(error)}{place_of(error)}", TRACEBACK_HINT)
+        prefix = "" if is_foreign(error) else "unexpected: "
+        return _complain(f"{prefix}{one_line(error)}{place_of(error)}", TRACEBACK_HINT)
     return code
 
 

@@ -73,7 +73,8 @@ def show_progress(console: Console, advice: Callable[[Path | str], str] | None =
         advice: Returns how to go on with the run in a directory, for whoever has stopped it.
 
     Raises:
-        typer.Exit: Ctrl-C or another signal stopped it.
+        KeyboardInterrupt: Ctrl-C stopped it.
+        typer.Exit: Another signal stopped it.
     """
     bar = _bar(console) if console.is_terminal else None
     display: Display | None = None
@@ -91,7 +92,10 @@ def show_progress(console: Console, advice: Callable[[Path | str], str] | None =
             # Whoever presses the key again must still read how to go on.
             interruption.end()
             advise(is_due=True)
-            raise typer.Exit(getattr(stop, "exit_code", INTERRUPTED)) from stop
+            code = getattr(stop, "exit_code", INTERRUPTED)
+            if code == INTERRUPTED:
+                raise
+            raise typer.Exit(code) from stop
         except FOREIGN:
             advise(is_due=display is not None and display.is_begun)
             raise

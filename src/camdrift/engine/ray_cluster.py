@@ -20,7 +20,7 @@ ADDRESS: Final = "RAY_ADDRESS"
 _THREADS: Final = "OMP_NUM_THREADS"
 _MODE, _TOKEN, _NICENESS = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_worker_niceness"
 _TEMPORARY: Final = "TMPDIR"
-# Whatever the system: at 0, Ray takes the loopback interface for that of the machine, and its servers listen on no other.
+# At 0, Ray takes the loopback interface for that of the machine, and its servers listen on no other.
 _CLUSTERS, _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "127.0.0.1"
 # Sockets lie in Ray's folder, and their paths have at most 107 bytes.
 _LONGEST_FOLDER: Final = 40
@@ -184,8 +184,9 @@ def _quiet(ray: Any) -> Iterator[None]:
 def _own_ray(folder: str) -> Iterator[None]:
     """Set the variables of a Ray of our own, but none that the user has set, and restore them after the block.
 
-    This Ray listens on the loopback interface alone, and lets in nobody who does not know its token. Its workers compute with the priority of this process, where
-    Ray would let every other program go first. What they leave when they are killed lies in its folder.
+    This Ray listens on the loopback interface alone, and lets in nobody who does not know its token. Its workers
+    compute with the priority of this process, where Ray would let every other program go first. What they leave when
+    they are killed lies in its folder.
     """
     before = {name: os.environ.get(name) for name in (_NICENESS, _TOKEN, _MODE, _TEMPORARY, _CLUSTERS)}
     constants: Any = import_module("ray._private.ray_constants")

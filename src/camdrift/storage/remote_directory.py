@@ -19,7 +19,8 @@ from camdrift.storage.run_files import FILES, is_figure, is_record
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.file_names import CHUNKS, FIGURES, RECORD
 
-_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
+# Also a chain of protocols, such as simplecache::s3://.
+_URL: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 # Protocols in which a folder is made before its files. Others have no folders, or only buckets, which cost money.
 _WITH_FOLDERS: Final = {"file", "local", "memory"}
 
@@ -60,6 +61,10 @@ class Remote:
         import fsspec
 
         self.url = url.rstrip("/")
+        if "::" in url.partition("://")[0]:
+            raise StoreError(
+                f"`out` must be the URL of one store, got: {url} (a chain)", f"without `::`: {url.rpartition('::')[2]}"
+            )
         try:
             self._files, self._root = fsspec.core.url_to_fs(self.url)
         except ImportError as error:

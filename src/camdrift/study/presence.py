@@ -36,8 +36,8 @@ def check_present(plan: Plan, files: Sequence[ImageFile], present: frozenset[str
     if lost:
         first = lost[0].seed_id
         raise StoreError(
-            f"`images` must stay where they are, got: {len(lost)} of {len(files)} that could not be read when their turn "
-            f"came (first: {first}: {reasons[first]}); the run is not complete",
+            f"`images` must stay where they are, got: {len(lost)} of {len(files)} that could not be read in mid-run "
+            f"(first: {first}: {reasons[first]}); the run is not complete",
             "once they are back, --resume studies them",
         )
 
