@@ -4,10 +4,8 @@ Torch is imported by those fixtures alone that need it: tests of tables and figu
 """
 
 import random
-import re
 import signal
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,12 +24,6 @@ def pytest_fixture_setup():
 def pytest_runtest_call():
     """What a test draws at random without a generator of its own is the same each time, in any order of tests."""
     seed_all()
-
-
-def pytest_runtest_setup(item):
-    """Tests of a library that no extra brings are skipped without it."""
-    if {"torchattacks", "autoattack"} & {*re.split(r"\W+", item.nodeid)} and find_spec("torchattacks") is None:
-        pytest.skip("needs torchattacks: python -m pip install --no-deps torchattacks")
 
 
 def pytest_collection_modifyitems(items):

@@ -27,11 +27,11 @@ def block(inputs, outputs, kernel):
 def study(tmp_path_factory):
     """Instance norm behind a 1x1 convolution: the weights of the layer before cancel, and only rounding is left."""
     torch.manual_seed(1)
-    top = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
-    net = nn.Sequential(block(3, 8, 3), nn.MaxPool2d(2), block(8, 8, 1), *top).eval()
+    top = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5))
+    net = nn.Sequential(block(3, 16, 3), nn.MaxPool2d(2), block(16, 16, 1), *top).eval()
     folder = tmp_path_factory.mktemp("ceiling")
     write_images(folder / "images", 6)
-    settings = {"attack": "fgsm(eps=1)", "strengths": (0.25, 1.0), "noise_ladder": (2.0,), "gallery": 0}
+    settings = {"attack": "pgd(eps=96/255, steps=10)", "strengths": (0.25, 1.0), "noise_ladder": (2.0,), "gallery": 0}
     return camdrift.run(camdrift.wrap(net, size=32), folder / "images", out=folder / "run", **settings)
 
 

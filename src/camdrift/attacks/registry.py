@@ -33,15 +33,7 @@ class Library:
 
 _ROWS: Final = (
     Library("foolbox", "from_foolbox", "foolbox", "", "a class of `foolbox.attacks`; bounded attacks take `eps`"),
-    Library(
-        "torchattacks",
-        "from_torchattacks",
-        "torchattacks",
-        "",
-        "a class of torchattacks",
-        # It holds requests to a version of 2021, and imports it nowhere.
-        command="python -m pip install --no-deps torchattacks",
-    ),
+    Library("torchattacks", "from_torchattacks", "torchattacks", "attacks", "a class of torchattacks"),
     Library(
         "torchattack",
         "from_torchattack",

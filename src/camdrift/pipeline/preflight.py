@@ -41,7 +41,7 @@ class Preflight:
         n_labelled: Those whose class is known.
         accuracy: Share of the labelled images that the model gets right; None without any.
         mean_confidence: Mean probability of the predicted class; None without images.
-        zero_gradient_share: Share of pixel values of a few images at which the gradient of the attacked model's logits
+        zero_gradient_share: Share of pixels of a few images at which the gradient of the attacked model's logits
             is exactly 0; 1 where none reaches the pixels, None without images.
         warnings: Possible mistakes in the model or its input, each on one line with its cure.
     """
@@ -106,10 +106,10 @@ def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
     images, labels = [images[i] for i in is_finite.nonzero().flatten()], labels[is_finite]
     answers = _answers(logits, labels)
     warnings += _between_0_and_1(logits)
-    warnings += _warnings_of_readings(plan, images, labels, answers) or _near_chance(plan, answers.is_right)
     share = _zero_gradient_share(plan, images[: plan.batch_size])
-    if share >= _BLIND:
-        warnings.append(_blindness(share))
+    # Where another reading does better, its cure may bring the gradient back.
+    others = [*([_blindness(share)] if share >= _BLIND else []), *_near_chance(plan, answers.is_right)]
+    warnings += _warnings_of_readings(plan, images, labels, answers) or others
     n_labelled = len(answers.is_right)
     accuracy = float(answers.is_right.double().mean()) if n_labelled else None
     return Preflight(len(images), n_labelled, accuracy, answers.confidence, share, tuple(warnings))
@@ -157,7 +157,7 @@ def _refuse_chance(plan: Plan, logits: Logits, images: Sequence[Image]) -> None:
 
 
 def _zero_gradient_share(plan: Plan, images: Sequence[Image]) -> float:
-    """Share of pixel values at which the gradient of the distance of the two largest logits is exactly 0."""
+    """Share of pixels, all colours, at which the gradient of the distance of the two largest logits is exactly 0."""
     model = plan.victim
     batch = stack(images[:_FEW]).to(model.device).requires_grad_()
     try:
@@ -169,11 +169,11 @@ def _zero_gradient_share(plan: Plan, images: Sequence[Image]) -> float:
             raise
         # torch finds no way from the logits to the pixels.
         return 1.0
-    return float((gradient == 0).double().mean())
+    return float((gradient == 0).all(1).double().mean())
 
 
 def _blindness(share: float) -> str:
-    where = "every pixel" if share == 1 else f"{100 * share:.0f} % of the pixel values"
+    where = "every pixel" if share == 1 else f"{100 * share:.0f} % of the pixels"
     return (
         f"the gradient of the logits is exactly 0 at {where}: attacks that follow it are blind there (is the input "
         "rounded or clamped, or part of the model under no_grad?); attacks on predictions alone need none, such as "
