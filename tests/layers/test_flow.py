@@ -1,7 +1,5 @@
 """Taps follow the flow of values: looking moves none, an activation by hand is one, no surroundings leak in."""
 
-import copy
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -142,14 +140,12 @@ def test_a_frozen_backbone(without):
 
 
 def test_surroundings_stay_outside():
-    expected = maps(net(nn.ReLU()))
+    module = net(nn.ReLU())
+    expected = maps(module)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = maps(copy.deepcopy(NORMAL))
+        inside = maps(module)
     for name, values in expected.items():
         torch.testing.assert_close(inside[name], values, rtol=0, atol=0)
-
-
-NORMAL = net(nn.ReLU())
 
 
 def test_other_convolutions_are_studied_or_listed():
@@ -216,3 +212,30 @@ def test_buffers_are_the_users_own_afterwards():
         module(IMAGES)
     assert [id(value) for value in module.buffers()] == buffers
     assert module.training
+
+
+class TestDeepLift:
+    """Captum's, whose attributions sum to what the logit changes by where all ways lead through the layer."""
+
+    @pytest.mark.parametrize("name", ["0", "2"])
+    def test_behind_modules(self, name):
+        pytest.importorskip("captum")
+        parts = [conv(3, 4), nn.ReLU(), conv(4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
+        classifier = Classifier(fixed(nn.Sequential(*parts)), size=SIZE)
+        assert attribute(classifier, IMAGES, 0, explanation="captum:LayerDeepLift", layers=[name])[name].shape[0] == 2
+
+    def test_functions_are_refused(self):
+        pytest.importorskip("captum")
+        first, second, head = conv(3, 4), conv(4, 4), nn.Linear(4, 3)
+
+        class Functional(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second, self.head = first, second, head
+
+            def forward(self, x):
+                return self.head(F.relu(self.second(F.relu(self.first(x)))).mean((2, 3)))
+
+        classifier = Classifier(fixed(Functional()), size=SIZE)
+        with pytest.raises(UserError, match="is no DeepLIFT at layer first"):
+            attribute(classifier, IMAGES, 0, explanation="captum:LayerDeepLift", layers=["first"])

@@ -59,11 +59,11 @@ def attribute(
     """
     if isinstance(target, str) and target != "own":
         raise UserError(f"`target` must be `own`, a class or one class per image, got: {target}")
-    images = _as_images(classifier, images)
-    classes = None if isinstance(target, str) else _as_classes(classifier, images, target)
     place = {info.name: number for number, info in enumerate(classifier.layer_infos)}
     names = None if layers is None else sorted(layers, key=lambda name: place.get(name, -1))
     with classifier.numerics():
+        images = _as_images(classifier, images)
+        classes = None if isinstance(target, str) else _as_classes(classifier, images, target)
         return explain(classifier, images, [classes], layers=names, explainers=[make_explainer(explanation)]).maps[0]
 
 
@@ -174,4 +174,4 @@ def _as_classes(classifier: Classifier, images: Images, target: int | Sequence[i
         raise UserError(f"`target` must have one class per image ({len(images)}), got: shape {tuple(classes.shape)}")
     if len(images) and not (int(classes.min()) >= 0 and int(classes.max()) < classifier.classes):
         raise UserError(f"`target` must lie in 0..{classifier.classes - 1}, got: {classes.tolist()}")
-    return classes.long()
+    return classes.long().clone()  # a normal tensor, wherever it was made

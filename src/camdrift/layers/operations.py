@@ -26,15 +26,15 @@ FAMILY: Final = {name: family for family, names in _NAMES.items() for name in na
 # Functions from value to value, of which activations and norms are written by hand: some only hand on or scale, some
 # add, all others bend.
 _SCALING: Final = (
-    "mul multiply div divide true_divide truediv neg clone float double half bfloat16 to type type_as contiguous detach "
-    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout alias requires_grad "
+    "mul multiply div divide true_divide truediv neg clone float double half bfloat16 to type type_as contiguous "
+    "detach dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout alias requires_grad "
     "fake_quantize_per_tensor_affine fake_quantize_per_channel_affine fused_moving_avg_obs_fake_quant"
 )
 _SHIFTING: Final = "add sub subtract rsub"
 _BENDING: Final = (
     "pow square sqrt rsqrt abs absolute exp exp2 expm1 log log1p log2 erf erfc sin cos tan asin atan arctan sinh cosh "
-    "asinh arcsinh sign sgn round floor ceil frac maximum minimum max min fmax fmin where reciprocal rdiv rtruediv rpow "
-    "gt lt ge le eq ne greater less logical_not logical_and logical_or masked_fill heaviside logaddexp hypot atan2 "
+    "asinh arcsinh sign sgn round floor ceil frac maximum minimum max min fmax fmin where reciprocal rdiv rtruediv "
+    "rpow gt lt ge le eq ne greater less logical_not logical_and logical_or masked_fill heaviside logaddexp hypot atan2 "
     "clip nan_to_num addcmul addcdiv lerp xlogy special_expit special_erf expit softmin relu hardtanh sigmoid tanh "
     "leaky_relu relu6 elu selu celu gelu silu mish hardswish hardsigmoid softplus softsign logsigmoid log_sigmoid "
     "threshold hardshrink softshrink tanhshrink clamp clamp_min clamp_max prelu rrelu invert "

@@ -69,7 +69,7 @@ def backward_hooks(module: nn.Module) -> list[Any]:
 
 
 @contextmanager
-def undisturbed(module: nn.Module, without: Sequence[Any] = ()) -> Iterator[None]:
+def undisturbed(module: nn.Module, without: Sequence[Any] = (), *, is_nested: bool = False) -> Iterator[None]:
     """Hold the module in evaluation mode with frozen tensors, and put back afterwards whatever a pass changes.
 
     That are modes and flags, buffers and other tensors, attributes, and what lies in lists and dictionaries. Passes run
@@ -78,9 +78,11 @@ def undisturbed(module: nn.Module, without: Sequence[Any] = ()) -> Iterator[None
     Args:
         module: The network. All is put back after an error, too.
         without: Hooks on the backward pass that are set aside.
+        is_nested: Is the module held already? Attributes, in which a library's hooks keep what they need in the
+            backward pass, then stay until the outer block ends.
     """
     parts = parts_of(module)
-    states = [_PartState(part) for part in parts]
+    states = [_PartState(part, is_nested) for part in parts]
     learnable = [tensor for tensor in _tensors(parts) if tensor.requires_grad and tensor.is_leaf]
     copies: dict[int, Tensor] = {}
     try:
@@ -89,7 +91,7 @@ def undisturbed(module: nn.Module, without: Sequence[Any] = ()) -> Iterator[None
         for part in parts:
             _evaluate(part)
             _set_aside(part, without)
-            _copy_tensors(part, copies)
+            _copy_tensors(part, copies, is_nested)
         with _without_checkpoints():
             yield
     finally:
@@ -113,7 +115,7 @@ def _set_aside(part: nn.Module, without: Sequence[Any]) -> None:
             vars(part)[name] = OrderedDict((key, hook) for key, hook in hooks.items() if hook not in without)
 
 
-def _copy_tensors(part: nn.Module, copies: dict[int, Tensor]) -> None:
+def _copy_tensors(part: nn.Module, copies: dict[int, Tensor], is_nested: bool) -> None:
     """Let a pass write to copies of the tensors that a module holds beside its parameters."""
 
     def copied(value: Any) -> Any:
@@ -126,7 +128,7 @@ def _copy_tensors(part: nn.Module, copies: dict[int, Tensor]) -> None:
     attributes = vars(part)
     if attributes.get("_buffers"):
         attributes["_buffers"] = {name: copied(value) for name, value in attributes["_buffers"].items()}
-    if not _is_of_torch(part):
+    if not is_nested and not _is_of_torch(part):
         attributes.update({name: copied(value) for name, value in attributes.items() if isinstance(value, Tensor)})
 
 
@@ -138,11 +140,11 @@ def _is_of_torch(part: nn.Module) -> bool:
 class _PartState:
     """Mode and attributes of one module, and what lies in those that are containers."""
 
-    def __init__(self, part: nn.Module) -> None:
+    def __init__(self, part: nn.Module, is_nested: bool) -> None:
         self._part, self._is_training = part, part.training
         # A hook may give an attribute to a module of torch, as old weight norms do.
         has_hooks = part._forward_hooks or part._forward_pre_hooks
-        self._is_simple = _is_of_torch(part) and not has_hooks
+        self._is_simple = is_nested or (_is_of_torch(part) and not has_hooks)
         self._attributes = {name: vars(part).get(name) for name in _KEPT} if self._is_simple else dict(vars(part))
         values = () if self._is_simple else self._attributes.values()
         self._containers = [(value, value.copy()) for value in values if type(value) in _CONTAINERS and value]

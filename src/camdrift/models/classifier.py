@@ -79,7 +79,7 @@ class Classifier:
         """Wrap a module; `settings` are the fields of `InputSettings`."""
         self.module, self.remarks = unwrap(module)
         check_tensors(self.module)
-        self._backward_hooks = backward_hooks(self.module)
+        self._backward_hooks, self._is_held = backward_hooks(self.module), False
         self.loaded_from: tuple[str, str | None] | None = None
         self.code: Mapping[str, str] | None = None
         self.was_training = _is_training(self.module)
@@ -117,8 +117,13 @@ class Classifier:
 
         The caller's autocast, inference mode, anomaly detection and default type stay outside.
         """
-        with shielded(_default_type(self.dtype)), undisturbed(self.module, self._backward_hooks):
-            yield
+        is_nested, self._is_held = self._is_held, True
+        held = undisturbed(self.module, self._backward_hooks, is_nested=is_nested)
+        try:
+            with shielded(_default_type(self.dtype)), held:
+                yield
+        finally:
+            self._is_held = is_nested
 
     def __call__(self, images: Images) -> Logits:
         """Return the logits of images in pixel space, float32; differentiable if gradients are enabled."""
