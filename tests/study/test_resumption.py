@@ -1,5 +1,6 @@
 """Interrupted and resumed: the tables are those of the run that nobody disturbed."""
 
+import json
 import shutil
 
 import numpy as np
