@@ -166,7 +166,7 @@ def test_other_convolutions_are_studied_or_listed():
 def test_numbers_without_gradients_are_refused():
     with torch.device("meta"):
         module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
-    with pytest.raises(UserError, match="0.weight on the meta device"):
+    with pytest.raises(UserError, match=r"0\.weight on the meta device"):
         Classifier(module, size=SIZE)
 
 

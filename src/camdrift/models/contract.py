@@ -29,7 +29,7 @@ _ONE_LOGIT: Final = (
 _ROUNDING: Final = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
 
 
-def unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+def unwrap(module: Any) -> tuple[nn.Module, tuple[str, ...]]:
     """Return the module without DataParallel and compilation around it, and a remark on each that was there.
 
     Raises:

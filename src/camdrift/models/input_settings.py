@@ -98,27 +98,35 @@ def input_settings(**values: Any) -> InputSettings:
         ModelError: Any of them is not of its kind, or out of range.
     """
     size = _side(values.get("size", 224))
-    checked = {name: _three(values[name], name) for name in ("mean", "std") if name in values}
+    checked: dict[str, Any] = {name: _three(values[name], name) for name in ("mean", "std") if name in values}
     checked |= {"resize": _resize(values.get("resize"), size), "labels": checked_labels(values.get("labels"))}
-    output = values.get("output")
-    if not isinstance(output, str | Integral | None) or isinstance(output, bool):
+    output: Any = values.get("output")
+    if not (output is None or isinstance(output, str) or _is_whole(output)):
         raise ModelError(f"`output` must be the name or number of an output, got: {output!r}")
-    checked["output"] = int(output) if isinstance(output, Integral) else output
+    checked["output"] = int(output) if _is_whole(output) else output
     return InputSettings(**{**values, **checked, "size": size})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _numbers(values: Any) -> list[Any] | None:
     """Return what a list, an array or a tensor holds; one number as a list of one; None for anything else."""
     if hasattr(values, "tolist"):  # an array's or a tensor's
         values = values.tolist()
-    if isinstance(values, Real) and not isinstance(values, bool):
+    if _is_number(values):
         return [values]
     return list(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping) else None
 
 
 def _three(values: Any, name: str) -> tuple[float, ...]:
     numbers = _numbers(values)
-    if numbers is None or not all(isinstance(n, Real) and not isinstance(n, bool) and isfinite(n) for n in numbers):
+    if numbers is None or not all(_is_number(n) and isfinite(n) for n in numbers):
         raise ModelError(f"`{name}` must be three numbers, got: {str(values)[:60]}", _NUMBERS_HINT)
     if len(numbers) not in (1, 3):
         raise ModelError(f"`{name}` must have three values, got: {len(numbers)}", _NUMBERS_HINT)
@@ -129,7 +137,7 @@ def _side(size: Any) -> int:
     """Return the side of a square input."""
     numbers = _numbers(size) or [None]
     is_square = len(set(numbers)) == 1 and len(numbers) <= 2
-    whole = [n for n in numbers if isinstance(n, Real) and not isinstance(n, bool) and isfinite(n) and n == int(n)]
+    whole = [n for n in numbers if _is_number(n) and isfinite(n) and n == int(n)]
     if not is_square or len(whole) != len(numbers) or whole[0] < 1:
         raise ModelError(f"`size` must be a whole number from 1 up, got: {str(size)[:60]}", _SIZE_HINT)
     return int(whole[0])
@@ -138,9 +146,9 @@ def _side(size: Any) -> int:
 def _resize(resize: Any, size: int) -> int | tuple[int, int] | None:
     """Return the size before the crop, a square of `size` as 0."""
     if resize is None or resize == 0:
-        return resize
+        return None if resize is None else 0
     numbers = _numbers(resize) or []
-    if not 1 <= len(numbers) <= 2 or not all(isinstance(n, Integral) and n > 0 for n in numbers):
+    if not 1 <= len(numbers) <= 2 or not all(_is_whole(n) and n > 0 for n in numbers):
         raise ModelError(f"`resize` must be one or two whole numbers, got: {str(resize)[:60]}")
     if len(numbers) == 1:
         return int(numbers[0])

@@ -88,7 +88,7 @@ def wrap(
     if isinstance(module, ExportedProgram):
         module, side = unflatten(module)
     size = (side or 224) if size is None else size
-    settings = {"mean": mean, "std": std, "size": size, "labels": labels, "output": output}
+    settings: dict[str, Any] = {"mean": mean, "std": std, "size": size, "labels": labels, "output": output}
     classifier = Classifier(module, **settings, weights="as passed")
     classifier.code = code_of_classes(classifier.module)
     return classifier
