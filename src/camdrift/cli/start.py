@@ -6,7 +6,7 @@ import sys
 _INTERRUPTED = 130
 
 
-def main() -> None:
+def start() -> None:
     """Run the command line; once it ends, further signals cannot turn its end into a traceback."""
     try:
         from camdrift.cli.app import main as command

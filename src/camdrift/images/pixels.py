@@ -105,9 +105,9 @@ class _Geometry:
 
     def __call__(self, picture: PIL.Image.Image) -> PIL.Image.Image:
         """Return the square. What a crop takes beyond the picture is black."""
-        resized = picture.resize(self._resized(picture.size), _INTERPOLATIONS[self.interpolation])
-        left, top = (self._start(side) for side in resized.size)
-        return resized.crop((left, top, left + self.size, top + self.size))
+        whole = picture.resize(self._resized(picture.size), _INTERPOLATIONS[self.interpolation])
+        left, top = (self._start(side) for side in whole.size)
+        return whole.crop((left, top, left + self.size, top + self.size))
 
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return width and height before the crop."""

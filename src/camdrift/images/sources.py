@@ -336,9 +336,9 @@ def _matches(pattern: Path, left_out: Counter[str]) -> list[Path]:
     images = [path for path in paths if path.suffix.lower() in readable_endings() and not _is_folder(path)]
     images += [file for path in paths if _is_folder(path) for file in _below(path, left_out)]
     shards = [path for path in paths if _is_shard(path)]
-    taken = {*(images or shards)}
+    members = {*(images or shards)}
     for path in paths:
-        if path not in taken and not _is_folder(path):
+        if path not in members and not _is_folder(path):
             _count(path.name, left_out)
     return images or shards
 

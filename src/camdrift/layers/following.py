@@ -56,9 +56,9 @@ class Course:
 
     def describe(self) -> str:
         """Return the course in words: `conv2d > batch_norm > relu`, or what comes then where there is no activation."""
-        flow, passed = self.trace.flow, [call.operation for call in self.calls]
-        passed += [f"({', '.join(flow.steps[number].operation for number in self.by_hand)})"] if self.by_hand else []
-        text = " > ".join(passed)
+        flow, names = self.trace.flow, [call.operation for call in self.calls]
+        names += [f"({', '.join(flow.steps[number].operation for number in self.by_hand)})"] if self.by_hand else []
+        text = " > ".join(names)
         bends = any(flow.steps[number].kind == BENDING for number in self.by_hand)
         if bends or self.calls[-1].family == ACTIVATION:
             return text

@@ -338,13 +338,13 @@ def _beginnings(score: Tensor, roots: Sequence[Tensor]) -> tuple[list[Any], bool
     """
     ours = {id(root) for root in roots}
     others: list[GradientEdge] = []
-    known: set[Any] = {None}
+    nodes: set[Any] = {None}
     waiting: list[Any] = [score.grad_fn]
     while waiting:
         node = waiting.pop()
-        if node in known:
+        if node in nodes:
             continue
-        known.add(node)
+        nodes.add(node)
         if hasattr(node, "variable") and id(node.variable) not in ours:
             others.append(GradientEdge(node, 0))
         waiting.extend(following for following, _ in node.next_functions)

@@ -118,9 +118,9 @@ class Classifier:
         The caller's autocast, inference mode, anomaly detection and default type stay outside.
         """
         is_nested, self._is_held = self._is_held, True
-        held = undisturbed(self.module, self._backward_hooks, is_nested=is_nested)
+        stillness = undisturbed(self.module, self._backward_hooks, is_nested=is_nested)
         try:
-            with shielded(_default_type(self.dtype)), held:
+            with shielded(_default_type(self.dtype)), stillness:
                 yield
         finally:
             self._is_held = is_nested
@@ -188,7 +188,7 @@ class Classifier:
         """Return the logits of the first images in float32; keep where they lie among the outputs."""
         outputs = self._first_outputs(images)
         classes = None if self.labels is None else len(self.labels)
-        self._output = choose_output(outputs, len(images), wanted=self.settings.output, classes=classes)
+        self._output = choose_output(outputs, len(images), choice=self.settings.output, classes=classes)
         return self._output.of(outputs).float()
 
     def _first_outputs(self, images: Images) -> Any:
@@ -245,12 +245,14 @@ class Classifier:
         layers = find_layers(self._trace, self._blocks)
         if type(self.module).__name__ == "VGG":
             layers = label_blocks(layers, self._trace.calls)
-        moves, unrecorded = self._moves_logits({layer.info.name: layer.tap for layer in layers if not layer.info.note})
+        moves, without_graph = self._moves_logits(
+            {layer.info.name: layer.tap for layer in layers if not layer.info.note}
+        )
         is_read = any(moves[layer.info.name] for layer in layers if _has_tokens(layer) and layer.info.name in moves)
         for position, layer in enumerate(layers):
             note = layer.info.note
             if not note and layer.info.name not in moves:
-                note = UNRECORDED if layer.info.name in unrecorded else "no gradient of the logits reaches it"
+                note = UNRECORDED if layer.info.name in without_graph else "no gradient of the logits reaches it"
             elif not note and _has_tokens(layer) and is_read and not moves[layer.info.name]:
                 note = UNREAD
             layers[position] = replace(layer, info=replace(layer.info, note=note))

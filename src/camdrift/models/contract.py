@@ -69,8 +69,8 @@ def check_tensors(module: nn.Module) -> None:
         kind = f"{type(part).__module__}.{type(part).__name__}"
         if "quantized" in kind and ".reference" not in kind:
             raise _quantised(type(part).__name__)
-    named = dict([*module.named_parameters(), *module.named_buffers()])
-    for name, tensor in named.items():
+    by_name = dict([*module.named_parameters(), *module.named_buffers()])
+    for name, tensor in by_name.items():
         if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
             continue  # torch's own words, when it runs, tell what to do
         if tensor.is_quantized:

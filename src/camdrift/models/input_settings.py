@@ -98,13 +98,13 @@ def input_settings(**values: Any) -> InputSettings:
         ModelError: Any of them is not of its kind, or out of range.
     """
     size = _side(values.get("size", 224))
-    checked: dict[str, Any] = {name: _three(values[name], name) for name in ("mean", "std") if name in values}
-    checked |= {"resize": _resize(values.get("resize"), size), "labels": checked_labels(values.get("labels"))}
+    fields: dict[str, Any] = {name: _three(values[name], name) for name in ("mean", "std") if name in values}
+    fields |= {"resize": _resize(values.get("resize"), size), "labels": checked_labels(values.get("labels"))}
     output: Any = values.get("output")
     if not (output is None or isinstance(output, str) or _is_whole(output)):
         raise ModelError(f"`output` must be the name or number of an output, got: {output!r}")
-    checked["output"] = int(output) if _is_whole(output) else output
-    return InputSettings(**{**values, **checked, "size": size})
+    fields["output"] = int(output) if _is_whole(output) else output
+    return InputSettings(**{**values, **fields, "size": size})
 
 
 def _is_number(value: Any) -> bool:

@@ -105,12 +105,12 @@ def timm_settings(config: Mapping[str, Any]) -> InputSettings:
     if channels != 3 or height != width:
         raise ModelError(f"`model` must take square images, got: {height} x {width} of {channels} channels")
     # timm scales to this size and then crops; above 1 the crop is larger than the picture, and is filled with black.
-    scaled = floor(height / float(config["crop_pct"]))
+    side = floor(height / float(config["crop_pct"]))
     return InputSettings(
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         size=height,
-        resize=_squeezed(scaled, height) if config["crop_mode"] == "squash" else scaled,
+        resize=_squeezed(side, height) if config["crop_mode"] == "squash" else side,
         interpolation=config["interpolation"] if config["interpolation"] in _RESAMPLING.values() else "bilinear",
         configuration="timm configuration",
         own_preparation=create_transform(**config),

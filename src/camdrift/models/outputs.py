@@ -52,21 +52,21 @@ class Output:
         return tensor
 
 
-def choose_output(output: Any, batch: int, *, wanted: str | int | None = None, classes: int | None = None) -> Output:
-    """Return where the logits lie: as `wanted`, or by name, by the number of classes, or by what is computed of what.
+def choose_output(output: Any, batch: int, *, choice: str | int | None = None, classes: int | None = None) -> Output:
+    """Return where the logits lie: at `choice`, or by name, by the number of classes, or by what is computed of what.
 
     Args:
         output: What a network returned, with a graph where there can be one.
         batch: Number of images that it was given.
-        wanted: Name or number of the output that the user names.
+        choice: Name or number of the output that the user names.
         classes: Number of class names, where they are known.
 
     Raises:
-        ModelError: No output has the shape of logits, or none is called as wanted.
+        ModelError: No output has the shape of logits, or none is called as chosen.
     """
     tensors = _tensors(output)
-    if wanted is not None:
-        return Output(_named(wanted, tensors))
+    if choice is not None:
+        return Output(_named(choice, tensors))
     if None in tensors or LOGITS in tensors:
         return Output(None if None in tensors else LOGITS)
     fitting = {k: t for k, t in tensors.items() if t.ndim == 2 and len(t) == batch and t.is_floating_point()}
@@ -105,14 +105,14 @@ def _tensors(output: Any) -> dict[Key, Tensor]:
     return {key: value for key, value in pairs if isinstance(value, Tensor) and isinstance(key, str | int)}
 
 
-def _named(wanted: str | int, tensors: Mapping[Key, Tensor]) -> Key:
-    if wanted in tensors:
-        return wanted
+def _named(choice: str | int, tensors: Mapping[Key, Tensor]) -> Key:
+    if choice in tensors:
+        return choice
     keys = list(tensors)
-    if isinstance(wanted, int) and None not in tensors and -len(keys) <= wanted < len(keys):
-        return keys[wanted]
+    if isinstance(choice, int) and None not in tensors and -len(keys) <= choice < len(keys):
+        return keys[choice]
     names = ", ".join(f"{key} {tuple(tensor.shape)}" for key, tensor in tensors.items() if key is not None)
-    raise ModelError(f"`output` must be one of the model's, got: {wanted}, where there is {names or 'one tensor'}")
+    raise ModelError(f"`output` must be one of the model's, got: {choice}, where there is {names or 'one tensor'}")
 
 
 def _most_likely(fitting: Mapping[Key, Tensor], classes: int | None) -> Key:

@@ -39,12 +39,12 @@ def code_of(place: str) -> Code | None:
         return None
     files = {first: None}
     names = [*_imports(first, "" if is_file else place)]
-    tried = set[str]()
+    past = set[str]()
     while names:
         name = names.pop()
-        if name in tried:
+        if name in past:
             continue
-        tried.add(name)
+        past.add(name)
         path = _file_of(name, folder)
         if path is not None and path not in files and _is_users(path):
             files[path] = None

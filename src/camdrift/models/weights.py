@@ -86,22 +86,22 @@ def _fits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[_Fit]:
     parts = anchor.split(".")
     beginnings = [".".join(parts[:number]) + "." for number in range(1, len(parts))]
     fits = [_fit(own, state, prefix=prefix) for prefix in sorted(prefixes, key=len)]
-    fits += [_fit(own, state, added=beginning) for beginning in beginnings]
+    fits += [_fit(own, state, front=beginning) for beginning in beginnings]
     return [fit for fit in fits if fit is not None]
 
 
-def _fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, prefix: str = "", added: str = "") -> _Fit | None:
-    """Return the tensors without `prefix`, or with `added` before their names; None unless they fit the module."""
-    tensors = {added + name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+def _fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, prefix: str = "", front: str = "") -> _Fit | None:
+    """Return the tensors without `prefix`, or with `front` before their names; None unless they fit the module."""
+    tensors = {front + name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     tensors = {name: value for name, value in tensors.items() if name in own or name not in _NO_WEIGHTS}
     # Old checkpoints have no batch counters, which evaluation never reads.
-    needed = {name for name in own if not name.endswith(_COUNTER)}
-    if not needed <= tensors.keys() <= own.keys():
+    necessary = {name for name in own if not name.endswith(_COUNTER)}
+    if not necessary <= tensors.keys() <= own.keys():
         return None
     if any(own[name].shape != value.shape for name, value in tensors.items()):
         return None
     others = tuple(name for name in state if not name.startswith(prefix) and name not in _NO_WEIGHTS)
-    return _Fit(tensors, prefix, added, others)
+    return _Fit(tensors, prefix, front, others)
 
 
 def _remarks(file: str, choice: tuple[str, _Fit], others: Sequence[tuple[str, _Fit]]) -> tuple[str, ...]:

@@ -101,10 +101,10 @@ def fit_chunk(
         UserError: A single image is too much, or the model or the attack fails or ends the program.
     """
     clock = Clock()
-    timed = replace(plan, clock=clock)
+    with_clock = replace(plan, clock=clock)
     with naming(files), clock("total"):
         batch_size, result = within_memory(
-            plan.batch_size, lambda size: study_chunk(timed.with_batch_size(size), files, advance), warn
+            plan.batch_size, lambda size: study_chunk(with_clock.with_batch_size(size), files, advance), warn
         )
     result.tables[TIMINGS] = pl.DataFrame({"stage": list(clock.seconds), "seconds": list(clock.seconds.values())})
     plan.clock.add({stage: seconds for stage, seconds in clock.seconds.items() if stage != "total"})

@@ -78,10 +78,10 @@ def gains(tables: Tables, scope: Scope, strength: float) -> str:
     layers = _ranked(tables, scope, strength)
     rows = _well_measured(layers)
     top, bottom = _extremes(rows)
-    lost = _shortened(_rounding_layers(tables, scope, strength))
+    without_gain = _shortened(_rounding_layers(tables, scope, strength))
     if not top:
-        words = f"At {_strength(strength)} no layer has a gain: rounding alone moves maps as far ({lost})."
-        return words if lost else ""
+        words = f"At {_strength(strength)} no layer has a gain: rounding alone moves maps as far ({without_gain})."
+        return words if without_gain else ""
     attack = f"At {_strength(strength)} the attack{_EXPLAINING.get(scope.targets[0], '')}"
     text = f"{attack} moves {_named(top)} {_as_far_as(top[0], interval=True)}"
     if bottom:
@@ -91,8 +91,8 @@ def gains(tables: Tables, scope: Scope, strength: float) -> str:
         notes.append(f"{top[0]['layer_label']} ranks {_ranks(top[0])} of {count(len(layers), 'layer')}")
     if rest := len(layers) - len(rows):
         notes.append(f"not counting {count(rest, 'layer')} whose map is undefined for most images")
-    if lost:
-        notes.append(f"no gain where rounding alone moves maps as far: {lost}")
+    if without_gain:
+        notes.append(f"no gain where rounding alone moves maps as far: {without_gain}")
     return f"{text} ({'; '.join(notes)})."
 
 

@@ -113,8 +113,8 @@ def _strange_pictures(gallery: Gallery, seeds: pl.DataFrame, record: Mapping[str
         yield f"{GALLERY} lacks {lacks[0]}"
         return
     ids, arguments = [str(name) for name in gallery["seed_ids"]], effective(record)
-    analysed = set(seeds.filter(pl.col("status") == ANALYSED)["seed_id"])
-    if strange := [name for name in ids if name not in analysed]:
+    subjects = set(seeds.filter(pl.col("status") == ANALYSED)["seed_id"])
+    if strange := [name for name in ids if name not in subjects]:
         yield f"{GALLERY} shows {strange[0]}, which is no analysed seed image"
     for key, values in (("targets", arguments["targets"]), ("strengths", sorted(arguments["strengths"]))):
         if sorted(gallery[key].tolist()) != sorted(values):

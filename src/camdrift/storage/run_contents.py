@@ -223,6 +223,7 @@ class RunContents(Chunks):
 
 
 def check_schema(name: str, table: pl.DataFrame) -> None:
+    """Raise `ValueError` if a table has other columns than `tables` says."""
     if table.schema != RUN_TABLES[name].schema:
         raise ValueError(f"table `{name}` must have the schema {RUN_TABLES[name].schema}, got: {table.schema}")
 

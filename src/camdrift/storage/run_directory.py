@@ -173,9 +173,9 @@ class RunDirectory(RunContents):
         Args:
             files: Name, such as `figures/gain.png`, and bytes of each.
         """
-        made = list(files)  # before others are kept out
+        report = list(files)  # before others are kept out
         with self.writing():
-            write_files(self.path, made, is_file_of_run)
+            write_files(self.path, report, is_file_of_run)
 
     def take_place(self) -> None:
         """Let this run, which is complete, take the place of the one that it is the successor of."""

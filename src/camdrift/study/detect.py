@@ -122,11 +122,11 @@ def figure_place(study: Study) -> str:
 
 def _write(study: Study, detection: Detection) -> None:
     directory = RunDirectory(study.path)
-    made = {DETECTION.name: detection.detection, ROC.name: detection.roc}
-    scans = {name: table.lazy() for name, table in made.items()}
+    results = {DETECTION.name: detection.detection, ROC.name: detection.roc}
+    scans = {name: table.lazy() for name, table in results.items()}
     tables = of_first_measure(Stored({**directory.stored_tables(*TABLES).scans, **scans}))
     figures = list(figure_files(DETECTION_FIGURE, detection_figure(tables, study.record)))
-    directory.replace_tables(made, figures)
+    directory.replace_tables(results, figures)
     study.keep(f"{DETECTION.name}.parquet", f"{ROC.name}.parquet", FIGURES, RECORD)
 
 

@@ -32,11 +32,13 @@ def check_present(plan: Plan, files: Sequence[ImageFile], present: frozenset[str
     for index in sorted(directory.chunks_done()):
         seeds = directory.read_chunk(index, "seeds").filter(pl.col("status") == UNREADABLE)
         reasons.update(seeds.select("seed_id", "reason").iter_rows())
-    lost = [file for file in files if file.seed_id in reasons and _is_lost(plan, file, reasons[file.seed_id], present)]
-    if lost:
-        first = lost[0].seed_id
+    missing = [
+        file for file in files if file.seed_id in reasons and _is_lost(plan, file, reasons[file.seed_id], present)
+    ]
+    if missing:
+        first = missing[0].seed_id
         raise StoreError(
-            f"`images` must stay where they are, got: {len(lost)} of {len(files)} that could not be read in mid-run "
+            f"`images` must stay where they are, got: {len(missing)} of {len(files)} that could not be read in mid-run "
             f"(first: {first}: {reasons[first]}); the run is not complete",
             "once they are back, --resume studies them",
         )
