@@ -17,7 +17,7 @@ from camdrift.storage.disk import is_link
 from camdrift.tables.arrays import Gallery
 
 # An array of a gallery: an image of 4,600 pixels along a side, or the names of ten thousand seeds.
-MOST_BYTES: Final = 2**26
+MOST_BYTES_OF_ARRAY: Final = 2**26
 _HEADERS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -38,7 +38,7 @@ def write_arrays(file: IO[bytes], arrays: Iterable[tuple[str, NDArray[Any]]], co
 
 
 @contextmanager
-def open_arrays(path: Path, most: int = MOST_BYTES) -> Iterator[Gallery]:
+def open_arrays(path: Path, most: int = MOST_BYTES_OF_ARRAY) -> Iterator[Gallery]:
     """The arrays of a .npz file, each read when it is asked for, by as many threads as like.
 
     Args:

@@ -11,7 +11,7 @@ from zipfile import ZIP_STORED
 
 import polars as pl
 
-from camdrift.storage.archives import MOST_BYTES, open_arrays, write_arrays
+from camdrift.storage.archives import MOST_BYTES_OF_ARRAY, open_arrays, write_arrays
 from camdrift.storage.checksums import CHECKSUMS, checksums, damage
 from camdrift.storage.disk import is_link, on_disk, readable, refuse_links, remove, sync, sync_folder
 from camdrift.tables.arrays import Gallery
@@ -119,7 +119,7 @@ class Chunks:
 
     def _largest_array(self) -> int:
         """Bytes that an array of a gallery may unpack to."""
-        return MOST_BYTES
+        return MOST_BYTES_OF_ARRAY
 
     def drop_chunks(self) -> None:
         """Remove the chunks, once the final tables hold everything in them."""
