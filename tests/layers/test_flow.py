@@ -166,7 +166,7 @@ def test_other_convolutions_are_studied_or_listed():
 def test_numbers_without_gradients_are_refused():
     with torch.device("meta"):
         module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
-    with pytest.raises(UserError, match="0.weight on the meta device"):
+    with pytest.raises(UserError, match=r"0\.weight on the meta device"):
         Classifier(module, size=SIZE)
 
 
@@ -199,7 +199,7 @@ def test_bytes_and_arrays_are_pixels():
     for images, message in (
         (IMAGES * 255, "divide them by 255"),
         (IMAGES.movedim(1, 3), "permute"),
-        (IMAGES[0], "None"),
+        (IMAGES[0], "a batch of one"),
     ):
         with pytest.raises(UserError, match=message):
             attribute(classifier, images, 0)
