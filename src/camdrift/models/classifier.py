@@ -166,7 +166,7 @@ class Classifier:
             )
         return int(logits.shape[1])
 
-    def _first_logits(self, images: Images) -> Logits:
+    def _first_logits(self, images: Images) -> Tensor:
         """Return the logits of images in float32, or in the type of the weights if the module takes no float32."""
         try:
             return self(images)
