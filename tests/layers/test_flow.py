@@ -199,7 +199,7 @@ def test_bytes_and_arrays_are_pixels():
     for images, message in (
         (IMAGES * 255, "divide them by 255"),
         (IMAGES.movedim(1, 3), "permute"),
-        (IMAGES[0], "None"),
+        (IMAGES[0], "a batch of one"),
     ):
         with pytest.raises(UserError, match=message):
             attribute(classifier, images, 0)
