@@ -33,7 +33,8 @@ def is_there(module, name):
     if module.partition(".")[0] != "camdrift":
         return importlib.util.find_spec(module.partition(".")[0]) is not None
     try:
-        return name is None or hasattr(importlib.import_module(module), name) or is_there(f"{module}.{name}", None)
+        found = importlib.import_module(module)
+        return name is None or hasattr(found, name) or is_there(f"{module}.{name}", None)
     except ModuleNotFoundError:
         return False
 

@@ -89,6 +89,8 @@ class TestTables:
             "threat": {"norm": "linf", "epsilon": 2 / 255},
             "seeding": PER_IMAGE,
             "images_sha256": None,
+            "advice": "a larger `eps` (now 2/255) may fool more",
+            "code": None,
         }
         assert study.record["surrogate"] is None
 

@@ -362,7 +362,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("module", "spec", "command"),
         [
-            ("torchattacks", "autoattack", "python -m pip install --no-deps torchattacks installs it"),
+            ("torchattacks", "autoattack", 'python -m pip install ".[attacks]"'),
             ("art.attacks.evasion", "art:DeepFool", 'python -m pip install ".[attacks]"'),
             ("torchattack", "torchattack:PGD", 'python -m pip install ".[attacks]"'),
             ("adv_lib.attacks", "advlib:ddn", "python -m pip install --no-deps adv-lib installs it"),

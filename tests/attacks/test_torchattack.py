@@ -206,7 +206,7 @@ def test_it_is_refused_and_another_one_helps(name):
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch):
-    monkeypatch.setattr("camdrift.attacks.from_torchattack.find_spec", lambda name: None)
+    monkeypatch.setattr("camdrift.attacks.names.find_spec", lambda name: None)
     error = refusal("torchattack:MuMoDIG")
     assert error.message == "`attack` torchattack:MuMoDIG needs kornia, which is not installed"
     assert error.hint == "python -m pip install kornia installs it"

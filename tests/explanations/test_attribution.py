@@ -54,8 +54,8 @@ class TestByHand:
         assert found["conv"].tolist() == [[[10.0, 10.0], [10.0, 10.0]]]
 
     def test_normalisation_belongs_to_the_model(self):
-        classifier = Classifier(Worked(), size=2, mean=(0.5, 0.0, 0.0), std=(2.0, 1.0, 1.0))
-        found = attribute(classifier, 2 * self.IMAGE + torch.tensor([0.5, 0, 0]).view(1, 3, 1, 1), 1)
+        classifier = Classifier(Worked(), size=2, mean=(0.5, 0.0, 0.0), std=(0.25, 0.25, 0.25))
+        found = attribute(classifier, 0.25 * self.IMAGE + torch.tensor([0.5, 0, 0]).view(1, 3, 1, 1), 1)
         assert found["conv"].tolist() == [[[0.375, 0.0], [0.0, 0.75]]]
 
     def test_formula(self):

@@ -191,7 +191,7 @@ def test_sources_without_images_are_the_users_mistake(tmp_path):
         tmp_path / "gone": r"no such file or folder.*gone \(hint: give a folder, an image, a glob",
         tmp_path / "gone[1].jpg": r"no such file or folder.*gone\[1\]\.jpg",
         tmp_path / "**jpg": r"no such file or folder|not a valid glob",
-        tmp_path / "documents": r"no images in the folder: .*documents \(hint: .*ending",
+        tmp_path / "documents": r"no images in the folder: .*documents \(1 .pdf left out\) \(hint: .*ending",
         tmp_path / "empty.txt": r"the list holds no paths: .*empty\.txt",
         tmp_path / "latin.txt": r"not UTF-8 text: .*latin\.txt",
         "": "the path of the images is empty",

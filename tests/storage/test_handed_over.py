@@ -34,7 +34,8 @@ class TestHandedOver:
         return folder
 
     @pytest.fixture(scope="class")
-    def whole(self, tmp_path_factory):
+    @classmethod
+    def whole(cls, tmp_path_factory):
         run = RunDirectory.create(tmp_path_factory.mktemp("whole") / "run")
         for name in ("floor", "seeds"):
             run.write_table(name, RUN_TABLES[name].frame())

@@ -280,7 +280,7 @@ class TestFullDisk:
 
         def fill_up(table, path, **options):
             calls.append(path)
-            if len(calls) == 7:  # the second table of the second chunk
+            if len(calls) == 9:  # the second table of the second chunk
                 path.write_bytes(b"PAR1")
                 raise OSError(errno.ENOSPC, "No space left on device")
             write(table, path, **options)
@@ -289,7 +289,7 @@ class TestFullDisk:
             patch.setattr(pl.DataFrame, "write_parquet", fill_up)
             with pytest.raises(StoreError, match=r"cannot write to .*run: the disk is full") as caught:
                 study_of(classifier, eight, out, **SMALL)
-        assert "free some space, then go on" in caught.value.hint
+        assert "--resume" in caught.value.hint
         assert RunDirectory.open(out).chunks_done() == {0}
         whole = study_of(classifier, eight, tmp_path / "whole", **SMALL)
         assert_same(study_of(classifier, eight, out, **SMALL, resume=True), whole)

@@ -154,7 +154,7 @@ class TestResume:
         before = listing(broken)
         with pytest.raises(StoreError, match=named) as caught:
             study_of(classifier, eight, broken, **{**SMALL, **changed}, resume=True)
-        assert "arguments of the first command" in caught.value.hint
+        assert "of the first command" in caught.value.hint
         assert listing(broken) == before
 
     @pytest.mark.parametrize(

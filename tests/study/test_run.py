@@ -100,7 +100,8 @@ class TestFiles:
         figures = {path.name for path in (study.path / "figures").iterdir()}
         stems = {name.rpartition(".")[0] for name in figures}
         assert {path.name for path in study.path.iterdir()} == {
-            "run.json", "report.html", "gallery.npz", "figures", *(f"{name}.parquet" for name in TABLES)
+            "run.json", "report.html", "gallery.npz", "figures", "ceiling.parquet",
+            *(f"{name}.parquet" for name in TABLES)
         }  # fmt: skip
         assert figures == {f"{stem}.{ending}" for stem in stems for ending in ("png", "pdf")}
         numbers = {re.match(r"figure_(\d+[ab]?)_", stem)[1] for stem in stems}
@@ -133,7 +134,14 @@ class TestFiles:
             "files", "engine",
         }  # fmt: skip
         assert record["engine"] == {"name": "local", "address": None, "workers": None}
-        assert record["preflight"].keys() == {"n", "n_labelled", "accuracy", "mean_confidence", "warnings"}
+        assert record["preflight"].keys() == {
+            "n",
+            "n_labelled",
+            "accuracy",
+            "mean_confidence",
+            "zero_gradient_share",
+            "warnings",
+        }
         assert (record["preflight"]["n"], record["preflight"]["warnings"]) == (12, [])
         assert record["model"]["configuration"] == "given"
         assert (record["kind"], record["status"]) == ("study", "done")

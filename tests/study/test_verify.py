@@ -66,7 +66,7 @@ class TestSound:
         rows = camdrift.open(folder / "run").similarity.height
         assert found.problems == found.skipped == ()
         assert found.checked == (
-            "checksums of 10 files",
+            "checksums of 11 files",
             "schemas and counts of 9 tables",
             f"{rows:,} similarities of 8 seed images computed again, equal within 0.0001",
         )

@@ -41,7 +41,7 @@ def write_study(folder, similarity, variants, *, model="net", attack="dlfuzz", s
     effective = {
         "model": model, "attack": attack, "rng_seed": 0, "measures": [list(m) for m in measures],
         "weights": "as passed", "strengths": sorted(set(layers["strength"])),
-        "noise_ladder": noise["strength"].unique().sort().to_list(), "noise_draws": noise["draw"].max() + 1,
+        "noise_ladder": noise["strength"].unique().sort().to_list(), "noise_draws": 1 + (noise["draw"].max() or 0),
         "targets": layers["target"].unique(maintain_order=True).to_list(), "explanations": ["gradcam"],
         "layers": layers["layer"].unique(maintain_order=True).to_list(), "batch_size": 4, "device": "cpu",
         "precision": "fp32",

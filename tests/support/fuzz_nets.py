@@ -59,7 +59,7 @@ class Remembering(nn.Module):
 
     def __init__(self, net):
         super().__init__()
-        self.net, self.seen = net, []
+        self.net, self.seen = net, deque()  # a list would be put back
 
     def forward(self, x):
         self.seen.extend(x.detach().clone())

@@ -68,7 +68,7 @@ class _Fit:
     left_out: tuple[str, ...]
 
 
-def _states(content: Mapping[str, Any], name: str = "", depth: int = 3) -> dict[str, dict[str, Tensor]]:
+def _states(content: Mapping[Any, Any], name: str = "", depth: int = 3) -> dict[str, dict[str, Tensor]]:
     """Return the tensors by name that a checkpoint holds, by the keys that lead to them; usual keys first."""
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor) and isinstance(key, str)}
     states = {name: tensors} if tensors else {}

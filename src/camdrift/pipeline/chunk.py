@@ -14,7 +14,7 @@ from camdrift.images.places import ImageFile
 from camdrift.models.memory import within_memory
 from camdrift.pipeline.attacking import attack, classify_clean, show_surrogate
 from camdrift.pipeline.clock import Clock
-from camdrift.pipeline.failures import naming
+from camdrift.pipeline.failures import naming, noting
 from camdrift.pipeline.focus import FocusCollector
 from camdrift.pipeline.gallery import HeatmapCollector, deviations, header, numbered, picture_arrays, share, spanning
 from camdrift.pipeline.maps import ExplainedChunk, explain_all
@@ -102,7 +102,9 @@ def fit_chunk(
     """
     clock = Clock()
     with_clock = replace(plan, clock=clock)
-    with naming(files), clock("total"):
+    callers: list[BaseException] = []
+    advance, warn = noting(advance, callers), noting(warn, callers)
+    with naming(files, callers), clock("total"):
         batch_size, result = within_memory(
             plan.batch_size, lambda size: study_chunk(with_clock.with_batch_size(size), files, advance), warn
         )

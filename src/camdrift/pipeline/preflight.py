@@ -29,6 +29,8 @@ _SURER, _TIMES = 0.2, 2.0
 # Images whose gradient is looked at, and the share of zeros from which on an attack counts as blind.
 _FEW: Final = 4
 _BLIND: Final = 0.5
+# Of a sigmoid the likely classes lie above it.
+_LIKELY: Final = 0.5
 _IMAGENET: Final = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -105,10 +107,13 @@ def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
     _refuse_probabilities(logits)
     images, labels = [images[i] for i in is_finite.nonzero().flatten()], labels[is_finite]
     answers = _answers(logits, labels)
-    warnings += _between_0_and_1(logits)
     share = _zero_gradient_share(plan, images[: plan.batch_size])
     # Where another reading does better, its cure may bring the gradient back.
-    others = [*([_blindness(share)] if share >= _BLIND else []), *_near_chance(plan, answers.is_right)]
+    others = [
+        *_between_0_and_1(logits),
+        *([_blindness(share)] if share >= _BLIND else []),
+        *_near_chance(plan, answers.is_right),
+    ]
     warnings += _warnings_of_readings(plan, images, labels, answers) or others
     n_labelled = len(answers.is_right)
     accuracy = float(answers.is_right.double().mean()) if n_labelled else None
@@ -202,7 +207,7 @@ def _refuse_probabilities(logits: Logits) -> None:
 
 def _between_0_and_1(logits: Logits) -> list[str]:
     """A warning where outputs may be probabilities that do not sum to 1, of a sigmoid that no graph shows."""
-    if len(logits) < LEAST or not bool(((logits >= 0) & (logits <= 1)).all()):
+    if len(logits) < LEAST or not bool(((logits >= 0) & (logits <= 1)).all()) or float(logits.max()) < _LIKELY:
         return []
     numbers = f"all outputs of {len(logits)} images lie in [0, 1]"
     return [f"{numbers}: they may be probabilities; if the model ends in a sigmoid, leave that out"]

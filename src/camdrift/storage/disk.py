@@ -15,7 +15,7 @@ from camdrift.tables.reading import DISK_ERRORS, POLARS_ERRORS, first_line
 
 # A disk with less room than this is full.
 _SMALLEST_PAGE: Final = 4096
-_FULL: Final = "free some space, then go on"
+_FULL: Final = "free some space, then continue with --resume; report, compare and detect are run again"
 _HINTS: Final = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
