@@ -284,7 +284,7 @@ class TestSuccess:
 
         classifier = plain_classifier(Brittle(self.FLIPPED_BY_ONE_STEP))
         (found,) = attack(make_attack("dlfuzz(scores='logit')"), classifier, grey())
-        seen = classifier(torch.stack(list(classifier.module.seen)))
+        seen = classifier(torch.stack(classifier.module.seen))
         assert torch.isnan(seen).any()
         assert (found.base_perturbation, found.iterations) == (None, 3)
 

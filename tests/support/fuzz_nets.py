@@ -3,6 +3,7 @@
 import copy
 from collections import deque
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -59,7 +60,11 @@ class Remembering(nn.Module):
 
     def __init__(self, net):
         super().__init__()
-        self.net, self.seen = net, deque()  # a list would be put back
+        self.net, self.memory = net, SimpleNamespace(images=[])  # a list by itself would be put back
+
+    @property
+    def seen(self):
+        return self.memory.images
 
     def forward(self, x):
         self.seen.extend(x.detach().clone())

@@ -50,17 +50,22 @@ class Containment:
         and what was printed is dropped.
         """
         classifier = self._classifier
-        quiet = redirect_stdout(io.StringIO())
+        quiet, kinds = redirect_stdout(io.StringIO()), list[str]()
         try:
             with classifier.undisturbed(), seeded(seed, classifier.device), torch.enable_grad(), quiet:
                 for tensor in self._tensors:
                     tensor.drop_gradient()
-                yield
+                # What is held still is put back without a word at the end of the block: it is compared before.
+                parts = [_PartState(part) for part in classifier.module.modules()]
+                try:
+                    yield
+                finally:
+                    kinds += [kind for part in parts for kind in part.restore()]
         finally:
-            self._restore()
+            self._restore(kinds)
 
-    def _restore(self) -> None:
-        kinds = [kind for part in self._parts for kind in part.restore()]
+    def _restore(self, kinds: list[str]) -> None:
+        kinds += [kind for part in self._parts for kind in part.restore()]
         kinds += [kind for tensor in self._tensors for kind in tensor.restore()]
         vars(nn.modules.module).update(self._for_all_modules.content)
         kinds += [f"{kind} for all modules" for kind in self._for_all_modules.refill()]
