@@ -158,9 +158,10 @@ class TestWorkers:
             cli.main()
         printed = capfd.readouterr()
         lines = [line for line in printed.err.splitlines() if not line.startswith("warning: ")]
-        assert (ended.value.code, printed.out, len(lines)) == (2, "", 2)
-        assert lines[0].startswith("error: `model` must have the same weights on every worker, got: ")
-        assert lines[1].startswith("hint: are they drawn at random")
+        assert (ended.value.code, printed.out, len(lines)) == (2, "", 3), lines
+        assert lines[0].startswith("stopped; finished chunks are kept")
+        assert lines[1].startswith("error: `model` must have the same weights on every worker, got: ")
+        assert lines[2].startswith("hint: are they drawn at random")
 
 
 DRIVER = (
