@@ -100,6 +100,10 @@ def test_a_large_l2_bound_is_none_of_a_pixel():
         ("art:PixelAttack(es=0)", "cma", "needs cma"),
         ("art:AdversarialPatchPyTorch", "", "returns a patch and its mask"),
         ("art:GeoDA", "", "NumPy 2"),
+        ("art:CompositeAdversarialAttackPyTorch", "kornia", "needs kornia"),
+        ("art:CarliniL0Method", "", "changes nearly all"),
+        ("foolbox:L2FMN", "", "returns its first step"),
+        ("torchattacks:FAB(target_class='second')", "", "cannot look for a given class"),
     ],
 )
 def test_an_attack_that_cannot_run_is_refused_before_the_run(spec, package, words, monkeypatch):

@@ -22,7 +22,11 @@ _OTHER_DISTANCE: Final = frozenset({"Wasserstein"})
 _WANT_PROBABILITIES: Final = frozenset({"SimBA", "VirtualAdversarialMethod"})
 # The setting `es` of these, where it is left out; with 0 they need the package cma.
 _STRATEGIES: Final = {"ThresholdAttack": 0, "PixelAttack": 1}
+# Packages of other attacks that ART does not install.
+_PACKAGES: Final = {"CompositeAdversarialAttackPyTorch": "kornia"}
 _OLD_NUMPY: Final = frozenset({"GeoDA"})
+# It fixes at most four values of an image (1.20.1): findings/art_carlini_l0_changes_every_pixel.sh.
+_CHANGES_ALL: Final = "CarliniL0Method"
 _PATCHES: Final = (
     "AdversarialPatch",
     "AdversarialPatchNumpy",
@@ -59,6 +63,9 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     def make(model: PixelModel) -> Perturb:
         network = nn.Sequential(model, nn.Softmax(1)).eval() if name in _WANT_PROBABILITIES else model
         attack = kind(_estimator(network, model.size, model.classes, model.device.type), **settings)
+        # AutoAttack's own attacks draw progress bars, and it takes no `verbose`.
+        for part in getattr(attack, "attacks", ()):
+            part.verbose = False
 
         def perturb(images: Tensor, classes: Tensor, targets: Tensor | None) -> Any:
             if can_target:
@@ -89,6 +96,13 @@ def _check_usable(name: str, settings: dict[str, Any]) -> None:
             f"`attack` must return images, got: art:{name}, which returns a patch and its mask",
             "art:ProjectedGradientDescent and art:SquareAttack change whole images",
         )
+    if name == _CHANGES_ALL:
+        raise UserError(
+            f"`attack` art:{name} must change few values of an image, but changes nearly all",
+            "art:SaliencyMapMethod(target_class='second') and foolbox:SparseL1DescentAttack(eps=10) change few",
+        )
+    if name in _PACKAGES:
+        check_package(f"art:{name}", _PACKAGES[name])
     if settings.get("es", _STRATEGIES.get(name)) == 0:
         check_package(f"art:{name}", "cma")
     if name in _OLD_NUMPY and int(np.__version__.partition(".")[0]) > 1:

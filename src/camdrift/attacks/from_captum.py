@@ -35,7 +35,7 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
         raise UserError(f"`attack` setting `norm` must be one of {', '.join(_NORMS)}, got: {norm}")
 
     def make(model: PixelModel) -> Perturb:
-        # Its own default is -log of the output, which is NaN for a negative logit.
+        # Its own default, -log of the output, makes a class likelier whose logit is negative.
         attack = kind(model, nn.CrossEntropyLoss(reduction="none"), lower_bound=0.0, upper_bound=1.0)
 
         def perturb(images: Tensor, classes: Tensor, targets: Tensor | None) -> Tensor:

@@ -24,6 +24,8 @@ from camdrift.errors import UserError
 
 # Of any norm.
 _NEEDS_NUMBA: Final = "BrendelBethgeAttack"
+# It returns its first step (3.3.4): findings/foolbox_l2fmn_takes_one_step.sh.
+_TAKES_ONE_STEP: Final = "L2FMNAttack"
 _EPSILON: Final = ("eps", "epsilon")
 _NORMS: Final = {order: norm for norm, order in ORDERS.items()}
 
@@ -45,6 +47,11 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     classes = {n: k for n, k in vars(foolbox.attacks).items() if isinstance(k, type) and issubclass(k, base.Attack)}
     kinds = {n: k for n, k in classes.items() if not inspect.isabstract(k)}
     name = choose("foolbox", name, kinds)
+    if name == _TAKES_ONE_STEP:
+        raise UserError(
+            f"`attack` foolbox:{name} must return the smallest perturbation that it meets, but returns its first step",
+            "deepfool, foolbox:DDNAttack and advlib:fmn(norm='l2') look for the smallest L2 perturbation",
+        )
     if name.endswith(_NEEDS_NUMBA):
         check_package(f"foolbox:{name}", "numba")
     kind, own = kinds[name], dict(settings)

@@ -12,6 +12,8 @@ from camdrift.attacks.names import built, check_settings, choose, load_library, 
 
 # They bound the L2 norm and do not say so; all others that have an `eps` without a `norm` bound the largest change.
 _L2: Final = frozenset({"PGDL2", "PGDRSL2"})
+# It takes the class to reach for the one to leave (3.5.1): findings/torchattacks_fab_ignores_its_target.sh.
+_IGNORES_TARGET: Final = "FAB"
 # They take other attacks or data, not images alone.
 _NO_ATTACKS: Final = frozenset({"Attack", "MultiAttack", "LGV"})
 
@@ -49,7 +51,8 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
 
         return perturb
 
-    return AttackRecipe(name, make, threat=_threat(name, sample), can_target="targeted" in sample.supported_mode)
+    can_target = "targeted" in sample.supported_mode and name != _IGNORES_TARGET
+    return AttackRecipe(name, make, threat=_threat(name, sample), can_target=can_target)
 
 
 def _is_attack(library: ModuleType, kind: Any) -> bool:
