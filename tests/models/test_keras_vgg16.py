@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import h5py
 import numpy as np
@@ -55,8 +56,15 @@ def kernels(side=3, classes=6):
 
 
 def write_h5(path, layers, *, layout="old"):
-    """A Keras .h5 file: `old` names, `new` nested names, or a `whole` model."""
+    """A Keras .h5 file: `old` names, `new` nested names, a `whole` model, or as `keras 3` saves it."""
     with h5py.File(path, "w") as file:
+        if layout == "keras 3":
+            for kind, places in (("conv2d", (0, 1)), ("dense", (2, 3))):
+                for number, place in enumerate(places):
+                    for key, values in enumerate(list(layers.values())[place]):
+                        file[f"layers/{kind}{f'_{number}' * bool(number)}/vars/{key}"] = values
+            file.create_group("layers/flatten/vars")
+            return path
         root = file.create_group("model_weights") if layout == "whole" else file
         names = ["input_1", *layers, "flatten"]
         root.attrs["layer_names"] = [name.encode() for name in names]
@@ -88,7 +96,7 @@ def keras_forward(image, layers):
 
 
 class TestConversion:
-    @pytest.mark.parametrize("layout", ["old", "new", "whole"])
+    @pytest.mark.parametrize("layout", ["old", "new", "whole", "keras 3"])
     def test_computes_what_keras_computes(self, tmp_path, layout):
         layers = kernels()
         module = small_vgg()
@@ -103,6 +111,25 @@ class TestConversion:
         layers = dict(reversed(kernels().items()))
         found = read_keras_layers(write_h5(tmp_path / "w.h5", layers))
         assert [layer.name for layer in found] == ["predictions", "fc1", "block2_conv1", "block1_conv1"]
+
+    def test_keras_3_counts_layers(self, tmp_path):
+        """conv2d_10 comes behind conv2d_9, and a .keras file is a zip of the same weights."""
+        with h5py.File(tmp_path / "model.weights.h5", "w") as file:
+            for number in range(12):
+                name = f"conv2d_{number}" if number else "conv2d"
+                file[f"layers/{name}/vars/0"] = np.full((1, 1, 1, 1), number)
+                file[f"layers/{name}/vars/1"] = np.zeros(1)
+        with ZipFile(tmp_path / "w.keras", "w") as archive:
+            archive.write(tmp_path / "model.weights.h5", "model.weights.h5")
+        for name in ("model.weights.h5", "w.keras"):
+            assert [int(layer.kernel.item()) for layer in read_keras_layers(tmp_path / name)] == list(range(12))
+
+    def test_a_keras_file_that_unpacks_to_more_than_is_read_is_refused(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("camdrift.models.keras_vgg16._LARGEST", 10)
+        with ZipFile(tmp_path / "w.keras", "w") as archive:
+            archive.writestr("model.weights.h5", b"x" * 11)
+        with pytest.raises(ModelError, match=r"got: w\.keras \(model\.weights\.h5 has"):
+            read_keras_layers(tmp_path / "w.keras")
 
     def test_input_worked_by_hand(self, tmp_path):
         """Keras's channels are blue, green, red: 255 x colour minus 103.939, 116.779, 123.68."""

@@ -66,6 +66,26 @@ def small_swin():
     return swin_transformer.SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=CLASSES)
 
 
+class InstanceNorms(nn.Module):
+    """Norms over each channel of each image, right in front of convolutions and of tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(*widths, 3, 2, 1) for widths in ((3, 8), (8, 12), (12, 16))])
+        norms = (nn.InstanceNorm2d(8, affine=True), nn.GroupNorm(12, 12), nn.InstanceNorm2d(16, affine=True))
+        self.norms = nn.ModuleList(norms)
+        for norm in norms:
+            nn.init.constant_(norm.bias, 0.5)
+        self.mixer, self.head = nn.Linear(16, 16), nn.Linear(16, CLASSES)
+
+    def forward(self, images):
+        x = images
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = norm(conv(x))
+        tokens = x.flatten(2).transpose(1, 2)
+        return self.head(self.mixer(tokens).relu().square().mean(1))
+
+
 def small_vit():
     return torchvision.models.VisionTransformer(64, 16, 3, 2, 24, 48, num_classes=CLASSES)
 
@@ -99,6 +119,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         "conv",
     ),
+    "instance norm in front of tokens": Architecture(InstanceNorms, "conv", 32),
     # blocks
     "convnext, torchvision": Architecture(small_convnext, "block"),
     "convnext, transformers": Architecture(

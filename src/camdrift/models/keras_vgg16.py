@@ -7,10 +7,13 @@ Here the first kernel's input channels are reversed instead, so that the network
 
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import isqrt
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -31,6 +34,12 @@ _FILE_HINT: Final = "it is the file vgg16_weights_tf_dim_ordering_tf_kernels.h5 
 # HDF5's library reads some damaged files for ever, and others end the process. So another process reads the file first.
 _SECONDS: Final = 60.0
 _BYTES_PER_SECOND: Final = 2e6
+# A .keras file is a zip of these weights, its configuration, and more. VGG-16 and its optimiser's state take 1.7 GB.
+_MEMBER: Final = "model.weights.h5"
+_LARGEST: Final = 4 * 2**30
+# Keras 3 names layers after their class, in the order of the model: conv2d, conv2d_1, ..., dense, dense_1.
+_KERAS_3: Final = "layers"
+_KINDS: Final = ("conv2d", "dense")
 _TRIAL: Final = """
 import sys
 
@@ -100,7 +109,10 @@ def from_keras(spec: str, weights: str | Path | None) -> tuple[nn.Module, InputS
 
 
 def read_keras_layers(path: Path) -> list[KerasLayer]:
-    """Return the layers with weights of a Keras .h5 file (weights or whole model), in the network's order.
+    """Return the layers with weights of a Keras file, in the network's order.
+
+    It may be .h5 or .weights.h5 (weights or a whole model, of Keras 1 to 3) or .keras. In the last two Keras 3 keeps
+    the order within each class of layers alone; convolutions come first here.
 
     Raises:
         ModelError: There is no such file, or it is not Keras's.
@@ -110,11 +122,28 @@ def read_keras_layers(path: Path) -> list[KerasLayer]:
     if not path.is_file():
         raise ModelError(f"`model` must name a file, got: {path} (no such file)", _FILE_HINT)
     try:
-        _try(path)
-        with h5py.File(path, "r") as file:
-            return _layers(file.get("model_weights", file))
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        with _unpacked(path) as weights:
+            _try(weights)
+            with h5py.File(weights, "r") as file:
+                return _keras_3_layers(file[_KERAS_3]) if _KERAS_3 in file else _layers(file.get("model_weights", file))
+    except (OSError, KeyError, ValueError, TypeError, BadZipFile) as error:
         raise ModelError(f"`model` must name Keras weights, got: {path.name} ({error})", _FILE_HINT) from error
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Path]:
+    """The path of the HDF5 file inside the block: the file itself, or what a .keras file holds.
+
+    Raises:
+        ValueError: What it holds is too large.
+    """
+    if path.suffix != ".keras":
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder, ZipFile(path) as archive:
+        if (size := archive.getinfo(_MEMBER).file_size) > _LARGEST:
+            raise ValueError(f"{_MEMBER} has {size / 2**30:.1f} GiB, at most {_LARGEST / 2**30:.3g} are read")
+        yield Path(archive.extract(_MEMBER, folder))
 
 
 def _try(path: Path) -> None:
@@ -164,16 +193,31 @@ def _check_shape(what: str, shape: tuple[int, ...], rule: tuple[int, ...]) -> No
 def _layers(root: Any) -> list[KerasLayer]:
     if "theano" in _texts([root.attrs.get("backend", "")]):
         raise ValueError("saved under Theano, whose kernels are mirrored")
-    layers = []
-    for name in _texts(root.attrs["layer_names"]):
-        group = root[name]
-        arrays = [np.asarray(group[weight], dtype=np.float32) for weight in _texts(group.attrs["weight_names"])]
-        if not arrays:
-            continue
-        if len(arrays) != 2 or arrays[0].ndim not in (2, 4) or arrays[1].ndim != 1:
-            raise ValueError(f"{name} has tensors of shapes {', '.join(str(array.shape) for array in arrays)}")
-        layers.append(KerasLayer(name, *arrays))
-    return layers
+    tensors = {
+        name: [root[name][key] for key in _texts(root[name].attrs["weight_names"])]
+        for name in _texts(root.attrs["layer_names"])
+    }
+    return [_layer(name, values) for name, values in tensors.items() if values]
+
+
+def _keras_3_layers(root: Any) -> list[KerasLayer]:
+    tensors = {name: [group["vars"][key] for key in sorted(group["vars"], key=int)] for name, group in root.items()}
+    return [_layer(name, tensors[name]) for name in sorted(tensors, key=_place) if tensors[name]]
+
+
+def _place(name: str) -> tuple[int, int]:
+    """Sort key of a layer of Keras 3: its class, then its number, which the first of a class has not."""
+    kind, _, number = name.rpartition("_")
+    if not number.isdecimal():
+        kind, number = name, "0"
+    return _KINDS.index(kind) if kind in _KINDS else len(_KINDS), int(number)
+
+
+def _layer(name: str, tensors: Sequence[Any]) -> KerasLayer:
+    arrays = [np.asarray(tensor, dtype=np.float32) for tensor in tensors]
+    if len(arrays) != 2 or arrays[0].ndim not in (2, 4) or arrays[1].ndim != 1:
+        raise ValueError(f"{name} has tensors of shapes {', '.join(str(array.shape) for array in arrays)}")
+    return KerasLayer(name, *arrays)
 
 
 def _texts(values: Any) -> list[str]:
