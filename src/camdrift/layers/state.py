@@ -15,8 +15,8 @@ _CONTAINERS: Final = (dict, OrderedDict, list, set, deque)
 # A longer list holds data, such as names of classes.
 _MOST_ITEMS: Final = 1000
 _BACKWARD_HOOKS: Final = ("_backward_hooks", "_backward_pre_hooks")
-# Attributes of every module of torch that may change while it is held.
-_KEPT: Final = ("training", "_buffers", *_BACKWARD_HOOKS)
+# What a block replaces in every module.
+_REPLACED: Final = ("_buffers", *_BACKWARD_HOOKS)
 _DEVICES: Final = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -40,27 +40,34 @@ def _tensors(parts: Iterable[nn.Module]) -> list[Tensor]:
     return list({id(tensor): tensor for part in parts for tensor in held(part, Tensor)}.values())
 
 
-def held(part: nn.Module, kind: type) -> Iterator[Any]:
-    """Yield what a module itself holds of a kind, in attributes and in containers."""
-    if _is_of_torch(part):
-        for container in (part._modules,) if kind is nn.Module else (part._parameters, part._buffers):
-            yield from (value for value in container.values() if value is not None)
-        return
+def held(part: nn.Module, kind: type) -> Iterable[Any]:
+    """Return what a module itself holds of a kind, in attributes and in containers."""
+    if not _is_of_torch(part):
+        return _in(part, kind)
+    if kind is nn.Module:
+        return [child for child in part._modules.values() if child is not None] if part._modules else ()
+    if not part._parameters and not part._buffers:
+        return ()
+    tensors = (*part._parameters.values(), *part._buffers.values())
+    return [tensor for tensor in tensors if tensor is not None]
+
+
+def _in(part: nn.Module, kind: type) -> Iterator[Any]:
     for name, value in vars(part).items():
         if isinstance(value, kind):
             yield value
         elif isinstance(value, (*_CONTAINERS, tuple)) and value and "_hooks" not in name:
-            yield from _in(value, kind, depth=4)
+            yield from _among(value, kind, depth=4)
 
 
-def _in(container: Any, kind: type, depth: int) -> Iterator[Any]:
+def _among(container: Any, kind: type, depth: int) -> Iterator[Any]:
     if len(container) > _MOST_ITEMS and not isinstance(container, dict):
         return
     for value in container.values() if isinstance(container, dict) else container:
         if isinstance(value, kind):
             yield value
         elif depth and isinstance(value, (*_CONTAINERS, tuple)) and value:
-            yield from _in(value, kind, depth - 1)
+            yield from _among(value, kind, depth - 1)
 
 
 def backward_hooks(module: nn.Module) -> list[Any]:
@@ -82,54 +89,54 @@ def undisturbed(module: nn.Module, without: Sequence[Any] = (), *, is_nested: bo
             backward pass, then stay until the outer block ends.
     """
     parts = parts_of(module)
-    states = [_PartState(part, is_nested) for part in parts]
+    modes = [(part, part.training) for part in parts]
+    complete = [] if is_nested else [_PartState(part) for part in parts if _may_change(part)]
     learnable = [tensor for tensor in _tensors(parts) if tensor.requires_grad and tensor.is_leaf]
+    kept = [(vars(part), name) for part in parts for name in _REPLACED if vars(part).get(name)]
+    originals = [(attributes, name, attributes[name]) for attributes, name in kept]
     copies: dict[int, Tensor] = {}
     try:
         for tensor in learnable:
             tensor.requires_grad_(False)
-        for part in parts:
-            _evaluate(part)
-            _set_aside(part, without)
-            _copy_tensors(part, copies, is_nested)
+        for part, is_training in modes:
+            if is_training:
+                _set_mode(part, False)
+        for attributes, name, values in originals:
+            attributes[name] = _set_aside(values, without) if name in _BACKWARD_HOOKS else _copies(values, copies)
+        for state in complete:
+            state.copy_tensors(copies)
         with _without_checkpoints():
             yield
     finally:
-        for state in states:
+        for part, is_training in modes:
+            if part.training != is_training:
+                _set_mode(part, is_training)
+        for attributes, name, values in originals:
+            attributes[name] = values
+        for state in complete:
             state.restore()
         for tensor in learnable:
             tensor.requires_grad_(True)
 
 
-def _evaluate(part: nn.Module) -> None:
+def _set_mode(part: nn.Module, is_training: bool) -> None:
     if "training" in vars(part):
-        vars(part)["training"] = False
+        vars(part)["training"] = is_training
     else:
-        part.training = False  # of TorchScript
+        part.training = is_training  # of TorchScript
 
 
-def _set_aside(part: nn.Module, without: Sequence[Any]) -> None:
-    for name in _BACKWARD_HOOKS if without else ():
-        hooks = vars(part).get(name)
-        if hooks:
-            vars(part)[name] = OrderedDict((key, hook) for key, hook in hooks.items() if hook not in without)
+def _set_aside(hooks: Any, without: Sequence[Any]) -> Any:
+    return OrderedDict((key, hook) for key, hook in hooks.items() if hook not in without) if without else hooks
 
 
-def _copy_tensors(part: nn.Module, copies: dict[int, Tensor], is_nested: bool) -> None:
-    """Let a pass write to copies of the tensors that a module holds beside its parameters."""
-
-    def copied(value: Any) -> Any:
-        if value is None or isinstance(value, nn.Parameter | UninitializedBuffer) or not value.is_leaf:
-            return value
-        if id(value) not in copies:
+def _copies(values: dict[str, Any], copies: dict[int, Tensor]) -> dict[str, Any]:
+    """Copies of tensors that are no parameters, to which a pass may write; other values as they are."""
+    for value in values.values():
+        is_plain = isinstance(value, Tensor) and not isinstance(value, nn.Parameter | UninitializedBuffer)
+        if is_plain and value.is_leaf and id(value) not in copies:
             copies[id(value)] = value.detach().clone()
-        return copies[id(value)]
-
-    attributes = vars(part)
-    if attributes.get("_buffers"):
-        attributes["_buffers"] = {name: copied(value) for name, value in attributes["_buffers"].items()}
-    if not is_nested and not _is_of_torch(part):
-        attributes.update({name: copied(value) for name, value in attributes.items() if isinstance(value, Tensor)})
+    return {name: copies.get(id(value), value) for name, value in values.items()}
 
 
 def _is_of_torch(part: nn.Module) -> bool:
@@ -137,25 +144,30 @@ def _is_of_torch(part: nn.Module) -> bool:
     return type(part).__module__.startswith("torch.nn.modules.")
 
 
-class _PartState:
-    """Mode and attributes of one module, and what lies in those that are containers."""
+def _may_change(part: nn.Module) -> bool:
+    """May a pass change attributes of a module? A hook may give one to a module of torch, as old weight norms do."""
+    return not _is_of_torch(part) or bool(part._forward_hooks or part._forward_pre_hooks)
 
-    def __init__(self, part: nn.Module, is_nested: bool) -> None:
-        self._part, self._is_training = part, part.training
-        # A hook may give an attribute to a module of torch, as old weight norms do.
-        has_hooks = part._forward_hooks or part._forward_pre_hooks
-        self._is_simple = is_nested or (_is_of_torch(part) and not has_hooks)
-        self._attributes = {name: vars(part).get(name) for name in _KEPT} if self._is_simple else dict(vars(part))
-        values = () if self._is_simple else self._attributes.values()
-        self._containers = [(value, value.copy()) for value in values if type(value) in _CONTAINERS and value]
-        self._empty = [value for value in values if type(value) in _CONTAINERS and not value]
+
+class _PartState:
+    """Attributes of one module, and what lies in those that are containers."""
+
+    def __init__(self, part: nn.Module) -> None:
+        self._part, self._attributes = part, dict(vars(part))
+        values = [value for value in self._attributes.values() if type(value) in _CONTAINERS]
+        self._containers = [(value, value.copy()) for value in values if value]
+        self._empty = [value for value in values if not value]
+
+    def copy_tensors(self, copies: dict[int, Tensor]) -> None:
+        """Let a pass write to copies of the tensors that are attributes."""
+        if not _is_of_torch(self._part):
+            tensors = {name: value for name, value in self._attributes.items() if isinstance(value, Tensor)}
+            vars(self._part).update(_copies(tensors, copies))
 
     def restore(self) -> None:
         """Make the module what it was."""
         attributes = vars(self._part)
-        if "training" not in attributes:
-            self._part.training = self._is_training  # of TorchScript
-        elif not self._is_simple and attributes.keys() != self._attributes.keys():
+        if "training" in attributes and attributes.keys() != self._attributes.keys():
             attributes.clear()
         attributes.update(self._attributes)
         for container in self._empty:
