@@ -3,7 +3,7 @@
 from typing import Any
 
 from camdrift.figures.scope import Scope
-from camdrift.report import findings, single
+from camdrift.report import findings, single, story
 from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, percent, value_text
 from camdrift.tables.run_json import Record, effective
@@ -16,7 +16,7 @@ def opening_section(material: Material) -> dict[str, Any]:
     return {
         "model": scope.model,
         "attack": effective(record).get("attack") or "attack",
-        "headline": findings.study_headline(tables, record, scope),
+        "headline": story.study_headline(tables, record, scope),
         "reading": findings.reading_of(scope),
         "nothing": material.nothing,
         "warnings": preflight_warnings(record),
