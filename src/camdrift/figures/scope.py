@@ -149,6 +149,18 @@ def stage(label: str) -> str:
     return match.group() if match else label
 
 
+def part_of(scope: Scope, place: int) -> str:
+    """The part of the network that a layer stands for: its last block, an early layer, ..."""
+    last = len(scope.labels) - 1
+    stages = [stage(label) for label in scope.labels]
+    blocks = [name for name in dict.fromkeys(stages) if stages.count(name) > 1]
+    if len(blocks) > 1 and stages[place] in (blocks[0], blocks[-1]):
+        return "its first block" if stages[place] == blocks[0] else "its last block"
+    if place in (0, last):
+        return "its first layer" if place == 0 else "its last layer"
+    return ("an early layer", "a middle layer", "a late layer")[min(3 * place // (last + 1), 2)]
+
+
 def reason_for_nothing(scope: Scope) -> str:
     """The reason why no layer could be measured, in one or two sentences."""
     if not scope.total:

@@ -110,7 +110,9 @@ def accuracy_sentence(tables: Tables, scope: Scope) -> str:
         f"{percent(row['accuracy'])} {percent_between(row['accuracy_low'], row['accuracy_high'])}"
         for row in (clean[0], attack[0])
     )
-    return f"Accuracy over all readable images: {clean_share} clean, {attack_share} under the attack at its full strength."
+    return (
+        f"Accuracy over all readable images: {clean_share} clean, {attack_share} under the attack at its full strength."
+    )
 
 
 def _share(table: pl.DataFrame, condition: str, strength: float) -> str:
@@ -119,9 +121,7 @@ def _share(table: pl.DataFrame, condition: str, strength: float) -> str:
     if not rows or not rows[0]["n"]:
         return ""
     row = rows[0]
-    return (
-        f"{row['flipped']:,} of {row['n']:,} ({percent(row['share'])} {percent_between(row['low'], row['high'])})"
-    )
+    return f"{row['flipped']:,} of {row['n']:,} ({percent(row['share'])} {percent_between(row['low'], row['high'])})"
 
 
 def gains(tables: Tables, scope: Scope) -> str:
@@ -133,7 +133,9 @@ def gains(tables: Tables, scope: Scope) -> str:
         words = f"{at} no layer has a gain: rounding alone moves maps as far ({without_gain})."
         return words if without_gain else ""
     if headline.certainty == TOO_FEW:
-        return f"{at} no layer has a rank: it takes {LEAST_IMAGES} images, and {span(_n_pairs(tables, scope))} have maps."
+        return (
+            f"{at} no layer has a rank: it takes {LEAST_IMAGES} images, and {span(_n_pairs(tables, scope))} have maps."
+        )
     top, bottom = headline.tops, _last(headline)
     text = f"{at} the attack{_EXPLAINING.get(headline.target, '')} moves {_named(top)} {_as_far_as(top[0])}"
     if bottom:

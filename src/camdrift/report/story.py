@@ -2,14 +2,15 @@
 
 from typing import Final, NamedTuple
 
-from camdrift.figures.scope import Scope, stage
+from camdrift.figures.scope import Scope, part_of
 from camdrift.report import single, threat, verdicts
 from camdrift.report.numbers import times
+from camdrift.statistics.flips import flips_of
 from camdrift.statistics.headline import CLEAR, LIKELY, NOTHING, ONLY, TOO_FEW, UNCERTAIN, UNKNOWN
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.table import Row
-from camdrift.tables.words import CENSORED_ABOVE, count, strength_text
+from camdrift.tables.words import CENSORED_ABOVE, NOISE, count, strength_text
 
 _SHARES: Final = {0.25: "a quarter of its strength", 0.5: "half its strength", 1.0: "its full strength"}
 _ASSURANCES: Final = {
@@ -61,22 +62,20 @@ def assurance(tables: Tables, scope: Scope) -> Assurance | None:
     return Assurance(_ASSURANCES[headline.certainty], _reason(scope), layer)
 
 
+def contrast(tables: Tables, scope: Scope) -> str:
+    """What noise of the same size does at the headline's strength, in a sentence; empty if nothing is known of it."""
+    rows = flips_of(tables).filter(condition=NOISE, strength=scope.reference, draw=0).to_dicts()
+    if not rows or scope.analysed < 2:
+        return ""
+    flipped, n = rows[0]["flipped"], rows[0]["n"]
+    share = f"none of these {n:,}" if not flipped else f"{flipped:,} of these {n:,}"
+    return f"Random noise of the same size fools the network on {share}."
+
+
 def place_of(scope: Scope, row: Row) -> str:
     """A layer's name and place in the network: `block5_conv3, layer 13 of 13, its last block`."""
     place = scope.layers.index(str(row["layer"]))
     return f"{row['layer_label']}, layer {place + 1} of {len(scope.layers)}, {part_of(scope, place)}"
-
-
-def part_of(scope: Scope, place: int) -> str:
-    """The part of the network that a layer stands for: its last block, an early layer, ..."""
-    last = len(scope.labels) - 1
-    stages = [stage(label) for label in scope.labels]
-    blocks = [name for name in dict.fromkeys(stages) if stages.count(name) > 1]
-    if len(blocks) > 1 and stages[place] in (blocks[0], blocks[-1]):
-        return "its first block" if stages[place] == blocks[0] else "its last block"
-    if place in (0, last):
-        return "its first layer" if place == 0 else "its last layer"
-    return ("an early layer", "a middle layer", "a late layer")[min(3 * place // (last + 1), 2)]
 
 
 def strength_words(strength: float) -> str:

@@ -285,9 +285,7 @@ def _are_rounding(arrays: SimilarityArrays, ceilings: _Ceilings) -> NDArray[np.b
     return is_no_lower[0] | is_no_lower[1] | (ceilings.n_rounding > ceilings.n)
 
 
-def _gain(
-    arrays: SimilarityArrays, is_rounding: NDArray[np.bool_], gains: Gains, n_pairs: Ints
-) -> dict[str, Any]:
+def _gain(arrays: SimilarityArrays, is_rounding: NDArray[np.bool_], gains: Gains, n_pairs: Ints) -> dict[str, Any]:
     """The columns on gain, and the interval of its rank; an interval takes two seeds on either side.
 
     Layers with too few pairs of images take part in no ranking.
