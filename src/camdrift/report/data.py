@@ -59,7 +59,7 @@ def study_data(tables: Tables, record: Record, scope: Scope, seed_ids: Sequence[
 
 
 def opening(tables: Tables, scope: Scope, seed_ids: Sequence[str]) -> dict[str, Any]:
-    """What the page shows first, as the headline says: indexes of strength, target, layer and image, and the measure."""
+    """What the page shows first, as the headline says: places of strength, target, layer and image, and the measure."""
     headline = scope.headline
     return {
         "strength": scope.strengths.index(headline.strength) if scope.strengths else 0,

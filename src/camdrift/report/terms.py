@@ -21,15 +21,14 @@ class Term(NamedTuple):
 
 
 _TERMS: Final = (
-    Term(
-        "layer", "Layer", "One step of the network. The first ones see edges and colours, the last ones whole objects."
-    ),
+    Term("layer", "Layer", "One step of the network. The first see edges and colours, the last whole objects."),
     Term("map", "Map", ""),
     Term(
         "target",
         "Explained class, target",
-        "Whose class a map explains. seed: what the network says of the clean image, for all its variants. own: what it "
-        "says of each image itself, which adds the change of class to every layer's displacement. label: the true class.",
+        "Whose class a map explains. seed: what the network says of the clean image, for all its variants. own: what "
+        "it says of each image itself, which adds the change of class to every layer's displacement. label: the true "
+        "class.",
     ),
     Term(
         "similarity",
@@ -39,18 +38,16 @@ _TERMS: Final = (
     Term(
         "strength",
         "Strength",
-        "Factor on the perturbation that the attack found: at 1 it is the attack's own, at 0.5 half of it. Noise has the "
-        "same mean and standard deviation and is scaled alike.",
+        "Factor on the perturbation that the attack found: at 1 it is the attack's own, at 0.5 half of it. Noise has "
+        "the same mean and standard deviation and is scaled alike.",
     ),
-    Term(
-        "noise", "Noise", "Random noise of the same size as the attack's perturbation. It shows what size alone does."
-    ),
+    Term("noise", "Noise", "Random noise of the same size as the attack's perturbation: what size alone does."),
     Term(
         "gain",
         "Noise-equivalent gain",
         "How many times stronger noise must be to move a layer's map as far as the attack does, both by L2 norm after "
-        "clipping. At 1 the attack does no more than noise; at 8 noise must be eight times as strong. A gain with > or < "
-        "is a bound: no noise that was tried moves the layer as far, or as little.",
+        "clipping. At 1 the attack does no more than noise; at 8 noise must be eight times as strong. A gain with > or "
+        "< is a bound: no noise that was tried moves the layer as far, or as little.",
     ),
     Term(
         "rank",
@@ -61,14 +58,14 @@ _TERMS: Final = (
     Term(
         "interval",
         "Interval",
-        "Numbers in brackets: 95 % intervals. The same study on other images of the same kind would give a number within. "
-        "The independent unit is the image.",
+        "Numbers in brackets: 95 % intervals. The same study on other images of the same kind would give a number "
+        "within. The independent unit is the image.",
     ),
     Term(
         "compromised",
         "Threshold, compromised",
-        "The threshold is the median similarity under noise of the same strength; a layer below it is compromised. About "
-        "half of all noisy images are, by construction: half means no worse than noise.",
+        "The threshold is the median similarity under noise of the same strength; a layer below it is compromised. "
+        "About half of all noisy images are, by construction: half means no worse than noise.",
     ),
     Term(
         "floor",
@@ -78,8 +75,8 @@ _TERMS: Final = (
     Term(
         "ceiling",
         "Ceiling",
-        "Similarity of a clean map and the same map computed again with other rounding. A layer that attack or noise moves "
-        "no further than that has no gain (rounding).",
+        "Similarity of a clean map and the same map computed again with other rounding. A layer that attack or noise "
+        "moves no further than that has no gain (rounding).",
     ),
     Term(
         "difference",
@@ -94,14 +91,14 @@ _TERMS: Final = (
     Term(
         "undefined",
         "Undefined",
-        "A map that is zero everywhere has no direction, so that its similarity does not exist. It is left out of every "
-        "statistic, not counted as 0 or 1.",
+        "A map that is zero everywhere has no direction, so that its similarity does not exist. It is left out of "
+        "every statistic, not counted as 0 or 1.",
     ),
     Term(
         "focus",
         "Focus",
-        "Where a map lies: its centre of mass, the spread around it, its entropy, its largest fifth of cells. Maps of more "
-        "than 56 cells along a side are averaged down to 56. focus.parquet has them image by image.",
+        "Where a map lies: its centre of mass, the spread around it, its entropy, its largest fifth of cells. Maps of "
+        "more than 56 cells along a side are averaged down to 56. focus.parquet has them image by image.",
     ),
     Term(
         "flipped",
@@ -129,9 +126,9 @@ def study_terms(explanation: str, metric: str) -> list[Term]:
         else "where in the image that layer supports the explained class"
     )
     how = (
-        "Cosine of two maps, enlarged to the size of the image, from 0 to 1: 1 where they point at the same places"
+        "Cosine of two maps, enlarged to the size of the image, from 0 to 1: 1 where they are the same"
         if metric == "cosine"
-        else f"{metric[0].upper()}{metric[1:]} of the clean and the perturbed image's attribution, 1 where they are the same"
+        else f"{metric[0].upper()}{metric[1:]} of the clean and the perturbed image's attribution, 1 for the same"
     )
     meanings = {"map": f"{explanation} of one layer: {what}.", "similarity": f"{how}. Deviation is 1 minus similarity."}
     return [term._replace(meaning=meanings.get(term.name, term.meaning)) for term in _TERMS]

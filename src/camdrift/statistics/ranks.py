@@ -24,7 +24,9 @@ def are_too_few(n_pairs: Ints) -> NDArray[np.bool_]:
     Args:
         n_pairs: Images behind each layer's gain.
     """
-    return (n_pairs < LEAST_IMAGES) | (2 * n_pairs < n_pairs.max(axis=-1, keepdims=True, initial=0))
+    most = n_pairs.max(axis=-1, keepdims=True, initial=0)
+    few: NDArray[np.bool_] = (n_pairs < LEAST_IMAGES) | (2 * n_pairs < most)
+    return few
 
 
 def ranked(layers: _Frame) -> _Frame:
