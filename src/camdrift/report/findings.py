@@ -9,7 +9,7 @@ import polars as pl
 
 from camdrift.figures.scope import Scope, few_seeds, span
 from camdrift.report import single, threat, verdicts
-from camdrift.report.numbers import percent, percent_between, share_of, times, times_between
+from camdrift.report.numbers import UNDEFINED, percent, percent_between, share_of, times, times_between
 from camdrift.statistics.flips import flips_of, flips_of_readable
 from camdrift.statistics.headline import NOTHING, TOO_FEW, UNKNOWN, Headline
 from camdrift.statistics.ranks import LEAST_IMAGES
@@ -110,9 +110,7 @@ def accuracy_sentence(tables: Tables, scope: Scope) -> str:
         f"{percent(row['accuracy'])} {percent_between(row['accuracy_low'], row['accuracy_high'])}"
         for row in (clean[0], attack[0])
     )
-    return (
-        f"Accuracy over all readable images: {clean_share} clean, {attack_share} under the attack at its full strength."
-    )
+    return f"Accuracy over all readable images: {clean_share} clean, {attack_share} under the attack at strength 1."
 
 
 def _share(table: pl.DataFrame, condition: str, strength: float) -> str:
@@ -133,9 +131,8 @@ def gains(tables: Tables, scope: Scope) -> str:
         words = f"{at} no layer has a gain: rounding alone moves maps as far ({without_gain})."
         return words if without_gain else ""
     if headline.certainty == TOO_FEW:
-        return (
-            f"{at} no layer has a rank: it takes {LEAST_IMAGES} images, and {span(_n_pairs(tables, scope))} have maps."
-        )
+        n = max(_n_pairs(tables, scope), default=0)
+        return f"{at} no layer has a rank: it takes {LEAST_IMAGES} images with maps, and there are {n} at most."
     top, bottom = headline.tops, _last(headline)
     text = f"{at} the attack{_EXPLAINING.get(headline.target, '')} moves {_named(top)} {_as_far_as(top[0])}"
     if bottom:
@@ -285,6 +282,6 @@ def _times_as_strong(row: Row) -> str:
 
 
 def _ranks(row: Row) -> str:
-    low, high = row["rank_low"], row["rank_high"]
-    ends = f"{low}" if low == high else f"{low} to {high}"
-    return f"{row['rank']} [{ends}]".replace(" to ", ", ")
+    """A layer's rank and its interval: `1 [1, 4]`, or `1 [1]` for an interval of one."""
+    low, high = (UNDEFINED if row[end] is None else str(row[end]) for end in ("rank_low", "rank_high"))
+    return f"{row['rank']} [{low}]" if low == high else f"{row['rank']} [{low}, {high}]"

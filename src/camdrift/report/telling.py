@@ -41,6 +41,8 @@ def most_telling(tables: Tables, scope: Scope, seed_ids: Sequence[str]) -> int:
 
 def _moved(tables: Tables, scope: Scope, at: pl.Expr) -> dict[str, float]:
     """Similarity under noise minus that under the attack at the headline's layer, by image."""
+    if scope.headline.layer is None:
+        return {}
     here = at & (pl.col("target") == scope.headline.target) & (pl.col("layer") == scope.headline.layer)
     names = ("seed_id", "condition", "similarity")
     rows = collected(scan(tables, "similarity").filter(here, pl.col("similarity").is_not_null()).select(names))

@@ -41,7 +41,7 @@ function bindGrid() {
           element(
             "span",
             { class: condition },
-            unseen(`${condition} similarity`),
+            unseen(`${condition} similarity `),
             element("span", { "aria-hidden": "true" }, `${sign} `),
             text,
             kind === "compromised" ? unseen(", compromised") : null,
