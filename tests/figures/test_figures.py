@@ -329,8 +329,9 @@ def test_heatmaps_show_image_maps_and_similarities(vgg):
         pl.col("condition") == ADVERSARIAL,
         pl.col("strength") == 1.0,
     )
-    value = f"{similarity['similarity'][7]:.2f}"
-    x, y = next(text for text in block.texts if text.get_text() == value).get_position()
+    said = [text.get_text() for text in block.texts]
+    layer = next(i for i in range(4, 13) if said.count(f"{similarity['similarity'][i]:.2f}") == 1)
+    x, y = block.texts[said.index(f"{similarity['similarity'][layer]:.2f}")].get_position()
     edge = int(np.argmin((mosaic[:, 0] != 255).any(-1)))
     column, row = round(x * scale - edge / 2), round((y - 0.035) * scale) - edge
     clean, delta, peak = vgg.gallery["0/clean"], vgg.gallery["0/perturbation"], vgg.gallery["0/peaks"][0]
@@ -338,7 +339,9 @@ def test_heatmaps_show_image_maps_and_similarities(vgg):
     for top, pixels in ((0, clean), (row, (255 * attacked).round().astype(np.uint8))):
         shown = Image.fromarray(pixels).resize((edge, edge), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(mosaic[top : top + edge, :edge], np.asarray(shown))
-    map_of_layer = Image.fromarray(vgg.gallery["0/map/7"][1, 3])  # target seed; clean, then strengths 0.25, 0.5, 1
+    map_of_layer = Image.fromarray(
+        vgg.gallery[f"0/map/{layer}"][1, 3]
+    )  # target seed; clean, then strengths 0.25, 0.5, 1
     values = np.asarray(map_of_layer.resize((edge, edge), Image.Resampling.BILINEAR))
     drawn = mosaic[row : row + edge, column : column + edge]
     np.testing.assert_array_equal(drawn, mpl.colormaps["inferno"](values, bytes=True)[..., :3])

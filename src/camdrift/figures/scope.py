@@ -1,7 +1,7 @@
 """The scope of a study in display order: layers, targets, strengths, and the status of its seeds."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -149,10 +149,19 @@ def stage(label: str) -> str:
     return match.group() if match else label
 
 
-def part_of(scope: Scope, place: int) -> str:
-    """The part of the network that a layer stands for: its last block, an early layer, ..."""
-    last = len(scope.labels) - 1
-    stages = [stage(label) for label in scope.labels]
+def part_of(labels: Sequence[str], place: int) -> str:
+    """The part of the network that a layer stands for: its last block, an early layer, ...
+
+    Args:
+        labels: Display names of the layers in execution order.
+        place: The layer's place among them.
+
+    Example:
+        >>> part_of(["stem", "block1.a", "block1.b", "block2.a", "block2.b"], 4), part_of(["a", "b", "c"], 1)
+        ('its last block', 'a middle layer')
+    """
+    last = len(labels) - 1
+    stages = [stage(label) for label in labels]
     blocks = [name for name in dict.fromkeys(stages) if stages.count(name) > 1]
     if len(blocks) > 1 and stages[place] in (blocks[0], blocks[-1]):
         return "its first block" if stages[place] == blocks[0] else "its last block"

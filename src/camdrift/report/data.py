@@ -82,10 +82,19 @@ def flips_data(tables: Tables) -> list[dict[str, Any]]:
 
 def layers(scope: Scope) -> list[dict[str, Any]]:
     """Names of the layers: `name` and `title` as in the tables, `label` for display, and the stage they belong to."""
-    columns = zip(scope.indices, scope.layers, scope.labels, distinct_labels(scope.labels, scope.layers), strict=True)
+    names = distinct_labels(scope.labels, scope.layers)
     return [
-        {"index": index, "name": name, "title": title, "label": label, "stage": stage(title), "part": part_of(scope, i)}
-        for i, (index, name, title, label) in enumerate(columns)
+        {
+            "index": index,
+            "name": name,
+            "title": title,
+            "label": label,
+            "stage": stage(title),
+            "part": part_of(scope.labels, place),
+        }
+        for place, (index, name, title, label) in enumerate(
+            zip(scope.indices, scope.layers, scope.labels, names, strict=True)
+        )
     ]
 
 

@@ -23,7 +23,7 @@ def single_image_headline(tables: Tables, record: Record, scope: Scope) -> str:
     seed = tables["seeds"].row(0, named=True)
     before, after = (_name(record, seed[f"{when}_class"]) for when in ("clean", "adversarial"))
     tops = scope.headline.tops
-    tail = f"; {part_of(scope, scope.layers.index(tops[0]['layer']))} is moved most" if tops else ""
+    tail = f"; {part_of(scope.labels, scope.layers.index(tops[0]['layer']))} is moved most" if tops else ""
     title = threat.attack_title(record)
     return f"{title} makes the network see \u201c{after}\u201d in place of \u201c{before}\u201d{tail}"
 

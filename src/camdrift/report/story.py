@@ -75,7 +75,7 @@ def contrast(tables: Tables, scope: Scope) -> str:
 def place_of(scope: Scope, row: Row) -> str:
     """A layer's name and place in the network: `block5_conv3, layer 13 of 13, its last block`."""
     place = scope.layers.index(str(row["layer"]))
-    return f"{row['layer_label']}, layer {place + 1} of {len(scope.layers)}, {part_of(scope, place)}"
+    return f"{row['layer_label']}, layer {place + 1} of {len(scope.layers)}, {part_of(scope.labels, place)}"
 
 
 def strength_words(strength: float) -> str:
@@ -113,7 +113,7 @@ def _layers_moved(scope: Scope) -> str:
     if top["gain"] <= 1 and top["gain_censored"] != CENSORED_ABOVE:
         return f"{there}no layer is moved further than by noise of the same size"
     others = len(headline.tops) - 1
-    subject = part_of(scope, scope.layers.index(str(top["layer"])))
+    subject = part_of(scope.labels, scope.layers.index(str(top["layer"])))
     verb = "is"
     if others:
         subject, verb = f"{subject} and {count(others, 'other layer')}", "are"

@@ -79,7 +79,7 @@ def headline_of(layers: pl.DataFrame, flips: pl.DataFrame, strengths: Sequence[f
         first = _furthest(at, is_one=n == 1)
         return Headline(target, strength, fooling, n, first, (), TOO_FEW if first else NOTHING)
     tops = tuple(row for row in ranks if row["rank"] == ranks[0]["rank"])
-    return Headline(target, strength, fooling, n, tops, tuple(ranks[len(tops) :]), _certainty(tops[0], len(ranks)))
+    return Headline(target, strength, fooling, n, tops, tuple(ranks[len(tops) :]), certainty_of(tops[0], len(ranks)))
 
 
 def _furthest(at: pl.DataFrame, *, is_one: bool) -> tuple[Row, ...]:
@@ -105,7 +105,7 @@ def _strength(flips: pl.DataFrame, strengths: Sequence[float]) -> tuple[float, i
     return min(strengths, key=lambda strength: abs(strength - 1), default=1.0), 0, 0
 
 
-def _certainty(row: Row, n_ranked: int) -> str:
+def certainty_of(row: Row, n_ranked: int) -> str:
     """A word for how sure it is that this layer, of so many with a rank, comes first."""
     low, high = row["rank_low"], row["rank_high"]
     if n_ranked == 1:

@@ -2,7 +2,8 @@
 
 import weakref
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -21,6 +22,7 @@ from camdrift.storage.disk import read_files
 from camdrift.storage.integrity import check_fit
 from camdrift.storage.remote_directory import RemoteDirectory, is_url, working_copy
 from camdrift.storage.run_directory import RunDirectory
+from camdrift.tables.arrays import Gallery
 from camdrift.tables.file_names import FIGURES, REPORT
 from camdrift.tables.further import FLIPS, FURTHER_TABLES, RUN_TABLES, RunTables
 from camdrift.tables.measures import of_first_measure
@@ -124,6 +126,16 @@ class Study(RunTables):
         layers = {"layers": ranked(tables.scans["layers"]), "measures": ranked(self.scan("layers"))}
         return Stored({**tables.scans, **layers})
 
+    @contextmanager
+    def open_gallery(self) -> Iterator[Gallery]:
+        """Give the arrays of the gallery, each read when it is asked for, with the keys of `pipeline/gallery.py`.
+
+        Raises:
+            StoreError: It is damaged; an array that cannot be read raises it, too.
+        """
+        with self._directory.open_gallery() as gallery:
+            yield gallery
+
     def check_fit(self) -> None:
         """Raise `StoreError` unless tables and record fit each other."""
         check_fit(self._directory)
@@ -136,7 +148,7 @@ class Study(RunTables):
         """
         check_fit(self._directory, is_drawn=True)
         tables = self._tables
-        with self._directory.open_gallery() as gallery:
+        with self.open_gallery() as gallery:
             self._directory.write_report(report_files(tables, self.record, gallery))
         self.keep(REPORT, FIGURES)
         return self.path / REPORT
