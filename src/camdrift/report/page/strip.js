@@ -114,7 +114,7 @@ function bindStrip() {
   const choose = () => {
     cells.forEach((cell, index) => cell.setAttribute("aria-selected", String(index === state.layer)));
     strip.setAttribute("aria-activedescendant", `cell-${state.layer}`);
-    reveal(strip.parentElement, cells[state.layer]);
+    reveal(strip.closest(".strip-box"), cells[state.layer]);
   };
   onChange(["strength", "target", "measure", "condition"], draw);
   onChange(["layer"], choose);
