@@ -55,13 +55,20 @@ def _sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
     sentences = [
         success(tables, record, scope),
         threat.bound(tables, record, scope),
+        *([] if scope.analysed == 1 else _statistics(tables, scope)),
+    ]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _statistics(tables: Tables, scope: Scope) -> list[str]:
+    """The sentences that take more than one adversarial example."""
+    return [
         flips_sentence(tables, scope),
         accuracy_sentence(tables, scope),
         gains(tables, scope),
         differences_sentence(tables, scope),
         compromised_sentence(tables, scope),
     ]
-    return [sentence for sentence in sentences if sentence]
 
 
 def success(tables: Tables, record: Record, scope: Scope) -> str:
@@ -80,8 +87,6 @@ def success(tables: Tables, record: Record, scope: Scope) -> str:
 
 def flips_sentence(tables: Tables, scope: Scope) -> str:
     """How many images attack and noise fool at the strength of everything that follows."""
-    if scope.analysed < 2:
-        return ""
     table, headline = flips_of(tables), scope.headline
     at = f"At {_strength(headline.strength)}"
     attack = _share(table, ADVERSARIAL, headline.strength)
@@ -99,8 +104,6 @@ def flips_sentence(tables: Tables, scope: Scope) -> str:
 
 def accuracy_sentence(tables: Tables, scope: Scope) -> str:
     """The accuracy of the network on the readable images with a label, clean and under the attack; empty without."""
-    if scope.analysed < 2:
-        return ""
     rows = flips_of_readable(tables["variants"], tables["seeds"]).filter(pl.col("accuracy").is_not_null())
     clean = rows.filter(condition=CLEAN).to_dicts()
     attack = rows.filter(condition=ADVERSARIAL, strength=1.0).to_dicts()
@@ -179,7 +182,7 @@ def compromised_sentence(tables: Tables, scope: Scope) -> str:
     at = (pl.col("target") == scope.targets[0]) & (pl.col("strength") == scope.reference) & (pl.col("n_seeds") > 0)
     rows = tables["counts"].filter(at).sort("n_compromised")
     total = int(rows["n_seeds"].sum())
-    if total < 2:
+    if not total:
         return ""
     layers = len(scope.layers)
     spread = np.repeat(rows["n_compromised"].to_numpy(), rows["n_seeds"].to_numpy())
