@@ -96,7 +96,7 @@ class TestStudy:
             (run / name).unlink()
         done = python(WITHOUT_TORCH + MAIN, "report", str(run), cwd=finished[1])
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{run}/report.html\n", "")
-        assert len(before) == 23
+        assert len(before) == 25
         assert [name for name in names if (run / name).read_bytes() != before[name]] == []
         assert sorted(path.name for path in (run / "figures").iterdir()) == sorted(n[8:] for n in names[1:])
 

@@ -15,7 +15,8 @@ from camdrift.comparison.sides import attack_words, sides_of
 from camdrift.errors import StoreError, UserError
 from camdrift.figures.profiles import gain_profiles_figure
 from camdrift.figures.sides import compared_sides
-from camdrift.report.contrasts import comparison_headline, comparison_sentences
+from camdrift.report.contrasts import comparison_sentences
+from camdrift.report.standing import comparison_headline
 from camdrift.tables.comparison import COMPARISON_TABLES
 from camdrift.tables.study import SIMILARITY
 from camdrift.tables.words import ADVERSARIAL, NOISE
@@ -301,12 +302,13 @@ class TestWords:
         assert "(n = 8 images, 5 layers)" in text
         assert "Repeated on other images, a side would agree with itself at about " in text
         assert "Highest gain: x: layer" in text
-        assert comparison_headline(made.tables).startswith("x and y ")
+        assert text.startswith(f"{comparison_headline(made.tables)}.\n")
+        assert "\nx and y " in text
 
     def test_say_nothing_that_the_tables_do_not_hold(self, by_hand, tmp_path):
         """The first study's layers are tied: it ranks none."""
         made = compare(*by_hand, out=tmp_path / "c", n_bootstrap=20)
-        assert comparison_headline(made.tables) == "2 sides: no two rank their layers"
+        assert "No two sides rank their layers." in made.summary()
         assert set(made.agreement.filter(side_b="pgd", side_a="dlfuzz", ranked_by="gain")["undefined_reason"]) == {
             "constant_ranking"
         }

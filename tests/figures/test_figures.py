@@ -44,6 +44,7 @@ NAMES = [
     "figure_7_compromised_layers",
     "figure_8_gain",
     "figure_9_focus",
+    "figure_14_flips",
 ]
 
 
@@ -324,12 +325,13 @@ def test_heatmaps_show_image_maps_and_similarities(vgg):
     scale = size[1] / place[1]
     similarity = vgg.tables["similarity"].filter(
         pl.col("seed_id") == vgg.gallery["seed_ids"][0],
-        pl.col("target") == "own",
+        pl.col("target") == "seed",
         pl.col("condition") == ADVERSARIAL,
         pl.col("strength") == 1.0,
     )
-    value = f"{similarity['similarity'][7]:.2f}"
-    x, y = next(text for text in block.texts if text.get_text() == value).get_position()
+    said = [text.get_text() for text in block.texts]
+    layer = next(i for i in range(4, 13) if said.count(f"{similarity['similarity'][i]:.2f}") == 1)
+    x, y = block.texts[said.index(f"{similarity['similarity'][layer]:.2f}")].get_position()
     edge = int(np.argmin((mosaic[:, 0] != 255).any(-1)))
     column, row = round(x * scale - edge / 2), round((y - 0.035) * scale) - edge
     clean, delta, peak = vgg.gallery["0/clean"], vgg.gallery["0/perturbation"], vgg.gallery["0/peaks"][0]
@@ -337,7 +339,9 @@ def test_heatmaps_show_image_maps_and_similarities(vgg):
     for top, pixels in ((0, clean), (row, (255 * attacked).round().astype(np.uint8))):
         shown = Image.fromarray(pixels).resize((edge, edge), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(mosaic[top : top + edge, :edge], np.asarray(shown))
-    map_of_layer = Image.fromarray(vgg.gallery["0/map/7"][0, 3])  # target own; clean, then strengths 0.25, 0.5, 1
+    map_of_layer = Image.fromarray(
+        vgg.gallery[f"0/map/{layer}"][1, 3]
+    )  # target seed; clean, then strengths 0.25, 0.5, 1
     values = np.asarray(map_of_layer.resize((edge, edge), Image.Resampling.BILINEAR))
     drawn = mosaic[row : row + edge, column : column + edge]
     np.testing.assert_array_equal(drawn, mpl.colormaps["inferno"](values, bytes=True)[..., :3])
@@ -373,15 +377,15 @@ def test_heatmaps_are_those_of_first_middle_and_last_of_the_gallery(stored, show
     blocks = [axes for axes in figure.axes if axes.images][: len(shown)]
     edge = int(np.argmin((np.asarray(blocks[0].images[0].get_array())[:, 0] != 255).any(-1)))
     for axes, place in zip(blocks, shown, strict=True):
-        # Strength 0.5 is the nearest to 1: clean, 0.5, 2, then noise.
-        noisy = np.clip(made.gallery[f"{place}/clean"] / 255 + 0.05 * (made.gallery[f"{place}/noise"] / 127), 0, 1)
+        # At strength 2 the attack fools the network: clean, 0.5, 2, then noise; target seed comes second.
+        noisy = np.clip(made.gallery[f"{place}/clean"] / 255 + 0.2 * (made.gallery[f"{place}/noise"] / 127), 0, 1)
         mosaic = np.asarray(axes.images[0].get_array())
         row = mosaic.shape[0] - int(np.argmax((mosaic[::-1, 0] != 255).any(-1))) - edge
         picture = Image.fromarray((255 * noisy).round().astype(np.uint8))
         resized = np.asarray(picture.resize((edge, edge), Image.Resampling.BILINEAR))
         np.testing.assert_array_equal(mosaic[row : row + edge, :edge], resized)
         column = edge + int(np.argmax((mosaic[row, edge:] != 255).any(-1)))
-        values = Image.fromarray(made.gallery[f"{place}/map/0"][0, 3]).resize((edge, edge), Image.Resampling.BILINEAR)
+        values = Image.fromarray(made.gallery[f"{place}/map/0"][1, 4]).resize((edge, edge), Image.Resampling.BILINEAR)
         colours = mpl.colormaps["inferno"](np.asarray(values), bytes=True)[..., :3]
         np.testing.assert_array_equal(mosaic[row : row + edge, column : column + edge], colours)
     assert f"{len(shown)} of 14 analysed images" in words(figure)
@@ -446,7 +450,7 @@ def test_draws_are_counted_as_images_not_as_seeds():
     assert "n = 42 noisy images per layer (3 draws per seed)" in said
 
 
-def test_scope_orders_targets_and_finds_the_strength_next_to_one():
+def test_scope_orders_targets_and_finds_the_lowest_strength_that_fools():
     made = study(VGG16[:2], strengths=(0.5, 1.25, 4.0), targets=("label", "own", "seed"))
     scope = scope_of(made.tables, made.record)
     assert scope.targets == ("seed", "own", "label")

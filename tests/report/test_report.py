@@ -19,7 +19,9 @@ from camdrift.figures.study import study_figures
 from camdrift.report import encoding, findings, focus, numbers
 from camdrift.report.page.rendering import render
 from camdrift.report.study import notebook_html, report_files, summary
+from camdrift.statistics.ranks import ranked
 from camdrift.storage.replacement import write_files
+from camdrift.tables.further import FLIPS
 from camdrift.tables.study import LAYERS, TABLES
 from camdrift.tables.words import ADVERSARIAL, NOISE
 from support.pages import plain
@@ -93,19 +95,22 @@ def report(small) -> dict[str, bytes]:
 
 
 def layers(*rows: dict) -> dict[str, pl.DataFrame]:
-    """Tables of a study whose layers table holds these rows."""
+    """Tables of a study whose layers table holds these rows, all adversarial examples of which fool the network."""
     common = {"target": "seed", "strength": 0.25, "n": 14, "n_pairs": 14, "n_undefined": 0, "n_noise": 14}
     filled = [{"layer": f"{row['layer_label']}{i}", "layer_index": i, **common, **row} for i, row in enumerate(rows)]
-    return {name: table.frame() for name, table in TABLES.items()} | {"layers": LAYERS.frame(filled)}
+    counts = {"n": 14, "flipped": 14, "share": 1.0, "low": 0.78, "high": 1.0}
+    fooled = [{"condition": ADVERSARIAL, "draw": 0, "strength": strength, **counts} for strength in (0.25, 1.0)]
+    tables = {name: table.frame() for name, table in TABLES.items()} | {"flips": FLIPS.frame(fooled)}
+    return tables | {"layers": ranked(LAYERS.frame(filled))}
 
 
-DEEP = {"layer_label": "block5_conv3", "gain": 31.4, "gain_low": 24.2, "gain_high": 39.6, "rank": 1}
-SHALLOW = {"layer_label": "block1_conv1", "gain": 8.26, "gain_low": 6.14, "gain_high": 11.4, "rank": 2}
+DEEP = {"layer_label": "block5_conv3", "gain": 31.4, "gain_low": 24.2, "gain_high": 39.6}
+SHALLOW = {"layer_label": "block1_conv1", "gain": 8.26, "gain_low": 6.14, "gain_high": 11.4}
 
 
 def sentence(*rows: dict) -> str:
     tables = layers(*rows)
-    return plain(findings.gains(tables, scope_of(tables, {}), 0.25))
+    return plain(findings.gains(tables, scope_of(tables, {})))
 
 
 def test_gain_sentence_names_both_ends_with_interval_and_n():
@@ -116,33 +121,42 @@ def test_gain_sentence_names_both_ends_with_interval_and_n():
 
 
 def test_gain_sentence_gives_a_range_of_n_and_of_ranks():
-    said = sentence(SHALLOW | {"n": 12}, DEEP | {"rank_low": 1, "rank_high": 2})
-    assert said.endswith("(n = 12 to 14; block5_conv3 ranks 1 [1, 2] of 2 layers).")
+    few = {"layer_label": "b", "gain": 9.0, "rank_low": 1, "rank_high": 3}
+    said = sentence(SHALLOW | {"n_pairs": 12}, DEEP | {"rank_low": 1, "rank_high": 2}, few)
+    assert said.endswith("(n = 12 to 14; block5_conv3 ranks 1 [1, 2] of 3 layers).")
+
+
+def test_a_rank_that_may_be_any_is_told():
+    said = sentence(SHALLOW, DEEP | {"rank_low": 1, "rank_high": 2})
+    assert said.endswith("(n = 14; which of 2 layers comes first cannot be told: 1 [1, 2]).")
 
 
 def test_gain_sentence_says_what_a_bound_is():
-    bound = {"gain": 128.0, "gain_low": 128.0, "gain_high": 128.0, "gain_censored": "above", "rank": 1}
+    ends = {"gain_low": 128.0, "gain_high": 128.0, "gain_low_censored": "above", "gain_high_censored": "above"}
+    bound = {"gain": 128.0, "gain_censored": "above", **ends, "rank_low": 1, "rank_high": 1}
     tied = [{"layer_label": name, **bound} for name in ("block5_conv1", "block5_conv2", "block5_conv3")]
-    assert sentence(SHALLOW | {"rank": 4}, *tied) == (
+    assert sentence(SHALLOW, *tied) == (
         "At strength 0.25 the attack moves block5_conv1 and 2 other layers further than noise 128 times as strong, "
-        "the strongest that was tried; block1_conv1 only 8.3 [6.1, 11] times (n = 14)."
+        "the strongest that was tried; block1_conv1 only 8.3 [6.1, 11] times (n = 14; block5_conv1 ranks 1 [1] of 4 "
+        "layers)."
     )
-    low = {"layer_label": "a", "gain": 0.25, "gain_censored": "below", "rank": 2}
+    low = {"layer_label": "a", "gain": 0.25, "gain_censored": "below"}
     assert "; a only < 0.25 times (n = 14" in sentence(DEEP, low)
-    assert sentence(low | {"rank": 1}).startswith(
+    assert sentence(low).startswith(
         "At strength 0.25 the attack moves a less far than noise 0.25 times as strong, the weakest that was tried"
     )
 
 
 def test_layers_measured_on_few_images_are_not_named():
-    rare = {"layer_label": "rare", "gain": 1.5, "rank": 3, "n": 2, "n_pairs": 6}
-    half = {"layer_label": "half", "gain": 2.0, "gain_low": None, "rank": 2, "n": 7, "n_pairs": 7}
-    said = sentence(DEEP, half, rare, rare | {"gain": 99.0, "rank": 0})
+    rare = {"layer_label": "rare", "gain": 1.5, "n_pairs": 6}
+    half = {"layer_label": "half", "gain": 2.0, "gain_low": None, "n_pairs": 7}
+    said = sentence(DEEP, half, rare, rare | {"gain": 99.0})
     assert said.startswith(
         "At strength 0.25 the attack moves block5_conv3 as far as noise 31 [24, 40] times as strong;"
     )
     assert said.endswith(
-        "; half only 2.0 times (n = 7 to 14; not counting 2 layers whose map is undefined for most images)."
+        "; half only 2.0 times (n = 7 to 14; which of 2 layers comes first cannot be told: 1 [\u2013]; 2 layers "
+        "measured on too few images to be ranked)."
     )
 
 
@@ -151,11 +165,13 @@ def test_interval_of_a_gain_shows_which_end_is_a_bound():
     assert "31 [24, > 32] times as strong" in sentence(SHALLOW, row)
 
 
-def test_headline_is_the_highest_gain_at_the_lowest_strength(vgg):
-    at = (pl.col("target") == "seed") & (pl.col("strength") == 0.25)
-    top = vgg.tables["layers"].filter(at).sort("gain")[-1]
-    headline = f"At strength 0.25 the attack moves {top['layer_label'][0]} as far as noise {top['gain'][0]:.0f} times"
-    assert f"{headline} as strong." in page(vgg).text
+def test_headline_is_in_plain_words_at_a_strength_that_fools(vgg):
+    top = vgg.tables["layers"].filter(target="seed", strength=1.0).sort("gain")[-1]
+    text = page(vgg).text
+    assert "DLFuzz fools the network on 14 of 18 images; its last block is moved as far as by noise " in text
+    assert f"noise {top['gain'][0]:.0f} times as strong." in text
+    assert "Clear: with other images its place would lie between 1 and 2 of 13 layers." in plain(text)
+    assert "Random noise of the same size fools the network on 1 of these 14." in text
 
 
 def test_success_is_a_share_of_readable_images_with_wilson_interval(vgg):
@@ -168,17 +184,18 @@ def test_success_is_a_share_of_readable_images_with_wilson_interval(vgg):
     )
 
 
-def test_flips_under_noise_are_counted_and_draws_get_no_interval(vgg):
-    said = plain(findings.flips(vgg.tables, scope_of(vgg.tables, vgg.record)))
-    assert said == (
-        "Noise of the same size at strength 1 changed the prediction for 1 of 14 noisy images (7 %, 95 % interval "
-        "1 to 31 %)."
+def test_flips_are_told_with_intervals_and_accuracy_where_there_are_labels(vgg):
+    scope = scope_of(vgg.tables, vgg.record)
+    assert plain(findings.flips_sentence(vgg.tables, scope)) == (
+        "At strength 1 14 of 14 (100 % [78, 100]) of the adversarial examples fool the network; noise of the same size "
+        "changes the prediction for 1 of 14 (7 % [1, 31])."
     )
-    made = study(VGG16[:2], draws=3, strengths=(1.0,))
-    flipped = made.tables["variants"].filter(pl.col("condition") == NOISE, pl.col("strength") == 1)["is_flipped"]
-    said = plain(findings.flips(made.tables, scope_of(made.tables, made.record)))
-    assert (int(flipped.sum()), len(flipped)) == (3, 42)
-    assert "for 3 of 42 noisy images (7 %, 3 draws per image)." in said
+    assert findings.accuracy_sentence(vgg.tables, scope) == ""
+    labelled = vgg.tables | {"seeds": vgg.tables["seeds"].with_columns(label="clean_class")}
+    # All 18 readable images are right; under the attack the 4 that kept their prediction.
+    assert plain(findings.accuracy_sentence(labelled, scope)) == (
+        "Accuracy over all readable images: 100 % [82, 100] clean, 22 % [9, 45] under the attack at strength 1."
+    )
 
 
 def test_differences_count_layers_that_are_lower_and_significant():
@@ -190,6 +207,19 @@ def test_differences_count_layers_that_are_lower_and_significant():
     ]
     tables = layers(*rows)
     assert "in 1 of 3 layers (Wilcoxon" in findings.differences_sentence(tables, scope_of(tables, {}))
+
+
+@pytest.mark.parametrize(("layers_of_study", "n"), [(49, 11), (3, 7), (1, 6)])
+def test_a_test_that_cannot_reach_its_level_is_not_reported_as_no_effect(layers_of_study, n):
+    """The least p of n images, all moved alike, is scipy's; Holm multiplies it by the number of layers."""
+    least = [layers_of_study * stats.wilcoxon(np.arange(1.0, k + 1)).pvalue for k in (n - 1, n)]
+    assert least[0] >= 0.05 > least[1]
+    row = {"wilcoxon_p_holm": 1.0, "difference_mean": 0.1}
+    for k, is_able in ((n - 1, False), (n, True)):
+        tables = layers(*({"layer_label": f"l{i}", "n_pairs": k, **row} for i in range(layers_of_study)))
+        said = findings.differences_sentence(tables, scope_of(tables, {}))
+        assert ("in 0 of " in said) == is_able
+        assert (f"it takes {n} images" in said) != is_able
 
 
 def test_compromised_layers_come_with_the_caveat():
@@ -215,6 +245,7 @@ def focus_table(values: dict[tuple[str, str], list[float | None]], measure: str)
     ]
     common = {"target": "own", "strength": 1.0}
     made = layers(*({"layer_label": name.upper(), "layer": name} | common for name in names))
+    made["flips"] = made["flips"].filter(strength=1.0)
     return made | {"focus": TABLES["focus"].frame(rows)}
 
 
@@ -318,7 +349,8 @@ def test_page_is_self_contained_and_runs_its_own_scripts_only(report):
     assert [a["type"] for t, a in found.tags if t == "script" and "type" in a] == ["application/json"] * 2
     assert not [a for t, a in found.tags if t in ("link", "iframe", "object") or "src" in a]
     links = {a["href"] for t, a in found.tags if t == "a"}
-    assert all(link.startswith("https://arxiv.org/abs/") for link in links)
+    assert all(link.startswith(("https://arxiv.org/abs/", "#")) for link in links)
+    assert {link[1:] for link in links if link.startswith("#")} <= {a["id"] for _, a in found.tags if "id" in a}
     assert not re.search(r"@import|url\(", html.partition("</style>")[0])
     ids = [a["id"] for _, a in found.tags if "id" in a]
     assert len(ids) == len(set(ids))
@@ -333,7 +365,7 @@ def test_a_notebook_shows_words_and_figures(report, small):
     pictures = {Path(name).name: data for name, data in sorted(report.items()) if name.endswith(".png")}
     page = Page(notebook_html(small.tables, small.record | {"model": {"spec": "<b>"}}, pictures))
     images = [a for t, a in page.tags if t == "img"]
-    assert len(images) == 11
+    assert len(images) == 12
     assert all(a["src"].startswith("data:image/png;base64,") for a in images)
     assert [a["alt"] for a in images[:2]] == ["figure 8 gain", "figure 3 heatmaps"]
     assert "<b> under dlfuzz: 8 images: 3 analysed" in page.text
@@ -345,7 +377,7 @@ def test_a_notebook_shows_words_and_figures(report, small):
 def test_same_tables_give_the_same_bytes(report, small):
     time.sleep(1.1)  # so that no file can hide a date
     again = dict(report_files(small.tables, small.record, small.gallery))
-    assert len(report) == 23
+    assert len(report) == 25
     assert [name for name in report if report[name] != again[name]] == []
 
 
@@ -367,7 +399,7 @@ def test_without_an_adversarial_example_the_page_says_why():
     made = study(VGG16, analysed=0, resistant=4, unreadable=1)
     found = page(made)
     text = plain(found.text)
-    assert "No adversarial example was found." in text
+    assert "DLFuzz fools the network on none of 4 images." in text
     assert "Of 5 images, 4 kept the model's prediction throughout the attack, 1 could not be read." in text
     high = 100 * stats.binomtest(0, 4).proportion_ci(method="wilson").high
     assert f"0 of 4 images (0 %, 95 % interval 0 to {high:.0f} %)" in text

@@ -61,7 +61,7 @@ def test_a_notebook_shows_what_was_found(study):
     assert study.summary().splitlines()[0].replace("'", "&#39;") in html
     assert "<img" not in html
     study.report()
-    assert study._repr_html_().count("<img") == 11
+    assert study._repr_html_().count("<img") == 12
 
 
 def test_explore_opens_the_report_and_makes_it_once(study, monkeypatch):

@@ -13,6 +13,8 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from camdrift.statistics.flips import flips
+from camdrift.statistics.ranks import ranked
 from camdrift.tables.study import CONTROLS, COUNTS, COVERAGE, FLOOR, FOCUS, LAYERS, MEASURE, SEEDS, SIMILARITY, VARIANTS
 from camdrift.tables.words import (
     ADVERSARIAL,
@@ -76,9 +78,11 @@ def study(
     seeds = maker.seeds(analysed, resistant, unreadable, failed)
     similarity = maker.similarity(seeds)
     layers = maker.layers(similarity)
+    variants = maker.variants(seeds)
     tables = {
         "seeds": seeds,
-        "variants": maker.variants(seeds),
+        "flips": flips(variants, seeds),
+        "variants": variants,
         "similarity": similarity,
         "focus": maker.focus(seeds),
         "floor": maker.floor(seeds),
@@ -280,11 +284,11 @@ class _Maker:
                 block = [self._layer(groups, target, strength, i) for i in range(len(self.labels))]
                 gains = [row["gain"] for row in block]
                 for row in block:
-                    row["rank"] = 1 + sum(gain > row["gain"] for gain in gains)
-                    row["rank_low"] = max(1, row["rank"] - 1)
-                    row["rank_high"] = min(len(block), row["rank"] + 1)
+                    place = 1 + sum(gain > row["gain"] for gain in gains)
+                    row["rank_low"] = max(1, place - 1)
+                    row["rank_high"] = min(len(block), place + 1)
                 rows += block
-        return LAYERS.frame(rows)
+        return ranked(LAYERS.frame(rows))
 
     def _layer(self, groups: dict[Any, pl.Series], target: str, strength: float, i: int) -> dict[str, Any]:
         both = [groups[target, strength, i, c] for c in (ADVERSARIAL, NOISE)]

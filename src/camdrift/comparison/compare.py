@@ -11,12 +11,14 @@ import polars as pl
 from camdrift.comparison.alignment import AUTO, WAYS
 from camdrift.comparison.directory import ComparisonDirectory
 from camdrift.comparison.pairs import Contrasts, OnPair
+from camdrift.comparison.photos import side_photos
 from camdrift.comparison.sides import Side, sides_of
-from camdrift.comparison.tables import Common, common_to, profiles, sides_table
+from camdrift.comparison.tables import Common, common_to, flips_table, profiles, sides_table
 from camdrift.errors import UserError
 from camdrift.masking import with_home, without_home
 from camdrift.report.comparison import comparison_files
 from camdrift.report.contrasts import comparison_sentences
+from camdrift.report.standing import comparison_headline
 from camdrift.storage.remote_directory import local_folder
 from camdrift.study import provenance
 from camdrift.study.launch import check_known, fresh_folder, spelled_out
@@ -36,6 +38,7 @@ class Comparison:
         differences: One row per pair of sides, target, strength and aligned layer.
         agreement: One row per pair of sides, target, strength and quantity that layers are ranked by.
         trends: One row per side, target and strength: how gains go with depth.
+        flips: One row per side, condition, strength and draw: how many predictions change.
         notes: Sentences on what was left out.
     """
 
@@ -45,6 +48,7 @@ class Comparison:
     differences: pl.DataFrame
     agreement: pl.DataFrame
     trends: pl.DataFrame
+    flips: pl.DataFrame
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -56,8 +60,8 @@ class Comparison:
         return {name: getattr(self, name) for name in COMPARISON_TABLES}
 
     def summary(self) -> str:
-        """Return the findings in a few sentences with intervals and n."""
-        return "\n".join([*comparison_sentences(self.tables), *self.notes])
+        """Return the main result and the findings in a few sentences with intervals and n."""
+        return "\n".join([f"{comparison_headline(self.tables)}.", *comparison_sentences(self.tables), *self.notes])
 
 
 class MeasureKeywords(TypedDict, total=False):
@@ -118,9 +122,11 @@ def compare(
     directory.check_free()
     rng_seed = int(effective(studies[0].record)["rng_seed"])
     contrasts = Contrasts(sides, common, by=align, rng_seed=rng_seed, n_bootstrap=n_bootstrap).tables(on_pair)
-    comparison = Comparison(path, sides_table(sides), profiles(sides, common), **contrasts, notes=_notes(common))
+    own = {"sides": sides_table(sides), "profiles": profiles(sides, common), "flips": flips_table(sides)}
+    comparison = Comparison(path, **own, **contrasts, notes=_notes(common))
     links = {run: directory.link(Path(with_home(run))) for run in comparison.sides["run"]}
-    files = list(comparison_files(comparison.tables, record, links, comparison.notes))
+    photos = side_photos(sides, comparison.tables)
+    files = list(comparison_files(comparison.tables, record, links, comparison.notes, photos))
     directory.write(comparison.tables, record, files)
     return comparison
 

@@ -124,9 +124,10 @@ def _name(sides: Sequence[Side]) -> list[Side]:
     if "model" in differing and not _tells_more(sides, "model", "weights"):
         differing = [part for part in differing if part != "weights"]
     attacks = attack_words([str(side.words["attack"]) for side in sides])
+    models = _model_words([str(side.words["model"]) for side in sides])
     titles = [
-        [word for part in differing if (word := _word(side, part, attack))]
-        for side, attack in zip(sides, attacks, strict=True)
+        [word for part in differing if (word := _word(side, part, attack, model))]
+        for side, attack, model in zip(sides, attacks, models, strict=True)
     ]
     names = [", ".join(words) for words in titles]
     for tail in (lambda side: side.study.path.name, lambda side: without_home(str(side.study.path))):
@@ -141,9 +142,15 @@ def _tells_more(sides: Sequence[Side], first: str, second: str) -> bool:
     return len({(side.words[first], side.words[second]) for side in sides}) > len({s.words[first] for s in sides})
 
 
-def _word(side: Side, part: str, attack: str) -> str:
-    if part == "attack":
-        return attack
+def _model_words(specs: Sequence[str]) -> list[str]:
+    """Names of models without library, ending and factory, where they still tell the models apart."""
+    names = [spec.partition(".py:")[0].rpartition("/")[2] for spec in specs]
+    return names if len(set(names)) == len(set(specs)) else list(specs)
+
+
+def _word(side: Side, part: str, attack: str, model: str) -> str:
+    if part in ("attack", "model"):
+        return attack if part == "attack" else model
     value = side.words[part]
     if part == "weights":
         return str((side.study.record.get("model") or {}).get("weights") or "").rpartition("/")[2]

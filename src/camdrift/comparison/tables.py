@@ -12,7 +12,7 @@ from camdrift.comparison.sides import Side
 from camdrift.errors import UserError
 from camdrift.masking import without_home
 from camdrift.statistics.estimates import wilson_interval
-from camdrift.tables.comparison import PROFILES, SIDES
+from camdrift.tables.comparison import PROFILES, SIDE_FLIPS, SIDES
 from camdrift.tables.words import ANALYSED, NO_ADVERSARIAL, TARGET_ORDER
 
 
@@ -114,3 +114,9 @@ def layers_of(side: Side) -> pl.DataFrame:
     """Return names and labels of a side's layers in execution order."""
     rows = side.rows(side.study.layers)
     return rows.select("layer", "layer_label", "layer_index").unique().sort("layer_index", "layer")
+
+
+def flips_table(sides: Sequence[Side]) -> pl.DataFrame:
+    """Return the table `flips` of a comparison: the runs' own, side by side."""
+    parts = [side.study.flips.select(pl.lit(side.name).alias("side"), pl.all()) for side in sides]
+    return pl.concat(parts).select(SIDE_FLIPS.schema.names())

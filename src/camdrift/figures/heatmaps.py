@@ -126,7 +126,7 @@ def _note(scope: Scope, columns: tuple[int, ...], seeds: int) -> str:
     total = len(scope.labels)
     layers = f"{len(columns)} of {total} layers, evenly chosen" if len(columns) < total else f"all {total} layers"
     order = ", largest deviation first" if seeds > 1 else ""
-    target = _EXPLAINED.get(scope.shown_target, scope.shown_target)
+    target = _EXPLAINED.get(scope.headline.target, scope.headline.target)
     return (
         f"{scope.model}; {seeds} of {scope.analysed:,} analysed images{order}; {layers}; perturbed at strength "
         f"{strength_text(scope.reference)}. {target}; class and probability stand on the left. Each map is "
@@ -204,7 +204,7 @@ def _classes(tables: Tables, record: Record, scope: Scope, seed_id: str) -> dict
 
 def _similarities(tables: Tables, scope: Scope, seed_id: str) -> dict[tuple[str, str], float | None]:
     """Similarity by condition and layer, of the image that the gallery shows."""
-    keys = {"seed_id": seed_id, "strength": scope.reference, "draw": 0, "target": scope.shown_target}
+    keys = {"seed_id": seed_id, "strength": scope.reference, "draw": 0, "target": scope.headline.target}
     rows = collected(scan(tables, "similarity").filter(**keys))
     return {(c, layer): value for c, layer, value in rows.select("condition", "layer", "similarity").iter_rows()}
 
@@ -228,7 +228,7 @@ def _images(gallery: Gallery, place: int, scope: Scope) -> np.ndarray:
 def _maps(gallery: Gallery, place: int, scope: Scope) -> dict[int, np.ndarray]:
     """Heatmaps of the clean, the adversarial and the noisy image of one seed, by layer index, as far as stored."""
     strengths = gallery["strengths"].tolist()
-    target, strength = gallery["targets"].tolist().index(scope.shown_target), strengths.index(scope.reference)
+    target, strength = gallery["targets"].tolist().index(scope.headline.target), strengths.index(scope.reference)
     slots = [0, 1 + strength, 1 + len(strengths) + strength]
     keys = {index: f"{place}/map/{index}" for index in scope.indices}
     return {index: gallery[key][target, slots] for index, key in keys.items() if key in gallery}

@@ -1,13 +1,15 @@
 """The scope of a study in display order: layers, targets, strengths, and the status of its seeds."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import polars as pl
 
+from camdrift.statistics.flips import flips_of
+from camdrift.statistics.headline import Headline, headline_of
 from camdrift.tables.measures import Measure
 from camdrift.tables.reading import Tables, scan, streamed
 from camdrift.tables.run_json import Record, effective, model_name
@@ -40,8 +42,7 @@ class Scope:
         indices: Their positions in the tables and the gallery.
         targets: Targets in display order.
         strengths: Strengths of the attack, ascending.
-        reference: The strength closest to 1, at which figures compare attack and noise.
-        shown_target: Target of the heatmaps in figures: the first of the study's settings.
+        headline: The headline of the study.
         statuses: Number of seeds by status.
         draws: Noise draws per seed and strength.
         measure: The study's first measure, an explanation compared by a metric.
@@ -53,11 +54,15 @@ class Scope:
     indices: tuple[int, ...]
     targets: tuple[str, ...]
     strengths: tuple[float, ...]
-    reference: float
-    shown_target: str
+    headline: Headline
     statuses: Mapping[str, int]
     draws: int
     measure: Measure
+
+    @property
+    def reference(self) -> float:
+        """The strength of the headline, at which figures compare attack and noise, and the page opens."""
+        return self.headline.strength
 
     @property
     def analysed(self) -> int:
@@ -79,8 +84,7 @@ def scope_of(tables: Tables, record: Record) -> Scope:
     """The scope of a study; layers and strengths come from the record where no table has them."""
     rows = _layer_rows(tables["layers"], record)
     strengths = _strengths(tables, record)
-    wishes = list(effective(record).get("targets") or DEFAULT_TARGETS)
-    present = set(tables["layers"]["target"]) or set(wishes)
+    present = set(tables["layers"]["target"]) or set(effective(record).get("targets") or DEFAULT_TARGETS)
     return Scope(
         model=model_name(record),
         layers=tuple(name for _, name, _ in rows),
@@ -88,8 +92,7 @@ def scope_of(tables: Tables, record: Record) -> Scope:
         indices=tuple(index for index, _, _ in rows),
         targets=tuple(sorted(present, key=lambda t: (*TARGET_ORDER, t).index(t))),
         strengths=strengths,
-        reference=min(strengths, key=lambda strength: abs(strength - 1), default=1.0),
-        shown_target=wishes[0],
+        headline=headline_of(tables["layers"], flips_of(tables), strengths),
         statuses={str(status): int(n) for status, n in tables["seeds"]["status"].value_counts().iter_rows()},
         draws=1 + int(streamed(scan(tables, "similarity").select(pl.col("draw").cast(pl.Int64).max())).item() or 0),
         measure=_measure(tables),
@@ -144,6 +147,27 @@ def stage(label: str) -> str:
     """
     match = re.match(r".*?\d+[a-z]?(?![a-z])", label)
     return match.group() if match else label
+
+
+def part_of(labels: Sequence[str], place: int) -> str:
+    """The part of the network that a layer stands for: its last block, an early layer, ...
+
+    Args:
+        labels: Display names of the layers in execution order.
+        place: The layer's place among them.
+
+    Example:
+        >>> part_of(["stem", "block1.a", "block1.b", "block2.a", "block2.b"], 4), part_of(["a", "b", "c"], 1)
+        ('its last block', 'a middle layer')
+    """
+    last = len(labels) - 1
+    stages = [stage(label) for label in labels]
+    blocks = [name for name in dict.fromkeys(stages) if stages.count(name) > 1]
+    if len(blocks) > 1 and stages[place] in (blocks[0], blocks[-1]):
+        return "its first block" if stages[place] == blocks[0] else "its last block"
+    if place in (0, last):
+        return "its first layer" if place == 0 else "its last layer"
+    return ("an early layer", "a middle layer", "a late layer")[min(3 * place // (last + 1), 2)]
 
 
 def reason_for_nothing(scope: Scope) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from camdrift.tables.reading import Tables
-from camdrift.tables.words import TARGET_ORDER
+from camdrift.tables.words import ADVERSARIAL, TARGET_ORDER
 
 MOST_SHOWN: Final = 24
 # Okabe and Ito's colours without their yellow, which vanishes on white; in an order that keeps neighbours apart.
@@ -54,16 +54,26 @@ def compared_sides(tables: Tables) -> Sides:
         total=len(names),
         targets=targets,
         strengths=tuple(sorted(set(profiles["strength"]))),
-        reference=_reference(profiles, targets[0]),
+        reference=_reference(tables, targets[0]),
         layers=tuple(layer for layer, _ in layers),
         labels=tuple(label for _, label in layers),
     )
 
 
-def _reference(profiles: pl.DataFrame, target: str) -> float:
-    """The strength with the fewest gains that are bounds or missing; of several the one closest to 1."""
+def _reference(tables: Tables, target: str) -> float:
+    """The lowest strength at which half of every side's adversarial examples still fool its network.
+
+    Where there is none it is the strength with the fewest gains that are bounds or missing, of several the one closest
+    to 1.
+    """
+    profiles = tables["profiles"].filter(pl.col("target") == target)
+    fooled = tables["flips"].filter(pl.col("condition") == ADVERSARIAL, 2 * pl.col("flipped") >= pl.col("n"))
+    counts = fooled.group_by("strength").agg(pl.col("side").n_unique().alias("n"))
+    half = set(counts.filter(n=tables["sides"].height)["strength"]) & set(profiles["strength"])
+    if half:
+        return float(min(half))
     gaps = (pl.col("gain_censored").is_not_null() | pl.col("gain").is_null()).sum()
-    rows = profiles.filter(pl.col("target") == target).group_by("strength").agg(gaps.alias("lost"))
+    rows = profiles.group_by("strength").agg(gaps.alias("lost"))
     return float(min(rows.iter_rows(), key=lambda row: (row[1], abs(row[0] - 1), row[0]))[0])
 
 

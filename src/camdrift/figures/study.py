@@ -9,6 +9,7 @@ from camdrift.figures.compromise import compromised_layers_figure, compromised_p
 from camdrift.figures.controls import controls_figure, has_controls
 from camdrift.figures.coverage import coverage_by_condition_figure, coverage_by_strength_figure
 from camdrift.figures.detection import DETECTION_FIGURE, detection_figure
+from camdrift.figures.flips import flips_figure
 from camdrift.figures.focus import focus_figure
 from camdrift.figures.gain import gain_figure
 from camdrift.figures.heatmaps import has_layer_grid, heatmaps_figure, layer_grid_figure
@@ -65,6 +66,7 @@ _FIGURES: Final = (
     StudyFigure("figure_11_ladder", _of_tables(ladder_figure), _with("ladder", "emulation")),
     StudyFigure("figure_12_released", _of_tables(released_figure), _with("ladder", "emulation")),
     StudyFigure("figure_13_controls", _of_tables(controls_figure), lambda tables, _: has_controls(tables)),
+    StudyFigure("figure_14_flips", _of_tables(flips_figure)),
     StudyFigure("layer_grid", layer_grid_figure, has_layer_grid),
 )
 

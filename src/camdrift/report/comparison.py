@@ -1,15 +1,16 @@
 """The figures and the page of a comparison: one self-contained file beside the tables it was made from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from camdrift.figures.comparison import comparison_figures
 from camdrift.figures.sides import Sides, compared_sides
-from camdrift.report import contrasts
+from camdrift.report import contrasts, standing
 from camdrift.report.comparison_data import comparison_data
 from camdrift.report.encoding import figure_files
 from camdrift.report.numbers import UNDEFINED, percent, percent_between, spec_text, times, value_text
 from camdrift.report.page.assets import fill_page, script
+from camdrift.report.photos import SidePhoto, photo_rows
 from camdrift.tables.file_names import COMPARISON_PAGE
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
@@ -28,7 +29,11 @@ _SHEETS: Final = ("style", "comparison")
 
 
 def comparison_files(
-    tables: Tables, record: Record, links: Mapping[str, str], notes: tuple[str, ...] = ()
+    tables: Tables,
+    record: Record,
+    links: Mapping[str, str],
+    notes: tuple[str, ...] = (),
+    photos: Sequence[SidePhoto] = (),
 ) -> Iterator[tuple[str, bytes]]:
     """Yield names and bytes of the files of a comparison: every figure as PNG and PDF, and last the page.
 
@@ -37,18 +42,27 @@ def comparison_files(
         record: The record of the comparison.
         links: Address of each run's own report as seen from the page, by the run's path; a run may have none.
         notes: Sentences on what was left out.
+        photos: The same photo in each of the first sides; may be empty.
     """
     for name, figure in comparison_figures(tables).items():
         yield from figure_files(name, figure)
-    yield COMPARISON_PAGE, render_comparison(tables, record, links, notes).encode()
+    yield COMPARISON_PAGE, render_comparison(tables, record, links, notes, photos).encode()
 
 
-def render_comparison(tables: Tables, record: Record, links: Mapping[str, str], notes: tuple[str, ...] = ()) -> str:
+def render_comparison(
+    tables: Tables,
+    record: Record,
+    links: Mapping[str, str],
+    notes: tuple[str, ...] = (),
+    photos: Sequence[SidePhoto] = (),
+) -> str:
     """The page of a comparison; arguments as for `comparison_files`."""
     sides = compared_sides(tables)
     words = {name: head for name, head in _WORDS.items() if tables["sides"][name].n_unique() > 1}
     values = {
-        "headline": contrasts.comparison_headline(tables),
+        "headline": standing.comparison_headline(tables),
+        "photos": photo_rows(list(photos)),
+        "photo": photos[0].seed_id if photos else "",
         "reading": _reading(tables, sides),
         "sentences": [*contrasts.comparison_sentences(tables), *notes],
         "facts": _facts(tables, sides),

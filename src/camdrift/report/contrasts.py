@@ -20,19 +20,6 @@ _FEW: Final = 5
 _OF: Final = {"seed": "the seed's class", "own": "each image's own class", "label": "the true class"}
 
 
-def comparison_headline(tables: Tables) -> str:
-    """The main result as a sentence without its full stop."""
-    sides = compared_sides(tables)
-    rows = _agreements(tables, sides)
-    if not rows:
-        return f"{count(sides.total, 'side')}: no two rank their layers"
-    if sides.total == 2:
-        return f"{_pair(rows[0])} {_likeness(rows[0])}"
-    agreeing = sum(row["tau_low"] is not None and row["tau_low"] > 0 for row in rows)
-    pairs = count(comb(sides.total, 2), "pair")
-    return f"{agreeing:,} of {pairs} of sides agree more than by chance on which layers gain most"
-
-
 def comparison_sentences(tables: Tables) -> list[str]:
     """The findings in full sentences; those that the tables cannot support are left out."""
     sides = compared_sides(tables)
@@ -57,20 +44,22 @@ def agreement_sentence(tables: Tables, sides: Sides) -> str:
     """The sides most and least alike in their ranking, with Kendall's tau, interval, n, and the tau within reach."""
     rows = _agreements(tables, sides)
     if not rows:
-        return ""
+        return "No two sides rank their layers."
     pairs = comb(sides.total, 2)
     gaps = f" {pairs - len(rows):,} of {count(pairs, 'pair')} have no tau: all layers of a side are tied, or too few."
     gaps = gaps if len(rows) < pairs else ""
     if len(rows) == 1:
         row = rows[0]
         itself = [_itself(tables, sides, row[side]) for side in ("side_a", "side_b")]
-        ceiling = " and ".join(f"{fraction(tau, 2)} ({_named(name)})" for name, tau in itself if tau is not None)
+        ceiling = " and ".join(f"{fraction(tau, 2)} ({named(name)})" for name, tau in itself if tau is not None)
         tail = f" Repeated on other images, a side would agree with itself at about {ceiling}." if ceiling else ""
         return f"{_pair(row)} {_likeness(row)}: {_tau(row)}.{tail}{gaps}"
     # By the end of the interval that says least, so that no tau of a handful of images comes first.
     first = max(rows, key=lambda row: (_or(row["tau_low"], -1), row["tau"]))
     last = min(rows, key=lambda row: (_or(row["tau_high"], 1), row["tau"]))
-    most = f"The most alike are {_pair(first)}: {_tau(first)}"
+    agreeing = sum(row["tau_low"] is not None and row["tau_low"] > 0 for row in rows)
+    text = f"{agreeing:,} of {count(pairs, 'pair')} of sides agree more than by chance on which layers gain most"
+    most = f"{text}. The most alike are {_pair(first)}: {_tau(first)}"
     return f"{most}; the least alike {_pair(last)}: {_tau(last)}.{gaps}"
 
 
@@ -89,21 +78,20 @@ def depth(tables: Tables, sides: Sides) -> str:
 
 
 def _listed(rows: list[Row]) -> str:
-    words = [f"{_named(row['side'])} ({_value('', row)})" for row in rows[:_LONGEST]]
+    words = [f"{named(row['side'])} ({_value('', row)})" for row in rows[:_LONGEST]]
     rest = len(rows) - len(words)
     return ", ".join(words) + (f" and {count(rest, 'other side')}" if rest else "")
 
 
 def tops(tables: Tables, sides: Sides) -> str:
-    """The layer that each side moves most, of those measured on at least half as many images as the best."""
+    """The layer that each side moves most, of those that have a rank."""
     parts = []
     for side in sides.names[:_LONGEST]:
         layers = profile(tables, side, sides.targets[0], sides.reference).filter(pl.col("rank").is_not_null())
-        well_measured = layers.filter(2 * pl.col("n") >= pl.col("n").max())
-        if rows := well_measured.filter(pl.col("rank") == pl.col("rank").min()).to_dicts():
+        if rows := layers.filter(pl.col("rank") == pl.col("rank").min()).to_dicts():
             gain = f"{times(rows[0]['gain'], rows[0]['gain_censored'])} {times_between(rows[0])}".strip()
             others = f" and {count(len(rows) - 1, 'other layer')}" if len(rows) > 1 else ""
-            parts.append(f"{_named(side)}: {rows[0]['layer_label']}{others}, gain {gain}, n = {rows[0]['n']}")
+            parts.append(f"{named(side)}: {rows[0]['layer_label']}{others}, gain {gain}, n = {rows[0]['n']}")
     rest = sides.total - len(sides.names[:_LONGEST])
     tail = f"; {count(rest, 'other side')} in the table" if rest > 0 else ""
     return f"Highest gain: {'; '.join(parts)}{tail}." if parts else ""
@@ -123,8 +111,8 @@ def stability(tables: Tables, sides: Sides) -> str:
     if movers:
         worst = max(movers, key=lambda row: (row["low"] - row["high"], row["last"] - row["first"]))
         text += (
-            f"; of the others {worst['label']} moves most: rank {worst['first']} in {_named(worst['first_side'])}, "
-            f"{worst['last']} in {_named(worst['last_side'])}"
+            f"; of the others {worst['label']} moves most: rank {worst['first']} in {named(worst['first_side'])}, "
+            f"{worst['last']} in {named(worst['last_side'])}"
         )
     return f"{text}."
 
@@ -156,7 +144,7 @@ def ratios(tables: Tables, sides: Sides) -> str:
     top = differing.row(0, named=True)
     same = (pl.col("side_a") == top["side_a"]) & (pl.col("side_b") == top["side_b"])
     sign = 1 if top["log2_gain_ratio"] > 0 else -1
-    less, more = (_named(top["side_a"]), _named(top["side_b"]))[::sign]
+    less, more = (named(top["side_a"]), named(top["side_b"]))[::sign]
     value = 2 ** abs(top["log2_gain_ratio"])
     low, high = (_power(top[f"log2_gain_ratio_{end}"], sign) for end in ("low", "high")[::sign])
     return (
@@ -216,8 +204,8 @@ def _different_success(pairs: pl.DataFrame, rows: list[Row]) -> str:
         return ""
     a, b = max(apart, key=lambda pair: abs(pair[0]["success"] - pair[1]["success"]))
     return (
-        f"The attacks succeed at different rates ({_named(a['side'])}: {percent(a['success'])}, "
-        f"{_named(b['side'])}: {percent(b['success'])} of the images): pairs rest on the images that both "
+        f"The attacks succeed at different rates ({named(a['side'])}: {percent(a['success'])}, "
+        f"{named(b['side'])}: {percent(b['success'])} of the images): pairs rest on the images that both "
         "fool, which may be the easier ones."
     )
 
@@ -239,8 +227,8 @@ def _different_sizes(rows: list[Row]) -> str:
         return ""
     larger = times(most["relative_l2"] / least["relative_l2"])
     return (
-        f"At strength 1 the perturbations of {_named(most['side'])} are {larger} times as large as those of "
-        f"{_named(least['side'])} (median relative L2 norm): deviations grow with this, gains are relative "
+        f"At strength 1 the perturbations of {named(most['side'])} are {larger} times as large as those of "
+        f"{named(least['side'])} (median relative L2 norm): deviations grow with this, gains are relative "
         "to it."
     )
 
@@ -275,13 +263,13 @@ def _likeness(row: Row) -> str:
     return "neither agree nor disagree on which layers gain most, as far as can be told"
 
 
-def _named(side: str) -> str:
+def named(side: str) -> str:
     """A side's name in running text: one of several parts in quotation marks."""
     return f"\u201c{side}\u201d" if ", " in side else side
 
 
 def _pair(row: Row) -> str:
-    return f"{_named(row['side_a'])} and {_named(row['side_b'])}"
+    return f"{named(row['side_a'])} and {named(row['side_b'])}"
 
 
 def _tau(row: Row) -> str:

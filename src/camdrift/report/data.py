@@ -9,8 +9,10 @@ import numpy as np
 import polars as pl
 
 from camdrift.figures.focus import MEASURES
-from camdrift.figures.scope import Scope, stage
+from camdrift.figures.scope import Scope, part_of, stage
+from camdrift.report.telling import most_telling
 from camdrift.statistics.dose import dose_response
+from camdrift.statistics.flips import flips_of, flips_of_readable
 from camdrift.statistics.focus import focus_medians
 from camdrift.tables.reading import AnyFrame, Tables, by_values, collected, scan
 from camdrift.tables.run_json import Record
@@ -41,7 +43,8 @@ def study_data(tables: Tables, record: Record, scope: Scope, seed_ids: Sequence[
         "images": scope.analysed,
         "targets": list(scope.targets),
         "strengths": list(scope.strengths),
-        "reference": scope.strengths.index(scope.reference) if scope.strengths else 0,
+        "opening": opening(tables, scope, seed_ids),
+        "flips": flips_data(tables),
         "columns": [column.name for column in LAYERS.columns],
         "measure": measure(tables["layers"]),
         "stats": statistics(tables["layers"], scope),
@@ -55,12 +58,43 @@ def study_data(tables: Tables, record: Record, scope: Scope, seed_ids: Sequence[
     }
 
 
+def opening(tables: Tables, scope: Scope, seed_ids: Sequence[str]) -> dict[str, Any]:
+    """What the page shows first, as the headline says: places of strength, target, layer and image, and the measure."""
+    headline = scope.headline
+    return {
+        "strength": scope.strengths.index(headline.strength) if scope.strengths else 0,
+        "target": scope.targets.index(headline.target),
+        "layer": scope.layers.index(headline.layer) if headline.layer else 0,
+        "seed": most_telling(tables, scope, seed_ids),
+        "measure": "deviation" if scope.analysed == 1 else "gain",
+    }
+
+
+def flips_data(tables: Tables) -> list[dict[str, Any]]:
+    """Table `flips` as rows, first draws alone, and the rows of the attack over all readable images as `readable`."""
+    parts = {"analysed": flips_of(tables), "readable": flips_of_readable(tables["variants"], tables["seeds"])}
+    return [
+        {name: _short(value, _FEW_DIGITS) for name, value in row.items()} | {"of": name_of}
+        for name_of, table in parts.items()
+        for row in table.filter(pl.col("draw") == 0).iter_rows(named=True)
+    ]
+
+
 def layers(scope: Scope) -> list[dict[str, Any]]:
     """Names of the layers: `name` and `title` as in the tables, `label` for display, and the stage they belong to."""
-    columns = zip(scope.indices, scope.layers, scope.labels, distinct_labels(scope.labels, scope.layers), strict=True)
+    names = distinct_labels(scope.labels, scope.layers)
     return [
-        {"index": index, "name": name, "title": title, "label": label, "stage": stage(title)}
-        for index, name, title, label in columns
+        {
+            "index": index,
+            "name": name,
+            "title": title,
+            "label": label,
+            "stage": stage(title),
+            "part": part_of(scope.labels, place),
+        }
+        for place, (index, name, title, label) in enumerate(
+            zip(scope.indices, scope.layers, scope.labels, names, strict=True)
+        )
     ]
 
 

@@ -26,4 +26,8 @@ def _shown_seeds(seeds: int, scope: Scope) -> str:
         return ""
     if seeds >= scope.analysed:
         return f"All {count(scope.analysed, 'analysed image')}." if seeds > 1 else "The one analysed image."
-    return f"{count(seeds, 'image')} of {scope.analysed:,} analysed, chosen to span the range of deviation."
+    return (
+        f"{count(seeds, 'image')} of {scope.analysed:,} analysed, chosen to span the range of deviation. The others "
+        "count in every number, but have no pictures here: a page holds what fits into 10 MB, a run the pictures of as "
+        "many images as --gallery says."
+    )

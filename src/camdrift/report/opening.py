@@ -3,9 +3,10 @@
 from typing import Any
 
 from camdrift.figures.scope import Scope
-from camdrift.report import findings, single
+from camdrift.report import findings, single, story
 from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, percent, value_text
+from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record, effective
 from camdrift.tables.words import UNREADABLE, strength_text
 
@@ -16,14 +17,23 @@ def opening_section(material: Material) -> dict[str, Any]:
     return {
         "model": scope.model,
         "attack": effective(record).get("attack") or "attack",
-        "headline": findings.study_headline(tables, record, scope),
+        "headline": story.study_headline(tables, record, scope),
+        "contrast": story.contrast(tables, scope),
+        "assurance": story.assurance(tables, scope),
+        "first_layer": _first_layer(material),
         "reading": findings.reading_of(scope),
         "nothing": material.nothing,
         "warnings": preflight_warnings(record),
         "sentences": findings.study_sentences(tables, record, scope),
-        "is_single": single.is_single(tables),
-        "facts": _facts(record, scope),
+        "is_single": scope.analysed == 1,
+        "facts": _facts(tables, record, scope),
     }
+
+
+def _first_layer(material: Material) -> str:
+    """Name and place of the layer that the page opens with; empty if nothing was measured."""
+    tops = material.scope.headline.tops
+    return story.place_of(material.scope, tops[0]) if tops and material.is_interactive else ""
 
 
 def preflight_warnings(record: Record) -> list[str]:
@@ -31,15 +41,18 @@ def preflight_warnings(record: Record) -> list[str]:
     return [str(warning) for warning in (record.get("preflight") or {}).get("warnings") or []]
 
 
-def _facts(record: Record, scope: Scope) -> list[tuple[str, str]]:
-    """The study at a glance: label and value."""
+def _facts(tables: Tables, record: Record, scope: Scope) -> list[tuple[str, str]]:
+    """The study at a glance: label and value; of one image without counts."""
     images = f"{scope.analysed:,} of {scope.readable:,}"
     rate = f"{images} ({percent(scope.analysed / scope.readable)})" if scope.readable else "none was attacked"
+    counts = [
+        ("Images", f"{scope.total:,} found, {scope.total - scope.statuses.get(UNREADABLE, 0):,} readable"),
+        ("Adversarial examples", rate),
+    ]
     return [
         ("Model", scope.model),
         ("Attack", value_text(effective(record).get("attack"))),
-        ("Images", f"{scope.total:,} found, {scope.total - scope.statuses.get(UNREADABLE, 0):,} readable"),
-        ("Adversarial examples", rate),
+        *([] if single.is_single(tables) else counts),
         ("Layers", f"{len(scope.layers):,}"),
         ("Maps", " by ".join(scope.measure.words)),
         ("Strengths", ", ".join(map(strength_text, scope.strengths)) or UNDEFINED),

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from camdrift.figures.scope import Scope
+from camdrift.figures.scope import Scope, part_of
 from camdrift.report import threat
 from camdrift.report.numbers import fraction
 from camdrift.tables.reading import Tables, collected, scan
@@ -22,9 +22,10 @@ def single_image_headline(tables: Tables, record: Record, scope: Scope) -> str:
     """The change of the image's class, and the layer that moves furthest, without the full stop."""
     seed = tables["seeds"].row(0, named=True)
     before, after = (_name(record, seed[f"{when}_class"]) for when in ("clean", "adversarial"))
-    furthest = _furthest(tables, scope)
-    tail = f"; {furthest[0]['layer_label']} moves furthest" if furthest else ""
-    return f"{before} becomes {after}{tail}"
+    tops = scope.headline.tops
+    tail = f"; {part_of(scope.labels, scope.layers.index(tops[0]['layer']))} is moved most" if tops else ""
+    title = threat.attack_title(record)
+    return f"{title} makes the network see \u201c{after}\u201d in place of \u201c{before}\u201d{tail}"
 
 
 def single_image_sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:

@@ -8,7 +8,7 @@ from markupsafe import escape
 
 from camdrift.figures.scope import reason_for_nothing, scope_of
 from camdrift.figures.study import study_figures
-from camdrift.report import findings
+from camdrift.report import findings, story
 from camdrift.report.encoding import figure_files
 from camdrift.report.page.rendering import render
 from camdrift.tables.arrays import Gallery
@@ -39,9 +39,12 @@ def report_files(tables: Tables, record: Record, gallery: Gallery) -> Iterator[t
 
 
 def summary(tables: Tables, record: Record) -> list[str]:
-    """Findings of a study in full sentences with intervals and n; the reason if there are none."""
+    """The headline of a study and its findings with intervals and n; the reason if there are none."""
     scope = scope_of(tables, record)
-    return findings.study_sentences(tables, record, scope) if scope.analysed else [reason_for_nothing(scope)]
+    if not scope.analysed:
+        return [reason_for_nothing(scope)]
+    headline = f"{story.study_headline(tables, record, scope)}."
+    return [headline, *findings.study_sentences(tables, record, scope)]
 
 
 def notebook_html(tables: Tables, record: Record, pictures: Mapping[str, bytes]) -> str:

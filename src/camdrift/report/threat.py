@@ -18,6 +18,27 @@ _NORMS: Final = {
 }
 
 
+_SHORT_NAMES: Final = {"dlfuzz": "DLFuzz", "deepfool": "DeepFool"}
+_ABBREVIATIONS: Final = ("pgd", "fgsm", "fgm", "bim", "cw", "apgd", "mifgsm", "jsma", "fab", "ead", "ddn", "fmn", "vat")
+
+
+def attack_title(record: Record) -> str:
+    """The attack's name for a reader, without settings.
+
+    Example:
+        >>> attack_title({"arguments": {"effective": {"attack": "pgd(eps=0.03, steps=10)"}}})
+        'PGD'
+    """
+    spec = str(effective(record).get("attack") or "")
+    name = spec.partition("(")[0].strip()
+    if name.startswith("dlfuzz"):
+        return _SHORT_NAMES["dlfuzz"]
+    name = name.rpartition(":")[2]
+    if name.lower() in _ABBREVIATIONS:
+        return name.upper()
+    return _SHORT_NAMES.get(name.lower(), name or "The attack")
+
+
 def attack_name(record: Record) -> str:
     """The attack's spec, and its surrogate if it has one."""
     attack = str(effective(record).get("attack") or "chosen")

@@ -24,6 +24,7 @@ from camdrift.statistics.bootstrap import (
 from camdrift.statistics.cells import ArrayBuilder, SimilarityArrays, seed_arrays
 from camdrift.statistics.estimates import holm, moments, ratio, wilcoxon_p, wilson_interval
 from camdrift.statistics.gain import ABOVE, BELOW, Gains, gain_interval, noise_equivalent_gain, rank_by_gain
+from camdrift.statistics.ranks import RANKING, are_too_few, ranked
 from camdrift.tables.arrays import Floats
 from camdrift.tables.further import CEILING
 from camdrift.tables.reading import AnyFrame, by_seeds, collected, distinct, streamed
@@ -32,8 +33,6 @@ from camdrift.tables.words import ADVERSARIAL, CENSORED_ABOVE, CENSORED_BELOW, N
 
 # Upper quantile of a 95 % interval.
 _UPPER_QUANTILE: Final = 0.975
-# The columns that tell apart the groups of layers that are ranked together.
-_RANKING: Final = (*MEASURE, "target", "strength")
 # Words for the side of the bound on which a censored gain lies.
 _SIDES: Final = {ABOVE: CENSORED_ABOVE, BELOW: CENSORED_BELOW}
 
@@ -84,9 +83,9 @@ def layer_statistics(
         columns |= {name: np.tile(values, len(arrays.strengths)) for name, values in ceilings.columns().items()}
         is_rounding = _are_rounding(arrays, ceilings)
         columns |= {"gain_undefined_reason": [ROUNDING if flag else None for flag in is_rounding.ravel()]}
-        columns |= _gain(arrays, is_rounding, all_gains(arrays, variants, seeds, resamples))
+        columns |= _gain(arrays, is_rounding, all_gains(arrays, variants, seeds, resamples), columns["n_pairs"])
         parts.append(_frame(columns))
-    return pl.concat(parts)
+    return ranked(pl.concat(parts))
 
 
 def compromised_counts(similarity: AnyFrame, layers: pl.DataFrame) -> pl.DataFrame:
@@ -100,11 +99,11 @@ def compromised_counts(similarity: AnyFrame, layers: pl.DataFrame) -> pl.DataFra
         layers: Table `layers` of the same study, for the thresholds.
     """
     adversarial = similarity.lazy().filter(pl.col("condition") == ADVERSARIAL)
-    thresholds = layers.select(*_RANKING, "layer", "threshold")
-    pieces = by_seeds(adversarial, *_RANKING, "seed_id", "layer", "similarity")
+    thresholds = layers.select(*RANKING, "layer", "threshold")
+    pieces = by_seeds(adversarial, *RANKING, "seed_id", "layer", "similarity")
     tally = pl.concat(_tally(_compromised_layers(piece, thresholds)) for piece in pieces)
-    totals = tally.group_by(*_RANKING, "n_compromised").agg(pl.col("n_seeds").sum())
-    counts = _possible_counts(layers).join(totals, on=[*_RANKING, "n_compromised"], how="left", nulls_equal=True)
+    totals = tally.group_by(*RANKING, "n_compromised").agg(pl.col("n_seeds").sum())
+    counts = _possible_counts(layers).join(totals, on=[*RANKING, "n_compromised"], how="left", nulls_equal=True)
     return _in_order_of(layers, counts.with_columns(pl.col("n_seeds").fill_null(0))).select(COUNTS.schema.names())
 
 
@@ -134,24 +133,24 @@ def _groups(rows: AnyFrame) -> list[tuple[str | None, str | None, str]]:
 
 
 def _compromised_layers(rows: pl.DataFrame, thresholds: pl.DataFrame) -> pl.DataFrame:
-    """Number of layers that each adversarial example compromises: columns `_RANKING`, seed_id, n_compromised."""
+    """Number of layers that each adversarial example compromises: columns `RANKING`, seed_id, n_compromised."""
     is_compromised = (pl.col("similarity") < pl.col("threshold")).fill_null(False)
     return (
-        rows.join(thresholds, on=[*_RANKING, "layer"], how="left", nulls_equal=True)
-        .group_by(*_RANKING, "seed_id")
+        rows.join(thresholds, on=[*RANKING, "layer"], how="left", nulls_equal=True)
+        .group_by(*RANKING, "seed_id")
         .agg(is_compromised.sum().cast(pl.Int64).alias("n_compromised"))
     )
 
 
 def _tally(compromised_layers: pl.DataFrame) -> pl.DataFrame:
-    """Number of adversarial examples per number of compromised layers: columns `_RANKING`, n_compromised, n_seeds."""
-    return compromised_layers.group_by(*_RANKING, "n_compromised").agg(pl.len().cast(pl.Int64).alias("n_seeds"))
+    """Number of adversarial examples per number of compromised layers: columns `RANKING`, n_compromised, n_seeds."""
+    return compromised_layers.group_by(*RANKING, "n_compromised").agg(pl.len().cast(pl.Int64).alias("n_seeds"))
 
 
 def _possible_counts(layers: pl.DataFrame) -> pl.DataFrame:
-    """Every number of layers that may be compromised, 0 to all: columns `_RANKING`, n_compromised."""
+    """Every number of layers that may be compromised, 0 to all: columns `RANKING`, n_compromised."""
     numbers = pl.int_range(0, pl.col("layer").n_unique() + 1, dtype=pl.Int64).alias("n_compromised")
-    return layers.group_by(*_RANKING).agg(numbers).explode("n_compromised")
+    return layers.group_by(*RANKING).agg(numbers).explode("n_compromised")
 
 
 def _in_order_of(layers: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
@@ -286,15 +285,18 @@ def _are_rounding(arrays: SimilarityArrays, ceilings: _Ceilings) -> NDArray[np.b
     return is_no_lower[0] | is_no_lower[1] | (ceilings.n_rounding > ceilings.n)
 
 
-def _gain(arrays: SimilarityArrays, is_rounding: NDArray[np.bool_], gains: Gains) -> dict[str, Any]:
-    """The columns on gain and rank, both with bootstrap intervals; an interval takes two seeds on either side."""
+def _gain(arrays: SimilarityArrays, is_rounding: NDArray[np.bool_], gains: Gains, n_pairs: Ints) -> dict[str, Any]:
+    """The columns on gain, and the interval of its rank; an interval takes two seeds on either side.
+
+    Layers with too few pairs of images take part in no ranking.
+    """
     gains = gains.without(is_rounding)
     sample, replicates = gains[0], gains[1:]
     has_attack = ~np.isnan(arrays.adversarial.values[..., 0])
     has_noise = (~np.isnan(arrays.noise.values)).any(axis=(0, 3))
     is_enough = (np.count_nonzero(has_attack, axis=-1) > 1) & (np.count_nonzero(has_noise, axis=-1) > 1)
     ends, flags = gain_interval(sample, replicates)
-    ranks = percentile_interval(rank_by_gain(replicates.value))
+    ranks = percentile_interval(rank_by_gain(replicates.without(are_too_few(n_pairs)).value))
     low, high, rank_low, rank_high = (np.where(is_enough, end, np.nan) for end in (*ends, *ranks))
     return {
         "gain": sample.value,
@@ -303,7 +305,6 @@ def _gain(arrays: SimilarityArrays, is_rounding: NDArray[np.bool_], gains: Gains
         "gain_censored": _words(sample.censored),
         "gain_low_censored": _words(np.where(is_enough, flags.low, 0)),
         "gain_high_censored": _words(np.where(is_enough, flags.high, 0)),
-        "rank": rank_by_gain(sample.value),
         "rank_low": rank_low,
         "rank_high": rank_high,
     }

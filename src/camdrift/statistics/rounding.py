@@ -74,8 +74,10 @@ def rounding(similarity: AnyFrame, precision: pl.DataFrame, variants: pl.DataFra
 
 def _ranks(one: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     """Agreement of the ranks in two tables `layers`, as `Rounding.ranks`."""
-    both = one.select(*_CELL, "layer", "rank").join(
-        other.select(*_CELL, "layer", full="rank"), on=[*_CELL, "layer"], how="inner"
+    # By gain alone: the few images that are computed twice are too few for the ranks of table `layers`.
+    rank = pl.col("gain").rank("min", descending=True).over(_CELL).cast(pl.Int64)
+    both = one.select(*_CELL, "layer", rank=rank).join(
+        other.select(*_CELL, "layer", full=rank), on=[*_CELL, "layer"], how="inner"
     )
     rows = []
     for cell, part in both.drop_nulls(["rank", "full"]).group_by(_CELL, maintain_order=True):

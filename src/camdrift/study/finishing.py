@@ -14,11 +14,12 @@ from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.gallery import deviations, header, renumbered, spanning
 from camdrift.pipeline.plan import Plan
 from camdrift.statistics.controls import study_controls
+from camdrift.statistics.flips import flips
 from camdrift.statistics.layers import compromised_counts, layer_statistics
 from camdrift.storage.integrity import repeated_images
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study import provenance
-from camdrift.tables.further import CEILING
+from camdrift.tables.further import CEILING, FLIPS
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import scan
 from camdrift.tables.words import ANALYSED
@@ -43,10 +44,11 @@ def finish_study(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -
 
 
 def _write_statistics(directory: RunDirectory, *, rng_seed: int) -> None:
-    tables = directory.stored_tables("similarity", "variants", "floor")
+    tables = directory.stored_tables("similarity", "variants", "floor", "seeds")
     similarity, floor = (scan(tables, name) for name in ("similarity", "floor"))
     ceiling = directory.read_table(CEILING.name) if directory.has_table(CEILING.name) else CEILING.frame()
     layers = layer_statistics(similarity, tables["variants"], floor, ceiling, rng_seed=rng_seed)
+    directory.write_table(FLIPS.name, flips(tables["variants"], tables["seeds"]))
     directory.write_table("layers", layers)
     directory.write_table("counts", compromised_counts(similarity, layers))
     directory.write_table("controls", study_controls(of_first_measure(tables), rng_seed=rng_seed))

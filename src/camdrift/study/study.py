@@ -2,7 +2,8 @@
 
 import weakref
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -15,16 +16,19 @@ from camdrift.errors import StoreError, UserError
 from camdrift.masking import public
 from camdrift.report import verdicts
 from camdrift.report.study import notebook_html, report_files, summary
+from camdrift.statistics.flips import flips
+from camdrift.statistics.ranks import ranked
 from camdrift.storage.disk import read_files
 from camdrift.storage.integrity import check_fit
 from camdrift.storage.remote_directory import RemoteDirectory, is_url, working_copy
 from camdrift.storage.run_directory import RunDirectory
+from camdrift.tables.arrays import Gallery
 from camdrift.tables.file_names import FIGURES, REPORT
-from camdrift.tables.further import FURTHER_TABLES, RUN_TABLES, RunTables
+from camdrift.tables.further import FLIPS, FURTHER_TABLES, RUN_TABLES, RunTables
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import Stored
 from camdrift.tables.run_json import effective
-from camdrift.tables.study import TABLES
+from camdrift.tables.study import LAYERS, TABLES
 from camdrift.tables.table import Table
 from camdrift.tables.words import ANALYSED
 
@@ -61,7 +65,10 @@ class Study(RunTables):
         return record
 
     def _read(self, table: Table) -> pl.DataFrame:
-        return self._directory.read_table(table.name)
+        if table is FLIPS and not self._directory.has_table(table.name):  # a run of before
+            return flips(self.variants, self.seeds)
+        rows = self._directory.read_table(table.name)
+        return ranked(rows) if table is LAYERS else rows
 
     def summary(self) -> str:
         """Return the findings in a few sentences with intervals and n."""
@@ -115,7 +122,19 @@ class Study(RunTables):
         further = [name for name in FURTHER_TABLES if self._directory.has_table(name)]
         tables = of_first_measure(self._directory.stored_tables(*TABLES, *further))
         assert isinstance(tables, Stored)
-        return Stored({**tables.scans, "measures": self.scan("layers")})
+        # Runs of before have other ranks.
+        layers = {"layers": ranked(tables.scans["layers"]), "measures": ranked(self.scan("layers"))}
+        return Stored({**tables.scans, **layers})
+
+    @contextmanager
+    def open_gallery(self) -> Iterator[Gallery]:
+        """Give the arrays of the gallery, each read when it is asked for, with the keys of `pipeline/gallery.py`.
+
+        Raises:
+            StoreError: It is damaged; an array that cannot be read raises it, too.
+        """
+        with self._directory.open_gallery() as gallery:
+            yield gallery
 
     def check_fit(self) -> None:
         """Raise `StoreError` unless tables and record fit each other."""
@@ -129,7 +148,7 @@ class Study(RunTables):
         """
         check_fit(self._directory, is_drawn=True)
         tables = self._tables
-        with self._directory.open_gallery() as gallery:
+        with self.open_gallery() as gallery:
             self._directory.write_report(report_files(tables, self.record, gallery))
         self.keep(REPORT, FIGURES)
         return self.path / REPORT

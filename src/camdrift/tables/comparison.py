@@ -4,7 +4,8 @@ from typing import Final
 
 import polars as pl
 
-from camdrift.tables.table import table
+from camdrift.tables.further import FLIPS
+from camdrift.tables.table import Column, Table, table
 
 BY_GAIN: Final = "gain"
 BY_DEVIATION: Final = "deviation"
@@ -64,7 +65,7 @@ PROFILES: Final = table(
     ("gain_censored", pl.String, "above: gain is a lower bound; below: an upper bound; null: measured"),
     ("gain_low_censored", pl.String, "the same for the lower end of the interval"),
     ("gain_high_censored", pl.String, "the same for the upper end of the interval"),
-    ("rank", pl.Int64, "rank by gain among the layers of the study, 1 = highest; ties share the smallest"),
+    ("rank", pl.Int64, "rank by gain among the layers of the study, 1 = highest, as in `layers`"),
     ("rank_low", pl.Int64, "lower end of its bootstrap 95 % interval"),
     ("rank_high", pl.Int64, "upper end of its bootstrap 95 % interval"),
 )
@@ -156,4 +157,10 @@ TRENDS: Final = table(
     ("tau_high", pl.Float64, "upper end of that interval"),
 )
 
-COMPARISON_TABLES: Final = {t.name: t for t in (SIDES, PROFILES, DIFFERENCES, AGREEMENT, TRENDS)}
+SIDE_FLIPS: Final = Table(
+    FLIPS.name,
+    "side x condition x strength x draw: the runs' own tables `flips`",
+    (Column("side", pl.String(), "name of the side"), *FLIPS.columns),
+)
+
+COMPARISON_TABLES: Final = {t.name: t for t in (SIDES, PROFILES, DIFFERENCES, AGREEMENT, TRENDS, SIDE_FLIPS)}

@@ -66,7 +66,24 @@ PRECISION: Final = Table(
     summary="Similarities of a few seed images in float32; only `run --precision tf32` or `bf16` makes it.",
 )
 
-_FURTHER_TABLES: Final = (CEILING, *REPRODUCTION_TABLES, DENOISED, PRECISION, *DETECTION_TABLES)
+FLIPS: Final = table(
+    "flips",
+    "condition x strength x draw, over the analysed seed images",
+    ("condition", pl.String, "clean, adversarial or noise"),
+    ("strength", pl.Float64, "factor s on the base perturbation; 0 for clean"),
+    ("draw", pl.Int64, "noise draw, from 0; 0 for clean and adversarial"),
+    ("n", pl.Int64, "images"),
+    ("flipped", pl.Int64, "of these, images whose prediction differs from that of the clean image"),
+    ("share", pl.Float64, "their share"),
+    ("low", pl.Float64, "lower end of its Wilson 95 % interval"),
+    ("high", pl.Float64, "upper end of its Wilson 95 % interval"),
+    ("accuracy", pl.Float64, "share of the images with a label whose prediction is right; null without labels"),
+    ("accuracy_low", pl.Float64, "lower end of its Wilson 95 % interval"),
+    ("accuracy_high", pl.Float64, "upper end of its Wilson 95 % interval"),
+    summary="How many predictions attack and noise change, and the accuracy that is left.",
+)
+
+_FURTHER_TABLES: Final = (FLIPS, CEILING, *REPRODUCTION_TABLES, DENOISED, PRECISION, *DETECTION_TABLES)
 FURTHER_TABLES: Final = {t.name: t for t in _FURTHER_TABLES}
 # Every table that a run directory may have.
 RUN_TABLES: Final = TABLES | FURTHER_TABLES
@@ -105,6 +122,7 @@ class RunTables:
     counts = StoredTable(COUNTS)
     coverage = StoredTable(COVERAGE)
     controls = StoredTable(CONTROLS)
+    flips = StoredTable(FLIPS)
     emulation = StoredTable(EMULATION)
     ladder = StoredTable(LADDER)
     claims = StoredTable(CLAIMS)

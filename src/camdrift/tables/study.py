@@ -195,7 +195,12 @@ LAYERS: Final = table(
         "rounding: the median deviation under attack or noise does not exceed 1 - ceiling, or the maps are nothing but "
         "rounding; there is no gain and no rank",
     ),
-    ("rank", pl.Int64, "rank by gain among the layers, 1 = highest; ties share the smallest"),
+    (
+        "rank",
+        pl.Int64,
+        "rank by gain among the layers, 1 = highest; ties, which bounds make, go by the lower end of the interval and "
+        "then share the smallest; null below 6 images, or below half of those of the best measured layer",
+    ),
     ("rank_low", pl.Int64, "lower end of its bootstrap 95 % interval"),
     ("rank_high", pl.Int64, "upper end of its bootstrap 95 % interval"),
     summary="One row per target, strength and layer: the statistics.",

@@ -31,17 +31,25 @@ function asExpression(value) {
   return JSON.stringify(value).replace(/[\u007f-\uffff]/g, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
+// Where there are many layers their stages are named, at the first layer of each.
+const MANY = 24;
+const axisLabels = study.layers.map(({ label, stage }, index) => {
+  if (study.layers.length <= MANY) return label;
+  return index && study.layers[index - 1].stage === stage ? "" : stage;
+});
+
 const layerAxis = () => ({
   field: "layer",
   type: "ordinal",
   scale: { domain: study.layers.map((_, index) => index), paddingInner: 0.25, paddingOuter: 0.15 },
   axis: {
     title: null,
-    ...(study.layers.length > 24 ? { labelAngle: -90, labelFontSize: 9.5 } : { labelAngle: -40 }),
+    labelAngle: -40,
     labelOverlap: "greedy",
     labelLimit: 150,
     grid: false,
-    labelExpr: `${asExpression(study.layers.map(({ label }) => label))}[datum.value]`,
+    values: study.layers.map((_, index) => index).filter((index) => axisLabels[index]),
+    labelExpr: `${asExpression(axisLabels)}[datum.value]`,
   },
 });
 
@@ -138,6 +146,7 @@ const charts = {
             scale: { type: "log", domain: gainDomain(), nice: false },
             axis: { title: "gain (times L2 norm)", format: "~g", grid: true, values: gainTicks() },
           },
+          opacity: { field: "shade", type: "quantitative", scale: null },
           shape: {
             field: "bound",
             type: "nominal",
@@ -162,6 +171,7 @@ const charts = {
         low: stat("gain_low", layer),
         high: stat("gain_high", layer),
         bound: stat("gain_censored", layer) ?? 0,
+        shade: stat("rank", layer) === null ? 0.3 : 1,
         tip: `${label(layer)}\ngain ${gainText(layer)}\nrank ${stat("rank", layer) ?? DASH}, n = ${stat("n_pairs", layer) ?? 0}`,
       })).filter(({ y }) => y !== null),
     }),
@@ -200,12 +210,12 @@ const charts = {
       },
       {
         data: { name: "levels" },
-        mark: { type: "tick", thickness: 2, color: MUTED, width: { band: 1 }, opacity: 0.8 },
+        mark: { type: "tick", thickness: 2, color: MUTED, width: { band: 0.55 }, opacity: 0.8 },
         encoding: { x: layerAxis(), y: similarityAxis("floor") },
       },
       {
         data: { name: "ceiling" },
-        mark: { type: "rule", color: MUTED, strokeWidth: 1 },
+        mark: { type: "rule", color: INK, strokeWidth: 1.5 },
         encoding: { y: similarityAxis("y") },
       },
       {
@@ -397,54 +407,6 @@ const charts = {
       ),
     }),
   },
-
-  dose: {
-    height: 300,
-    when: ["layer", "strength", "target"],
-    layers: () => [
-      {
-        data: { name: "curve" },
-        mark: { type: "line", strokeWidth: 2, color: COLOUR.noise },
-        encoding: { x: doseAxis(), y: responseAxis() },
-      },
-      {
-        data: { name: "noise" },
-        mark: { type: "point", filled: true, shape: "square", size: 45, color: COLOUR.noise, opacity: 1 },
-        encoding: { x: doseAxis(), y: responseAxis(), ...told },
-      },
-      {
-        data: { name: "attack" },
-        mark: { type: "line", strokeWidth: 1.2, color: COLOUR.adversarial, opacity: 0.6 },
-        encoding: { x: doseAxis(), y: responseAxis() },
-      },
-      {
-        data: { name: "span" },
-        mark: { type: "rule", strokeWidth: 2, color: INK, strokeDash: [5, 3] },
-        encoding: { x: doseAxis(), x2: { field: "x2" }, y: responseAxis() },
-      },
-      {
-        data: { name: "drops" },
-        mark: { type: "rule", color: MUTED, strokeDash: [2, 3] },
-        encoding: { x: doseAxis(), y: responseAxis(), y2: { value: "height" } },
-      },
-      {
-        data: { name: "attack" },
-        mark: { type: "point", filled: true, opacity: 1, color: COLOUR.adversarial },
-        encoding: {
-          x: doseAxis(),
-          y: responseAxis(),
-          size: { field: "shown", type: "ordinal", scale: { domain: [0, 1], range: [35, 130] }, legend: null },
-          ...told,
-        },
-      },
-      {
-        data: { name: "words" },
-        mark: { type: "text", dy: -10, fontSize: 13, fontWeight: 600, color: INK },
-        encoding: { x: doseAxis(), y: responseAxis(), text: { field: "text", type: "nominal" } },
-      },
-    ],
-    rows: doseRows,
-  },
 };
 
 function gainDomain() {
@@ -453,10 +415,19 @@ function gainDomain() {
 }
 
 function gainTicks() {
-  const [low, high] = gainDomain();
-  const found = [];
-  for (let power = -3; power < 6; power += 1) for (const step of [1, 2, 5]) found.push(Number(`${step}e${power}`));
-  return found.filter((value) => value >= low && value <= high);
+  return logTicks(...gainDomain());
+}
+
+// Readable numbers on a log axis: 1, 2, 5 and tens; powers of ten alone where those are many, more where they are few.
+function logTicks(low, high) {
+  const steps = (digits) => {
+    const found = [];
+    for (let power = -9; power < 10; power += 1) for (const digit of digits) found.push(Number(`${digit}e${power}`));
+    return found.filter((value) => value >= low && value <= high);
+  };
+  const [few, some, many] = [steps([1]), steps([1, 2, 5]), steps([1, 1.5, 2, 3, 4, 5, 6, 8])];
+  if (few.length > 3) return few;
+  return some.length > 2 ? some : many;
 }
 
 function stepAxis() {
@@ -472,34 +443,6 @@ function strengthColour() {
     scale: { domain: study.strengths, range },
     legend: null,
   };
-}
-
-function doseAxis() {
-  return { field: "x", type: "quantitative", scale: { type: "log", nice: false, padding: 12 }, axis: { title: "realised L2 norm, median (log)", format: "~g", grid: false, tickCount: 6 } };
-}
-
-function responseAxis() {
-  return { field: "y", type: "quantitative", scale: { type: "log", nice: false, padding: 16 }, axis: { title: "median deviation (log)", format: "~g", grid: true, values: [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1] } };
-}
-
-// The construction of the gain: from the attack's point sideways to the noise curve, then down.
-function doseRows() {
-  const cell = study.dose[state.target][state.layer];
-  const seen = ([strength, x, y], name) => ({ x, y, tip: `${name}, strength ${strength}\nL2 ${x}, deviation ${y}` });
-  const attack = cell.adversarial
-    .filter(([, x, y]) => x > 0 && y > 0)
-    .map((row) => ({ ...seen(row, "attack"), shown: row[0] === study.strengths[state.strength] ? 1 : 0 }));
-  const noise = cell.noise.filter(([, x, y]) => x > 0 && y > 0).map((row) => seen(row, "noise"));
-  const curve = cell.noise.filter(([, x, , fit]) => x > 0 && fit > 0).map(([, x, , fit]) => ({ x, y: fit }));
-  const from = attack.find(({ shown }) => shown);
-  const gain = stat("gain");
-  const found = { curve, noise, attack, span: [], drops: [], words: [] };
-  if (!from || gain === null) return found;
-  const to = from.x * gain;
-  found.span = [{ x: from.x, x2: to, y: from.y }];
-  found.drops = [{ x: from.x, y: from.y }, { x: to, y: from.y }];
-  found.words = [{ x: Math.sqrt(from.x * to), y: from.y, text: `\u00d7 ${times(gain, stat("gain_censored"))}` }];
-  return found;
 }
 
 // Marks without words of their own are passed over by those who read by ear.
@@ -562,13 +505,14 @@ function describeChart(name) {
   if (charts[name].when.includes("condition")) parts.push(state.condition === NOISE ? "under noise" : "under the attack");
   if (charts[name].when.includes("target")) parts.push(`target ${study.targets[state.target]}`);
   if (name === "dose") parts.push(study.layers[state.layer].label);
+  else if (charts[name].when.includes("layer")) parts.push(`band: ${study.layers[state.layer].label}`);
   if (charts[name].says) parts.splice(0, parts.length, charts[name].says());
   byId(`chart-${name}`).querySelector(".shown").textContent = parts.join(", ");
 }
 
 // Charts near the reader first, the others when the browser has nothing else to do, so that printing finds all.
 function bindCharts() {
-  const waiting = Object.keys(charts);
+  const waiting = Object.keys(charts).filter((name) => byId(`chart-${name}`));
   const seen = new IntersectionObserver(
     (entries) => {
       for (const { isIntersecting, target } of entries) if (isIntersecting) drawChart(target.id.replace("chart-", ""));

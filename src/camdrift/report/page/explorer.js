@@ -1,122 +1,4 @@
-// The images: clean, adversarial, noisy, and the maps of every layer.
-
-const pictures = JSON.parse(byId("pictures").textContent);
-const CONDITIONS = ["clean", ADVERSARIAL, NOISE];
-const loaded = new Map();
-
-async function pixelsOf(source) {
-  const image = new Image();
-  image.src = source;
-  await image.decode();
-  const canvas = document.createElement("canvas");
-  canvas.width = image.naturalWidth;
-  canvas.height = image.naturalHeight;
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(image, 0, 0);
-  return context.getImageData(0, 0, canvas.width, canvas.height);
-}
-
-// Clean image, perturbation, noise and heatmaps of one seed, decoded once.
-function load(seed) {
-  if (!loaded.has(seed)) {
-    const stored = pictures.seeds[seed];
-    const sources = [stored.clean, stored.perturbation, stored.noise, ...stored.maps];
-    loaded.set(
-      seed,
-      Promise.all(sources.map(pixelsOf)).then(([clean, perturbation, noise, ...maps]) => ({
-        clean,
-        [ADVERSARIAL]: { pixels: fromPlanes(perturbation), peak: stored.peaks[0] },
-        [NOISE]: { pixels: fromPlanes(noise), peak: stored.peaks[1] },
-        maps,
-      })),
-    );
-  }
-  return loaded.get(seed);
-}
-
-// Red, green and blue lie side by side in grey.
-function fromPlanes(planes) {
-  const width = planes.width / 3;
-  const made = new ImageData(width, planes.height);
-  for (let y = 0; y < made.height; y += 1) {
-    for (let x = 0; x < width; x += 1) {
-      const at = 4 * (y * width + x);
-      for (let c = 0; c < 3; c += 1) made.data[at + c] = planes.data[4 * (y * planes.width + c * width + x)];
-      made.data[at + 3] = 255;
-    }
-  }
-  return made;
-}
-
-// Eq. 1 and 3: clip(x + s * delta), from the clean image and the stored perturbation.
-function perturbed(parts, condition, strength) {
-  if (condition === "clean") return parts.clean;
-  const { pixels, peak } = parts[condition];
-  const made = new ImageData(parts.clean.width, parts.clean.height);
-  const scale = (strength * peak * 255) / 127;
-  for (let i = 0; i < made.data.length; i += 4) {
-    for (let c = i; c < i + 3; c += 1) made.data[c] = parts.clean.data[c] + scale * (pixels.data[c] - 128);
-    made.data[i + 3] = 255;
-  }
-  return made;
-}
-
-// The heatmap of a layer: values 0 to 255 at stored resolution.
-function heatmap(parts, layer, condition, target = state.target, strength = state.strength) {
-  const [x, y, width, height, step] = pictures.places[layer];
-  const slot = condition === "clean" ? 0 : 1 + strength + (condition === NOISE ? study.strengths.length : 0);
-  const sprite = parts.maps[pictures.targets.indexOf(study.targets[target])];
-  const values = new Uint8Array(width * height);
-  for (let row = 0; row < height; row += 1) {
-    for (let column = 0; column < width; column += 1) {
-      values[row * width + column] = sprite.data[4 * ((y + row) * sprite.width + x + slot * step + column)];
-    }
-  }
-  return { values, width, height };
-}
-
-function coloured({ values, width, height }, alpha = 255) {
-  const made = new ImageData(width, height);
-  const ramp = ramps.inferno;
-  values.forEach((value, i) => {
-    made.data.set([ramp[3 * value], ramp[3 * value + 1], ramp[3 * value + 2], alpha], 4 * i);
-  });
-  return made;
-}
-
-const scratch = document.createElement("canvas");
-
-function draw(context, pixels, x, y, width, height) {
-  scratch.width = pixels.width;
-  scratch.height = pixels.height;
-  scratch.getContext("2d").putImageData(pixels, 0, 0);
-  context.imageSmoothingEnabled = true;
-  context.imageSmoothingQuality = "high";
-  context.drawImage(scratch, 0, 0, pixels.width, pixels.height, x, y, width, height);
-}
-
-function show(canvas, pixels) {
-  canvas.width = pixels.width;
-  canvas.height = pixels.height;
-  canvas.getContext("2d").putImageData(pixels, 0, 0);
-}
-
-// A heatmap alone, or over the image it was made for.
-function showMap(canvas, parts, layer, condition, overImage) {
-  const side = 224;
-  canvas.width = side;
-  canvas.height = side;
-  const context = canvas.getContext("2d");
-  if (overImage) {
-    const image = perturbed(parts, condition, study.strengths[state.strength]);
-    context.filter = "grayscale(1)";
-    draw(context, image, 0, 0, side, side);
-    context.filter = "none";
-    context.globalAlpha = 0.62;
-  }
-  draw(context, coloured(heatmap(parts, layer, condition)), 0, 0, side, side);
-  context.globalAlpha = 1;
-}
+// Image by image: which one, in which order, and what the model says of it.
 
 // What the tables say of a seed's variant at a layer: similarity, and whether the layer is compromised.
 function similarityOf(seed, condition, layer, strength = state.strength, target = state.target) {
@@ -145,7 +27,7 @@ const orders = {
 };
 
 function saidProbability(seed) {
-  return study.seeds[seed][ADVERSARIAL].said[study.reference]?.[1] ?? 0;
+  return study.seeds[seed][ADVERSARIAL].said[study.opening.strength]?.[1] ?? 0;
 }
 
 function seedOrder(order) {
@@ -177,9 +59,37 @@ function mark(seed, condition, layer) {
     : { text: fraction(value, 2), sign: "\u25cb", kind: "sound" };
 }
 
+// What can be asked for: all, by success at the shown strength, by confidence in the clean image, by its class.
+const filters = [{ group: "", words: "all images", holds: () => true }];
+
+function isFooled(seed) {
+  return Boolean(study.seeds[seed][ADVERSARIAL].said[state.strength]?.[2]);
+}
+
+function fillFilter(select) {
+  const confidence = (seed) => study.seeds[seed].clean[1] ?? 0;
+  filters.push(
+    { group: "success", words: "fooled at this strength", holds: isFooled },
+    { group: "success", words: "not fooled at this strength", holds: (seed) => !isFooled(seed) },
+    { group: "confidence", words: "sure when clean (90 % or more)", holds: (seed) => confidence(seed) >= 0.9 },
+    { group: "confidence", words: "unsure when clean (below 50 %)", holds: (seed) => confidence(seed) < 0.5 },
+    ...[...new Set(study.seeds.map(({ clean }) => clean[0]))]
+      .sort((a, b) => className(a).localeCompare(className(b)))
+      .map((index) => ({ group: "class", words: className(index), holds: (seed) => study.seeds[seed].clean[0] === index })),
+  );
+  const groups = new Map();
+  filters.forEach(({ group, words }, place) => {
+    if (!groups.has(group)) groups.set(group, group ? element("optgroup", { label: group }) : select);
+    groups.get(group).append(element("option", { value: String(place) }, words));
+  });
+  select.append(...[...groups.values()].filter((group) => group !== select));
+}
+
 function bindSeeds() {
   const list = byId("seeds");
   const order = byId("order");
+  const filter = byId("filter");
+  fillFilter(filter);
   const options = study.seeds.map((seed, index) => {
     const option = element(
       "div",
@@ -194,10 +104,11 @@ function bindSeeds() {
   });
   let shown = [];
   const arrange = () => {
-    shown = seedOrder(order.value);
+    const isWanted = filters[Number(filter.value)].holds;
+    shown = seedOrder(order.value).filter(isWanted);
+    byId("seed-count").textContent = `${shown.length} of ${study.seeds.length} images`;
     for (const seed of shown) {
       options[seed].querySelector(".seed-note").textContent = orderNote(order.value, seed);
-      options[seed].setAttribute("aria-label", `${study.seeds[seed].id}, ${orderNote(order.value, seed)}`);
     }
     list.replaceChildren(...shown.map((seed) => options[seed]));
     choose();
@@ -206,10 +117,12 @@ function bindSeeds() {
     options.forEach((option, index) => option.setAttribute("aria-selected", String(index === state.seed)));
     list.setAttribute("aria-activedescendant", `seed-${state.seed}`);
     const chosen = options[state.seed];
+    if (!chosen.isConnected) return;
     list.scrollTop = Math.max(0, chosen.offsetTop - list.offsetTop - list.clientHeight / 2 + chosen.offsetHeight / 2);
     list.scrollLeft = Math.max(0, chosen.offsetLeft - list.offsetLeft - list.clientWidth / 2 + chosen.offsetWidth / 2);
   };
   const step = (by) => {
+    if (!shown.length) return;
     const at = Math.min(Math.max(shown.indexOf(state.seed) + by, 0), shown.length - 1);
     change({ seed: shown[at] });
   };
@@ -231,8 +144,12 @@ function bindSeeds() {
     event.preventDefault();
   });
   order.addEventListener("change", arrange);
+  filter.addEventListener("change", () => {
+    arrange();
+    if (shown.length && !shown.includes(state.seed)) change({ seed: shown[0] });
+  });
   onChange(["seed"], choose);
-  onChange(["layer", "strength", "target"], () => order.value !== "stored" && arrange());
+  onChange(["layer", "strength", "target"], () => (order.value !== "stored" || filter.value !== "0") && arrange());
   arrange();
 }
 
@@ -268,8 +185,8 @@ function bindImages() {
     show(byId("image-perturbation"), parts[state.condition].pixels);
     const shown = state.condition === NOISE ? "noise" : "perturbation";
     const peak = parts[state.condition].peak;
-    byId("said-perturbation").textContent = peak ? `${shown}, ${times(0.5 / peak)} times enlarged` : `${shown}, all zero`;
-    byId("image-perturbation").setAttribute("aria-label", `the ${shown}, enlarged; grey is no change`);
+    byId("said-perturbation").textContent = peak ? `${shown}, ${times(0.5 / peak)} times amplified` : `${shown}, all zero`;
+    byId("image-perturbation").setAttribute("aria-label", `the ${shown}, amplified; grey is no change`);
     byId("stage").dataset.drawn = `${seed} ${state.strength} ${state.target} ${state.layer}`;
   };
   const describe = () => {
@@ -285,57 +202,6 @@ function bindImages() {
   over.addEventListener("change", draw);
   describe();
   draw();
-}
-
-// Every layer at once: three small heatmaps and two similarities each.
-function bindGrid() {
-  const grid = byId("grid");
-  const side = 60;
-  const tiles = study.layers.map((layer, index) => {
-    const canvas = element("canvas", { width: 3 * side + 4, height: side, "aria-hidden": "true" });
-    const tile = element(
-      "button",
-      { type: "button", class: "tile", "aria-pressed": "false" },
-      element("span", { class: "tile-name" }, layer.label),
-      canvas,
-      element("span", { class: "tile-marks" }),
-    );
-    tile.addEventListener("click", () => change({ layer: index }));
-    return tile;
-  });
-  grid.append(...tiles);
-  const drawMaps = async () => {
-    const { seed } = state;
-    const parts = await load(seed);
-    if (seed !== state.seed) return;
-    tiles.forEach((tile, layer) => {
-      const context = tile.querySelector("canvas").getContext("2d");
-      CONDITIONS.forEach((condition, column) => {
-        draw(context, coloured(heatmap(parts, layer, condition)), column * (side + 2), 0, side, side);
-      });
-    });
-    grid.dataset.drawn = `${seed} ${state.strength} ${state.target}`;
-  };
-  const drawMarks = () => {
-    tiles.forEach((tile, layer) => {
-      const shown = [ADVERSARIAL, NOISE].map((condition) => ({ condition, ...mark(state.seed, condition, layer) }));
-      tile
-        .querySelector(".tile-marks")
-        .replaceChildren(...shown.map(({ condition, sign, text }) => element("span", { class: condition }, `${sign} ${text}`)));
-      tile.classList.toggle("compromised", shown[0].kind === "compromised");
-      const words = shown.map(({ condition, text, kind }) => `${condition} similarity ${text}${kind === "compromised" ? ", compromised" : ""}`);
-      tile.setAttribute("aria-label", `${study.layers[layer].label}: ${words.join("; ")}`);
-    });
-  };
-  const choose = () => tiles.forEach((tile, layer) => tile.setAttribute("aria-pressed", String(layer === state.layer)));
-  onChange(["seed", "strength", "target"], () => {
-    drawMarks();
-    drawMaps();
-  });
-  onChange(["layer"], choose);
-  drawMarks();
-  choose();
-  drawMaps();
 }
 
 function bindExplorer() {

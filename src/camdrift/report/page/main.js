@@ -1,21 +1,19 @@
-state.strength = study.reference;
-state.measure = study.images === 1 ? "deviation" : "gain";
-state.layer = strongest();
+Object.assign(state, opening(), stateOf(location.hash));
 bindControls();
+bindTerms();
 if (study.layers.length && study.strengths.length) {
   bindStrip();
   bindLayer();
+  if (study.seeds.length) bindFirst();
+  bindHeadline();
+  bindAddress();
+  bindSaving();
   bindExplorer();
+  bindFlips();
   bindFocus();
   bindCharts();
   bindTable();
 }
+bindRoving();
+bindScrolling();
 document.documentElement.dataset.ready = "true";
-
-// Where a reader would look first: the layer of highest gain, of one image the one that moved furthest.
-function strongest() {
-  const at = (name) => study.stats[name][state.target]?.[state.strength] ?? [];
-  const means = at("adversarial_mean").map((value) => value ?? 2);
-  const first = study.images === 1 ? means.indexOf(Math.min(...means)) : at("rank").indexOf(1);
-  return Math.max(first, 0);
-}

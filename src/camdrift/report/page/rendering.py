@@ -18,21 +18,25 @@ from camdrift.report.measures import measures_section
 from camdrift.report.missing import missing_section
 from camdrift.report.opening import opening_section
 from camdrift.report.page.assets import fill_page, plotting_library, script
+from camdrift.report.terms import terms_section
 from camdrift.report.verdicts import verdicts_section
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import TARGET_WORDS, strength_text
 
-_SCRIPTS: Final = ("text", "state", "controls", "strip", "explorer", "charts", "focus", "defects", "table", "main")
+_SCRIPTS: Final = (
+    *("text", "state", "address", "terms", "controls", "strip", "layer", "pictures", "first", "saving", "explorer"),
+    *("grid", "charts", "dose", "flips", "focus", "defects", "table", "main"),
+)
 _SHEETS: Final = ("style", "reproduction")
 # Templates in the order of the page, and what fills each; None for one that the values common to all are enough for.
 _SECTIONS: Final[dict[str, Callable[[Material], dict[str, Any]] | None]] = {
     "opening": opening_section,
+    "controls": None,
     "verdicts": verdicts_section,
     "defects": defects_section,
-    "controls": None,
-    "strip": None,
+    "layer": None,
     "explorer": explorer_section,
     "focus": focus_section,
     "charts": None,
@@ -40,9 +44,14 @@ _SECTIONS: Final[dict[str, Callable[[Material], dict[str, Any]] | None]] = {
     "measures": measures_section,
     "checks": checks_section,
     "missing": missing_section,
-    "terms": None,
+    "terms": terms_section,
     "making": making_section,
 }
+# The same for every study.
+_CONTENTS: Final = (
+    *(("where", "Network"), ("layer", "Layer"), ("images", "Images"), ("focus", "Focus"), ("gain", "Figures")),
+    *(("layers", "Numbers"), ("missing", "Missing"), ("terms", "Words"), ("making", "Making")),
+)
 
 
 def render(tables: Tables, record: Record, gallery: Gallery) -> str:
@@ -61,11 +70,20 @@ def render(tables: Tables, record: Record, gallery: Gallery) -> str:
     return fill_page("template.html.jinja", values, scripts=scripts, sheets=_SHEETS)
 
 
+def _contents(material: Material) -> list[tuple[str, str]]:
+    """The sections of the page that the bar at its top leads to: id and words."""
+    tables = material.tables
+    reproduction = [("claims", "The paper")] if "claims" in tables else []
+    controls = [("checks", "Controls")] if tables["controls"].height else []
+    return [*_CONTENTS[:2], *reproduction, *_CONTENTS[2:6], *controls, *_CONTENTS[6:]]
+
+
 def _common(material: Material) -> dict[str, Any]:
     """Values of more than one section."""
     scope = material.scope
     return {
         "sections": list(_SECTIONS),
+        "contents": _contents(material),
         "interactive": material.is_interactive,
         "strengths": [strength_text(strength) for strength in scope.strengths],
         "targets": scope.targets,

@@ -64,6 +64,7 @@ function shareOf(value, [low, high], scale) {
 
 function bindStrip() {
   const strip = byId("strip");
+  byId("strip-inner").style.setProperty("--n", study.layers.length);
   const cells = study.layers.map((layer, index) => {
     const cell = element("div", { role: "option", id: `cell-${index}`, class: "cell", "aria-selected": "false" });
     cell.addEventListener("click", () => change({ layer: index }));
@@ -71,7 +72,6 @@ function bindStrip() {
   });
   strip.append(...cells);
   byId("stages").append(...stageSpans());
-  byId("measure").value = state.measure;
   byId("measure").addEventListener("change", (event) => change({ measure: event.target.value }));
   strip.addEventListener("keydown", (event) => {
     const last = study.layers.length - 1;
@@ -81,7 +81,15 @@ function bindStrip() {
     change({ layer: Math.min(Math.max(state.layer + steps[event.key], 0), last) });
   });
 
+  // A finger or the mouse slides along the network.
+  strip.addEventListener("pointermove", (event) => {
+    if (!event.buttons) return;
+    const cell = document.elementFromPoint(event.clientX, event.clientY)?.closest(".cell");
+    if (cell) change({ layer: cells.indexOf(cell) });
+  });
+
   const draw = () => {
+    byId("measure").value = state.measure;
     const { value, write, scale, number } = measures[state.measure];
     const range = measureRange(state.measure, state.target);
     cells.forEach((cell, index) => {
@@ -90,9 +98,11 @@ function bindStrip() {
       const share = found === null ? null : shareOf(found, range, scale);
       cell.style.background = share === null ? "" : rampColour("viridis", share);
       cell.classList.toggle("undefined", share === null);
+      cell.classList.toggle("unranked", share !== null && state.measure === "gain" && stat("rank", index) === null);
       cell.classList.toggle("is-light", share !== null && share > 0.6);
       cell.textContent = censored > 0 ? "\u25b2" : censored < 0 ? "\u25bc" : "";
-      const said = found === null ? "undefined" : write(index);
+      const few = cell.classList.contains("unranked") ? `, ${fewText(index)}` : "";
+      const said = (found === null ? "undefined" : write(index)) + few;
       cell.setAttribute("aria-label", `${study.layers[index].label}: ${measureName()} ${said}`);
       cell.title = `${study.layers[index].label}\n${measureName()}: ${said}`;
     });
@@ -104,12 +114,16 @@ function bindStrip() {
   const choose = () => {
     cells.forEach((cell, index) => cell.setAttribute("aria-selected", String(index === state.layer)));
     strip.setAttribute("aria-activedescendant", `cell-${state.layer}`);
-    reveal(strip.parentElement, cells[state.layer]);
+    reveal(strip.closest(".strip-box"), cells[state.layer]);
   };
   onChange(["strength", "target", "measure", "condition"], draw);
   onChange(["layer"], choose);
   draw();
   choose();
+}
+
+function fewText(layer) {
+  return `n = ${stat("n_pairs", layer) ?? 0}, too few images for a rank`;
 }
 
 // Scrolls the box of the strip, never the page.
@@ -130,34 +144,4 @@ function stageSpans() {
     span.style.flexGrow = count;
     return span;
   });
-}
-
-// The chosen layer in words and numbers.
-function bindLayer() {
-  const draw = () => {
-    const layer = study.layers[state.layer];
-    byId("layer-name").textContent = layer.label;
-    byId("layer-where").textContent =
-      `layer ${state.layer + 1} of ${study.layers.length}` + (layer.name === layer.label ? "" : `, ${layer.name}`);
-    const rank = stat("rank");
-    const ranks = rank === null ? DASH : `${rank} ${between(stat("rank_low"), stat("rank_high"), String)}`;
-    const rows = [
-      ["Gain", gainText()],
-      ["Rank by gain", ranks],
-      ["Mean similarity, attack", fraction(stat("adversarial_mean"))],
-      ["Mean similarity, noise", fraction(stat("noise_mean"))],
-      ["Threshold", fraction(stat("threshold"))],
-      ["Floor", fraction(stat("floor"))],
-      ["Ceiling", fraction(stat("ceiling"))],
-      ["Difference", `${fraction(stat("difference_mean"))} ${between(stat("difference_low"), stat("difference_high"), fraction)}`],
-      ["AUC", `${fraction(stat("auc"), 2)} ${between(stat("auc_low"), stat("auc_high"), (v) => fraction(v, 2))}`],
-      ["Compromised", `${percent(stat("compromised_fraction"))} ${between(stat("compromised_low"), stat("compromised_high"), percent)}`],
-      ["Images", `${stat("n") ?? 0}, undefined ${stat("n_undefined") ?? 0}`],
-    ];
-    byId("layer-facts").replaceChildren(
-      ...rows.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
-    );
-  };
-  onChange(["layer", "strength", "target"], draw);
-  draw();
 }

@@ -12,12 +12,11 @@ const tableColumns = [
   { name: "AUC", value: (layer) => stat("auc", layer), write: (layer) => fraction(stat("auc", layer), 2), ends: (layer) => between(stat("auc_low", layer), stat("auc_high", layer), (v) => fraction(v, 2)) },
   { name: "Compromised", value: (layer) => stat("compromised_fraction", layer), write: (layer) => percent(stat("compromised_fraction", layer)), ends: (layer) => between(stat("compromised_low", layer), stat("compromised_high", layer), percent).replaceAll("\u00a0%", "") },
   { name: "n", value: (layer) => stat("n", layer), write: (layer) => String(stat("n", layer) ?? DASH) },
-  { name: "Undefined", value: (layer) => undefinedOf(layer), write: (layer) => String(undefinedOf(layer)) },
+  { name: "Undefined", value: (layer) => stat("n_undefined", layer), write: (layer) => String(stat("n_undefined", layer) ?? DASH) },
 ];
-
-function undefinedOf(layer) {
-  return (stat("n_undefined", layer) ?? 0) + (stat("n_noise_undefined", layer) ?? 0);
-}
+// Of one image there are no statistics.
+const OF_ONE = ["Layer", "Similarity, attack", "Similarity, noise", "Undefined"];
+if (study.images === 1) tableColumns.splice(0, tableColumns.length, ...tableColumns.filter(({ name }) => OF_ONE.includes(name)));
 
 function bindTable() {
   const body = byId("table-rows");
@@ -63,6 +62,7 @@ function bindTable() {
       .filter((layer) => `${study.layers[layer].label} ${study.layers[layer].name}`.toLowerCase().includes(word))
       .sort(compare);
     body.replaceChildren(...found.map(row));
+    body.refresh?.();
     byId("table-count").textContent = `${found.length} of ${study.layers.length} layers at strength ${strengthText()}, target ${study.targets[state.target]}`;
   };
   filter.addEventListener("input", draw);

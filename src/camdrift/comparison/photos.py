@@ -1,0 +1,95 @@
+"""One photo in every side of a comparison: attacked, and where the layer that is moved most looks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from camdrift.comparison.sides import Side
+from camdrift.report.photos import SidePhoto, first_layers
+from camdrift.tables.arrays import Gallery
+from camdrift.tables.reading import Tables
+from camdrift.tables.table import Row
+from camdrift.tables.words import ADVERSARIAL
+
+MOST_SIDES: Final = 4
+
+
+def side_photos(sides: Sequence[Side], tables: Tables) -> list[SidePhoto]:
+    """Return the same photo in each of the first sides; none if no photo is stored in all of them.
+
+    Args:
+        sides: The sides.
+        tables: The tables of the comparison.
+    """
+    first, layers = sides[:MOST_SIDES], first_layers(tables)
+    names = [_stored(side) for side in first]
+    common = [seed_id for seed_id in names[0] if all(seed_id in its for its in names)]
+    same = [seed_id for seed_id in common if len({side.seeds.get(seed_id) for side in first}) == 1]
+    if not same:
+        return []
+    seed_id = max(same, key=lambda name: sum(_is_fooled(side, name, layers[side.name]) for side in first))
+    return [_photo(side, seed_id, layers[side.name]) for side in first]
+
+
+def _stored(side: Side) -> list[str]:
+    """Names of the images that a side's gallery shows."""
+    with side.study.open_gallery() as gallery:
+        return [str(name) for name in gallery.get("seed_ids", ())]
+
+
+def _variant(side: Side, seed_id: str, layer: Row) -> dict[str, Any]:
+    """Row of the attacked image in table `variants`; empty if there is none."""
+    rows = side.study.variants.filter(seed_id=seed_id, condition=ADVERSARIAL, strength=layer["strength"]).to_dicts()
+    return rows[0] if rows else {}
+
+
+def _is_fooled(side: Side, seed_id: str, layer: Row) -> bool:
+    return bool(_variant(side, seed_id, layer).get("is_flipped"))
+
+
+def _photo(side: Side, seed_id: str, layer: Row) -> SidePhoto:
+    seed = side.study.seeds.row(by_predicate=pl.col("seed_id") == seed_id, named=True)
+    variant, labels = _variant(side, seed_id, layer), (side.study.record.get("model") or {}).get("labels")
+    with side.study.open_gallery() as gallery:
+        place = [str(name) for name in gallery["seed_ids"]].index(seed_id)
+        clean = np.asarray(gallery[f"{place}/clean"])
+        peak = float(gallery[f"{place}/peaks"][0])
+        change = layer["strength"] * peak * (np.asarray(gallery[f"{place}/perturbation"]) / 127)
+        attacked = np.clip(clean / 255 + change, 0, 1)
+        maps = _maps(gallery, place, layer) if _is_first_measure(side) else []
+    return SidePhoto(
+        side=side.name,
+        seed_id=seed_id,
+        layer=str(layer["layer_label"]),
+        clean=clean,
+        attacked=(255 * attacked).round().astype(np.uint8),
+        maps=maps,
+        said=(
+            _said(labels, seed["clean_class"], seed["clean_probability"]),
+            _said(labels, variant.get("predicted_class"), variant.get("probability")),
+        ),
+    )
+
+
+def _is_first_measure(side: Side) -> bool:
+    """Is this the measure whose maps the run's gallery holds?"""
+    first: Mapping[str, Any] = side.study.layers.row(0, named=True)
+    return all(first[name] == side.words[name] for name in ("explanation", "metric"))
+
+
+def _maps(gallery: Gallery, place: int, layer: Row) -> list[NDArray[np.uint8]]:
+    """Heatmaps of the clean and of the attacked image at a layer."""
+    target = gallery["targets"].tolist().index(layer["target"])
+    strength = gallery["strengths"].tolist().index(layer["strength"])
+    maps = gallery[f"{place}/map/{layer['layer_index']}"][target]
+    return [maps[0], maps[1 + strength]]
+
+
+def _said(labels: Sequence[str] | None, index: int | None, probability: float | None) -> tuple[str, float | None]:
+    """Name and probability of a prediction."""
+    if index is None:
+        return "", None
+    return (str(labels[index]) if labels and index < len(labels) else f"class {index}"), probability

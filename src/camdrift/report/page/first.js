@@ -1,0 +1,40 @@
+// The first screen: one photo clean, attacked and noisy, and below each where the chosen layer looks.
+
+function saidOf(condition, seed = state.seed) {
+  const said = condition === "clean" ? study.seeds[seed].clean : study.seeds[seed][condition].said[state.strength];
+  return said ? `${className(said[0])}, ${percent(said[1])}` : DASH;
+}
+
+function bindFirst() {
+  const draw = async () => {
+    const { seed } = state;
+    const parts = await load(seed);
+    if (seed !== state.seed) return; // another one was chosen meanwhile
+    for (const condition of CONDITIONS) {
+      show(byId(`first-${condition}`), perturbed(parts, condition, study.strengths[state.strength]));
+      showMap(byId(`first-map-${condition}`), parts, state.layer, condition, true);
+    }
+    byId("first").dataset.drawn = `${seed} ${state.strength} ${state.target} ${state.layer}`;
+  };
+  const describe = () => {
+    byId("first-layer").textContent = `${study.layers[state.layer].label}, ${placeText()}`;
+    for (const condition of CONDITIONS) {
+      byId(`first-said-${condition}`).textContent = saidOf(condition);
+      const isChanged = condition !== "clean" && Boolean(study.seeds[state.seed][condition].said[state.strength]?.[2]);
+      byId(`first-said-${condition}`).classList.toggle("flipped", isChanged);
+      byId(`first-map-said-${condition}`).textContent = condition === "clean" ? "for comparison" : movedText(condition);
+    }
+  };
+  onChange(["seed", "strength", "target", "layer"], () => {
+    describe();
+    draw();
+  });
+  describe();
+  draw();
+}
+
+// How much of the clean map a variant keeps, in words that need none of the others.
+function movedText(condition) {
+  const value = similarityOf(state.seed, condition, state.layer);
+  return value === null ? "no map to compare" : `${percent(Math.max(value, 0))} alike`;
+}

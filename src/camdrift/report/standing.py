@@ -1,0 +1,80 @@
+"""The main result of a comparison in a newcomer's words: who stands the attack better, and where it takes hold."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import polars as pl
+
+from camdrift.figures.scope import part_of
+from camdrift.figures.sides import Sides, compared_sides, profile
+from camdrift.report.contrasts import named
+from camdrift.statistics.headline import UNKNOWN, certainty_of
+from camdrift.tables.reading import Tables
+from camdrift.tables.table import Row
+from camdrift.tables.words import count
+
+_MEASURES: Final = ("explanation", "metric")
+_MAKERS: Final = ("model", "attack", "surrogate")
+
+
+def comparison_headline(tables: Tables) -> str:
+    """The main result as a sentence without its full stop."""
+    sides, names = compared_sides(tables), _short_names(tables)
+    rows = tables["sides"].filter(pl.col("success").is_not_null()).to_dicts()
+    varying = {name for name in (*_MAKERS, *_MEASURES) if tables["sides"][name].n_unique() > 1}
+    has_makers = bool(varying & set(_MAKERS)) and len(rows) > 1
+    places = _places(tables, sides, names, by="in" if "model" in varying else "by" if not has_makers else "under")
+    if not has_makers:
+        return f"The same attack {places}" if places else f"{count(sides.total, 'side')}: no two rank their layers"
+    least, *_, most = sorted(rows, key=lambda row: (row["success"], row["side"]))
+    rates = _rates(least, most, names, is_of_attacks="model" not in varying)
+    return f"{rates}; the attack {places}" if places else rates
+
+
+def _short_names(tables: Tables) -> dict[str, str]:
+    """A name of each side in as few words as tell it from the others: its model's, its attack's, or its own."""
+    parts = [name.split(", ") for name in tables["sides"]["side"]]
+    for place in range(max(map(len, parts))):
+        words = [part[place] if place < len(part) else "" for part in parts]
+        if all(words) and len(set(words)) == len(words):
+            return dict(zip(tables["sides"]["side"], words, strict=True))
+    return {side: named(side) for side in tables["sides"]["side"]}
+
+
+def _rates(least: Row, most: Row, names: Mapping[str, str], *, is_of_attacks: bool) -> str:
+    """Which network stands the attack better, or which attack fools more, with counts."""
+    few, many = (f"{row['n_analysed']:,} of {count(row['n_attacked'], 'image')}" for row in (least, most))
+    first, last = names[least["side"]], names[most["side"]]
+    is_open = least["success_high"] >= most["success_low"]
+    if is_of_attacks:
+        if is_open:
+            return (
+                f"Whether {last} or {first} fools the network more cannot be told: {last} on {many}, {first} on {few}"
+            )
+        return f"{last} fools the network on {many}, {first} only on {few}"
+    if is_open:
+        question = f"Whether {first} or {last} stands the attack better cannot be told"
+        return f"{question}: {first} is fooled on {few}, {last} on {many}"
+    return f"{first} stands the attack better: it is fooled on {few}, {last} on {many}"
+
+
+def _places(tables: Tables, sides: Sides, names: Mapping[str, str], *, by: str) -> str:
+    """Where the attack takes hold in two sides, as the end of a sentence; empty for more, or if nothing is known."""
+    places = {name: _place(tables, sides, name) for name in sides.names}
+    if len(places) > 2 or not any(places.values()):
+        return ""
+    words = {name: place.replace("its ", "the ") for name, place in places.items()}
+    if len(set(words.values())) == 1:
+        return f"takes hold in {next(iter(words.values()))}, {by} {' and '.join(names[name] for name in words)} alike"
+    told = [f"in {place} {by} {names[name]}" for name, place in words.items() if place]
+    rest = [f"where {by} {names[name]} cannot be told" for name, place in words.items() if not place]
+    return f"takes hold {', '.join([' and '.join(told), *rest])}"
+
+
+def _place(tables: Tables, sides: Sides, side: str) -> str:
+    """The part of the network that a side's first layer stands for; empty where it cannot be told."""
+    rows = profile(tables, side, sides.targets[0], sides.reference).sort("layer_index")
+    ranks = rows.filter(pl.col("rank").is_not_null()).sort("rank", "layer_index")
+    if ranks.is_empty() or certainty_of(ranks.row(0, named=True), ranks.height) == UNKNOWN:
+        return ""
+    return part_of(rows["layer_label"].to_list(), rows["layer"].to_list().index(ranks["layer"][0]))

@@ -1,0 +1,149 @@
+"""The story of a study in a newcomer's words: one sentence, how sure it is, and which layer it is about."""
+
+from typing import Final, NamedTuple
+
+from camdrift.figures.scope import Scope, part_of
+from camdrift.report import single, threat, verdicts
+from camdrift.report.numbers import times
+from camdrift.statistics.flips import flips_of
+from camdrift.statistics.headline import CLEAR, LIKELY, NOTHING, ONLY, TOO_FEW, UNCERTAIN, UNKNOWN
+from camdrift.tables.reading import Tables
+from camdrift.tables.run_json import Record
+from camdrift.tables.table import Row
+from camdrift.tables.words import CENSORED_ABOVE, NOISE, count, strength_text
+
+_SHARES: Final = {0.25: "a quarter of its strength", 0.5: "half its strength", 1.0: "its full strength"}
+_ASSURANCES: Final = {
+    CLEAR: "Clear",
+    LIKELY: "Likely",
+    UNCERTAIN: "Uncertain",
+    UNKNOWN: "Cannot be told",
+    TOO_FEW: "Too few images",
+    ONLY: "Nothing to compare with",
+    NOTHING: "Nothing measured",
+}
+
+
+class Assurance(NamedTuple):
+    """How sure the first layer is.
+
+    Attributes:
+        word: One word or a few.
+        reason: The reason, in one sentence without its full stop.
+        layer: The layer's name and place; empty if nothing was measured.
+    """
+
+    word: str
+    reason: str
+    layer: str
+
+
+def study_headline(tables: Tables, record: Record, scope: Scope) -> str:
+    """The study's main result as a sentence without its full stop."""
+    if verdicts.is_reproduction(tables):
+        return verdicts.reproduction_headline(tables, scope.labels)
+    if single.is_single(tables):
+        return single.single_image_headline(tables, record, scope)
+    if not scope.readable:
+        return "No image could be attacked"
+    title = threat.attack_title(record)
+    if not scope.analysed:
+        return f"{title} fools the network on none of {count(scope.readable, 'image')}"
+    fooled = f"{title} fools the network on {scope.analysed:,} of {count(scope.readable, 'image')}"
+    return f"{fooled}{_at_strength(scope)}; {_layers_moved(scope)}"
+
+
+def assurance(tables: Tables, scope: Scope) -> Assurance | None:
+    """How sure the place of the first layer is; None where there is no such question."""
+    headline = scope.headline
+    if not scope.analysed or single.is_single(tables):
+        return None
+    layer = place_of(scope, headline.tops[0]) if headline.tops else ""
+    return Assurance(_ASSURANCES[headline.certainty], _reason(scope), layer)
+
+
+def contrast(tables: Tables, scope: Scope) -> str:
+    """What noise of the same size does at the headline's strength, in a sentence; empty if nothing is known of it."""
+    rows = flips_of(tables).filter(condition=NOISE, strength=scope.reference, draw=0).to_dicts()
+    if not rows or scope.analysed < 2:
+        return ""
+    flipped, n = rows[0]["flipped"], rows[0]["n"]
+    share = f"none of these {n:,}" if not flipped else f"{flipped:,} of these {n:,}"
+    return f"Random noise of the same size fools the network on {share}."
+
+
+def place_of(scope: Scope, row: Row) -> str:
+    """A layer's name and place in the network: `block5_conv3, layer 13 of 13, its last block`."""
+    place = scope.layers.index(str(row["layer"]))
+    return f"{row['layer_label']}, layer {place + 1} of {len(scope.layers)}, {part_of(scope.labels, place)}"
+
+
+def strength_words(strength: float) -> str:
+    """A strength for a reader: half its strength, 2 times its strength.
+
+    Example:
+        >>> strength_words(0.5), strength_words(2.0)
+        ('half its strength', '2 times its strength')
+    """
+    return _SHARES.get(strength, f"{strength_text(strength)} times its strength")
+
+
+def _at_strength(scope: Scope) -> str:
+    """The strength of the headline, if it is not that of the attack, and how many images it fools there."""
+    headline = scope.headline
+    if not headline.is_fooling:
+        return f", but on only {headline.fooling:,} at {strength_words(headline.strength)}"
+    if headline.strength == 1:
+        return ""
+    still = "still " if headline.strength < 1 else ""
+    return f", at {strength_words(headline.strength)} {still}on {headline.fooling:,}"
+
+
+def _layers_moved(scope: Scope) -> str:
+    """What the attack moves there, as the end of the sentence."""
+    headline = scope.headline
+    there = "" if headline.strength == 1 else "there "
+    if headline.certainty == NOTHING:
+        return "no layer could be measured"
+    if headline.certainty == TOO_FEW:
+        return "too few images to say which layer it moves most"
+    if headline.certainty == UNKNOWN:
+        return f"which of its {headline.n_ranked} layers is {there}moved most cannot be told"
+    top = headline.tops[0]
+    if top["gain"] <= 1 and top["gain_censored"] != CENSORED_ABOVE:
+        return f"{there}no layer is moved further than by noise of the same size"
+    others = len(headline.tops) - 1
+    subject = part_of(scope.labels, scope.layers.index(str(top["layer"])))
+    verb = "is"
+    if others:
+        subject, verb = f"{subject} and {count(others, 'other layer')}", "are"
+    return f"{there}{subject} {verb} moved {distance(top)}"
+
+
+def distance(row: Row) -> str:
+    """How far the attack moves a layer, in strengths of noise."""
+    if row["gain_censored"] == CENSORED_ABOVE:
+        return f"further than by noise {times(row['gain'])} times as strong, the strongest tried"
+    return f"as far as by noise {times(row['gain'])} times as strong"
+
+
+def _reason(scope: Scope) -> str:
+    """The rank interval of the first layer in words, or why there is none."""
+    headline = scope.headline
+    if headline.certainty == NOTHING:
+        return "every map is undefined, or moves no further than rounding does"
+    if headline.certainty == TOO_FEW:
+        return "it takes six images to rank layers; shown is the layer that moved most in these"
+    if headline.certainty == ONLY:
+        return "no other layer was measured on enough images"
+    top = headline.tops[0]
+    if top["rank_low"] is None:
+        return "its place has no interval"
+    if headline.certainty == UNKNOWN:
+        return f"with other images any of the {headline.n_ranked} layers could come first"
+    if top["rank_low"] == top["rank_high"]:
+        return f"with other images it would still come first of {headline.n_ranked} layers"
+    return (
+        f"with other images its place would lie between {top['rank_low']} and {top['rank_high']} "
+        f"of {headline.n_ranked} layers"
+    )

@@ -1,0 +1,134 @@
+"""The words of the page, each with its meaning: a popover where it stands, and the list at the end of the page."""
+
+from typing import Any, Final, NamedTuple
+
+from camdrift.report.material import Material
+from camdrift.tables.measures import ACTIVATION
+
+
+class Term(NamedTuple):
+    """A word of the page.
+
+    Attributes:
+        name: Its name in templates and scripts.
+        word: The word, or several.
+        meaning: Its meaning, in a sentence or a few.
+    """
+
+    name: str
+    word: str
+    meaning: str
+
+
+_TERMS: Final = (
+    Term("layer", "Layer", "One step of the network. The first see edges and colours, the last whole objects."),
+    Term("map", "Map", ""),
+    Term(
+        "target",
+        "Explained class, target",
+        "Whose class a map explains. seed: what the network says of the clean image, for all its variants. own: what "
+        "it says of each image itself, which adds the change of class to every layer's displacement. label: the true "
+        "class.",
+    ),
+    Term(
+        "similarity",
+        "Similarity, deviation",
+        "",
+    ),
+    Term(
+        "strength",
+        "Strength",
+        "Factor on the perturbation that the attack found: at 1 it is the attack's own, at 0.5 half of it. Noise has "
+        "the same mean and standard deviation and is scaled alike.",
+    ),
+    Term("noise", "Noise", "Random noise of the same size as the attack's perturbation: what size alone does."),
+    Term(
+        "gain",
+        "Noise-equivalent gain",
+        "How many times stronger noise must be to move a layer's map as far as the attack does, both by L2 norm after "
+        "clipping. At 1 the attack does no more than noise; at 8 noise must be eight times as strong. A gain with > or "
+        "< is a bound: no noise that was tried moves the layer as far, or as little.",
+    ),
+    Term(
+        "rank",
+        "Rank",
+        "Place of a layer by gain, 1 the highest, at this strength. In brackets: where the place would lie with other "
+        "images, in 95 % of cases. A layer measured on fewer than six images, or half of the best layer's, has none.",
+    ),
+    Term(
+        "interval",
+        "Interval",
+        "Numbers in brackets: 95 % intervals. The same study on other images of the same kind would give a number "
+        "within. The independent unit is the image.",
+    ),
+    Term(
+        "compromised",
+        "Threshold, compromised",
+        "The threshold is the median similarity under noise of the same strength; a layer below it is compromised. "
+        "About half of all noisy images are, by construction: half means no worse than noise.",
+    ),
+    Term(
+        "floor",
+        "Floor",
+        "Similarity of the maps of unrelated images: what is left when a map keeps nothing.",
+    ),
+    Term(
+        "ceiling",
+        "Ceiling",
+        "Similarity of a clean map and the same map computed again with other rounding. A layer that attack or noise "
+        "moves no further than that has no gain (rounding).",
+    ),
+    Term(
+        "difference",
+        "Difference",
+        "Similarity under noise minus similarity under the attack, image by image, on average.",
+    ),
+    Term(
+        "auc",
+        "AUC",
+        "Probability that the attack lowers an image's similarity more than noise does: one half is no difference.",
+    ),
+    Term(
+        "undefined",
+        "Undefined",
+        "A map that is zero everywhere has no direction, so that its similarity does not exist. It is left out of "
+        "every statistic, not counted as 0 or 1.",
+    ),
+    Term(
+        "focus",
+        "Focus",
+        "Where a map lies: its centre of mass, the spread around it, its entropy, its largest fifth of cells. Maps of "
+        "more than 56 cells along a side are averaged down to 56. focus.parquet has them image by image.",
+    ),
+    Term(
+        "flipped",
+        "Flipped, fooled",
+        "The network's prediction differs from what it said of the clean image.",
+    ),
+)
+
+
+def terms_section(material: Material) -> dict[str, Any]:
+    """Values of template `terms`, and the popovers of the page."""
+    return {"terms": study_terms(*material.scope.measure.words)}
+
+
+def study_terms(explanation: str, metric: str) -> list[Term]:
+    """The words of a study's page.
+
+    Args:
+        explanation: Its explanation, in words.
+        metric: Its metric, in words.
+    """
+    what = (
+        "how strongly it responds, place by place"
+        if explanation == ACTIVATION
+        else "where in the image that layer supports the explained class"
+    )
+    how = (
+        "Cosine of two maps, enlarged to the size of the image, from 0 to 1: 1 where they are the same"
+        if metric == "cosine"
+        else f"{metric[0].upper()}{metric[1:]} of the clean and the perturbed image's attribution, 1 for the same"
+    )
+    meanings = {"map": f"{explanation} of one layer: {what}.", "similarity": f"{how}. Deviation is 1 minus similarity."}
+    return [term._replace(meaning=meanings.get(term.name, term.meaning)) for term in _TERMS]

@@ -1,0 +1,128 @@
+"""A comparison's first sentence and pictures: who stands the attack better, where it takes hold, on the same photo."""
+
+import re
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from camdrift.comparison.photos import side_photos
+from camdrift.comparison.sides import sides_of
+from camdrift.figures.sides import compared_sides
+from camdrift.report.photos import first_layers, photo_rows
+from camdrift.report.standing import comparison_headline
+from camdrift.statistics.estimates import wilson_interval
+from camdrift.study.study import open_study
+from camdrift.tables.comparison import COMPARISON_TABLES
+from camdrift.tables.words import ADVERSARIAL
+from support.comparisons import random_run
+from support.synthetic import gallery_of
+
+LABELS = ("stem", "block1.a", "block1.b", "block2.a", "block2.b")
+
+
+def tables_of(*sides, gains=None, fooled=(9, 9)):
+    """Tables of two sides of 20 images, told by name, model, attack and successes."""
+    rows, profiles, flips = [], [], []
+    for place, (name, model, attack, hits) in enumerate(sides):
+        low, high = (float(end[0]) for end in wilson_interval(np.array([hits]), np.array([20])))
+        rows.append({"side": name, "run": name, "model": model, "attack": attack, "explanation": name.split(", ")[-1]}
+                    | {"n_attacked": 20, "n_analysed": hits, "success": hits / 20, "success_low": low}
+                    | {"success_high": high, "metric": "cosine"})  # fmt: skip
+        for strength, k in zip((0.5, 1.0), (fooled[place], hits), strict=True):
+            common = {"side": name, "strength": strength}
+            flips.append(common | {"condition": ADVERSARIAL, "draw": 0, "n": hits, "flipped": k})
+            order = (gains or {}).get(name, (1, 2, 3, 4, 5))
+            for i, (label, gain) in enumerate(zip(LABELS, order, strict=True)):
+                rank = 1 + sum(other > gain for other in order)
+                ends = {"rank_low": rank, "rank_high": rank} if max(order) < 9 else {"rank_low": 1, "rank_high": 5}
+                profiles.append(common | {"target": "seed", "layer": label, "layer_label": label, "layer_index": i}
+                                | {"relative_depth": i / 4, "gain": float(gain), "rank": rank, **ends})  # fmt: skip
+    made = {"sides": rows, "profiles": profiles, "flips": flips}
+    return {name: table.frame(made.get(name)) for name, table in COMPARISON_TABLES.items()}
+
+
+@pytest.mark.parametrize(
+    ("sides", "gains", "sentence"),
+    [
+        (
+            [("a, gradcam", "a", "pgd", 19), ("b, gradcam", "b", "pgd", 4)],
+            {},
+            "b stands the attack better: it is fooled on 4 of 20 images, a on 19 of 20 images; the attack takes hold "
+            "in the last block, in a and b alike",
+        ),
+        (
+            [("a, gradcam", "a", "pgd", 17), ("b, gradcam", "b", "pgd", 15)],
+            {"a, gradcam": (1, 5, 2, 3, 4)},
+            "Whether b or a stands the attack better cannot be told: b is fooled on 15 of 20 images, a on 17 of 20 "
+            "images; the attack takes hold in the first block in a and in the last block in b",
+        ),
+        (
+            [("pgd", "a", "pgd(steps=10)", 19), ("fgsm", "a", "fgsm", 3)],
+            {"pgd": (9, 1, 2, 3, 4)},
+            "pgd fools the network on 19 of 20 images, fgsm only on 3 of 20 images; the attack takes hold in the last "
+            "block under fgsm, where under pgd cannot be told",
+        ),
+        (
+            [("gradcam", "a", "pgd", 17), ("hirescam", "a", "pgd", 17)],
+            {"hirescam": (5, 1, 2, 3, 4)},
+            "The same attack takes hold in the last block by gradcam and in the first layer by hirescam",
+        ),
+    ],
+)
+def test_the_sentence_says_who_stands_it_better_and_where(sides, gains, sentence):
+    assert comparison_headline(tables_of(*sides, gains=gains)) == sentence
+
+
+def test_the_strength_is_the_lowest_at_which_half_of_every_side_still_fool():
+    sides = [("a", "a", "pgd", 18), ("b", "b", "pgd", 18)]
+    assert compared_sides(tables_of(*sides, fooled=(9, 9))).reference == 0.5
+    assert compared_sides(tables_of(*sides, fooled=(9, 8))).reference == 1.0
+
+
+def test_the_layer_of_a_side_is_the_one_of_first_rank():
+    tables = tables_of(("a", "a", "pgd", 18), ("b", "b", "pgd", 18), gains={"b": (1, 5, 2, 3, 4)})
+    assert {side: row["layer"] for side, row in first_layers(tables).items()} == {"a": "block2.b", "b": "block1.a"}
+    blank = tables["profiles"].with_columns(rank=pl.lit(None, pl.Int64))
+    assert {row["layer"] for row in first_layers({**tables, "profiles": blank}).values()} == {"stem"}
+
+
+class TestPhotos:
+    @pytest.fixture
+    def runs(self, tmp_path):
+        folders = [random_run(tmp_path / name, attack=name, rng_seed=i) for i, name in enumerate("xy")]
+        for i, folder in enumerate(folders):
+            strengths, targets = (0.5, 1.0), ("own", "seed")
+            arrays = gallery_of(["s01", f"s0{3 + i}"], strengths=strengths, targets=targets, layers=5)
+            np.savez(folder / "gallery.npz", **arrays)
+        return [open_study(folder) for folder in folders]
+
+    def test_are_of_the_same_image_in_all_sides(self, runs):
+        sides = sides_of(runs)
+        tables = tables_of(*((side.name, "a", side.name, 8) for side in sides), fooled=(8, 8))
+        profiles = tables["profiles"].with_columns(layer=pl.concat_str(pl.lit("l"), "layer_index"))
+        photos = side_photos(sides, {**tables, "profiles": profiles})
+        assert [(photo.side, photo.seed_id, photo.layer) for photo in photos] == [
+            ("x", "s01", "block2.b"),
+            ("y", "s01", "block2.b"),
+        ]
+        with runs[0].open_gallery() as gallery:
+            clean, delta = gallery["0/clean"] / 255, gallery["0/perturbation"] / 127 * gallery["0/peaks"][0]
+            expected = (255 * np.clip(clean + 0.5 * delta, 0, 1)).round()
+            np.testing.assert_array_equal(photos[0].attacked, expected.astype(np.uint8))
+            np.testing.assert_array_equal(photos[0].maps[1], gallery["0/map/4"][1, 1])  # target seed, strength 0.5
+        (row, _) = photo_rows(photos)
+        assert all(re.match("data:image/webp;base64,", picture) for picture in (row["clean"], *row["maps"]))
+        # Cold places of a map leave the photo as it is.
+        cold = Image.new("L", (7, 7), 0)
+        photos[0].maps[0] = np.asarray(cold)
+        assert photo_rows(photos)[0]["maps"][0] == row["clean"]
+
+    def test_are_none_where_the_sides_show_no_image_in_common(self, runs):
+        sides = sides_of(runs)
+        with runs[1].open_gallery() as gallery:
+            arrays = {key: gallery[key] for key in gallery} | {"seed_ids": np.array(["s05", "s06"])}
+        np.savez(runs[1].path / "gallery.npz", **arrays)
+        tables = tables_of(*((side.name, "a", side.name, 8) for side in sides), fooled=(8, 8))
+        assert side_photos(sides, tables) == []
