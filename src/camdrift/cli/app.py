@@ -7,9 +7,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from camdrift.cli.gate import check_command
 from camdrift.cli.layers import layers_command
 from camdrift.cli.progress import INTERRUPTED
 from camdrift.cli.results import compare_command, detect_command, report_command, sweep_command, verify_command
+from camdrift.cli.runs import list_command, open_command
 from camdrift.cli.studies import explain_command, reproduce_command, run_command
 from camdrift.cli.terminal import tolerant_streams
 from camdrift.errors import FOREIGN, TRACEBACK, TRACEBACK_HINT, UserError, escaped, is_foreign, one_line, place_of
@@ -54,6 +56,9 @@ _COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "compare": compare_command,
     "sweep": sweep_command,
     "verify": verify_command,
+    "check": check_command,
+    "list": list_command,
+    "open": open_command,
 }
 
 
@@ -64,7 +69,8 @@ for _name, _command in _COMMANDS.items():
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 what `verify` found differs, 2 the user's mistake, 130 interrupted, 143 terminated.
+    Exit codes: 0 done, 1 what `verify` found differs, 2 the user's mistake, 3 a limit of `check` is exceeded, 4 nobody
+    can tell whether, 130 interrupted, 143 terminated.
     """
     with tolerant_streams() as output:
         code = _code()

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from camdrift.cli.models import Models
-from camdrift.cli.options import Options, takes_options
+from camdrift.cli.options import Ending, Options, takes_options
 from camdrift.cli.progress import show_progress
 from camdrift.cli.terminal import command_line, print_table
 from camdrift.engine.engine import Engine
@@ -40,6 +40,7 @@ def run_command(images: ImagesArgument = None, *, options: Options) -> None:
     """Study a classifier: attack it, explain every layer, and write tables, figures and a report."""
     study = _study(images, options)
     typer.echo(escaped(f"{study.summary()}\n{study.place}/{REPORT}"))
+    _end(study, options)
 
 
 @takes_options("explain")
@@ -52,6 +53,7 @@ def explain_command(
     study = _study(image, options)
     pages = [name for name in (f"{FIGURES}/layer_grid.png", REPORT) if (study.path / name).is_file()]
     typer.echo(escaped("\n".join([study.summary(), *(f"{study.place}/{name}" for name in pages)])))
+    _end(study, options)
 
 
 @takes_options("reproduce")
@@ -61,6 +63,7 @@ def reproduce_command(images: ImagesArgument = None, *, options: Options) -> Non
     typer.echo(escaped(f"{study.summary()}\n"))
     print_table(*study.claims_in_words())
     typer.echo(escaped(f"\n{study.place}/{REPORT}"))
+    _end(study, options)
 
 
 def _study(images: str | Path | None, options: Options, *, is_reproduction: bool = False) -> "Study":
@@ -76,6 +79,11 @@ def _study(images: str | Path | None, options: Options, *, is_reproduction: bool
         if is_reproduction:
             return reproduce(classifier, images, settings=settings, **vars(launch))
         return run(classifier, images, settings=settings, surrogate=surrogate, **vars(launch))
+
+
+def _end(study: "Study", options: Options) -> None:
+    if options.record(Ending).open:
+        study.explore()
 
 
 def _how_to_go_on(path: Path | str) -> str:

@@ -1,11 +1,13 @@
 """Output of several commands, and the command line that started them."""
 
+import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -72,6 +74,11 @@ def tolerant_streams() -> Iterator[TolerantStream]:
 def print_line(console: Console, text: str) -> None:
     """Print one line as it is, however long."""
     console.print(escaped(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    typer.echo(escaped(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)))
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

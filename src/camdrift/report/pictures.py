@@ -67,8 +67,8 @@ def _seed(
 ) -> dict[str, Any]:
     maps = [gallery[f"{i}/map/{index}"] for index in layer_indices]
     return {
-        "clean": _encoded(gallery[f"{i}/clean"], _QUALITY["clean"]),
-        **{name: _encoded(_planes(gallery[f"{i}/{name}"]), _QUALITY[name]) for name in ("perturbation", "noise")},
+        "clean": encoded(gallery[f"{i}/clean"], _QUALITY["clean"]),
+        **{name: encoded(_planes(gallery[f"{i}/{name}"]), _QUALITY[name]) for name in ("perturbation", "noise")},
         "peaks": [float(f"{peak:.6g}") for peak in gallery[f"{i}/peaks"]],
         "maps": [_sprite([layer[target] for layer in maps], places, size) for target in range(len(maps[0]))],
     }
@@ -106,7 +106,7 @@ def _sprite(layers: Sequence[NDArray[Any]], places: Sequence[PictureStrip], size
         tiles = np.pad(_reduced(maps, (place.height, place.width)), margins, mode="edge")
         row = tiles.transpose(1, 0, 2).reshape(height, -1)
         canvas[place.y : place.y + height, place.x : place.x + row.shape[1]] = row
-    return _encoded(canvas, _QUALITY["maps"])
+    return encoded(canvas, _QUALITY["maps"])
 
 
 def _reduced(maps: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
@@ -125,7 +125,13 @@ def _planes(differences: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate(np.moveaxis(grey, 2, 0), axis=1)
 
 
-def _encoded(pixels: NDArray[Any], quality: int) -> str:
+def encoded(pixels: NDArray[Any], quality: int) -> str:
+    """Return a picture as an address that holds it.
+
+    Args:
+        pixels: (height, width), grey, or (height, width, 3), of 8 bit.
+        quality: From 0 to 100.
+    """
     buffer = BytesIO()
     # Method 1 is twice as fast as the default, for a tenth more bytes.
     Image.fromarray(pixels).save(buffer, "WEBP", quality=quality, method=1)

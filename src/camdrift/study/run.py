@@ -38,6 +38,7 @@ from camdrift.study.resumption import (
     run_directory,
     told_again,
 )
+from camdrift.study.runs import write_index
 from camdrift.study.study import Study, study_in
 from camdrift.tables.file_names import REPORT
 
@@ -63,7 +64,9 @@ def run(
         **options: Fields of `Settings`, and of the launch:
         out: Run directory: a folder, or a URL that fsspec can write to, such as s3://BUCKET/run; None for a new folder
             under `runs/`.
-        resume: Continue the run in `out`.
+        name: Name of the run directory under `runs/`, in place of `out`.
+        resume: Continue the run in `out`; one that is complete takes more images, of a larger `limit` or of a folder
+            that has more now, until it equals a fresh study of all of them.
         overwrite: Replace the run in `out`.
         on_progress: Called whenever there is something to show.
         on_start: Called once with the run directory's path or URL, before the first chunk.
@@ -148,7 +151,10 @@ def run_study(
                     plan = _continued(plan, record, directory, selection)
                 _fill(directory, plan, selection.files, record, launch, kind)
             complete_study(record, directory, clock)
-        return _with_report(study_in(directory))
+        study = _with_report(study_in(directory))
+    if launch.is_among_runs:
+        write_index()
+    return study
 
 
 def _continued(plan: Plan, record: dict[str, Any], directory: RunDirectory, selection: Selection) -> Plan:
