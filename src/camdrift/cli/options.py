@@ -86,7 +86,24 @@ class Option:
 
     def info(self, *, shows_default: bool = False) -> Any:
         """Return the option as typer describes it."""
-        return typer.Option(f"--{self.flag}", help=self.help, metavar=self.metavar, show_default=shows_default)
+        (group,) = (group for group, flags in GROUPS.items() if self.flag in flags)
+        words = {"help": self.help, "metavar": self.metavar, "rich_help_panel": group}
+        return typer.Option(f"--{self.flag}", show_default=shows_default, **words)
+
+
+# The groups of the help, and the options in each.
+GROUPS: Final = {
+    "What is studied": (
+        "model", "weights", "attack", "adversarial", "surrogate", "surrogate-weights", "limit", "sample",
+    ),
+    "How": (
+        "strengths", "target", "explain", "similarity", "layers", "noise-draws", "noise-ladder", "denoised", "rng-seed",
+    ),
+    "Where the results go": ("out", "name", "resume", "overwrite", "gallery", "open"),
+    "On which machine": (
+        "device", "precision", "batch-size", "chunk-size", "engine", "address", "workers",
+    ),
+}  # fmt: skip
 
 
 def _count(name: str, *, least: int = 1) -> Kind:

@@ -15,7 +15,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def list_command(
-    folder: Annotated[str, typer.Argument(help="Folder with runs.", metavar="[FOLDER]")] = str(RUNS),
+    folder: Annotated[str, typer.Argument(help="Folder with runs.", metavar="FOLDER")] = str(RUNS),
     as_json: AsJson = False,
 ) -> None:
     """List the runs of a folder: state, date, images, main result."""
@@ -33,7 +33,7 @@ def list_command(
 def open_command(
     run: Annotated[
         str | None,
-        typer.Argument(help=f"Run directory, or its name in {RUNS}/. Left out: the latest.", metavar="[RUN]"),
+        typer.Argument(help=f"Run directory, or its name in {RUNS}/. Left out: the latest.", metavar="RUN"),
     ] = None,
 ) -> None:
     """Open a run's report in the browser, and print its path; over SSH only print it."""

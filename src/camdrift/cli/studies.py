@@ -29,7 +29,7 @@ ImagesArgument = Annotated[
         help="Folder (sub-folders are classes), file, glob, text file of paths, WebDataset shards "
         "('shard-{000..009}.tar'), or hf-dataset:NAME_OR_FOLDER[:SPLIT]. "
         "Left out: the twenty ImageNet photographs that foolbox ships.",
-        metavar="[IMAGES]",
+        metavar="IMAGES",
         show_default=False,
     ),
 ]

@@ -28,7 +28,7 @@ _EXPLAINING = {
 def study_headline(tables: Tables, record: Record, scope: Scope) -> str:
     """The study's main result as a sentence without its full stop."""
     if verdicts.is_reproduction(tables):
-        return verdicts.reproduction_headline(tables, scope.labels)
+        return verdicts.reproduction_headline(tables, record, scope.labels)
     if single.is_single(tables):
         return single.single_image_headline(tables, record, scope)
     top, _ = _extremes(_well_measured(_ranked(tables, scope, _lowest(scope))))
@@ -39,7 +39,7 @@ def study_headline(tables: Tables, record: Record, scope: Scope) -> str:
 
 def study_sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
     """The findings in full sentences; those that the study cannot support are left out."""
-    first = verdicts.verdict_sentences(tables, scope.labels) if verdicts.is_reproduction(tables) else []
+    first = verdicts.verdict_sentences(tables, record, scope.labels) if verdicts.is_reproduction(tables) else []
     last = precision(tables, record, scope)
     return first + _sentences(tables, record, scope) + ([last] if last else [])
 
