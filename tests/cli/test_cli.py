@@ -406,7 +406,7 @@ class TestHelp:
             "model", "weights", "attack", "strengths", "target", "layers", "out", "limit", "sample", "rng-seed",
             "noise-draws", "noise-ladder", "gallery", "chunk-size", "batch-size", "device", "precision", "resume",
             "overwrite", "denoised", "adversarial", "surrogate", "surrogate-weights", "explain", "similarity",
-            "engine", "address", "workers", "name", "open",
+            "engine", "address", "workers", "name", "open", "json",
         }  # fmt: skip
         assert "[IMAGES]" in out
         assert re.findall(r"^(\S.*):$", out, re.MULTILINE) == ["Arguments", *GROUPS, "Options"]

@@ -5,13 +5,12 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from camdrift.cli.runs import AsJson
-from camdrift.cli.terminal import print_json
+from camdrift.cli.terminal import UNTOLD, AsJson, print_json, print_text
 from camdrift.cli.words import parse_words
-from camdrift.errors import UserError, escaped
+from camdrift.errors import UserError
 
 # 1 is what `verify` found differs, 2 a mistake of the user.
-EXIT_CODES: Final = {"passed": 0, "failed": 3, "cannot be told": 4}
+EXIT_CODES: Final = {"passed": 0, "failed": 3, "cannot be told": UNTOLD}
 
 
 def _limits(help_text: str) -> Any:
@@ -46,7 +45,7 @@ def check_command(
     if as_json:
         print_json(result.as_json())
     else:
-        typer.echo(escaped("\n".join(result.lines())))
+        print_text("\n".join(result.lines()))
     raise typer.Exit(EXIT_CODES[result.state])
 
 

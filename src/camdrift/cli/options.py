@@ -37,9 +37,11 @@ class Ending:
 
     Attributes:
         open: Open the report in the browser.
+        json: Print the result as JSON.
     """
 
     open: bool = False
+    json: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +89,13 @@ class Option:
     def info(self, *, shows_default: bool = False) -> Any:
         """Return the option as typer describes it."""
         (group,) = (group for group, flags in GROUPS.items() if self.flag in flags)
-        words = {"help": self.help, "metavar": self.metavar, "rich_help_panel": group}
-        return typer.Option(f"--{self.flag}", show_default=shows_default, **words)
+        return typer.Option(
+            f"--{self.flag}",
+            help=self.help,
+            metavar=self.metavar,
+            show_default=shows_default,
+            rich_help_panel=group,
+        )
 
 
 # The groups of the help, and the options in each.
@@ -99,7 +106,7 @@ GROUPS: Final = {
     "How": (
         "strengths", "target", "explain", "similarity", "layers", "noise-draws", "noise-ladder", "denoised", "rng-seed",
     ),
-    "Where the results go": ("out", "name", "resume", "overwrite", "gallery", "open"),
+    "Where the results go": ("out", "name", "resume", "overwrite", "gallery", "open", "json"),
     "On which machine": (
         "device", "precision", "batch-size", "chunk-size", "engine", "address", "workers",
     ),
@@ -245,6 +252,10 @@ OPTIONS: Final = (
     Option(
         "open", Ending, SWITCH, None, _STUDIES,
         "Open the report in the browser at the end.",
+    ),
+    Option(
+        "json", Ending, SWITCH, None, _STUDIES,
+        "Print the result as JSON.",
     ),
 )  # fmt: skip
 

@@ -4,14 +4,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from camdrift.cli.terminal import print_json, print_table
+from camdrift.cli.terminal import AsJson, print_json, print_table
 from camdrift.errors import escaped
 from camdrift.study.launch import RUNS
 
 if TYPE_CHECKING:
     from camdrift.study.runs import RunEntry
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def list_command(
