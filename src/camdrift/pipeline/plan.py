@@ -191,6 +191,14 @@ def assemble(
     )
 
 
+def check_makable(settings: Settings) -> None:
+    """Raise `UserError` for an attack or an explanation that cannot be made here."""
+    if settings.adversarial is None:
+        make_attack(settings.attack)
+    for spec in settings.explanations:
+        make_explainer(spec)
+
+
 def study_plan(
     classifier: Classifier,
     files: Sequence[ImageFile],
