@@ -106,12 +106,14 @@ def commands() -> list[Command]:
     reproduce = ("reproduce", *STUDY, "--limit", "4", "--gallery", "1", "--out", "r")
     sweep = ("sweep", "grid.toml")
     resume, overwrite = (*run, "--resume"), (*run, "--overwrite")
+    smaller = ("run", *SMALL, "--limit", "4", "--out", "r")
     return [
         Command("run", "r", run, (run, resume), weight=6),
         Command(
             "run --resume", "r", (*run, "--resume"), ((*run, "--resume"),), (("kill", "chunks/00001", *run),), weight=3
         ),
         Command("run --overwrite", "r", overwrite, (overwrite, resume), (other,), weight=5),
+        Command("run --resume, larger", "r", resume, (resume,), (smaller,), weight=4),
         Command("report", "r", ("report", "r"), (("report", "r"),), (run,), is_drawn=True, weight=2),
         Command("compare", "c", compare, (compare, (*compare, "--overwrite")), tuple(lone[:2]), weight=2),
         Command("compare --overwrite", "c", anew, (anew,), (*lone, compare), weight=4),
@@ -344,7 +346,7 @@ def still_whole(command: Command, before: Path, whole: Path) -> None:
     import camdrift
 
     folder = Path(command.folder)
-    if command.name in ("report", "detect", "run --overwrite"):
+    if command.name in ("report", "detect", "run --overwrite", "run --resume, larger"):
         camdrift.open(folder)  # a reader ends what was begun
         assert camdrift.verify(folder, sample=0).problems == ()
         sides = [tables(place / folder) for place in (before, whole)]

@@ -14,6 +14,7 @@ import polars as pl
 
 from camdrift.paper.claims import SUSCEPTIBLE
 from camdrift.paper.ladder import rank_agreement
+from camdrift.report.verdicts import claim_sentences
 from camdrift.statistics.controls import CHANNELS, FOOLING, NOISE_AGAINST_NOISE, NORM, OWN_CLASS, SPECTRUM
 from camdrift.tables.words import ARTEFACT, FAILS, HOLDS, UNDECIDED
 
@@ -163,21 +164,12 @@ def culprit(run: Run, finding: str, bound: tuple[float, float]) -> str:
 
 
 def verdict_list(runs: list[Run], verdict: str) -> str:
-    """Claims with one verdict, and in which network."""
-    found: dict[str, dict[str, str]] = {}
-    for run in runs:
-        for (claim, measure), part in run.claims.group_by("claim", "measure", maintain_order=True):
-            name = f"{claim} ({measure})"
-            hits = part.filter(pl.col("verdict") == verdict)
-            if hits.height:
-                subjects = ", ".join(hits["subject"].drop_nulls())
-                some = f": {hits.height} of {part.height}" if hits.height > 5 else f": {subjects}"
-                found.setdefault(name, {})[run.title] = some if hits.height < part.height else ""
+    """Claims with one verdict, each as a sentence with its numbers."""
     lines = []
-    for name, where in found.items():
-        tails = set(where.values())
-        places = ", ".join(f"{title}{tail}" for title, tail in where.items())
-        lines.append(f"- {name}: {'both networks' if len(where) > 1 and tails == {''} else places}")
+    for run in runs:
+        labels = run.layers.unique("layer").sort("layer_index")["layer_label"].to_list()
+        # The list's head says the verdict.
+        lines += [f"- {run.title}: {text.partition(': ')[2]}" for text in claim_sentences(run.claims, labels)[verdict]]
     return "\n".join(lines) if lines else "- none"
 
 

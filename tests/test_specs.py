@@ -190,6 +190,10 @@ class TestRefused:
         message = f"`attack` must be one of {names}, or name one of a library, got: {name}"
         assert refused(make_attack, spec).message == message.strip()
 
+    def test_a_slip_of_the_pen_is_asked_after(self):
+        assert refused(make_attack, "pdg(eps=1/255)").hint.startswith("did you mean `pgd`? foolbox:NAME")
+        assert refused(make_attack, "nonsense").hint.startswith("foolbox:NAME")
+
     @pytest.mark.parametrize("name", ["epsilon", "preset", "spec", "__class__"])
     def test_unknown_setting(self, name):
         error = refused(make_attack, f"dlfuzz(step=1, {name}='dlfuzz')")

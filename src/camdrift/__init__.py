@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from camdrift.models.loading import wrap as wrap
     from camdrift.pipeline.noise import matched_noise as matched_noise
     from camdrift.study.detect import detect as detect
+    from camdrift.study.gate import check as check
     from camdrift.study.reproduce import reproduce as reproduce
     from camdrift.study.run import run as run
     from camdrift.study.study import Study as Study
@@ -40,6 +41,7 @@ _PUBLIC: Final = {
     "Study": "study.study",
     "UserError": "errors",
     "attribute": "explanations.attribution",
+    "check": "study.gate",
     "compare": "comparison.compare",
     "detect": "study.detect",
     "load_model": "models.loading",

@@ -81,8 +81,8 @@ def escaped(text: str) -> str:
 
 def install_hint(extra: str) -> str:
     """Return the command that installs an extra, as a hint; an empty extra is camdrift itself."""
-    place = f".[{extra}]" if extra else "."
-    return f'python -m pip install "{place}" in the folder of camdrift installs it'
+    package = f"camdrift[{extra}]" if extra else "camdrift"
+    return f'pip install "{package}" installs it'
 
 
 class ModelError(UserError):

@@ -1,8 +1,9 @@
 """Read and write specs such as `dlfuzz:paper(iterations=5, step=0.5/255)`. Only literals are read; no code runs."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from math import isinf
 from typing import Any, Final
 
@@ -94,3 +95,14 @@ def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
         return _literal(node.left) / _literal(node.right)
     return ast.literal_eval(node)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return a question that names what somebody may have meant, with a space behind it; empty if nothing is near.
+
+    Example:
+        >>> nearest("pdg", ["fgsm", "pgd"])
+        'did you mean `pgd`? '
+    """
+    near = get_close_matches(name.lower(), list(names), n=1)
+    return f"did you mean `{near[0]}`? " if near else ""

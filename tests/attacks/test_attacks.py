@@ -362,11 +362,11 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("module", "spec", "command"),
         [
-            ("torchattacks", "autoattack", 'python -m pip install ".[attacks]"'),
-            ("art.attacks.evasion", "art:DeepFool", 'python -m pip install ".[attacks]"'),
-            ("torchattack", "torchattack:PGD", 'python -m pip install ".[attacks]"'),
+            ("torchattacks", "autoattack", 'pip install "camdrift[attacks]"'),
+            ("art.attacks.evasion", "art:DeepFool", 'pip install "camdrift[attacks]"'),
+            ("torchattack", "torchattack:PGD", 'pip install "camdrift[attacks]"'),
             ("adv_lib.attacks", "advlib:ddn", "python -m pip install --no-deps adv-lib installs it"),
-            ("captum.robust", "captum:FGSM(epsilon=1/255)", 'python -m pip install ".[captum]"'),
+            ("captum.robust", "captum:FGSM(epsilon=1/255)", 'pip install "camdrift[captum]"'),
         ],
     )
     def test_a_library_that_is_missing(self, module, spec, command, monkeypatch):

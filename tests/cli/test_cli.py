@@ -12,6 +12,7 @@ import pytest
 from torch import nn
 
 import camdrift
+from camdrift.cli.options import GROUPS, OPTIONS
 from camdrift.models.input_settings import NO_CONFIGURATION
 from support.studies import (
     ATTACK,
@@ -392,7 +393,10 @@ class TestHelp:
     def test_without_a_command(self, camdrift_command):
         code, out, err = camdrift_command()
         assert (code, err) == (0, "")
-        assert all(f"  {command} " in out for command in ("run", "report", "detect", "layers"))
+        assert all(f"  {command} " in out for command in ("run", "report", "detect", "layers", "list", "check"))
+        assert "..." not in out.partition("Commands:")[2]
+        assert max(map(len, out.splitlines())) <= 80
+        assert camdrift_command("-h") == (code, out, err)
 
     def test_every_option_of_the_contract_is_explained(self, camdrift_command):
         code, out, _ = camdrift_command("run", "--help")
@@ -402,9 +406,24 @@ class TestHelp:
             "model", "weights", "attack", "strengths", "target", "layers", "out", "limit", "sample", "rng-seed",
             "noise-draws", "noise-ladder", "gallery", "chunk-size", "batch-size", "device", "precision", "resume",
             "overwrite", "denoised", "adversarial", "surrogate", "surrogate-weights", "explain", "similarity",
-            "engine", "address", "workers",
+            "engine", "address", "workers", "name", "open", "json",
         }  # fmt: skip
         assert "[IMAGES]" in out
+        assert re.findall(r"^(\S.*):$", out, re.MULTILINE) == ["Arguments", *GROUPS, "Options"]
+        assert out.endswith("--name first --resume --limit 40\n")
+
+    def test_a_shell_completes(self, camdrift_command, monkeypatch):
+        for name, value in {
+            "_CAMDRIFT_COMPLETE": "complete_bash",
+            "COMP_WORDS": "camdrift ru",
+            "COMP_CWORD": "1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        assert camdrift_command("ru") == (0, "run", "")
+
+    def test_every_option_is_in_one_group(self):
+        flags = [flag for group in GROUPS.values() for flag in group]
+        assert sorted(flags) == sorted({row.flag for row in OPTIONS})
 
     def test_version(self, camdrift_command):
         assert camdrift_command("--version") == (0, f"camdrift {camdrift.__version__}\n", "")

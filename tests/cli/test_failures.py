@@ -202,7 +202,7 @@ def test_no_secret_and_no_home_in_a_record(photos, tmp_path, camdrift_command, m
     assert camdrift.open("r").seeds["path"][0] == "~/photos/img_00.png"
     assert camdrift_command("run", photos, *options, "--resume")[0] == 0
     code, out, _ = camdrift_command("verify", "r", "--trust")
-    assert (code, "a setting that is a secret is needed" in out) == (0, True)
+    assert (code, "a setting that is a secret is needed" in out) == (4, True)
 
 
 def test_files_below_the_home_are_verified(photos, tmp_path, camdrift_command, monkeypatch):

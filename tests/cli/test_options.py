@@ -24,7 +24,7 @@ def test_every_field_is_filled_by_one_option_of_run():
     for record, others in ((Settings, {"surrogate"}), (Models, set()), (Engine, set())):
         targets = [row.target for row in RUN if row.record is record]
         assert sorted(targets) == sorted({field.name for field in fields(record)} - others)
-    assert {row.target for row in RUN if row.record is Launch} == {"out", "resume", "overwrite"}
+    assert {row.target for row in RUN if row.record is Launch} == {"out", "name", "resume", "overwrite"}
 
 
 @pytest.mark.parametrize("command", ["run", "explain", "reproduce", "layers"])

@@ -24,8 +24,17 @@ def shown(*, terminal, steps, seconds=0.0, monkeypatch=None):
 
 def test_a_terminal_gets_a_bar():
     text = shown(terminal=True, steps=[Progress("attack", 3, 8, 2)])
-    assert "3/8" in text
-    assert "2 adversarial" in text
+    assert "3/8 images, 2 adversarial" in text
+    loading, _, _ = text.partition("3/8")
+    assert "left" not in loading
+    assert "?" not in loading
+
+
+def test_what_is_finished_has_no_time_left():
+    text = shown(terminal=True, steps=[Progress("attack", 3, 8, 2), Progress("report", 8, 8, 5)])
+    last = text.rpartition("8/8")[2]
+    assert "0:00:00 in all" in last
+    assert "left" not in last
 
 
 def test_names_are_no_markup():
@@ -37,8 +46,8 @@ def test_a_pipe_gets_a_line_every_half_minute(monkeypatch):
     assert shown(terminal=False, steps=steps) == ""
     text = shown(terminal=False, steps=steps, seconds=20.0, monkeypatch=monkeypatch)
     assert text.splitlines() == [
-        "attack: 1/8 images, 0 adversarial examples",
-        "attack: 3/8 images, 1 adversarial examples",
+        "attack: 1/8 images (12%), 0 adversarial examples, 0:00:40 so far, 0:04:40 left",
+        "attack: 3/8 images (38%), 1 adversarial example, 0:01:20 so far, 0:02:13 left",
     ]
 
 

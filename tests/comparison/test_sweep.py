@@ -164,22 +164,23 @@ class TestCells:
             assert one.similarity.equals(other.similarity)
 
     def test_a_failing_one_stops_no_other(self, file, tmp_path):
-        text = (
-            HEAD
-            + '[[models]]\nmodel = "none.py:build"\n'
-            + MODELS
-            + ATTACKS
-            + '[[attacks]]\nattack = "dlfuzz(speed=3)"\n'
-        )
+        text = HEAD + '[[models]]\nmodel = "none.py:build"\n' + MODELS + ATTACKS
         done = sweep(write(tmp_path, text), out=tmp_path / "out")
         names = [failure.name for failure in done.failures]
-        assert names[:3] == [
-            f"none.py:build, dlfuzz{tail}"
-            for tail in ("(scores=logit, step=1/255)", "(scores=logit, step=2/255)", "(speed=3)")
+        assert names == [
+            f"none.py:build, dlfuzz{tail}" for tail in ("(scores=logit, step=1/255)", "(scores=logit, step=2/255)")
         ]
-        assert names[3:] == ["tiny net, dlfuzz(speed=3)"]
         assert len(done.studies) == 2
         assert done.comparison is not None
+
+    def test_mistakes_are_told_before_the_first_cell(self, file, tmp_path):
+        text = HEAD + MODELS + '[[models]]\nmodel = "vgg16"\n' + ATTACKS + '[[attacks]]\nattack = "pgdd"\n'
+        with pytest.raises(
+            UserError, match=r"nothing has begun.* vgg16 \(`model` must .*; pgdd \(`attack` must"
+        ) as caught:
+            sweep(write(tmp_path, text), out=tmp_path / "out", on_cell=pytest.fail)
+        assert caught.value.hint.startswith("did you mean `torchvision/vgg16`?")
+        assert not (tmp_path / "out").exists()
 
     def test_changed_settings_are_not_mixed(self, file, tmp_path):
         sweep(file, out=tmp_path / "out")

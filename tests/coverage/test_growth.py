@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from camdrift.coverage.growth import NEWLY_COVERED, coverage_growth, newly_covered
+from camdrift.coverage.growth import coverage_growth, merged, newly_covered
+from camdrift.tables.further import NEWLY_COVERED
 from camdrift.tables.study import COVERAGE
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
 
@@ -69,7 +70,7 @@ class TestNewlyCovered:
             [{(ADVERSARIAL, 1.0): flags(2, 7), (NOISE, 1.0): flags(1)}, {}],
             [1.0],
         )
-        assert found.schema == NEWLY_COVERED
+        assert found.schema == NEWLY_COVERED.schema
         assert found.rows() == [
             ("a", CLEAN, 0.0, [1, 2]),
             ("a", ADVERSARIAL, 1.0, [1, 2, 7]),
@@ -97,7 +98,7 @@ class TestNewlyCovered:
         assert [np.flatnonzero(covered).tolist() for covered in changed.values()] == [[2], [3]]
 
     def test_chunk_without_readable_seed(self):
-        assert newly_covered([], [], [], STRENGTHS).schema == NEWLY_COVERED
+        assert newly_covered([], [], [], STRENGTHS).schema == NEWLY_COVERED.schema
         assert newly_covered([], [], [], STRENGTHS).is_empty()
 
 
@@ -109,6 +110,8 @@ class TestCoverageGrowth:
         found = coverage_growth(chunked(study, *cuts), NEURONS)
         assert found.schema == COVERAGE.schema
         assert found.rows() == naive(study)
+        assert coverage_growth([merged(chunked(study, *cuts), NEURONS)], NEURONS).rows() == naive(study)
+        assert merged(chunked(study, *cuts), NEURONS).equals(*chunked(study))
 
     @pytest.mark.parametrize("rng_seed", range(3))
     def test_never_falls_and_never_under_clean(self, rng_seed):

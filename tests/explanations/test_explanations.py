@@ -319,7 +319,7 @@ class TestSpecs:
         monkeypatch.setitem(__import__("sys").modules, "captum", None)
         with pytest.raises(UserError, match="not installed") as error:
             make_explainer(CAPTUM[0])
-        assert error.value.hint == 'python -m pip install ".[captum]" in the folder of camdrift installs it'
+        assert error.value.hint == 'pip install "camdrift[captum]" installs it'
 
     def test_what_captum_cannot_do_here_is_one_line(self):
         classifier = Classifier(calibrated(Twice()), size=16)

@@ -215,9 +215,14 @@ def test_looking_changes_nothing(tmp_path):
 
 def test_limits_spread_over_the_list():
     files = [ImageFile(f"{folder}/{n}", Folder(), "x", str(folder)) for folder in range(5) for n in range(4)]
-    assert [file.seed_id for file in limit_images(files, 5)] == ["0/0", "1/0", "2/0", "3/0", "4/0"]
-    assert [file.seed_id for file in limit_images(files, 3)] == ["0/0", "1/2", "3/1"]  # 0, 20/3, 40/3
-    assert limit_images(files, 20) == limit_images(files, 99) == files
+    # 0, 20/2, 20/4, 20 * 3/4, 20/8, 20 * 5/8 by the sequence of van der Corput
+    assert [file.seed_id for file in limit_images(files, 6)] == ["0/0", "2/2", "1/1", "3/3", "0/2", "3/0"]
+    assert limit_images(files, 20) == limit_images(files, 99)
+    assert sorted(limit_images(files, 99), key=files.index) == files
+    for count in range(1, 20):
+        assert limit_images(files, count) == limit_images(files, 20)[:count]
+        assert limit_images(files[:count], count + 1)[0] == files[0]
+        assert sorted(limit_images(files[:count], 99), key=files.index) == files[:count]
     with pytest.raises(UserError, match="`limit` must be at least 1, got: 0"):
         limit_images(files, 0)
 

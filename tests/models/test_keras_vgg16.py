@@ -233,7 +233,7 @@ class TestErrors:
         monkeypatch.setitem(sys.modules, "h5py", None)
         with pytest.raises(ModelError, match=r"`model` keras-vgg16@w\.h5 needs h5py, which is not installed") as caught:
             load_model("keras-vgg16@w.h5")
-        assert caught.value.hint == 'python -m pip install ".[keras]" in the folder of camdrift installs it'
+        assert caught.value.hint == 'pip install "camdrift[keras]" installs it'
 
 
 class TestReading:

@@ -110,7 +110,7 @@ class TestTransformers:
         with pytest.raises(ModelError) as caught:
             load_model("hf/some/net", device="cpu")
         assert caught.value.message == "`model` hf/some/net needs transformers, which is not installed"
-        assert caught.value.hint == 'python -m pip install ".[hf]" in the folder of camdrift installs it'
+        assert caught.value.hint == 'pip install "camdrift[hf]" installs it'
 
 
 PERCEIVER = "PerceiverImageProcessor"  # crops before it resizes: 1.6 levels

@@ -100,7 +100,17 @@ class TestSpecs:
     def test_unknown(self, spec):
         error = error_of(load_model, spec)
         assert error.message == f"`model` must be a known spec, got: {spec}".strip()
-        assert error.hint.startswith(SPECS)
+        assert SPECS in error.hint
+
+    def test_a_bare_name_is_asked_after(self):
+        names = {
+            "vgg16": "torchvision/vgg16",
+            "efficientnet-lite1": "efficientnet-lite0",
+            "torchvison/resnet50": "torchvision/resnet50",
+            "vit_small_patch16_224": "timm/vit_small_patch16_224",
+        }
+        for name, meant in names.items():
+            assert error_of(load_model, name).hint.startswith(f"did you mean `{meant}`? ")
 
     def test_unknown_torchvision_model(self):
         error = error_of(load_model, "torchvision/resnet19")

@@ -7,6 +7,8 @@ from torch import nn
 
 import camdrift
 from camdrift.pipeline.ceiling import _places, darkened
+from camdrift.pipeline.plan import Design, Plan
+from camdrift.pipeline.settings import Settings
 from camdrift.statistics.layers import layer_statistics
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.further import CEILING
@@ -82,13 +84,14 @@ def test_a_darkened_picture_differs_by_one_unit(precision):
     assert darkened(torch.ones(1), precision).item() == 1 - 2.0**-bits
 
 
-@pytest.mark.parametrize(("n_seeds", "chunks", "count"), [(3, 1, 1), (20, 1, 5), (32, 1, 8), (32, 100, 1)])
-def test_a_ceiling_costs_two_percent_of_the_maps(n_seeds, chunks, count):
+@pytest.mark.parametrize(
+    ("n_seeds", "chunk", "count"), [(3, 0, 1), (20, 0, 5), (32, 0, 8), (32, 1, 4), (32, 2, 3), (32, 99, 1)]
+)
+def test_a_ceiling_costs_two_percent_of_the_maps(n_seeds, chunk, count):
     """A seed has its clean image, five under attack and eight under noise."""
-    from types import SimpleNamespace as Fake
-
-    settings = Fake(strengths=range(5), noise_strengths=range(8), noise_draws=1)
-    places = _places(Fake(settings=settings, design=Fake(chunks=chunks)), n_seeds)
+    settings = Settings(strengths=range(1, 6), noise_ladder=(8, 16, 32))
+    plan = Plan(Design(settings, (), {}, batch_size=1, chunks=100, chunk=chunk), *(None,) * 5)
+    places = _places(plan, n_seeds)
     assert len(set(places)) == count
     assert set(places) <= set(range(n_seeds))
 

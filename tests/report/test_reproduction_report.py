@@ -1,5 +1,7 @@
 """What the figures and the page of a reproduction say is what its tables say."""
 
+from collections import Counter
+
 import numpy as np
 import polars as pl
 import pytest
@@ -183,25 +185,47 @@ class TestVerdicts:
         row = claim(holds_from=ends[0], holds_to=ends[1])
         assert verdicts.families(CLAIMS.frame([row]), ["a"])[0].bounds == said
 
-    def test_headline_counts_the_tables_verdicts(self, made, scope):
-        table = made.tables["claims"]
-        layers = table.filter(pl.col("subject").is_in(list(LABELS)), pl.col("measure").str.ends_with("over strengths"))
-        found = table["verdict"].value_counts(name="n")
-        counts = dict(found.iter_rows())
-        assert set(layers["verdict"]) == {HOLDS}
-        n = table.height - len(LABELS) + 1
+    def test_headline_counts_claims_and_says_what_limits_them(self, made, scope):
+        """A claim about five strengths is one claim, and fails if it fails at one of them."""
+        gravest = [FAILS, ARTEFACT, UNDECIDED, HOLDS]
+        parts = made.tables["claims"].group_by("claim").agg("verdict")["verdict"]
+        counts = Counter(min(part, key=gravest.index) for part in parts)
         headline = findings.study_headline(made.tables, made.record, scope)
-        assert headline.startswith(f"Of {n} measured claims of the paper {counts[HOLDS] - len(LABELS) + 1} hold, ")
-        assert f" {counts[FAILS]} fail and {counts[UNDECIDED]} are undecided" in headline
+        n = made.tables["claims"]["claim"].n_unique()
+        first = "Measured on 6 adversarial examples alone and with other weights than those of the paper's VGG-16: of "
+        assert headline.startswith(f"{first}{n} claims of the paper that could be measured {counts[HOLDS]} hold, ")
+        assert f"{counts[FAILS]} fail" in headline
+        many = {**made.tables, "seeds": pl.concat([made.tables["seeds"]] * 4)}
+        paper = {**made.record, "model": {**made.record["model"], "spec": "keras-vgg16@vgg16.h5"}}
+        assert verdicts.reproduction_headline(many, paper, scope.labels).startswith(f"Of {n} claims of the paper")
+        other = verdicts.reproduction_headline(many, paper, ["a", "b"])
+        assert other.startswith("Measured on another network than the paper's VGG-16: of ")
 
-    def test_every_artefact_is_a_sentence_with_its_numbers(self, made):
-        said = [sentence for sentence in summary(made.tables, made.record) if sentence.startswith("Artefact: ")]
-        artefacts = made.tables["claims"].filter(verdict=ARTEFACT)
-        assert len(said) == artefacts.height > 0
-        for sentence, row in zip(said, artefacts.to_dicts(), strict=True):
-            ends = f"[{row['corrected_low']:.3g}, {row['corrected_high']:.3g}]"
-            numbers = f"The released code gives {row['as_released']:.3g}, the equations {row['corrected']:.3g} {ends}"
-            assert numbers in sentence
+    def test_every_claim_is_a_sentence_with_its_numbers(self, made):
+        said = "\n".join(summary(made.tables, made.record))
+        for row in made.tables["claims"].filter(pl.col("subject").is_null()).to_dicts():
+            ends = (
+                f" [{row['corrected_low']:.3g}, {row['corrected_high']:.3g}]"
+                if row["corrected_low"] is not None
+                else ""
+            )
+            assert f"{row['corrected']:.3g}{ends} by the equations" in said
+            assert row["claim"][1:] in said
+        assert "block4_conv1 is one of the two most susceptible layers. Rank by mean deviation: " in said
+        assert "in each of 5 layers. Similarity under noise" in said
+
+    def test_sentences_by_hand(self):
+        common = {"claim": "Images deviate", "measure": "shift", "paper": "more", "n": 4}
+        rows = [
+            claim(**common, subject="strength 0.5", corrected=0.1, as_released=0.3, verdict=HOLDS),
+            claim(**common, subject="strength 1", corrected=0.2, as_released=0.1, verdict=HOLDS),
+            claim(**common, subject="strength 2", corrected=-1.0, as_released=None, verdict=FAILS),
+        ]
+        sentences = verdicts.claim_sentences(CLAIMS.frame(rows), ["a"])
+        numbers = "Shift: 0.1 to 0.2 by the equations and 0.1 to 0.3 as released; the paper: more (n = 4)."
+        assert sentences[HOLDS] == [f"Holds: images deviate, at strengths 0.5 and 1. {numbers}"]
+        assert sentences[FAILS][0].startswith("Fails: images deviate, at strength 2. Shift: -1 ")
+        assert "as released" not in sentences[FAILS][0]
 
     def test_other_studies_have_no_claims(self):
         study = synthetic.study(LABELS)

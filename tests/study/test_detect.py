@@ -351,14 +351,15 @@ class TestStudies:
 
     def test_words_say_which_needs_the_clean_image(self, runs):
         found = camdrift.detect(runs[0])
-        title, names, *rows = found.lines()
-        assert "0.5 is chance" in title
-        assert " ".join(names.split()) == "reference class told from strength 0.5 strength 1 all strengths seeds"
-        starts = [row[:31].strip() for row in rows]
+        heads, rows = found.cells()
+        assert "0.5 is chance" in found.notes()[0]
+        assert " ".join(heads) == "reference class told from strength 0.5 strength 1 all strengths seeds"
+        starts = [row[0] for row in rows]
         assert starts == ["seed (needs the clean image)"] * 2 + ["denoised (needs no clean image)"] * 2
         first = found.detection.row(0, named=True)
         assert f"{first['auc']:.2f} [{first['auc_low']:.2f}, {first['auc_high']:.2f}]" in rows[0]
-        assert camdrift.detect(runs[1]).lines()[-1] == (
+        assert camdrift.detect(*runs).cells()[0][:3] == ["trained on", "tested on", "reference"]
+        assert camdrift.detect(runs[1]).notes()[-1] == (
             "Nothing was measured without the clean image: that needs a run with --denoised."
         )
 

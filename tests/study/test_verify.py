@@ -266,6 +266,11 @@ class TestCommand:
         assert (code, err) == (0, "")
         assert out.splitlines()[-1] == f"{folder / 'run'}: nothing differs"
         assert "computed again, equal within 0.0001" in out
+        code, out, err = camdrift_command("verify", folder / "run", "--json")
+        result = json.loads(out)
+        assert (code, result["problems"], result["is_complete"]) == (4, [], False)
+        assert "not run unasked" in result["skipped"][0]
+        assert camdrift_command("verify", folder / "run", "--sample", 0)[0] == 0
         rewrite(copy, "similarity", moved(0.5))
         code, out, err = camdrift_command("verify", copy, "--sample", 8, "--trust", "--images", folder / "eight")
         assert (code, err) == (1, "")

@@ -10,7 +10,7 @@ from camdrift.attacks.library import AttackRecipe, LibraryAttack
 from camdrift.attacks.names import positive
 from camdrift.attacks.registry import BOUNDS, FORMS, LIBRARIES, NAMES, PRESETS, SHORT_NAMES, Library
 from camdrift.errors import UserError, install_hint, one_line
-from camdrift.specs import Spec, parse_spec, write_spec
+from camdrift.specs import Spec, nearest, parse_spec, write_spec
 from camdrift.tensors import PIXELS
 from camdrift.user_code import is_user_code
 
@@ -48,7 +48,7 @@ def make_attack(spec: str) -> Attack:
         return _library_attack(attack.name, recipe, attack.settings)
     raise UserError(
         f"`attack` must be one of {', '.join(NAMES)}, or name one of a library, got: {attack.name}",
-        f"{', '.join(FORMS)}, or a function of yours: path/to/file.py:NAME",
+        f"{nearest(attack.name, NAMES)}{', '.join(FORMS)}, or a function of yours: path/to/file.py:NAME",
     )
 
 

@@ -7,22 +7,27 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from camdrift.cli.gate import check_command
+from camdrift.cli.help import EXAMPLES, GroupedCommand
 from camdrift.cli.layers import layers_command
 from camdrift.cli.progress import INTERRUPTED
 from camdrift.cli.results import compare_command, detect_command, report_command, sweep_command, verify_command
+from camdrift.cli.runs import list_command, open_command
 from camdrift.cli.studies import explain_command, reproduce_command, run_command
 from camdrift.cli.terminal import tolerant_streams
 from camdrift.errors import FOREIGN, TRACEBACK, TRACEBACK_HINT, UserError, escaped, is_foreign, one_line, place_of
 from camdrift.study.provenance import camdrift_version
 
 app = typer.Typer(
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Show where inside an image classifier an adversarial attack takes hold.",
 )
 
+# A shell that completes a command line sets it.
+_COMPLETION: Final = "_CAMDRIFT_COMPLETE"
 _STOPPED: Final = {INTERRUPTED: "interrupted", 143: "terminated"}
 
 
@@ -44,28 +49,35 @@ def _root(
         typer.echo(context.get_help())
 
 
-_COMMANDS: Final[dict[str, Callable[..., Any]]] = {
-    "run": run_command,
-    "explain": explain_command,
-    "reproduce": reproduce_command,
-    "report": report_command,
-    "detect": detect_command,
-    "layers": layers_command,
-    "compare": compare_command,
-    "sweep": sweep_command,
-    "verify": verify_command,
+# Each with its line in the list of commands.
+_COMMANDS: Final[dict[str, tuple[Callable[..., Any], str]]] = {
+    "run": (run_command, "Study a classifier under an attack."),
+    "explain": (explain_command, "Attack one image, and show the maps of every layer."),
+    "list": (list_command, "List runs."),
+    "open": (open_command, "Open a run's report."),
+    "check": (check_command, "Hold a run against limits, for a CI."),
+    "compare": (compare_command, "Compare runs layer by layer."),
+    "sweep": (sweep_command, "Study several models under several attacks."),
+    "detect": (detect_command, "Tell adversarial images from noisy ones."),
+    "reproduce": (reproduce_command, "Run the paper of 2022, and judge its claims."),
+    "report": (report_command, "Make a run's report again from its tables."),
+    "verify": (verify_command, "Check a run's files, and compute some of it again."),
+    "layers": (layers_command, "List the layers of a model."),
 }
 
 
-for _name, _command in _COMMANDS.items():
-    app.command(_name)(_command)
+for _name, (_command, _line) in _COMMANDS.items():
+    app.command(_name, cls=GroupedCommand, short_help=_line, epilog=EXAMPLES.get(_name))(_command)
 
 
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 what `verify` found differs, 2 the user's mistake, 130 interrupted, 143 terminated.
+    Exit codes: 0 done, 1 what `verify` found differs, 2 the user's mistake, 3 a limit of `check` is exceeded, 4 nobody
+    can tell whether, 130 interrupted, 143 terminated.
     """
+    if _COMPLETION in os.environ:
+        app(prog_name="camdrift")
     with tolerant_streams() as output:
         code = _code()
         if code in _STOPPED:

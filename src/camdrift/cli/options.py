@@ -18,7 +18,7 @@ from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TE
 from camdrift.engine.engine import Engine
 from camdrift.models.registry import MODEL_FORMS
 from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
-from camdrift.study.launch import PAPER_ATTACK, Launch
+from camdrift.study.launch import PAPER_ATTACK, RUNS, Launch
 from camdrift.tables.measures import CAPTUM, EXPLANATIONS, MAP_METRICS, METRICS
 
 _Record = TypeVar("_Record")
@@ -29,6 +29,19 @@ _MANY_IMAGES: Final = ("run", "reproduce")
 _ONE_READING: Final = ("run", "explain")
 _ENGINES: Final = ("run", "reproduce", "sweep")
 _MODELS: Final = (*_STUDIES, "layers")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a command does once a study is there.
+
+    Attributes:
+        open: Open the report in the browser.
+        json: Print the result as JSON.
+    """
+
+    open: bool = False
+    json: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +88,29 @@ class Option:
 
     def info(self, *, shows_default: bool = False) -> Any:
         """Return the option as typer describes it."""
-        return typer.Option(f"--{self.flag}", help=self.help, metavar=self.metavar, show_default=shows_default)
+        (group,) = (group for group, flags in GROUPS.items() if self.flag in flags)
+        return typer.Option(
+            f"--{self.flag}",
+            help=self.help,
+            metavar=self.metavar,
+            show_default=shows_default,
+            rich_help_panel=group,
+        )
+
+
+# The groups of the help, and the options in each.
+GROUPS: Final = {
+    "What is studied": (
+        "model", "weights", "attack", "adversarial", "surrogate", "surrogate-weights", "limit", "sample",
+    ),
+    "How": (
+        "strengths", "target", "explain", "similarity", "layers", "noise-draws", "noise-ladder", "denoised", "rng-seed",
+    ),
+    "Where the results go": ("out", "name", "resume", "overwrite", "gallery", "open", "json"),
+    "On which machine": (
+        "device", "precision", "batch-size", "chunk-size", "engine", "address", "workers",
+    ),
+}  # fmt: skip
 
 
 def _count(name: str, *, least: int = 1) -> Kind:
@@ -144,8 +179,12 @@ OPTIONS: Final = (
         "Left out: a new folder under runs/.",
     ),
     Option(
+        "name", Launch, TEXT, "NAME", _STUDIES,
+        f"Name of the run directory under {RUNS}/, in place of --out.",
+    ),
+    Option(
         "limit", Settings, INTEGER, "N", _MANY_IMAGES,
-        "Study N images, spread evenly over the sorted list.",
+        "Study N images, spread over the sorted list.",
     ),
     Option(
         "sample", Settings, TEXT, "N-per-class", _MANY_IMAGES,
@@ -204,11 +243,19 @@ OPTIONS: Final = (
     ),
     Option(
         "resume", Launch, SWITCH, None, _MANY_IMAGES,
-        "Continue the run in --out.",
+        "Continue the run in --out, or add images to one that is complete.",
     ),
     Option(
         "overwrite", Launch, SWITCH, None, _STUDIES,
         "Replace the run in --out.",
+    ),
+    Option(
+        "open", Ending, SWITCH, None, _STUDIES,
+        "Open the report in the browser at the end.",
+    ),
+    Option(
+        "json", Ending, SWITCH, None, _STUDIES,
+        "Print the result as JSON.",
     ),
 )  # fmt: skip
 

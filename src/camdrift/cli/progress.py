@@ -2,19 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from camdrift.cli.terminal import print_line
 from camdrift.engine.interruption import Interruption, interruptible
 from camdrift.engine.progress import Progress
 from camdrift.errors import FOREIGN, escaped
+from camdrift.tables.words import count
 
 INTERRUPTED: Final = 130  # what typer returns for a KeyboardInterrupt, as shells do
 _QUIET_SECONDS: Final = 30.0
@@ -33,7 +36,7 @@ class Display:
         self._interruption = interruption
         self._console, self._bar = console, bar
         self._task = None if bar is None else bar.add_task("starting", total=None, successes=0)
-        self._last = monotonic()
+        self._start = self._last = monotonic()
         self.is_begun = False
 
     def say(self, text: str) -> None:
@@ -59,8 +62,7 @@ class Display:
             )
         elif monotonic() - self._last > _QUIET_SECONDS:
             self._last = monotonic()
-            counts = f"{progress.seeds_done}/{progress.seeds_total} images, {progress.successes} adversarial examples"
-            self._console.print(f"{progress.stage}: {counts}", highlight=False)
+            print_line(self._console, _line(progress, self._last - self._start))
         self._interruption.at(progress.stage)
 
 
@@ -101,15 +103,55 @@ def show_progress(console: Console, advice: Callable[[Path | str], str] | None =
             raise
 
 
+class _Counts(ProgressColumn):
+    """Images done and adversarial examples, once there is something to count."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text()
+        return Text(f"{task.completed:,.0f}/{task.total:,.0f} images, {task.fields['successes']:,} adversarial")
+
+
+class _Time(ProgressColumn):
+    """The time that is left, as far as it is known; at the end the time that it took."""
+
+    def render(self, task: Task) -> Text:
+        if task.finished:
+            return Text(f"{_clock(task.finished_time or 0)} in all")
+        return Text("" if task.time_remaining is None else f"{_clock(task.time_remaining)} left")
+
+
+def _clock(seconds: float) -> str:
+    """Return a time span as hours, minutes and seconds.
+
+    Example:
+        >>> _clock(3725.4)
+        '1:02:05'
+    """
+    return str(timedelta(seconds=int(seconds)))
+
+
+def _line(progress: Progress, seconds: float) -> str:
+    """Return a line for a pipe: percent, counts, and the time that is left if all images take as long.
+
+    Args:
+        progress: How far the run is.
+        seconds: Time since it began.
+    """
+    done, total = progress.seeds_done, progress.seeds_total
+    share = f" ({done / total:.0%})" if total else ""
+    left = f", {_clock(seconds * (total - done) / done)} left" if 0 < done < total else ""
+    counts = f"{done:,}/{total:,} images{share}, {count(progress.successes, 'adversarial example')}"
+    return f"{progress.stage}: {counts}, {_clock(seconds)} so far{left}"
+
+
 def _bar(console: Console) -> Bar:
     return Bar(
         SpinnerColumn(),
         TextColumn("{task.description:<10}", markup=False),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("images, {task.fields[successes]} adversarial,"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("left"),
+        _Counts(),
+        _Time(),
         console=console,
         transient=True,
     )

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from camdrift.cli.options import Options, option, takes_options
 from camdrift.cli.progress import show_progress
-from camdrift.cli.terminal import command_line, print_line
+from camdrift.cli.terminal import UNTOLD, AsJson, command_line, print_json, print_line, print_table, print_text
 from camdrift.cli.words import parse_specs, parse_words
 from camdrift.comparison.alignment import AUTO
 from camdrift.engine.engine import Engine
@@ -115,7 +115,8 @@ def _print_failures(result: "Sweep") -> None:
 
 
 def _print_comparison(comparison: "Comparison") -> None:
-    typer.echo(escaped(f"{comparison.summary()}\n{comparison.path / COMPARISON_PAGE}"))
+    print_text(comparison.summary())
+    typer.echo(escaped(str(comparison.path / COMPARISON_PAGE)))
 
 
 def verify_command(
@@ -136,8 +137,12 @@ def verify_command(
     trust: Annotated[
         bool, typer.Option("--trust", help="Also run Python code that run.json names: a model's factory, an attack.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Check the tables of a finished run, and compute some of its similarities again; exit code 1 if any differ."""
+    """Check the tables of a finished run, and compute some of its similarities again.
+
+    Exit code 1 if any differ, 4 if none does but something could not be checked.
+    """
     with show_progress(Console(stderr=True)) as display:
         display.say(f"reading {run}")
         from camdrift.study.verify import verify
@@ -153,9 +158,14 @@ def verify_command(
             trust=trust,
             on_progress=display,
         )
-    typer.echo(escaped("\n".join(verification.lines())))
+    if as_json:
+        print_json({**vars(verification), "place": str(verification.place), "is_complete": verification.is_complete})
+    else:
+        print_text("\n".join(verification.lines()))
     if verification.problems:
         raise typer.Exit(1)
+    if not verification.is_complete:
+        raise typer.Exit(UNTOLD)
 
 
 def _how_to_go_on(_: Path | str) -> str:
@@ -183,11 +193,19 @@ def detect_command(
             metavar="RUN...",
         ),
     ],
+    as_json: AsJson = False,
 ) -> None:
     """Judge how well the layers tell adversarial from noisy images, with the clean image at hand and without."""
     from camdrift.study.detect import detect, figure_place
     from camdrift.study.study import open_study
 
     studies = [open_study(path) for path in run_directories]
-    lines = [*detect(*studies).lines(), figure_place(studies[0])]
-    typer.echo(escaped("\n".join(lines)))
+    detection = detect(*studies)
+    if as_json:
+        print_json({"detection": detection.detection.to_dicts(), "figure": figure_place(studies[0])})
+        return
+    title, *notes = detection.notes()
+    print_text(title)
+    print_table(*detection.cells())
+    print_text("\n".join(notes))
+    typer.echo(escaped(figure_place(studies[0])))

@@ -2,17 +2,18 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from camdrift.cli.models import Models
-from camdrift.cli.options import Options, takes_options
+from camdrift.cli.options import Ending, Options, takes_options
 from camdrift.cli.progress import show_progress
-from camdrift.cli.terminal import command_line, print_table
+from camdrift.cli.terminal import command_line, print_json, print_table, print_text
 from camdrift.engine.engine import Engine
 from camdrift.engine.interruption import resuming
 from camdrift.errors import UserError, escaped
@@ -29,7 +30,7 @@ ImagesArgument = Annotated[
         help="Folder (sub-folders are classes), file, glob, text file of paths, WebDataset shards "
         "('shard-{000..009}.tar'), or hf-dataset:NAME_OR_FOLDER[:SPLIT]. "
         "Left out: the twenty ImageNet photographs that foolbox ships.",
-        metavar="[IMAGES]",
+        metavar="IMAGES",
         show_default=False,
     ),
 ]
@@ -39,7 +40,7 @@ ImagesArgument = Annotated[
 def run_command(images: ImagesArgument = None, *, options: Options) -> None:
     """Study a classifier: attack it, explain every layer, and write tables, figures and a report."""
     study = _study(images, options)
-    typer.echo(escaped(f"{study.summary()}\n{study.place}/{REPORT}"))
+    _end(study, options, [f"{study.place}/{REPORT}"])
 
 
 @takes_options("explain")
@@ -51,16 +52,14 @@ def explain_command(
         raise UserError(f"`image` must be one image, got: {image} (a folder)", "`camdrift run` studies many")
     study = _study(image, options)
     pages = [name for name in (f"{FIGURES}/layer_grid.png", REPORT) if (study.path / name).is_file()]
-    typer.echo(escaped("\n".join([study.summary(), *(f"{study.place}/{name}" for name in pages)])))
+    _end(study, options, [f"{study.place}/{name}" for name in pages])
 
 
 @takes_options("reproduce")
 def reproduce_command(images: ImagesArgument = None, *, options: Options) -> None:
     """Run the 2022 paper as its released code computes it and as its equations say, and judge its claims."""
     study = _study(images, options, is_reproduction=True)
-    typer.echo(escaped(f"{study.summary()}\n"))
-    print_table(*study.claims_in_words())
-    typer.echo(escaped(f"\n{study.place}/{REPORT}"))
+    _end(study, options, [f"{study.place}/{REPORT}"], table=study.claims_in_words())
 
 
 def _study(images: str | Path | None, options: Options, *, is_reproduction: bool = False) -> "Study":
@@ -76,6 +75,30 @@ def _study(images: str | Path | None, options: Options, *, is_reproduction: bool
         if is_reproduction:
             return reproduce(classifier, images, settings=settings, **vars(launch))
         return run(classifier, images, settings=settings, surrogate=surrogate, **vars(launch))
+
+
+def _end(study: "Study", options: Options, pages: Sequence[str], table: Any = None) -> None:
+    """Print what a study says, and open it where that is wanted.
+
+    Args:
+        study: The study.
+        options: Those of the command.
+        pages: Its files to look at.
+        table: Heads and rows of a table; None for none.
+    """
+    ending = options.record(Ending)
+    if ending.json:
+        sentences = study.summary().splitlines()
+        print_json({"run": str(study.place), "headline": study.headline(), "sentences": sentences, "pages": pages})
+    else:
+        print_text(study.summary())
+        if table is not None:
+            typer.echo()
+            print_table(*table)
+            typer.echo()
+        typer.echo(escaped("\n".join(pages)))
+    if ending.open:
+        study.explore()
 
 
 def _how_to_go_on(path: Path | str) -> str:

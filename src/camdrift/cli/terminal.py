@@ -1,16 +1,25 @@
 """Output of several commands, and the command line that started them."""
 
+import json
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Annotated, Any, Final, TextIO
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from camdrift.errors import escaped
 from camdrift.masking import masked
+
+# The exit code of a command that finds nothing wrong, and could not look at everything.
+UNTOLD: Final = 4
+# The option of commands that print their result as JSON on demand.
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def command_line() -> str:
@@ -74,11 +83,37 @@ def print_line(console: Console, text: str) -> None:
     console.print(escaped(text), markup=False, highlight=False, soft_wrap=True)
 
 
+def print_text(text: str) -> None:
+    """Print lines, on a terminal wrapped at words; in a pipe a line stays one, however long."""
+    lines = escaped(text).split("\n")
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        lines = [part for line in lines for part in _wrapped(line, width)]
+    typer.echo("\n".join(lines))
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """Return a line in parts of at most so many columns, unless a word is longer: paths stay whole."""
+    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    typer.echo(escaped(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)))
+
+
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; where output is piped, a row stays one line, however long."""
+    """Print a table that fits the terminal; where output is piped, a row stays one line, however long."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in heads:
         table.add_column(head, overflow="fold")
     for row in rows:
         table.add_row(*map(escaped, row))
-    Console(width=None if sys.stdout.isatty() else 400, markup=False, highlight=False).print(table)
+    is_terminal = sys.stdout.isatty()
+    console = Console(width=None if is_terminal else 400, markup=False, highlight=False)
+    if is_terminal:
+        console.print(table)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Final, Unpack
+from typing import Any, Final, Unpack
 
 from camdrift.comparison.compare import Comparison, compare
 from camdrift.comparison.grid import AttackEntry, Grid, ModelEntry, read_grid
@@ -12,6 +13,8 @@ from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
 from camdrift.models.classifier import Classifier
 from camdrift.models.loading import load_model
+from camdrift.models.registry import find_source
+from camdrift.pipeline.plan import check_makable
 from camdrift.study.launch import EngineKeywords, Launch, check_known, launch_from, spelled_out
 from camdrift.study.run import run
 from camdrift.study.study import Study
@@ -92,8 +95,9 @@ def sweep(
 ) -> Sweep:
     """Study every model of a TOML file under every attack of it, and compare the finished studies.
 
-    A finished cell is left as it is, an interrupted one goes on, a failing one is reported and stops no other. The
-    comparison lies in `comparison` beside the runs and is made anew each time.
+    Models and attacks that are not known are refused before the first cell. A finished cell is left as it is, an
+    interrupted one goes on, a failing one is reported and stops no other. The comparison lies in `comparison` beside
+    the runs and is made anew each time.
 
     Args:
         path: The TOML file.
@@ -106,11 +110,12 @@ def sweep(
         engine, address, workers: As in `run`.
 
     Raises:
-        UserError: The file is not a grid of models and attacks.
+        UserError: The file is not a grid of models and attacks, or names some that are not known.
     """
     check_known(options, tuple(SweepKeywords.__annotations__))
     launch, _ = launch_from(options)
     grid = read_grid(path, out=launch.out)
+    _check_plan(grid)
     result = Sweep(grid.out)
     names: dict[Path, str] = {}
     for cell, classifier in _cells(grid, result):
@@ -125,6 +130,23 @@ def sweep(
             names[study.path] = cell.model.name
     _compare(result, names)
     return result
+
+
+def _check_plan(grid: Grid) -> None:
+    """Raise `UserError` for what is wrong with a cell before it begins: a mistake in the third costs no two."""
+    checks: list[tuple[str, Callable[[], Any]]] = [
+        (entry.name, partial(find_source, entry.spec)) for entry in grid.models
+    ]
+    checks += [(entry.name, partial(check_makable, entry.settings)) for entry in grid.attacks]
+    mistakes: dict[str, UserError] = {}
+    for name, check in checks:
+        try:
+            check()
+        except UserError as error:
+            mistakes[name] = error
+    if mistakes:
+        words = "; ".join(f"{name} ({error.message})" for name, error in mistakes.items())
+        raise UserError(f"nothing has begun, since this cannot be made: {words}", next(iter(mistakes.values())).hint)
 
 
 def _cells(grid: Grid, result: Sweep) -> Iterator[tuple[Cell, Classifier]]:

@@ -1,20 +1,15 @@
 """Growth of neuron coverage, seed by seed."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from camdrift.tables.arrays import Flags
+from camdrift.tables.further import NEWLY_COVERED
 from camdrift.tables.study import COVERAGE
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
-
-# One row per readable seed, condition and strength of a chunk: the neurons that it covers and no earlier seed of the
-# chunk did. Chunks are merged from these rows, so the growth over a study does not depend on the size of its chunks.
-NEWLY_COVERED: Final = pl.Schema(
-    {"seed_id": pl.String(), "condition": pl.String(), "strength": pl.Float64(), "neurons": pl.List(pl.Int32)}
-)
 
 
 def newly_covered(
@@ -23,9 +18,10 @@ def newly_covered(
     variants: Sequence[dict[tuple[str, float], Flags]],
     strengths: Sequence[float],
 ) -> pl.DataFrame:
-    """The neurons that each seed of a chunk adds to coverage, per condition and strength (schema `NEWLY_COVERED`).
+    """The neurons that each seed of a chunk adds to coverage, per condition and strength: table `newly_covered`.
 
-    One rule holds for every condition: a seed contributes its clean image and, if it has one, its variant.
+    "Earlier" means earlier in the chunk here, and earlier in the study once `merged`. One rule holds for every
+    condition: a seed contributes its clean image and, if it has one, its variant.
 
     Args:
         seed_ids: Readable seeds in order.
@@ -42,14 +38,30 @@ def newly_covered(
             new = np.flatnonzero(both & ~so_far[key])
             so_far[key] |= both
             rows.append({"seed_id": seed_id, "condition": key[0], "strength": key[1], "neurons": new.tolist()})
-    return pl.DataFrame(rows, schema=NEWLY_COVERED)
+    return NEWLY_COVERED.frame(rows)
+
+
+def merged(chunks: Iterable[pl.DataFrame], total: int) -> pl.DataFrame:
+    """The neurons that each seed adds to those of all earlier seeds of the study, however that is cut into chunks.
+
+    Args:
+        chunks: `newly_covered` of every chunk, in order.
+        total: Neurons of the model.
+    """
+    so_far: dict[tuple[str, float], Flags] = {}
+    rows = []
+    for seed_id, condition, strength, neurons in (row for chunk in chunks for row in chunk.iter_rows()):
+        flags = so_far.setdefault((condition, strength), np.zeros(total, dtype=np.bool_))
+        rows.append((seed_id, condition, strength, [neuron for neuron in neurons if not flags[neuron]]))
+        flags[neurons] = True
+    return pl.DataFrame(rows, schema=NEWLY_COVERED.schema, orient="row")
 
 
 def coverage_growth(chunks: Iterable[pl.DataFrame], total: int) -> pl.DataFrame:
     """The `coverage` table: covered neurons after each readable seed of the study.
 
     Args:
-        chunks: `newly_covered` of every chunk, in order.
+        chunks: `newly_covered` of every chunk, in order, or what is merged of them.
         total: Neurons of the model.
     """
     so_far: dict[tuple[str, float], Flags] = {}

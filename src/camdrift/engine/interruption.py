@@ -115,8 +115,8 @@ def resuming(arguments: Sequence[str], path: Path | str) -> str:
     for word in words:
         if word == "--":
             others += [word, *words]
-        elif word == "--out":
+        elif word in ("--out", "--name"):
             next(words, None)
-        elif word not in ("--resume", "--overwrite") and not word.startswith("--out="):
+        elif word not in ("--resume", "--overwrite") and not word.startswith(("--out=", "--name=")):
             others.append(word)
     return join(["camdrift", command, "--resume", "--out", str(path), *others])

@@ -36,7 +36,7 @@ def compute(
             def warn(text: str, base: tuple[int, int] = (seeds_done, successes)) -> None:
                 on_progress(Progress("attack", base[0], len(files), base[1], (text,)))
 
-            plan, result = fit_chunk(plan, part, advance, warn)
+            plan, result = fit_chunk(plan.at_chunk(index), part, advance, warn)
             with plan.clock("write"):
                 directory.write_chunk(index, result.tables, result.gallery)
         seeds_done += len(part)

@@ -171,7 +171,7 @@ class Worker:
 
         with plan.classifier.numerics():
             # The next chunk begins with as many images per pass as this one had room for.
-            self._plan, result = fit_chunk(plan, files, advance, warnings.append)
+            self._plan, result = fit_chunk(plan.at_chunk(index), files, advance, warnings.append)
         with plan.clock("write"), directory_at(self.task.workplace.out) as directory:
             directory.write_chunk(index, result.tables, result.gallery)
         outcome = _outcome(result.tables["seeds"], self._plan.batch_size)

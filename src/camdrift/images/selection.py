@@ -1,4 +1,4 @@
-"""Select the images of a study: all, some spread evenly over the list, or some of every class."""
+"""Select the images of a study: all, some spread over the list, or some of every class."""
 
 import heapq
 from collections import Counter
@@ -24,7 +24,7 @@ class Selection:
     """The seed images of a study.
 
     Attributes:
-        files: The images, in the order of their source.
+        files: The images, in the order of their source or, with a limit, in the order in which it takes them.
         remarks: Remarks for the user on the choice, each on one line.
     """
 
@@ -39,7 +39,7 @@ def select_images(
 
     Args:
         source: What `find_images` takes; None for the twenty ImageNet photographs that foolbox ships.
-        limit: Most images to take, spread evenly over the list.
+        limit: Most images to take, spread over the list; those of a smaller limit come first.
         per_class: Images to draw of every class; without `limit`.
         rng_seed: Seed of the study.
 

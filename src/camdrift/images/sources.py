@@ -5,6 +5,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import Final
 
@@ -113,15 +114,19 @@ def _check_paths(source: object) -> None:
 
 
 def limit_images(files: Sequence[ImageFile], limit: int) -> list[ImageFile]:
-    """Return `limit` of the files, spread evenly over them, in their order; all of them if there are no more.
+    """Return the first `limit` files of an order that spreads them: all of them if there are no more.
+
+    The k-th lies at the k-th van der Corput number (0, 1/2, 1/4, 3/4, 1/8, ...) of the list, so that a larger `limit`
+    adds files behind those of a smaller one.
 
     Raises:
         UserError: `limit` is below 1.
     """
     if limit < 1:
         raise UserError(f"`limit` must be at least 1, got: {limit}", "leave it out to study every image")
-    count = min(limit, len(files))
-    return [files[index * len(files) // count] for index in range(count)]
+    bits = len(files).bit_length()
+    halves = (int(f"{number:0{bits}b}"[::-1], 2) for number in range(2**bits))
+    return [files[place] for place in islice(dict.fromkeys(half * len(files) >> bits for half in halves), limit)]
 
 
 def default_photographs() -> list[ImageFile]:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from camdrift.errors import ModelError, one_line
 from camdrift.models.class_names import class_index, imagenet_labels
 from camdrift.models.input_settings import InputSettings
+from camdrift.models.registry import EMBEDDED
+from camdrift.specs import nearest
 
 NO_DOWNLOAD: Final = "give a file with --weights FILE, or leave out --model to study the embedded efficientnet-lite0"
 _NO_HUB: Final = "`hf/FOLDER` with a folder that save_pretrained wrote needs no network"
@@ -58,6 +60,16 @@ def from_torchvision(spec: str, weights: str | Path | None) -> tuple[nn.Module, 
         own_preparation=transforms,
     )
     return _get(spec, lambda: models.get_model(name, weights=choice if weights is None else None)), settings
+
+
+def nearest_model(spec: str) -> str:
+    """Return a question with the spec that a bare name may mean, and a space behind it; empty if nothing is near."""
+    import timm
+    from torchvision import models
+
+    names = models.list_models(module=models)
+    exact = [f"torchvision/{spec}"] if spec in names else [f"timm/{spec}"] if timm.is_model(spec) else []
+    return f"did you mean `{exact[0]}`? " if exact else nearest(spec, (EMBEDDED, *(f"torchvision/{n}" for n in names)))
 
 
 def from_timm(spec: str, weights: str | Path | None) -> tuple[nn.Module, InputSettings]:

@@ -112,7 +112,8 @@ def find_source(spec: str) -> ModelSource:
     """
     source = _matching(spec)
     if source is None:
-        raise ModelError(f"`model` must be a known spec, got: {spec}", SPECS_HINT)
+        question = import_module("camdrift.models.libraries").nearest_model(spec)
+        raise ModelError(f"`model` must be a known spec, got: {spec}", f"{question}{SPECS_HINT}")
     return source
 
 

@@ -6,7 +6,6 @@ networks may magnify, and a similarity that lies no lower than that of the same 
 
 import itertools
 from collections.abc import Sequence
-from math import ceil
 from typing import Final
 
 import numpy as np
@@ -79,7 +78,7 @@ def _places(plan: Plan, n_seeds: int) -> list[int]:
     """Positions of the seeds to explain again, spread over a chunk; one at least."""
     settings = plan.settings
     variants = len(settings.strengths) + len(settings.noise_strengths) * settings.noise_draws
-    share = min(ceil(CEILING_SEEDS / plan.design.chunks), int(_SHARE * n_seeds * (1 + variants)))
+    share = min(plan.chunk_share(CEILING_SEEDS), int(_SHARE * n_seeds * (1 + variants)))
     count = min(n_seeds, max(1, share))
     return [place * n_seeds // count for place in range(count)]
 

@@ -28,8 +28,10 @@ from camdrift.tables.words import ADVERSARIAL, FAILED, NO_ADVERSARIAL, NOISE, UN
 
 AdvanceStage = Callable[[str, int, int], None]
 
-# Chunk-internal table: `growth.newly_covered`, merged into the `coverage` table at the end.
+# Chunk-internal table: `growth.newly_covered`, merged into the tables `newly_covered` and `coverage` at the end.
 GROWTH: Final = "growth"
+# The tables of every chunk.
+CHUNK_TABLES: Final = ("seeds", "variants", "similarity", "focus", "floor", "ceiling", GROWTH)
 # Chunk-internal table: seconds by stage, and in all.
 TIMINGS: Final = "timings"
 
@@ -193,7 +195,7 @@ def _gallery(
 ) -> dict[str, NDArray[Any]]:
     """Pictures of the chunk's candidates for the study's gallery."""
     ranking = deviations(tables["seeds"], tables["similarity"], settings=plan.settings)
-    candidates = spanning(ranking, share(plan.settings.gallery, plan.design.chunks))
+    candidates = spanning(ranking, share(plan.settings.gallery, plan.design.chunk + 1))
     positions = {seed.seed_id: position for position, seed in enumerate(seeds)}
     arrays = header(candidates, plan.settings)
     if heatmaps is None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import Final
 
 import polars as pl
@@ -31,7 +30,7 @@ class FullPrecision:
 
     def __call__(self, plan: Plan, seeds: Sequence[NoisySeed], advance: Callable[[int], None]) -> pl.DataFrame:
         """The rows of the chunk's first analysed seeds."""
-        share = max(1, ceil(FULL_SEEDS / plan.design.chunks))
+        share = plan.chunk_share(FULL_SEEDS)
         classifier = copy(plan.classifier)
         classifier.precision = FULL
         with classifier.numerics():

@@ -176,7 +176,7 @@ def spanning(deviations: pl.DataFrame, count: int | None, available: Collection[
 
 
 def share(count: int | None, chunks: int) -> int | None:
-    """Number of seeds whose pictures a chunk keeps: twice its part of `count`; None keeps all."""
+    """Number of seeds whose pictures the last of so many chunks keeps: twice its part of `count`; None keeps all."""
     return None if count is None else min(count, max(_LEAST_SHARE, ceil(2 * count / chunks)))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, Final, Protocol
 
 import polars as pl
@@ -38,6 +39,7 @@ class Design:
         labels: Class index of each folder; empty where folders are no classes.
         batch_size: Images per pass; 0 until the device's memory has been tried.
         chunks: Number of chunks.
+        chunk: Number of the chunk in hand, from 0.
         extra_tables: Tables that every chunk makes beside those of a study.
         stored_images: Adversarial images that take the place of an attack; None for none.
     """
@@ -47,6 +49,7 @@ class Design:
     labels: Mapping[str, int]
     batch_size: int
     chunks: int
+    chunk: int = 0
     extra_tables: tuple["ExtraTable", ...] = ()
     stored_images: StoredImages | None = None
 
@@ -112,6 +115,17 @@ class Plan:
         """The plan with `size` images per pass."""
         return replace(self, design=replace(self.design, batch_size=size))
 
+    def at_chunk(self, index: int) -> "Plan":
+        """The plan with the chunk of this number in hand."""
+        return replace(self, design=replace(self.design, chunk=index))
+
+    def chunk_share(self, count: int) -> int:
+        """Return how many of `count` seeds the chunk in hand gives: all in the first, half in the second and so on.
+
+        Chunks that follow change nothing, so that a study may grow.
+        """
+        return ceil(count / (1 + self.design.chunk))
+
     def read(self, file: ImageFile) -> ReadImage:
         """The pixels of an image as the model takes them, and its checksum; raises `ImageError` with the reason."""
         return read_image(file, **self.classifier.geometry)
@@ -175,6 +189,14 @@ def assemble(
         clock=clock or Clock(),
         surrogate=surrogate,
     )
+
+
+def check_makable(settings: Settings) -> None:
+    """Raise `UserError` for an attack or an explanation that cannot be made here."""
+    if settings.adversarial is None:
+        make_attack(settings.attack)
+    for spec in settings.explanations:
+        make_explainer(spec)
 
 
 def study_plan(

@@ -1,7 +1,7 @@
 """The options of a study, each with its check and its default."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from math import isfinite, nan
@@ -215,12 +215,12 @@ class Settings:
         """Return the settings as JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
-    def differences(self, record: Mapping[str, Any]) -> list[str]:
-        """Return a sentence on every setting that differs from a stored record and changes the tables."""
+    def differences(self, record: Mapping[str, Any], *, without: Collection[str] = ()) -> list[str]:
+        """Return a sentence on every setting but some that differs from a stored record and changes the tables."""
         mine = public(self.as_record())
         # Records from before these options existed lack them.
         record = public({"denoised": False, "sample": None, **record})
-        names = [name for name in self.names() if name not in _FREE_ON_RESUME]
+        names = [name for name in self.names() if name not in (*_FREE_ON_RESUME, *without)]
         return [f"{name} was {record.get(name)}, now {mine[name]}" for name in names if record.get(name) != mine[name]]
 
 

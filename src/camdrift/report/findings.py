@@ -44,7 +44,7 @@ _EXPLAINING = {
 
 def study_sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
     """The findings in full sentences; those that the study cannot support are left out."""
-    first = verdicts.verdict_sentences(tables, scope.labels) if verdicts.is_reproduction(tables) else []
+    first = verdicts.verdict_sentences(tables, record, scope.labels) if verdicts.is_reproduction(tables) else []
     last = precision(tables, record, scope)
     return first + _sentences(tables, record, scope) + ([last] if last else [])
 

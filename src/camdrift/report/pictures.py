@@ -126,7 +126,12 @@ def _planes(differences: NDArray[Any]) -> NDArray[Any]:
 
 
 def encoded(pixels: NDArray[Any], quality: int) -> str:
-    """A picture as an address that holds its data."""
+    """Return a picture as an address that holds it.
+
+    Args:
+        pixels: (height, width), grey, or (height, width, 3), of 8 bit.
+        quality: From 0 to 100.
+    """
     buffer = BytesIO()
     # Method 1 is twice as fast as the default, for a tenth more bytes.
     Image.fromarray(pixels).save(buffer, "WEBP", quality=quality, method=1)

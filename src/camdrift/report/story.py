@@ -41,7 +41,7 @@ class Assurance(NamedTuple):
 def study_headline(tables: Tables, record: Record, scope: Scope) -> str:
     """The study's main result as a sentence without its full stop."""
     if verdicts.is_reproduction(tables):
-        return verdicts.reproduction_headline(tables, scope.labels)
+        return verdicts.reproduction_headline(tables, record, scope.labels)
     if single.is_single(tables):
         return single.single_image_headline(tables, record, scope)
     if not scope.readable:

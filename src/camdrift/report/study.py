@@ -47,6 +47,11 @@ def summary(tables: Tables, record: Record) -> list[str]:
     return [headline, *findings.study_sentences(tables, record, scope)]
 
 
+def headline(tables: Tables, record: Record) -> str:
+    """The main result of a study as a sentence without its full stop."""
+    return story.study_headline(tables, record, scope_of(tables, record))
+
+
 def notebook_html(tables: Tables, record: Record, pictures: Mapping[str, bytes]) -> str:
     """A study for a notebook: its findings, the two main figures, the others folded away.
 

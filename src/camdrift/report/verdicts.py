@@ -8,11 +8,13 @@ from typing import Any, Final
 
 import polars as pl
 
+from camdrift.paper.claims import SUSCEPTIBLE
 from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, measured, measured_between
 from camdrift.tables.reading import Tables
+from camdrift.tables.run_json import Record, model_name
 from camdrift.tables.table import Row
-from camdrift.tables.words import ARTEFACT, FAILS, HOLDS, UNDECIDED
+from camdrift.tables.words import ANALYSED, ARTEFACT, FAILS, HOLDS, UNDECIDED, count
 
 RULE: Final = (
     "A claim holds if the whole 95 % interval of its number by the equations lies within its bounds; it is an artefact "
@@ -22,6 +24,11 @@ RULE: Final = (
 MARKS: Final = {HOLDS: "\u25cf", ARTEFACT: "\u25c6", FAILS: "\u2715", UNDECIDED: "\u25cb"}
 # Verdict on all: one layer that fails a claim about every layer is enough.
 _GRAVEST: Final = (FAILS, ARTEFACT, UNDECIDED, HOLDS)
+_LEADS: Final = {HOLDS: "Holds", ARTEFACT: "Artefact", FAILS: "Fails", UNDECIDED: "Undecided"}
+# Fewer adversarial examples than that carry no verdict.
+LEAST_EXAMPLES: Final = 20
+# The spec of the network of the paper begins so.
+PAPER_NETWORK: Final = "keras-vgg16"
 _COUNTED: Final = {
     HOLDS: ("holds", "hold"),
     ARTEFACT: ("is an artefact", "are artefacts"),
@@ -81,11 +88,6 @@ class Family:
         """`in each of 13 layers: 12 hold, 1 is undecided`."""
         return f"in each of {len(self.rows)} layers: {counted(row.verdict for row in self.rows)}"
 
-    @property
-    def verdicts(self) -> list[str]:
-        """Its verdicts for the count: one per entry, or one for all layers."""
-        return [self.verdict] if self.is_folded else [row.verdict for row in self.rows]
-
 
 def verdicts_section(material: Material) -> dict[str, Any]:
     """Values of template `verdicts`; no claims for a study that is no reproduction."""
@@ -125,17 +127,108 @@ def counted(verdicts: Iterable[str]) -> str:
     return ", ".join(f"{counts[v]} {_COUNTED[v][counts[v] > 1]}" for v in _COUNTED if counts[v])
 
 
-def reproduction_headline(tables: Tables, labels: Sequence[str]) -> str:
-    """The number of each verdict on the paper's claims, as a sentence without its full stop."""
-    verdicts = _verdicts(tables, labels)
-    return f"Of {len(verdicts)} measured claims of the paper {_listed(counted(verdicts))}"
+def reproduction_headline(tables: Tables, record: Record, labels: Sequence[str]) -> str:
+    """The number of each verdict on the paper's claims, with what limits them first; without its full stop."""
+    verdicts = [_gravest(group) for group in _claims(families(tables["claims"], labels))]
+    words = f"of {count(len(verdicts), 'claim')} of the paper that could be measured {_listed(counted(verdicts))}"
+    limits = _limits(tables, record, labels)
+    return f"Measured {' and '.join(limits)}: {words}" if limits else f"O{words[1:]}"
 
 
-def verdict_sentences(tables: Tables, labels: Sequence[str]) -> list[str]:
-    """The number of each verdict, and every artefact with its numbers, in sentences."""
+def verdict_sentences(tables: Tables, record: Record, labels: Sequence[str]) -> list[str]:
+    """The number of each verdict, and every claim with its numbers, in sentences."""
+    first = reproduction_headline(tables, record, labels)
+    rule = "A claim about several strengths, layers or measures holds if it holds in each."
     code = "An artefact is in the numbers of the paper's released code, emulated, and not in those of its equations."
-    first = f"{reproduction_headline(tables, labels)} (one about every layer counts once). {code}"
-    return [first, *(_artefact(row) for row in tables["claims"].to_dicts() if row["verdict"] == ARTEFACT)]
+    sentences = claim_sentences(tables["claims"], labels)
+    return [f"{first}. {rule} {code}", *(text for verdict in MARKS for text in sentences[verdict])]
+
+
+def claim_sentences(claims: pl.DataFrame, labels: Sequence[str]) -> dict[str, list[str]]:
+    """Every claim with its numbers in a sentence, by its verdict; one for each of its measures.
+
+    Args:
+        claims: Table `claims`.
+        labels: Display names of all layers, in execution order.
+    """
+    sentences: dict[str, list[str]] = {verdict: [] for verdict in MARKS}
+    keys = ["claim", "measure", "verdict"]
+    folded = {
+        (family.claim, family.measure): len(family.rows) for family in families(claims, labels) if family.is_folded
+    }
+    for (claim, measure, verdict), group in claims.group_by(keys, maintain_order=True):
+        rows = group.to_dicts()
+        total = folded.get((str(claim), str(measure)))
+        apart = [[row] for row in rows] if str(claim).startswith("It ") else [rows]
+        sentences[str(verdict)] += [_sentence(part, total) for part in apart]
+    return sentences
+
+
+def _sentence(rows: Sequence[Row], layers: int | None) -> str:
+    """Claims of the same words, measure and verdict as a sentence: verdict, claim, where, numbers.
+
+    Args:
+        rows: Rows of table `claims`.
+        layers: Number of all layers, if the claim is about each of them.
+    """
+    first = rows[0]
+    subjects = [row["subject"] for row in rows if row["subject"]]
+    claim = f"{first['claim'][:1].lower()}{first['claim'][1:]}"
+    if first["claim"].startswith("It "):
+        claim, where = first["claim"].replace("It", subjects[0], 1), ""
+    elif layers is not None:
+        where = f", in {'each' if len(rows) == layers else len(rows)} of {count(layers, 'layer')}"
+    else:
+        where = f", at {_enumerated(subjects)}" if subjects else ""
+    equations = _numbers(rows, "corrected")
+    if len(rows) == 1:
+        interval = measured_between(first["corrected_low"], first["corrected_high"], first["measure"])
+        equations = f"{equations} {interval}".strip()
+    release = _numbers(rows, "as_released")
+    code = "" if release == UNDEFINED else f" and {release} as released"
+    measure = f"{first['measure'][:1].upper()}{first['measure'][1:]}"
+    numbers = f"{measure}: {equations} by the equations{code}"
+    return f"{_LEADS[first['verdict']]}: {claim}{where}. {numbers}; the paper: {first['paper']} (n = {first['n']:,})."
+
+
+def _numbers(rows: Sequence[Row], column: str) -> str:
+    """A number, or the least and the largest of several."""
+    values = [row[column] for row in rows if row[column] is not None]
+    if not values:
+        return UNDEFINED
+    ends = [measured(value, rows[0]["measure"]) for value in (min(values), max(values))]
+    return ends[0] if len(set(ends)) == 1 else f"{ends[0]} to {ends[1]}"
+
+
+def _enumerated(subjects: Sequence[str]) -> str:
+    """`strength 0.5` and `strength 1` as `strengths 0.5 and 1`; other subjects as they are."""
+    numbers = [subject.removeprefix("strength ") for subject in subjects]
+    if len(subjects) > 1 and numbers != list(subjects):
+        return f"strengths {_listed(', '.join(numbers))}"
+    return _listed(", ".join(subjects))
+
+
+def _limits(tables: Tables, record: Record, labels: Sequence[str]) -> list[str]:
+    """What limits the verdicts, in words: few images, another network than the paper's."""
+    n = tables["seeds"].filter(pl.col("status") == ANALYSED).height
+    limits = [f"on {count(n, 'adversarial example')} alone"] if n < LEAST_EXAMPLES else []
+    if not set(SUSCEPTIBLE) <= set(labels):
+        limits.append("on another network than the paper's VGG-16")
+    elif not model_name(record).startswith(PAPER_NETWORK):
+        limits.append("with other weights than those of the paper's VGG-16")
+    return limits
+
+
+def _claims(groups: Sequence[Family]) -> list[list[Family]]:
+    """Families of the same claim together, whatever they are measured by."""
+    by_claim: dict[str, list[Family]] = {}
+    for family in groups:
+        by_claim.setdefault(family.claim, []).append(family)
+    return list(by_claim.values())
+
+
+def _gravest(groups: Sequence[Family]) -> str:
+    return min((family.verdict for family in groups), key=_GRAVEST.index)
 
 
 def cells(claims: pl.DataFrame, labels: Sequence[str]) -> list[tuple[str, ...]]:
@@ -157,24 +250,10 @@ def cells(claims: pl.DataFrame, labels: Sequence[str]) -> list[tuple[str, ...]]:
 HEADS: Final = ("verdict", "claim", "paper", "released code", "equations", "n", "measured as")
 
 
-def _verdicts(tables: Tables, labels: Sequence[str]) -> list[str]:
-    return [verdict for family in families(tables["claims"], labels) for verdict in family.verdicts]
-
-
 def _listed(words: str) -> str:
     """`1 holds, 2 fail` as `1 holds and 2 fail`."""
     head, comma, tail = words.rpartition(", ")
     return f"{head} and {tail}" if comma else tail
-
-
-def _artefact(row: Row) -> str:
-    claim = _claim(row)
-    about = f" ({claim.subject})" if claim.subject else ""
-    equations = f"{claim.corrected} {claim.interval}".strip()
-    return (
-        f"Artefact: {row['claim'][:1].lower()}{row['claim'][1:]}{about}. The released code gives {claim.released}, the "
-        f"equations {equations} ({row['measure']}; n = {claim.n})."
-    )
 
 
 def _claim(row: Row) -> Claim:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from camdrift.errors import StoreError, one_line
+from camdrift.errors import StoreError, install_hint, one_line
 from camdrift.storage.checksums import CHECKSUMS
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.storage.run_files import FILES, is_figure, is_record
@@ -68,7 +68,8 @@ class Remote:
         try:
             self._files, self._root = fsspec.core.url_to_fs(self.url)
         except ImportError as error:
-            raise StoreError(f"`out` {url} needs another package: {one_line(error)}", "install it with pip") from error
+            cure = install_hint("s3") if url.startswith("s3") else "install it with pip"
+            raise StoreError(f"`out` {url} needs another package: {one_line(error)}", cure) from error
         except Exception as error:  # of any library
             raise StoreError(
                 f"`out` must be a folder or a URL that fsspec can write to, got: {url} ({one_line(error)})",

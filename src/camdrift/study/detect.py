@@ -61,21 +61,22 @@ class Detection:
     detection: pl.DataFrame
     roc: pl.DataFrame
 
-    def lines(self) -> list[str]:
-        """Return the AUCs as a table for a terminal; every row says whether it needs the clean image."""
-        strengths = sorted(self.detection["strength"].drop_nulls().unique().to_list())
-        names = ["reference", "class", "told from", *(f"strength {strength_text(s)}" for s in strengths)]
-        pairs = list(self.detection.group_by("trained_on", "tested_on", maintain_order=True))
-        rows = [[*names, "all strengths", "seeds"], *(row for _, part in pairs for row in _rows(part, strengths))]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        texts = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        lines = [_TITLE, texts[0]]
-        for pair, part in pairs:
-            lines += [f"trained on {pair[0]}, tested on {pair[1]}:"] if len(pairs) > 1 else []
-            lines += [texts.pop(1) for _ in _rows(part, strengths)]
+    def notes(self) -> list[str]:
+        """Return what the numbers are, and what was not measured, a line each."""
+        lines = [_TITLE]
         if DENOISED_REFERENCE not in self.detection["reference"]:
             lines.append("Nothing was measured without the clean image: that needs a run with --denoised.")
         return lines
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Return heads and rows of the AUCs as a table; every row says whether it needs the clean image."""
+        strengths = sorted(self.detection["strength"].drop_nulls().unique().to_list())
+        heads = ["reference", "class", "told from", *(f"strength {strength_text(s)}" for s in strengths)]
+        heads += ["all strengths", "seeds"]
+        pairs = list(self.detection.group_by("trained_on", "tested_on", maintain_order=True))
+        rows = [[*map(str, pair), *row] for pair, part in pairs for row in _rows(part, strengths)]
+        is_lone = len(pairs) < 2
+        return (heads, [row[2:] for row in rows]) if is_lone else (["trained on", "tested on", *heads], rows)
 
 
 def detect(study: Study, *others: Study) -> Detection:

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 from numpy.typing import NDArray
 
-from camdrift.coverage.growth import coverage_growth
+from camdrift.coverage.growth import coverage_growth, merged
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.images.files import images_checksum
 from camdrift.pipeline.chunk import GROWTH, TIMINGS
@@ -19,7 +19,7 @@ from camdrift.statistics.layers import compromised_counts, layer_statistics
 from camdrift.storage.integrity import repeated_images
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study import provenance
-from camdrift.tables.further import CEILING, FLIPS
+from camdrift.tables.further import CEILING, FLIPS, NEWLY_COVERED
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import scan
 from camdrift.tables.words import ANALYSED
@@ -34,7 +34,9 @@ def finish_study(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -
         directory.write_gallery(_gallery(plan, directory))
     with plan.clock("coverage"):
         total = sum(group.neurons for group in plan.classifier.neuron_groups)
-        directory.write_table("coverage", coverage_growth(directory.chunk_tables(GROWTH), total))
+        newly_covered = merged(directory.chunk_tables(GROWTH), total)
+        directory.write_table(NEWLY_COVERED.name, newly_covered)
+        directory.write_table("coverage", coverage_growth([newly_covered], total))
     seeds = directory.read_table("seeds")
     successes = seeds.filter(pl.col("status") == ANALYSED).height
     on_progress(Progress("statistics", seeds.height, seeds.height, successes, tuple(repeated_images(seeds))))

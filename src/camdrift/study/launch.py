@@ -27,7 +27,8 @@ class Launch:
 
     Attributes:
         out: Run directory or its URL; None for a new folder under `runs/`.
-        resume: Continue the run in `out`.
+        name: Name of the run directory under `runs/`, in place of `out`.
+        resume: Continue the run in `out`, or give a run that is complete more images.
         overwrite: Replace the run in `out`.
         engine: What computes the chunks.
         on_progress: Called whenever there is something to show.
@@ -39,6 +40,7 @@ class Launch:
     """
 
     out: str | PathLike[str] | None = None
+    name: str | None = None
     resume: bool = False
     overwrite: bool = False
     engine: Engine = Engine()  # noqa: RUF009
@@ -47,12 +49,19 @@ class Launch:
     command: str | None = None
 
     def __post_init__(self) -> None:
+        if self.name is not None:
+            object.__setattr__(self, "out", _named(self.name, self.out))
         if self.resume and (self.overwrite or self.out is None):
             options = "--resume and --overwrite" if self.overwrite else "--resume without --out"
             raise UserError(
                 f"`resume` must come with a run directory and without `overwrite`, got: {options}",
                 "--resume --out RUN continues a run, --overwrite --out RUN starts again",
             )
+
+    @property
+    def is_among_runs(self) -> bool:
+        """Does the run directory lie in the folder that camdrift makes, where nobody has chosen another?"""
+        return self.out is None or self.name is not None
 
     def begin(self, place: Path | str) -> None:
         """Tell the caller where the run is written."""
@@ -63,6 +72,15 @@ class Launch:
         """Tell the caller how far the run is."""
         if self.on_progress is not None:
             self.on_progress(progress)
+
+
+def _named(name: str, out: str | PathLike[str] | None) -> Path:
+    """The run directory of a name under `runs/`."""
+    if out is not None and Path(out) != RUNS / name:
+        raise UserError(f"`name` must come without `out`, got: {name} and {out}", "--out takes a whole path")
+    if not name or Path(name).name != name or name[0] == ".":
+        raise UserError(f"`name` must be the name of a folder, got: {name or 'nothing'}", "--out takes a whole path")
+    return RUNS / name
 
 
 class EngineKeywords(TypedDict, total=False):
@@ -77,6 +95,7 @@ class LaunchKeywords(EngineKeywords, total=False):
     """A launch as keywords."""
 
     out: str | PathLike[str] | None
+    name: str | None
     resume: bool
     overwrite: bool
     on_progress: OnProgress | None

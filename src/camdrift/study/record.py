@@ -1,11 +1,11 @@
 """The record of a run: model, images, arguments, versions; and the part of it that two runs of one study share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -19,6 +19,9 @@ from camdrift.pipeline.plan import Plan, attack_code
 from camdrift.study import provenance
 from camdrift.study.launch import fresh_folder
 from camdrift.tables.run_json import effective, input_of
+
+# The name of the images in `identity`.
+LISTING: Final = "list of images"
 
 
 def run_record(
@@ -121,7 +124,7 @@ def identity(record: Mapping[str, Any]) -> dict[str, str]:
         "model": model["spec"],
         "weights": f"those of checksum {model['weights_sha256'][:12]}",
         "input": ", ".join(f"{key} {value}" for key, value in input_of(model).items()),
-        "list of images": f"{images['n']} of checksum {images['listing_sha256'][:12]}",
+        LISTING: f"{images['n']} of checksum {images['listing_sha256'][:12]}",
         "precision": effective(record)["precision"],
         "kind": record["kind"],
         "surrogate": _surrogate(surrogate),
@@ -129,10 +132,10 @@ def identity(record: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def identity_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a sentence on every difference that makes two records those of two studies."""
+def identity_changes(before: Mapping[str, Any], now: Mapping[str, Any], *, without: Collection[str] = ()) -> list[str]:
+    """Return a sentence on every difference, but for some, that makes two records those of two studies."""
     both = zip(identity(public(before)).items(), identity(public(now)).values(), strict=True)
-    changes = [f"{name} was {old}, now {new}" for (name, old), new in both if old != new]
+    changes = [f"{name} was {old}, now {new}" for (name, old), new in both if old != new and name not in without]
     return [*changes, *_code_changes(before, now)]
 
 

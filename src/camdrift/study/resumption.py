@@ -15,30 +15,43 @@ from camdrift.storage.lock import locked
 from camdrift.storage.remote_directory import is_url, working_copy
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.storage.run_files import is_unused
-from camdrift.study.record import identity_changes
+from camdrift.study.extension import CHOICES, check_images, extend, is_extension
+from camdrift.study.record import LISTING, identity_changes
 from camdrift.tables.file_names import REPORT
 from camdrift.tables.run_json import effective, passed
 
 
 @contextmanager
 def run_directory(
-    path: Path | str, record: dict[str, Any], settings: Settings, *, resume: bool, overwrite: bool
+    path: Path | str, record: dict[str, Any], plan: Plan, files: Sequence[ImageFile], *, resume: bool, overwrite: bool
 ) -> Iterator[RunDirectory]:
     """Yield the run directory, with every other process locked out; a run that is complete stays untouched.
 
-    A directory at a URL is filled in a temporary folder and sent there in the end; no lock keeps others out of it.
+    A run that is complete and shall get more images yields a directory inside its own, which takes its place. A
+    directory at a URL is filled in a temporary folder and sent there in the end; no lock keeps others out of it.
+
+    Args:
+        path: Its path or URL.
+        record: The record of the run.
+        plan: Its plan.
+        files: Its images.
+        resume: Continue the run that is there.
+        overwrite: Replace it.
 
     Raises:
         StoreError: There is a run that may not be replaced, or one of another study that cannot go on.
     """
     if is_url(path):
-        with _remote_directory(str(path), record, settings, resume=resume, overwrite=overwrite) as directory:
+        with _remote_directory(str(path), record, plan.settings, resume=resume, overwrite=overwrite) as directory:
             yield directory
         return
     path = Path(path)
     if resume:
         directory = RunDirectory.open(path, is_resumed=True)
-        _check_same(directory, record, settings)
+        if is_extension(directory.read_run(), record):
+            yield from _extended(directory, record, plan, files)
+            return
+        _check_same(directory, record, plan.settings)
         with nullcontext(False) if _is_tidy(directory) else locked(path) as directory.is_locked:
             yield from _tidied(directory)
         return
@@ -48,6 +61,20 @@ def run_directory(
         directory = RunDirectory.create(path) if is_unused(path) else RunDirectory.succeed(path)
         directory.is_locked = is_locked
         yield from _tidied(directory)
+
+
+def _extended(
+    directory: RunDirectory, record: dict[str, Any], plan: Plan, files: Sequence[ImageFile]
+) -> Iterator[RunDirectory]:
+    """Yield a directory that begins with what a finished run has, and takes its place if it gets complete."""
+    _check_same(directory, record, plan.settings, is_larger=True)
+    check_images(directory, files)
+    with locked(directory.path) as is_locked:
+        check_undamaged(directory)
+        larger = RunDirectory.succeed(directory.path)
+        larger.is_locked = is_locked
+        extend(directory, larger, plan, files, record)
+        yield from _tidied(larger)
 
 
 def _tidied(directory: RunDirectory) -> Iterator[RunDirectory]:
@@ -96,18 +123,25 @@ def _is_tidy(directory: RunDirectory) -> bool:
     return is_complete and directory.is_tidy() and (directory.path / REPORT).is_file()
 
 
-def _check_same(directory: RunDirectory, record: dict[str, Any], settings: Settings) -> None:
-    """Raise `StoreError` unless the run in a directory is of the same study."""
-    before = directory.read_run()
-    changes = [*settings.differences(passed(before)), *identity_changes(before, record)]
+def _check_same(
+    directory: RunDirectory, record: dict[str, Any], settings: Settings, *, is_larger: bool = False
+) -> None:
+    """Raise `StoreError` unless the run in a directory is of the same study, but for its images if that is larger."""
+    before, images = directory.read_run(), (*CHOICES, LISTING) if is_larger else ()
+    changes = [
+        *settings.differences(passed(before), without=images),
+        *identity_changes(before, record, without=images),
+    ]
     size = effective(before)["batch_size"]
     if settings.batch_size not in (0, size):
         # Sums of another number of images are rounded otherwise, and an attack may make much of that.
         changes.append(f"batch_size was {size}, now {settings.batch_size}")
     if changes:
+        is_done = before["status"] == "done"
         raise StoreError(
             f"`resume` must continue the same study, got: {directory.place}, where {'; '.join(changes)}",
-            "give the arguments and files of the first command, or another --out",
+            "give the arguments and files of the first command, or another --out"
+            + ("" if is_done else "; once it is complete, it takes more images"),
         )
 
 
@@ -123,7 +157,8 @@ def continued(plan: Plan, record: dict[str, Any], directory: RunDirectory) -> Pl
     arguments["batch_size"] = plan.batch_size
     record["timings"] = before.get("timings") or {}
     plan.clock.add(record["timings"])
-    preflight = before.get("preflight")
+    record["extension"] = before.get("extension")
+    preflight = before.get("preflight") or record.get("preflight")
     if changes := _other_surroundings(before, record):
         text = f"resumed where {'; '.join(changes)}: similarities before and after may differ by more than rounding"
         preflight = {**(preflight or {}), "warnings": [*((preflight or {}).get("warnings") or ()), text]}

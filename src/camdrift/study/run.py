@@ -24,6 +24,7 @@ from camdrift.pipeline.preflight import MOST_PREFLIGHT_IMAGES, preflight
 from camdrift.pipeline.settings import Settings
 from camdrift.storage.remote_directory import is_url
 from camdrift.storage.run_directory import RunDirectory
+from camdrift.study.extension import told
 from camdrift.study.finishing import complete_study, finish_study
 from camdrift.study.launch import ImageSource, Launch, StudyKeywords, launch_from, settings_from, spelled_out
 from camdrift.study.presence import check_present, present_images
@@ -37,6 +38,7 @@ from camdrift.study.resumption import (
     run_directory,
     told_again,
 )
+from camdrift.study.runs import write_index
 from camdrift.study.study import Study, study_in
 from camdrift.tables.file_names import REPORT
 
@@ -62,7 +64,9 @@ def run(
         **options: Fields of `Settings`, and of the launch:
         out: Run directory: a folder, or a URL that fsspec can write to, such as s3://BUCKET/run; None for a new folder
             under `runs/`.
-        resume: Continue the run in `out`.
+        name: Name of the run directory under `runs/`, in place of `out`.
+        resume: Continue the run in `out`; one that is complete takes more images, of a larger `limit` or of a folder
+            that has more now, until it equals a fresh study of all of them.
         overwrite: Replace the run in `out`.
         on_progress: Called whenever there is something to show.
         on_start: Called once with the run directory's path or URL, before the first chunk.
@@ -136,16 +140,28 @@ def run_study(
             plan, record["preflight"] = _preflight(plan, selection)
             record["timings"] = {"preflight": clock.seconds["preflight"]}
     path = _path(launch, record)
-    with run_directory(path, record, settings, resume=launch.resume, overwrite=launch.overwrite) as directory:
+    with run_directory(
+        path, record, plan, selection.files, resume=launch.resume, overwrite=launch.overwrite
+    ) as directory:
         if launch.resume and directory.read_record()["status"] == "done":
             check_undamaged(directory)
         else:
             with clock("total"):
                 if launch.resume:
-                    plan = continued(plan, record, directory)
+                    plan = _continued(plan, record, directory, selection)
                 _fill(directory, plan, selection.files, record, launch, kind)
             complete_study(record, directory, clock)
-        return _with_report(study_in(directory))
+        study = _with_report(study_in(directory))
+    if launch.is_among_runs:
+        write_index()
+    return study
+
+
+def _continued(plan: Plan, record: dict[str, Any], directory: RunDirectory, selection: Selection) -> Plan:
+    """The plan of a run that goes on; a study that has grown looks at its images first."""
+    if directory.read_run().get("extension") and not directory.read_run().get("preflight"):
+        plan, record["preflight"] = _preflight(plan, selection)
+    return continued(plan, record, directory)
 
 
 def _path(launch: Launch, record: dict[str, Any]) -> Path | str:
@@ -170,7 +186,7 @@ def _fill(
     directory.write_record(record)
     launch.begin(directory.place)
     warnings = (record["preflight"] or {}).get("warnings", ())
-    launch.show(Progress("preflight", 0, len(files), 0, (*warnings, *repeats)))
+    launch.show(Progress("preflight", 0, len(files), 0, (*told(record), *warnings, *repeats)))
     present = present_images(files)
 
     def show(progress: Progress) -> None:

@@ -1,5 +1,7 @@
 """A finished study: its tables, its record, its report."""
 
+import os
+import sys
 import weakref
 import webbrowser
 from collections.abc import Iterator, Mapping
@@ -15,7 +17,7 @@ import polars as pl
 from camdrift.errors import StoreError, UserError
 from camdrift.masking import public
 from camdrift.report import verdicts
-from camdrift.report.study import notebook_html, report_files, summary
+from camdrift.report.study import headline, notebook_html, report_files, summary
 from camdrift.statistics.flips import flips
 from camdrift.statistics.ranks import ranked
 from camdrift.storage.disk import read_files
@@ -74,6 +76,10 @@ class Study(RunTables):
         """Return the findings in a few sentences with intervals and n."""
         return "\n".join(summary(self._tables, self.record))
 
+    def headline(self) -> str:
+        """Return the main result as a sentence without its full stop."""
+        return headline(self._tables, self.record)
+
     def claims_in_words(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Return heads and rows of a table of the paper's claims; a claim about every layer is one row.
 
@@ -89,7 +95,9 @@ class Study(RunTables):
         return notebook_html(self._tables, self.record, pictures)
 
     def explore(self) -> Path:
-        """Open the report in the browser, and return its path; a report that is missing is made first.
+        """Open the report in a browser on this screen, and return its path; a report that is missing is made first.
+
+        Over SSH and without a screen nothing is opened.
 
         Raises:
             StoreError: As `report`.
@@ -97,7 +105,8 @@ class Study(RunTables):
         page = self.path / REPORT
         if not page.is_file():
             self.report()
-        webbrowser.open(page.resolve().as_uri())
+        if has_screen():
+            webbrowser.open(page.resolve().as_uri())
         return page
 
     def scan(self, table: str) -> pl.LazyFrame:
@@ -163,6 +172,13 @@ class Study(RunTables):
             StoreError: They cannot be sent.
         """
         self._directory.keep(*names)
+
+
+def has_screen() -> bool:
+    """Is whoever has started this process in front of a screen that a browser can use?"""
+    if {"SSH_CONNECTION", "SSH_TTY"} & os.environ.keys():
+        return False
+    return sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
 
 
 def open_study(path: str | PathLike[str]) -> Study:

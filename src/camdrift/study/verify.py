@@ -34,6 +34,7 @@ from camdrift.tables.words import count
 TOLERANCE: Final = 1e-4
 _KEYS: Final = ("seed_id", "condition", "strength", "draw", "target", "explanation", "metric", "layer")
 _SEED: Final = ("sha256", "status", "clean_class", "adversarial_class")
+_NOT_WANTED: Final = "similarities: no seed was to be computed again"
 _WEIGHTS: Final = (".safetensors", ".pt", ".pth")
 
 
@@ -52,6 +53,11 @@ class Verification:
     checked: tuple[str, ...]
     skipped: tuple[str, ...]
     problems: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Was everything checked that was asked for?"""
+        return all(text == _NOT_WANTED for text in self.skipped)
 
     def lines(self) -> list[str]:
         """Return all of it, a line each."""
@@ -123,7 +129,7 @@ def verify(
     checks += [f"schemas and counts of {len(tables)} tables"]
     gaps = [] if n_files else ["checksums: the camdrift that wrote this run noted none"]
     if sample == 0:
-        gaps.append("similarities: no seed was to be computed again")
+        gaps.append(_NOT_WANTED)
     elif not {"seeds", "similarity"} <= tables.keys():
         gaps.append("similarities: their table or that of the seeds cannot be read")
     else:

@@ -4,6 +4,8 @@ from typing import Final
 
 RECORD: Final = "run.json"
 REPORT: Final = "report.html"
+# The page of all runs, beside their directories.
+INDEX: Final = "index.html"
 FIGURES: Final = "figures"
 GALLERY: Final = "gallery.npz"
 CHUNKS: Final = "chunks"

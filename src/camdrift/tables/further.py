@@ -83,7 +83,17 @@ FLIPS: Final = table(
     summary="How many predictions attack and noise change, and the accuracy that is left.",
 )
 
-_FURTHER_TABLES: Final = (FLIPS, CEILING, *REPRODUCTION_TABLES, DENOISED, PRECISION, *DETECTION_TABLES)
+NEWLY_COVERED: Final = table(
+    "newly_covered",
+    "readable seed x condition x strength",
+    ("seed_id", pl.String, "seed image"),
+    ("condition", pl.String, "clean, adversarial or noise; the last two count clean seeds and their variants"),
+    ("strength", pl.Float64, "factor s; 0 for clean"),
+    ("neurons", pl.List(pl.Int32), "numbers, from 0, of the neurons that it covers and no earlier seed did"),
+    summary="The neurons that each seed adds to coverage; their numbers add up to the table `coverage`.",
+)
+
+_FURTHER_TABLES: Final = (FLIPS, CEILING, NEWLY_COVERED, *REPRODUCTION_TABLES, DENOISED, PRECISION, *DETECTION_TABLES)
 FURTHER_TABLES: Final = {t.name: t for t in _FURTHER_TABLES}
 # Every table that a run directory may have.
 RUN_TABLES: Final = TABLES | FURTHER_TABLES
@@ -128,6 +138,7 @@ class RunTables:
     claims = StoredTable(CLAIMS)
     denoised = StoredTable(DENOISED)
     precision = StoredTable(PRECISION)
+    newly_covered = StoredTable(NEWLY_COVERED)
     detection = StoredTable(DETECTION)
     roc = StoredTable(ROC)
 

@@ -1,0 +1,181 @@
+"""The runs in a folder: a line on each, and a page of all of them."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from camdrift.errors import StoreError, UserError
+from camdrift.masking import public
+from camdrift.report.index import GENERATOR, Card, index_page, thumbnail
+from camdrift.storage.disk import is_link, read_small, write_whole
+from camdrift.storage.remote_directory import local_folder
+from camdrift.storage.run_directory import RunDirectory
+from camdrift.study.launch import RUNS
+from camdrift.study.study import Study, study_in
+from camdrift.tables.file_names import INDEX, RECORD, REPORT
+from camdrift.tables.run_json import Record, effective, model_name
+from camdrift.tables.words import ANALYSED
+
+_DONE: Final = "done"
+_UNFINISHED: Final = "not complete"
+_DAMAGED: Final = "cannot be read"
+# Ten thousand runs on a page take 200 MB.
+_MOST_BYTES: Final = 2**28
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """A run in a folder.
+
+    Attributes:
+        path: The run directory.
+        state: done, not complete, or cannot be read.
+        date: Its end, or its beginning where it is not complete: ISO 8601 in UTC; empty where unknown.
+        model: Spec of the model.
+        attack: Spec of the attack.
+        images: Seed images.
+        analysed: Those with an adversarial example; None where the run is not complete.
+        headline: Its main result in a sentence, or what is wrong with it.
+    """
+
+    path: Path
+    state: str
+    date: str = ""
+    model: str = ""
+    attack: str = ""
+    images: int | None = None
+    analysed: int | None = None
+    headline: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the entry as JSON values."""
+        return {**vars(self), "path": str(self.path)}
+
+
+def list_runs(folder: str | PathLike[str] = RUNS) -> list[RunEntry]:
+    """Return an entry for each run in a folder, the latest first; for a run directory its own alone.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        StoreError: There is no such folder.
+    """
+    path = local_folder("folder", folder)
+    if not path.is_dir():
+        raise StoreError(f"`folder` must be a folder with runs, got: {path}", "`camdrift run` makes runs/")
+    return sorted(map(_entry, _places(path)), key=lambda entry: entry.date, reverse=True)
+
+
+def find_run(name: str | PathLike[str] | None = None) -> Path:
+    """Return the directory of a run: by its path, by its name in `runs/`, or the latest one there that is complete.
+
+    Raises:
+        StoreError: There is none.
+    """
+    if name is not None:
+        path = local_folder("run", name)
+        return path if (path / RECORD).is_file() or not (RUNS / path / RECORD).is_file() else RUNS / path
+    entries = [entry for entry in list_runs() if entry.state == _DONE] if RUNS.is_dir() else []
+    if not entries:
+        raise StoreError(f"no run in {RUNS} is complete", "`camdrift run` makes one; elsewhere, name its folder")
+    return entries[0].path
+
+
+def write_index(folder: Path = RUNS) -> None:
+    """Write the page of all runs into a folder of camdrift's; a page of somebody else's stays as it is.
+
+    A folder that cannot be written stops nothing: the runs in it are complete.
+    """
+    page = folder / INDEX
+    if is_link(page) or (page.exists() and not _is_ours(page)):
+        return
+    cards = [_card(entry, folder) for entry in list_runs(folder)]
+    with suppress(StoreError):
+        write_whole(folder, INDEX, partial(Path.write_bytes, data=index_page(cards).encode()))
+
+
+def _places(folder: Path) -> Iterator[Path]:
+    """Yield the run directories in a folder."""
+    if (folder / RECORD).is_file():
+        yield folder
+    else:
+        yield from (path.parent for path in folder.glob(f"*/{RECORD}") if path.is_file())
+
+
+def _entry(path: Path) -> RunEntry:
+    try:
+        directory = RunDirectory.open(path)
+        record = public(directory.read_run())
+        return _finished(study_in(directory)) if record["status"] == _DONE else _begun(path, record)
+    except UserError as error:
+        return RunEntry(path, _DAMAGED, headline=error.message)
+
+
+def _begun(path: Path, record: Record) -> RunEntry:
+    arguments = effective(record)
+    return RunEntry(
+        path, _UNFINISHED, record["started"], model_name(record), arguments["attack"], record["images"]["n"]
+    )
+
+
+def _finished(study: Study) -> RunEntry:
+    record = study.record
+    return RunEntry(
+        study.path,
+        _DONE,
+        record.get("finished") or record["started"],
+        model_name(record),
+        effective(record)["attack"],
+        record["images"]["n"],
+        study.seeds.filter(pl.col("status") == ANALYSED).height,
+        study.headline(),
+    )
+
+
+def _card(entry: RunEntry, folder: Path) -> Card:
+    """The card of a run on the page of all runs."""
+    picture = ""
+    with suppress(UserError), RunDirectory(entry.path).open_gallery() as gallery:
+        picture = thumbnail(gallery)
+    page = entry.path.relative_to(folder) / REPORT
+    return Card(
+        name=entry.path.name,
+        link=page.as_posix() if (folder / page).is_file() else "",
+        picture=picture,
+        headline=entry.headline or f"The run is {entry.state}",
+        facts=_facts(entry),
+        is_done=entry.state == _DONE,
+    )
+
+
+def _facts(entry: RunEntry) -> list[str]:
+    """Model, attack, images and date, as far as they are known."""
+    images = "" if entry.images is None else f"{entry.images:,} images"
+    if entry.analysed is not None:
+        images = f"{entry.analysed:,} of {images} fooled the model"
+    return [text for text in (entry.model, entry.attack, images, day(entry.date)) if text]
+
+
+def day(date: str) -> str:
+    """Return day and time of an ISO 8601 date, to the minute.
+
+    Example:
+        >>> day("2026-11-27T20:53:34+00:00")
+        '2026-11-27 20:53'
+    """
+    return date[:16].replace("T", " ")
+
+
+def _is_ours(page: Path) -> bool:
+    """Did camdrift write a page?"""
+    try:
+        return GENERATOR.encode() in read_small(page, _MOST_BYTES)
+    except OSError:
+        return False

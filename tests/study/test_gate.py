@@ -1,0 +1,157 @@
+"""The gate: estimates and intervals against limits, bounds that cannot be told, exit codes, JSON, JUnit."""
+
+import json
+import sys
+from types import SimpleNamespace
+from xml.etree import ElementTree as Xml
+
+import polars as pl
+import pytest
+
+import camdrift
+from camdrift.cli.app import main
+from camdrift.errors import UserError
+from camdrift.statistics.flips import flips_of_readable
+from camdrift.study import gate
+from camdrift.study.study import Study
+from camdrift.tables.study import LAYERS, SEEDS, VARIANTS
+from camdrift.tables.words import ADVERSARIAL
+
+
+def study(layers=()):
+    """Ten images of class 0: six are fooled, four of them at strength 0.5, too; three never; one cannot be read."""
+    status = ["analysed"] * 6 + ["no_adversarial"] * 3 + ["unreadable"]
+    seeds = SEEDS.frame(
+        {
+            "seed_id": [f"s{number}" for number in range(10)],
+            "status": status,
+            "label": [0] * 10,
+            "clean_class": [0] * 5 + [7] + [0] * 3 + [None],
+        }
+    )
+    rows = [
+        {"seed_id": f"s{n}", "condition": c, "strength": s, "draw": 0, "predicted_class": k, "is_flipped": k != 0}
+        for s in (0.5, 1.0, 2.0)
+        for n in range(6)
+        for c, k in ((ADVERSARIAL, 1 if s > 0.5 or n < 4 else 0), ("noise", 0))
+    ]
+    arguments = {"strengths": [0.5, 1.0, 2.0], "targets": ["own", "seed"], "measures": [["gradcam", "cosine"]]}
+    common = {"target": "seed", "strength": 1.0, "explanation": "gradcam", "metric": "cosine", "n": 6}
+    made = object.__new__(Study)
+    made.__dict__.update(
+        seeds=seeds,
+        variants=VARIANTS.frame(rows),
+        layers=LAYERS.frame([{**common, "layer": k, "layer_label": k, **row} for k, row in dict(layers).items()]),
+        record={"arguments": {"effective": arguments}},
+        _directory=SimpleNamespace(place="runs/made"),
+    )
+    return made
+
+
+def state(layers=(), **limits):
+    (verdict,) = camdrift.check(study(layers), **limits).verdicts
+    return verdict.state
+
+
+def test_flips_and_accuracy_by_hand():
+    made = study()
+    rows = {r["strength"]: r for r in flips_of_readable(made.variants, made.seeds).to_dicts()}
+    # Six fooled and three never; Wilson's interval of 4 of 9 is [0.189, 0.733].
+    assert (rows[0.5]["n"], rows[0.5]["flipped"]) == (9, 4)
+    assert [rows[0.5][name] for name in ("share", "low", "high")] == pytest.approx([4 / 9, 0.1888, 0.7333], abs=1e-4)
+    # Right: two of the six at strength 0.5, and the three that were never fooled.
+    assert rows[0.5]["accuracy"] == 5 / 9
+    assert (rows[2.0]["flipped"], rows[2.0]["accuracy"]) == (6, 3 / 9)
+
+
+def test_flips_against_a_limit():
+    assert state(max_flips={0.5: 0.45}) == "passed"
+    assert state(max_flips={0.5: 0.44}) == "failed"
+    assert state(max_flips={0.5: 0.45}, is_strict=True) == "failed"
+    assert state(max_flips={0.5: 0.74}, is_strict=True) == "passed"
+    # Beyond strength 1 three images were never tried: between 6 and 9 of 9 may be flipped.
+    assert state(max_flips={2: 0.6}) == "failed"
+    assert state(max_flips={2: 0.7}) == "cannot be told"
+    assert state(max_flips={2: 1.0}) == "passed"
+
+
+def test_accuracy_against_a_limit():
+    assert state(min_accuracy={0.5: 0.55}) == "passed"
+    assert state(min_accuracy={0.5: 0.56}) == "failed"
+    assert state(min_accuracy={0.5: 0.55}, is_strict=True) == "failed"
+    assert state(min_accuracy={2: 0.3}) == "cannot be told"
+    unlabelled = study()
+    unlabelled.__dict__["seeds"] = unlabelled.seeds.with_columns(label=pl.lit(None, pl.Int64))
+    assert camdrift.check(unlabelled, min_accuracy=0.5).state == "cannot be told"
+
+
+BOUND = {"gain": 32.0, "gain_censored": "above", "gain_low": 20.0, "gain_high": 32.0, "gain_high_censored": "above"}
+EXACT = {"gain": 8.0, "gain_low": 6.0, "gain_high": 12.0}
+
+
+@pytest.mark.parametrize(
+    ("layers", "limit", "plain", "strict"),
+    [
+        ({"a": EXACT}, 8, "passed", "failed"),
+        ({"a": EXACT}, 7.9, "failed", "failed"),
+        ({"a": EXACT}, 12, "passed", "passed"),
+        ({"a": EXACT, "b": BOUND}, 20, "failed", "failed"),
+        ({"a": EXACT, "b": BOUND}, 32, "failed", "failed"),
+        ({"a": EXACT, "b": BOUND}, 40, "cannot be told", "cannot be told"),
+        ({"a": {**EXACT, "n": 5}}, 1, "cannot be told", "cannot be told"),
+        ({"a": {"gain": None}}, 1, "cannot be told", "cannot be told"),
+        ({"a": {"gain": 0.5, "gain_censored": "below", "gain_high": 1.0}}, 0.7, "passed", "failed"),
+        ({"a": {"gain": 0.5, "gain_censored": "below", "gain_high": 1.0}}, 0.4, "cannot be told", "failed"),
+    ],
+)
+def test_gain_against_a_limit(layers, limit, plain, strict):
+    assert state(layers, max_gain=limit) == plain
+    assert state(layers, max_gain=limit, is_strict=True) == strict
+
+
+def test_the_worst_layer_is_named():
+    (verdict,) = camdrift.check(study({"a": EXACT, "b": {**EXACT, "gain": 9.0}}), max_gain=20).verdicts
+    assert "the gain of b is 9.0 [6.0, 12], of 6 images; at most 20 may be" in verdict.text
+    (verdict,) = camdrift.check(study({"a": EXACT, "b": BOUND}), max_gain=40).verdicts
+    assert "the gain of b is >\u00a032 [20, >\u00a032]" in verdict.text
+
+
+def test_mistakes():
+    with pytest.raises(UserError, match="`check` must have a limit, got: none"):
+        camdrift.check(study())
+    with pytest.raises(UserError, match=r"at a strength of the study, got: 3 \(it has 0\.5, 1, 2\)"):
+        camdrift.check(study(), max_flips={3: 0.1})
+    for name, value in (("max_flips", 1.5), ("max_gain", -1), ("min_accuracy", float("nan"))):
+        with pytest.raises(UserError, match=f"`{name}` must be a number"):
+            camdrift.check(study(), **{name: value})
+
+
+def test_the_command(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(gate, "open_study", lambda run: study({"a": EXACT, "b": BOUND}))
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["camdrift", "check", "made", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code, capsys.readouterr()
+
+    assert command("--max-flips", "0.5@0.5")[0] == 0
+    assert command("--max-flips", "0.5@0.5", "--max-gain", "40")[0] == 4
+    code, streams = command("--max-flips", "0.1@0.5,1@1", "--max-gain", "40", "--json", "--junit", "gate.xml")
+    assert code == 3
+    result = json.loads(streams.out)
+    assert (result["state"], result["run"], result["strict"]) == ("failed", "runs/made", False)
+    states = [(each["criterion"], each["strength"], each["limit"], each["state"]) for each in result["verdicts"]]
+    assert states == [
+        ("max_flips", 0.5, 0.1, "failed"),
+        ("max_flips", 1.0, 1.0, "passed"),
+        ("max_gain", 1.0, 40.0, "cannot be told"),
+    ]
+    suite = Xml.parse("gate.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
+    assert [[child.tag for child in case] for case in suite] == [["failure"], [], ["error"]]
+    code, streams = command("--max-flips", "0.1@0.5")
+    assert streams.out.endswith("runs/made: failed\n")
+    assert command("--max-flips", "a tenth")[0] == 2
+    assert command("--max-flips", "1", "--junit", "none/gate.xml")[0] == 2
