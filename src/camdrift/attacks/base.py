@@ -9,6 +9,7 @@ import torch
 
 from camdrift.coverage.neurons import NeuronRecord
 from camdrift.models.classifier import Classifier
+from camdrift.models.memory import batches
 from camdrift.tensors import Attacked, Image, Images, Logits
 
 # Called with (seeds finished, successes) of a chunk whenever they change.
@@ -111,16 +112,19 @@ class Attack(Protocol):
         ...
 
 
-def one_by_one(attack: Callable[[int], Attacked], seeds: SeedBatch, advance: Advance) -> list[Attacked]:
-    """The results of an attack that takes one seed at a time.
+def by_batch(
+    attack: Callable[[Sequence[int]], list[Attacked]], seeds: SeedBatch, batch_size: int, advance: Advance
+) -> list[Attacked]:
+    """The results of an attack that takes some seeds at a time.
 
     Args:
-        attack: Called with the position of each seed.
+        attack: Called with the positions of some seeds; returns the results for them.
         seeds: The chunk.
+        batch_size: Seeds at a time.
         advance: As for `Attack`.
     """
     results: list[Attacked] = []
-    for position in range(len(seeds)):
-        results.append(attack(position))
+    for positions in batches(range(len(seeds)), batch_size):
+        results += attack(positions)
         advance(len(results), sum(result.base_perturbation is not None for result in results))
     return results
