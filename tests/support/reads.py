@@ -12,14 +12,14 @@ WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero
 class Reads(TorchDispatchMode):
     """Counts, while it is entered, operations that wait for a device that computes on its own.
 
-    On the processor nothing waits, and a copy to the host is no operation: `Tensor.cpu`, `numpy` and `tolist` are
-    counted by their calls.
+    On the processor nothing waits, and a copy to the host is no operation: `Tensor.cpu` and `tolist` are counted by
+    their calls (`numpy` works on the host alone).
     """
 
     def __init__(self, monkeypatch):
         super().__init__()
         self.counts = Counter()
-        for name in ("cpu", "numpy", "tolist"):
+        for name in ("cpu", "tolist"):
             monkeypatch.setattr(torch.Tensor, name, self._counted(name, getattr(torch.Tensor, name)))
 
     @property

@@ -6,6 +6,8 @@ from math import inf
 from typing import Final, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from camdrift.coverage.neurons import NeuronRecord
 from camdrift.models.classifier import Classifier
@@ -41,12 +43,18 @@ class Threat:
 
     def contains(self, perturbation: Image) -> bool:
         """Does a float32 perturbation keep the bound, up to its rounding?"""
-        change = perturbation.double().abs()
+        return bool(self.contained(perturbation[None]))
+
+    def contained(self, perturbations: Images) -> Bool[Tensor, " batch"]:
+        """Flags of those float32 perturbations that keep the bound, up to their rounding."""
+        change = perturbations.flatten(1).double().abs()
         if self.norm == "l0":
-            return int((change > _ROUNDING).sum()) <= self.epsilon
+            count: Tensor = (change > _ROUNDING).sum(1)
+            return count <= self.epsilon
         order = ORDERS[self.norm]
-        slack = torch.linalg.vector_norm(torch.full_like(change, _ROUNDING), order)
-        return float(torch.linalg.vector_norm(change, order)) <= self.epsilon * (1 + _RELATIVE) + float(slack)
+        slack: Tensor = torch.linalg.vector_norm(torch.full_like(change, _ROUNDING), order, dim=1)
+        lengths: Tensor = torch.linalg.vector_norm(change, order, dim=1)
+        return lengths <= self.epsilon * (1 + _RELATIVE) + slack
 
 
 @dataclass(frozen=True)
