@@ -19,6 +19,7 @@ from camdrift.attacks.library import LibraryAttack
 from camdrift.attacks.making import make_attack
 from camdrift.attacks.registry import LIBRARIES, SHORT_NAMES
 from camdrift.attacks.seeding import seeded
+from camdrift.attacks.targets import targets_of
 from camdrift.coverage.neurons import NeuronRecord
 from camdrift.errors import UserError
 from camdrift.models.classifier import Classifier
@@ -168,7 +169,10 @@ class TestEveryAttack:
         together = dict(zip(NAMES, found(spec)[0], strict=True))
         apart = attack(spec, classifier(), images()[[2, 0]], [NAMES[2], NAMES[0]], batch_size=1)
         for name, result in zip((NAMES[2], NAMES[0]), apart, strict=True):
-            assert torch.equal(result.base_perturbation, together[name].base_perturbation)
+            # Own attacks go in batches, in which a network rounds otherwise.
+            rounding = 1e-6 if make_attack(spec).recipe.is_own else 0
+            difference = result.base_perturbation - together[name].base_perturbation
+            assert float(difference.abs().max()) <= rounding
 
     @pytest.mark.parametrize("spec", [*MATRIX, *TARGETED, "dlfuzz", *SHORT_NAMES])
     def test_spec_is_complete(self, spec):
@@ -272,9 +276,10 @@ class TestTargets:
 
     def test_random_ones_are_drawn_per_image_and_never_the_clean_class(self):
         clean = predictions(classifier(), images()).tolist()
-        logits = torch.nn.functional.one_hot(torch.tensor(clean[0]), 10).float()
-        chosen = make_attack("pgd(target_class='random')")
-        drawn = {chosen._target(logits, (0, f"{name}.png")) for name in range(200)}
+        logits = torch.nn.functional.one_hot(torch.tensor(clean[:1] * 200), 10).float()
+        names = [f"{name}.png" for name in range(200)]
+        seeds = SeedBatch(images()[:1].expand(200, -1, -1, -1), logits, NeuronRecord({}, torch.empty(200, 0)), names, 0)
+        drawn = {*targets_of("random", seeds, clean[:1] * 200)}
         assert drawn == set(range(10)) - {clean[0]}
         assert self.classes("random") == self.classes("random")
 
@@ -334,8 +339,8 @@ class TestRefused:
             ),
             ("art:FastGradientMethod(eps=-1)", "refused by its library: ValueError", "eps_step"),
             ("foolbox:DatasetAttack", "refused by its library: ValueError: DatasetAttack can only be called after", ""),
-            ("fgsm(target_class=1)", "LinfFastGradientAttack must come without `target_class`, got: 1", "pgd"),
-            ("deepfool(target_class=1)", "L2DeepFoolAttack must come without `target_class`, got: 1", "pgd"),
+            ("fgsm(target_class=1)", "fgsm must come without `target_class`, got: 1", "pgd"),
+            ("deepfool(target_class=1)", "deepfool must come without `target_class`, got: 1", "pgd"),
             ("autoattack(target_class=1)", "AutoAttack must come without `target_class`, got: 1", "pgd"),
             ("art:DeepFool(target_class=1)", "DeepFool must come without `target_class`, got: 1", "pgd"),
             ("foolbox:GenAttack(eps=0.1)", "GenAttack must be given `target_class`, got: none", "least_likely"),

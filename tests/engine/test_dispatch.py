@@ -94,7 +94,7 @@ class TestChunks:
         assert_same(made, whole)
         assert made.record["engine"] == {"name": "ray", "address": None, "workers": 2, "threads": 1}
         assert made.record["timings"]["attack"] > 0
-        assert made.record["arguments"]["effective"]["batch_size"] == 4
+        assert made.record["arguments"]["effective"]["batch_size"] == 64
         assert [p.seeds_done for p in seen if p.stage == "write"] == [3, 6, 8]
         assert {p.seeds_total for p in seen} == {8}
         assert all(handle.is_dead for handle in fake.handles)

@@ -17,7 +17,7 @@ from camdrift.pipeline.gallery import (
 )
 from camdrift.pipeline.receivers import TargetMaps
 from camdrift.pipeline.settings import Settings
-from camdrift.pipeline.variants import Variant
+from camdrift.pipeline.variants import Variant, variant_batch
 from camdrift.tables.study import SEEDS, SIMILARITY
 from camdrift.tables.words import ADVERSARIAL, NOISE
 from camdrift.tensors import perturbed
@@ -68,6 +68,11 @@ def only(values):
     return heatmaps.arrays(0)["map/0"][0, 0]
 
 
+def pictured(variants):
+    """Some variants with images, which heatmaps do not look at."""
+    return variant_batch(variants, torch.zeros(len(variants), 3, 2, 2), torch.zeros(len(variants), 3, 2, 2))
+
+
 class TestHeatmaps:
     def test_clean_then_attack_then_noise_each_by_ascending_strength(self):
         """Every map has a value of its own: ten per target, and one per variant; the second seed's are 50 more."""
@@ -78,10 +83,10 @@ class TestHeatmaps:
         for (condition, strength), value in reversed(values.items()):
             batch = [Variant(1, condition, strength), Variant(0, condition, strength)]
             parts = tuple(maps(value + 50 + 10 * t, value + 10 * t) for t in range(3))
-            heatmaps.add_variants(batch, TargetMaps(parts, same_as=(0, 1, 2)))
+            heatmaps.add_variants(pictured(batch), TargetMaps(parts, same_as=(0, 1, 2)))
         # Further draws and the strengths of the ladder have no place.
         for strength, draw in ((8.0, 0), (0.5, 1)):
-            heatmaps.add_variants([Variant(0, NOISE, strength, draw)], TargetMaps((maps(99),) * 3, (0, 0, 0)))
+            heatmaps.add_variants(pictured([Variant(0, NOISE, strength, draw)]), TargetMaps((maps(99),) * 3, (0, 0, 0)))
         expected = np.array([[1, 2, 3, 4, 5], [1, 12, 13, 14, 15], [21, 22, 23, 24, 25]])
         for position in range(2):
             arrays = heatmaps.arrays(position)

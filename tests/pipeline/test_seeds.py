@@ -21,7 +21,7 @@ from camdrift.pipeline.seeds import (
     in_hand,
     variant_columns,
 )
-from camdrift.pipeline.variants import Variant
+from camdrift.pipeline.variants import Variant, describe_perturbations
 from camdrift.tables.study import SEEDS
 from camdrift.tables.words import ADVERSARIAL, CLEAN, FAILED, NOISE
 
@@ -58,7 +58,9 @@ def noisy(name="a.png"):
         survives_uint8=True,
         within_threat=None,
     )
-    return NoisySeed(**vars(fooling), noise=(torch.full((3, 2, 2), -0.5), torch.full((3, 2, 2), 0.75)))
+    noise = (torch.full((3, 2, 2), -0.5), torch.full((3, 2, 2), 0.75))
+    (description,) = describe_perturbations([fooling.pixels], [fooling.perturbation], [noise[0]])
+    return NoisySeed(**vars(fooling), noise=noise, description=description)
 
 
 class TestRows:

@@ -8,7 +8,15 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from camdrift.pipeline.variants import Variant, describe_perturbation, measure_variant, plan_variants, rounded_to_bytes
+from camdrift.pipeline.variants import (
+    VARIANT_MEASURES,
+    Variant,
+    describe_perturbations,
+    measure_variants,
+    plan_variants,
+    rounded_to_bytes,
+    variant_batch,
+)
 from camdrift.tables.study import SEEDS
 from camdrift.tables.words import ADVERSARIAL, NOISE
 from camdrift.tensors import perturbed
@@ -20,6 +28,19 @@ PERTURBATIONS = hnp.arrays(np.float32, (3, 4, 5), elements=st.floats(-0.5, 0.5, 
 def image(*values):
     """A 3 x 1 x n image from its three channels."""
     return torch.tensor(values, dtype=torch.float32)[:, None, :]
+
+
+def measure_variant(seed, delta, strength):
+    """The measures of one variant, which stands behind another in its batch."""
+    variants = [Variant(0, NOISE, 32.0), Variant(1, ADVERSARIAL, strength)]
+    batch = variant_batch(variants, torch.stack([1 - seed, seed]), torch.stack([delta + 1, delta]))
+    assert torch.equal(batch.images[1], perturbed(seed, delta, strength))
+    return dict(zip(VARIANT_MEASURES, measure_variants(batch)[:, 1].tolist(), strict=True))
+
+
+def describe_perturbation(seed, delta, noise):
+    """The description of one seed, which stands behind another."""
+    return describe_perturbations([delta, seed], [noise, delta], [seed, noise])[1]
 
 
 class TestPlan:

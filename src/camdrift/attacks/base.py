@@ -6,9 +6,12 @@ from math import inf
 from typing import Final, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from camdrift.coverage.neurons import NeuronRecord
 from camdrift.models.classifier import Classifier
+from camdrift.models.memory import batches
 from camdrift.tensors import Attacked, Image, Images, Logits
 
 # Called with (seeds finished, successes) of a chunk whenever they change.
@@ -40,12 +43,18 @@ class Threat:
 
     def contains(self, perturbation: Image) -> bool:
         """Does a float32 perturbation keep the bound, up to its rounding?"""
-        change = perturbation.double().abs()
+        return bool(self.contained(perturbation[None]))
+
+    def contained(self, perturbations: Images) -> Bool[Tensor, " batch"]:
+        """Flags of those float32 perturbations that keep the bound, up to their rounding."""
+        change = perturbations.flatten(1).double().abs()
         if self.norm == "l0":
-            return int((change > _ROUNDING).sum()) <= self.epsilon
+            count: Tensor = (change > _ROUNDING).sum(1)
+            return count <= self.epsilon
         order = ORDERS[self.norm]
-        slack = torch.linalg.vector_norm(torch.full_like(change, _ROUNDING), order)
-        return float(torch.linalg.vector_norm(change, order)) <= self.epsilon * (1 + _RELATIVE) + float(slack)
+        slack: Tensor = torch.linalg.vector_norm(torch.full_like(change, _ROUNDING), order, dim=1)
+        lengths: Tensor = torch.linalg.vector_norm(change, order, dim=1)
+        return lengths <= self.epsilon * (1 + _RELATIVE) + slack
 
 
 @dataclass(frozen=True)
@@ -111,16 +120,19 @@ class Attack(Protocol):
         ...
 
 
-def one_by_one(attack: Callable[[int], Attacked], seeds: SeedBatch, advance: Advance) -> list[Attacked]:
-    """The results of an attack that takes one seed at a time.
+def by_batch(
+    attack: Callable[[Sequence[int]], list[Attacked]], seeds: SeedBatch, batch_size: int, advance: Advance
+) -> list[Attacked]:
+    """The results of an attack that takes some seeds at a time.
 
     Args:
-        attack: Called with the position of each seed.
+        attack: Called with the positions of some seeds; returns the results for them.
         seeds: The chunk.
+        batch_size: Seeds at a time.
         advance: As for `Attack`.
     """
     results: list[Attacked] = []
-    for position in range(len(seeds)):
-        results.append(attack(position))
+    for positions in batches(range(len(seeds)), batch_size):
+        results += attack(positions)
         advance(len(results), sum(result.base_perturbation is not None for result in results))
     return results

@@ -80,6 +80,19 @@ class _Pass:
     gradient: Tensor | None
 
 
+class _Answers:
+    """What the network answers to a batch of walks: read at once, by row."""
+
+    def __init__(self, attack: "DLFuzz", walks: Sequence[_Walk], outputs: _Pass) -> None:
+        logits, values = outputs.logits, outputs.neurons.values
+        lengths = torch.stack([torch.linalg.vector_norm(walk.perturbation) for walk in walks])
+        numbers = torch.stack([logits.argmax(1).double(), torch.isfinite(logits).all(1).double(), lengths.double()])
+        self.classes, self.are_finite, self.lengths = numbers.cpu().numpy()
+        self.covered = (values > attack.threshold).cpu().numpy()
+        self.values = values.double().cpu().numpy()
+        self.rankings = _ranking(logits, attack.competitors)
+
+
 @dataclass(frozen=True)
 class DLFuzz:
     """The DLFuzz attack. Defaults are the published ImageNet call; `dlfuzz:paper` is Renkhoff 2022's.
@@ -171,7 +184,7 @@ class DLFuzz:
     ) -> list[Attacked]:
         """For each seed of the chunk its base perturbation, or none (see `attacks.base.Attack`)."""
         chunk = _Chunk(self, classifier, batch_size)
-        walks = [_start(self, classifier, seeds, position) for position in range(len(seeds))]
+        walks = _starts(self, classifier, seeds)
         for group in batches(walks, self.walkers or max(1, len(walks))):
             for count in chunk.advance(group):
                 successes = sum(walk.adversarial is not None for walk in walks)
@@ -193,24 +206,31 @@ def _refuse(name: str, rule: str, value: object) -> None:
     raise UserError(f"`attack` setting `{name}` must {rule}, got: {value}")
 
 
-def _start(attack: DLFuzz, classifier: Classifier, seeds: SeedBatch, position: int) -> _Walk:
-    seed, logits = seeds.images[position], seeds.logits[position]
-    mean = torch.tensor(classifier.mean, device=seed.device).view(3, 1, 1)
-    values = seeds.neurons.values[position : position + 1]
-    first = _Queued(
-        torch.zeros_like(seed),
-        _ranking(logits, attack.competitors),
-        (values > attack.threshold)[0].cpu().numpy(),
-        values[0].double().cpu().numpy(),
-    )
-    rng = np.random.default_rng(stream_seed(seeds.rng_seed, seeds.seed_ids[position], "attack"))
-    norm = float(torch.linalg.vector_norm(seed - mean))
-    return _Walk(position, seed, int(logits.argmax()), norm, rng, deque([first]))
+def _starts(attack: DLFuzz, classifier: Classifier, seeds: SeedBatch) -> list[_Walk]:
+    """A walk for every seed, from the clean image on; what the network says of these is read at once."""
+    images, values = seeds.images, seeds.neurons.values
+    mean = torch.tensor(classifier.mean, device=images.device).view(3, 1, 1)
+    norms = torch.stack([torch.linalg.vector_norm(image - mean) for image in images]).tolist()
+    rankings, classes = _ranking(seeds.logits, attack.competitors), seeds.logits.argmax(1).tolist()
+    covered, numbers = (values > attack.threshold).cpu().numpy(), values.double().cpu().numpy()
+    return [
+        _Walk(
+            position,
+            image,
+            classes[position],
+            norms[position],
+            np.random.default_rng(stream_seed(seeds.rng_seed, seed_id, "attack")),
+            deque(
+                [_Queued(torch.zeros_like(images[position]), rankings[position], covered[position], numbers[position])]
+            ),
+        )
+        for position, (seed_id, image) in enumerate(zip(seeds.seed_ids, images, strict=True))
+    ]
 
 
 def _ranking(logits: Tensor, competitors: int) -> Tensor:
-    """The predicted class and its competitors, best first."""
-    return logits.topk(min(1 + competitors, logits.numel())).indices
+    """The predicted class of each image and its competitors, best first."""
+    return logits.topk(min(1 + competitors, logits.shape[1])).indices
 
 
 class _Chunk:
@@ -255,9 +275,10 @@ class _Chunk:
             if outputs.gradient is not None:
                 steps = self.attack.step * _normalised(outputs.gradient)
                 has_gradient = outputs.gradient.flatten(1).any(1).tolist()
+            answers = _Answers(self.attack, batch, outputs) if iteration > 0 else None
             for row, walk in enumerate(batch):
-                if iteration > 0:
-                    self._judge(walk, outputs, row)
+                if answers is not None:
+                    self._judge(walk, answers, row)
                 if outputs.gradient is not None and walk.adversarial is None:
                     walk.perturbation = walk.perturbation + steps[row]
                     walk.fault = "" if has_gradient[row] else walk.fault
@@ -296,20 +317,18 @@ class _Chunk:
                 objective = objective + self.attack.neuron_weight * push.sum(1)
         return objective
 
-    def _judge(self, walk: _Walk, outputs: _Pass, row: int) -> None:
+    def _judge(self, walk: _Walk, answers: _Answers, row: int) -> None:
         """End the walk if its image fools the model, or else queue the image if it is worth it."""
-        logits, values = outputs.logits[row], outputs.neurons.values[row]
-        is_covered = (values > self.attack.threshold).cpu().numpy()
         before = np.count_nonzero(self.times)
-        self.times += is_covered
+        self.times += answers.covered[row]
         gain = (np.count_nonzero(self.times) - before) / self.times.size
-        if int(logits.argmax()) != walk.clean_class and bool(torch.isfinite(logits).all()):
+        if answers.classes[row] != walk.clean_class and answers.are_finite[row]:
             walk.adversarial = walk.perturbation
             return
-        ratio = float(torch.linalg.vector_norm(walk.perturbation)) / max(walk.norm, TINY)
+        ratio = answers.lengths[row] / max(walk.norm, TINY)
         if gain > self.attack.keep_gain / (walk.position + 1) and ratio < self.attack.keep_ratio:
-            ranking = _ranking(logits, self.attack.competitors)
-            walk.queue.append(_Queued(walk.perturbation, ranking, is_covered, values.double().cpu().numpy()))
+            image = _Queued(walk.perturbation, answers.rankings[row], answers.covered[row], answers.values[row])
+            walk.queue.append(image)
 
 
 def _normalised(gradient: Tensor) -> Tensor:

@@ -10,34 +10,48 @@ ZERO: Final = "the attack had no gradient: it was exactly 0 at every pixel"
 
 
 class GradientWatch:
-    """Sees every gradient at the images of an attack on one seed.
+    """Sees every gradient at the images of an attack.
+
+    Nothing is read from the device before `faults` is.
 
     Attributes:
         is_cut: Do the logits not depend on the images, as far as torch knows?
     """
 
-    def __init__(self) -> None:
+    def __init__(self, images: int, device: torch.device) -> None:
         self.is_cut = False
-        self._n, self._is_zero = 0, True
+        # By image: was a gradient asked for, and was one of them not 0?
+        self._is_asked = torch.zeros(images, dtype=torch.bool, device=device)
+        self._is_moved = torch.zeros(images, dtype=torch.bool, device=device)
 
-    def at(self, images: Tensor) -> Tensor:
+    def at(self, images: Tensor, rows: Tensor | None) -> Tensor:
         """The same images, on the way into the network; their gradients are seen on the way back."""
         is_asked = torch.is_grad_enabled() and images.requires_grad
-        return _Seen.apply(images, self) if is_asked else images
+        return _Seen.apply(images, self, rows) if is_asked else images
 
     def judge(self, images: Tensor, logits: Tensor) -> None:
         """Take note of logits that have no gradient although the images ask for one."""
         self.is_cut |= torch.is_grad_enabled() and images.requires_grad and not logits.requires_grad
 
-    def add(self, gradient: Tensor) -> None:
-        """Take note of a gradient; NaN is not 0."""
-        self._n += 1
-        self._is_zero = self._is_zero and not bool(gradient.any())
+    def add(self, gradient: Tensor, rows: Tensor | None) -> None:
+        """Take note of the gradients of some images; NaN is not 0.
 
-    @property
-    def fault(self) -> str:
-        """Why the attack was blind; empty if it was not, or asked for no gradient."""
-        return CUT if self.is_cut else ZERO if self._n and self._is_zero else ""
+        Args:
+            gradient: One row an image; of any other number of rows, each may belong to any image.
+            rows: The images' positions; None for all.
+        """
+        places = slice(None) if rows is None else rows
+        is_moved = (gradient != 0).flatten(1).any(1)
+        if rows is None and len(gradient) != len(self._is_asked):
+            is_moved = is_moved.any()
+        self._is_asked[places] = True
+        self._is_moved[places] |= is_moved
+
+    def faults(self) -> list[str]:
+        """Why the attack was blind, image by image; empty where it was not, or asked for no gradient."""
+        if self.is_cut:
+            return [CUT] * len(self._is_asked)
+        return [ZERO if is_blind else "" for is_blind in (self._is_asked & ~self._is_moved).tolist()]
 
 
 class _Seen(torch.autograd.Function):
@@ -46,14 +60,14 @@ class _Seen(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(images: Tensor, watch: GradientWatch) -> Tensor:
+    def forward(images: Tensor, watch: GradientWatch, rows: Tensor | None) -> Tensor:
         return images.view_as(images)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, GradientWatch], output: Tensor) -> None:
-        ctx.watch = inputs[1]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, GradientWatch, Tensor | None], output: Tensor) -> None:
+        _, ctx.watch, ctx.rows = inputs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        ctx.watch.add(gradient)
-        return gradient, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        ctx.watch.add(gradient, ctx.rows)
+        return gradient, None, None

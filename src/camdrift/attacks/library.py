@@ -1,38 +1,38 @@
-"""Attacks of other libraries: the little that a library must give, and everything else that an attack needs.
+"""Attacks made by recipes: the little that a library must give, and everything else that an attack needs.
 
 A library is one file with one function, `recipe(name, settings)`, which returns an `AttackRecipe`, and one row of
 `registry.LIBRARIES`. All libraries are treated alike: their attacks get one image at a time in [0, 1], a model that
 takes pixels and returns logits, and random state of their own; camdrift undoes whatever they do to the model and checks
-whatever they claim. docs/attacks.md has a complete example.
+whatever they claim. docs/attacks.md has a complete example. camdrift's own (`from_camdrift.py`) get whole batches.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from camdrift.attacks.base import PER_IMAGE, Advance, SeedBatch, Threat, one_by_one
+from camdrift.attacks.base import PER_IMAGE, Advance, SeedBatch, Threat, by_batch
 from camdrift.attacks.containment import Containment
 from camdrift.attacks.gradients import GradientWatch
 from camdrift.attacks.names import built
+from camdrift.attacks.targets import check_target, targets_of
+from camdrift.attacks.trial import check_independence
 from camdrift.errors import UserError, one_line
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import is_out_of_memory
 from camdrift.streams import stream_seed
-from camdrift.tensors import PIXELS, Attacked, Image
+from camdrift.tensors import PIXELS, Attacked, Images
 
-# Called with images (1, 3, height, width) in [0, 1], the class predicted for them (1,) and the class that is to be
-# predicted (1,), or None; returns adversarial images of the same shape.
+# Called with images (batch, 3, height, width) in [0, 1], the classes predicted for them (batch,) and the classes that
+# are to be predicted (batch,), or None; returns adversarial images of the same shape.
 Perturb = Callable[[Tensor, Tensor, Tensor | None], Any]
 
 # How a warning begins that an attack left something behind on the network.
 REMARK: Final = "the attack left behind changes of the network"
-
-SECOND, LEAST_LIKELY, RANDOM = "second", "least_likely", "random"
-TARGET_RULES: Final = (SECOND, LEAST_LIKELY, RANDOM)
 
 
 class PixelModel(nn.Module):
@@ -42,35 +42,44 @@ class PixelModel(nn.Module):
         classes: Number of classes.
         size: Height and width of an image.
         device: Where images and weights lie.
+        streams: Seeds of the random draws of each image in hand.
         gradients: Sees the gradients at the images.
     """
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, streams: Sequence[int] = (0,)) -> None:
         super().__init__()
         self.network = classifier.module
         self.classes, self.size, self.device = classifier.classes, classifier.size, classifier.device
-        self.gradients = GradientWatch()
+        self.streams = tuple(streams)
+        self.gradients = GradientWatch(len(self.streams), self.device)
         self._classifier = classifier
-        self.eval()
+        # Not the network: it is put into evaluation mode, and back, where it is lent.
+        self.training = False
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, classes), differentiable with respect to the images."""
-        logits = self._classifier(self.gradients.at(images).to(torch.float32))
+    def forward(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Logits (batch, classes), differentiable with respect to the images.
+
+        Args:
+            images: Images in pixel space.
+            rows: Their positions among the images in hand; None for all of these.
+        """
+        logits = self._classifier(self.gradients.at(images, rows).to(torch.float32))
         self.gradients.judge(images, logits)
         return logits
 
 
 @dataclass(frozen=True)
 class AttackRecipe:
-    """The recipe of one attack of a library.
+    """The recipe of one attack.
 
     Attributes:
         name: The attack's name as the library spells it.
-        make: Called with a `PixelModel` for every image; returns the function that perturbs it.
+        make: Called with a `PixelModel` for every image, or batch; returns the function that perturbs it.
         threat: The bound that its perturbations keep, if it has one.
         can_target: Can it look for a given class?
         must_target: Does it need one?
         seeding: The source of its random draws.
+        is_own: Is it camdrift's own? It takes many images at once and changes nothing of the network.
     """
 
     name: str
@@ -79,37 +88,42 @@ class AttackRecipe:
     can_target: bool = False
     must_target: bool = False
     seeding: str = PER_IMAGE
+    is_own: bool = False
+
+
+@dataclass(frozen=True)
+class _Loan:
+    """What an attack gets for a chunk: the classifier, what keeps it as it is, the seeds, and their classes."""
+
+    classifier: Classifier
+    containment: Containment
+    seeds: SeedBatch
+    clean: list[int]
+    targets: list[int | None]
 
 
 @dataclass(frozen=True)
 class LibraryAttack:
-    """An attack made by a recipe; it takes a chunk's images one by one.
+    """An attack made by a recipe.
 
     Attributes:
         spec: The spec of the attack, complete.
         recipe: The recipe that makes it.
-        target: A class, or a rule that chooses one for each image (`TARGET_RULES`); None if any other class will do.
+        target: A class, or a rule that chooses one for each image (`targets.TARGET_RULES`); None if any other class
+            will do.
+        is_batched: Does a library's attack get many images at once? Those of camdrift's own always do.
     """
 
     spec: str
     recipe: AttackRecipe
     target: int | str | None = None
+    is_batched: bool = False
+    # Names of the images that have shown that a batch changes nothing.
+    _trial: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        is_class = isinstance(self.target, int) and not isinstance(self.target, bool) and self.target >= 0
-        if self.target is not None and not is_class and self.target not in TARGET_RULES:
-            rule = f"be a class's index or one of {', '.join(TARGET_RULES)}"
-            raise UserError(f"`attack` setting `target_class` must {rule}, got: {self.target}")
-        if self.target is not None and not self.recipe.can_target:
-            raise UserError(
-                f"`attack` {self.recipe.name} must come without `target_class`, got: {self.target}",
-                "it cannot look for a given class; pgd, mifgsm and cw can",
-            )
-        if self.target is None and self.recipe.must_target:
-            raise UserError(
-                f"`attack` {self.recipe.name} must be given `target_class`, got: none",
-                f"a class's index or one of {', '.join(TARGET_RULES)}",
-            )
+        recipe = self.recipe
+        check_target(self.target, recipe.name, can_target=recipe.can_target, must_target=recipe.must_target)
 
     @property
     def threat(self) -> Threat | None:
@@ -137,68 +151,80 @@ class LibraryAttack:
     def __call__(
         self, classifier: Classifier, seeds: SeedBatch, *, batch_size: int, advance: Advance
     ) -> list[Attacked]:
-        """For each seed the perturbation that the library makes of it, whether or not it fools the model."""
-        self._check_target(classifier)
-        containment = Containment(classifier)
-        return one_by_one(lambda position: self._attack(classifier, containment, seeds, position), seeds, advance)
+        """For each seed the perturbation that the attack makes of it, whether or not it fools the model.
 
-    def _attack(self, classifier: Classifier, containment: Containment, seeds: SeedBatch, position: int) -> Attacked:
-        seed, logits = seeds.images[position], seeds.logits[position]
-        key = (seeds.rng_seed, seeds.seed_ids[position])
-        clean = int(logits.argmax())
-        target = self._target(logits, key)
-        if target == clean:
-            return Attacked(None, target_class=target, reason="its clean prediction is the target class already")
-        classes = torch.tensor([clean], device=seed.device)
-        targets = None if target is None else torch.tensor([target], device=seed.device)
-        model = PixelModel(classifier)
+        Raises:
+            UserError: The target class is unknown, or the result for an image depends on its batch.
+        """
+        self._check_target(classifier)
+        clean = [*seeds.logits.argmax(1).tolist()]
+        containment = Containment(classifier, is_trusted=self.recipe.is_own)
+        loan = _Loan(classifier, containment, seeds, clean, targets_of(self.target, seeds, clean))
+        attack = partial(self._attack, loan)
+        if self.is_batched and not self._trial and min(len(seeds), batch_size) > 1:
+            self._trial.extend(check_independence(self.spec, attack, seeds.seed_ids))
+        return by_batch(attack, seeds, batch_size if self.recipe.is_own or self.is_batched else 1, advance)
+
+    def _attack(self, loan: _Loan, positions: Sequence[int]) -> list[Attacked]:
+        """The results for the seeds at some positions: those that are attacked go together."""
+        rest = [position for position in positions if loan.targets[position] != loan.clean[position]]
+        results = iter(self._perturb(loan, rest) if rest else [])
+        reason = "its clean prediction is the target class already"
+        return [
+            next(results) if loan.targets[p] != loan.clean[p] else Attacked(None, None, loan.targets[p], reason)
+            for p in positions
+        ]
+
+    def _perturb(self, loan: _Loan, positions: Sequence[int]) -> list[Attacked]:
+        seeds, targets = loan.seeds, [loan.targets[position] for position in positions]
+        images = seeds.images[positions[0] : positions[0] + 1] if len(positions) == 1 else seeds.images[[*positions]]
+        streams = [stream_seed(seeds.rng_seed, seeds.seed_ids[position], "attack") for position in positions]
+        model = PixelModel(loan.classifier, streams)
+        classes = torch.tensor([loan.clean[position] for position in positions], device=images.device)
+        goal = None if self.target is None else torch.tensor(targets, device=images.device)
         try:
-            with containment.around(stream_seed(*key, "attack")):
+            with loan.containment.around(streams[0]):
                 perturb = self.recipe.make(model)
-                image = _image(perturb(seed[None].clone(), classes, targets), seed)
+                answer = _images(perturb(images.clone(), classes, goal), images)
         except UserError:
             raise
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            reason = model.gradients.fault or f"the attack failed: {one_line(error)}"
-            return Attacked(None, target_class=target, reason=reason, is_failure=True, remark=self._remark(containment))
-        fault, remark = model.gradients.fault, self._remark(containment)
-        return Attacked(image - seed, target_class=target, reason=fault, is_failure=bool(fault), remark=remark)
+            if len(positions) > 1:
+                # Each image has its own reason.
+                return [result for position in positions for result in self._perturb(loan, [position])]
+            (fault,), remark = model.gradients.faults(), self._remark(loan.containment)
+            reason = fault or f"the attack failed: {one_line(error)}"
+            return [Attacked(None, target_class=targets[0], reason=reason, is_failure=True, remark=remark)]
+        faults, remark = model.gradients.faults(), self._remark(loan.containment)
+        return [
+            Attacked(delta, target_class=target, reason=fault, is_failure=bool(fault), remark=remark)
+            for delta, target, fault in zip(answer - images, targets, faults, strict=True)
+        ]
 
     def _remark(self, containment: Containment) -> str:
         """A warning of what the attack left behind on the network; empty for nothing."""
         if not containment.traces:
             return ""
         traces = ", ".join(containment.traces)
-        return f"{REMARK} ({traces}): {self.spec}; it is put back after every image"
-
-    def _target(self, logits: Tensor, key: tuple[int, str]) -> int | None:
-        """The class to reach; None if any other than the clean one will do."""
-        if self.target is None or isinstance(self.target, int):
-            return self.target
-        if self.target == SECOND:
-            return int(logits.topk(2).indices[1])
-        if self.target == LEAST_LIKELY:
-            return int(logits.argmin())
-        other = stream_seed(*key, "target class") % (logits.numel() - 1)
-        return other + (other >= int(logits.argmax()))
+        return f"{REMARK} ({traces}): {self.spec}; it is put back after every {'batch' if self.is_batched else 'image'}"
 
 
-def _image(answer: Any, seed: Image) -> Image:
-    """A library's answer as one image in [0, 1].
+def _images(answer: Any, seeds: Images) -> Images:
+    """An attack's answer as images in [0, 1].
 
     Raises:
-        ValueError: The answer is no image of the seed's shape, or not finite.
+        ValueError: The answer is no images of the seeds' shape, or not finite.
     """
     if isinstance(answer, np.ndarray):
         answer = torch.from_numpy(answer)
     if not isinstance(answer, Tensor) or not answer.is_floating_point():
         kind = answer.dtype if isinstance(answer, Tensor) else type(answer).__name__
         raise ValueError(f"it must return float images, got: {kind}")
-    if answer.shape != (1, *seed.shape):
-        raise ValueError(f"it must return images of shape {(1, *seed.shape)}, got: {tuple(answer.shape)}")
-    image = answer.detach()[0].to(seed.device, torch.float32, copy=True)
-    if not torch.isfinite(image).all():
+    if answer.shape != seeds.shape:
+        raise ValueError(f"it must return images of shape {tuple(seeds.shape)}, got: {tuple(answer.shape)}")
+    images = answer.detach().to(seeds.device, torch.float32, copy=True)
+    if not torch.isfinite(images).all():
         raise ValueError("it must return finite images, got: NaN or infinity")
-    return image.clamp(PIXELS.lower, PIXELS.upper)
+    return images.clamp(PIXELS.lower, PIXELS.upper)

@@ -1,20 +1,21 @@
 """Attacks made from specs."""
 
 from importlib import import_module
-from typing import Any, Final
+from typing import Any
 
 from camdrift.attacks import from_callable
 from camdrift.attacks.base import Attack
 from camdrift.attacks.dlfuzz import DLFuzz
 from camdrift.attacks.library import AttackRecipe, LibraryAttack
 from camdrift.attacks.names import positive
-from camdrift.attacks.registry import BOUNDS, FORMS, LIBRARIES, NAMES, PRESETS, SHORT_NAMES, Library
+from camdrift.attacks.registry import BOUNDS, FORMS, LIBRARIES, NAMES, OWN, PRESETS, SHORT_NAMES, Library
 from camdrift.errors import UserError, install_hint, one_line
 from camdrift.specs import Spec, nearest, parse_spec, write_spec
 from camdrift.tensors import PIXELS
 from camdrift.user_code import is_user_code
 
-_TARGET: Final = "target_class"
+# Settings that camdrift keeps to itself.
+_TARGET, _BATCHED = "target_class", "batched"
 
 
 def make_attack(spec: str) -> Attack:
@@ -44,7 +45,7 @@ def make_attack(spec: str) -> Attack:
         recipe = _recipe(LIBRARIES[library], name, attack.settings)
         return _library_attack(f"{library}:{recipe.name}", recipe, attack.settings)
     if colon and is_user_code(attack.name.rpartition(":")[0]):
-        recipe = from_callable.recipe(attack.name, _without_target(attack.settings))
+        recipe = from_callable.recipe(attack.name, _of_library(attack.settings))
         return _library_attack(attack.name, recipe, attack.settings)
     raise UserError(
         f"`attack` must be one of {', '.join(NAMES)}, or name one of a library, got: {attack.name}",
@@ -67,12 +68,17 @@ def _by_short_name(attack: Spec) -> LibraryAttack:
     # foolbox also says `epsilon` for `eps`.
     others = {key: value for key, value in defaults.items() if key != "eps" or "epsilon" not in attack.settings}
     settings = {**others, **attack.settings}
-    return _library_attack(attack.name, _recipe(LIBRARIES[library], name, settings), settings)
+    return _library_attack(attack.name, _recipe(LIBRARIES.get(library, OWN), name, settings), settings)
 
 
 def _library_attack(name: str, recipe: AttackRecipe, settings: dict[str, Any]) -> LibraryAttack:
     _check_bound(recipe, settings)
-    return LibraryAttack(write_spec(name, settings), recipe, settings.get(_TARGET))
+    if recipe.is_own and _BATCHED in settings:
+        raise UserError(f"`attack` {name} must come without `{_BATCHED}`, got: {settings[_BATCHED]}", "it always is")
+    is_batched = settings.get(_BATCHED, False)
+    if not isinstance(is_batched, bool):
+        raise UserError(f"`attack` setting `{_BATCHED}` must be True or False, got: {is_batched}")
+    return LibraryAttack(write_spec(name, settings), recipe, settings.get(_TARGET), is_batched)
 
 
 def _check_bound(recipe: AttackRecipe, settings: dict[str, Any]) -> None:
@@ -101,7 +107,7 @@ def _recipe(library: Library, name: str, settings: dict[str, Any]) -> AttackReci
     """
     module = import_module(f"camdrift.attacks.{library.module}")
     try:
-        recipe: AttackRecipe = module.recipe(name, _without_target(settings))
+        recipe: AttackRecipe = module.recipe(name, _of_library(settings))
     except ImportError as error:
         raise UserError(
             f"`attack` needs {library.package}, which cannot be imported: {one_line(error)}",
@@ -110,6 +116,6 @@ def _recipe(library: Library, name: str, settings: dict[str, Any]) -> AttackReci
     return recipe
 
 
-def _without_target(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the library gets; `target_class` is ours."""
-    return {key: value for key, value in settings.items() if key != _TARGET}
+def _of_library(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that the library gets."""
+    return {key: value for key, value in settings.items() if key not in (_TARGET, _BATCHED)}

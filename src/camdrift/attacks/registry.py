@@ -53,6 +53,8 @@ _ROWS: Final = (
     Library("captum", "from_captum", "captum", "captum", "FGSM or PGD of captum"),
 )
 LIBRARIES: Final = {library.name: library for library in _ROWS}
+# camdrift's own attacks, which take many images at once.
+OWN: Final = Library("", "from_camdrift", "camdrift", "", "")
 
 # DLFuzz, and the settings that its name stands for.
 PRESETS: Final[dict[str, dict[str, Any]]] = {"dlfuzz": {}, "dlfuzz:paper": {"strategy": "1", "iterations": 1}}
@@ -68,12 +70,12 @@ ADVICE: Final = dict.fromkeys(PRESETS, _LOGITS)
 BOUNDS: Final = ("eps", "epsilon", "max_epsilon", "radius")
 _STEPS: Final = ("steps", "max_iter", "step_num", "iterations", "max_iterations", "num_steps")
 
-# Library, attack, and the settings that the short name stands for.
+# Library (none for one of camdrift's own), attack, and the settings that the short name stands for.
 SHORT_NAMES: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
-    "fgsm": ("foolbox", "LinfFastGradientAttack", {"eps": 8 / 255}),
-    "pgd": ("foolbox", "LinfProjectedGradientDescentAttack", {"eps": 8 / 255, "steps": 40}),
-    "mifgsm": ("foolbox", "LinfMomentumIterativeFastGradientMethod", {"eps": 8 / 255}),
-    "deepfool": ("foolbox", "L2DeepFoolAttack", {}),
+    "fgsm": ("", "fgsm", {"eps": 8 / 255}),
+    "pgd": ("", "pgd", {"eps": 8 / 255, "steps": 40}),
+    "mifgsm": ("", "mifgsm", {"eps": 8 / 255}),
+    "deepfool": ("", "deepfool", {}),
     "cw": ("foolbox", "L2CarliniWagnerAttack", {}),
     "autoattack": ("torchattacks", "AutoAttack", {"norm": "Linf", "eps": 8 / 255}),
 }

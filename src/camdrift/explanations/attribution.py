@@ -98,7 +98,8 @@ def explain(
             logits = classifier(images.detach())
         own = logits.detach().argmax(1)
         classes_of = [own if target is None else target for target in targets]
-        keys = [tuple(classes.tolist()) for classes in classes_of]
+        # Read from the device only where two sets of classes may be the same.
+        keys = [*map(tuple, torch.stack(classes_of).tolist())] if len(classes_of) > 1 else [()]
         different = dict(zip(keys, classes_of, strict=True))
         from_activations = {
             e.spec: {n: e.of_activation(capture.grid(n)) for n in names} for e in explainers if e.of_activation

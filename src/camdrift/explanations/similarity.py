@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -83,21 +84,32 @@ def compare_layers(
         size: Height and width at which maps are compared: the model's input.
         metric: Any metric that suits the attributions.
     """
+    return layer_similarities(measure_layers(seeds, variants, size, metric=metric).cpu().numpy())
+
+
+def measure_layers(
+    seeds: Mapping[str, Tensor], variants: Mapping[str, Tensor], size: tuple[int, int], *, metric: str = "cosine"
+) -> Float[Tensor, "3 layers batch"]:
+    """`compare_layers` where the attributions lie: similarity, and the peaks of both, for `layer_similarities`."""
     assert metric in METRICS
     names, value_of = list(seeds), find_metric(metric)
     batch = len(seeds[names[0]])
-    # Similarity, peak of the seed's attribution, peak of the variant's.
-    columns = np.empty((3, len(names), batch))
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for index, name in enumerate(names):
         by_shape.setdefault(tuple(seeds[name].shape), []).append(index)
+    columns: dict[int, Tensor] = {}
     for indexes in by_shape.values():
         # Layers of one size go through one product: many layers cost little more than one.
         a = torch.cat([seeds[names[index]] for index in indexes])
         b = torch.cat([variants[names[index]] for index in indexes])
         peaks = [part.flatten(1).abs().amax(1).double() for part in (a, b)]
-        block = torch.stack([value_of(a, b, size), *peaks])
-        columns[:, indexes] = block.view(3, len(indexes), batch).cpu().numpy()
+        block = torch.stack([value_of(a, b, size), *peaks]).view(3, len(indexes), batch)
+        columns |= dict(zip(indexes, block.unbind(1), strict=True))
+    return torch.stack([columns[index] for index in range(len(names))], 1)
+
+
+def layer_similarities(columns: NDArray[np.float64]) -> LayerSimilarities:
+    """What `measure_layers` returned, read: any shape whose first axis has its three values."""
     values, seed_peaks, variant_peaks = columns
     are_finite = np.isfinite(seed_peaks) & np.isfinite(variant_peaks)
     return LayerSimilarities(values, seed_peaks == 0, variant_peaks == 0, are_finite)

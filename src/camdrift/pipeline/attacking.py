@@ -19,15 +19,14 @@ from camdrift.tensors import Attacked, Image, Logits, perturbed
 def classify_clean(plan: Plan, seeds: Sequence[ReadSeed]) -> list[CleanSeed | LeftOut]:
     """The seeds with what the studied model makes of their clean images."""
     logits, neurons = _observe_clean(plan.classifier, seeds, plan.batch_size)
-    probabilities, classes = logits.softmax(1).max(1)
+    classes, probabilities, is_finite = judged(logits)
     is_covered = neurons.covered().cpu().numpy()
-    is_finite = torch.isfinite(logits).all(1).tolist()
     reason = "the model returned NaN or infinity for the clean image"
     return [
         CleanSeed(
             **vars(seed),
-            clean_class=int(classes[row]),
-            clean_probability=float(probabilities[row]),
+            clean_class=classes[row],
+            clean_probability=probabilities[row],
             covered=is_covered[row],
             logits=logits[row],
             neurons=neurons.values[row],
@@ -122,26 +121,34 @@ def _judge(
         images = stack(perturbed(seed.pixels, perturbation) for seed, _, perturbation in batch)
         with torch.no_grad():
             logits = plan.classifier(images)
-            byte_classes = plan.classifier(rounded_to_bytes(images)).argmax(1)
-        probabilities, classes = logits.softmax(1).max(1)
-        is_finite = torch.isfinite(logits).all(1).tolist()
+            byte_classes = plan.classifier(rounded_to_bytes(images)).argmax(1).tolist()
+        classes, probabilities, is_finite = judged(logits)
+        threat = plan.attack.threat
+        pixels = stack(seed.pixels for seed, _, _ in batch)
+        within = [None] * len(batch) if threat is None else threat.contained(images - pixels).tolist()
         for row, (seed, result, perturbation) in enumerate(batch):
-            prediction = int(classes[row])
+            prediction = classes[row]
             if not is_finite[row]:
                 yield LeftOut(seed, FAILED, "the model returned NaN or infinity for the adversarial image")
             elif not seed.is_fooled(prediction):
                 status = FAILED if result.is_failure else NO_ADVERSARIAL
                 yield LeftOut(seed, status, result.reason or _not_fooled(seed, prediction))
             else:
-                threat = plan.attack.threat
                 yield AdversarialSeed(
                     **vars(seed),
                     perturbation=perturbation,
                     adversarial_class=prediction,
-                    adversarial_probability=float(probabilities[row]),
-                    survives_uint8=seed.is_fooled(int(byte_classes[row])),
-                    within_threat=None if threat is None else threat.contains(images[row] - seed.pixels),
+                    adversarial_probability=probabilities[row],
+                    survives_uint8=seed.is_fooled(byte_classes[row]),
+                    within_threat=within[row],
                 )
+
+
+def judged(logits: Logits) -> tuple[list[int], list[float], list[bool]]:
+    """The predicted class of every image, its probability, and whether its logits are finite: one reading."""
+    probabilities, classes = logits.softmax(1).max(1)
+    values = torch.stack([classes.double(), probabilities.double(), torch.isfinite(logits).all(1).double()]).tolist()
+    return [int(value) for value in values[0]], values[1], [bool(value) for value in values[2]]
 
 
 def _not_fooled(seed: AttackedSeed, prediction: int) -> str:

@@ -22,9 +22,10 @@ from camdrift.pipeline.noise import matched_noise
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.receivers import MapReceiver
 from camdrift.pipeline.seeds import AdversarialSeed, CleanSeed, LeftOut, NoisySeed, ReadSeed, Seed, further, in_hand
+from camdrift.pipeline.variants import describe_perturbations
 from camdrift.tables.arrays import Flags
 from camdrift.tables.study import SEEDS, VARIANTS
-from camdrift.tables.words import ADVERSARIAL, FAILED, NO_ADVERSARIAL, NOISE, UNREADABLE
+from camdrift.tables.words import FAILED, NO_ADVERSARIAL, UNREADABLE
 
 AdvanceStage = Callable[[str, int, int], None]
 
@@ -70,7 +71,7 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: AdvanceStage) -
         focus_table = focus.table()
     tables = {
         "seeds": SEEDS.frame([seed.row() for seed in final]),
-        "variants": VARIANTS.frame(_variant_rows(results, names)),
+        "variants": VARIANTS.frame() if results.outcomes is None else results.outcomes.variant_table(names),
         "similarity": results.similarity.filter(pl.col("seed_id").is_in(names)),
         "focus": focus_table.filter(pl.col("seed_id").is_in(names)),
         "floor": results.floor.filter(pl.col("seed_id").is_in(names) & pl.col("other_seed_id").is_in(names)),
@@ -132,7 +133,7 @@ def _noisy_seeds(
         clean = further(further(seeds, partial(classify_clean, plan)), partial(show_surrogate, plan))
         adversarial = further(clean, partial(attack, plan, advance=advance_attack, warn=warn))
     with clock("noise"):
-        return further(adversarial, lambda fooling: [_add_noise(plan, seed) for seed in fooling])
+        return further(adversarial, partial(_add_noise, plan))
 
 
 def _read(plan: Plan, file: ImageFile) -> ReadSeed | LeftOut:
@@ -144,26 +145,28 @@ def _read(plan: Plan, file: ImageFile) -> ReadSeed | LeftOut:
     return ReadSeed(**vars(seed), sha256=image.sha256, pixels=image.pixels.to(plan.classifier.device))
 
 
-def _add_noise(plan: Plan, seed: AdversarialSeed) -> NoisySeed:
+def _add_noise(plan: Plan, seeds: Sequence[AdversarialSeed]) -> list[NoisySeed]:
     settings = plan.settings
-    noise = tuple(
-        matched_noise(seed.perturbation, rng_seed=settings.rng_seed, seed_id=seed.seed_id, draw=draw)
-        for draw in range(settings.noise_draws)
+    noise = [
+        tuple(
+            matched_noise(seed.perturbation, rng_seed=settings.rng_seed, seed_id=seed.seed_id, draw=draw)
+            for draw in range(settings.noise_draws)
+        )
+        for seed in seeds
+    ]
+    descriptions = describe_perturbations(
+        [seed.pixels for seed in seeds], [seed.perturbation for seed in seeds], [draws[0] for draws in noise]
     )
-    return NoisySeed(**vars(seed), noise=noise)
+    return [
+        NoisySeed(**vars(seed), noise=draws, description=description)
+        for seed, draws, description in zip(seeds, noise, descriptions, strict=True)
+    ]
 
 
 def _check_variants(results: ExplainedChunk, seeds: Sequence[NoisySeed]) -> list[NoisySeed | LeftOut]:
     """The seeds that are analysed; those with logits that are not finite for one of their variants are left out."""
     failures = results.failures()
     return [LeftOut(seed, FAILED, failures[seed.seed_id]) if seed.seed_id in failures else seed for seed in seeds]
-
-
-def _variant_rows(results: ExplainedChunk, names: Collection[str]) -> list[dict[str, Any]]:
-    """The rows of the table `variants` of some seeds, sorted."""
-    order, seed_ids = {ADVERSARIAL: 0, NOISE: 1}, set(names)
-    rows = [outcome.row for outcome in results.variants if outcome.row["seed_id"] in seed_ids]
-    return sorted(rows, key=lambda row: (row["seed_id"], order[row["condition"]], row["strength"], row["draw"]))
 
 
 def _growth(
@@ -173,9 +176,11 @@ def _growth(
     stages = [seed.seed if isinstance(seed, LeftOut) and seed.status == NO_ADVERSARIAL else seed for seed in seeds]
     clean = [stage for stage in stages if isinstance(stage, CleanSeed)]
     variants: dict[str, dict[tuple[str, float], Flags]] = {name: {} for name in names}
-    for outcome in results.variants:
-        if outcome.covered is not None and outcome.row["seed_id"] in variants:
-            variants[outcome.row["seed_id"]][outcome.variant.condition, outcome.variant.strength] = outcome.covered
+    noisy = in_hand(seeds)
+    for variant, flags in ({} if results.outcomes is None else results.outcomes.covered).items():
+        name = noisy[variant.position].seed_id
+        if name in variants:
+            variants[name][variant.condition, variant.strength] = flags
     return newly_covered(
         [seed.seed_id for seed in clean],
         [seed.covered for seed in clean],

@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from camdrift.explanations.focus import (
@@ -26,8 +25,8 @@ from camdrift.explanations.focus import (
 )
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.receivers import TargetMaps
-from camdrift.pipeline.seeds import NoisySeed, stack
-from camdrift.pipeline.variants import Variant
+from camdrift.pipeline.seeds import NoisySeed
+from camdrift.pipeline.variants import Variant, VariantBatch
 from camdrift.tables.crossed import crossed
 from camdrift.tables.study import FOCUS, FOCUS_MEASURES
 from camdrift.tables.words import ADVERSARIAL, NOISE
@@ -46,8 +45,8 @@ class FocusCollector:
             "strength": plan.settings.strengths,
             "target": plan.settings.targets,
         }
-        # By the axes, layer and measure.
-        self._values = np.full((*map(len, self._axes.values()), len(plan.layers), len(FOCUS_MEASURES)), np.nan)
+        # Places along the axes of the variants of every batch, and their measures by target and layer.
+        self._changes: list[tuple[list[tuple[int, int, int]], Tensor]] = []
         # Groups of the clean maps of every target, and which targets share them.
         self._clean: list[tuple[_Group, ...]] = []
         self._same_as: tuple[int, ...] = ()
@@ -56,25 +55,32 @@ class FocusCollector:
         """Take the maps of the clean images, of all seeds of the chunk at once."""
         self._clean, self._same_as = maps.each(_grouped), maps.same_as
 
-    def add_variants(self, batch: Sequence[Variant], maps: TargetMaps) -> None:
+    def add_variants(self, batch: VariantBatch, maps: TargetMaps) -> None:
         """Take the maps of a batch of variants; those that have no row are ignored."""
-        rows = [i for i, v in enumerate(batch) if v.draw == 0 and v.strength in self._plan.settings.strengths]
+        strengths, variants = self._plan.settings.strengths, batch.variants
+        rows = [i for i, v in enumerate(variants) if v.draw == 0 and v.strength in strengths]
         if not rows:
             return
-        variants = [batch[i] for i in rows]
-        squares = stack(self._squares(v) for v in variants)
+        chosen = slice(None) if len(rows) == len(variants) else rows
+        # The squares of what clipping leaves of the perturbations, mean over channels.
+        squares = (batch.images[chosen] - batch.pixels[chosen]).double().square_().mean(1)
         patterns = {group.shape: unit_pattern(local_rms(squares, group.shape)) for group in self._clean[0]}
-        places = tuple(np.array([self._place(v) for v in variants]).T)
-        changes: dict[tuple[int, int], NDArray[np.float64]] = {}
-        for target, key in enumerate(zip(maps.same_as, self._same_as, strict=True)):
+        positions = torch.tensor([variants[i].position for i in rows], device=squares.device)
+        changes: dict[tuple[int, int], Tensor] = {}
+        keys = [*zip(maps.same_as, self._same_as, strict=True)]
+        for target, key in enumerate(keys):
             if key not in changes:
-                part = maps.maps[target]
-                part = part if len(rows) == len(batch) else {name: values[rows] for name, values in part.items()}
-                changes[key] = _changes(self._clean[target], [v.position for v in variants], part, patterns)
-            self._values[*places, target] = changes[key]
+                part = {name: values[chosen] for name, values in maps.maps[target].items()}
+                changes[key] = _changes(self._clean[target], positions, part, patterns)
+        places = [self._place(variants[i]) for i in rows]
+        self._changes.append((places, torch.stack([changes[key] for key in keys], 1)))
 
     def table(self) -> pl.DataFrame:
         """The rows, sorted as those of `similarity`; a seed without a label has none for the target `label`."""
+        by_place = np.full((*map(len, self._axes.values()), len(self._plan.layers), len(FOCUS_MEASURES)), np.nan)
+        if self._changes:
+            index = np.array([place for part, _ in self._changes for place in part]).T
+            by_place[*index] = torch.cat([changes for _, changes in self._changes]).cpu().numpy()
         ranges = [range(len(axis)) for axis in self._axes.values()]
         rows = [place for place in product(*ranges) if self._has_class(place[0], place[3])]
         places = np.array(rows, dtype=np.int64).reshape(-1, len(ranges)).T
@@ -82,7 +88,7 @@ class FocusCollector:
             name: [axis[index] for index in column]
             for (name, axis), column in zip(self._axes.items(), places, strict=True)
         }
-        values = self._values[tuple(places)]
+        values = by_place[tuple(places)]
         measures = {name: values[..., number] for number, name in enumerate(FOCUS_MEASURES)}
         return FOCUS.frame(crossed(keys, self._plan.layer_columns, measures))
 
@@ -94,22 +100,16 @@ class FocusCollector:
         strengths = self._plan.settings.strengths
         return variant.position, int(variant.condition == NOISE), strengths.index(variant.strength)
 
-    def _squares(self, variant: Variant) -> Tensor:
-        """The squares of what clipping leaves of the perturbation, mean over channels: (height, width), float64."""
-        seed = self._seeds[variant.position]
-        difference = seed.image(variant) - seed.pixels
-        return difference.double().square_().mean(0)
-
 
 def _changes(
-    groups: Sequence["_Group"], positions: Sequence[int], variants: Mapping[str, Maps], patterns: Patterns
-) -> NDArray[np.float64]:
-    """The five measures of some variants of the seeds at `positions`: (batch, layers, measures)."""
-    changes = np.empty((len(positions), len(variants), len(FOCUS_MEASURES)))
+    groups: Sequence["_Group"], positions: Tensor, variants: Mapping[str, Maps], patterns: Patterns
+) -> Float[Tensor, "batch layers measures"]:
+    """The five measures of some variants of the seeds at `positions`."""
+    by_index: dict[int, Tensor] = {}
     for group in groups:
-        index = torch.tensor(positions, device=group.cells.device)
-        changes[:, group.indexes] = group.change(index, variants, patterns[group.shape])
-    return changes
+        changes = group.change(positions, variants, patterns[group.shape])
+        by_index |= dict(zip(group.indexes, changes.unbind(1), strict=True))
+    return torch.stack([by_index[index] for index in range(len(variants))], 1)
 
 
 @dataclass(frozen=True)
@@ -133,15 +133,16 @@ class _Group:
         """Height and width of the maps."""
         return (self.cells.shape[2], self.cells.shape[3])
 
-    def change(self, positions: Tensor, variants: Mapping[str, Maps], pattern: Pattern) -> NDArray[np.float64]:
-        """The five measures of some variants of the seeds at `positions`: (batch, layers, measures)."""
+    def change(
+        self, positions: Tensor, variants: Mapping[str, Maps], pattern: Pattern
+    ) -> Float[Tensor, "batch layers measures"]:
+        """The five measures of some variants of the seeds at `positions`."""
         layers, seeds = self.cells.shape[:2]
         before = self.cells.index_select(1, positions).flatten(0, 1)
         seed = Focus(*(values.view(layers, seeds)[:, positions].flatten() for values in self.focus))
         after = _joined([variants[name] for name in self.names])
         change = measure_change(before, seed, after, locate(after), pattern)
-        parts = change.view(len(FOCUS_MEASURES), layers, len(positions))
-        return np.asarray(parts.permute(2, 1, 0).cpu())
+        return change.view(len(FOCUS_MEASURES), layers, len(positions)).permute(2, 1, 0)
 
 
 def _grouped(maps: Mapping[str, Maps]) -> tuple[_Group, ...]:

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from camdrift.pipeline.receivers import TargetMaps
 from camdrift.pipeline.settings import Settings
-from camdrift.pipeline.variants import Variant
+from camdrift.pipeline.variants import Variant, VariantBatch
 from camdrift.tables.arrays import Bytes, Gallery
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.words import ADVERSARIAL, ANALYSED
@@ -61,13 +61,13 @@ class HeatmapCollector:
         for target, values in enumerate(maps.each(self._heatmaps)):
             self._values[:, target, 0] = values
 
-    def add_variants(self, batch: Sequence[Variant], maps: TargetMaps) -> None:
+    def add_variants(self, batch: VariantBatch, maps: TargetMaps) -> None:
         """Take the maps of a batch of variants; those that the gallery does not show are ignored."""
-        slots = [self._slot(variant) for variant in batch]
+        slots = [self._slot(variant) for variant in batch.variants]
         if not any(slots):
             return
         for target, values in enumerate(maps.each(self._heatmaps)):
-            for variant, slot, value in zip(batch, slots, values, strict=True):
+            for variant, slot, value in zip(batch.variants, slots, values, strict=True):
                 if slot:
                     self._values[variant.position, target, slot] = value
 
@@ -89,8 +89,15 @@ class HeatmapCollector:
 
     def _heatmaps(self, maps: Mapping[str, Maps]) -> Bytes:
         """The heatmaps of a batch for one target, all layers in a row: (batch, values)."""
-        heatmaps = [_heatmap(maps[name]).flatten(1) for name in self._layers]
-        return np.asarray(torch.cat(heatmaps, dim=1).cpu().numpy())
+        by_shape: dict[tuple[int, ...], list[str]] = {}
+        for name in self._layers:
+            by_shape.setdefault(tuple(maps[name].shape), []).append(name)
+        heatmaps: dict[str, Tensor] = {}
+        for shape, names in by_shape.items():
+            # Layers of one size together cost little more than one.
+            values = _heatmap(torch.cat([maps[name] for name in names])).flatten(1)
+            heatmaps |= dict(zip(names, values.split(shape[0]), strict=True))
+        return np.asarray(torch.cat([heatmaps[name] for name in self._layers], dim=1).cpu().numpy())
 
 
 def header(seed_ids: Sequence[str], settings: Settings) -> dict[str, NDArray[Any]]:

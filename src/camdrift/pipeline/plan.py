@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, prod
 from typing import Any, Final, Protocol
 
 import polars as pl
@@ -152,6 +152,10 @@ class ExtraTable(Protocol):
 
 # Small batches are fastest on a processor: measured with VGG-16 and EfficientNet-Lite0 (docs/benchmarks.md).
 ON_PROCESSOR: Final = 4
+# Where layers are small, Python's work for a batch outweighs the network's: a batch then has so many activations of the
+# layers, but no more images than this.
+_BATCH_VALUES: Final = 2**21
+_MOST_SMALL: Final = 64
 
 
 def checked(classifier: Any, name: str) -> Classifier:
@@ -255,7 +259,8 @@ def _fitting_batch_size(plan: Plan) -> int:
     """Images per pass: few on a processor, elsewhere as many as an explanation finds room for."""
     classifier = plan.classifier
     if classifier.device.type == "cpu" and ON_PROCESSOR:
-        return ON_PROCESSOR
+        sizes = {info.name: prod(info.shape) for info in classifier.layer_infos}
+        return max(ON_PROCESSOR, min(_MOST_SMALL, _BATCH_VALUES // sum(sizes[name] for name in plan.layers)))
 
     def compute(size: int) -> None:
         images = torch.full((size, 3, *plan.size), 0.5, device=classifier.device)

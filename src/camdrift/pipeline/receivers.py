@@ -1,10 +1,10 @@
 """The maps of a chunk on their way to those who collect them while its images are explained."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from camdrift.pipeline.variants import Variant
+from camdrift.pipeline.variants import VariantBatch
 from camdrift.tensors import Maps
 
 _T = TypeVar("_T")
@@ -35,6 +35,6 @@ class MapReceiver(Protocol):
         """Take the maps of the clean images, of all seeds of the chunk at once."""
         ...
 
-    def add_variants(self, batch: Sequence[Variant], maps: TargetMaps) -> None:
+    def add_variants(self, batch: VariantBatch, maps: TargetMaps) -> None:
         """Take the maps of a batch of variants."""
         ...

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from camdrift.images.places import ImageFile, display_path
 from camdrift.masking import without_home
-from camdrift.pipeline.variants import Variant, describe_perturbation
+from camdrift.pipeline.variants import Variant, VariantBatch, variant_batch
 from camdrift.tables.arrays import Flags
 from camdrift.tables.table import Row
 from camdrift.tables.words import ADVERSARIAL, ANALYSED, CLEAN
@@ -133,13 +133,15 @@ class NoisySeed(AdversarialSeed):
 
     Attributes:
         noise: Noise draws, not clipped.
+        description: Columns of its row on the perturbation and the first draw.
     """
 
     noise: tuple[Image, ...]
+    description: Row
 
     def row(self) -> Row:
         """The whole row."""
-        return {**super().row(), **describe_perturbation(self.pixels, self.perturbation, self.noise[0])}
+        return {**super().row(), **self.description}
 
     def delta(self, variant: Variant) -> Image:
         """The base perturbation or the noise draw that `variant` scales."""
@@ -201,6 +203,12 @@ def variant_columns(seeds: Sequence[NoisySeed], variants: Sequence[Variant]) -> 
         "strength": [variant.strength for variant in variants],
         "draw": [variant.draw for variant in variants],
     }
+
+
+def batch_of(seeds: Sequence[NoisySeed], variants: Sequence[Variant]) -> VariantBatch:
+    """Some variants of the seeds, with their images."""
+    pixels = stack(seeds[variant.position].pixels for variant in variants)
+    return variant_batch(variants, pixels, stack(seeds[variant.position].delta(variant) for variant in variants))
 
 
 def stack(images: Iterable[Image]) -> Images:

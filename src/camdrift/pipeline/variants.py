@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from camdrift.tables.table import Row
 from camdrift.tables.words import ADVERSARIAL, NOISE
-from camdrift.tensors import PIXELS, Image, Images, perturbed
+from camdrift.tensors import PIXELS, Image, Images
+
+# What is measured of a variant, in the order of `measure_variants`.
+VARIANT_MEASURES: Final = ("realised_l2", "realised_linf", "clipped_fraction")
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,23 @@ class Variant:
     draw: int = 0
 
 
+@dataclass(frozen=True)
+class VariantBatch:
+    """Some variants with their images.
+
+    Attributes:
+        variants: The variants.
+        pixels: The clean image of each one's seed.
+        unclipped: Their images before clipping.
+        images: Their images.
+    """
+
+    variants: Sequence[Variant]
+    pixels: Images
+    unclipped: Images
+    images: Images
+
+
 def plan_variants(
     seeds: int, *, strengths: Sequence[float], noise_strengths: Sequence[float], draws: int
 ) -> list[Variant]:
@@ -40,35 +63,66 @@ def plan_variants(
     return [Variant(position, *kind) for kind in kinds for position in range(seeds)]
 
 
-def describe_perturbation(seed: Image, perturbation: Image, noise: Image) -> dict[str, float | None]:
-    """The columns of `seeds` on a base perturbation and its first noise draw, in pixel units, in float64.
+def variant_batch(variants: Sequence[Variant], pixels: Images, deltas: Images) -> VariantBatch:
+    """Some variants with their images: clip(x + s * delta, 0, 1), as `tensors.perturbed` has it.
 
-    An all-black seed has no relative norm.
+    Args:
+        variants: The variants.
+        pixels: The clean image of each one's seed.
+        deltas: The base perturbation or noise that each scales.
     """
-    delta, eta = perturbation.double(), noise.double()
-    length = torch.linalg.vector_norm(delta).item()
-    seed_length = torch.linalg.vector_norm(seed.double()).item()
-    return {
-        "perturbation_mean": delta.mean().item(),
-        "perturbation_std": delta.std(correction=0).item(),
-        "perturbation_l2": length,
-        "perturbation_linf": delta.abs().max().item(),
-        "relative_l2": length / seed_length if seed_length > 0 else None,
-        "noise_mean": eta.mean().item(),
-        "noise_std": eta.std(correction=0).item(),
-    }
+    strengths = torch.tensor([v.strength for v in variants], dtype=pixels.dtype, device=pixels.device)
+    unclipped = pixels + strengths.view(-1, 1, 1, 1) * deltas
+    return VariantBatch(variants, pixels, unclipped, unclipped.clamp(*PIXELS))
 
 
-def measure_variant(seed: Image, perturbation: Image, strength: float) -> dict[str, Any]:
-    """The columns of `variants` on strength times `perturbation` after clipping, in pixel units."""
-    image = seed + strength * perturbation
-    difference = perturbed(seed, perturbation, strength) - seed
-    outside = (image < PIXELS.lower) | (image > PIXELS.upper)
-    return {
-        "realised_l2": torch.linalg.vector_norm(difference.double()).item(),
-        "realised_linf": difference.abs().max().item(),
-        "clipped_fraction": outside.double().mean().item(),
-    }
+def measure_variants(batch: VariantBatch) -> Float[Tensor, "3 batch"]:
+    """What clipping leaves of the perturbations, by `VARIANT_MEASURES`, in pixel units, float64."""
+    difference = (batch.images - batch.pixels).flatten(1)
+    outside = (batch.unclipped < PIXELS.lower) | (batch.unclipped > PIXELS.upper)
+    return torch.stack(
+        [
+            torch.linalg.vector_norm(difference.double(), dim=1),
+            difference.abs().amax(1).double(),
+            outside.flatten(1).double().mean(1),
+        ]
+    )
+
+
+def describe_perturbations(seeds: Sequence[Image], deltas: Sequence[Image], noise: Sequence[Image]) -> list[Row]:
+    """The columns of `seeds` on base perturbations and their first noise draws, in pixel units, in float64.
+
+    An all-black seed has no relative norm. All values are read from the device at once.
+    """
+    values = [_describe(*triple) for triple in zip(seeds, deltas, noise, strict=True)]
+    rows = torch.stack(values).tolist() if values else []
+    return [
+        {
+            "perturbation_mean": mean,
+            "perturbation_std": std,
+            "perturbation_l2": length,
+            "perturbation_linf": peak,
+            "relative_l2": length / seed_length if seed_length > 0 else None,
+            "noise_mean": noise_mean,
+            "noise_std": noise_std,
+        }
+        for mean, std, length, peak, seed_length, noise_mean, noise_std in rows
+    ]
+
+
+def _describe(seed: Image, delta: Image, noise: Image) -> Float[Tensor, " 7"]:
+    delta, eta = delta.double(), noise.double()
+    return torch.stack(
+        [
+            delta.mean(),
+            delta.std(correction=0),
+            torch.linalg.vector_norm(delta),
+            delta.abs().max(),
+            torch.linalg.vector_norm(seed.double()),
+            eta.mean(),
+            eta.std(correction=0),
+        ]
+    )
 
 
 def rounded_to_bytes(images: Images) -> Images:

@@ -220,7 +220,7 @@ def _accuracy(study: Study, strength: float, limit: float, is_strict: bool) -> V
 
 
 def _row(study: Study, strength: float) -> dict[str, Any]:
-    """A row of table `flips` over all attacked images, and `n_untried`: those nobody tried to flip beyond strength 1."""
+    """A row of table `flips` over all attacked images, and how many nobody tried to flip beyond strength 1."""
     rows = flips_of_readable(study.variants, study.seeds).filter(condition=ADVERSARIAL, strength=strength).to_dicts()
     untried = study.seeds.filter(status=NO_ADVERSARIAL).height if strength > 1 else 0
     return {**(rows[0] if rows else {"n": 0, "accuracy": None}), "n_untried": untried}
