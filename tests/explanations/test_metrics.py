@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import linprog
+from torchmetrics.functional.image import structural_similarity_index_measure
 
+from camdrift.errors import UserError
 from camdrift.explanations.metrics import cka, relative_error
 from camdrift.explanations.registry import find_metric
 from camdrift.explanations.similarity import compare_layers, similarity
@@ -65,6 +67,14 @@ class TestAgainstOthers:
         top = (2 * mean_u * mean_v + c1) * (2 * both + c2)
         expected = (top / ((mean_u**2 + mean_v**2 + c1) * (var_u + var_v + c2))).mean((1, 2))
         np.testing.assert_allclose(similarity(a, b, SIZE, metric="ssim"), expected, rtol=1e-5)
+        both = [torch.from_numpy(part)[:, None].float() for part in (u, v)]
+        theirs = structural_similarity_index_measure(*both, data_range=1.0, reduction="none")
+        np.testing.assert_allclose(similarity(a, b, SIZE, metric="ssim"), theirs.flatten(), rtol=1e-5)
+
+    def test_emd_names_the_extra_that_it_needs(self, monkeypatch):
+        monkeypatch.setattr("camdrift.explanations.registry.find_spec", lambda name: None)
+        with pytest.raises(UserError, match=r"`similarity` emd needs POT, .*pip install \"camdrift\[emd\]\""):
+            find_metric("emd")
 
     @pytest.mark.parametrize("shape", SHAPES)
     def test_relative_error(self, shape):

@@ -1,9 +1,10 @@
 """Explanations and metrics by name, as the rows of `tables/measures.py` list them."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Final
 
-from camdrift.errors import UserError
+from camdrift.errors import UserError, install_hint
 from camdrift.explanations.base import Explainer
 from camdrift.explanations.from_captum import captum_explainer
 from camdrift.explanations.metrics import Metric
@@ -18,6 +19,8 @@ from camdrift.tables.measures import (
     PASSES,
 )
 
+# The metric that needs POT, and the extra that brings it.
+_EMD: Final = "emd"
 # The field of an `Explainer` that takes the function, by kind of explanation.
 _FIELDS: Final = {GRADIENTS: "of_gradient", ACTIVATIONS: "of_activation", PASSES: "of_passes"}
 
@@ -50,7 +53,12 @@ def find_metric(name: str) -> Metric:
 
     Args:
         name: One of `tables.measures.METRICS`.
+
+    Raises:
+        UserError: It needs a package that is not installed.
     """
+    if name == _EMD and find_spec("ot") is None:
+        raise UserError(f"`similarity` {name} needs POT, which is not installed", install_hint(_EMD))
     metric: Metric = _function(METRIC_ROWS[name].function)
     return metric
 

@@ -15,7 +15,7 @@ from camdrift.attacks.stored import StoredImages
 from camdrift.errors import ImageError, UserError
 from camdrift.explanations.attribution import explain
 from camdrift.explanations.base import Explainer
-from camdrift.explanations.registry import make_explainer
+from camdrift.explanations.registry import find_metric, make_explainer
 from camdrift.images.pairs import pair_adversarial
 from camdrift.images.pixels import ReadImage, read_image
 from camdrift.images.places import ImageFile
@@ -184,6 +184,8 @@ def assemble(
     """
     settings = design.settings
     explainers = tuple(make_explainer(spec) for spec in settings.explanations)
+    for name in settings.similarities:
+        find_metric(name)
     return Plan(
         design=design,
         classifier=classifier,
@@ -201,6 +203,8 @@ def check_makable(settings: Settings) -> None:
         make_attack(settings.attack)
     for spec in settings.explanations:
         make_explainer(spec)
+    for name in settings.similarities:
+        find_metric(name)
 
 
 def study_plan(

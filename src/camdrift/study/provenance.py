@@ -20,12 +20,10 @@ _PACKAGES: Final = (
     "pillow",
     "matplotlib",
     "foolbox",
-    "torchmetrics",
-    "pot",
 )
 # Named only where they are installed: those that explain and load models, and the libraries of attacks.
 _ATTACKS: Final = [library.package for library in LIBRARIES.values() if library.package not in _PACKAGES]
-_EXTRAS: Final = tuple(dict.fromkeys(("captum", "transformers", *_ATTACKS)))
+_EXTRAS: Final = tuple(dict.fromkeys(("captum", "transformers", "pot", *_ATTACKS)))
 
 
 def camdrift_version() -> str:

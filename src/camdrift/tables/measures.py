@@ -115,7 +115,7 @@ _METRIC_ROWS: Final = (
         "the layer's size", (MAPS,), "metrics.spearman"
     ),
     MetricRow(
-        "ssim", "SSIM", "structural similarity of maps scaled to a peak of 1, range fixed to 1 (torchmetrics)",
+        "ssim", "SSIM", "structural similarity of maps scaled to a peak of 1, range fixed to 1 (Wang 2004)",
         "[-1, 1]", "the input's size", (MAPS,), "metrics.ssim"
     ),
     MetricRow(
