@@ -159,7 +159,7 @@ class TestHeadline:
 
     @pytest.mark.parametrize(
         ("interval", "word"),
-        [((1, 1), words.CLEAR), ((1, 4), words.LIKELY), ((1, 5), words.UNCERTAIN), ((1, 12), words.UNKNOWN)],
+        [((1, 1), words.CLEAR), ((1, 4), words.LIKELY), ((1, 5), words.UNCERTAIN), ((1, 12), words.UNTELLABLE)],
     )
     def test_its_certainty_is_the_rank_interval_of_the_first_layer(self, interval, word):
         first = gained(30.0, rank_low=interval[0], rank_high=interval[1])

@@ -29,6 +29,10 @@ _NO_PARTICIPLES = {"cut", "embed", "feed", "left", "need", "put", "read", "red",
 PARTICIPLES = frozenset(_IRREGULAR.split()) - _NO_PARTICIPLES
 
 
+# Where the package begins when it is imported, and when it is run.
+_ENTRIES = {"__init__", "__main__"}
+
+
 class Structure:
     """What stands in the files of a package.
 
@@ -41,7 +45,7 @@ class Structure:
         self.files = {_module(path.relative_to(package)): path for path in sorted(package.rglob("*.py"))}
         self.trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in self.files.items()}
         self.rooms = {name.partition(".")[0] for name, path in self.files.items() if path.parent != package}
-        self.ground = set(self.files) - {"__init__"} - {name for name in self.files if room_of(name) in self.rooms}
+        self.ground = set(self.files) - _ENTRIES - {name for name in self.files if room_of(name) in self.rooms}
 
     @cache  # noqa: B019
     def imports(self, name: str) -> frozenset[str]:
@@ -176,7 +180,7 @@ def is_participle(name: str) -> bool:
 
 def _module(path: Path) -> str:
     name = ".".join(path.with_suffix("").parts)
-    return name if name == "__init__" else name.removesuffix(".__init__")
+    return name if name in _ENTRIES else name.removesuffix(".__init__")
 
 
 def _below(full: str) -> str:
@@ -205,7 +209,7 @@ def measures(package: Path = PACKAGE) -> dict[str, str]:
     named = [f for _, f in functions if any(map(is_participle, variables(f)))]
     twice = sorted(name for name, places in structure.definitions().items() if len(places) > 1)
     return {
-        "folders and files on the first level": f"{len(structure.rooms)} and {len(structure.ground) + 1}",
+        "folders and files on the first level": f"{len(structure.rooms)} and {len(structure.ground) + len(_ENTRIES)}",
         "arrows between rooms": str(sum(map(len, arrows.values()))),
         "floors": str(max(floor.values())),
         "rooms with a circle inside": ", ".join(circles) or "none",

@@ -37,11 +37,11 @@ class DeepFool:
 
     def __call__(self, model: PixelModel, images: Images, classes: Classes, targets: Classes | None) -> Images:
         """Images across the nearest boundary; those that do not get there are returned as far as they got."""
-        changed, total = images.clone(), torch.zeros_like(images)
+        answers, total = images.clone(), torch.zeros_like(images)
         rows = torch.arange(len(images), device=images.device)
         order: Tensor | None = None
         for _ in range(self.steps):
-            inputs = changed[rows].requires_grad_()
+            inputs = answers[rows].requires_grad_()
             logits = model(inputs, rows)
             if order is None:
                 order = logits.argsort(-1).flip(-1)[:, : self.candidates]
@@ -53,8 +53,8 @@ class DeepFool:
             delta = self._step(logits, inputs, order[rows])
             rows = rows[going]
             total[rows] += delta[going]
-            changed[rows] = (images[rows] + (1.0 + self.overshoot) * total[rows]).clamp(*PIXELS)
-        return changed
+            answers[rows] = (images[rows] + (1.0 + self.overshoot) * total[rows]).clamp(*PIXELS)
+        return answers
 
     def _step(self, logits: Logits, inputs: Images, order: Tensor) -> Images:
         """The shortest way to one of the boundaries, for every image."""

@@ -35,16 +35,16 @@ class SignedSteps:
     def __call__(self, model: PixelModel, images: Images, classes: Classes, targets: Classes | None) -> Images:
         """Images away from their classes, or towards their targets."""
         goal, sign = (classes, 1.0) if targets is None else (targets, -1.0)
-        changed = (images + self._start(model, images)).clamp(*PIXELS) if self.is_random else images
+        answers = (images + self._start(model, images)).clamp(*PIXELS) if self.is_random else images
         total = torch.zeros_like(images)
         for _ in range(self.steps):
-            total = self.momentum * total + _gradient(model, changed, goal).sign()
-            changed = changed + sign * (self.step * total.sign())
-            changed = self._within(images, changed).clamp(*PIXELS)
-        return self._within(images, changed)
+            total = self.momentum * total + _gradient(model, answers, goal).sign()
+            answers = answers + sign * (self.step * total.sign())
+            answers = self._within(images, answers).clamp(*PIXELS)
+        return self._within(images, answers)
 
-    def _within(self, images: Images, changed: Images) -> Images:
-        return images + (changed - images).clamp(-self.epsilon, self.epsilon)
+    def _within(self, images: Images, answers: Images) -> Images:
+        return images + (answers - images).clamp(-self.epsilon, self.epsilon)
 
     def _start(self, model: PixelModel, images: Images) -> Tensor:
         """Uniform between the bounds, for each image from its own stream: drawn where all devices draw the same."""

@@ -162,10 +162,7 @@ def verify_command(
         print_json({**vars(verification), "place": str(verification.place), "is_complete": verification.is_complete})
     else:
         print_text("\n".join(verification.lines()))
-    if verification.problems:
-        raise typer.Exit(1)
-    if not verification.is_complete:
-        raise typer.Exit(UNTOLD)
+    raise typer.Exit(1 if verification.problems else 0 if verification.is_complete else UNTOLD)
 
 
 def _how_to_go_on(_: Path | str) -> str:

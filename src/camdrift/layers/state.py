@@ -92,8 +92,8 @@ def undisturbed(module: nn.Module, without: Sequence[Any] = (), *, is_nested: bo
     modes = [(part, part.training) for part in parts]
     complete = [] if is_nested else [_PartState(part) for part in parts if _may_change(part)]
     learnable = [tensor for tensor in _tensors(parts) if tensor.requires_grad and tensor.is_leaf]
-    kept = [(vars(part), name) for part in parts for name in _REPLACED if vars(part).get(name)]
-    originals = [(attributes, name, attributes[name]) for attributes, name in kept]
+    places = [(vars(part), name) for part in parts for name in _REPLACED if vars(part).get(name)]
+    originals = [(attributes, name, attributes[name]) for attributes, name in places]
     copies: dict[int, Tensor] = {}
     try:
         for tensor in learnable:

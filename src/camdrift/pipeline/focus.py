@@ -61,16 +61,16 @@ class FocusCollector:
         rows = [i for i, v in enumerate(variants) if v.draw == 0 and v.strength in strengths]
         if not rows:
             return
-        chosen = slice(None) if len(rows) == len(variants) else rows
+        subset = slice(None) if len(rows) == len(variants) else rows
         # The squares of what clipping leaves of the perturbations, mean over channels.
-        squares = (batch.images[chosen] - batch.pixels[chosen]).double().square_().mean(1)
+        squares = (batch.images[subset] - batch.pixels[subset]).double().square_().mean(1)
         patterns = {group.shape: unit_pattern(local_rms(squares, group.shape)) for group in self._clean[0]}
         positions = torch.tensor([variants[i].position for i in rows], device=squares.device)
         changes: dict[tuple[int, int], Tensor] = {}
         keys = [*zip(maps.same_as, self._same_as, strict=True)]
         for target, key in enumerate(keys):
             if key not in changes:
-                part = {name: values[chosen] for name, values in maps.maps[target].items()}
+                part = {name: values[subset] for name, values in maps.maps[target].items()}
                 changes[key] = _changes(self._clean[target], positions, part, patterns)
         places = [self._place(variants[i]) for i in rows]
         self._changes.append((places, torch.stack([changes[key] for key in keys], 1)))

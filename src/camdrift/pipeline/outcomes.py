@@ -97,16 +97,16 @@ class Outcomes:
         """The table `variants` of the seeds with these names, sorted."""
         variants = self._variants
         keys = [(self._names[v.position], v.condition != ADVERSARIAL, v.strength, v.draw) for v in variants]
-        chosen = [i for i in sorted(range(len(keys)), key=keys.__getitem__) if keys[i][0] in names]
-        classes = self._answers[0, chosen].astype(np.int64)
-        clean = np.array([self._seeds[variants[i].position].clean_class for i in chosen], dtype=np.int64)
+        places = [i for i in sorted(range(len(keys)), key=keys.__getitem__) if keys[i][0] in names]
+        classes = self._answers[0, places].astype(np.int64)
+        clean = np.array([self._seeds[variants[i].position].clean_class for i in places], dtype=np.int64)
         return VARIANTS.frame(
             {
-                **self._keys(chosen),
+                **self._keys(places),
                 "predicted_class": classes,
-                "probability": self._answers[1, chosen],
+                "probability": self._answers[1, places],
                 "is_flipped": classes != clean,
-                **dict(zip(VARIANT_MEASURES, self._answers[3:, chosen], strict=True)),
+                **dict(zip(VARIANT_MEASURES, self._answers[3:, places], strict=True)),
             }
         )
 

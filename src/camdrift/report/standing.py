@@ -8,7 +8,7 @@ import polars as pl
 from camdrift.figures.scope import part_of
 from camdrift.figures.sides import Sides, compared_sides, profile
 from camdrift.report.contrasts import named
-from camdrift.statistics.headline import UNKNOWN, certainty_of
+from camdrift.statistics.headline import UNTELLABLE, certainty_of
 from camdrift.tables.reading import Tables
 from camdrift.tables.table import Row
 from camdrift.tables.words import count
@@ -75,6 +75,6 @@ def _place(tables: Tables, sides: Sides, side: str) -> str:
     """The part of the network that a side's first layer stands for; empty where it cannot be told."""
     rows = profile(tables, side, sides.targets[0], sides.reference).sort("layer_index")
     ranks = rows.filter(pl.col("rank").is_not_null()).sort("rank", "layer_index")
-    if ranks.is_empty() or certainty_of(ranks.row(0, named=True), ranks.height) == UNKNOWN:
+    if ranks.is_empty() or certainty_of(ranks.row(0, named=True), ranks.height) == UNTELLABLE:
         return ""
     return part_of(rows["layer_label"].to_list(), rows["layer"].to_list().index(ranks["layer"][0]))

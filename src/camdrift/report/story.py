@@ -6,7 +6,7 @@ from camdrift.figures.scope import Scope, part_of
 from camdrift.report import single, threat, verdicts
 from camdrift.report.numbers import times
 from camdrift.statistics.flips import flips_of
-from camdrift.statistics.headline import CLEAR, LIKELY, NOTHING, ONLY, TOO_FEW, UNCERTAIN, UNKNOWN
+from camdrift.statistics.headline import CLEAR, LIKELY, NOTHING, ONLY, TOO_FEW, UNCERTAIN, UNTELLABLE
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.table import Row
@@ -17,7 +17,7 @@ _ASSURANCES: Final = {
     CLEAR: "Clear",
     LIKELY: "Likely",
     UNCERTAIN: "Uncertain",
-    UNKNOWN: "Cannot be told",
+    UNTELLABLE: "Cannot be told",
     TOO_FEW: "Too few images",
     ONLY: "Nothing to compare with",
     NOTHING: "Nothing measured",
@@ -58,7 +58,7 @@ def assurance(tables: Tables, scope: Scope) -> Assurance | None:
     headline = scope.headline
     if not scope.analysed or single.is_single(tables):
         return None
-    layer = place_of(scope, headline.tops[0]) if headline.tops else ""
+    layer = layer_place(scope, headline.tops[0]) if headline.tops else ""
     return Assurance(_ASSURANCES[headline.certainty], _reason(scope), layer)
 
 
@@ -72,7 +72,7 @@ def contrast(tables: Tables, scope: Scope) -> str:
     return f"Random noise of the same size fools the network on {share}."
 
 
-def place_of(scope: Scope, row: Row) -> str:
+def layer_place(scope: Scope, row: Row) -> str:
     """A layer's name and place in the network: `block5_conv3, layer 13 of 13, its last block`."""
     place = scope.layers.index(str(row["layer"]))
     return f"{row['layer_label']}, layer {place + 1} of {len(scope.layers)}, {part_of(scope.labels, place)}"
@@ -107,7 +107,7 @@ def _layers_moved(scope: Scope) -> str:
         return "no layer could be measured"
     if headline.certainty == TOO_FEW:
         return "too few images to say which layer it moves most"
-    if headline.certainty == UNKNOWN:
+    if headline.certainty == UNTELLABLE:
         return f"which of its {headline.n_ranked} layers is {there}moved most cannot be told"
     top = headline.tops[0]
     if top["gain"] <= 1 and top["gain_censored"] != CENSORED_ABOVE:
@@ -139,7 +139,7 @@ def _reason(scope: Scope) -> str:
     top = headline.tops[0]
     if top["rank_low"] is None:
         return "its place has no interval"
-    if headline.certainty == UNKNOWN:
+    if headline.certainty == UNTELLABLE:
         return f"with other images any of the {headline.n_ranked} layers could come first"
     if top["rank_low"] == top["rank_high"]:
         return f"with other images it would still come first of {headline.n_ranked} layers"

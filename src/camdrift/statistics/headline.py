@@ -18,7 +18,7 @@ from camdrift.tables.words import ADVERSARIAL, TARGET_ORDER
 CLEAR: Final = "clear"
 LIKELY: Final = "likely"
 UNCERTAIN: Final = "uncertain"
-UNKNOWN: Final = "cannot be told"
+UNTELLABLE: Final = "cannot be told"
 TOO_FEW: Final = "too few images"
 ONLY: Final = "only one layer"
 NOTHING: Final = "nothing measured"
@@ -111,7 +111,7 @@ def certainty_of(row: Row, n_ranked: int) -> str:
     if n_ranked == 1:
         return ONLY
     if high is None or (low == 1 and high >= n_ranked):
-        return UNKNOWN
+        return UNTELLABLE
     if high <= ceil(n_ranked / 10):
         return CLEAR
     return LIKELY if high <= n_ranked / 3 else UNCERTAIN

@@ -178,9 +178,9 @@ def _by_strength(name: str, limits: Limits, strengths: list[float]) -> dict[floa
             words = "at least 0" if name == "max_gain" else "from 0 to 1"
             raise UserError(f"`{name}` must be a number {words}, got: {limit}")
         if strength not in strengths:
-            known = ", ".join(map(strength_text, sorted(strengths))) or "none"
+            names = ", ".join(map(strength_text, sorted(strengths))) or "none"
             raise UserError(
-                f"`{name}` must be at a strength of the study, got: {strength_text(strength)} (it has {known})",
+                f"`{name}` must be at a strength of the study, got: {strength_text(strength)} (it has {names})",
                 "a limit names its strength behind an @: 0.1@0.5",
             )
     return by_strength
@@ -222,8 +222,8 @@ def _accuracy(study: Study, strength: float, limit: float, is_strict: bool) -> V
 def _row(study: Study, strength: float) -> dict[str, Any]:
     """A row of table `flips` over all attacked images, and how many nobody tried to flip beyond strength 1."""
     rows = flips_of_readable(study.variants, study.seeds).filter(condition=ADVERSARIAL, strength=strength).to_dicts()
-    untried = study.seeds.filter(status=NO_ADVERSARIAL).height if strength > 1 else 0
-    return {**(rows[0] if rows else {"n": 0, "accuracy": None}), "n_untried": untried}
+    rest = study.seeds.filter(status=NO_ADVERSARIAL).height if strength > 1 else 0
+    return {**(rows[0] if rows else {"n": 0, "accuracy": None}), "n_untried": rest}
 
 
 def _gain(study: Study, strength: float, limit: float, is_strict: bool) -> Verdict:
