@@ -67,8 +67,8 @@ def _places(tables: Tables, sides: Sides, names: Mapping[str, str], *, by: str) 
     if len(set(words.values())) == 1:
         return f"takes hold in {next(iter(words.values()))}, {by} {' and '.join(names[name] for name in words)} alike"
     told = [f"in {place} {by} {names[name]}" for name, place in words.items() if place]
-    rest = [f"where {by} {names[name]} cannot be told" for name, place in words.items() if not place]
-    return f"takes hold {', '.join([' and '.join(told), *rest])}"
+    rest = [f" ({by} {names[name]} it cannot be told where)" for name, place in words.items() if not place]
+    return f"takes hold {' and '.join(told)}{''.join(rest)}"
 
 
 def _place(tables: Tables, sides: Sides, side: str) -> str:
