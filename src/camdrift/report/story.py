@@ -56,8 +56,10 @@ def study_headline(tables: Tables, record: Record, scope: Scope) -> str:
 def assurance(tables: Tables, scope: Scope) -> Assurance | None:
     """How sure the place of the first layer is; None where there is no such question."""
     headline = scope.headline
-    if not scope.analysed or single.is_single(tables):
+    if not scope.analysed or verdicts.is_reproduction(tables):
         return None
+    if scope.analysed == 1:
+        return Assurance("One image", "it shows where its own maps went, not what the attack does in general", "")
     layer = place_of(scope, headline.tops[0]) if headline.tops else ""
     return Assurance(_ASSURANCES[headline.certainty], _reason(scope), layer)
 
