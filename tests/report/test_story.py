@@ -12,7 +12,7 @@ from camdrift.report import findings
 from camdrift.report.data import study_data
 from camdrift.report.story import assurance, strength_words, study_headline
 from camdrift.report.threat import attack_title
-from camdrift.statistics import headline as words
+from camdrift.statistics.headline import Certainty
 from camdrift.statistics.ranks import LEAST_IMAGES, ranked
 from camdrift.study.study import open_study
 from camdrift.tables.further import FLIPS
@@ -103,7 +103,7 @@ def test_title_opening_chart_and_strip_never_disagree(tables):
         assert chart[opening["layer"]] == 1
         assert gains[opening["layer"]] == max(gains[i] for i in with_rank)
     else:
-        assert headline.certainty in (words.TOO_FEW, words.NOTHING)
+        assert headline.certainty in (Certainty.TOO_FEW, Certainty.NOTHING)
         assert "moved as far" not in title
     if " is moved as far as by noise " in title or " moved further than by noise " in title:
         top = at.filter(rank=1).row(0, named=True)

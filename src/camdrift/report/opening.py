@@ -33,7 +33,7 @@ def opening_section(material: Material) -> dict[str, Any]:
 def _first_layer(material: Material) -> str:
     """Name and place of the layer that the page opens with; empty if nothing was measured."""
     tops = material.scope.headline.tops
-    return story.place_of(material.scope, tops[0]) if tops and material.is_interactive else ""
+    return story.layer_place(material.scope, tops[0]) if tops and material.is_interactive else ""
 
 
 def preflight_warnings(record: Record) -> list[str]:
