@@ -15,7 +15,7 @@ from camdrift.figures.study import study_figures
 from camdrift.paper.defects import Defects
 from camdrift.paper.ladder import rank_agreement
 from camdrift.paper.readings import compromised_fraction, mean, read
-from camdrift.report import checks, defects, findings, verdicts
+from camdrift.report import checks, defects, findings, story, verdicts
 from camdrift.report.numbers import measured, measured_between
 from camdrift.report.page.rendering import render
 from camdrift.report.study import summary
@@ -193,7 +193,7 @@ class TestVerdicts:
         counts = dict(found.iter_rows())
         assert set(layers["verdict"]) == {HOLDS}
         n = table.height - len(LABELS) + 1
-        headline = findings.study_headline(made.tables, made.record, scope)
+        headline = story.study_headline(made.tables, made.record, scope)
         assert headline.startswith(f"Of {n} measured claims of the paper {counts[HOLDS] - len(LABELS) + 1} hold, ")
         assert f" {counts[FAILS]} fail and {counts[UNDECIDED]} are undecided" in headline
 
