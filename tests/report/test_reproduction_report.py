@@ -15,7 +15,7 @@ from camdrift.figures.study import study_figures
 from camdrift.paper.defects import Defects
 from camdrift.paper.ladder import rank_agreement
 from camdrift.paper.readings import compromised_fraction, mean, read
-from camdrift.report import checks, defects, findings, story, verdicts
+from camdrift.report import checks, defects, story, verdicts
 from camdrift.report.numbers import measured, measured_between
 from camdrift.report.page.rendering import render
 from camdrift.report.study import summary
