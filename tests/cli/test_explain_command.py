@@ -116,7 +116,7 @@ def test_the_grid_shows_every_layer_and_its_similarity():
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert [texts.count(label) for label in synthetic.EFFICIENTNET] == [1] * len(synthetic.EFFICIENTNET)
     scope = scope_of(made.tables, made.record)
-    at = {"seed_id": seed_id, "strength": scope.reference, "target": scope.shown_target, "draw": 0}
+    at = {"seed_id": seed_id, "strength": scope.reference, "target": scope.headline.target, "draw": 0}
     values = made.tables["similarity"].filter(pl.col("similarity") < 0.995, **at)["similarity"]
     for value in values:
         assert f"{value:.2f}" in texts

@@ -16,6 +16,7 @@ from PIL import Image
 from camdrift.figures.canvas import COLOURS, printable, text_width
 from camdrift.figures.compromise import compromised_layers_figure, compromised_probability_figure
 from camdrift.figures.coverage import coverage_by_condition_figure, coverage_by_strength_figure
+from camdrift.figures.flips import flips_figure
 from camdrift.figures.focus import focus_figure
 from camdrift.figures.gain import gain_figure
 from camdrift.figures.heatmaps import heatmaps_figure
@@ -27,6 +28,7 @@ from camdrift.figures.similarity import (
     strength_noise_figure,
 )
 from camdrift.figures.study import study_figures
+from camdrift.statistics.flips import flips
 from camdrift.tables.study import FOCUS_MEASURES
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
 from support.pages import words
@@ -315,6 +317,19 @@ def test_a_strength_has_one_colour_in_every_figure(vgg):
     added = coverage_by_strength_figure(vgg.tables, vgg.record).axes[0]
     for strength in ("0.25", "1", "4"):
         assert len({colour(axes, f"strength {strength}") for axes in drawn} | {colour(added, f"{strength}:")}) == 1
+
+
+def test_flips_show_the_shares_of_the_table_and_accuracy_where_there_are_labels(vgg):
+    labelled = vgg.tables["seeds"].with_columns(label="clean_class")
+    table = flips(vgg.tables["variants"], labelled)
+    for made, has_labels in ((vgg.tables, False), ({**vgg.tables, "flips": table}, True)):
+        (axes,) = flips_figure(made, vgg.record).axes
+        for condition, name in ((ADVERSARIAL, "attack"), (NOISE, "noise of the same size")):
+            rows = table.filter(condition=condition).sort("strength")
+            np.testing.assert_array_equal(lines(axes)[name], rows["share"])
+            assert (f"accuracy, {condition}" in lines(axes)) == has_labels
+            if has_labels:
+                np.testing.assert_array_equal(lines(axes)[f"accuracy, {condition}"], rows["accuracy"])
 
 
 def test_heatmaps_show_image_maps_and_similarities(vgg):

@@ -134,7 +134,7 @@ def test_an_interval_has_an_arrow_at_each_open_end(tab, made):
 
 def test_ranks_in_numbers(tab, made):
     set_state(tab, strength=1)
-    tab.locator("details summary").click()
+    tab.locator("summary", has_text="Ranks in numbers").click()
     here = made.profiles.filter(target="seed", strength=1.0)
     for shown in rows(tab, "rank-table"):
         its = here.filter(layer_label=shown[0])

@@ -131,7 +131,7 @@ def test_a_view_is_copied_and_saved(tab):
     with tab.expect_download() as waiting:
         tab.locator("#save-view").click()
     picture = Image.open(io.BytesIO(waiting.value.path().read_bytes()))
-    assert picture.size == (1200, 960)
+    assert picture.size == (1200, 1070)
     assert len(picture.convert("RGB").getcolors(1 << 24)) > 1000
 
 

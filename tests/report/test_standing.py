@@ -62,7 +62,7 @@ def tables_of(*sides, gains=None, fooled=(9, 9)):
             [("pgd", "a", "pgd(steps=10)", 19), ("fgsm", "a", "fgsm", 3)],
             {"pgd": (9, 1, 2, 3, 4)},
             "pgd fools the network on 19 of 20 images, fgsm only on 3 of 20 images; the attack takes hold in the last "
-            "block under fgsm, where under pgd cannot be told",
+            "block under fgsm (under pgd it cannot be told where)",
         ),
         (
             [("gradcam", "a", "pgd", 17), ("hirescam", "a", "pgd", 17)],

@@ -12,12 +12,15 @@ from camdrift.report import findings
 from camdrift.report.data import study_data
 from camdrift.report.story import assurance, strength_words, study_headline
 from camdrift.report.threat import attack_title
-from camdrift.statistics import headline as words
+from camdrift.statistics.headline import Certainty
 from camdrift.statistics.ranks import LEAST_IMAGES, ranked
+from camdrift.study.study import open_study
 from camdrift.tables.further import FLIPS
 from camdrift.tables.study import LAYERS, SEEDS, TABLES, VARIANTS
 from camdrift.tables.words import ADVERSARIAL, ANALYSED, CENSORED_ABOVE, NO_ADVERSARIAL, NOISE
+from support.comparisons import write_study
 from support.pages import plain
+from support.study_tables import random_study
 
 STRENGTHS = (0.5, 1.0, 2.0)
 LADDER_END = 16.0
@@ -100,7 +103,7 @@ def test_title_opening_chart_and_strip_never_disagree(tables):
         assert chart[opening["layer"]] == 1
         assert gains[opening["layer"]] == max(gains[i] for i in with_rank)
     else:
-        assert headline.certainty in (words.TOO_FEW, words.NOTHING)
+        assert headline.certainty in (Certainty.TOO_FEW, Certainty.NOTHING)
         assert "moved as far" not in title
     if " is moved as far as by noise " in title or " moved further than by noise " in title:
         top = at.filter(rank=1).row(0, named=True)
@@ -207,3 +210,16 @@ def test_strengths_are_told_in_words():
         "a quarter of its strength",
         "its full strength",
     ]
+
+
+def test_a_run_of_before_is_read_with_flips_and_the_ranks_of_today(tmp_path):
+    similarity, variants = random_study(8, 3)
+    flipped = (pl.col("condition") == ADVERSARIAL) & (pl.col("strength") == 1)
+    folder = write_study(tmp_path / "old", similarity, variants.with_columns(is_flipped=flipped, predicted_class=pl.lit(0, pl.Int64)))
+    layers = pl.read_parquet(folder / "layers.parquet")
+    layers.with_columns(rank=pl.lit(7, pl.Int64)).write_parquet(folder / "layers.parquet")
+    study = open_study(folder)
+    assert study.layers["rank"].to_list() == layers["rank"].to_list()
+    fooled = study.flips.filter(condition=ADVERSARIAL).sort("strength")
+    assert fooled.select("strength", "n", "flipped").rows() == [(0.5, 8, 0), (1.0, 8, 8)]
+    assert "DLFuzz fools the network on 8 of 8 images; " in study.summary()

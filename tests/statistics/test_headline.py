@@ -5,9 +5,8 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from camdrift.statistics import headline as words
 from camdrift.statistics.flips import flips, flips_of, flips_of_readable
-from camdrift.statistics.headline import headline_of
+from camdrift.statistics.headline import Certainty, headline_of
 from camdrift.statistics.ranks import are_too_few, ranked
 from camdrift.tables.further import FLIPS
 from camdrift.tables.study import LAYERS, SEEDS, VARIANTS
@@ -159,7 +158,12 @@ class TestHeadline:
 
     @pytest.mark.parametrize(
         ("interval", "word"),
-        [((1, 1), words.CLEAR), ((1, 4), words.LIKELY), ((1, 5), words.UNCERTAIN), ((1, 12), words.UNTELLABLE)],
+        [
+            ((1, 1), Certainty.CLEAR),
+            ((1, 4), Certainty.LIKELY),
+            ((1, 5), Certainty.UNCERTAIN),
+            ((1, 12), Certainty.UNKNOWN),
+        ],
     )
     def test_its_certainty_is_the_rank_interval_of_the_first_layer(self, interval, word):
         first = gained(30.0, rank_low=interval[0], rank_high=interval[1])
@@ -176,10 +180,10 @@ class TestHeadline:
     def test_without_ranks_the_layer_that_moved_most_is_shown_and_so_named(self):
         few = ranked(layers(gained(5.0, n_pairs=3), gained(9.0, n_pairs=2, adversarial_mean=0.95)))
         found = headline_of(few, counted(3, n=3, strengths=(1.0,)), (1.0,))
-        assert (found.layer, found.certainty, found.n_ranked) == ("l1", words.TOO_FEW, 0)
+        assert (found.layer, found.certainty, found.n_ranked) == ("l1", Certainty.TOO_FEW, 0)
         # Of one image the gain rests on one curve: the map that moves furthest.
         assert headline_of(few, counted(1, n=1, strengths=(1.0,)), (1.0,)).layer == "l0"
         nothing = headline_of(layers({"gain": None, "n_pairs": 0}), counted(3, n=3, strengths=(1.0,)), (1.0,))
-        assert (nothing.layer, nothing.certainty) == (None, words.NOTHING)
+        assert (nothing.layer, nothing.certainty) == (None, Certainty.NOTHING)
         alone = headline_of(ranked(layers(gained(5.0))), counted(10, strengths=(1.0,)), (1.0,))
-        assert alone.certainty == words.ONLY
+        assert alone.certainty == Certainty.ONLY

@@ -58,14 +58,14 @@ def _photo(side: Side, seed_id: str, layer: Row) -> SidePhoto:
         clean = np.asarray(gallery[f"{place}/clean"])
         peak = float(gallery[f"{place}/peaks"][0])
         change = layer["strength"] * peak * (np.asarray(gallery[f"{place}/perturbation"]) / 127)
-        attacked = np.clip(clean / 255 + change, 0, 1)
+        pixels = np.clip(clean / 255 + change, 0, 1)
         maps = _maps(gallery, place, layer) if _is_first_measure(side) else []
     return SidePhoto(
         side=side.name,
         seed_id=seed_id,
         layer=str(layer["layer_label"]),
         clean=clean,
-        attacked=(255 * attacked).round().astype(np.uint8),
+        attacked=(255 * pixels).round().astype(np.uint8),
         maps=maps,
         said=(
             _said(labels, seed["clean_class"], seed["clean_probability"]),

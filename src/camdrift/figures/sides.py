@@ -67,8 +67,8 @@ def _reference(tables: Tables, target: str) -> float:
     to 1.
     """
     profiles = tables["profiles"].filter(pl.col("target") == target)
-    fooled = tables["flips"].filter(pl.col("condition") == ADVERSARIAL, 2 * pl.col("flipped") >= pl.col("n"))
-    counts = fooled.group_by("strength").agg(pl.col("side").n_unique().alias("n"))
+    majorities = tables["flips"].filter(pl.col("condition") == ADVERSARIAL, 2 * pl.col("flipped") >= pl.col("n"))
+    counts = majorities.group_by("strength").agg(pl.col("side").n_unique().alias("n"))
     half = set(counts.filter(n=tables["sides"].height)["strength"]) & set(profiles["strength"])
     if half:
         return float(min(half))

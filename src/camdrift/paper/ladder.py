@@ -1,6 +1,7 @@
 """The ladder from the equations to the released code: the effect of every defect on the findings."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,9 @@ from camdrift.tables.arrays import Floats
 from camdrift.tables.reproduction import LADDER
 from camdrift.tables.study import FLOOR
 from camdrift.tables.words import ADVERSARIAL, NOISE
+
+# The ranks of table `layers` are for inference and leave out layers with few images; these are held against each other.
+_BY_GAIN: Final = pl.col("gain").rank("min", descending=True).over("strength").cast(pl.Int64)
 
 
 def ladder(emulation: pl.DataFrame) -> pl.DataFrame:
@@ -88,7 +92,7 @@ def _rung(emulation: pl.DataFrame, defects: Defects) -> pl.DataFrame:
             "rank": pl.Series(np.concatenate(ranks), nan_to_null=True).cast(pl.Int64),
             "gain": statistics["gain"],
             "gain_censored": statistics["gain_censored"],
-            "gain_rank": statistics["rank"],
+            "gain_rank": statistics.select(_BY_GAIN)["gain"],
         }
     )
 

@@ -11,7 +11,7 @@ from camdrift.figures.scope import Scope, few_seeds, span
 from camdrift.report import single, threat, verdicts
 from camdrift.report.numbers import UNDEFINED, percent, percent_between, share_of, times, times_between
 from camdrift.statistics.flips import flips_of, flips_of_readable
-from camdrift.statistics.headline import NOTHING, TOO_FEW, UNTELLABLE, Headline
+from camdrift.statistics.headline import Certainty, Headline
 from camdrift.statistics.ranks import LEAST_IMAGES
 from camdrift.statistics.rounding import rounding
 from camdrift.tables.further import PRECISION
@@ -130,10 +130,10 @@ def gains(tables: Tables, scope: Scope) -> str:
     headline = scope.headline
     without_gain = _shortened(_rounding_layers(tables, scope, headline.strength))
     at = f"At {_strength(headline.strength)}"
-    if headline.certainty == NOTHING:
+    if headline.certainty == Certainty.NOTHING:
         words = f"{at} no layer has a gain: rounding alone moves maps as far ({without_gain})."
         return words if without_gain else ""
-    if headline.certainty == TOO_FEW:
+    if headline.certainty == Certainty.TOO_FEW:
         n = max(_n_pairs(tables, scope), default=0)
         return f"{at} no layer has a rank: it takes {LEAST_IMAGES} images with maps, and there are {n} at most."
     top, bottom = headline.tops, _last(headline)
@@ -141,7 +141,7 @@ def gains(tables: Tables, scope: Scope) -> str:
     if bottom:
         text += f"; {_named(bottom)} only {_times_as_strong(bottom[0])}"
     notes = [f"n = {span([row['n_pairs'] or 0 for row in (*top, *bottom)])}"]
-    if headline.certainty == UNTELLABLE:
+    if headline.certainty == Certainty.UNKNOWN:
         notes.append(f"which of {count(headline.n_ranked, 'layer')} comes first cannot be told: {_ranks(top[0])}")
     elif top[0]["rank_low"] is not None and headline.n_ranked > 1:
         notes.append(f"{top[0]['layer_label']} ranks {_ranks(top[0])} of {count(headline.n_ranked, 'layer')}")

@@ -77,5 +77,5 @@ def _over(image: NDArray[np.uint8], heat: NDArray[np.uint8]) -> NDArray[np.uint8
     values = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR)) / 255
     colours = mpl.colormaps["inferno"](values)[..., :3] * 255
     opacity = 0.9 * values[..., None] ** 1.4
-    mixed: NDArray[np.uint8] = (image * (1 - opacity) + colours * opacity).round().astype(np.uint8)
-    return mixed
+    blend: NDArray[np.uint8] = (image * (1 - opacity) + colours * opacity).round().astype(np.uint8)
+    return blend

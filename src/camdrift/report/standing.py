@@ -8,7 +8,7 @@ import polars as pl
 from camdrift.figures.scope import part_of
 from camdrift.figures.sides import Sides, compared_sides, profile
 from camdrift.report.contrasts import named
-from camdrift.statistics.headline import UNTELLABLE, certainty_of
+from camdrift.statistics.headline import Certainty, certainty_of
 from camdrift.tables.reading import Tables
 from camdrift.tables.table import Row
 from camdrift.tables.words import count
@@ -66,15 +66,15 @@ def _places(tables: Tables, sides: Sides, names: Mapping[str, str], *, by: str) 
     words = {name: place.replace("its ", "the ") for name, place in places.items()}
     if len(set(words.values())) == 1:
         return f"takes hold in {next(iter(words.values()))}, {by} {' and '.join(names[name] for name in words)} alike"
-    told = [f"in {place} {by} {names[name]}" for name, place in words.items() if place]
-    rest = [f"where {by} {names[name]} cannot be told" for name, place in words.items() if not place]
-    return f"takes hold {', '.join([' and '.join(told), *rest])}"
+    parts = [f"in {place} {by} {names[name]}" for name, place in words.items() if place]
+    rest = [f" ({by} {names[name]} it cannot be told where)" for name, place in words.items() if not place]
+    return f"takes hold {' and '.join(parts)}{''.join(rest)}"
 
 
 def _place(tables: Tables, sides: Sides, side: str) -> str:
     """The part of the network that a side's first layer stands for; empty where it cannot be told."""
     rows = profile(tables, side, sides.targets[0], sides.reference).sort("layer_index")
     ranks = rows.filter(pl.col("rank").is_not_null()).sort("rank", "layer_index")
-    if ranks.is_empty() or certainty_of(ranks.row(0, named=True), ranks.height) == UNTELLABLE:
+    if ranks.is_empty() or certainty_of(ranks.row(0, named=True), ranks.height) == Certainty.UNKNOWN:
         return ""
     return part_of(rows["layer_label"].to_list(), rows["layer"].to_list().index(ranks["layer"][0]))

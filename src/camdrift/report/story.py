@@ -6,7 +6,7 @@ from camdrift.figures.scope import Scope, part_of
 from camdrift.report import single, threat, verdicts
 from camdrift.report.numbers import times
 from camdrift.statistics.flips import flips_of
-from camdrift.statistics.headline import CLEAR, LIKELY, NOTHING, ONLY, TOO_FEW, UNCERTAIN, UNTELLABLE
+from camdrift.statistics.headline import Certainty
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.table import Row
@@ -14,13 +14,13 @@ from camdrift.tables.words import CENSORED_ABOVE, NOISE, count, strength_text
 
 _SHARES: Final = {0.25: "a quarter of its strength", 0.5: "half its strength", 1.0: "its full strength"}
 _ASSURANCES: Final = {
-    CLEAR: "Clear",
-    LIKELY: "Likely",
-    UNCERTAIN: "Uncertain",
-    UNTELLABLE: "Cannot be told",
-    TOO_FEW: "Too few images",
-    ONLY: "Nothing to compare with",
-    NOTHING: "Nothing measured",
+    Certainty.CLEAR: "Clear",
+    Certainty.LIKELY: "Likely",
+    Certainty.UNCERTAIN: "Uncertain",
+    Certainty.UNKNOWN: "Cannot be told",
+    Certainty.TOO_FEW: "Too few images",
+    Certainty.ONLY: "Nothing to compare with",
+    Certainty.NOTHING: "Nothing measured",
 }
 
 
@@ -49,15 +49,17 @@ def study_headline(tables: Tables, record: Record, scope: Scope) -> str:
     title = threat.attack_title(record)
     if not scope.analysed:
         return f"{title} fools the network on none of {count(scope.readable, 'image')}"
-    fooled = f"{title} fools the network on {scope.analysed:,} of {count(scope.readable, 'image')}"
-    return f"{fooled}{_at_strength(scope)}; {_layers_moved(scope)}"
+    success = f"{title} fools the network on {scope.analysed:,} of {count(scope.readable, 'image')}"
+    return f"{success}{_at_strength(scope)}; {_layers_moved(scope)}"
 
 
 def assurance(tables: Tables, scope: Scope) -> Assurance | None:
     """How sure the place of the first layer is; None where there is no such question."""
     headline = scope.headline
-    if not scope.analysed or single.is_single(tables):
+    if not scope.analysed or verdicts.is_reproduction(tables):
         return None
+    if scope.analysed == 1:
+        return Assurance("One image", "it shows where its own maps went, not what the attack does in general", "")
     layer = layer_place(scope, headline.tops[0]) if headline.tops else ""
     return Assurance(_ASSURANCES[headline.certainty], _reason(scope), layer)
 
@@ -67,8 +69,8 @@ def contrast(tables: Tables, scope: Scope) -> str:
     rows = flips_of(tables).filter(condition=NOISE, strength=scope.reference, draw=0).to_dicts()
     if not rows or scope.analysed < 2:
         return ""
-    flipped, n = rows[0]["flipped"], rows[0]["n"]
-    share = f"none of these {n:,}" if not flipped else f"{flipped:,} of these {n:,}"
+    changes, n = rows[0]["flipped"], rows[0]["n"]
+    share = f"none of these {n:,}" if not changes else f"{changes:,} of these {n:,}"
     return f"Random noise of the same size fools the network on {share}."
 
 
@@ -103,11 +105,11 @@ def _layers_moved(scope: Scope) -> str:
     """What the attack moves there, as the end of the sentence."""
     headline = scope.headline
     there = "" if headline.strength == 1 else "there "
-    if headline.certainty == NOTHING:
+    if headline.certainty == Certainty.NOTHING:
         return "no layer could be measured"
-    if headline.certainty == TOO_FEW:
+    if headline.certainty == Certainty.TOO_FEW:
         return "too few images to say which layer it moves most"
-    if headline.certainty == UNTELLABLE:
+    if headline.certainty == Certainty.UNKNOWN:
         return f"which of its {headline.n_ranked} layers is {there}moved most cannot be told"
     top = headline.tops[0]
     if top["gain"] <= 1 and top["gain_censored"] != CENSORED_ABOVE:
@@ -130,16 +132,16 @@ def distance(row: Row) -> str:
 def _reason(scope: Scope) -> str:
     """The rank interval of the first layer in words, or why there is none."""
     headline = scope.headline
-    if headline.certainty == NOTHING:
+    if headline.certainty == Certainty.NOTHING:
         return "every map is undefined, or moves no further than rounding does"
-    if headline.certainty == TOO_FEW:
+    if headline.certainty == Certainty.TOO_FEW:
         return "it takes six images to rank layers; shown is the layer that moved most in these"
-    if headline.certainty == ONLY:
+    if headline.certainty == Certainty.ONLY:
         return "no other layer was measured on enough images"
     top = headline.tops[0]
     if top["rank_low"] is None:
         return "its place has no interval"
-    if headline.certainty == UNTELLABLE:
+    if headline.certainty == Certainty.UNKNOWN:
         return f"with other images any of the {headline.n_ranked} layers could come first"
     if top["rank_low"] == top["rank_high"]:
         return f"with other images it would still come first of {headline.n_ranked} layers"

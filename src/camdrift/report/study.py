@@ -8,7 +8,7 @@ from markupsafe import escape
 
 from camdrift.figures.scope import reason_for_nothing, scope_of
 from camdrift.figures.study import study_figures
-from camdrift.report import findings, story
+from camdrift.report import findings, story, verdicts
 from camdrift.report.encoding import figure_files
 from camdrift.report.page.rendering import render
 from camdrift.tables.arrays import Gallery
@@ -43,8 +43,9 @@ def summary(tables: Tables, record: Record) -> list[str]:
     scope = scope_of(tables, record)
     if not scope.analysed:
         return [reason_for_nothing(scope)]
-    headline = f"{story.study_headline(tables, record, scope)}."
-    return [headline, *findings.study_sentences(tables, record, scope)]
+    # A reproduction's sentences begin with its headline.
+    headline = [] if verdicts.is_reproduction(tables) else [f"{story.study_headline(tables, record, scope)}."]
+    return headline + findings.study_sentences(tables, record, scope)
 
 
 def headline(tables: Tables, record: Record) -> str:

@@ -21,7 +21,7 @@ def most_telling(tables: Tables, scope: Scope, seed_ids: Sequence[str]) -> int:
         seed_ids: The images to choose from.
     """
     at = pl.col("seed_id").is_in(list(seed_ids)) & (pl.col("strength") == scope.reference) & (pl.col("draw") == 0)
-    flipped = {
+    is_changed = {
         (seed_id, condition): bool(flag)
         for seed_id, condition, flag in tables["variants"]
         .filter(at)
@@ -30,11 +30,11 @@ def most_telling(tables: Tables, scope: Scope, seed_ids: Sequence[str]) -> int:
     }
     rows = tables["seeds"].filter(pl.col("seed_id").is_in(list(seed_ids)))
     is_right = {row["seed_id"]: row["label"] in (None, row["clean_class"]) for row in rows.iter_rows(named=True)}
-    moved = _moved(tables, scope, at)
+    distances = _moved(tables, scope, at)
 
     def worth(seed_id: str) -> tuple[bool, bool, float]:
-        is_clear = flipped.get((seed_id, ADVERSARIAL), False) and not flipped.get((seed_id, NOISE), False)
-        return is_clear, is_right.get(seed_id, False), moved.get(seed_id, -2.0)
+        is_clear = is_changed.get((seed_id, ADVERSARIAL), False) and not is_changed.get((seed_id, NOISE), False)
+        return is_clear, is_right.get(seed_id, False), distances.get(seed_id, -2.0)
 
     return max(range(len(seed_ids)), key=lambda i: worth(seed_ids[i]), default=0)
 

@@ -39,13 +39,13 @@ def flips_of_readable(variants: pl.DataFrame, seeds: pl.DataFrame) -> pl.DataFra
         variants: Table `variants`.
         seeds: Table `seeds`.
     """
-    candidates = seeds.filter(pl.col("status").is_in([ANALYSED, NO_ADVERSARIAL]))
-    firm = _clean(candidates.filter(pl.col("status") == NO_ADVERSARIAL)).drop(_KEYS)
+    readable = seeds.filter(pl.col("status").is_in([ANALYSED, NO_ADVERSARIAL]))
+    firm = _clean(readable.filter(pl.col("status") == NO_ADVERSARIAL)).drop(_KEYS)
     own = variants.filter(pl.col("condition") == ADVERSARIAL, pl.col("is_flipped").is_not_null())
-    own = own.join(candidates.select("seed_id", "label"), on="seed_id")
+    own = own.join(readable.select("seed_id", "label"), on="seed_id")
     constant = own.select(_KEYS).unique().join(firm, how="cross")
     columns = [*_KEYS, "is_flipped", "predicted_class", "label"]
-    return _table(pl.concat([_clean(candidates), own.select(columns), constant.select(columns)]))
+    return _table(pl.concat([_clean(readable), own.select(columns), constant.select(columns)]))
 
 
 def flips_of(tables: Tables) -> pl.DataFrame:

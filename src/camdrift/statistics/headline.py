@@ -6,22 +6,25 @@ It is taken at the lowest strength at which at least half of the adversarial exa
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from math import ceil
-from typing import Final
 
 import polars as pl
 
 from camdrift.tables.table import Row
 from camdrift.tables.words import ADVERSARIAL, TARGET_ORDER
 
-# How sure the place of the first layer is: words for a reader, from its rank interval.
-CLEAR: Final = "clear"
-LIKELY: Final = "likely"
-UNCERTAIN: Final = "uncertain"
-UNTELLABLE: Final = "cannot be told"
-TOO_FEW: Final = "too few images"
-ONLY: Final = "only one layer"
-NOTHING: Final = "nothing measured"
+
+class Certainty(StrEnum):
+    """How sure it is that a layer comes first: from its rank interval, or why it has none."""
+
+    CLEAR = "clear"
+    LIKELY = "likely"
+    UNCERTAIN = "uncertain"
+    UNKNOWN = "cannot be told"
+    TOO_FEW = "too few images"
+    ONLY = "only one layer"
+    NOTHING = "nothing measured"
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Headline:
         n: Adversarial examples.
         tops: Rows of table `layers` that share the first rank; where no layer has one, the layer of highest gain.
         rest: The rows of the other layers with a rank, by rank.
-        certainty: One of the words above.
+        certainty: How sure the first place is.
     """
 
     target: str
@@ -44,7 +47,7 @@ class Headline:
     n: int
     tops: tuple[Row, ...]
     rest: tuple[Row, ...]
-    certainty: str
+    certainty: Certainty
 
     @property
     def is_fooling(self) -> bool:
@@ -59,7 +62,7 @@ class Headline:
     @property
     def n_ranked(self) -> int:
         """Number of layers with a rank."""
-        return 0 if self.certainty in (TOO_FEW, NOTHING) else len(self.tops) + len(self.rest)
+        return 0 if self.certainty in (Certainty.TOO_FEW, Certainty.NOTHING) else len(self.tops) + len(self.rest)
 
 
 def headline_of(layers: pl.DataFrame, flips: pl.DataFrame, strengths: Sequence[float]) -> Headline:
@@ -77,7 +80,7 @@ def headline_of(layers: pl.DataFrame, flips: pl.DataFrame, strengths: Sequence[f
     ranks = at.filter(pl.col("rank").is_not_null()).sort("rank", "layer_index").to_dicts()
     if not ranks:
         first = _furthest(at, is_one=n == 1)
-        return Headline(target, strength, fooling, n, first, (), TOO_FEW if first else NOTHING)
+        return Headline(target, strength, fooling, n, first, (), Certainty.TOO_FEW if first else Certainty.NOTHING)
     tops = tuple(row for row in ranks if row["rank"] == ranks[0]["rank"])
     return Headline(target, strength, fooling, n, tops, tuple(ranks[len(tops) :]), certainty_of(tops[0], len(ranks)))
 
@@ -105,13 +108,13 @@ def _strength(flips: pl.DataFrame, strengths: Sequence[float]) -> tuple[float, i
     return min(strengths, key=lambda strength: abs(strength - 1), default=1.0), 0, 0
 
 
-def certainty_of(row: Row, n_ranked: int) -> str:
-    """A word for how sure it is that this layer, of so many with a rank, comes first."""
+def certainty_of(row: Row, n_ranked: int) -> Certainty:
+    """How sure it is that this layer, of so many with a rank, comes first."""
     low, high = row["rank_low"], row["rank_high"]
     if n_ranked == 1:
-        return ONLY
+        return Certainty.ONLY
     if high is None or (low == 1 and high >= n_ranked):
-        return UNTELLABLE
+        return Certainty.UNKNOWN
     if high <= ceil(n_ranked / 10):
-        return CLEAR
-    return LIKELY if high <= n_ranked / 3 else UNCERTAIN
+        return Certainty.CLEAR
+    return Certainty.LIKELY if high <= n_ranked / 3 else Certainty.UNCERTAIN

@@ -46,5 +46,5 @@ def ranked(layers: _Frame) -> _Frame:
     rank = (place.cast(pl.Int64) + place_in_tie.cast(pl.Int64) - 1).alias("rank")
     with_ranks = layers.with_columns(rank)
     ends = {"rank_low": pl.min_horizontal("rank_low", "rank"), "rank_high": pl.max_horizontal("rank_high", "rank")}
-    conditions = (pl.col("rank").is_not_null() & pl.col("rank_low").is_not_null(), pl.col("rank_high").is_not_null())
-    return with_ranks.with_columns(pl.when(*conditions).then(value).alias(name) for name, value in ends.items())
+    has_ends = (pl.col("rank").is_not_null() & pl.col("rank_low").is_not_null(), pl.col("rank_high").is_not_null())
+    return with_ranks.with_columns(pl.when(*has_ends).then(value).alias(name) for name, value in ends.items())

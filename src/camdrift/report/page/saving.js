@@ -1,6 +1,6 @@
 // What is shown as one picture: the sentence, the photo, where the layer looks, the network.
 
-const PICTURE = { width: 1200, margin: 40, side: 260, gap: 18 };
+const PICTURE = { width: 1200, margin: 40, side: 350, gap: 18 };
 
 function bindSaving() {
   byId("save-view").addEventListener("click", async () => {
@@ -19,7 +19,7 @@ async function viewPicture() {
   const colours = getComputedStyle(document.documentElement);
   const [paper, ink, muted] = ["--paper", "--ink", "--muted"].map((name) => colours.getPropertyValue(name).trim());
   const hasImages = study.seeds.length > 0;
-  const canvas = element("canvas", { width, height: hasImages ? 960 : 320 });
+  const canvas = element("canvas", { width, height: hasImages ? 1070 : 320 });
   const context = canvas.getContext("2d");
   context.fillStyle = paper;
   context.fillRect(0, 0, canvas.width, canvas.height);

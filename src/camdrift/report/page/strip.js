@@ -9,7 +9,7 @@ const measures = {
     number: (value) => times(value),
   },
   deviation: {
-    name: () => `mean deviation under ${state.condition === NOISE ? "noise" : "the attack"}`,
+    name: () => `${study.images === 1 ? "" : "mean "}deviation under ${state.condition === NOISE ? "noise" : "the attack"}`,
     value: (layer, s, t) => {
       const mean = stat(state.condition === NOISE ? "noise_mean" : "adversarial_mean", layer, s, t);
       return mean === null ? null : 1 - mean;
