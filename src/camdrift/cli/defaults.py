@@ -44,14 +44,14 @@ def settings(flags: Iterable[str]) -> dict[str, Any]:
     file = Path(name) if name else Path(typer.get_app_dir("camdrift")) / "settings.toml"
     if not name and not file.is_file():
         return {}
-    known = [flag for flag in flags if variable(flag) is not None]
+    names = [flag for flag in flags if variable(flag) is not None]
     values = {}
     for key, value in read_defaults(file).items():
         flag = key.replace("_", "-")
-        if flag not in known:
+        if flag not in names:
             raise UserError(
                 f"the settings file {file} must have keys that are options, got: {key}",
-                f"{nearest(flag, known)}options: {', '.join(sorted(known))}",
+                f"{nearest(flag, names)}options: {', '.join(sorted(names))}",
             )
         values[flag.replace("-", "_")] = ",".join(map(str, value)) if isinstance(value, list) else value
     return values

@@ -26,13 +26,13 @@ def adversarial_flips(seeds: pl.DataFrame, variants: pl.DataFrame, strength: flo
     """
     rest = seeds.filter(pl.col("status") == NO_ADVERSARIAL)
     labels = seeds.filter(pl.col("status") == ANALYSED).select("seed_id", "label")
-    attacked = variants.filter(condition=ADVERSARIAL, strength=strength).join(labels, on="seed_id")
-    n = attacked.height + rest.height
-    right = pl.concat([attacked["predicted_class"] == attacked["label"], rest["clean_class"] == rest["label"]])
+    images = variants.filter(condition=ADVERSARIAL, strength=strength).join(labels, on="seed_id")
+    n = images.height + rest.height
+    right = pl.concat([images["predicted_class"] == images["label"], rest["clean_class"] == rest["label"]])
     right = right.drop_nulls()
     return {
         "n": n,
-        **_share(int(attacked["is_flipped"].sum()), n, "flipped", "share", "low", "high"),
+        **_share(int(images["is_flipped"].sum()), n, "flipped", "share", "low", "high"),
         "n_untried": rest.height if strength > 1 else 0,
         "n_labelled": len(right),
         **_share(int(right.sum()), len(right), "right", "accuracy", "accuracy_low", "accuracy_high"),

@@ -169,9 +169,9 @@ def _by_strength(name: str, limits: Limits, strengths: list[float]) -> dict[floa
             words = "at least 0" if name == "max_gain" else "from 0 to 1"
             raise UserError(f"`{name}` must be a number {words}, got: {limit}")
         if strength not in strengths:
-            known = ", ".join(map(strength_text, sorted(strengths))) or "none"
+            names = ", ".join(map(strength_text, sorted(strengths))) or "none"
             raise UserError(
-                f"`{name}` must be at a strength of the study, got: {strength_text(strength)} (it has {known})",
+                f"`{name}` must be at a strength of the study, got: {strength_text(strength)} (it has {names})",
                 "a limit names its strength behind an @: 0.1@0.5",
             )
     return by_strength
