@@ -13,7 +13,6 @@ import typer
 
 from camdrift.errors import UserError
 from camdrift.specs import nearest
-from camdrift.study.defaults import read_defaults
 
 # Names the settings file; without it that in the user's own configuration counts.
 SETTINGS: Final = "CAMDRIFT_SETTINGS"
@@ -44,6 +43,9 @@ def settings(flags: Iterable[str]) -> dict[str, Any]:
     file = Path(name) if name else Path(typer.get_app_dir("camdrift")) / "settings.toml"
     if not name and not file.is_file():
         return {}
+    # Here and not above, so that --help comes at once.
+    from camdrift.study.defaults import read_defaults
+
     names = [flag for flag in flags if variable(flag) is not None]
     values = {}
     for key, value in read_defaults(file).items():
