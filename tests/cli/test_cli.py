@@ -420,7 +420,7 @@ class TestHelp:
             "COMP_CWORD": "1",
         }.items():
             monkeypatch.setenv(name, value)
-        assert camdrift_command("ru") == (0, "run", "")
+        assert camdrift_command("ru") == (0, "run\n", "")
 
     def test_every_option_is_in_one_group(self):
         flags = [flag for group in GROUPS.values() for flag in group]

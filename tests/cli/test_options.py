@@ -1,9 +1,11 @@
 """The table of options: one row for what a command takes, one field for what it fills."""
 
+import sys
 from dataclasses import fields
 
 import pytest
 
+from camdrift.cli.app import main
 from camdrift.cli.models import Models
 from camdrift.cli.options import OPTIONS, Options
 from camdrift.engine.engine import Engine
@@ -42,6 +44,33 @@ def test_words_become_values():
     settings = Options(rows).record(Settings, batch_size=7)
     assert (settings.strengths, settings.gallery, settings.chunk_size) == ((1.0, 2.0), None, 0)
     assert (settings.explanations, settings.batch_size) == (("gradcam", "captum:X(a=1, b=2)"), 7)
+
+
+def command(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["camdrift", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code, capsys.readouterr().err
+
+
+def test_defaults_come_from_variables_and_a_settings_file(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "my settings.toml"
+    monkeypatch.setenv("CAMDRIFT_SETTINGS", str(file))
+    file.write_text('model = "of the file"\nnoise-ladder = [8, 0]\n')
+    assert "got: of the file\n" in command(monkeypatch, capsys, "layers")[1]
+    assert "`noise_ladder` must be positive and finite, got: 0.0" in command(monkeypatch, capsys, "run")[1]
+    monkeypatch.setenv("CAMDRIFT_MODEL", "of the variable")
+    assert "got: of the variable\n" in command(monkeypatch, capsys, "layers")[1]
+    assert "got: of the line\n" in command(monkeypatch, capsys, "layers", "--model", "of the line")[1]
+    file.write_text('modle = "x"\n')
+    code, err = command(monkeypatch, capsys, "layers")
+    assert (code, "got: modle\nhint: did you mean `model`? options: " in err) == (2, True)
+    file.write_text('out = "x"\n')
+    assert "must have keys that are options, got: out\n" in command(monkeypatch, capsys, "layers")[1]
+    file.write_text("model =")
+    assert "must be TOML" in command(monkeypatch, capsys, "layers")[1]
+    file.unlink()
+    assert "cannot be read: No such file" in command(monkeypatch, capsys, "layers")[1]
 
 
 def test_words_that_are_no_numbers():

@@ -157,10 +157,10 @@ class TestVerdicts:
         (family,) = verdicts.families(CLAIMS.frame(rows), ["a", "b", "c"])
         assert family.is_folded
         assert family.summary == "in each of 3 layers: 2 hold, 1 is undecided"
-        assert family.verdicts == [UNDECIDED]
+        assert family.verdict == UNDECIDED
         (family,) = verdicts.families(CLAIMS.frame(rows), ["a", "b", "c", "d"])
         assert not family.is_folded
-        assert family.verdicts == [HOLDS, UNDECIDED, HOLDS]
+        assert family.verdict == UNDECIDED
 
     @pytest.mark.parametrize(
         ("of_layers", "of_all"),

@@ -10,6 +10,7 @@ import typer
 from camdrift.cli.gate import check_command
 from camdrift.cli.help import EXAMPLES, GroupedCommand
 from camdrift.cli.layers import layers_command
+from camdrift.cli.options import defaults_by_command
 from camdrift.cli.progress import INTERRUPTED
 from camdrift.cli.results import compare_command, detect_command, report_command, sweep_command, verify_command
 from camdrift.cli.runs import list_command, open_command
@@ -91,7 +92,7 @@ def main() -> None:
 def _code() -> int:
     """Run the command and return its exit code; whatever stops it is told in a line."""
     try:
-        code: int = app(prog_name="camdrift", standalone_mode=False) or 0
+        code: int = app(prog_name="camdrift", standalone_mode=False, default_map=defaults_by_command()) or 0
     except KeyboardInterrupt:
         return INTERRUPTED
     except UserError as error:

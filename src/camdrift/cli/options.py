@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 
 from camdrift.attacks.registry import FORMS, NAMES
+from camdrift.cli.defaults import settings, variable
 from camdrift.cli.models import Models
 from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TEXT, WORD_LIST, Kind, count_or_word
 from camdrift.engine.engine import Engine
@@ -83,11 +84,16 @@ class Option:
         defaults = {each.name: each.default for each in fields(self.record)}
         default = self.kind.write(self.defaults.get(command, defaults[self.target]))
         kind: Any = self.kind.type if default is not None else self.kind.type | None
-        annotation: Any = Annotated[kind, self.info(shows_default=default not in (None, ""))]
+        annotation: Any = Annotated[kind, self.info(shows_default=default not in (None, ""), is_settable=True)]
         return Parameter(self.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
-    def info(self, *, shows_default: bool = False) -> Any:
-        """Return the option as typer describes it."""
+    def info(self, *, shows_default: bool = False, is_settable: bool = False) -> Any:
+        """Return the option as typer describes it.
+
+        Args:
+            shows_default: Does the help show its default?
+            is_settable: May a variable of the environment set its default?
+        """
         (group,) = (group for group, flags in GROUPS.items() if self.flag in flags)
         return typer.Option(
             f"--{self.flag}",
@@ -95,6 +101,8 @@ class Option:
             metavar=self.metavar,
             show_default=shows_default,
             rich_help_panel=group,
+            envvar=variable(self.flag) if is_settable else None,
+            show_envvar=False,
         )
 
 
@@ -284,6 +292,18 @@ class Options:
         """
         rows = {row: words for row, words in self.words.items() if row.record is kind}
         return kind(**{row.target: row.kind.parse(row.flag, words) for row, words in rows.items()}, **others)
+
+
+def defaults_by_command() -> dict[str, dict[str, Any]]:
+    """Return what the settings file says, by command and name of the parameter.
+
+    Raises:
+        UserError: The file cannot be read, or has other keys.
+    """
+    values = settings(row.flag for row in OPTIONS)
+    rows = [row for row in OPTIONS if row.name in values]
+    commands = {command for row in rows for command in row.commands}
+    return {name: {row.name: values[row.name] for row in rows if name in row.commands} for name in commands}
 
 
 def takes_options(command: str) -> Callable[[_Command], _Command]:

@@ -138,10 +138,10 @@ def _line(progress: Progress, seconds: float) -> str:
         progress: How far the run is.
         seconds: Time since it began.
     """
-    done, total = progress.seeds_done, progress.seeds_total
-    share = f" ({done / total:.0%})" if total else ""
-    left = f", {_clock(seconds * (total - done) / done)} left" if 0 < done < total else ""
-    counts = f"{done:,}/{total:,} images{share}, {count(progress.successes, 'adversarial example')}"
+    part, total = progress.seeds_done, progress.seeds_total
+    share = f" ({part / total:.0%})" if total else ""
+    left = f", {_clock(seconds * (total - part) / part)} left" if 0 < part < total else ""
+    counts = f"{part:,}/{total:,} images{share}, {count(progress.successes, 'adversarial example')}"
     return f"{progress.stage}: {counts}, {_clock(seconds)} so far{left}"
 
 

@@ -20,6 +20,7 @@ from camdrift.tables.file_names import COMPARISON_PAGE, REPORT
 if TYPE_CHECKING:
     from camdrift.comparison.compare import Comparison
     from camdrift.comparison.sweep import Cell, Sweep
+    from camdrift.study.verify import Verification
 
 
 def _list(help_text: str) -> Any:
@@ -158,11 +159,16 @@ def verify_command(
             trust=trust,
             on_progress=display,
         )
+    _print_verification(verification, as_json)
+    if verification.problems or not verification.is_complete:
+        raise typer.Exit(1 if verification.problems else UNTOLD)
+
+
+def _print_verification(verification: "Verification", as_json: bool) -> None:
     if as_json:
         print_json({**vars(verification), "place": str(verification.place), "is_complete": verification.is_complete})
     else:
         print_text("\n".join(verification.lines()))
-    raise typer.Exit(1 if verification.problems else 0 if verification.is_complete else UNTOLD)
 
 
 def _how_to_go_on(_: Path | str) -> str:

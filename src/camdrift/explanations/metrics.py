@@ -83,8 +83,8 @@ def _blurred(images: Tensor) -> Tensor:
     places = torch.arange(-_REACH, _REACH + 1, dtype=images.dtype, device=images.device)
     window = torch.exp(-((places / _WINDOW_STD) ** 2) / 2)
     window = window / window.sum()
-    mirrored = F.pad(images, (_REACH,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(mirrored, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
+    larger = F.pad(images, (_REACH,) * 4, mode="reflect")
+    return F.conv2d(F.conv2d(larger, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
 
 
 def topk_iou(a: Maps, b: Maps, size: Size) -> Values:

@@ -153,12 +153,12 @@ def claim_sentences(claims: pl.DataFrame, labels: Sequence[str]) -> dict[str, li
     """
     sentences: dict[str, list[str]] = {verdict: [] for verdict in MARKS}
     keys = ["claim", "measure", "verdict"]
-    folded = {
+    sizes = {
         (family.claim, family.measure): len(family.rows) for family in families(claims, labels) if family.is_folded
     }
     for (claim, measure, verdict), group in claims.group_by(keys, maintain_order=True):
         rows = group.to_dicts()
-        total = folded.get((str(claim), str(measure)))
+        total = sizes.get((str(claim), str(measure)))
         apart = [[row] for row in rows] if str(claim).startswith("It ") else [rows]
         sentences[str(verdict)] += [_sentence(part, total) for part in apart]
     return sentences

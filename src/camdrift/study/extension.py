@@ -68,8 +68,8 @@ def extend(before: RunDirectory, after: RunDirectory, plan: Plan, files: Sequenc
         seed_ids = [file.seed_id for file in chunk]
         tables = {name: _rows(before, name, seed_ids) for name in names} | {TIMINGS: _NO_TIME}
         with before.open_gallery() as gallery:
-            shown = [name for name in gallery["seed_ids"].tolist() if name in seed_ids]
-            arrays = header(shown, plan.settings) | dict(renumbered(gallery, shown))
+            pictures = [name for name in gallery["seed_ids"].tolist() if name in seed_ids]
+            arrays = header(pictures, plan.settings) | dict(renumbered(gallery, pictures))
             after.write_chunk(index, tables, arrays)
     # As if that run had been stopped: time spent, versions, device and images per pass are those of its chunks.
     effects = {**effective(record), **{name: effective(old)[name] for name in ("batch_size", "device")}}
@@ -84,10 +84,10 @@ def told(record: Mapping[str, Any]) -> list[str]:
     extension = record.get("extension")
     if extension is None:
         return []
-    total, kept = record["images"]["n"], extension["kept"]
+    total, rest = record["images"]["n"], extension["kept"]
     return [
-        f"the study grows from {extension['images']} to {count(total, 'image')}: {kept} stay as they are, "
-        f"{total - kept} are computed (images of a chunk stay together)"
+        f"the study grows from {extension['images']} to {count(total, 'image')}: {rest} stay as they are, "
+        f"{total - rest} are computed (images of a chunk stay together)"
     ]
 
 
@@ -101,8 +101,8 @@ def _common_chunks(plan: Plan, chunks: Iterable[Sequence[ImageFile]], seeds: pl.
         if before != [(file.seed_id, plan.label(file)) for file in chunk]:
             break
         # An image that can be read now shares its coverage with those of its chunk.
-        lost = set(rows.filter(pl.col("status") == UNREADABLE)["seed_id"])
-        if any(file.seed_id in lost and image_checksum(plan, file) is not None for file in chunk):
+        absent = set(rows.filter(pl.col("status") == UNREADABLE)["seed_id"])
+        if any(file.seed_id in absent and image_checksum(plan, file) is not None for file in chunk):
             break
         common.append(chunk)
         start += len(chunk)

@@ -1,0 +1,24 @@
+"""A settings file: defaults of options that a person sets once."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+from camdrift.errors import UserError
+from camdrift.storage.disk import read_small
+
+_MOST_BYTES: Final = 2**20
+
+
+def read_defaults(file: Path) -> dict[str, Any]:
+    """Return the keys and values of a settings file in TOML.
+
+    Raises:
+        UserError: It cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(read_small(file, _MOST_BYTES).decode())
+    except OSError as error:
+        raise UserError(f"the settings file {file} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the settings file {file} must be TOML: {error}") from error

@@ -1,0 +1,40 @@
+"""The package as it is built: its long description, its marks, its extras."""
+
+import importlib.util
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def build():
+    pytest.importorskip("hatchling")
+    spec = importlib.util.spec_from_file_location("hatch_build", HOME / "hatch_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_links_into_the_repository_become_words_or_addresses(build):
+    text = "![A cat](docs/cat.png)\n\nSee [the [1] page](docs/a.md), [above](#top) and [us](https://x.org/a)."
+    assert build.long_description(text) == "\n\nSee the [1] page, above and [us](https://x.org/a)."
+    based = build.long_description(text, "https://x.org/b/")
+    assert "![A cat](https://x.org/b/docs/cat.png)" in based
+    assert "[the [1] page](https://x.org/b/docs/a.md), above and" in based
+
+
+def test_the_readme_keeps_no_link_that_breaks(build):
+    text = build.long_description((HOME / "README.md").read_text(encoding="utf-8"))
+    assert "](docs/" not in text
+    assert "](http" in text
+
+
+def test_it_is_typed_and_every_extra_is_in_all():
+    assert files("camdrift").joinpath("py.typed").is_file()
+    extras = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    names = extras["all"][0].partition("[")[2].rstrip("]").split(",")
+    assert set(names) == set(extras) - {"all", "bench", "dev"}
