@@ -12,20 +12,23 @@ from support.attacks import perturbations, results_of
 from support.reads import Reads
 from support.studies import SIZE, tiny_classifier
 
-# Own attacks, and foolbox's with the same settings.
+# Own attacks, and those of libraries with the same settings.
 PAIRS = {
-    "fgsm": "LinfFastGradientAttack(eps=8/255)",
-    "fgsm(random_start=True)": "LinfFastGradientAttack(eps=8/255, random_start=True)",
-    "pgd(steps=3)": "LinfPGD(eps=8/255, steps=3)",
-    "pgd(epsilon=0.02, abs_stepsize=0.004, steps=3)": "LinfPGD(epsilon=0.02, abs_stepsize=0.004, steps=3)",
-    "pgd(steps=3, target_class='second')": "LinfPGD(eps=8/255, steps=3, target_class='second')",
-    "mifgsm(steps=4)": "LinfMomentumIterativeFastGradientMethod(eps=8/255, steps=4)",
-    "mifgsm(momentum=0.5, steps=3, random_start=True, target_class=7)": (
-        "LinfMomentumIterativeFastGradientMethod(eps=8/255, momentum=0.5, steps=3, random_start=True, target_class=7)"
+    "fgsm": "foolbox:LinfFastGradientAttack(eps=8/255)",
+    "fgsm(random_start=True)": "foolbox:LinfFastGradientAttack(eps=8/255, random_start=True)",
+    "pgd(steps=3)": "foolbox:LinfPGD(eps=8/255, steps=3)",
+    "pgd(epsilon=0.02, abs_stepsize=0.004, steps=3)": "foolbox:LinfPGD(epsilon=0.02, abs_stepsize=0.004, steps=3)",
+    "pgd(steps=3, target_class='second')": "foolbox:LinfPGD(eps=8/255, steps=3, target_class='second')",
+    "mifgsm(steps=4)": "foolbox:LinfMomentumIterativeFastGradientMethod(eps=8/255, steps=4)",
+    "mifgsm(momentum=0.5, steps=2, random_start=True, target_class=7)": (
+        "foolbox:LinfMomentumIterativeFastGradientMethod("
+        "eps=8/255, momentum=0.5, steps=2, random_start=True, target_class=7)"
     ),
-    "deepfool": "L2DeepFoolAttack",
+    "apgd(steps=8)": "torchattacks:APGD(eps=8/255, steps=8)",
+    "apgd(eps=3/255, steps=30, rho=0.5)": "torchattacks:APGD(eps=3/255, steps=30, rho=0.5)",
+    "deepfool": "foolbox:L2DeepFoolAttack",
     "deepfool(loss='crossentropy', candidates=3, overshoot=0.1, steps=2)": (
-        "L2DeepFoolAttack(loss='crossentropy', candidates=3, overshoot=0.1, steps=2)"
+        "foolbox:L2DeepFoolAttack(loss='crossentropy', candidates=3, overshoot=0.1, steps=2)"
     ),
 }
 NUMBERS = [f"{number}.png" for number in range(3)]
@@ -47,8 +50,8 @@ def together(attack, model, pixels, batch_size):
 
 
 @pytest.mark.parametrize("spec", PAIRS)
-def test_alone_it_is_foolboxs_bit_by_bit_and_in_a_batch_up_to_rounding(spec, model, pixels):
-    expected = together(f"foolbox:{PAIRS[spec]}", model, pixels, 1)
+def test_alone_it_is_the_librarys_bit_by_bit_and_in_a_batch_up_to_rounding(spec, model, pixels):
+    expected = together(PAIRS[spec], model, pixels, 1)
     assert torch.equal(together(spec, model, pixels, 1), expected)
     assert expected.any()
     # Rounding moves single signs, and DeepFool's lengths.

@@ -140,7 +140,7 @@ class TestIdentity:
 
     def test_another_batch_size_is_refused(self, begun, camdrift_command):
         code, _, err = camdrift_command(*begun, "--batch-size", "1")
-        assert (code, "batch_size was 4, now 1" in err) == (2, True)
+        assert (code, "batch_size was 64, now 1" in err) == (2, True)
 
     def test_unchanged_and_old_records_go_on(self, begun, camdrift_command):
         record = json.loads(Path("r/run.json").read_text())

@@ -24,12 +24,20 @@ def test_a_design_travels_and_is_assembled_alike(tmp_path):
     here = study_plan(tiny_classifier(), find_images(images), settings, Clock(), extra_tables=tables)
     design = pickle.loads(pickle.dumps(here.design))
     assert design == here.design
-    assert (design.chunks, design.batch_size, design.extra_tables) == (3, 4, tables)
+    assert (design.chunks, design.batch_size, design.extra_tables) == (3, 64, tables)
     there = assemble(design, tiny_classifier())
     assert there.attack == here.attack
     assert there.measures == here.measures
     assert [explainer.spec for explainer in there.explainers] == ["gradcam", "activation"]
     assert there.clock is not here.clock
+
+
+def test_large_layers_go_in_small_batches_on_a_processor(tmp_path, monkeypatch):
+    files = find_images(write_images(tmp_path / "photos", 1))
+    for values, expected in ((2**16, 4), (2**18, 16), (2**40, 64)):
+        monkeypatch.setattr("camdrift.pipeline.plan._BATCH_VALUES", values)
+        assert study_plan(tiny_classifier(), files, Settings(), Clock()).batch_size == expected
+    assert study_plan(tiny_classifier(), files, Settings(batch_size=2), Clock()).batch_size == 2
 
 
 def test_stored_images_travel_with_the_design(tmp_path):

@@ -122,9 +122,9 @@ class TestResume:
         assert not (tmp_path / "run" / "chunks").exists()
 
     def test_batch_size_stays(self, classifier, eight, whole, broken):
-        with pytest.raises(StoreError, match="batch_size was 4, now 2"):
+        with pytest.raises(StoreError, match="batch_size was 64, now 2"):
             study_of(classifier, eight, broken, **SMALL, resume=True, batch_size=2)
-        assert_same(study_of(classifier, eight, broken, **SMALL, resume=True, batch_size=4), whole)
+        assert_same(study_of(classifier, eight, broken, **SMALL, resume=True, batch_size=64), whole)
 
     def test_a_finished_run_is_returned_untouched(self, classifier, eight, whole):
         before = listing(whole.path)

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from camdrift.attacks.apgd import AutoPGD
 from camdrift.attacks.base import Threat
 from camdrift.attacks.deepfool import LOSSES, DeepFool
 from camdrift.attacks.library import AttackRecipe, Perturb, PixelModel
@@ -15,15 +16,16 @@ from camdrift.tensors import Images
 
 OwnAttack = Callable[[PixelModel, Images, Tensor, Tensor | None], Images]
 
-# Settings that an attack takes, with foolbox's values where they are left out; None stands for another value there.
+# Settings that an attack takes, with its library's values where they are left out; None stands for another value there.
 _STEP: Final = {"rel_stepsize": 0.2, "abs_stepsize": None, "steps": 10, "random_start": False}
 DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "fgsm": {"random_start": False},
     "pgd": {**_STEP, "rel_stepsize": 0.01 / 0.3, "steps": 40, "random_start": True},
     "mifgsm": {"momentum": 1.0, **_STEP},
+    "apgd": {"steps": 10, "rho": 0.75},
     "deepfool": {"steps": 50, "candidates": 10, "overshoot": 0.02, "loss": LOSSES[0]},
 }
-_BOUNDED: Final = ("fgsm", "pgd", "mifgsm")
+_BOUNDED: Final = ("fgsm", "pgd", "mifgsm", "apgd")
 _TARGETED: Final = ("pgd", "mifgsm")
 _EPSILON: Final = ("eps", "epsilon")
 
@@ -47,6 +49,9 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     if name == "deepfool":
         return _own(name, DeepFool(**values))
     epsilon = positive(key, values[key])
+    threat = Threat("linf", epsilon)
+    if name == "apgd":
+        return _own(name, AutoPGD(epsilon, values["steps"], values["rho"]), threat=threat)
     relative = epsilon * values.get("rel_stepsize", 1.0)
     attack = SignedSteps(
         epsilon=epsilon,
@@ -55,7 +60,7 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
         momentum=values.get("momentum", 0.0),
         is_random=values["random_start"],
     )
-    return _own(name, attack, threat=Threat("linf", epsilon), can_target=name in _TARGETED)
+    return _own(name, attack, threat=threat, can_target=name in _TARGETED)
 
 
 def _own(

@@ -75,6 +75,7 @@ SHORT_NAMES: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
     "fgsm": ("", "fgsm", {"eps": 8 / 255}),
     "pgd": ("", "pgd", {"eps": 8 / 255, "steps": 40}),
     "mifgsm": ("", "mifgsm", {"eps": 8 / 255}),
+    "apgd": ("", "apgd", {"eps": 8 / 255}),
     "deepfool": ("", "deepfool", {}),
     "cw": ("foolbox", "L2CarliniWagnerAttack", {}),
     "autoattack": ("torchattacks", "AutoAttack", {"norm": "Linf", "eps": 8 / 255}),

@@ -1,5 +1,6 @@
 """Attacks along the sign of the gradient, many images at once: FGSM, PGD and MI-FGSM as foolbox 3.3 defines them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,9 +48,13 @@ class SignedSteps:
         return images + (answers - images).clamp(-self.epsilon, self.epsilon)
 
     def _start(self, model: PixelModel, images: Images) -> Tensor:
-        """Uniform between the bounds, for each image from its own stream: drawn where all devices draw the same."""
-        draws = [torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(s)) for s in model.streams]
-        return torch.stack(draws).to(images.device) * (2 * self.epsilon) - self.epsilon
+        return uniform_draws(model.streams, images) * (2 * self.epsilon) - self.epsilon
+
+
+def uniform_draws(streams: Sequence[int], images: Images) -> Tensor:
+    """Numbers in [0, 1), for each image from its own stream: drawn where all devices draw the same."""
+    draws = [torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in streams]
+    return torch.stack(draws).to(images.device)
 
 
 def _gradient(model: PixelModel, images: Images, classes: Classes) -> Images:

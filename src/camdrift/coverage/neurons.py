@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import torch
@@ -43,7 +44,8 @@ class NeuronObserver:
     def __init__(self, classifier: Classifier) -> None:
         self.groups = classifier.neuron_groups
         self._outputs: dict[str, Tensor] = {}
-        self._scaled: dict[str, Tensor] = {}
+        # Smallest and largest output of every layer, one value an image.
+        self._extremes: dict[str, tuple[Tensor, Tensor]] = {}
 
     @property
     def receivers(self) -> dict[Tap, list[Receiver]]:
@@ -62,24 +64,33 @@ class NeuronObserver:
         mean = rows.float().mean(2)
         # amin and amax of a detached view: the extremes only scale, no gradient runs through them
         extremes = rows.detach().amin((1, 2)).float(), rows.detach().amax((1, 2)).float()
-        self._outputs[group.name] = mean
-        self._scaled[group.name] = _min_max(mean.detach(), *extremes)
+        self._outputs[group.name], self._extremes[group.name] = mean, extremes
 
     def record(self, logits: Logits) -> NeuronRecord:
         """The record of the last pass, which returned `logits`."""
         softmax = self.groups[-1]
         self._add(softmax, logits.softmax(1))
-        values = torch.cat([self._scaled[group.name] for group in self.groups], 1)
-        record = NeuronRecord(self._outputs, values)
-        self._outputs, self._scaled = {}, {}
+        names = [group.name for group in self.groups]
+        # All layers at once: each neuron looks up its layer's extremes.
+        layer = _layer_of_neuron(tuple(group.neurons for group in self.groups), logits.device)
+        lowest, highest = (torch.stack(rows, 1) for rows in zip(*(self._extremes[n] for n in names), strict=True))
+        means = torch.cat([self._outputs[name].detach() for name in names], 1)
+        record = NeuronRecord(self._outputs, _min_max(means, lowest, highest, layer))
+        self._outputs, self._extremes = {}, {}
         return record
 
 
-def _min_max(mean: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+def _min_max(mean: Tensor, lowest: Tensor, highest: Tensor, layer: Tensor) -> Tensor:
     # The mean of scaled values is the scaled mean. A constant layer's mean may be rounded off its only value, so that
     # 0/0 has to be made: it is NaN, which no threshold lies below.
     span = torch.where(highest > lowest, highest - lowest, torch.nan)
-    return (mean - lowest[:, None]) / span[:, None]
+    return (mean - lowest[:, layer]) / span[:, layer]
+
+
+@lru_cache(maxsize=16)
+def _layer_of_neuron(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    """The number of its layer for every neuron, layer by layer."""
+    return torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(device)
 
 
 def neuron_count(classifier: Classifier) -> int:

@@ -68,8 +68,12 @@ def maps_of_gradients(
         activation: A.
         gradient: G.
     """
+    slices = [*_slices(activation)]
+    if len(slices) == 1:
+        a, g = activation.float(), gradient.float()
+        return {name: part(a, g).relu_() for name, part in parts.items()}
     maps = {name: activation.new_zeros((len(activation), *activation.shape[2:]), dtype=torch.float32) for name in parts}
-    for images, channels in _slices(activation):
+    for images, channels in slices:
         a, g = activation[images, channels].float(), gradient[images, channels].float()
         for name, part in parts.items():
             maps[name][images] += part(a, g)
