@@ -18,6 +18,7 @@ import polars as pl
 from camdrift.errors import UserError
 from camdrift.report.numbers import times, times_between
 from camdrift.statistics.flips import flips_of_readable
+from camdrift.statistics.ranks import LEAST_IMAGES
 from camdrift.storage.disk import write_whole
 from camdrift.study.study import Study, open_study
 from camdrift.tables.run_json import effective
@@ -37,8 +38,6 @@ _FAILED: Final = "failed"
 _UNTOLD: Final = "cannot be told"
 # The worst first.
 STATES: Final = (_FAILED, _UNTOLD, _PASSED)
-# A layer's gain that rests on fewer images says nothing of others.
-LEAST_IMAGES: Final = 6
 
 _SHARE: Final = ("share", "low", "high")
 _ACCURACY: Final = ("accuracy", "accuracy_low", "accuracy_high")
