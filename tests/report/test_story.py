@@ -215,7 +215,8 @@ def test_strengths_are_told_in_words():
 def test_a_run_of_before_is_read_with_flips_and_the_ranks_of_today(tmp_path):
     similarity, variants = random_study(8, 3)
     flipped = (pl.col("condition") == ADVERSARIAL) & (pl.col("strength") == 1)
-    folder = write_study(tmp_path / "old", similarity, variants.with_columns(is_flipped=flipped, predicted_class=pl.lit(0, pl.Int64)))
+    variants = variants.with_columns(is_flipped=flipped, predicted_class=pl.lit(0, pl.Int64))
+    folder = write_study(tmp_path / "old", similarity, variants)
     layers = pl.read_parquet(folder / "layers.parquet")
     layers.with_columns(rank=pl.lit(7, pl.Int64)).write_parquet(folder / "layers.parquet")
     study = open_study(folder)
