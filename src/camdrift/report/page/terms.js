@@ -55,8 +55,7 @@ function bindRoving() {
 // A box that scrolls can be reached by the keyboard; one that does not is no stop.
 function bindScrolling() {
   const measure = (box) => {
-    const isWide = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
-    if (isWide) box.setAttribute("tabindex", "0");
+    if (box.scrollWidth > box.clientWidth + 2) box.setAttribute("tabindex", "0");
     else box.removeAttribute("tabindex");
   };
   const seen = new ResizeObserver((entries) => entries.forEach(({ target }) => measure(target.closest(".scroll, .plot-box") ?? target)));
