@@ -167,9 +167,8 @@ class TestCells:
         text = HEAD + '[[models]]\nmodel = "none.py:build"\n' + MODELS + ATTACKS
         done = sweep(write(tmp_path, text), out=tmp_path / "out")
         names = [failure.name for failure in done.failures]
-        assert names == [
-            f"none.py:build, dlfuzz{tail}" for tail in ("(scores=logit, step=1/255)", "(scores=logit, step=2/255)")
-        ]
+        # What all attacks of the grid have in common is no part of a name.
+        assert names == ["none.py:build, dlfuzz(step=1/255)", "none.py:build, dlfuzz(step=2/255)"]
         assert len(done.studies) == 2
         assert done.comparison is not None
 

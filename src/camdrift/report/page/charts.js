@@ -495,6 +495,7 @@ async function drawChart(name) {
   });
   onChange(charts[name].when, draw);
   describeChart(name);
+  measureBox(box.querySelector(".plot-box"));
   box.dataset.drawn = "yes";
 }
 

@@ -53,13 +53,13 @@ function bindRoving() {
 }
 
 // A box that scrolls can be reached by the keyboard; one that does not is no stop.
+function measureBox(box) {
+  if (box.scrollWidth > box.clientWidth + 4) box.setAttribute("tabindex", "0");
+  else box.removeAttribute("tabindex");
+}
+
 function bindScrolling() {
-  const measure = (box) => {
-    const isWide = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
-    if (isWide) box.setAttribute("tabindex", "0");
-    else box.removeAttribute("tabindex");
-  };
-  const seen = new ResizeObserver((entries) => entries.forEach(({ target }) => measure(target.closest(".scroll, .plot-box") ?? target)));
+  const seen = new ResizeObserver((entries) => entries.forEach(({ target }) => measureBox(target.closest(".scroll, .plot-box") ?? target)));
   for (const box of document.querySelectorAll(".scroll, .plot-box")) {
     seen.observe(box);
     if (box.firstElementChild) seen.observe(box.firstElementChild);
