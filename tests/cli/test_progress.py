@@ -27,7 +27,7 @@ def test_a_terminal_gets_a_bar():
     assert "3/8 images, 2 adversarial" in text
     loading, _, _ = text.partition("3/8")
     assert "left" not in loading
-    assert "?" not in loading
+    assert "/?" not in loading
 
 
 def test_what_is_finished_has_no_time_left():

@@ -60,9 +60,9 @@ class Display:
                 total=progress.seeds_total,
                 successes=progress.successes,
             )
-        elif monotonic() - self._last > _QUIET_SECONDS:
-            self._last = monotonic()
-            print_line(self._console, _line(progress, self._last - self._start))
+        elif (now := monotonic()) - self._last > _QUIET_SECONDS:
+            self._last = now
+            print_line(self._console, _line(progress, now - self._start))
         self._interruption.at(progress.stage)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from camdrift.errors import StoreError, UserError
+from camdrift.errors import StoreError, UserError, one_line
 from camdrift.masking import public
 from camdrift.report.index import GENERATOR, Card, index_page, thumbnail
 from camdrift.storage.disk import is_link, read_small, write_whole
@@ -116,6 +116,8 @@ def _entry(path: Path) -> RunEntry:
         return _finished(study_in(directory)) if record["status"] == _DONE else _begun(path, record)
     except UserError as error:
         return RunEntry(path, _DAMAGED, headline=error.message)
+    except Exception as error:  # a run of before, or of somebody else, may hold anything
+        return RunEntry(path, _DAMAGED, headline=one_line(error))
 
 
 def _begun(path: Path, record: Record) -> RunEntry:
@@ -142,7 +144,7 @@ def _finished(study: Study) -> RunEntry:
 def _card(entry: RunEntry, folder: Path) -> Card:
     """The card of a run on the page of all runs."""
     picture = ""
-    with suppress(UserError), RunDirectory(entry.path).open_gallery() as gallery:
+    with suppress(Exception), RunDirectory(entry.path).open_gallery() as gallery:
         picture = thumbnail(gallery)
     page = entry.path.relative_to(folder) / REPORT
     return Card(
