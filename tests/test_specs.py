@@ -186,7 +186,7 @@ class TestRefused:
     @pytest.mark.parametrize("spec", ["", "PGD", "dlfuzz)", "dlfuzz:fast(step=1)", "DLFuzz", "nowhere:fgsm"])
     def test_unknown_attack(self, spec):
         name = spec.partition("(")[0]
-        names = "dlfuzz, dlfuzz:paper, fgsm, pgd, mifgsm, deepfool, cw, autoattack"
+        names = "dlfuzz, dlfuzz:paper, fgsm, pgd, mifgsm, apgd, deepfool, cw, autoattack"
         message = f"`attack` must be one of {names}, or name one of a library, got: {name}"
         assert refused(make_attack, spec).message == message.strip()
 

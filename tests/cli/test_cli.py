@@ -145,7 +145,7 @@ class TestMistakes:
             (["--target", "mine"], "`target` must be one or more of own, seed, label, each once, got: mine"),
             (["--target", "own,own"], "each once, got: own, own"),
             (["--target", "label"], "`target` label must have images whose class is known"),
-            (["--attack", "nonsense"], "`attack` must be one of dlfuzz, dlfuzz:paper, fgsm, pgd, mifgsm, deepfool"),
+            (["--attack", "nonsense"], "`attack` must be one of dlfuzz, dlfuzz:paper, fgsm, pgd, mifgsm, apgd"),
             (["--attack", "pgd(stepps=1)"], "`attack` has no such setting, got: stepps"),
             (["--attack", "pgd", "--adversarial", "x"], "`adversarial` must come without `attack`, got: x and pgd"),
             (["--adversarial", "x"], "`adversarial` must be a folder of images or a .csv file, got: x (nothing is"),
