@@ -72,7 +72,7 @@ def layers(draw, analysed, strength, index):
 RECORD = {"arguments": {"effective": {"attack": "pgd(eps=0.03)", "strengths": list(STRENGTHS), "targets": ["seed"]}}}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(studies())
 def test_title_opening_chart_and_strip_never_disagree(tables):
     scope = scope_of(tables, RECORD)

@@ -108,9 +108,15 @@ _TERMS: Final = (
 )
 
 
+# Words for statistics, which one image has not.
+_OF_MANY: Final = ("rank", "interval", "compromised", "difference", "auc")
+
+
 def terms_section(material: Material) -> dict[str, Any]:
     """Values of template `terms`, and the popovers of the page."""
-    return {"terms": study_terms(*material.scope.measure.words)}
+    terms = study_terms(*material.scope.measure.words)
+    is_single = material.scope.analysed == 1
+    return {"terms": [term for term in terms if not (is_single and term.name in _OF_MANY)]}
 
 
 def study_terms(explanation: str, metric: str) -> list[Term]:
