@@ -36,8 +36,16 @@ def wilcoxon_p(differences: Floats) -> Floats:
     """
     rows = differences.reshape(-1, differences.shape[-1])
     samples = [row[~np.isnan(row) & (row != 0)] for row in rows]
-    p = [scipy.stats.wilcoxon(sample).pvalue if sample.size else np.nan for sample in samples]
-    return np.array(p, dtype=np.float64).reshape(differences.shape[:-1])
+    # SciPy takes many samples of one size at once, and chooses its method by size and by ties among sizes.
+    groups: dict[tuple[int, bool], list[int]] = {}
+    for place, sample in enumerate(samples):
+        if sample.size:
+            has_ties = np.unique(np.abs(sample)).size < sample.size
+            groups.setdefault((sample.size, has_ties), []).append(place)
+    p = np.full(len(rows), np.nan)
+    for places in groups.values():
+        p[places] = scipy.stats.wilcoxon(np.stack([samples[place] for place in places]), axis=-1).pvalue
+    return p.reshape(differences.shape[:-1])
 
 
 def holm(p_values: Floats) -> Floats:
