@@ -145,7 +145,8 @@ def _reason(scope: Scope) -> str:
         return f"with other images any of the {headline.n_ranked} layers could come first"
     if top["rank_low"] == top["rank_high"]:
         return f"with other images it would still come first of {headline.n_ranked} layers"
-    return (
-        f"with other images its place would lie between {top['rank_low']} and {top['rank_high']} "
-        f"of {headline.n_ranked} layers"
-    )
+    rest = "" if headline.n_ranked == len(scope.layers) else " that could be ranked"
+    most = f"of the {headline.n_ranked} layers{rest}"
+    if top["rank_low"] == 1:
+        return f"with other images this layer would be among the {top['rank_high']} that are moved most, {most}"
+    return f"with other images this layer would be number {top['rank_low']} to {top['rank_high']} of those moved most, {most}"

@@ -36,5 +36,5 @@ function bindFirst() {
 // How much of the clean map a variant keeps, in words that need none of the others.
 function movedText(condition) {
   const value = similarityOf(state.seed, condition, state.layer);
-  return value === null ? "no map to compare" : `${percent(Math.max(value, 0))} alike`;
+  return value === null ? "no map to compare" : `map ${percent(Math.max(value, 0))} like the clean one`;
 }
