@@ -145,8 +145,7 @@ def _reason(scope: Scope) -> str:
         return f"with other images any of the {headline.n_ranked} layers could come first"
     if top["rank_low"] == top["rank_high"]:
         return f"with other images it would still come first of {headline.n_ranked} layers"
+    low, high = top["rank_low"], top["rank_high"]
     rest = "" if headline.n_ranked == len(scope.layers) else " that could be ranked"
-    most = f"of the {headline.n_ranked} layers{rest}"
-    if top["rank_low"] == 1:
-        return f"with other images this layer would be among the {top['rank_high']} that are moved most, {most}"
-    return f"with other images this layer would be number {top['rank_low']} to {top['rank_high']} of those moved most, {most}"
+    place = f"among the {high} that are moved most" if low == 1 else f"number {low} to {high} of those moved most"
+    return f"with other images this layer would be {place}, of the {headline.n_ranked} layers{rest}"
