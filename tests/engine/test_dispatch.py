@@ -611,7 +611,14 @@ def test_a_worker_goes_on_with_what_memory_had_room_for(eight, tmp_path, monkeyp
     monkeypatch.setattr(dispatch, "cluster", fake.cluster)
     seen = []
     made = study_of(
-        tiny_classifier(), eight, tmp_path / "run", **QUICK, engine="ray", workers=1, on_progress=seen.append
+        tiny_classifier(),
+        eight,
+        tmp_path / "run",
+        **QUICK,
+        batch_size=4,
+        engine="ray",
+        workers=1,
+        on_progress=seen.append,
     )
     assert sizes == [4, 2, 2, 2]
     assert made.record["arguments"]["effective"]["batch_size"] == 2

@@ -134,7 +134,7 @@ class TestFinished:
 
     def test_the_record_has_every_file(self, whole):
         files = whole.record["files"]
-        assert set(files) == {GALLERY, "ceiling.parquet", *(f"{name}.parquet" for name in TABLES)}
+        assert set(files) == {GALLERY, *(f"{name}.parquet" for name in (*TABLES, "ceiling", "flips", "newly_covered"))}
         for name, entry in files.items():
             path = whole.path / name
             assert entry["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
