@@ -100,8 +100,8 @@ class TestFiles:
         figures = {path.name for path in (study.path / "figures").iterdir()}
         stems = {name.rpartition(".")[0] for name in figures}
         assert {path.name for path in study.path.iterdir()} == {
-            "run.json", "report.html", "gallery.npz", "figures", "ceiling.parquet",
-            *(f"{name}.parquet" for name in TABLES)
+            "run.json", "report.html", "gallery.npz", "figures",
+            *(f"{name}.parquet" for name in (*TABLES, "ceiling", "flips", "newly_covered"))
         }  # fmt: skip
         assert figures == {f"{stem}.{ending}" for stem in stems for ending in ("png", "pdf")}
         numbers = {re.match(r"figure_(\d+[ab]?)_", stem)[1] for stem in stems}

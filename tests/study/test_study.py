@@ -66,6 +66,9 @@ def test_a_notebook_shows_what_was_found(study):
 
 def test_explore_opens_the_report_and_makes_it_once(study, monkeypatch):
     opened, made = [], []
+    monkeypatch.setenv("DISPLAY", ":0")
+    for name in ("SSH_CONNECTION", "SSH_TTY"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(webbrowser, "open", opened.append)
     report = Study.report
     monkeypatch.setattr(Study, "report", lambda self: made.append(self) or report(self))
