@@ -105,7 +105,7 @@ class TestFiles:
         }  # fmt: skip
         assert figures == {f"{stem}.{ending}" for stem in stems for ending in ("png", "pdf")}
         numbers = {re.match(r"figure_(\d+[ab]?)_", stem)[1] for stem in stems}
-        assert numbers == {"2a", "2b", "3", "4a", "4b", "5a", "5b", "6", "7", "8", "9", "13"}
+        assert numbers == {"2a", "2b", "3", "4a", "4b", "5a", "5b", "6", "7", "8", "9", "13", "14"}
 
     def test_figures_open(self, study):
         for path in (study.path / "figures").iterdir():
