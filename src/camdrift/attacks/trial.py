@@ -48,4 +48,6 @@ def _difference(alone: Attacked, together: Attacked) -> str:
         return ""
     length = float(torch.linalg.vector_norm(alone.base_perturbation))
     change = float(torch.linalg.vector_norm(together.base_perturbation - alone.base_perturbation))
-    return f"changes by {change / length:.0%} of its length in a batch" if change > _MOST_CHANGE * length else ""
+    if change <= _MOST_CHANGE * length:
+        return ""
+    return f"changes by {change / length:.0%} of its length in a batch" if length else "is perturbed in a batch alone"
