@@ -169,6 +169,14 @@ def test_ranks_share_the_smallest_and_skip_the_undefined():
     np.testing.assert_array_equal(ranks, [[2, 4, 2, NAN, 1], [NAN, NAN, 1, 1, 1]])
 
 
+def test_a_tie_of_replicates_leaves_all_its_places_open():
+    """Two layers at one bound in every replicate: either may come first, and neither be third."""
+    replicates = np.array([[32.0, 32.0, 5.0, NAN]] * 41)
+    low, high = gain.rank_interval(replicates)
+    np.testing.assert_array_equal(low, [1, 1, 3, NAN])
+    np.testing.assert_array_equal(high, [2, 2, 3, NAN])
+
+
 def naive_gain(attack, attack_l2, noise, noise_l2):
     """Gain and its censoring from values per seed: one layer, one strength; noise by strength."""
     deviation, l2 = np.median(1 - attack), np.median(attack_l2)

@@ -125,9 +125,15 @@ class TestRanks:
         assert table.row(0, named=True)["rank_high"] is None
         # Fewer than half of the best layer's images say little, too.
         assert ranked(layers(gained(9.0, n_pairs=6), gained(7.0, n_pairs=13)))["rank"].to_list() == [None, 1]
+        # The best of those that have a gain: rounding may have undone that of a layer with more images.
+        assert ranked(layers(gained(9.0, n_pairs=6), {"gain": None, "n_pairs": 13}))["rank"].to_list() == [1, None]
+        # Five are too few beside eight, too.
+        assert ranked(layers(gained(9.0, n_pairs=5), gained(7.0, n_pairs=8)))["rank"].to_list() == [None, 1]
         np.testing.assert_array_equal(are_too_few(np.array([[5, 6, 12], [6, 13, 0]])), [[1, 0, 0], [1, 0, 1]])
 
     def test_intervals_hold_the_rank(self):
+        tied = ranked(layers(*[bound(32.0, CENSORED_ABOVE, rank_high=1)] * 3, gained(2.0)))
+        assert tied["rank_high"].to_list() == [3, 3, 3, 4]
         row = ranked(layers(gained(9.0), gained(8.0, rank_low=3, rank_high=4))).row(1, named=True)
         assert (row["rank"], row["rank_low"], row["rank_high"]) == (2, 2, 4)
 
@@ -176,6 +182,9 @@ class TestHeadline:
         found = headline_of(table, counted(10, strengths=(1.0,)), (1.0,))
         assert [row["layer"] for row in found.tops] == ["l1", "l2"]
         assert [row["layer"] for row in found.rest] == ["l0"]
+        # Nothing tells layers apart that all lie beyond the same noise.
+        equal = ranked(layers(*[bound(32.0, CENSORED_ABOVE, rank_high=1)] * 4))
+        assert headline_of(equal, counted(10, strengths=(1.0,)), (1.0,)).certainty == Certainty.UNKNOWN
 
     def test_without_ranks_the_layer_that_moved_most_is_shown_and_so_named(self):
         few = ranked(layers(gained(5.0, n_pairs=3), gained(9.0, n_pairs=2, adversarial_mean=0.95)))

@@ -290,7 +290,21 @@ def test_layers_rank_by_gain_with_shared_ties():
     table = statistics(rows)
     assert table["gain_censored"].to_list() == [None, CENSORED_ABOVE, CENSORED_ABOVE, None, None]
     assert table["rank"].to_list() == [4, 1, 1, None, 3]
-    assert table["rank_low"].to_list() == table["rank_high"].to_list() == [4, 1, 1, None, 3]
+    assert table["rank_low"].to_list() == [4, 1, 1, None, 3]
+    # Which of the two beyond the ladder comes first no replicate can tell.
+    assert table["rank_high"].to_list() == [4, 2, 2, None, 3]
+
+
+def test_a_layer_of_few_images_moves_no_rank_interval():
+    """Its gain is the highest in every replicate, and yet the layer of seven images comes first."""
+    rows = []
+    for index, (layer, n, value) in enumerate((("few", 5, 0.52), ("enough", 7, 0.6), ("most", 7, 0.7))):
+        where = {"layer": layer, "index": index}
+        for condition, strength, similarity in ((ADVERSARIAL, 1.0, value), (NOISE, 1.0, 0.9), (NOISE, 4.0, 0.5)):
+            rows += cells(condition, strength, [similarity] * n + [None] * (7 - n), **where)
+    table = statistics(rows)
+    assert table["gain"].arg_max() == 0
+    assert table.select("rank", "rank_low", "rank_high").rows() == [(None, None, None), (1, 1, 1), (2, 2, 2)]
 
 
 class TestCompromisedCounts:

@@ -81,11 +81,13 @@ def _is_first_measure(side: Side) -> bool:
 
 
 def _maps(gallery: Gallery, place: int, layer: Row) -> list[NDArray[np.uint8]]:
-    """Heatmaps of the clean and of the attacked image at a layer."""
-    target = gallery["targets"].tolist().index(layer["target"])
-    strength = gallery["strengths"].tolist().index(layer["strength"])
-    maps = gallery[f"{place}/map/{layer['layer_index']}"][target]
-    return [maps[0], maps[1 + strength]]
+    """Heatmaps of the clean and of the attacked image at a layer; none where the gallery lacks them."""
+    key = f"{place}/map/{layer['layer_index']}"
+    targets, strengths = gallery["targets"].tolist(), gallery["strengths"].tolist()
+    if key not in gallery or layer["target"] not in targets or layer["strength"] not in strengths:
+        return []
+    maps = gallery[key][targets.index(layer["target"])]
+    return [maps[0], maps[1 + strengths.index(layer["strength"])]]
 
 
 def _said(labels: Sequence[str] | None, index: int | None, probability: float | None) -> tuple[str, float | None]:

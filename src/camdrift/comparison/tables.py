@@ -77,11 +77,11 @@ def _side_row(side: Side) -> dict[str, Any]:
     n_analysed = analysed_seeds.height
     n_attacked = n_analysed + seeds.filter(pl.col("status") == NO_ADVERSARIAL).height
     interval = wilson_interval(np.array([n_analysed]), np.array([n_attacked]))
-    words = {name: value for name, value in side.words.items() if name != "weights"}
     return {
         "side": side.name,
         "run": without_home(str(side.study.path)),
-        **words,
+        **side.words,
+        "weights": side.words["weights"] or None,
         "n_layers": side.study.layers["layer"].n_unique(),
         "n_seeds": seeds.height,
         "n_attacked": n_attacked,

@@ -59,21 +59,13 @@ def side_by_side(tables: Tables, scope: Scope) -> SideBySide | None:
     rows = tables["measures"].filter(pl.col("target") == scope.targets[0])
     if len(names := rows.select(MEASURE).unique(maintain_order=True).rows()) < 2:
         return None
-    strength = _strength(rows)
-    here = rows.filter(pl.col("strength") == strength).sort("layer_index")
+    here = rows.filter(pl.col("strength") == scope.reference).sort("layer_index")
     parts = {Measure(*name): here.filter(pl.col(c) == v for c, v in zip(MEASURE, name, strict=True)) for name in names}
     first = next(iter(parts.values()))
     columns = [MeasureColumn(*measure.words, _agreement(part, first)) for measure, part in parts.items()]
     cells = zip(*(_cells(part) for part in parts.values()), strict=True)
     rows_of = [(label, list(of_layer)) for label, of_layer in zip(first["layer_label"], cells, strict=True)]
-    return SideBySide(scope.targets[0], strength_text(strength), columns, rows_of)
-
-
-def _strength(rows: pl.DataFrame) -> float:
-    """The strength at which the fewest gains are censored, the one nearest to 1 of several."""
-    bounds = rows.group_by("strength").agg(pl.col("gain_censored").count().alias("n"))
-    nearest = bounds.with_columns(distance=pl.col("strength").log().abs())
-    return float(nearest.sort("n", "distance")["strength"][0])
+    return SideBySide(scope.targets[0], strength_text(scope.reference), columns, rows_of)
 
 
 def _cells(rows: pl.DataFrame) -> list[tuple[str, str]]:

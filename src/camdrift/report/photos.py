@@ -44,12 +44,12 @@ class SidePhoto:
 def first_layers(tables: Tables) -> dict[str, Row]:
     """The layer that each side's attack moves most, as its row of table `profiles` at the comparison's strength.
 
-    Where no layer has a rank it is the first one.
+    Where no layer has a rank it is the one of the highest gain.
     """
     sides = compared_sides(tables)
     rows = {side: profile(tables, side, sides.targets[0], sides.reference) for side in sides.names}
-    last = pl.lit(2**31)
-    return {side: its.sort(pl.col("rank").fill_null(last), "layer_index").to_dicts()[0] for side, its in rows.items()}
+    order = (pl.col("rank").fill_null(2**31), -pl.col("gain").fill_null(-1.0), pl.col("layer_index"))
+    return {side: its.sort(*order).to_dicts()[0] for side, its in rows.items()}
 
 
 def photo_rows(photos: list[SidePhoto]) -> list[dict[str, Any]]:

@@ -25,6 +25,8 @@ def single_image_headline(tables: Tables, record: Record, scope: Scope) -> str:
     tops = scope.headline.tops
     tail = f"; {part_of(scope.labels, scope.layers.index(tops[0]['layer']))} is moved most" if tops else ""
     title = threat.attack_title(record)
+    if not scope.headline.is_fooling:
+        tail = f", but no longer at strength {strength_text(scope.reference)}{tail}"
     return f"{title} makes the network see \u201c{after}\u201d in place of \u201c{before}\u201d{tail}"
 
 

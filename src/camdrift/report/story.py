@@ -6,7 +6,7 @@ from camdrift.figures.scope import Scope, part_of
 from camdrift.report import single, threat, verdicts
 from camdrift.report.numbers import times
 from camdrift.statistics.flips import flips_of
-from camdrift.statistics.headline import Certainty
+from camdrift.statistics.headline import Certainty, moves_further
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.table import Row
@@ -109,10 +109,13 @@ def _layers_moved(scope: Scope) -> str:
         return "no layer could be measured"
     if headline.certainty == Certainty.TOO_FEW:
         return "too few images to say which layer it moves most"
-    if headline.certainty == Certainty.UNKNOWN:
-        return f"which of its {headline.n_ranked} layers is {there}moved most cannot be told"
     top = headline.tops[0]
-    if top["gain"] <= 1 and top["gain_censored"] != CENSORED_ABOVE:
+    if headline.certainty == Certainty.UNKNOWN:
+        if top["gain_censored"] != CENSORED_ABOVE or len(headline.tops) < 2:
+            return f"which of its {headline.n_ranked} layers is {there}moved most cannot be told"
+        # What these layers share is known: the bound.
+        return f"{there}{count(len(headline.tops), 'layer')} are moved {distance(top)}, and which most cannot be told"
+    if not moves_further(top):
         return f"{there}no layer is moved further than by noise of the same size"
     others = len(headline.tops) - 1
     subject = part_of(scope.labels, scope.layers.index(str(top["layer"])))
@@ -145,7 +148,6 @@ def _reason(scope: Scope) -> str:
         return f"with other images any of the {headline.n_ranked} layers could come first"
     if top["rank_low"] == top["rank_high"]:
         return f"with other images it would still come first of {headline.n_ranked} layers"
-    low, high = top["rank_low"], top["rank_high"]
     rest = "" if headline.n_ranked == len(scope.layers) else " that could be ranked"
-    place = f"among the {high} that are moved most" if low == 1 else f"number {low} to {high} of those moved most"
-    return f"with other images this layer would be {place}, of the {headline.n_ranked} layers{rest}"
+    most = f"among the {top['rank_high']} that are moved most, of the {headline.n_ranked} layers{rest}"
+    return f"with other images this layer would be {most}"

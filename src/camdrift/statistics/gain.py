@@ -4,7 +4,7 @@ Inside this file an undefined value is NaN; `statistics.layers` turns it into nu
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import scipy.stats
@@ -93,11 +93,26 @@ def gain_interval(sample: Gains, replicates: Gains) -> tuple[Interval, Interval]
     return Interval(*values), Interval(*flags)
 
 
-def rank_by_gain(gains: Floats) -> Floats:
-    """Rank along the last axis, 1 = highest gain; ties share the smallest rank; NaN where the gain is."""
+def rank_by_gain(gains: Floats, *, ties: Literal["min", "max"] = "min") -> Floats:
+    """Rank along the last axis, 1 = highest gain; NaN where the gain is.
+
+    Args:
+        gains: (..., layers).
+        ties: Which of the places that equal gains take up they share: the smallest or the largest.
+    """
     is_undefined = np.isnan(gains)
-    ranks = scipy.stats.rankdata(np.where(is_undefined, np.inf, -gains), method="min", axis=-1)
+    ranks = scipy.stats.rankdata(np.where(is_undefined, np.inf, -gains), method=ties, axis=-1)
     return np.where(is_undefined, np.nan, ranks)
+
+
+def rank_interval(gains: Floats) -> Interval:
+    """Percentile interval of the rank by gain: (layers,) of (replicates, layers).
+
+    Which of several layers at one bound comes first a replicate cannot tell, so the lower end takes the smallest of
+    their places, and the upper end the largest.
+    """
+    low, high = (percentile_interval(rank_by_gain(gains, ties=ties)) for ties in ("min", "max"))
+    return Interval(low.low, high.high)
 
 
 def isotonic_fit(values: Floats) -> Floats:

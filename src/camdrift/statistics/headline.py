@@ -12,7 +12,7 @@ from math import ceil
 import polars as pl
 
 from camdrift.tables.table import Row
-from camdrift.tables.words import ADVERSARIAL, TARGET_ORDER
+from camdrift.tables.words import ADVERSARIAL, CENSORED_ABOVE, TARGET_ORDER
 
 
 class Certainty(StrEnum):
@@ -108,12 +108,19 @@ def _strength(flips: pl.DataFrame, strengths: Sequence[float]) -> tuple[float, i
     return min(strengths, key=lambda strength: abs(strength - 1), default=1.0), 0, 0
 
 
+def moves_further(row: Row) -> bool:
+    """Does the attack move a layer with a gain further than noise of the same size does?"""
+    if row["gain_censored"] is not None:
+        return bool(row["gain_censored"] == CENSORED_ABOVE)
+    return bool(row["gain"] > 1)
+
+
 def certainty_of(row: Row, n_ranked: int) -> Certainty:
     """How sure it is that this layer, of so many with a rank, comes first."""
-    low, high = row["rank_low"], row["rank_high"]
+    high = row["rank_high"]
     if n_ranked == 1:
         return Certainty.ONLY
-    if high is None or (low == 1 and high >= n_ranked):
+    if high is None or high >= n_ranked:
         return Certainty.UNKNOWN
     if high <= ceil(n_ranked / 10):
         return Certainty.CLEAR

@@ -23,7 +23,7 @@ from camdrift.statistics.bootstrap import (
 )
 from camdrift.statistics.cells import ArrayBuilder, SimilarityArrays, seed_arrays
 from camdrift.statistics.estimates import holm, moments, ratio, wilcoxon_p, wilson_interval
-from camdrift.statistics.gain import ABOVE, BELOW, Gains, gain_interval, noise_equivalent_gain, rank_by_gain
+from camdrift.statistics.gain import ABOVE, BELOW, Gains, gain_interval, noise_equivalent_gain, rank_interval
 from camdrift.statistics.ranks import RANKING, are_too_few, ranked
 from camdrift.tables.arrays import Floats
 from camdrift.tables.further import CEILING
@@ -296,7 +296,8 @@ def _gain(arrays: SimilarityArrays, is_rounding: NDArray[np.bool_], gains: Gains
     has_noise = (~np.isnan(arrays.noise.values)).any(axis=(0, 3))
     is_enough = (np.count_nonzero(has_attack, axis=-1) > 1) & (np.count_nonzero(has_noise, axis=-1) > 1)
     ends, flags = gain_interval(sample, replicates)
-    ranks = percentile_interval(rank_by_gain(replicates.without(are_too_few(n_pairs)).value))
+    n_measured = np.where(np.isnan(sample.value), 0, n_pairs)
+    ranks = rank_interval(replicates.without(are_too_few(n_measured)).value)
     low, high, rank_low, rank_high = (np.where(is_enough, end, np.nan) for end in (*ends, *ranks))
     return {
         "gain": sample.value,

@@ -23,6 +23,7 @@ SIDES: Final = table(
     ("side", pl.String, "name of the side, made of what differs among the sides"),
     ("run", pl.String, "run directory"),
     ("model", pl.String, "spec of the model, or what it was called"),
+    ("weights", pl.String, "SHA-256 of the model's weights, in hex; null if the run has none"),
     ("attack", pl.String, "spec of the attack with all its settings"),
     ("surrogate", pl.String, "spec of the model that the attack saw; null if it saw the studied one"),
     ("explanation", pl.String, "how a layer is explained: gradcam, ..."),
