@@ -78,8 +78,8 @@ def tables_of(*sides, gains=None, fooled=(9, 9)):
             # Networks under different attacks: neither can be said to stand more.
             [("a, fgsm", "a", "fgsm", 2), ("a, pgd", "a", "pgd", 19), ("b, pgd", "b", "pgd", 9)],
             {},
-            "The fewest images are fooled in \u201ca, fgsm\u201d, 2 of 20 images, the most in \u201ca, pgd\u201d, 19 of 20 "
-            "images",
+            "The fewest images are fooled in \u201ca, fgsm\u201d, 2 of 20 images, the most in \u201ca, pgd\u201d, 19 "
+            "of 20 images",
         ),
         (
             [("pgd(eps=4/255, steps=5)", "a", "p4", 4), ("pgd(eps=8/255, steps=9)", "a", "p8", 19)],
