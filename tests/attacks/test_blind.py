@@ -63,6 +63,38 @@ def test_an_attack_on_predictions_alone_is_not_called_blind():
     assert {r.reason for r in attacked(LibraryAttack("still", recipe), Blind("no_grad"))} == {""}
 
 
+@pytest.mark.parametrize("way", ["vectorize", "is_grads_batched"])
+def test_gradients_taken_all_at_once_are_no_reason_to_call_an_attack_blind(way):
+    """Inside such a transform no value can be read."""
+
+    def perturb(model, images):
+        inputs = images.clone().requires_grad_()
+        if way == "vectorize":
+            return images + torch.autograd.functional.jacobian(model, inputs, vectorize=True).sum((0, 1)).sign() * 0.01
+        logits = model(inputs)
+        rows = torch.eye(10)[:, None]
+        (gradients,) = torch.autograd.grad(logits, inputs, rows, is_grads_batched=True)
+        return images + gradients.sum(0).sign() * 0.01
+
+    recipe = AttackRecipe(way, lambda model: lambda images, *_: perturb(model, images))
+    results = attacked(LibraryAttack(way, recipe), seeing())
+    assert {result.reason for result in results} == {""}
+    assert all(result.base_perturbation.any() for result in results)
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"), [("rounding", f"{ZERO}; the attack failed: ValueError: flat"), ("numpy", CUT)]
+)
+def test_an_error_is_told_beside_a_gradient_of_zero_not_beside_one_that_there_is_none(way, reason):
+    def perturb(model, images):
+        inputs = images.clone().requires_grad_()
+        torch.autograd.grad(model(inputs).sum(), inputs)
+        raise ValueError("flat")
+
+    recipe = AttackRecipe("flat", lambda model: lambda images, *_: perturb(model, images))
+    assert {result.reason for result in attacked(LibraryAttack("flat", recipe), Blind(way))} == {reason}
+
+
 DEEDS = {
     "weights and buffers: 1": lambda model: model.network.body.weight.data.mul_(2),
     "hooks: 1": lambda model: model.network.body.register_forward_hook(lambda *_: None),
@@ -119,6 +151,7 @@ def test_attacks_that_want_probabilities_get_them(spec):
 
 def test_advice_names_the_setting_that_fools_more():
     assert "dlfuzz(scores='logit')" in advice("dlfuzz")
+    assert "fooled 19 of 24 photographs, by probabilities 25 of 200" in advice("dlfuzz:paper")
     assert "dlfuzz(scores" not in advice("dlfuzz(scores='logit')")
     assert advice("fgsm(eps=8/255)") == "a larger `eps` (now 8/255) may fool more"
     assert advice("art:GeoDA") == ""

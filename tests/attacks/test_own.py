@@ -6,8 +6,10 @@ from torch import nn
 
 from camdrift.attacks.library import REMARK
 from camdrift.attacks.making import make_attack
+from camdrift.attacks.trial import is_independent
 from camdrift.errors import UserError
 from camdrift.models.classifier import Classifier
+from camdrift.tensors import Attacked
 from support.attacks import perturbations, results_of
 from support.reads import Reads
 from support.studies import SIZE, tiny_classifier
@@ -26,7 +28,10 @@ PAIRS = {
     ),
     "apgd(steps=8)": "torchattacks:APGD(eps=8/255, steps=8)",
     "apgd(eps=3/255, steps=30, rho=0.5)": "torchattacks:APGD(eps=3/255, steps=30, rho=0.5)",
+    # Rises too seldom, and the largest loss stays what it was.
+    "apgd(eps=40/255, steps=40, rho=0.2)": "torchattacks:APGD(eps=40/255, steps=40, rho=0.2)",
     "deepfool": "foolbox:L2DeepFoolAttack",
+    "deepfool(candidates=None, steps=3)": "foolbox:L2DeepFoolAttack(candidates=None, steps=3)",
     "deepfool(loss='crossentropy', candidates=3, overshoot=0.1, steps=2)": (
         "foolbox:L2DeepFoolAttack(loss='crossentropy', candidates=3, overshoot=0.1, steps=2)"
     ),
@@ -126,6 +131,42 @@ def test_a_librarys_attack_goes_in_batches_where_these_change_nothing(spec, mode
     assert float((together(batched, model, pixels, 5) - expected).norm()) <= 1e-3 * float(expected.norm())
 
 
+def test_a_batch_is_tried_with_images_that_are_really_attacked(model):
+    """The first is of the target class already, so that nothing of it could be compared."""
+    squares = torch.rand((8, 3, 4, 4), generator=torch.Generator().manual_seed(0))
+    pictures = nn.functional.interpolate(squares, size=(SIZE, SIZE))[[0, 4, 6]]
+    assert model(pictures).argmax(1).tolist() == [8, 0, 4]
+    spec = "foolbox:LinfPGD(eps=8/255, steps=3, batched=True, target_class=8)"
+    with pytest.raises(UserError, match="in a batch"):
+        results_of(spec, model, dict(zip("abc", pictures, strict=True)), batch_size=5)
+
+
+def test_an_attack_is_tried_until_two_images_were_compared(tmp_path):
+    """Images whose attack fails tell nothing."""
+    calls = []
+
+    def attack(positions):
+        calls.append([*positions])
+        return [
+            Attacked(None, reason="dark") if position < 2 else Attacked(torch.full((3, 1, 1), float(len(positions))))
+            for position in positions
+        ]
+
+    with pytest.raises(UserError, match="whose result for c changes by 100% of its length"):
+        is_independent("mine", attack, [0, 1, 2, 3], "abcd")
+    assert calls == [[0], [1], [1, 0], [2], [3], [3, 2]]
+    assert not is_independent("mine", attack, [0, 1], "ab")
+    assert not is_independent("mine", attack, [2], "abc")
+
+
+def test_an_attack_whose_result_depends_on_the_place_in_the_batch_is_refused():
+    def attack(positions):
+        return [Attacked(torch.full((3, 1, 1), 1.0 + place)) for place in range(len(positions))]
+
+    with pytest.raises(UserError, match="whose result for a changes by"):
+        is_independent("mine", attack, [0, 1], "ab")
+
+
 def test_a_function_of_ones_own_draws_image_by_image(model, pixels, tmp_path):
     body = """
 def noise(model, images, classes):
@@ -161,9 +202,12 @@ def test_what_a_batch_leaves_behind_is_told(model, pixels, tmp_path):
         ("deepfool(loss='dlr')", "`loss` must be one of logits, crossentropy, got: dlr"),
         ("pgd(batched=True)", "pgd must come without `batched`, got: True"),
         ("foolbox:LinfPGD(eps=1/255, batched='yes')", "`batched` must be True or False, got: yes"),
+        ("mine.py:attack", "mine.py:attack must take no argument of a name that camdrift keeps, got: batched"),
     ],
 )
-def test_settings_are_refused_in_words(spec, words):
+def test_settings_are_refused_in_words(spec, words, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("def attack(model, images, classes, batched=False):\n    return images\n")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"^`attack` ") as caught:
         make_attack(spec)
     assert words in caught.value.message

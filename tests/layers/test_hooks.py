@@ -158,6 +158,22 @@ class TestUndisturbed:
             assert not any(parameter.requires_grad for parameter in module.parameters())
         assert snapshot(module) == before
 
+    def test_a_tensor_that_is_a_mere_attribute_is_written_to_as_a_copy(self):
+        class Counting(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.count = torch.zeros(1)
+
+            def forward(self, x):
+                return x + self.count.add_(1)
+
+        module = Counting()
+        count = module.count
+        with undisturbed(module):
+            assert module(torch.zeros(1)) == 1
+        assert module.count is count
+        assert count == 0
+
     def test_restored_after_an_error(self):
         module = self.make()
         before = snapshot(module)

@@ -33,6 +33,21 @@ from support.nets import (
 )
 
 
+def test_a_backward_pass_that_fails_is_told_in_one_line():
+    class Written(Plain):
+        def forward(self, x):
+            logits = super().forward(x).exp()
+            logits.add_(1)
+            return logits
+
+    with pytest.raises(
+        ModelError, match=r"^`model` must have a backward pass, got: RuntimeError: one of the"
+    ) as caught:
+        _ = Classifier(Written().eval(), size=16).layers
+    assert "\n" not in caught.value.message
+    assert "x = x + 1" in caught.value.hint
+
+
 class Named(NamedTuple):
     features: torch.Tensor
     logits: torch.Tensor

@@ -13,7 +13,7 @@ from camdrift.statistics.layers import layer_statistics
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.further import CEILING
 from camdrift.tables.study import FLOOR, LAYERS, SIMILARITY
-from camdrift.tables.words import ADVERSARIAL, NOISE, ROUNDING
+from camdrift.tables.words import ADVERSARIAL, NOISE, ROUNDING, ZERO_MAP_SEED
 from support.studies import write_images
 from support.study_tables import cells, plain_norms
 
@@ -54,6 +54,27 @@ def test_a_ceiling_lies_close_to_one_and_has_its_seeds(study):
     last = study.layers.filter(layer="2.0")
     assert set(last["n_ceiling"]) == {1}
     assert (1 - last["ceiling"]).max() < 1e-6
+
+
+def test_an_empty_map_is_no_map_of_rounding(tmp_path):
+    """Every class is spoken against, so that nothing is left of the map above 0."""
+    net = nn.Sequential(nn.Conv2d(3, 1, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    for layer, weight, bias in ((net[0], [[1.0] * 3], [0.0]), (net[4], [[-1.0], [-3.0]], [0.0, 1.0])):
+        layer.weight.data.copy_(torch.tensor(weight).view_as(layer.weight))
+        layer.bias.data.copy_(torch.tensor(bias))
+    write_images(tmp_path / "images", 1)
+    (tmp_path / "black.py").write_text("def black(model, images, classes):\n    return 0 * images\n")
+    study = camdrift.run(
+        camdrift.wrap(net.eval(), size=32),
+        tmp_path / "images",
+        out=tmp_path / "run",
+        attack=f"{tmp_path}/black.py:black",
+        strengths=1.0,
+        noise_ladder=2.0,
+        targets="seed",
+        gallery=0,
+    )
+    assert study.ceiling["undefined_reason"].to_list() == [ZERO_MAP_SEED]
 
 
 def statistics(ceilings):

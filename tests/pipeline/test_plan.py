@@ -37,6 +37,8 @@ def test_large_layers_go_in_small_batches_on_a_processor(tmp_path, monkeypatch):
     for values, expected in ((2**16, 4), (2**18, 16), (2**40, 64)):
         monkeypatch.setattr("camdrift.pipeline.plan._BATCH_VALUES", values)
         assert study_plan(tiny_classifier(), files, Settings(), Clock()).batch_size == expected
+        # A pass holds all layers, whichever are looked at.
+        assert study_plan(tiny_classifier(), files, Settings(layers=("last",)), Clock()).batch_size == expected
     assert study_plan(tiny_classifier(), files, Settings(batch_size=2), Clock()).batch_size == 2
 
 

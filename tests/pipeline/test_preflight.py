@@ -166,6 +166,17 @@ class TestInput:
         assert "gradient" in seen.warnings[0]
         only(seen.warnings[1:], "12 of 24 predictions are right, where guessing gets 33.3 %")
 
+    def test_a_gradient_that_torch_cannot_compute_is_told_with_its_error(self, photos):
+        class Written(Colours):
+            """Writes to what the backward pass needs, but before the first layer."""
+
+            def forward(self, x):
+                return super().forward(x.exp().add_(1).log())
+
+        seen = looked(Written().eval(), photos, mean=MEAN, std=STD)
+        assert seen.zero_gradient_share is None
+        only(seen.warnings, "the gradient of the logits cannot be computed: RuntimeError: one of the variables")
+
     def test_training_mode(self, photos):
         module = nn.Sequential(Colours(), nn.Dropout(0.5))
         assert looked(module.eval(), photos, mean=MEAN, std=STD).warnings == ()

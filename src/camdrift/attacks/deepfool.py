@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 import torch
@@ -58,20 +59,17 @@ class DeepFool:
 
     def _step(self, logits: Logits, inputs: Images, order: Tensor) -> Images:
         """The shortest way to one of the boundaries, for every image."""
-        differences = torch.stack([*self._differences(logits, order)])
-        gradients = torch.stack(
-            [
-                torch.autograd.grad(row.sum(), inputs, retain_graph=number < len(differences) - 1)[0]
-                for number, row in enumerate(differences)
-            ],
-            1,
-        )
-        lengths = gradients.flatten(2).square().sum(-1).sqrt() + _TINY
-        distances = differences.detach().T.abs() / lengths
-        nearest = distances.argmin(1, keepdim=True)
-        distance, length = (values.gather(1, nearest) for values in (distances, lengths))
-        gradient = gradients[torch.arange(len(inputs), device=inputs.device), nearest[:, 0]]
-        return ((distance + _FURTHER) / length).view(-1, 1, 1, 1) * gradient
+        nearest = torch.full_like(inputs[:, 0, 0, 0], inf, requires_grad=False)
+        length, gradient = torch.ones_like(nearest), torch.zeros_like(inputs, requires_grad=False)
+        last = order.shape[1] - 2
+        for number, difference in enumerate(self._differences(logits, order)):
+            (slope,) = torch.autograd.grad(difference.sum(), inputs, retain_graph=number < last)
+            size = slope.flatten(1).square().sum(-1).sqrt() + _TINY
+            distance = difference.detach().abs() / size
+            is_nearer = distance < nearest
+            nearest, length = torch.where(is_nearer, distance, nearest), torch.where(is_nearer, size, length)
+            gradient = torch.where(is_nearer.view(-1, 1, 1, 1), slope, gradient)
+        return ((nearest + _FURTHER) / length).view(-1, 1, 1, 1) * gradient
 
     def _differences(self, logits: Logits, order: Tensor) -> Iterator[Tensor]:
         """Yield, class by class, how far it lies above the clean one: one value an image."""

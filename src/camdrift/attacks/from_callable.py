@@ -6,6 +6,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from camdrift.attacks.library import AttackRecipe, Perturb, PixelModel
+from camdrift.attacks.names import BATCHED, TARGET_CLASS
 from camdrift.errors import UserError, one_line
 from camdrift.user_code import importing, load_function, module_folder
 
@@ -33,6 +34,11 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
             f"`attack` {name} must take (model, images, classes) and the settings given, got: {one_line(error)}",
             "docs/attacks.md has an example",
         ) from error
+    if reserved := {BATCHED, TARGET_CLASS} & signature.parameters.keys():
+        raise UserError(
+            f"`attack` {name} must take no argument of a name that camdrift keeps, got: {', '.join(sorted(reserved))}",
+            f"give it another name; a function that takes `{_TARGETS}` gets the classes to reach",
+        )
     # As late as when it runs, the function may import what lies beside it.
     folder = module_folder(name.rpartition(":")[0])
 

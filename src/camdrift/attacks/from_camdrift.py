@@ -63,9 +63,7 @@ def recipe(name: str, settings: dict[str, Any]) -> AttackRecipe:
     return _own(name, attack, threat=threat, can_target=name in _TARGETED)
 
 
-def _own(
-    name: str, attack: Callable[[PixelModel, Images, Tensor, Tensor | None], Images], **modes: Any
-) -> AttackRecipe:
+def _own(name: str, attack: OwnAttack, **modes: Any) -> AttackRecipe:
     def make(model: PixelModel) -> Perturb:
         return lambda images, classes, targets: attack(model, images, classes, targets)
 

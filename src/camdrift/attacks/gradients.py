@@ -20,6 +20,8 @@ class GradientWatch:
 
     def __init__(self, images: int, device: torch.device) -> None:
         self.is_cut = False
+        # Was one taken together with others, where values cannot be read?
+        self._is_hidden = False
         # By image: was a gradient asked for, and was one of them not 0?
         self._is_asked = torch.zeros(images, dtype=torch.bool, device=device)
         self._is_moved = torch.zeros(images, dtype=torch.bool, device=device)
@@ -40,6 +42,9 @@ class GradientWatch:
             gradient: One row an image; of any other number of rows, each may belong to any image.
             rows: The images' positions; None for all.
         """
+        if _is_transformed(gradient):
+            self._is_hidden = True
+            return
         places = slice(None) if rows is None else rows
         is_moved = (gradient != 0).flatten(1).any(1)
         if rows is None and len(gradient) != len(self._is_asked):
@@ -48,10 +53,17 @@ class GradientWatch:
         self._is_moved[places] |= is_moved
 
     def faults(self) -> list[str]:
-        """Why the attack was blind, image by image; empty where it was not, or asked for no gradient."""
+        """Why the attack was blind, image by image; empty where it was not, asked for no gradient, or hid one."""
         if self.is_cut:
             return [CUT] * len(self._is_asked)
-        return [ZERO if is_blind else "" for is_blind in (self._is_asked & ~self._is_moved).tolist()]
+        is_blind = self._is_asked & ~self._is_moved & (not self._is_hidden)
+        return [ZERO if is_fault else "" for is_fault in is_blind.tolist()]
+
+
+def _is_transformed(tensor: Tensor) -> bool:
+    """Does a tensor stand for many, inside `torch.func` or where torch takes a batch of gradients at once?"""
+    functorch = torch._C._functorch
+    return bool(functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
 
 
 class _Seen(torch.autograd.Function):

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from camdrift.attacks.base import PER_IMAGE, Advance, SeedBatch, Threat, by_batch
 from camdrift.attacks.containment import Containment
-from camdrift.attacks.gradients import GradientWatch
+from camdrift.attacks.gradients import CUT, GradientWatch
 from camdrift.attacks.names import built
 from camdrift.attacks.targets import check_target, targets_of
-from camdrift.attacks.trial import check_independence
+from camdrift.attacks.trial import is_independent
 from camdrift.errors import UserError, one_line
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import is_out_of_memory
@@ -102,7 +102,7 @@ class _Loan:
     targets: list[int | None]
 
 
-@dataclass(frozen=True)
+@dataclass
 class LibraryAttack:
     """An attack made by a recipe.
 
@@ -118,8 +118,8 @@ class LibraryAttack:
     recipe: AttackRecipe
     target: int | str | None = None
     is_batched: bool = False
-    # Names of the images that have shown that a batch changes nothing.
-    _trial: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    # Have two images shown that a batch changes nothing?
+    _is_tried: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -138,7 +138,7 @@ class LibraryAttack:
     def check(self, classifier: Classifier) -> None:
         """Raises `UserError` if the classifier lacks the target class, or if the library refuses it."""
         self._check_target(classifier)
-        with Containment(classifier).around(0):
+        with Containment(classifier, is_trusted=self.recipe.is_own).around(0):
             built(self.spec, lambda: self.recipe.make(PixelModel(classifier)))
 
     def _check_target(self, classifier: Classifier) -> None:
@@ -161,8 +161,9 @@ class LibraryAttack:
         containment = Containment(classifier, is_trusted=self.recipe.is_own)
         loan = _Loan(classifier, containment, seeds, clean, targets_of(self.target, seeds, clean))
         attack = partial(self._attack, loan)
-        if self.is_batched and not self._trial and min(len(seeds), batch_size) > 1:
-            self._trial.extend(check_independence(self.spec, attack, seeds.seed_ids))
+        if self.is_batched and not self._is_tried and batch_size > 1:
+            positions = [p for p in range(len(seeds)) if loan.targets[p] != clean[p]]
+            self._is_tried = is_independent(self.spec, attack, positions, seeds.seed_ids)
         return by_batch(attack, seeds, batch_size if self.recipe.is_own or self.is_batched else 1, advance)
 
     def _attack(self, loan: _Loan, positions: Sequence[int]) -> list[Attacked]:
@@ -195,7 +196,9 @@ class LibraryAttack:
                 # Each image has its own reason.
                 return [result for position in positions for result in self._perturb(loan, [position])]
             (fault,), remark = model.gradients.faults(), self._remark(loan.containment)
-            reason = fault or f"the attack failed: {one_line(error)}"
+            failure = f"the attack failed: {one_line(error)}"
+            # Without a way back from the logits to the pixels, torch's error is no news.
+            reason = {"": failure, CUT: CUT}.get(fault, f"{fault}; {failure}")
             return [Attacked(None, target_class=targets[0], reason=reason, is_failure=True, remark=remark)]
         faults, remark = model.gradients.faults(), self._remark(loan.containment)
         return [

@@ -7,15 +7,12 @@ from camdrift.attacks import from_callable
 from camdrift.attacks.base import Attack
 from camdrift.attacks.dlfuzz import DLFuzz
 from camdrift.attacks.library import AttackRecipe, LibraryAttack
-from camdrift.attacks.names import positive
+from camdrift.attacks.names import BATCHED, TARGET_CLASS, positive
 from camdrift.attacks.registry import BOUNDS, FORMS, LIBRARIES, NAMES, OWN, PRESETS, SHORT_NAMES, Library
 from camdrift.errors import UserError, install_hint, one_line
 from camdrift.specs import Spec, nearest, parse_spec, write_spec
 from camdrift.tensors import PIXELS
 from camdrift.user_code import is_user_code
-
-# Settings that camdrift keeps to itself.
-_TARGET, _BATCHED = "target_class", "batched"
 
 
 def make_attack(spec: str) -> Attack:
@@ -73,12 +70,12 @@ def _by_short_name(attack: Spec) -> LibraryAttack:
 
 def _library_attack(name: str, recipe: AttackRecipe, settings: dict[str, Any]) -> LibraryAttack:
     _check_bound(recipe, settings)
-    if recipe.is_own and _BATCHED in settings:
-        raise UserError(f"`attack` {name} must come without `{_BATCHED}`, got: {settings[_BATCHED]}", "it always is")
-    is_batched = settings.get(_BATCHED, False)
+    if recipe.is_own and BATCHED in settings:
+        raise UserError(f"`attack` {name} must come without `{BATCHED}`, got: {settings[BATCHED]}", "it always is")
+    is_batched = settings.get(BATCHED, False)
     if not isinstance(is_batched, bool):
-        raise UserError(f"`attack` setting `{_BATCHED}` must be True or False, got: {is_batched}")
-    return LibraryAttack(write_spec(name, settings), recipe, settings.get(_TARGET), is_batched)
+        raise UserError(f"`attack` setting `{BATCHED}` must be True or False, got: {is_batched}")
+    return LibraryAttack(write_spec(name, settings), recipe, settings.get(TARGET_CLASS), is_batched)
 
 
 def _check_bound(recipe: AttackRecipe, settings: dict[str, Any]) -> None:
@@ -118,4 +115,4 @@ def _recipe(library: Library, name: str, settings: dict[str, Any]) -> AttackReci
 
 def _of_library(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that the library gets."""
-    return {key: value for key, value in settings.items() if key not in (_TARGET, _BATCHED)}
+    return {key: value for key, value in settings.items() if key not in (TARGET_CLASS, BATCHED)}

@@ -18,6 +18,9 @@ from camdrift.errors import FOREIGN, UserError, one_line
 
 _T = TypeVar("_T")
 
+# Settings that camdrift keeps to itself: no library and no function gets them.
+TARGET_CLASS, BATCHED = "target_class", "batched"
+
 
 @contextmanager
 def quietly() -> Iterator[None]:

@@ -6,38 +6,44 @@ from typing import Final
 import torch
 
 from camdrift.errors import UserError
+from camdrift.models.memory import batches
 from camdrift.tensors import Attacked
 
-# Images that are tried.
+# Images that are tried together.
 _IMAGES: Final = 2
 # Of the perturbation's length; rounding alone moved it by 0.3 % at most (docs/attacks.md).
 _MOST_CHANGE: Final = 0.05
 
 
-def check_independence(
-    spec: str, attack: Callable[[Sequence[int]], list[Attacked]], seed_ids: Sequence[str]
-) -> list[str]:
-    """Names of images whose results are the same alone and in a batch, in which they change places.
+def is_independent(
+    spec: str, attack: Callable[[Sequence[int]], list[Attacked]], positions: Sequence[int], seed_ids: Sequence[str]
+) -> bool:
+    """Have two images shown the same perturbations alone and in a batch, in which they change places?
+
+    Pairs are tried until both images of one are perturbed; False if there is no such pair.
 
     Args:
         spec: The attack's spec.
         attack: Called with the positions of some seeds; returns the results for them.
-        seed_ids: Names of the seeds: two at least.
+        positions: Positions of the seeds that it really attacks.
+        seed_ids: Names of all seeds.
 
     Raises:
         UserError: The result for an image depends on its batch.
     """
-    positions = range(_IMAGES)
-    alone = [attack([position])[0] for position in positions]
-    together = attack(positions[::-1])[::-1]
-    for name, one, other in zip(seed_ids, alone, together, strict=False):
-        if fault := _difference(one, other):
-            raise UserError(
-                f"`attack` setting `batched` must be left out where a batch changes results, got: {spec}, "
-                f"whose result for {name} {fault}",
-                "one image at a time is right for every attack; pgd, fgsm, mifgsm and deepfool go in batches",
-            )
-    return [*seed_ids[:_IMAGES]]
+    for pair in batches(positions, _IMAGES):
+        alone = [attack([position])[0] for position in pair]
+        together = attack(pair[::-1])[::-1]
+        for position, one, other in zip(pair, alone, together, strict=True):
+            if fault := _difference(one, other):
+                raise UserError(
+                    f"`attack` setting `batched` must be left out where a batch changes results, got: {spec}, "
+                    f"whose result for {seed_ids[position]} {fault}",
+                    "one image at a time is right for every attack; pgd, fgsm, mifgsm and deepfool go in batches",
+                )
+        if len(pair) == _IMAGES and all(result.base_perturbation is not None for result in alone):
+            return True
+    return False
 
 
 def _difference(alone: Attacked, together: Attacked) -> str:

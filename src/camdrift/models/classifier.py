@@ -31,6 +31,7 @@ from camdrift.layers.taps import AnyTap, Tap
 from camdrift.layers.tracing import Part, Trace, trace
 from camdrift.models.contract import check_logits, check_tensors, unwrap
 from camdrift.models.input_settings import input_settings
+from camdrift.models.memory import is_out_of_memory
 from camdrift.models.outputs import Output, choose_output
 from camdrift.tensors import Images, Logits
 
@@ -267,7 +268,15 @@ class Classifier:
         with self.undisturbed():
             with torch.enable_grad(), hooks.capturing(taps) as capture:
                 total = self(example).sum()
-            moves = hooks.reduce_gradients(total, capture, lambda _, gradient: bool(gradient.any()))
+            try:
+                moves = hooks.reduce_gradients(total, capture, lambda _, gradient: bool(gradient.any()))
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                raise ModelError(
+                    f"`model` must have a backward pass, got: {one_line(error)}",
+                    "where a tensor is changed in place, as `x += 1` does, write `x = x + 1`",
+                ) from error
         return moves, {name for name, output in capture.activations.items() if id(output) in capture.waiting}
 
     @property

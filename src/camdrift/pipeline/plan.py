@@ -263,8 +263,9 @@ def _fitting_batch_size(plan: Plan) -> int:
     """Images per pass: few on a processor, elsewhere as many as an explanation finds room for."""
     classifier = plan.classifier
     if classifier.device.type == "cpu" and ON_PROCESSOR:
-        sizes = {info.name: prod(info.shape) for info in classifier.layer_infos}
-        return max(ON_PROCESSOR, min(_MOST_SMALL, _BATCH_VALUES // sum(sizes[name] for name in plan.layers)))
+        # A pass holds all layers, whichever are looked at.
+        values = sum(prod(info.shape) for info in classifier.layer_infos)
+        return max(ON_PROCESSOR, min(_MOST_SMALL, _BATCH_VALUES // values))
 
     def compute(size: int) -> None:
         images = torch.full((size, 3, *plan.size), 0.5, device=classifier.device)

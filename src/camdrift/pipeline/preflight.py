@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from camdrift.errors import ImageError, ModelError
+from camdrift.errors import ImageError, ModelError, one_line
 from camdrift.images.places import ImageFile
 from camdrift.images.sources import limit_images
 from camdrift.models.memory import batches, is_out_of_memory
@@ -29,6 +29,10 @@ _SURER, _TIMES = 0.2, 2.0
 # Images whose gradient is looked at, and the share of zeros from which on an attack counts as blind.
 _FEW: Final = 4
 _BLIND: Final = 0.5
+_OTHER_ATTACKS: Final = (
+    "attacks on predictions alone need none, such as foolbox:BoundaryAttack, and --surrogate takes the gradients of "
+    "another model"
+)
 # Of a sigmoid the likely classes lie above it.
 _LIKELY: Final = 0.5
 _IMAGENET: Final = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -44,7 +48,7 @@ class Preflight:
         accuracy: Share of the labelled images that the model gets right; None without any.
         mean_confidence: Mean probability of the predicted class; None without images.
         zero_gradient_share: Share of pixels of a few images at which the gradient of the attacked model's logits
-            is exactly 0; 1 where none reaches the pixels, None without images.
+            is exactly 0; 1 where none reaches the pixels, None without images or where torch cannot compute it.
         warnings: Possible mistakes in the model or its input, each on one line with its cure.
     """
 
@@ -107,11 +111,11 @@ def preflight(plan: Plan, files: Sequence[ImageFile]) -> Preflight:
     _refuse_probabilities(logits)
     images, labels = [images[i] for i in is_finite.nonzero().flatten()], labels[is_finite]
     answers = _answers(logits, labels)
-    share = _zero_gradient_share(plan, images[: plan.batch_size])
+    share, blindness = _zero_gradient_share(plan, images[: plan.batch_size])
     # Where another reading does better, its cure may bring the gradient back.
     others = [
         *_between_0_and_1(logits),
-        *([_blindness(share)] if share >= _BLIND else []),
+        *blindness,
         *_near_chance(plan, answers.is_right),
     ]
     warnings += _warnings_of_readings(plan, images, labels, answers) or others
@@ -161,28 +165,32 @@ def _refuse_chance(plan: Plan, logits: Logits, images: Sequence[Image]) -> None:
     )
 
 
-def _zero_gradient_share(plan: Plan, images: Sequence[Image]) -> float:
-    """Share of pixels, all colours, at which the gradient of the distance of the two largest logits is exactly 0."""
+def _zero_gradient_share(plan: Plan, images: Sequence[Image]) -> tuple[float | None, list[str]]:
+    """Share of pixels at which the gradient of the distance of the two largest logits is exactly 0, and a warning.
+
+    None where torch cannot compute the gradient.
+    """
     model = plan.victim
     batch = stack(images[:_FEW]).to(model.device).requires_grad_()
     try:
         with torch.enable_grad(), model.numerics(), model.undisturbed():
             best = model(batch).topk(2, dim=1).values
+            if not best.requires_grad:
+                return 1.0, [_blindness(1.0)]
             (gradient,) = torch.autograd.grad((best[:, 0] - best[:, 1]).sum(), batch, materialize_grads=True)
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        # torch finds no way from the logits to the pixels.
-        return 1.0
-    return float((gradient == 0).all(1).double().mean())
+        return None, [f"the gradient of the logits cannot be computed: {one_line(error)}: {_OTHER_ATTACKS}"]
+    share = float((gradient == 0).all(1).double().mean())
+    return share, [_blindness(share)] if share >= _BLIND else []
 
 
 def _blindness(share: float) -> str:
     where = "every pixel" if share == 1 else f"{100 * share:.0f} % of the pixels"
     return (
         f"the gradient of the logits is exactly 0 at {where}: attacks that follow it are blind there (is the input "
-        "rounded or clamped, or part of the model under no_grad?); attacks on predictions alone need none, such as "
-        "foolbox:BoundaryAttack, and --surrogate takes the gradients of another model"
+        f"rounded or clamped, or part of the model under no_grad?); {_OTHER_ATTACKS}"
     )
 
 

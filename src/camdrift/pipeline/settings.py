@@ -30,8 +30,8 @@ WORDS_FOR_NUMBERS: Final[Mapping[str, Mapping[str, int | None]]] = {
     "chunk_size": {"all": 0},
     "batch_size": {"auto": 0},
 }
-# These change how a study is computed, not what comes out (up to float rounding): a resumed run may change them.
-_FREE_ON_RESUME: Final = ("batch_size",)
+# These are compared by those who know what they came to: `auto` stands for the size that it chose the first time.
+_COMPARED_ELSEWHERE: Final = ("batch_size",)
 
 
 def _text(name: str, value: Any) -> str:
@@ -220,7 +220,7 @@ class Settings:
         mine = public(self.as_record())
         # Records from before these options existed lack them.
         record = public({"denoised": False, "sample": None, **record})
-        names = [name for name in self.names() if name not in (*_FREE_ON_RESUME, *without)]
+        names = [name for name in self.names() if name not in (*_COMPARED_ELSEWHERE, *without)]
         return [f"{name} was {record.get(name)}, now {mine[name]}" for name in names if record.get(name) != mine[name]]
 
 
