@@ -138,6 +138,21 @@ class TestPhotos:
         photos[0].maps[0] = np.asarray(cold)
         assert photo_rows(photos)[0]["maps"][0] == row["clean"]
 
+    def test_are_of_an_image_that_is_fooled_where_there_is_one(self, tmp_path):
+        """The first image of both galleries is fooled in neither side, the second in both, the third in one."""
+        flips = {"x": (False, True, True), "y": (False, True, False)}
+        for name, flags in flips.items():
+            folder = random_run(tmp_path / name, attack=name, rng_seed=1)
+            ids = ["s01", "s02", "s03"]
+            np.savez(folder / "gallery.npz", **gallery_of(ids, strengths=(0.5, 1.0), targets=("own",), layers=5))
+            path = folder / "variants.parquet"
+            is_one = {seed_id: pl.col("seed_id") == seed_id for seed_id in ids}
+            flag = pl.coalesce(pl.when(is_one[i]).then(pl.lit(flag)) for i, flag in zip(ids, flags, strict=True))
+            pl.read_parquet(path).with_columns(is_flipped=flag.fill_null(pl.col("is_flipped"))).write_parquet(path)
+        sides = sides_of([open_study(tmp_path / name) for name in flips])
+        tables = tables_of(*((side.name, "a", side.name, 8) for side in sides), fooled=(8, 8))
+        assert {photo.seed_id for photo in side_photos(sides, tables)} == {"s02"}
+
     def test_are_none_where_the_sides_show_no_image_in_common(self, runs):
         sides = sides_of(runs)
         with runs[1].open_gallery() as gallery:

@@ -109,7 +109,9 @@ def test_title_opening_chart_and_strip_never_disagree(tables):
         top = at.filter(rank=1).row(0, named=True)
         assert top["n_pairs"] >= LEAST_IMAGES
         assert float(distance[1]) == pytest.approx(top["gain"])
-        assert not (top["rank_low"] == 1 and top["rank_high"] >= len(with_rank) > 1)
+        # Layers that share a bound are moved so far; which of them most is another question.
+        is_open = top["rank_low"] == 1 and top["rank_high"] >= len(with_rank) > 1
+        assert is_open == ("cannot be told" in title)
     # One image makes no statistics.
     if scope.analysed == 1:
         assert "Wilcoxon" not in sentences
@@ -169,7 +171,7 @@ def gained(gain, low=1, high=1, **rest):
             [gained(2.0), gained(9.0), {}, {}],
             {"n": 4, "flipped": (1, 4, 4)},
             "PGD fools the network on 4 of 7 images; too few images to say which layer it moves most",
-            "Too few images: it takes six images to rank layers; shown is the layer that moved most in these. deep",
+            "Too few images: it takes 6 images to rank layers; shown is the layer that moved most in these. deep",
         ),
         (
             [{}, {}, {}, {}],

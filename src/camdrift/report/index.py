@@ -47,15 +47,15 @@ def index_page(cards: list[Card]) -> str:
     return fill_page("index.html.jinja", values, scripts=(), sheets=("style", "index"))
 
 
-def thumbnail(gallery: Gallery) -> str:
+def thumbnail(gallery: Gallery, strength: float) -> str:
     """Return the first clean image of a gallery beside its adversarial image; empty for an empty gallery.
 
     Args:
         gallery: Images of sample seeds; may be empty.
+        strength: Strength of the adversarial image: that of the run's headline.
     """
     if not len(gallery.get("seed_ids", ())):
         return ""
-    strength = min(gallery["strengths"].tolist(), key=lambda value: abs(value - 1))
     clean = gallery["0/clean"] / 255
     change = strength * gallery["0/peaks"][0] * gallery["0/perturbation"] / 127
     pair = [np.round(255 * np.clip(image, 0, 1)).astype(np.uint8) for image in (clean, clean + change)]

@@ -1,15 +1,17 @@
 """Numbers as text: sensible digits, intervals, bounds; an undefined value is a dash."""
 
 import re
-from math import floor, isfinite, sqrt
+from math import floor, isfinite
 from typing import Any, Final
 
+import numpy as np
+
+from camdrift.statistics.estimates import wilson_interval
 from camdrift.tables.words import CENSORED_ABOVE, CENSORED_BELOW, pixels
 
 UNDEFINED: Final = "\u2013"
 _BOUNDS: Final = {CENSORED_ABOVE: ">\u00a0", CENSORED_BELOW: "<\u00a0"}
 _LONGEST_LIST: Final = 12
-_Z95: Final = 1.959963984540054
 
 
 def times(value: float | None, bound: str | None = None) -> str:
@@ -109,10 +111,8 @@ def duration(seconds: float) -> str:
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """Wilson 95 % interval of a share."""
-    share, spread = hits / n, _Z95**2 / n
-    middle = (share + spread / 2) / (1 + spread)
-    half = _Z95 * sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    interval = wilson_interval(np.array(hits), np.array(n))
+    return float(interval.low), float(interval.high)
 
 
 def share_of(hits: int, n: int) -> str:

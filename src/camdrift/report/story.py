@@ -7,6 +7,7 @@ from camdrift.report import single, threat, verdicts
 from camdrift.report.numbers import times
 from camdrift.statistics.flips import flips_of
 from camdrift.statistics.headline import Certainty, moves_further
+from camdrift.statistics.ranks import LEAST_IMAGES
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.table import Row
@@ -138,7 +139,7 @@ def _reason(scope: Scope) -> str:
     if headline.certainty == Certainty.NOTHING:
         return "every map is undefined, or moves no further than rounding does"
     if headline.certainty == Certainty.TOO_FEW:
-        return "it takes six images to rank layers; shown is the layer that moved most in these"
+        return f"it takes {LEAST_IMAGES} images to rank layers; shown is the layer that moved most in these"
     if headline.certainty == Certainty.ONLY:
         return "no other layer was measured on enough images"
     top = headline.tops[0]

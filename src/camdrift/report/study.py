@@ -53,6 +53,11 @@ def headline(tables: Tables, record: Record) -> str:
     return story.study_headline(tables, record, scope_of(tables, record))
 
 
+def headline_strength(tables: Tables, record: Record) -> float:
+    """The strength at which the headline is taken."""
+    return scope_of(tables, record).reference
+
+
 def notebook_html(tables: Tables, record: Record, pictures: Mapping[str, bytes]) -> str:
     """A study for a notebook: its findings, the two main figures, the others folded away.
 

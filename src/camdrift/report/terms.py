@@ -3,6 +3,7 @@
 from typing import Any, Final, NamedTuple
 
 from camdrift.report.material import Material
+from camdrift.statistics.ranks import LEAST_IMAGES
 from camdrift.tables.measures import ACTIVATION
 
 
@@ -53,7 +54,8 @@ _TERMS: Final = (
         "rank",
         "Rank",
         "Place of a layer by gain, 1 the highest, at this strength. In brackets: where the place would lie with other "
-        "images, in 95 % of cases. A layer measured on fewer than six images, or half of the best layer's, has none.",
+        "images, in 95 % of cases. A layer measured on fewer than "
+        f"{LEAST_IMAGES} images, or half of the best layer's, has none.",
     ),
     Term(
         "interval",

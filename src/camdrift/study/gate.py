@@ -139,7 +139,7 @@ def check(
         run: The study, or its run directory.
         max_flips: Largest share, in [0, 1], of attacked images whose prediction the attack changes.
         max_gain: Largest noise-equivalent gain of any layer, for the target `seed` if the study has it. Layers without
-            a gain, and those of fewer than six images, do not count.
+            a gain, and those of fewer than `LEAST_IMAGES`, do not count.
         min_accuracy: Least accuracy under attack, in [0, 1], of images with a known class.
         is_strict: Compare the end of the 95 % interval that is worse, and not the estimate.
 

@@ -145,7 +145,7 @@ def _card(entry: RunEntry, folder: Path) -> Card:
     """The card of a run on the page of all runs."""
     picture = ""
     with suppress(Exception), RunDirectory(entry.path).open_gallery() as gallery:
-        picture = thumbnail(gallery)
+        picture = thumbnail(gallery, study_in(RunDirectory.open(entry.path)).headline_strength)
     page = entry.path.relative_to(folder) / REPORT
     return Card(
         name=entry.path.name,

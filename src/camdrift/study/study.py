@@ -17,7 +17,7 @@ import polars as pl
 from camdrift.errors import StoreError, UserError
 from camdrift.masking import public
 from camdrift.report import verdicts
-from camdrift.report.study import headline, notebook_html, report_files, summary
+from camdrift.report.study import headline, headline_strength, notebook_html, report_files, summary
 from camdrift.statistics.flips import flips
 from camdrift.statistics.ranks import ranked
 from camdrift.storage.disk import read_files
@@ -79,6 +79,11 @@ class Study(RunTables):
     def headline(self) -> str:
         """Return the main result as a sentence without its full stop."""
         return headline(self._tables, self.record)
+
+    @property
+    def headline_strength(self) -> float:
+        """The strength at which the headline is taken: the lowest at which half of the examples fool the network."""
+        return headline_strength(self._tables, self.record)
 
     def claims_in_words(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Return heads and rows of a table of the paper's claims; a claim about every layer is one row.
