@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.backends import _backend_pdf_ps
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
 
@@ -137,7 +139,7 @@ def test_gain_sentence_says_what_a_bound_is():
     tied = [{"layer_label": name, **bound} for name in ("block5_conv1", "block5_conv2", "block5_conv3")]
     assert sentence(SHALLOW, *tied) == (
         "At strength 0.25 the attack moves block5_conv1 and 2 other layers further than noise 128 times as strong, "
-        "the strongest that was tried; block1_conv1 only 8.3 [6.1, 11] times (n = 14; block5_conv1 ranks 1 [1] of 4 "
+        "the strongest that was tried; block1_conv1 only 8.3 [6.1, 11] times (n = 14; block5_conv1 ranks 1 [1, 3] of 4 "
         "layers)."
     )
     low = {"layer_label": "a", "gain": 0.25, "gain_censored": "below"}
@@ -441,6 +443,22 @@ def test_palette_keeps_frequent_colours_and_takes_the_nearest_for_others():
     np.testing.assert_array_equal(got[:1000], pixels[:1000, 0])
     distance = np.square(rare[:, None].astype(int) - palette).sum(-1)
     np.testing.assert_array_equal(np.square(got[1000:] - rare).sum(-1), distance.min(1))
+
+
+def test_figures_of_the_usual_signs_share_one_font_and_the_order_of_figures_changes_no_byte():
+    def pdf(text):
+        figure = Figure()
+        figure.text(0.1, 0.5, text)
+        return encoding._pdf(figure)
+
+    encoding._font.cache_clear()
+    original = _backend_pdf_ps.get_glyphs_subset
+    first = [pdf(text) for text in ("conv1 [2, 3]", "Häuser 3 \u00d7 4", "gain > 128")]
+    # Two fonts are cut: one of the usual signs, one with the ä.
+    assert encoding._font.cache_info().misses == 2
+    assert _backend_pdf_ps.get_glyphs_subset is original
+    encoding._font.cache_clear()
+    assert [pdf(text) for text in ("gain > 128", "Häuser 3 \u00d7 4", "conv1 [2, 3]")] == first[::-1]
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 4), (4, 4), (1, 14), (14, 18), (480, 1000)])

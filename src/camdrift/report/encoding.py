@@ -1,13 +1,18 @@
 """Figures as bytes: PNG and PDF, the same for the same figure."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
 from io import BytesIO
+from string import printable
 from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.backends import _backend_pdf_ps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font
 from matplotlib.text import Text
 from PIL import Image
 
@@ -16,6 +21,10 @@ from camdrift.tables.file_names import FIGURES
 # Without hinting text is drawn in half the time; type 42 is what publishers take.
 _SAVING: Final[dict[Any, Any]] = {"text.hinting": "none", "pdf.fonttype": 42, "pdf.compression": 6}
 _FEW_COLOURS: Final = 1 << 13
+# The usual signs, as matplotlib cuts them into fonts: those below 256, and others.
+_SIGNS: Final = (f" {printable.strip()}\u00b1\u00b5\u00d7", "\u2013\u2026\u2192\u2212\u2264\u2265")
+# matplotlib's own: called with a font's file and the signs wanted, or from 3.11 on the numbers of their glyphs.
+_subset: Final[Any] = _backend_pdf_ps.get_glyphs_subset
 
 
 def figure_files(name: str, figure: Figure) -> Iterator[tuple[str, bytes]]:
@@ -66,6 +75,35 @@ def _pdf(figure: Figure) -> bytes:
     for text in figure.findobj(Text):
         if hasattr(text, "set_fontfeatures"):  # from matplotlib 3.11 on, where a ligature is embedded as a second font
             text.set_fontfeatures(["-liga"])
-    with mpl.rc_context(_SAVING):
+    with mpl.rc_context(_SAVING), _one_font():
         figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return buffer.getvalue()
+
+
+@contextmanager
+def _one_font() -> Iterator[None]:
+    """Inside the block figures that need no sign but the usual ones share one font.
+
+    Cutting a font down to a figure's signs takes longer than drawing the figure.
+    """
+    module: Any = _backend_pdf_ps
+    module.get_glyphs_subset = lambda file, wanted: nullcontext(_font(file, _with_usual(file, wanted)))
+    try:
+        yield
+    finally:
+        module.get_glyphs_subset = _subset
+
+
+def _with_usual(file: Any, wanted: Any) -> Any:
+    """What a figure wants of a font, with all of the usual signs of which it wants any."""
+    if isinstance(wanted, str):
+        usual = [sign for signs in _SIGNS if {*signs} & {*wanted} for sign in signs]
+        return "".join(sorted({*wanted, *usual}))
+    groups = [{get_font(file).get_char_index(ord(sign)) for sign in signs} for signs in _SIGNS]
+    return frozenset(wanted).union(*(group for group in groups if not group.isdisjoint(wanted)))
+
+
+@cache
+def _font(file: Any, wanted: Any) -> Any:
+    with _subset(file, wanted) as font:
+        return font
