@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from camdrift.errors import UserError
+from camdrift.explanations import from_captum
 from camdrift.explanations.attribution import attribute
 from camdrift.layers.state import undisturbed
 from camdrift.models.classifier import Classifier
@@ -214,6 +215,11 @@ def test_buffers_are_the_users_own_afterwards():
     assert module.training
 
 
+def spec_of(method, settings):
+    values = ", ".join(f"{key}={value}" for key, value in settings.items())
+    return f"captum:{method}({values})" if values else f"captum:{method}"
+
+
 class TestDeepLift:
     """Captum's, whose attributions sum to what the logit changes by where all ways lead through the layer."""
 
@@ -223,6 +229,23 @@ class TestDeepLift:
         parts = [conv(3, 4), nn.ReLU(), conv(4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
         classifier = Classifier(fixed(nn.Sequential(*parts)), size=SIZE)
         assert attribute(classifier, IMAGES, 0, explanation="captum:LayerDeepLift", layers=[name])[name].shape[0] == 2
+
+    @pytest.mark.parametrize("name", ["0", "2"])
+    @pytest.mark.parametrize("method", ["LayerDeepLift", "LayerIntegratedGradients", "LayerConductance"])
+    def test_and_others_are_complete(self, method, name):
+        """Over channels and places they sum to what the logit changes by from the black image on."""
+        attr = pytest.importorskip("captum.attr")
+        parts = [conv(3, 4), nn.ReLU(), conv(4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
+        classifier, classes = Classifier(fixed(nn.Sequential(*parts)), size=SIZE), torch.tensor([0, 1])
+        settings = {} if method == "LayerDeepLift" else {"n_steps": 400, "internal_batch_size": 4}
+        network = from_captum._Tapped(classifier, classifier.taps([name])[name])
+        with torch.enable_grad(), classifier.undisturbed():
+            raw = from_captum._call(getattr(attr, method), network, IMAGES, classes, settings, is_crossed=True)
+        change = (classifier(IMAGES) - classifier(torch.zeros_like(IMAGES)))[[0, 1], classes]
+        # Parts that cancel leave a small change: a path in 400 steps is exact to a thousandth of what they amount to.
+        assert ((raw.flatten(1).sum(1) - change).abs() <= 1e-3 * raw.flatten(1).abs().sum(1)).all()
+        maps = attribute(classifier, IMAGES, classes, explanation=spec_of(method, settings), layers=[name])[name]
+        torch.testing.assert_close(maps, raw.sum(1).relu(), rtol=1e-4, atol=1e-7)
 
     def test_functions_are_refused(self):
         pytest.importorskip("captum")

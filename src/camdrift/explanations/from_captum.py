@@ -91,7 +91,9 @@ def _attribute(
     """Captum's attribution of each layer, summed over channels, then ReLU, shape (batch, h, w)."""
     maps = {}
     if _IN_PARTS in settings and not settings[_IN_PARTS]:
-        settings = {**settings, _IN_PARTS: len(images)}
+        # Conductance is made of differences from step to step.
+        steps = 2 if method.__name__ == "LayerConductance" else 1
+        settings = {**settings, _IN_PARTS: steps * len(images)}
     for name, tap in classifier.taps(layers).items():
         try:
             with torch.enable_grad(), classifier.undisturbed():
