@@ -3,6 +3,7 @@
 Torch is imported by those fixtures alone that need it: tests of tables and figures start without.
 """
 
+import gc
 import random
 import signal
 import sys
@@ -13,6 +14,15 @@ import pytest
 # Shells start what runs in the background deaf to Ctrl-C, and so would be every process that a test sends one to.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What is imported stays: it isn't looked through for garbage, neither now nor at each collection in a test.
+gc.disable()
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_fixture_setup():

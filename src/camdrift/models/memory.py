@@ -39,13 +39,13 @@ def largest_batch(compute: Callable[[int], object], most: int = MOST_IMAGES) -> 
 def _succeeds(compute: Callable[[int], object], size: int) -> bool:
     try:
         compute(size)
+        return True
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return False
-    finally:
-        _release()
-    return True
+    # Out here the error is gone, and with it the frames that held its tensors.
+    _release()
+    return False
 
 
 def within_memory(batch_size: int, compute: Callable[[int], _T], tell: Callable[[str], None]) -> tuple[int, _T]:
