@@ -42,7 +42,8 @@ def local_folder(name: str, place: str | PathLike[str]) -> Path:
     """
     if is_url(place):
         raise StoreError(
-            f"`{name}` must be a folder, got: {place} (a URL)", "only `run`, `explain` and `reproduce` write to URLs"
+            f"`{name}` must be a folder, got: {place} (a URL)",
+            "`run`, `explain` and `reproduce` write to URLs; `check`, `report`, `verify` and `detect` read from them",
         )
     return Path(place)
 
