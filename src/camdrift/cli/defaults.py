@@ -79,7 +79,7 @@ def value_of(error: typer.TyperException) -> str:
     Args:
         error: What the command line raised.
     """
-    reasons = getattr(error.__cause__, "errors", list)()
+    reasons: list[Any] = getattr(error.__cause__, "errors", list)()
     return f", got: {reasons[0]['input']}" if reasons else ""
 
 
