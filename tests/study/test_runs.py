@@ -1,6 +1,7 @@
 """The runs of a folder: listed, opened again, and shown on a page that replaces nobody else's."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -23,7 +24,10 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         skip_report(patch)
         patch.chdir(folder)
-        first = study_of(tiny_classifier(), "images", None, **OPTIONS)
+        with pytest.MonkeyPatch.context() as failing:
+            # A run that is complete does not fail for the page.
+            failing.setattr("camdrift.study.runs.index_page", lambda _: 1 / 0)
+            first = study_of(tiny_classifier(), "images", None, **OPTIONS)
         study_of(tiny_classifier(), "images", None, name="second one", **OPTIONS)
         with pytest.raises(KeyboardInterrupt):
             study_of(tiny_classifier(), "images", None, name="third", **OPTIONS, on_progress=stop_when(lambda _: True))
@@ -80,6 +84,9 @@ def test_the_latest_is_opened(inside, monkeypatch, capsys):
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
     monkeypatch.delenv("SSH_TTY", raising=False)
     assert find_run().name == "second one"
+    code, streams = command(monkeypatch, capsys, "open", "secnd one")
+    assert (code, streams.out) == (2, "")
+    assert "error: no run at secnd one, and none of this name in runs\nhint: did you mean `second one`? " in streams.err
     for words in (("open",), ("open", "second one"), ("open", "runs/second one")):
         assert command(monkeypatch, capsys, *words)[1].out == "runs/second one/report.html\n"
     assert pages == [(inside / "runs" / "second one" / "report.html").as_uri()] * 3
@@ -112,11 +119,37 @@ def test_somebody_elses_page_stays(inside, tmp_path):
     assert not (tmp_path / "target.html").exists()
 
 
+def test_runs_of_anybody_spoil_no_list(inside, monkeypatch, capsys, tmp_path):
+    """Entries of another type, markup in a name, no JSON, no UTF-8, another program's file."""
+    record = json.loads((inside / "runs" / "second one" / "run.json").read_text(encoding="utf-8"))
+    texts = {
+        "number": json.dumps({**record, "finished": 5}),
+        "line\nbreak <b>": "[",
+        os.fsdecode(b"caf\xe9"): "{}",
+        "old": json.dumps({**record, "schema_version": 1}),
+    }
+    for name, text in texts.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(text, encoding="utf-8")
+        (tmp_path / name / "report.html").touch()
+    lines = {entry.path.name: entry.headline for entry in list_runs(tmp_path)}
+    assert set(lines) == set(texts)
+    assert "finished must be a text, got: 5" in lines["number"]
+    assert "schema_version is missing" in lines[os.fsdecode(b"caf\xe9")]
+    write_index(tmp_path)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "<b>" not in page
+    assert 'href="line%0Abreak%20%3Cb%3E/report.html"' in page
+    assert 'href="caf%E9/report.html"' in page
+    code, streams = command(monkeypatch, capsys, "list", str(tmp_path))
+    assert (code, len(streams.out.splitlines())) == (0, 1 + len(texts))
+
+
 def test_a_name_is_that_of_one_folder():
     assert str(Launch(name="vgg").out) == "runs/vgg"
     assert Launch(name="vgg", resume=True).is_among_runs
     assert not Launch(out="runs/vgg").is_among_runs
-    for name in ("a/b", "..", ".hidden", ""):
+    for name in ("a/b", "..", ".hidden", "", " ", "a ", "a\nb", "x" * 256):
         with pytest.raises(UserError, match="`name` must be the name of a folder"):
             Launch(name=name)
     with pytest.raises(UserError, match="`name` must come without `out`"):

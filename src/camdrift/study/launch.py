@@ -80,7 +80,7 @@ def _named(name: str, out: str | PathLike[str] | None) -> Path:
     """The run directory of a name under `runs/`."""
     if out is not None and Path(out) != RUNS / name:
         raise UserError(f"`name` must come without `out`, got: {name} and {out}", "--out takes a whole path")
-    is_plain = Path(name).name == name.strip() == name and name.isprintable() and name[:1] != "."
+    is_plain = Path(name).name == name.strip() == name and name.isprintable() and name[:1] not in ("", ".")
     if not is_plain or len(name.encode()) > _LONGEST_NAME:
         raise UserError(
             f"`name` must be the name of a folder, got: {name.strip() or 'nothing'}", "--out takes a whole path"
