@@ -94,6 +94,9 @@ class TestRuns:
         files, _ = fsspec.core.url_to_fs(url)
         before = {name: files.modified(path) for name, path in there(url).items()}
         assert_same(study_of(tiny_classifier(), eight, url, **QUICK, resume=True), whole)
+        with pytest.raises(StoreError, match="limit was None, now 7") as refusal:
+            study_of(tiny_classifier(), eight, url, **QUICK, resume=True, limit=7)
+        assert refusal.value.hint.endswith("; a run at a URL takes no more images")
         assert {name: files.modified(path) for name, path in there(url).items()} == before
 
     def test_a_chunk_that_was_half_sent_does_not_count(self, url, eight, whole):

@@ -99,8 +99,9 @@ def test_stopped_while_it_grows_it_is_the_old_study_and_goes_on(classifier, imag
     old = camdrift.open(out)
     assert_frame_equal(old.layers, small.layers, check_exact=True)
     assert camdrift.verify(out, sample=0).problems == ()
-    with pytest.raises(StoreError, match="limit was 11, now 12"):
+    with pytest.raises(StoreError, match="limit was 11, now 12") as refusal:
         grow(classifier, images, out, 12)
+    assert f"; removing {out / '.next'} gives it up, and keeps the run that it was to replace" in refusal.value.hint
     assert_equal(grow(classifier, images, out), fresh)
 
 
@@ -151,6 +152,10 @@ def test_what_cannot_grow_is_refused_in_a_line(classifier, images, small, tmp_pa
             grow(classifier, images, out, **options)
     with pytest.raises(StoreError, match="weights was those of checksum"):
         grow(tiny_classifier(rng_seed=5), images, out)
+    other = shutil.copytree(images, tmp_path / "other")
+    shutil.copy(images / "img_05.png", other / "img_09.png")
+    with pytest.raises(StoreError, match=r"keep the 7 images of a finished .*, got: 1 changed \(first: img_09\.png\)"):
+        grow(classifier, other, out)
     assert listing(out) == before
     table = out / "similarity.parquet"
     table.write_bytes(table.read_bytes()[:-1] + b"x")
