@@ -17,14 +17,9 @@ from camdrift.engine.ray_cluster import cluster
 from camdrift.errors import StoreError, UserError
 from camdrift.storage.remote_directory import Remote, RemoteDirectory, gather, is_url
 from support.rays import FakeRay
-from support.studies import ATTACK, SMALL, assert_same, skip_report, stop_when, study_of, tiny_classifier, write_images
+from support.studies import ATTACK, SMALL, assert_same, skip_report, stop_when, study_of, tiny_classifier
 
 QUICK = {**SMALL, "targets": ("seed",), "layers": ("body", "last"), "gallery": 2}
-
-
-@pytest.fixture(scope="module")
-def eight(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("eight"), 8)
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from camdrift.errors import StoreError
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.study import COUNTS, FLOOR, SEEDS, TABLES
 from camdrift.tables.words import SCHEMA_VERSION
-from support.studies import SMALL, assert_same, listing, skip_report, study_of, tiny_classifier, write_images
+from support.studies import SMALL, assert_same, listing, skip_report, study_of, tiny_classifier
 
 RECORD = {"camdrift": "0.1.0", "status": "running"}
 
@@ -260,11 +260,6 @@ class TestOwnership:
         with pytest.raises(StoreError, match="cannot write to"):
             RunDirectory.create(tmp_path / "out" / "run")
         assert (tmp_path / "out").read_text() == "mine"
-
-
-@pytest.fixture(scope="module")
-def eight(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("eight"), 8)
 
 
 class TestFullDisk:

@@ -10,21 +10,12 @@ from polars.testing import assert_frame_equal
 import camdrift
 from camdrift.errors import StoreError
 from camdrift.tables.further import RUN_TABLES
-from support.studies import SMALL, listing, skip_report, stop_when, study_of, tiny_classifier, write_images
+from support.studies import SMALL, listing, stop_when, study_of, tiny_classifier, write_images
 
 # Every table that chunks make but `precision`, which takes long.
 QUICK = {**SMALL, "targets": ("seed",), "layers": ("body", "last")}
 OPTIONS = {**QUICK, "denoised": True, "gallery": None}
-
-
-@pytest.fixture(scope="module")
-def classifier():
-    return tiny_classifier()
-
-
-@pytest.fixture(autouse=True)
-def _no_report(monkeypatch):
-    skip_report(monkeypatch)
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +24,17 @@ def images(tmp_path_factory):
 
 
 def made(classifier, images, folder, limit):
-    with pytest.MonkeyPatch.context() as patch:
-        skip_report(patch)
-        return study_of(classifier, images, folder / "run", **OPTIONS, limit=limit)
+    return study_of(classifier, images, folder / "run", **OPTIONS, limit=limit)
 
 
 @pytest.fixture(scope="module")
-def small(classifier, images, tmp_path_factory):
+def small(classifier, images, tmp_path_factory, no_report):
     """Seven images: two chunks of three, and one of one."""
     return made(classifier, images, tmp_path_factory.mktemp("small"), 7)
 
 
 @pytest.fixture(scope="module")
-def fresh(classifier, images, tmp_path_factory):
+def fresh(classifier, images, tmp_path_factory, no_report):
     """Eleven images: three chunks of three, and one of two."""
     return made(classifier, images, tmp_path_factory.mktemp("fresh"), 11)
 
