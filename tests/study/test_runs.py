@@ -149,6 +149,8 @@ def test_a_name_is_that_of_one_folder():
     assert str(Launch(name="vgg").out) == "runs/vgg"
     assert Launch(name="vgg", resume=True).is_among_runs
     assert not Launch(out="runs/vgg").is_among_runs
+    assert Launch(out="runs/vgg", resume=True).is_among_runs  # as a command that was stopped says how to go on
+    assert not Launch(out="elsewhere/vgg", resume=True).is_among_runs
     for name in ("a/b", "..", ".hidden", "", " ", "a ", "a\nb", "x" * 256):
         with pytest.raises(UserError, match="`name` must be the name of a folder"):
             Launch(name=name)

@@ -62,8 +62,12 @@ class Launch:
 
     @property
     def is_among_runs(self) -> bool:
-        """Does the run directory lie in the folder that camdrift makes, where nobody has chosen another?"""
-        return self.out is None or self.name is not None
+        """Does the run directory lie in the folder that camdrift makes, where nobody has chosen another?
+
+        A run that was stopped there goes on by its path.
+        """
+        is_resumed_there = self.resume and self.out is not None and Path(self.out).parent == RUNS
+        return self.out is None or self.name is not None or is_resumed_there
 
     def begin(self, place: Path | str) -> None:
         """Tell the caller where the run is written."""
