@@ -1,7 +1,10 @@
 """The gate: estimates and intervals against limits, bounds that cannot be told, exit codes, JSON, JUnit."""
 
 import json
+import os
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree as Xml
 
@@ -10,7 +13,7 @@ import pytest
 
 import camdrift
 from camdrift.cli.app import main
-from camdrift.errors import UserError
+from camdrift.errors import StoreError, UserError
 from camdrift.statistics.flips import flips_of_readable
 from camdrift.study import gate
 from camdrift.study.study import Study
@@ -201,3 +204,15 @@ def test_a_junit_file_can_be_read_whatever_its_names_hold(tmp_path):
     (case,) = Xml.parse(tmp_path / "gate.xml").getroot()
     assert case.get("classname") == "runs/\\x07&<b>"
     assert "a\\x1b[1m<b>" in case[0].get("message")
+    # A file is written; what else there is under a name stays what it is.
+    for name, make in (("pipe", os.mkfifo), ("folder", Path.mkdir), ("link", lambda p: p.symlink_to("gate.xml"))):
+        place = tmp_path / name
+        make(place)
+        reader = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
+        kind = place.lstat().st_mode
+        with nullcontext() if name != "folder" else pytest.raises(StoreError, match="Is a directory"):
+            camdrift.check(made, max_gain=21).write_junit(place)
+        assert place.lstat().st_mode == kind
+        assert name != "pipe" or b"at most 21 may be" in os.read(reader, 4096)
+        os.close(reader)
+    assert "at most 21 may be" in (tmp_path / "gate.xml").read_text(encoding="utf-8")

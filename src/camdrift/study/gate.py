@@ -8,7 +8,6 @@ exceeds 20 whatever it is, and may or may not exceed 40.
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +21,7 @@ from camdrift.report.numbers import times, times_between
 from camdrift.statistics.estimates import wilson_interval
 from camdrift.statistics.flips import flips_of_readable
 from camdrift.statistics.ranks import LEAST_IMAGES
-from camdrift.storage.disk import write_whole
+from camdrift.storage.disk import write_asked
 from camdrift.study.study import Study, open_study
 from camdrift.tables.run_json import effective
 from camdrift.tables.words import (
@@ -125,8 +124,7 @@ class Gate:
             if verdict.state in tags:
                 Xml.SubElement(case, tags[verdict.state], message=escaped(verdict.text))
         text = Xml.tostring(suite, encoding="utf-8", xml_declaration=True)
-        file = Path(path)
-        write_whole(file.parent, file.name, partial(Path.write_bytes, data=text))
+        write_asked(Path(path), text)
 
 
 def check(
