@@ -225,7 +225,9 @@ class TestOwnership:
         before = listing(full)
         with pytest.raises(StoreError, match=r"`out` must be new, got: .*run \(there is a run in it\)") as caught:
             RunDirectory.create(full)
-        assert all(way in caught.value.hint for way in ("--resume", "--overwrite", "another --out"))
+        assert all(
+            way in caught.value.hint for way in ("go on with --resume", "--overwrite", "another --out or --name")
+        )
         assert listing(full) == before
 
     @pytest.mark.parametrize(
