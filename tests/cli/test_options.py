@@ -1,7 +1,9 @@
 """The table of options: one row for what a command takes, one field for what it fills."""
 
+import json
 import sys
 from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -104,6 +106,22 @@ def test_a_value_that_cannot_be_read_is_named_with_its_source(monkeypatch, capsy
     monkeypatch.setenv("CAMDRIFT_SETTINGS", str(tmp_path / "settings.toml"))
     (tmp_path / "settings.toml").write_text("rng-seed = 1.5\n")
     assert ", got: 1.5\nhint: the settings file sets it; " in command(monkeypatch, capsys, "run")[1]
+
+
+def test_a_study_ends_in_words_or_in_json_and_is_opened_where_that_is_wanted(capsys):
+    pages = []
+    study = SimpleNamespace(
+        place=Path("r"), summary=lambda: "one.\ntwo.", headline=lambda: "one", explore=lambda: pages.append("r")
+    )
+    for wishes in ((), ("open",), ("json", "open")):
+        _end(study, Options({row: row.flag in wishes for row in RUN if row.record is Ending}), ["r/report.html"])
+        out = capsys.readouterr().out
+        if "json" in wishes:
+            sentences = {"headline": "one", "sentences": ["one.", "two."]}
+            assert json.loads(out) == {"run": "r", **sentences, "pages": ["r/report.html"]}
+        else:
+            assert out == "one.\ntwo.\nr/report.html\n"
+    assert pages == ["r", "r"]
 
 
 def test_a_report_at_a_url_is_not_opened(capsys):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from polars.testing import assert_frame_equal
 
 import camdrift
 from camdrift.errors import StoreError
+from camdrift.study.extension import _common_chunks
 from camdrift.tables.further import RUN_TABLES
+from camdrift.tables.study import SEEDS
 from support.studies import SMALL, listing, stop_when, study_of, tiny_classifier, write_images
 
 # Every table that chunks make but `precision`, which takes long.
@@ -92,6 +95,33 @@ def test_stopped_while_it_grows_it_is_the_old_study_and_goes_on(classifier, imag
         grow(classifier, images, out, 12)
     assert f"; removing {out / '.next'} gives it up, and keeps the run that it was to replace" in refusal.value.hint
     assert_equal(grow(classifier, images, out), fresh)
+
+
+def test_it_goes_on_with_the_batch_size_that_the_finished_study_needed(classifier, images, small, tmp_path):
+    out = copied(small, tmp_path)
+    file = out / "run.json"
+    record = json.loads(file.read_text())
+    record["arguments"]["effective"]["batch_size"] = 2
+    file.write_text(json.dumps(record))
+    with pytest.raises(KeyboardInterrupt):
+        grow(classifier, images, out, on_progress=stop_when(lambda _: True))
+    assert json.loads((out / ".next" / "run.json").read_text())["arguments"]["effective"]["batch_size"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [({}, ["abc", "def"]), ({"label": ("e", 9)}, ["abc"]), ({"label": ("a", None)}, []), ({"order": "abdcefg"}, [])],
+    ids=["the same", "another label", "no label", "another order"],
+)
+def test_a_chunk_stays_that_has_the_same_images_in_the_same_order_with_the_same_labels(change, kept):
+    """A label changes when a folder is added whose name is no class."""
+    labels = dict.fromkeys("abcdefgh", 1)
+    seeds = SEEDS.frame({"seed_id": [*"abcdef"], "label": [*labels.values()][:6], "status": ["analysed"] * 6})
+    labels |= dict([change["label"]] if "label" in change else [])
+    plan = SimpleNamespace(settings=SimpleNamespace(chunk_size=3), label=lambda file: labels[file.seed_id])
+    names = change.get("order", "abcdefgh")
+    chunks = [[SimpleNamespace(seed_id=name) for name in names[i : i + 3]] for i in range(0, len(names), 3)]
+    assert ["".join(file.seed_id for file in chunk) for chunk in _common_chunks(plan, chunks, seeds)] == kept
 
 
 def test_killed_before_the_larger_study_has_a_record(classifier, images, small, fresh, tmp_path, monkeypatch):

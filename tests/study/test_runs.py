@@ -1,14 +1,19 @@
 """The runs of a folder: listed, opened again, and shown on a page that replaces nobody else's."""
 
+import base64
 import json
 import os
 import sys
+from io import BytesIO
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import camdrift
 from camdrift.cli.app import main
 from camdrift.errors import StoreError, UserError
+from camdrift.report.index import thumbnail
 from camdrift.study.launch import Launch
 from camdrift.study.runs import find_run, list_runs, write_index
 from support.studies import SMALL, skip_report, stop_when, study_of, tiny_classifier, write_images
@@ -107,6 +112,21 @@ def test_the_page_shows_every_run_of_its_folder_and_no_other(inside):
     assert "http://" not in page
     assert "https://" not in page
     assert "<script" not in page
+
+
+def test_the_picture_is_at_the_strength_nearest_to_1():
+    clean = np.full((8, 8, 3), 100, np.uint8)
+    gallery = {
+        "seed_ids": np.array(["a"]),
+        "strengths": np.array([0.25, 0.9, 4.0]),
+        "0/clean": clean,
+        "0/perturbation": np.full((8, 8, 3), 127, np.int8),
+        "0/peaks": np.array([0.2, 0.1]),
+    }
+    picture = Image.open(BytesIO(base64.b64decode(thumbnail(gallery).partition(",")[2])))
+    halves = np.split(np.asarray(picture.convert("RGB")).astype(float), 2, axis=1)
+    assert [half.mean() for half in halves] == pytest.approx([100, 100 + 255 * 0.9 * 0.2], abs=2)
+    assert thumbnail({**gallery, "seed_ids": np.array([])}) == ""
 
 
 def test_somebody_elses_page_stays(inside, tmp_path):
