@@ -124,7 +124,7 @@ class Gate:
             if verdict.state in tags:
                 Xml.SubElement(case, tags[verdict.state], message=escaped(verdict.text))
         text = Xml.tostring(suite, encoding="utf-8", xml_declaration=True)
-        write_asked(Path(path), text)
+        write_asked(Path(path), text + b"\n")
 
 
 def check(
