@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from support.fixtures import classifier, eight, no_report  # noqa: F401
+
 # Shells start what runs in the background deaf to Ctrl-C, and so would be every process that a test sends one to.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -122,7 +124,7 @@ def plain(images):
     from support.nets import Plain, fixed
 
     module = fixed(Plain())
-    classifier = Classifier(module, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), size=16)
+    plain = Classifier(module, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), size=16)
     with torch.no_grad():
-        module.head.bias -= classifier(images).mean(0)
-    return classifier
+        module.head.bias -= plain(images).mean(0)
+    return plain

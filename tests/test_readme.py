@@ -29,10 +29,18 @@ def test_python_examples_run_in_order(tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
-def test_every_link_to_a_file_exists():
-    targets = [t for t in re.findall(r"\]\(([^)#]+)\)", README) if not t.startswith("http")]
-    assert targets
-    assert [t for t in targets if not (ROOT / t).is_file()] == []
+def test_every_file_that_a_page_names_exists():
+    """Links from its own folder; tests and benchmarks, as one runs them, from the top."""
+    links, scripts = [], []
+    for page in [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+        *(ROOT / "docs").glob("*.md"),
+    ]:
+        text = page.read_text(encoding="utf-8")
+        links += [page.parent / link for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text) if "//" not in link]
+        scripts += [ROOT / name for name in re.findall(r"(?<![\w/])(?:tests|benchmarks|docs)/[\w/]+\.py", text)]
+    assert (len(links) > 20, len(scripts) > 20) == (True, True)
+    assert [path for path in (*links, *scripts) if not path.exists()] == []
 
 
 def test_options_named_in_the_readme_exist():

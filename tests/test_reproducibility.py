@@ -22,13 +22,13 @@ from support.studies import (
     assert_same,
     listing,
     naive_similarity,
-    skip_report,
     study_of,
     tiny_classifier,
     write_images,
 )
 
 OPTIONS = {"strengths": (0.5, 1.0), "noise_ladder": (8.0,), "noise_draws": 2, "chunk_size": 5}
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +37,8 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def classifier():
-    return tiny_classifier()
-
-
-@pytest.fixture(autouse=True)
-def _no_report(monkeypatch):
-    skip_report(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def study(classifier, photos, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        skip_report(patch)
-        return study_of(classifier, photos, tmp_path_factory.mktemp("study") / "run", **OPTIONS)
+def study(classifier, photos, tmp_path_factory, no_report):
+    return study_of(classifier, photos, tmp_path_factory.mktemp("study") / "run", **OPTIONS)
 
 
 class TestReproducibility:

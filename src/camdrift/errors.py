@@ -7,8 +7,9 @@ from typing import Final
 
 from camdrift.masking import masked, without_home
 
-# Terminals obey these: C0 and C1 but for tab and newline, and marks that turn the direction of writing.
-_CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Terminals obey these: C0 and C1 but for tab and newline, and marks that turn the direction of writing. Bytes of a
+# file name that are no UTF-8, which Python holds as lone surrogates, cannot be printed at all.
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 # A variable of the environment that shows the whole traceback of an error.
 TRACEBACK: Final = "CAMDRIFT_TRACEBACK"

@@ -1,13 +1,17 @@
 """The table of options: one row for what a command takes, one field for what it fills."""
 
+import json
 import sys
 from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from camdrift.cli.app import main
 from camdrift.cli.models import Models
-from camdrift.cli.options import OPTIONS, Options
+from camdrift.cli.options import OPTIONS, Ending, Options
+from camdrift.cli.studies import _end
 from camdrift.engine.engine import Engine
 from camdrift.errors import UserError
 from camdrift.pipeline.settings import Settings
@@ -71,6 +75,60 @@ def test_defaults_come_from_variables_and_a_settings_file(monkeypatch, capsys, t
     assert "must be TOML" in command(monkeypatch, capsys, "layers")[1]
     file.unlink()
     assert "cannot be read: No such file" in command(monkeypatch, capsys, "layers")[1]
+
+
+def test_a_settings_file_that_is_wrong_stops_those_that_need_it(monkeypatch, capsys, tmp_path):
+    """It may be a link, as dotfiles are."""
+    file = tmp_path / "settings.toml"
+    (tmp_path / "link.toml").symlink_to(file)
+    monkeypatch.setenv("CAMDRIFT_SETTINGS", str(tmp_path / "link.toml"))
+    file.write_text('model = "of the link"\n')
+    assert "got: of the link\n" in command(monkeypatch, capsys, "layers")[1]
+    for text, rule in (
+        ("rng-seed = true", "`rng-seed` of the settings file {} must be a text, a number or a list of them, got: True"),
+        ("strengths = [[1, 2]]", "`strengths` of the settings file {} must be a text, a number or a list"),
+        ("[model]\na = 1", "`model` of the settings file {} must be a text, a number or a list"),
+        ('denoised = "maybe"', "`denoised` of the settings file {} must be true or false, got: maybe\nhint: such as "),
+    ):
+        file.write_text(text)
+        code, err = command(monkeypatch, capsys, "run")
+        assert (code, rule.format(tmp_path / "link.toml") in err) == (2, True), err
+        assert command(monkeypatch, capsys, "--help")[0] == 0
+        assert command(monkeypatch, capsys, "list", str(tmp_path))[0] == 0
+
+
+def test_a_value_that_cannot_be_read_is_named_with_its_source(monkeypatch, capsys, tmp_path):
+    code, err = command(monkeypatch, capsys, "run", "--limit", "x")
+    assert (code, ", got: x\nhint: `camdrift run --help`" in err) == (2, True)
+    monkeypatch.setenv("CAMDRIFT_DENOISED", "maybe")
+    assert ", got: maybe\nhint: CAMDRIFT_DENOISED sets it; " in command(monkeypatch, capsys, "run")[1]
+    monkeypatch.delenv("CAMDRIFT_DENOISED")
+    monkeypatch.setenv("CAMDRIFT_SETTINGS", str(tmp_path / "settings.toml"))
+    (tmp_path / "settings.toml").write_text("rng-seed = 1.5\n")
+    assert ", got: 1.5\nhint: the settings file sets it; " in command(monkeypatch, capsys, "run")[1]
+
+
+def test_a_study_ends_in_words_or_in_json_and_is_opened_where_that_is_wanted(capsys):
+    pages = []
+    study = SimpleNamespace(
+        place=Path("r"), summary=lambda: "one.\ntwo.", headline=lambda: "one", explore=lambda: pages.append("r")
+    )
+    for wishes in ((), ("open",), ("json", "open")):
+        _end(study, Options({row: row.flag in wishes for row in RUN if row.record is Ending}), ["r/report.html"])
+        out = capsys.readouterr().out
+        if "json" in wishes:
+            sentences = {"headline": "one", "sentences": ["one.", "two."]}
+            assert json.loads(out) == {"run": "r", **sentences, "pages": ["r/report.html"]}
+        else:
+            assert out == "one.\ntwo.\nr/report.html\n"
+    assert pages == ["r", "r"]
+
+
+def test_a_report_at_a_url_is_not_opened(capsys):
+    study = SimpleNamespace(place="memory://run", summary=lambda: "found", explore=pytest.fail)
+    rows = {row: row.flag == "open" for row in RUN if row.record is Ending}
+    _end(study, Options(rows), ["memory://run/report.html"])
+    assert capsys.readouterr().out == "found\nmemory://run/report.html\n"
 
 
 def test_words_that_are_no_numbers():

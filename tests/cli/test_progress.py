@@ -46,8 +46,25 @@ def test_a_pipe_gets_a_line_every_half_minute(monkeypatch):
     assert shown(terminal=False, steps=steps) == ""
     text = shown(terminal=False, steps=steps, seconds=20.0, monkeypatch=monkeypatch)
     assert text.splitlines() == [
-        "attack: 1/8 images (12%), 0 adversarial examples, 0:00:40 so far, 0:04:40 left",
-        "attack: 3/8 images (38%), 1 adversarial example, 0:01:20 so far, 0:02:13 left",
+        "attack: 1/8 images (12%), 0 adversarial examples, 0:00:40 so far, 0:02:20 left",
+        "attack: 3/8 images (38%), 1 adversarial example, 0:01:20 so far, 0:01:40 left",
+    ]
+
+
+def test_images_that_a_run_has_already_say_nothing_of_the_time_left(monkeypatch):
+    """Then a sweep's second study, which begins with none."""
+    steps = [Progress("preflight", 0, 100, 0), *(Progress("attack", 64 + i, 100, 0) for i in range(3))]
+    steps += [Progress("2 of 2 preflight", 0, 8, 0), *(Progress("2 of 2 attack", i, 8, 0) for i in range(2))]
+    lines = shown(terminal=False, steps=steps, seconds=31.0, monkeypatch=monkeypatch).splitlines()
+    # 34 images at 31 seconds each; 7 at 31 seconds.
+    assert [line.partition(" so far")[2] for line in lines] == [
+        "",
+        "",
+        ", 0:18:05 left",
+        ", 0:17:34 left",
+        "",
+        "",
+        ", 0:03:37 left",
     ]
 
 

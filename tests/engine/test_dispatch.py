@@ -40,11 +40,6 @@ QUICK = {**SMALL, "targets": ("seed",), "gallery": 2}
 
 
 @pytest.fixture(scope="module")
-def eight(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("eight"), 8)
-
-
-@pytest.fixture(scope="module")
 def whole(eight, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         skip_report(patch)

@@ -24,7 +24,6 @@ from support.studies import (
     skip_report,
     study_of,
     write_factory,
-    write_images,
 )
 
 pytest.importorskip("ray")
@@ -65,11 +64,6 @@ class Mortal(TinyNet):
 def build():
     return Mortal(1)
 """
-
-
-@pytest.fixture(scope="module")
-def eight(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("eight"), 8)
 
 
 @pytest.fixture(scope="module", autouse=True)

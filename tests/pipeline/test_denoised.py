@@ -18,14 +18,10 @@ from camdrift.study.launch import Launch
 from camdrift.study.run import RunKind, run_study
 from camdrift.tables.further import DENOISED
 from camdrift.tables.reproduction import EMULATION
-from support.studies import ATTACK, SIZE, naive_similarity, skip_report, study_of, tiny_classifier, write_images
+from support.studies import ATTACK, SIZE, naive_similarity, study_of, write_images
 
 OPTIONS = {"strengths": (0.5, 1.0), "noise_ladder": (4.0,), "noise_draws": 2, "chunk_size": 3, "gallery": 0}
-
-
-@pytest.fixture(scope="module")
-def classifier():
-    return tiny_classifier()
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +30,8 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def study(classifier, photos, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        skip_report(patch)
-        return study_of(classifier, photos, tmp_path_factory.mktemp("runs") / "run", denoised=True, **OPTIONS)
-
-
-@pytest.fixture(autouse=True)
-def _no_report(monkeypatch):
-    skip_report(monkeypatch)
+def study(classifier, photos, tmp_path_factory, no_report):
+    return study_of(classifier, photos, tmp_path_factory.mktemp("runs") / "run", denoised=True, **OPTIONS)
 
 
 class TestFilter:

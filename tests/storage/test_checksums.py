@@ -12,25 +12,15 @@ from camdrift.errors import StoreError
 from camdrift.storage.checksums import CHECKSUMS, changed, checksums, damage
 from camdrift.tables.file_names import GALLERY
 from camdrift.tables.study import TABLES
-from support.studies import SMALL, assert_same, listing, skip_report, stop_when, study_of, tiny_classifier, write_images
+from support.studies import SMALL, assert_same, listing, stop_when, study_of, tiny_classifier
 
-
-@pytest.fixture(autouse=True)
-def _no_report(monkeypatch):
-    skip_report(monkeypatch)
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture(scope="module")
-def eight(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("eight"), 8)
-
-
-@pytest.fixture(scope="module")
-def whole(eight, tmp_path_factory):
+def whole(eight, tmp_path_factory, no_report):
     """The study that nobody disturbed."""
-    with pytest.MonkeyPatch.context() as patch:
-        skip_report(patch)
-        return study_of(tiny_classifier(), eight, tmp_path_factory.mktemp("whole") / "run", **SMALL)
+    return study_of(tiny_classifier(), eight, tmp_path_factory.mktemp("whole") / "run", **SMALL)
 
 
 def flip(path, at=None):

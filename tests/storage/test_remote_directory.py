@@ -17,14 +17,9 @@ from camdrift.engine.ray_cluster import cluster
 from camdrift.errors import StoreError, UserError
 from camdrift.storage.remote_directory import Remote, RemoteDirectory, gather, is_url
 from support.rays import FakeRay
-from support.studies import ATTACK, SMALL, assert_same, skip_report, stop_when, study_of, tiny_classifier, write_images
+from support.studies import ATTACK, SMALL, assert_same, skip_report, stop_when, study_of, tiny_classifier
 
 QUICK = {**SMALL, "targets": ("seed",), "layers": ("body", "last"), "gallery": 2}
-
-
-@pytest.fixture(scope="module")
-def eight(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("eight"), 8)
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +89,9 @@ class TestRuns:
         files, _ = fsspec.core.url_to_fs(url)
         before = {name: files.modified(path) for name, path in there(url).items()}
         assert_same(study_of(tiny_classifier(), eight, url, **QUICK, resume=True), whole)
+        with pytest.raises(StoreError, match="limit was None, now 7") as refusal:
+            study_of(tiny_classifier(), eight, url, **QUICK, resume=True, limit=7)
+        assert refusal.value.hint.endswith("; a run at a URL takes no more images")
         assert {name: files.modified(path) for name, path in there(url).items()} == before
 
     def test_a_chunk_that_was_half_sent_does_not_count(self, url, eight, whole):

@@ -15,7 +15,7 @@ from camdrift.errors import StoreError
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.study import COUNTS, FLOOR, SEEDS, TABLES
 from camdrift.tables.words import SCHEMA_VERSION
-from support.studies import SMALL, assert_same, listing, skip_report, study_of, tiny_classifier, write_images
+from support.studies import SMALL, assert_same, listing, skip_report, study_of, tiny_classifier
 
 RECORD = {"camdrift": "0.1.0", "status": "running"}
 
@@ -225,7 +225,9 @@ class TestOwnership:
         before = listing(full)
         with pytest.raises(StoreError, match=r"`out` must be new, got: .*run \(there is a run in it\)") as caught:
             RunDirectory.create(full)
-        assert all(way in caught.value.hint for way in ("--resume", "--overwrite", "another --out"))
+        assert all(
+            way in caught.value.hint for way in ("go on with --resume", "--overwrite", "another --out or --name")
+        )
         assert listing(full) == before
 
     @pytest.mark.parametrize(
@@ -260,11 +262,6 @@ class TestOwnership:
         with pytest.raises(StoreError, match="cannot write to"):
             RunDirectory.create(tmp_path / "out" / "run")
         assert (tmp_path / "out").read_text() == "mine"
-
-
-@pytest.fixture(scope="module")
-def eight(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("eight"), 8)
 
 
 class TestFullDisk:

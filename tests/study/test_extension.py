@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,22 +10,15 @@ from polars.testing import assert_frame_equal
 
 import camdrift
 from camdrift.errors import StoreError
+from camdrift.study.extension import _common_chunks
 from camdrift.tables.further import RUN_TABLES
-from support.studies import SMALL, listing, skip_report, stop_when, study_of, tiny_classifier, write_images
+from camdrift.tables.study import SEEDS
+from support.studies import SMALL, listing, stop_when, study_of, tiny_classifier, write_images
 
 # Every table that chunks make but `precision`, which takes long.
 QUICK = {**SMALL, "targets": ("seed",), "layers": ("body", "last")}
 OPTIONS = {**QUICK, "denoised": True, "gallery": None}
-
-
-@pytest.fixture(scope="module")
-def classifier():
-    return tiny_classifier()
-
-
-@pytest.fixture(autouse=True)
-def _no_report(monkeypatch):
-    skip_report(monkeypatch)
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +27,17 @@ def images(tmp_path_factory):
 
 
 def made(classifier, images, folder, limit):
-    with pytest.MonkeyPatch.context() as patch:
-        skip_report(patch)
-        return study_of(classifier, images, folder / "run", **OPTIONS, limit=limit)
+    return study_of(classifier, images, folder / "run", **OPTIONS, limit=limit)
 
 
 @pytest.fixture(scope="module")
-def small(classifier, images, tmp_path_factory):
+def small(classifier, images, tmp_path_factory, no_report):
     """Seven images: two chunks of three, and one of one."""
     return made(classifier, images, tmp_path_factory.mktemp("small"), 7)
 
 
 @pytest.fixture(scope="module")
-def fresh(classifier, images, tmp_path_factory):
+def fresh(classifier, images, tmp_path_factory, no_report):
     """Eleven images: three chunks of three, and one of two."""
     return made(classifier, images, tmp_path_factory.mktemp("fresh"), 11)
 
@@ -99,9 +91,37 @@ def test_stopped_while_it_grows_it_is_the_old_study_and_goes_on(classifier, imag
     old = camdrift.open(out)
     assert_frame_equal(old.layers, small.layers, check_exact=True)
     assert camdrift.verify(out, sample=0).problems == ()
-    with pytest.raises(StoreError, match="limit was 11, now 12"):
+    with pytest.raises(StoreError, match="limit was 11, now 12") as refusal:
         grow(classifier, images, out, 12)
+    assert f"; removing {out / '.next'} gives it up, and keeps the run that it was to replace" in refusal.value.hint
     assert_equal(grow(classifier, images, out), fresh)
+
+
+def test_it_goes_on_with_the_batch_size_that_the_finished_study_needed(classifier, images, small, tmp_path):
+    out = copied(small, tmp_path)
+    file = out / "run.json"
+    record = json.loads(file.read_text())
+    record["arguments"]["effective"]["batch_size"] = 2
+    file.write_text(json.dumps(record))
+    with pytest.raises(KeyboardInterrupt):
+        grow(classifier, images, out, on_progress=stop_when(lambda _: True))
+    assert json.loads((out / ".next" / "run.json").read_text())["arguments"]["effective"]["batch_size"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [({}, ["abc", "def"]), ({"label": ("e", 9)}, ["abc"]), ({"label": ("a", None)}, []), ({"order": "abdcefg"}, [])],
+    ids=["the same", "another label", "no label", "another order"],
+)
+def test_a_chunk_stays_that_has_the_same_images_in_the_same_order_with_the_same_labels(change, kept):
+    """A label changes when a folder is added whose name is no class."""
+    labels = dict.fromkeys("abcdefgh", 1)
+    seeds = SEEDS.frame({"seed_id": [*"abcdef"], "label": [*labels.values()][:6], "status": ["analysed"] * 6})
+    labels |= dict([change["label"]] if "label" in change else [])
+    plan = SimpleNamespace(settings=SimpleNamespace(chunk_size=3), label=lambda file: labels[file.seed_id])
+    names = change.get("order", "abcdefgh")
+    chunks = [[SimpleNamespace(seed_id=name) for name in names[i : i + 3]] for i in range(0, len(names), 3)]
+    assert ["".join(file.seed_id for file in chunk) for chunk in _common_chunks(plan, chunks, seeds)] == kept
 
 
 def test_killed_before_the_larger_study_has_a_record(classifier, images, small, fresh, tmp_path, monkeypatch):
@@ -151,6 +171,10 @@ def test_what_cannot_grow_is_refused_in_a_line(classifier, images, small, tmp_pa
             grow(classifier, images, out, **options)
     with pytest.raises(StoreError, match="weights was those of checksum"):
         grow(tiny_classifier(rng_seed=5), images, out)
+    other = shutil.copytree(images, tmp_path / "other")
+    shutil.copy(images / "img_05.png", other / "img_09.png")
+    with pytest.raises(StoreError, match=r"keep the 7 images of a finished .*, got: 1 changed \(first: img_09\.png\)"):
+        grow(classifier, other, out)
     assert listing(out) == before
     table = out / "similarity.parquet"
     table.write_bytes(table.read_bytes()[:-1] + b"x")

@@ -1,7 +1,10 @@
 """The gate: estimates and intervals against limits, bounds that cannot be told, exit codes, JSON, JUnit."""
 
 import json
+import os
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree as Xml
 
@@ -10,7 +13,7 @@ import pytest
 
 import camdrift
 from camdrift.cli.app import main
-from camdrift.errors import UserError
+from camdrift.errors import StoreError, UserError
 from camdrift.statistics.flips import flips_of_readable
 from camdrift.study import gate
 from camdrift.study.study import Study
@@ -73,13 +76,38 @@ def test_flips_against_a_limit():
     assert state(max_flips={2: 0.6}) == "failed"
     assert state(max_flips={2: 0.7}) == "cannot be told"
     assert state(max_flips={2: 1.0}) == "passed"
+    # Four flips and three that were never tried: the upper end is 0.733 of 4 of 9, and 0.937 of 7 of 9.
+    mild = study()
+    is_flipped = pl.col("is_flipped") & pl.col("seed_id").is_in(["s0", "s1", "s2", "s3"])
+    mild.__dict__["variants"] = mild.variants.with_columns(is_flipped)
+    states = [camdrift.check(mild, max_flips={2: limit}, is_strict=True).state for limit in (0.73, 0.8, 0.94)]
+    assert states == ["failed", "cannot be told", "passed"]
+
+
+def test_an_attack_that_fools_nobody_is_no_missing_attack():
+    """There are no variants then: predictions are those of the clean images, up to strength 1."""
+    firm = study()
+    firm.__dict__["seeds"] = firm.seeds.with_columns(status=pl.col("status").replace("analysed", "no_adversarial"))
+    firm.__dict__["variants"] = firm.variants.clear()
+    gate = camdrift.check(firm, max_flips={1: 0.0, 2: 0.1}, min_accuracy={1: 0.8, 0.5: 0.9})
+    assert [(v.state, v.value, v.n) for v in gate.verdicts] == [
+        ("passed", 0.0, 9),
+        ("cannot be told", 0.0, 9),
+        ("passed", 8 / 9, 9),
+        ("failed", 8 / 9, 9),
+    ]
+    assert "; 9 were never tried beyond strength 1; 1 unreadable or failed are left out" in gate.verdicts[1].text
+    firm.__dict__["seeds"] = firm.seeds.with_columns(status=pl.lit("unreadable"))
+    gate = camdrift.check(firm, max_flips=1, min_accuracy=0)
+    assert [v.text for v in gate.verdicts] == ["no image was attacked", "no attacked image has a known class"]
 
 
 def test_accuracy_against_a_limit():
     assert state(min_accuracy={0.5: 0.55}) == "passed"
     assert state(min_accuracy={0.5: 0.56}) == "failed"
     assert state(min_accuracy={0.5: 0.55}, is_strict=True) == "failed"
-    assert state(min_accuracy={2: 0.3}) == "cannot be told"
+    # Three of nine are right at most, and none at worst.
+    assert [state(min_accuracy={2: limit}) for limit in (0.4, 0.3, 0)] == ["failed", "cannot be told", "passed"]
     unlabelled = study()
     unlabelled.__dict__["seeds"] = unlabelled.seeds.with_columns(label=pl.lit(None, pl.Int64))
     assert camdrift.check(unlabelled, min_accuracy=0.5).state == "cannot be told"
@@ -100,6 +128,7 @@ EXACT = {"gain": 8.0, "gain_low": 6.0, "gain_high": 12.0}
         ({"a": EXACT, "b": BOUND}, 40, "cannot be told", "cannot be told"),
         ({"a": {**EXACT, "n": 5}}, 1, "cannot be told", "cannot be told"),
         ({"a": {"gain": None}}, 1, "cannot be told", "cannot be told"),
+        ({"a": {"gain": float("nan")}}, 1, "cannot be told", "cannot be told"),
         ({"a": {"gain": 0.5, "gain_censored": "below", "gain_high": 1.0}}, 0.7, "passed", "failed"),
         ({"a": {"gain": 0.5, "gain_censored": "below", "gain_high": 1.0}}, 0.4, "cannot be told", "failed"),
     ],
@@ -121,7 +150,10 @@ def test_mistakes():
         camdrift.check(study())
     with pytest.raises(UserError, match=r"at a strength of the study, got: 3 \(it has 0\.5, 1, 2\)"):
         camdrift.check(study(), max_flips={3: 0.1})
-    for name, value in (("max_flips", 1.5), ("max_gain", -1), ("min_accuracy", float("nan"))):
+    with pytest.raises(UserError, match="at a strength of the study, got: half"):
+        camdrift.check(study(), max_flips={"half": 0.1})
+    mistakes = (("max_flips", 1.5), ("max_gain", -1), ("max_gain", float("inf")), ("min_accuracy", float("nan")))
+    for name, value in mistakes:
         with pytest.raises(UserError, match=f"`{name}` must be a number"):
             camdrift.check(study(), **{name: value})
 
@@ -153,5 +185,34 @@ def test_the_command(monkeypatch, capsys, tmp_path):
     assert [[child.tag for child in case] for case in suite] == [["failure"], [], ["error"]]
     code, streams = command("--max-flips", "0.1@0.5")
     assert streams.out.endswith("runs/made: failed\n")
-    assert command("--max-flips", "a tenth")[0] == 2
+    for words, rule in (
+        ("a tenth", "LIMIT or LIMIT@STRENGTH, got: a tenth"),
+        ("10%", "LIMIT or LIMIT@STRENGTH, got: 10%\nhint: such as 0.1@1; 0.1 is 10 %"),
+        ("0.1@", "LIMIT or LIMIT@STRENGTH, got: 0.1@"),
+        ("0.9@1,0.1", "one limit for each strength, got: 0.9@1,0.1"),
+        ("10", "a number from 0 to 1, got: 10.0\nhint: 0.1 is 10 %"),
+    ):
+        code, streams = command("--max-flips", words)
+        assert (code, rule in streams.err) == (2, True)
     assert command("--max-flips", "1", "--junit", "none/gate.xml")[0] == 2
+
+
+def test_a_junit_file_can_be_read_whatever_its_names_hold(tmp_path):
+    made = study({"a\x1b[1m<b>": BOUND})
+    made.__dict__["_directory"] = SimpleNamespace(place="runs/\x07&<b>")
+    camdrift.check(made, max_gain=20).write_junit(tmp_path / "gate.xml")
+    (case,) = Xml.parse(tmp_path / "gate.xml").getroot()
+    assert case.get("classname") == "runs/\\x07&<b>"
+    assert "a\\x1b[1m<b>" in case[0].get("message")
+    # A file is written; what else there is under a name stays what it is.
+    for name, make in (("pipe", os.mkfifo), ("folder", Path.mkdir), ("link", lambda p: p.symlink_to("gate.xml"))):
+        place = tmp_path / name
+        make(place)
+        reader = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
+        kind = place.lstat().st_mode
+        with nullcontext() if name != "folder" else pytest.raises(StoreError, match="Is a directory"):
+            camdrift.check(made, max_gain=21).write_junit(place)
+        assert place.lstat().st_mode == kind
+        assert name != "pipe" or b"at most 21 may be" in os.read(reader, 4096)
+        os.close(reader)
+    assert "at most 21 may be" in (tmp_path / "gate.xml").read_text(encoding="utf-8")

@@ -76,11 +76,6 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def eight(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("eight"), 8)
-
-
-@pytest.fixture(scope="module")
 def spec(tmp_path_factory):
     return write_factory(tmp_path_factory.mktemp("model"))
 

@@ -31,11 +31,6 @@ OPTIONS = {"attack": ATTACK, "noise_ladder": (8.0,), "gallery": 0, "chunk_size":
 
 
 @pytest.fixture(scope="module")
-def classifier():
-    return tiny_classifier()
-
-
-@pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("photos"), 12)
 

@@ -12,35 +12,18 @@ from support.studies import (
     SMALL,
     assert_same,
     listing,
-    skip_report,
     stop_when,
     study_of,
     tiny_classifier,
-    write_images,
 )
 
-
-@pytest.fixture(scope="module")
-def classifier():
-    return tiny_classifier()
-
-
-@pytest.fixture(autouse=True)
-def _no_report(monkeypatch):
-    skip_report(monkeypatch)
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture(scope="module")
-def eight(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("eight"), 8)
-
-
-@pytest.fixture(scope="module")
-def whole(classifier, eight, tmp_path_factory):
+def whole(classifier, eight, tmp_path_factory, no_report):
     """The study that nobody interrupted."""
-    with pytest.MonkeyPatch.context() as patch:
-        skip_report(patch)
-        return study_of(classifier, eight, tmp_path_factory.mktemp("whole") / "run", **SMALL)
+    return study_of(classifier, eight, tmp_path_factory.mktemp("whole") / "run", **SMALL)
 
 
 class TestResume:

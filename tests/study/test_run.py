@@ -57,11 +57,6 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def classifier():
-    return tiny_classifier()
-
-
-@pytest.fixture(scope="module")
 def study(classifier, photos, tmp_path_factory):
     """Twelve images in three chunks, with everything drawn and written."""
     out = tmp_path_factory.mktemp("runs") / "first"

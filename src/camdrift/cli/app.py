@@ -7,10 +7,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from camdrift.cli.defaults import source_of, value_of
 from camdrift.cli.gate import check_command
 from camdrift.cli.help import EXAMPLES, GroupedCommand
 from camdrift.cli.layers import layers_command
-from camdrift.cli.options import defaults_by_command
+from camdrift.cli.options import OPTIONS, defaults_by_command
 from camdrift.cli.progress import INTERRUPTED
 from camdrift.cli.results import compare_command, detect_command, report_command, sweep_command, verify_command
 from camdrift.cli.runs import list_command, open_command
@@ -48,6 +49,9 @@ def _root(
     """Show where inside an image classifier an adversarial attack takes hold."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+    elif any(context.invoked_subcommand in row.commands for row in OPTIONS):
+        # Here, so that a settings file that is wrong stops no command that takes nothing from it.
+        context.default_map = defaults_by_command()
 
 
 # Each with its line in the list of commands.
@@ -92,7 +96,7 @@ def main() -> None:
 def _code() -> int:
     """Run the command and return its exit code; whatever stops it is told in a line."""
     try:
-        code: int = app(prog_name="camdrift", standalone_mode=False, default_map=defaults_by_command()) or 0
+        code: int = app(prog_name="camdrift", standalone_mode=False) or 0
     except KeyboardInterrupt:
         return INTERRUPTED
     except UserError as error:
@@ -101,7 +105,8 @@ def _code() -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = "camdrift" if context is None else context.command_path
-        return _complain(_lowered(error.format_message()), f"`{command} --help` shows what it takes")
+        message, hint = _lowered(error.format_message()), f"`{command} --help` shows what it takes"
+        return _complain(f"{message}{value_of(error)}", f"{source_of(error)}{hint}")
     except FOREIGN as error:
         if isinstance(error.__context__, BrokenPipeError):
             raise  # by typer: whoever read the output has gone

@@ -51,11 +51,17 @@ def check_command(
 
 def _by_strength(flag: str, text: str) -> dict[float, float]:
     """Return limits by strength from words such as `0.1@1,0.3@2`."""
-    limits = {}
+    limits: dict[float, float] = {}
     for word in parse_words(text):
-        limit, _, strength = word.partition("@")
+        limit, at, strength = word.partition("@")
         try:
-            limits[float(strength or 1)] = float(limit)
+            place, value = float(strength if at else 1), float(limit)
         except ValueError as error:
-            raise UserError(f"`{flag}` must be LIMIT or LIMIT@STRENGTH, got: {word}", "such as 0.1@1") from error
+            raise UserError(
+                f"`{flag}` must be LIMIT or LIMIT@STRENGTH, got: {word}",
+                "such as 0.1@1; 0.1 is 10 %",
+            ) from error
+        if place in limits:
+            raise UserError(f"`{flag}` must have one limit for each strength, got: {text}", "strength 1 unless named")
+        limits[place] = value
     return limits

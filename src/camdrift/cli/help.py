@@ -9,7 +9,7 @@ _AS_IT_IS: Final = "\b\n"
 EXAMPLES: Final = {
     "run": _AS_IT_IS
     + """Examples:
-  camdrift run photos/ --attack "pgd(eps=4/255)" --name first
+  camdrift run photos/ --attack "pgd(eps=4/255)" --name first --limit 20
   camdrift run photos/ --attack "pgd(eps=4/255)" --name first --resume --limit 40""",
     "check": _AS_IT_IS
     + """Examples:

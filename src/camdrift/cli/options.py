@@ -300,7 +300,7 @@ def defaults_by_command() -> dict[str, dict[str, Any]]:
     Raises:
         UserError: The file cannot be read, or has other keys.
     """
-    values = settings(row.flag for row in OPTIONS)
+    values = settings({row.flag: row.kind.type for row in OPTIONS})
     rows = [row for row in OPTIONS if row.name in values]
     commands = {command for row in rows for command in row.commands}
     return {name: {row.name: values[row.name] for row in rows if name in row.commands} for name in commands}

@@ -21,6 +21,8 @@ from camdrift.tables.words import count
 
 INTERRUPTED: Final = 130  # what typer returns for a KeyboardInterrupt, as shells do
 _QUIET_SECONDS: Final = 30.0
+# Stages in front of the first image of a run, of which a sweep has several.
+_NO_IMAGES: Final = ("start", "preflight")
 
 
 class Display:
@@ -37,6 +39,7 @@ class Display:
         self._console, self._bar = console, bar
         self._task = None if bar is None else bar.add_task("starting", total=None, successes=0)
         self._start = self._last = monotonic()
+        self._pace: tuple[float, int] | None = None
         self.is_begun = False
 
     def say(self, text: str) -> None:
@@ -60,10 +63,19 @@ class Display:
                 total=progress.seeds_total,
                 successes=progress.successes,
             )
-        elif (now := monotonic()) - self._last > _QUIET_SECONDS:
-            self._last = now
-            print_line(self._console, _line(progress, now - self._start))
+        else:
+            self._show_line(progress, monotonic())
         self._interruption.at(progress.stage)
+
+    def _show_line(self, progress: Progress, now: float) -> None:
+        """Show a line now and then; images that a run has already when it goes on say nothing of its pace."""
+        if progress.stage.rpartition(" ")[2] in _NO_IMAGES:
+            self._pace = None
+        elif self._pace is None:
+            self._pace = now, progress.seeds_done
+        if now - self._last > _QUIET_SECONDS:
+            self._last = now
+            print_line(self._console, _line(progress, now, self._start, self._pace or (now, 0)))
 
 
 @contextmanager
@@ -131,18 +143,20 @@ def _clock(seconds: float) -> str:
     return str(timedelta(seconds=int(seconds)))
 
 
-def _line(progress: Progress, seconds: float) -> str:
+def _line(progress: Progress, now: float, start: float, pace: tuple[float, int]) -> str:
     """Return a line for a pipe: percent, counts, and the time that is left if all images take as long.
 
     Args:
         progress: How far the run is.
-        seconds: Time since it began.
+        now: The time, in seconds.
+        start: Time when the command began.
+        pace: Time when the first image was begun, and the images that there were.
     """
-    part, total = progress.seeds_done, progress.seeds_total
+    part, total, begin, base = progress.seeds_done, progress.seeds_total, *pace
     share = f" ({part / total:.0%})" if total else ""
-    left = f", {_clock(seconds * (total - part) / part)} left" if 0 < part < total else ""
+    left = f", {_clock((now - begin) * (total - part) / (part - base))} left" if base < part < total else ""
     counts = f"{part:,}/{total:,} images{share}, {count(progress.successes, 'adversarial example')}"
-    return f"{progress.stage}: {counts}, {_clock(seconds)} so far{left}"
+    return f"{progress.stage}: {counts}, {_clock(now - start)} so far{left}"
 
 
 def _bar(console: Console) -> Bar:

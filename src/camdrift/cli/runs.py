@@ -25,7 +25,7 @@ def list_command(
     elif entries:
         print_table(("run", "state", "date", "images", "main result"), list(map(_row, entries)))
     else:
-        typer.echo(escaped(f"no runs in {folder}"))
+        typer.echo(escaped(f"no runs in {folder or '.'}"))
 
 
 def open_command(

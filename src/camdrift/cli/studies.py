@@ -97,7 +97,8 @@ def _end(study: "Study", options: Options, pages: Sequence[str], table: Any = No
             print_table(*table)
             typer.echo()
         typer.echo(escaped("\n".join(pages)))
-    if ending.open:
+    # What a page at a URL is copied to is gone when this process ends.
+    if ending.open and isinstance(study.place, Path):
         study.explore()
 
 

@@ -108,7 +108,7 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for head in heads:
         table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*map(escaped, row))
+        table.add_row(*(escaped(cell).replace("\n", "\\n") for cell in row))
     is_terminal = sys.stdout.isatty()
     console = Console(width=None if is_terminal else 400, markup=False, highlight=False)
     if is_terminal:

@@ -22,7 +22,7 @@ class Card:
 
     Attributes:
         name: Its name.
-        link: Address of its report from the page on; empty where there is none.
+        link: Address of its report from the page on, with escapes; empty where there is none.
         picture: A picture as an address that holds it; empty where there is none.
         headline: Its main result.
         facts: What it is about, in words.

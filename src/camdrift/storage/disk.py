@@ -52,6 +52,23 @@ def write_whole(folder: Path, name: str, write: Write) -> None:
         sync_folder(folder)
 
 
+def write_asked(path: Path, data: bytes) -> None:
+    """Write a file that somebody has named: a plain one whole, anything else (a link, a device, a pipe) as it is.
+
+    Args:
+        path: The file.
+        data: Its bytes.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    if is_link(path) or (path.exists() and not path.is_file()):
+        with on_disk(path):
+            path.write_bytes(data)
+    else:
+        write_whole(path.parent, path.name, lambda aside: aside.write_bytes(data))
+
+
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder with everything in it; nothing if it is not there."""
     if path.is_dir() and not is_link(path):

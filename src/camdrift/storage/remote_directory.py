@@ -15,7 +15,7 @@ import polars as pl
 from camdrift.errors import StoreError, install_hint, one_line
 from camdrift.storage.checksums import CHECKSUMS
 from camdrift.storage.run_directory import RunDirectory
-from camdrift.storage.run_files import FILES, is_figure, is_record
+from camdrift.storage.run_files import FILES, TAKEN, is_figure, is_record
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.file_names import CHUNKS, FIGURES, RECORD
 
@@ -42,7 +42,8 @@ def local_folder(name: str, place: str | PathLike[str]) -> Path:
     """
     if is_url(place):
         raise StoreError(
-            f"`{name}` must be a folder, got: {place} (a URL)", "only `run`, `explain` and `reproduce` write to URLs"
+            f"`{name}` must be a folder, got: {place} (a URL)",
+            "`run`, `explain` and `reproduce` write to URLs; `check`, `report`, `verify` and `detect` read from them",
         )
     return Path(place)
 
@@ -174,7 +175,7 @@ class RemoteDirectory(RunDirectory):
         if names and not overwrite:
             raise StoreError(
                 f"`out` must be new, got: {self.place} (there is a run in it)",
-                "--resume continues it, --overwrite starts again, another --out leaves it alone",
+                TAKEN,
             )
         figures = [name for name in self._remote.find(FIGURES) if is_figure(name)]
         # The record is last, so that a place in which clearing was cut short still counts as a run.

@@ -49,7 +49,13 @@ class RunContents(Chunks):
 
     def check_version(self) -> None:
         """Raise `StoreError` for a run of another schema."""
-        version = self.read_record().get("schema_version")
+        record = self.read_record()
+        if "schema_version" not in record:
+            raise StoreError(
+                f"{self.place}/{RECORD} is not what camdrift wrote: schema_version is missing",
+                "name the folder that `camdrift run` wrote",
+            )
+        version = record["schema_version"]
         if version != SCHEMA_VERSION:
             raise StoreError(
                 f"{self.place} has schema version {version}, this camdrift reads {SCHEMA_VERSION}",

@@ -35,6 +35,7 @@ from camdrift.storage.replacement import (
 from camdrift.storage.run_contents import RunContents, check_schema, entries_of
 from camdrift.storage.run_files import (
     FILES,
+    TAKEN,
     is_file_of_run,
     is_made_by_camdrift,
     is_unused,
@@ -108,7 +109,7 @@ class RunDirectory(RunContents):
         if not overwrite:
             raise StoreError(
                 f"`out` must be new, got: {path} (there is a run in it)",
-                "--resume continues it, --overwrite starts again, another --out leaves it alone",
+                TAKEN,
             )
 
     @classmethod

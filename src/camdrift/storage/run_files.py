@@ -16,6 +16,10 @@ from camdrift.tables.words import SCHEMA_VERSION
 
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
 FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in RUN_TABLES), RECORD)
+# What may be done where a run lies already; `explain` goes on with none.
+TAKEN: Final = (
+    "--overwrite starts again, another --out or --name leaves it alone; `run` and `reproduce` go on with --resume"
+)
 # A hundred thousand class names take 3 MB.
 MOST_BYTES_OF_RECORD: Final = 2**27
 

@@ -38,17 +38,19 @@ def _choice(record: Mapping[str, Any]) -> tuple[Any, ...]:
     return (record["images"]["listing_sha256"], *map(passed(record).get, CHOICES))
 
 
-def check_images(directory: RunDirectory, files: Sequence[ImageFile]) -> None:
-    """Raise `StoreError` unless all images of a finished run are among some others."""
-    names = {file.seed_id for file in files}
-    seeds = directory.read_table("seeds")["seed_id"].to_list()
-    missing = [seed_id for seed_id in seeds if seed_id not in names]
-    if missing:
-        raise StoreError(
-            f"`resume` must keep the {count(len(seeds), 'image')} of a finished study, got: {len(files)} without "
-            f"{len(missing)} of them (first: {missing[0]})",
-            f"another --out studies these alone; {directory.place} stays as it is",
-        )
+def check_images(directory: RunDirectory, plan: Plan, files: Sequence[ImageFile]) -> None:
+    """Raise `StoreError` unless all images of a finished run are among some others, as they were."""
+    by_name = {file.seed_id: file for file in files}
+    seeds = dict(directory.read_table("seeds").select("seed_id", "sha256").iter_rows())
+    rule = f"`resume` must keep the {count(len(seeds), 'image')} of a finished study, got:"
+    cure = f"another --out studies these alone; {directory.place} stays as it is"
+    if missing := [seed_id for seed_id in seeds if seed_id not in by_name]:
+        raise StoreError(f"{rule} {len(files)} without {len(missing)} of them (first: {missing[0]})", cure)
+    # What could not be read then may be read now.
+    texts = {seed_id: sha256 for seed_id, sha256 in seeds.items() if sha256 is not None}
+    changes = [seed_id for seed_id, sha256 in texts.items() if image_checksum(plan, by_name[seed_id]) != sha256]
+    if changes:
+        raise StoreError(f"{rule} {len(changes)} changed (first: {changes[0]})", cure)
 
 
 def extend(before: RunDirectory, after: RunDirectory, plan: Plan, files: Sequence[ImageFile], record: Any) -> None:

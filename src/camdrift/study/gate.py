@@ -5,21 +5,23 @@ so that no lucky draw of images passes. What the study cannot tell is neither pa
 exceeds 20 whatever it is, and may or may not exceed 40.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree as Xml
 
+import numpy as np
 import polars as pl
 
-from camdrift.errors import UserError
+from camdrift.errors import UserError, escaped
 from camdrift.report.numbers import times, times_between
+from camdrift.statistics.estimates import wilson_interval
 from camdrift.statistics.flips import flips_of_readable
 from camdrift.statistics.ranks import LEAST_IMAGES
-from camdrift.storage.disk import write_whole
+from camdrift.storage.disk import write_asked
 from camdrift.study.study import Study, open_study
 from camdrift.tables.run_json import effective
 from camdrift.tables.words import (
@@ -27,6 +29,7 @@ from camdrift.tables.words import (
     ANALYSED,
     CENSORED_ABOVE,
     CENSORED_BELOW,
+    CLEAN,
     NO_ADVERSARIAL,
     TARGET_ORDER,
     count,
@@ -40,6 +43,8 @@ _UNTOLD: Final = "cannot be told"
 STATES: Final = (_FAILED, _UNTOLD, _PASSED)
 
 _SHARE: Final = ("share", "low", "high")
+# Rule and cure of a share, and of a gain.
+_RULES: Final = (("from 0 to 1", "0.1 is 10 %"), ("from 0 up", "20 allows what noise twenty times as strong does"))
 _ACCURACY: Final = ("accuracy", "accuracy_low", "accuracy_high")
 
 Limits = float | Mapping[float, float] | None
@@ -115,12 +120,11 @@ class Gate:
         )
         for verdict in self.verdicts:
             name = f"{verdict.criterion} at strength {strength_text(verdict.strength)}"
-            case = Xml.SubElement(suite, "testcase", classname=str(self.place), name=name)
+            case = Xml.SubElement(suite, "testcase", classname=escaped(str(self.place)), name=name)
             if verdict.state in tags:
-                Xml.SubElement(case, tags[verdict.state], message=verdict.text)
+                Xml.SubElement(case, tags[verdict.state], message=escaped(verdict.text))
         text = Xml.tostring(suite, encoding="utf-8", xml_declaration=True)
-        file = Path(path)
-        write_whole(file.parent, file.name, partial(Path.write_bytes, data=text))
+        write_asked(Path(path), text + b"\n")
 
 
 def check(
@@ -172,14 +176,14 @@ def _by_strength(name: str, limits: Limits, strengths: list[float]) -> dict[floa
         return {}
     by_strength = dict(limits) if isinstance(limits, Mapping) else {1.0: limits}
     for strength, limit in by_strength.items():
-        most = float("inf") if name == "max_gain" else 1.0
+        most = sys.float_info.max if name == "max_gain" else 1.0
         if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit <= most:
-            words = "at least 0" if name == "max_gain" else "from 0 to 1"
-            raise UserError(f"`{name}` must be a number {words}, got: {limit}")
+            words, cure = _RULES[name == "max_gain"]
+            raise UserError(f"`{name}` must be a number {words}, got: {limit}", cure)
         if strength not in strengths:
             names = ", ".join(map(strength_text, sorted(strengths))) or "none"
             raise UserError(
-                f"`{name}` must be at a strength of the study, got: {strength_text(strength)} (it has {names})",
+                f"`{name}` must be at a strength of the study, got: {strength} (it has {names})",
                 "a limit names its strength behind an @: 0.1@0.5",
             )
     return by_strength
@@ -187,42 +191,66 @@ def _by_strength(name: str, limits: Limits, strengths: list[float]) -> dict[floa
 
 def _flips(study: Study, strength: float, limit: float, is_strict: bool) -> Verdict:
     """The share of predictions that the attack changes, against the most that may be."""
-    row = _row(study, strength)
-    if not row["n"]:
+    row, untried = _row(study, strength), _untried(study, strength)
+    if row is None:
         return Verdict("max_flips", strength, limit, _UNTOLD, text="no image was attacked")
-    state = _PASSED if row["high" if is_strict else "share"] <= limit else _FAILED
-    if state == _PASSED and (row["flipped"] + row["n_untried"]) / row["n"] > limit:
-        state = _UNTOLD
+    least, n = row["flipped"], row["n"]
+    state = _state(*(_share(k, n, 1 if is_strict else None) > limit for k in (least, least + untried.height)))
     text = (
-        f"at strength {strength_text(strength)} the attack changes {row['flipped']:,} of "
-        f"{count(row['n'], 'prediction')}: {_between(row, *_SHARE)}; at most {limit:g} may be"
+        f"at strength {strength_text(strength)} the attack changes {least:,} of "
+        f"{count(n, 'prediction')}: {_between(row, *_SHARE)}; at most {limit:g} may be{_rest(study, untried)}"
     )
-    text += f"; {row['n_untried']:,} were never tried beyond strength 1" if row["n_untried"] else ""
     value, low, high = (row[name] for name in _SHARE)
-    return Verdict("max_flips", strength, limit, state, value, low, high, n=row["n"], text=text)
+    return Verdict("max_flips", strength, limit, state, value, low, high, n=n, text=text)
 
 
 def _accuracy(study: Study, strength: float, limit: float, is_strict: bool) -> Verdict:
     """The accuracy under attack, against the least that must be."""
-    row = _row(study, strength)
+    row, untried = _row(study, strength), _untried(study, strength)
     n = study.seeds.filter(pl.col("status").is_in([ANALYSED, NO_ADVERSARIAL]))["label"].count()
-    if not n:
-        return Verdict("min_accuracy", strength, limit, _UNTOLD, text="no image has a known class")
-    is_short = row["accuracy_low" if is_strict else "accuracy"] < limit
-    state = _FAILED if is_short else _UNTOLD if row["n_untried"] else _PASSED
+    if row is None or not n:
+        return Verdict("min_accuracy", strength, limit, _UNTOLD, text="no attacked image has a known class")
+    most = round(row["accuracy"] * n)
+    least = most - untried.filter(pl.col("label") == pl.col("clean_class")).height
+    state = _state(*(_share(k, n, 0 if is_strict else None) < limit for k in (most, least)))
     text = (
         f"at strength {strength_text(strength)} the accuracy under attack is {_between(row, *_ACCURACY)}, of "
-        f"{count(n, 'image')}; at least {limit:g} must be"
+        f"{count(n, 'image')}; at least {limit:g} must be{_rest(study, untried)}"
     )
     value, low, high = (row[name] for name in _ACCURACY)
     return Verdict("min_accuracy", strength, limit, state, value, low, high, n=n, text=text)
 
 
-def _row(study: Study, strength: float) -> dict[str, Any]:
-    """A row of table `flips` over all attacked images, and how many nobody tried to flip beyond strength 1."""
-    rows = flips_of_readable(study.variants, study.seeds).filter(condition=ADVERSARIAL, strength=strength).to_dicts()
-    rest = study.seeds.filter(status=NO_ADVERSARIAL).height if strength > 1 else 0
-    return {**(rows[0] if rows else {"n": 0, "accuracy": None}), "n_untried": rest}
+def _row(study: Study, strength: float) -> dict[str, Any] | None:
+    """The row of table `flips` over all attacked images; None where there are none."""
+    table = flips_of_readable(study.variants, study.seeds)
+    rows = table.filter(condition=ADVERSARIAL, strength=strength).to_dicts()
+    # An attack that fools nobody leaves no variants: the predictions are those of the clean images.
+    return next(iter(rows or table.filter(condition=CLEAN).to_dicts()), None)
+
+
+def _untried(study: Study, strength: float) -> pl.DataFrame:
+    """The seeds that the attack did not fool, and that nobody tried to at this strength."""
+    return study.seeds.filter(pl.col("status") == NO_ADVERSARIAL, pl.lit(strength > 1))
+
+
+def _share(successes: int, trials: int, end: int | None) -> float:
+    """A share, or an end of its 95 % interval: 0 for the lower, 1 for the upper."""
+    if end is None:
+        return successes / trials
+    return float(wilson_interval(np.array(successes), np.array(trials))[end])
+
+
+def _state(is_beyond_at_best: bool, is_beyond_at_worst: bool) -> str:
+    """The state of a number of which the best and the worst case are known."""
+    return _FAILED if is_beyond_at_best else _UNTOLD if is_beyond_at_worst else _PASSED
+
+
+def _rest(study: Study, untried: pl.DataFrame) -> str:
+    """What a verdict could not look at, for the end of its sentence."""
+    missing = study.seeds.filter(~pl.col("status").is_in([ANALYSED, NO_ADVERSARIAL])).height
+    text = f"; {untried.height:,} were never tried beyond strength 1" if untried.height else ""
+    return text + (f"; {missing:,} unreadable or failed are left out" if missing else "")
 
 
 def _gain(study: Study, strength: float, limit: float, is_strict: bool) -> Verdict:
@@ -248,7 +276,7 @@ def _gains(study: Study, strength: float) -> list[dict[str, Any]]:
     target = next(target for target in TARGET_ORDER if target in arguments["targets"])
     explanation, metric = arguments["measures"][0]
     rows = study.layers.filter(strength=strength, target=target, explanation=explanation, metric=metric)
-    return rows.filter(pl.col("gain").is_not_null(), pl.col("n") >= LEAST_IMAGES).to_dicts()
+    return rows.filter(pl.col("gain").is_finite(), pl.col("n") >= LEAST_IMAGES).to_dicts()
 
 
 def _gain_state(row: Mapping[str, Any], name: str, limit: float) -> str:

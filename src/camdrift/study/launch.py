@@ -14,6 +14,8 @@ from camdrift.pipeline.settings import Settings, SettingsKeywords
 
 PAPER_ATTACK: Final = "dlfuzz:paper"
 RUNS: Final = Path("runs")
+# Bytes that the name of a folder may have.
+_LONGEST_NAME: Final = 255
 
 # Seed images as `run`, `reproduce` and `verify` take them.
 ImageSource = str | PathLike[str] | Sequence[str | PathLike[str]] | None
@@ -55,13 +57,17 @@ class Launch:
             options = "--resume and --overwrite" if self.overwrite else "--resume without --out"
             raise UserError(
                 f"`resume` must come with a run directory and without `overwrite`, got: {options}",
-                "--resume --out RUN continues a run, --overwrite --out RUN starts again",
+                "--resume --out RUN (or --name NAME) continues a run, --overwrite in its place starts again",
             )
 
     @property
     def is_among_runs(self) -> bool:
-        """Does the run directory lie in the folder that camdrift makes, where nobody has chosen another?"""
-        return self.out is None or self.name is not None
+        """Does the run directory lie in the folder that camdrift makes, where nobody has chosen another?
+
+        A run that was stopped there goes on by its path.
+        """
+        is_resumed_there = self.resume and self.out is not None and Path(self.out).parent == RUNS
+        return self.out is None or self.name is not None or is_resumed_there
 
     def begin(self, place: Path | str) -> None:
         """Tell the caller where the run is written."""
@@ -78,8 +84,11 @@ def _named(name: str, out: str | PathLike[str] | None) -> Path:
     """The run directory of a name under `runs/`."""
     if out is not None and Path(out) != RUNS / name:
         raise UserError(f"`name` must come without `out`, got: {name} and {out}", "--out takes a whole path")
-    if not name or Path(name).name != name or name[0] == ".":
-        raise UserError(f"`name` must be the name of a folder, got: {name or 'nothing'}", "--out takes a whole path")
+    is_plain = Path(name).name == name.strip() == name and name.isprintable() and name[:1] not in ("", ".")
+    if not is_plain or len(name.encode()) > _LONGEST_NAME:
+        raise UserError(
+            f"`name` must be the name of a folder, got: {name.strip() or 'nothing'}", "--out takes a whole path"
+        )
     return RUNS / name
 
 

@@ -68,7 +68,7 @@ def _extended(
 ) -> Iterator[RunDirectory]:
     """Yield a directory that begins with what a finished run has, and takes its place if it gets complete."""
     _check_same(directory, record, plan.settings, is_larger=True)
-    check_images(directory, files)
+    check_images(directory, plan, files)
     with locked(directory.path) as is_locked:
         check_undamaged(directory)
         larger = RunDirectory.succeed(directory.path)
@@ -137,12 +137,20 @@ def _check_same(
         # Sums of another number of images are rounded otherwise, and an attack may make much of that.
         changes.append(f"batch_size was {size}, now {settings.batch_size}")
     if changes:
-        is_done = before["status"] == "done"
         raise StoreError(
             f"`resume` must continue the same study, got: {directory.place}, where {'; '.join(changes)}",
-            "give the arguments and files of the first command, or another --out"
-            + ("" if is_done else "; once it is complete, it takes more images"),
+            f"give the arguments and files of the first command, or another --out{_more_images(directory)}",
         )
+
+
+def _more_images(directory: RunDirectory) -> str:
+    """When a run takes more images, for the end of a hint."""
+    if is_url(str(directory.place)):
+        return "; a run at a URL takes no more images"
+    begun = "" if directory.read_record()["status"] == "done" else "; once it is complete, it takes more images"
+    if directory.path == directory.place:
+        return begun
+    return f"{begun}; removing {directory.path} gives it up, and keeps the run that it was to replace"
 
 
 def continued(plan: Plan, record: dict[str, Any], directory: RunDirectory) -> Plan:

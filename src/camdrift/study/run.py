@@ -1,6 +1,7 @@
 """A study from images to report, in reading order."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Unpack
@@ -153,7 +154,8 @@ def run_study(
             complete_study(record, directory, clock)
         study = _with_report(study_in(directory))
     if launch.is_among_runs:
-        write_index()
+        with suppress(Exception):  # the run is complete, whatever else lies beside it
+            write_index()
     return study
 
 

@@ -1,5 +1,6 @@
 """The runs in a folder: a line on each, and a page of all of them."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -7,12 +8,14 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote_from_bytes
 
 import polars as pl
 
 from camdrift.errors import StoreError, UserError, one_line
 from camdrift.masking import public
 from camdrift.report.index import GENERATOR, Card, index_page, thumbnail
+from camdrift.specs import nearest
 from camdrift.storage.disk import is_link, read_small, write_whole
 from camdrift.storage.remote_directory import local_folder
 from camdrift.storage.run_directory import RunDirectory
@@ -20,7 +23,7 @@ from camdrift.study.launch import RUNS
 from camdrift.study.study import Study, study_in
 from camdrift.tables.file_names import INDEX, RECORD, REPORT
 from camdrift.tables.run_json import Record, effective, model_name
-from camdrift.tables.words import ANALYSED
+from camdrift.tables.words import ANALYSED, count
 
 _DONE: Final = "done"
 _UNFINISHED: Final = "not complete"
@@ -80,12 +83,23 @@ def find_run(name: str | PathLike[str] | None = None) -> Path:
         StoreError: There is none.
     """
     if name is not None:
-        path = local_folder("run", name)
-        return path if (path / RECORD).is_file() or not (RUNS / path / RECORD).is_file() else RUNS / path
+        return _named(local_folder("run", name))
     entries = [entry for entry in list_runs() if entry.state == _DONE] if RUNS.is_dir() else []
     if not entries:
         raise StoreError(f"no run in {RUNS} is complete", "`camdrift run` makes one; elsewhere, name its folder")
     return entries[0].path
+
+
+def _named(path: Path) -> Path:
+    """The run directory at a path, or of that name in `runs/`."""
+    for place in (path, RUNS / path):
+        if (place / RECORD).is_file():
+            return place
+    names = [place.name for place in _places(RUNS)]
+    raise StoreError(
+        f"no run at {path}, and none of this name in {RUNS}",
+        f"{nearest(str(path), names)}`camdrift list` shows the runs in {RUNS}",
+    )
 
 
 def write_index(folder: Path = RUNS) -> None:
@@ -96,9 +110,9 @@ def write_index(folder: Path = RUNS) -> None:
     page = folder / INDEX
     if is_link(page) or (page.exists() and not _is_ours(page)):
         return
-    cards = [_card(entry, folder) for entry in list_runs(folder)]
+    text = index_page([_card(entry, folder) for entry in list_runs(folder)])
     with suppress(StoreError):
-        write_whole(folder, INDEX, partial(Path.write_bytes, data=index_page(cards).encode()))
+        write_whole(folder, INDEX, partial(Path.write_bytes, data=text.encode("utf-8", "replace")))
 
 
 def _places(folder: Path) -> Iterator[Path]:
@@ -149,7 +163,7 @@ def _card(entry: RunEntry, folder: Path) -> Card:
     page = entry.path.relative_to(folder) / REPORT
     return Card(
         name=entry.path.name,
-        link=page.as_posix() if (folder / page).is_file() else "",
+        link=quote_from_bytes(os.fsencode(page.as_posix())) if (folder / page).is_file() else "",
         picture=picture,
         headline=entry.headline or f"The run is {entry.state}",
         facts=_facts(entry),
@@ -159,7 +173,7 @@ def _card(entry: RunEntry, folder: Path) -> Card:
 
 def _facts(entry: RunEntry) -> list[str]:
     """Model, attack, images and date, as far as they are known."""
-    images = "" if entry.images is None else f"{entry.images:,} images"
+    images = "" if entry.images is None else count(entry.images, "image")
     if entry.analysed is not None:
         images = f"{entry.analysed:,} of {images} fooled the model"
     return [text for text in (entry.model, entry.attack, images, day(entry.date)) if text]
