@@ -114,7 +114,7 @@ def test_the_page_shows_every_run_of_its_folder_and_no_other(inside):
     assert "<script" not in page
 
 
-def test_the_picture_is_at_the_strength_nearest_to_1():
+def test_the_picture_is_at_the_strength_of_the_headline():
     clean = np.full((8, 8, 3), 100, np.uint8)
     gallery = {
         "seed_ids": np.array(["a"]),
@@ -123,10 +123,10 @@ def test_the_picture_is_at_the_strength_nearest_to_1():
         "0/perturbation": np.full((8, 8, 3), 127, np.int8),
         "0/peaks": np.array([0.2, 0.1]),
     }
-    picture = Image.open(BytesIO(base64.b64decode(thumbnail(gallery).partition(",")[2])))
+    picture = Image.open(BytesIO(base64.b64decode(thumbnail(gallery, 0.9).partition(",")[2])))
     halves = np.split(np.asarray(picture.convert("RGB")).astype(float), 2, axis=1)
     assert [half.mean() for half in halves] == pytest.approx([100, 100 + 255 * 0.9 * 0.2], abs=2)
-    assert thumbnail({**gallery, "seed_ids": np.array([])}) == ""
+    assert thumbnail({**gallery, "seed_ids": np.array([])}, 1.0) == ""
 
 
 def test_somebody_elses_page_stays(inside, tmp_path):
