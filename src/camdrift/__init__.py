@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from camdrift.models.loading import wrap as wrap
     from camdrift.pipeline.noise import matched_noise as matched_noise
     from camdrift.study.detect import detect as detect
+    from camdrift.study.explain import explain as explain
     from camdrift.study.gate import check as check
     from camdrift.study.reproduce import reproduce as reproduce
     from camdrift.study.run import run as run
@@ -44,6 +45,7 @@ _PUBLIC: Final = {
     "check": "study.gate",
     "compare": "comparison.compare",
     "detect": "study.detect",
+    "explain": "study.explain",
     "load_model": "models.loading",
     "make_attack": "attacks.making",
     "matched_noise": "pipeline.noise",

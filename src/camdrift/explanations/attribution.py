@@ -64,10 +64,12 @@ def attribute(
     with classifier.numerics():
         images = _as_images(classifier, images)
         classes = None if isinstance(target, str) else _as_classes(classifier, images, target)
-        return explain(classifier, images, [classes], layers=names, explainers=[make_explainer(explanation)]).maps[0]
+        return explain_batch(
+            classifier, images, [classes], layers=names, explainers=[make_explainer(explanation)]
+        ).maps[0]
 
 
-def explain(
+def explain_batch(
     classifier: Classifier,
     images: Images,
     targets: Sequence[Classes | None],
