@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from camdrift.errors import UserError as UserError
     from camdrift.explanations.attribution import attribute as attribute
     from camdrift.explanations.similarity import similarity as similarity
+    from camdrift.figures.overlay import overlay as overlay
     from camdrift.models.classifier import Classifier as Classifier
     from camdrift.models.loading import load_model as load_model
     from camdrift.models.loading import wrap as wrap
@@ -51,6 +52,7 @@ _PUBLIC: Final = {
     "matched_noise": "pipeline.noise",
     "neuron_coverage": "coverage.neurons",
     "open": "study.study:open_study",
+    "overlay": "figures.overlay",
     "reproduce": "study.reproduce",
     "run": "study.run",
     "similarity": "explanations.similarity",

@@ -29,3 +29,9 @@ class CellOutput:
 
 def _bundle(html: str, text: str) -> dict[str, str]:
     return {"text/html": html, "text/plain": text}
+
+
+def tell(text: str) -> None:
+    """Write a line to standard error, for whoever calls from a script or a console."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"{text}\n")
