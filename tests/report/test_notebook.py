@@ -91,7 +91,7 @@ def test_the_worst_photos_take_less_than_300_kb(made):
     rng = np.random.default_rng(0)
     shapes = {"clean": np.uint8, "perturbation": np.int8, "noise": np.int8}
     noisy = {
-        key: rng.integers(0, 256, (448, 448, 3)).astype(shapes[key.partition("/")[2]])
+        key: rng.integers(0, 256, (168, 168, 3)).astype(shapes[key.partition("/")[2]])
         if key.partition("/")[2] in shapes
         else value
         for key, value in made.gallery.items()
