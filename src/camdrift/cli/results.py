@@ -53,16 +53,19 @@ def compare_command(
     """Compare studies layer by layer: who ranks the layers alike, where gains differ; tables, figures and a page."""
     from camdrift.comparison.compare import compare
 
+    options: dict[str, Any] = {
+        "targets": parse_words(target) or None,
+        "explanations": parse_specs(explain) or None,
+        "similarities": parse_words(similarity) or None,
+        "align": align,
+    }
     with Console(stderr=True).status("comparing") as status:
         comparison = compare(
             *runs,
             out=out,
-            targets=parse_words(target) or None,
-            explanations=parse_specs(explain) or None,
-            similarities=parse_words(similarity) or None,
-            align=align,
             overwrite=overwrite,
             on_pair=lambda number, total: status.update(f"compared {number:,} of {total:,} pairs"),
+            **options,
         )
     _print_comparison(comparison)
 

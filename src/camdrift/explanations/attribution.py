@@ -15,6 +15,7 @@ from camdrift.explanations.gradient import maps_of_gradients
 from camdrift.explanations.registry import make_explainer
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
+from camdrift.tables.measures import ExplanationName
 from camdrift.tables.words import DEFAULT_EXPLANATIONS
 from camdrift.tensors import PIXELS, Classes, Explanation, Images, Logits
 
@@ -34,7 +35,7 @@ def attribute(
     target: Literal["own"] | int | Sequence[int] | Tensor = "own",
     *,
     layers: Sequence[str] | None = None,
-    explanation: str = "gradcam",
+    explanation: ExplanationName | str = "gradcam",
 ) -> dict[str, Tensor]:
     """Raw maps of every layer, by default Grad-CAM: one forward and one backward pass.
 

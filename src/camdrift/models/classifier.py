@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,8 @@ from camdrift.models.input_settings import input_settings
 from camdrift.models.outputs import Output, choose_output
 from camdrift.tensors import Images, Logits
 
-PRECISIONS: Final = ("fp32", "tf32", "bf16")
+Precision = Literal["fp32", "tf32", "bf16"]
+PRECISIONS: Final = get_args(Precision)
 HALVES: Final = (torch.float16, torch.bfloat16)
 UNRECORDED: Final = "no gradient is recorded where it runs (torch.no_grad, inference mode, an own autograd.Function)"
 
@@ -73,7 +74,7 @@ class Classifier:
         *,
         spec: str = "",
         device: str | torch.device | None = None,
-        precision: str = "fp32",
+        precision: Precision = "fp32",
         **settings: Any,
     ) -> None:
         """Wrap a module; `settings` are the fields of `InputSettings`."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 from xml.etree import ElementTree as Xml
 
 import polars as pl
@@ -33,11 +33,10 @@ from camdrift.tables.words import (
     strength_text,
 )
 
-_PASSED: Final = "passed"
-_FAILED: Final = "failed"
-_UNTOLD: Final = "cannot be told"
 # The worst first.
-STATES: Final = (_FAILED, _UNTOLD, _PASSED)
+State = Literal["failed", "cannot be told", "passed"]
+STATES: Final[tuple[State, ...]] = get_args(State)
+_FAILED, _UNTOLD, _PASSED = STATES
 
 _SHARE: Final = ("share", "low", "high")
 _ACCURACY: Final = ("accuracy", "accuracy_low", "accuracy_high")
@@ -65,7 +64,7 @@ class Verdict:
     criterion: str
     strength: float
     limit: float
-    state: str
+    state: State
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -89,7 +88,7 @@ class Gate:
     verdicts: tuple[Verdict, ...] = field(default_factory=tuple)
 
     @property
-    def state(self) -> str:
+    def state(self) -> State:
         """The worst state of all verdicts."""
         return next(state for state in STATES if any(verdict.state == state for verdict in self.verdicts))
 
@@ -251,7 +250,7 @@ def _gains(study: Study, strength: float) -> list[dict[str, Any]]:
     return rows.filter(pl.col("gain").is_not_null(), pl.col("n") >= LEAST_IMAGES).to_dicts()
 
 
-def _gain_state(row: Mapping[str, Any], name: str, limit: float) -> str:
+def _gain_state(row: Mapping[str, Any], name: str, limit: float) -> State:
     """The state of a gain, or of the upper end of its interval; either may be a bound."""
     value, bound = row[name], row[f"{name}_censored"]
     if value is None:

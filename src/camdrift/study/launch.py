@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, TypedDict, TypeVar, get_args, get_type_hints
 
-from camdrift.engine.engine import LOCAL, Engine, engine_of
+from camdrift.engine.engine import LOCAL, Engine, EngineName, engine_of
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
 from camdrift.pipeline.settings import Settings, SettingsKeywords
@@ -101,7 +101,7 @@ def _named(name: str, out: str | PathLike[str] | None) -> Path:
 class EngineKeywords(TypedDict, total=False):
     """An engine as keywords: whole, or its name with its options."""
 
-    engine: str | Engine
+    engine: EngineName | Engine
     address: str | None
     workers: int | None
 

@@ -31,7 +31,7 @@ from camdrift.storage.remote_directory import RemoteDirectory, is_url, working_c
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.file_names import FIGURES, REPORT
-from camdrift.tables.further import FLIPS, FURTHER_TABLES, RUN_TABLES, RunTables
+from camdrift.tables.further import FLIPS, FURTHER_TABLES, RUN_TABLES, RunTables, TableName
 from camdrift.tables.gallery import Photos
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import Stored
@@ -167,7 +167,7 @@ class Study(RunTables):
             self.report()
         return page
 
-    def scan(self, table: str) -> pl.LazyFrame:
+    def scan(self, table: TableName) -> pl.LazyFrame:
         """Return a table that is not read yet: a polars lazy frame, for tables that are too large to hold.
 
         Args:
