@@ -11,11 +11,11 @@ from PIL import Image
 
 from camdrift.figures.canvas import COLOURS, MARGIN, MUTED, Sheet, blank_figure, printable, sheet, styled, text_width
 from camdrift.figures.scope import Scope, reason_for_nothing, scope_of
-from camdrift.figures.subjects import CONDITIONS, Answer, Subject, subject_of
+from camdrift.figures.subjects import Answer, Subject, subject_of
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
-from camdrift.tables.words import strength_text
+from camdrift.tables.words import ALL_CONDITIONS, strength_text
 
 _MOST_LAYERS: Final = 16
 _MOST_SEEDS: Final = 3
@@ -133,7 +133,7 @@ def _block(page: Sheet, layout: _Layout, scope: Scope, subject: Subject, columns
     axes.set_axis_off()
     size = (round(layout.block * _PER_INCH), round(width * _PER_INCH), 3)
     mosaic = np.full(size, 255, dtype=np.uint8)
-    for row, condition in enumerate(CONDITIONS):
+    for row, condition in enumerate(ALL_CONDITIONS):
         y = row * (layout.cell + _BELOW)
         _row_name(axes, y + layout.cell / 2, condition, _class_text(subject.answers[condition]))
         _paste(mosaic, _resized(subject.images[row], layout.cell), 0.0, y)

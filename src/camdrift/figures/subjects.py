@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -12,9 +12,7 @@ from camdrift.tables.arrays import Bytes, Gallery
 from camdrift.tables.gallery import heatmaps_of, picture_of
 from camdrift.tables.reading import Tables, collected, scan
 from camdrift.tables.run_json import Record, class_name
-from camdrift.tables.words import CLEAN, Condition
-
-CONDITIONS: Final[tuple[Condition, ...]] = get_args(Condition)
+from camdrift.tables.words import ALL_CONDITIONS, CLEAN
 
 
 class Answer(NamedTuple):
@@ -62,7 +60,7 @@ def subject_of(tables: Tables, record: Record, scope: Scope, gallery: Gallery, p
     target, strength = scope.headline.target, scope.reference
     maps = {index: heatmaps_of(gallery, place, index, target, strength) for index in scope.indices}
     return Subject(
-        images=np.stack([picture_of(gallery, place, condition, strength) for condition in CONDITIONS]),
+        images=np.stack([picture_of(gallery, place, condition, strength) for condition in ALL_CONDITIONS]),
         maps={index: heatmaps for index, heatmaps in maps.items() if heatmaps is not None},
         answers=_answers(tables, record, scope, seed_id),
         similarities=_similarities(tables, scope, seed_id),
@@ -79,7 +77,7 @@ def _answers(tables: Tables, record: Record, scope: Scope, seed_id: str) -> dict
     }
     for row in tables["seeds"].filter(this).to_dicts():
         classes[CLEAN] = (row["clean_class"], row["clean_probability"], False)
-    return {condition: _answer(record, *classes.get(condition, (None, None, False))) for condition in CONDITIONS}
+    return {condition: _answer(record, *classes.get(condition, (None, None, False))) for condition in ALL_CONDITIONS}
 
 
 def _answer(record: Record, index: int | None, probability: float | None, is_flipped: bool | None) -> Answer | None:

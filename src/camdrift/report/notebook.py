@@ -8,7 +8,7 @@ from PIL import Image
 
 from camdrift.figures.overlay import over
 from camdrift.figures.scope import Scope, scope_of
-from camdrift.figures.subjects import CONDITIONS, Subject, subject_of
+from camdrift.figures.subjects import Subject, subject_of
 from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, percent, times, times_between
 from camdrift.report.opening import opening_section
@@ -20,7 +20,7 @@ from camdrift.tables.arrays import Bytes, Gallery
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.table import Row
-from camdrift.tables.words import CLEAN
+from camdrift.tables.words import ALL_CONDITIONS, CLEAN
 
 _WORDS: Final = {"clean": "clean", "adversarial": "attacked", "noise": "noisy"}
 _SIDE: Final = 168
@@ -73,7 +73,7 @@ def _photos(material: Material) -> list[dict[str, Any]]:
             "map": "" if maps is None else encoded(over(_small(subject.images[row]), maps[row]), _QUALITY),
             "map_said": _map_said(subject, scope, condition),
         }
-        for row, condition in enumerate(CONDITIONS)
+        for row, condition in enumerate(ALL_CONDITIONS)
     ]
 
 

@@ -4,14 +4,14 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import numpy as np
 
 from camdrift.errors import UserError
 from camdrift.specs import nearest
 from camdrift.tables.arrays import Bytes, Gallery
-from camdrift.tables.words import CLEAN, NOISE, TARGET_ORDER, Condition, Target, strength_text
+from camdrift.tables.words import ALL_CONDITIONS, CLEAN, NOISE, TARGET_ORDER, Condition, Target, strength_text
 
 # The arrays that hold what is added to a clean image, and their peaks' places.
 _CHANGES: Final = {"adversarial": ("perturbation", 0), NOISE: ("noise", 1)}
@@ -88,7 +88,7 @@ class Photo:
         Raises:
             UserError: Another condition.
         """
-        _check("condition", condition, get_args(Condition))
+        _check("condition", condition, ALL_CONDITIONS)
         return picture_of(self._gallery, self._place, condition, strength)
 
     def heatmap(
@@ -110,7 +110,7 @@ class Photo:
         """
         whose: str = target or next(name for name in TARGET_ORDER if name in self.targets)
         _check("layer", layer, self.layers)
-        _check("condition", condition, get_args(Condition))
+        _check("condition", condition, ALL_CONDITIONS)
         _check("target", whose, self.targets)
         if condition == CLEAN:
             strength = self.strengths[0]
@@ -119,7 +119,7 @@ class Photo:
         heatmaps = heatmaps_of(self._gallery, self._place, index, whose, strength)
         if heatmaps is None:
             raise UserError(f"`layer` must be one that the gallery holds maps of, got: {layer}")
-        heatmap: Bytes = heatmaps[get_args(Condition).index(condition)]
+        heatmap: Bytes = heatmaps[ALL_CONDITIONS.index(condition)]
         return heatmap
 
 

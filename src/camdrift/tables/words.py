@@ -10,6 +10,7 @@ Condition = Literal["clean", "adversarial", "noise"]
 CLEAN: Final = "clean"
 ADVERSARIAL: Final = "adversarial"
 NOISE: Final = "noise"
+ALL_CONDITIONS: Final[tuple[Condition, ...]] = get_args(Condition)
 # Controls, in table `emulation` only.
 SPECTRUM_NOISE: Final = "spectrum_noise"
 CHANNEL_NOISE: Final = "channel_noise"
