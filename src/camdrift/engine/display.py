@@ -11,6 +11,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 from rich.text import Text
 
 from camdrift.engine.progress import Progress
@@ -116,7 +117,7 @@ class _Bar(Display):
         print_line(self._console, text)
 
     def show(self, progress: Progress) -> None:
-        words = f"{percent_done(progress)} {_counts(progress)}"
+        words = f"{percent_done(progress)}  {_images(progress)}, {progress.successes:,} adversarial"
         self._bar.update(self._task, description=progress.stage, completed=progress.share, total=1.0, words=words)
 
     def close(self) -> None:
@@ -162,6 +163,9 @@ class _Cell(Display):
 class _Counts(ProgressColumn):
     """Percent, images done and adversarial examples, once there is something to count."""
 
+    def __init__(self) -> None:
+        super().__init__(Column(no_wrap=True))
+
     def render(self, task: Task) -> Text:
         return Text(str(task.fields["words"]))
 
@@ -170,7 +174,7 @@ class _Time(ProgressColumn):
     """The time that is left, as far as it is known; at the end the time that it took."""
 
     def __init__(self, pace: Pace) -> None:
-        super().__init__()
+        super().__init__(Column(no_wrap=True))
         self._pace = pace
 
     def render(self, task: Task) -> Text:
@@ -231,8 +235,11 @@ def percent_done(progress: Progress) -> str:
 
 
 def _counts(progress: Progress) -> str:
-    successes = count(progress.successes, "adversarial example")
-    return f"{progress.seeds_done:,}/{progress.seeds_total:,} images, {successes}"
+    return f"{_images(progress)}, {count(progress.successes, 'adversarial example')}"
+
+
+def _images(progress: Progress) -> str:
+    return f"{progress.seeds_done:,}/{progress.seeds_total:,} images"
 
 
 def _clock(seconds: float) -> str:
