@@ -44,24 +44,42 @@ def test_a_seed_that_is_attacked_is_half_done():
 
 
 def test_a_pipe_gets_a_line_every_half_minute_with_percent_and_time_left(clock):
+    """Two images a minute are attacked; how long explaining them takes is not known yet, and counts as much."""
     steps = [(0, Progress("attack", 0, 8, 0)), *((20, Progress("attack", i, 8, i // 2)) for i in range(1, 6))]
     assert in_a_pipe(steps, clock) == [
-        "attack, 25 %: 2/8 images, 1 adversarial example, 0:00:40 so far, 0:02:00 left",
-        "attack, 50 %: 4/8 images, 2 adversarial examples, 0:01:20 so far, 0:01:20 left",
+        "attack, 25 %: 2/8 images, 1 adversarial example, 0:00:40 so far, 0:04:00 left",
+        "attack, 50 %: 4/8 images, 2 adversarial examples, 0:01:20 so far, 0:02:40 left",
     ]
 
 
-def test_what_was_stored_before_says_nothing_of_the_speed(clock):
+def test_time_left_is_that_of_the_work_that_is_left(clock):
+    """What was stored before says nothing of the speed; attack and explanation have speeds of their own."""
     steps = [
         (0, Progress("preflight", 0, 8, 0)),
-        (35, Progress("write", 4, 8, 4)),
-        (5, Progress("attack", 4, 8, 4, attacked=4)),
-        (40, Progress("explain", 5, 8, 8, attacked=8)),  # five half seeds took 40 seconds, three are left
+        (35, Progress("write", 3, 8, 3)),
+        (5, Progress("attack", 3, 8, 3, attacked=3)),
+        (5, Progress("attack", 3, 8, 7, attacked=7)),  # four images in ten seconds
+        (25, Progress("explain", 4, 8, 7, attacked=7)),  # one in 25 seconds: four are left, and one attack
+        (15, Progress("write", 7, 8, 7, attacked=7)),  # four in 40 seconds
+        (31, Progress("report", 8, 8, 7)),
     ]
     assert in_a_pipe(steps, clock) == [
-        "write, 50 %: 4/8 images, 4 adversarial examples, 0:00:35 so far",
-        "explain, 81 %: 5/8 images, 8 adversarial examples, 0:01:20 so far, 0:00:24 left",
+        "write, 37 %: 3/8 images, 3 adversarial examples, 0:00:35 so far",
+        "explain, 68 %: 4/8 images, 7 adversarial examples, 0:01:10 so far, 0:01:42 left",
+        "report, 100 %: 8/8 images, 7 adversarial examples, 0:01:56 so far",
     ]
+
+
+def test_time_left_runs_down_and_begins_anew_with_another_run(clock):
+    pace = display.Pace()
+    for stage in ("1/2 preflight", "1/2 attack", "1/2 explain", "1/2 write", "2/2 preflight"):
+        pace.note(Progress(stage, 4 * (stage == "1/2 write"), 4, 0, attacked=4 * (stage != "1/2 preflight")))
+        clock.seconds += 10
+    pace.note(Progress("2/2 attack", 0, 4, 0))
+    # The first run took 10 seconds to attack four images, 20 to explain them; ten went by before the second's attack.
+    assert pace.left == pytest.approx(40)
+    clock.seconds += 7
+    assert pace.left == pytest.approx(33)
 
 
 def test_a_warning_is_a_line_at_once(clock):
@@ -102,7 +120,7 @@ class TestCell:
         assert "starting" in html[0]
         assert "&lt;b&gt;odd&lt;/b&gt;" in html[1]
         assert 'value="0.250"' in html[3]
-        assert "25 %: 0/8 images, 4 adversarial examples, 0:00:12 so far, 0:00:30 left" in html[3]
+        assert "25 %: 0/8 images, 4 adversarial examples, 0:00:12 so far, 0:00:33 left" in html[3]
         assert "<progress" not in html[-1]
         assert shown[-1]["text/plain"].splitlines() == [
             "warning: <b>odd</b>",
@@ -120,7 +138,7 @@ class TestLaunch:
         out, err = capfd.readouterr()
         assert out == ""
         assert err.splitlines()[0] == "warning: odd"
-        assert "attack, 50 %: 4/8 images, 1 adversarial example, 0:00:31 so far, 0:00:31 left" in err
+        assert "attack, 50 %: 4/8 images, 1 adversarial example, 0:00:31 so far, 0:01:02 left" in err
 
     def test_a_listener_hears_instead_and_silence_is_silent(self, capfd):
         heard = []

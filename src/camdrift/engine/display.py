@@ -21,26 +21,38 @@ from camdrift.tables.words import count
 
 _LINE_SECONDS: Final = 30.0
 _CELL_SECONDS: Final = 0.5
-# Before the first of these stages no image has been worked on; chunks that are stored already say nothing of the speed.
-_WORK: Final = ("attack", "explain", "examine")
+# Stages in which images are worked on; those between belong to the latter.
+_ATTACK: Final = "attack"
+_EXPLAIN: Final = "explain"
+_WORK: Final = (_ATTACK, _EXPLAIN)
 # One display may show several runs, each from this stage on.
 _FIRST: Final = "preflight"
 
 
 class Pace:
-    """The speed of a run, and the time that is left if it stays the same."""
+    """The speed of a run, and the time that is left if it stays the same.
+
+    Attacking and explaining an image have speeds of their own; until one is known it counts as the other.
+    """
 
     def __init__(self) -> None:
-        self._begin = monotonic()
-        self._first = self._last = (self._begin, 0.0)
+        self._begin = self._time = monotonic()
+        self._last = Progress("start", 0, 0, 0)
         self._is_working = False
+        self._seconds = dict.fromkeys(_WORK, 0.0)
+        self._seeds = dict.fromkeys(_WORK, 0)
 
     def note(self, progress: Progress) -> None:
         """Note how far the run is."""
-        self._last = (monotonic(), progress.share)
-        stage = progress.stage.rpartition(" ")[2]
-        if not self._is_working or stage == _FIRST:
-            self._first, self._is_working = self._last, stage in _WORK
+        now, stage = monotonic(), progress.stage.rpartition(" ")[2]
+        # Chunks that are stored already say nothing of the speed.
+        self._is_working = stage != _FIRST and (self._is_working or stage in _WORK)
+        if self._is_working:
+            kind = stage if stage in _WORK else _EXPLAIN
+            before, after = (_finished(each, kind) for each in (self._last, progress))
+            self._seconds[kind] += now - self._time
+            self._seeds[kind] += max(0, after - before)
+        self._time, self._last = now, progress
 
     @property
     def seconds(self) -> float:
@@ -50,10 +62,17 @@ class Pace:
     @property
     def left(self) -> float | None:
         """Time that is left; None where nobody can tell."""
-        (begin, before), (end, share) = self._first, self._last
-        if not before < share < 1:
+        missing = {kind: self._last.seeds_total - _finished(self._last, kind) for kind in _WORK}
+        speeds = {kind: self._seconds[kind] / self._seeds[kind] for kind in _WORK if self._seeds[kind]}
+        if not speeds or not missing[_EXPLAIN]:
             return None
-        return max(0.0, (end - begin) * (1 - share) / (share - before) - (monotonic() - end))
+        rest = sum(count * speeds.get(kind, max(speeds.values())) for kind, count in missing.items())
+        return max(0.0, rest - (monotonic() - self._time))
+
+
+def _finished(progress: Progress, kind: str) -> int:
+    """Seeds that the attack is done with, or that are finished altogether."""
+    return max(progress.seeds_done, progress.attacked) if kind == _ATTACK else progress.seeds_done
 
 
 class Display(ABC):
