@@ -56,16 +56,16 @@ def test_time_left_is_that_of_the_work_that_is_left(clock):
     """What was stored before says nothing of the speed; attack and explanation have speeds of their own."""
     steps = [
         (0, Progress("preflight", 0, 8, 0)),
-        (35, Progress("write", 3, 8, 3)),
+        (35, Progress("write", 2, 8, 2)),
         (5, Progress("attack", 3, 8, 3, attacked=3)),
-        (5, Progress("attack", 3, 8, 7, attacked=7)),  # four images in ten seconds
+        (5, Progress("attack", 3, 8, 7, attacked=7)),  # four images in five seconds
         (25, Progress("explain", 4, 8, 7, attacked=7)),  # one in 25 seconds: four are left, and one attack
         (15, Progress("write", 7, 8, 7, attacked=7)),  # four in 40 seconds
         (31, Progress("report", 8, 8, 7)),
     ]
     assert in_a_pipe(steps, clock) == [
-        "write, 37 %: 3/8 images, 3 adversarial examples, 0:00:35 so far",
-        "explain, 68 %: 4/8 images, 7 adversarial examples, 0:01:10 so far, 0:01:42 left",
+        "write, 25 %: 2/8 images, 2 adversarial examples, 0:00:35 so far",
+        "explain, 68 %: 4/8 images, 7 adversarial examples, 0:01:10 so far, 0:01:41 left",
         "report, 100 %: 8/8 images, 7 adversarial examples, 0:01:56 so far",
     ]
 
@@ -120,7 +120,7 @@ class TestCell:
         assert "starting" in html[0]
         assert "&lt;b&gt;odd&lt;/b&gt;" in html[1]
         assert 'value="0.250"' in html[3]
-        assert "25 %: 0/8 images, 4 adversarial examples, 0:00:12 so far, 0:00:33 left" in html[3]
+        assert "25 %: 0/8 images, 4 adversarial examples, 0:00:12 so far, 0:00:30 left" in html[3]
         assert "<progress" not in html[-1]
         assert shown[-1]["text/plain"].splitlines() == [
             "warning: <b>odd</b>",

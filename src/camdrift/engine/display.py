@@ -45,13 +45,13 @@ class Pace:
     def note(self, progress: Progress) -> None:
         """Note how far the run is."""
         now, stage = monotonic(), progress.stage.rpartition(" ")[2]
-        # Chunks that are stored already say nothing of the speed.
-        self._is_working = stage != _FIRST and (self._is_working or stage in _WORK)
-        if self._is_working:
+        # What a run has already when it goes on says nothing of its speed.
+        if self._is_working and stage != _FIRST:
             kind = stage if stage in _WORK else _EXPLAIN
             before, after = (_finished(each, kind) for each in (self._last, progress))
             self._seconds[kind] += now - self._time
             self._seeds[kind] += max(0, after - before)
+        self._is_working = stage != _FIRST and (self._is_working or stage in _WORK)
         self._time, self._last = now, progress
 
     @property
