@@ -154,6 +154,24 @@ class TestTargets:
         with pytest.raises(UserError, match="`target` must be `own`, a class or one class per image, got: seed"):
             inspect.unwrap(attribute)(plain, images, "seed")
 
+    @pytest.mark.parametrize("target", [None, ["cat"] * 8])
+    def test_what_is_no_class(self, target, plain, images):
+        with pytest.raises(UserError, match="`target` must be `own`, a class or one class per image, got: "):
+            inspect.unwrap(attribute)(plain, images, target)
+
+    def test_layers_and_explanations_that_are_misspelt(self, plain, images):
+        with pytest.raises(UserError, match=r"`layers` must be a list of names, got: features\.0"):
+            attribute(plain, images, layers="features.0")
+        with pytest.raises(UserError, match="got: gradcan") as caught:
+            attribute(plain, images, explanation="gradcan")
+        assert caught.value.hint == "did you mean `gradcam`?"
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, 255.0, -2.0])
+    def test_one_pixel_that_is_none(self, value, plain, images):
+        images[3, 1, 2, 2] = value
+        with pytest.raises(UserError, match=r"`images` must be pixels in \[0, 1\], got: values from "):
+            attribute(plain, images)
+
     def test_unknown_layer(self, plain, images):
         with pytest.raises(UserError, match=r"`layers` must name layers of the model, got: features\.1"):
             attribute(plain, images, layers=["features.1"])

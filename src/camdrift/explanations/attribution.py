@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import isfinite
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -60,6 +61,8 @@ def attribute(
     """
     if isinstance(target, str) and target != "own":
         raise UserError(f"`target` must be `own`, a class or one class per image, got: {target}")
+    if isinstance(layers, str):
+        raise UserError(f"`layers` must be a list of names, got: {layers}", f"layers=[{layers!r}]")
     place = {info.name: number for number, info in enumerate(classifier.layer_infos)}
     names = None if layers is None else sorted(layers, key=lambda name: place.get(name, -1))
     with classifier.numerics():
@@ -161,15 +164,24 @@ def _as_images(classifier: Classifier, images: Any) -> Images:
             f"`images` must be floats in [0, 1] or bytes (uint8), got: {pixels.dtype}", "images.float() / 255"
         )
     lowest, highest = (float(value) for value in pixels.detach().aminmax()) if pixels.numel() else (0.0, 1.0)
-    if lowest < PIXELS.lower - _OUTSIDE or highest > PIXELS.upper + _OUTSIDE:
-        cure = "divide them by 255" if highest > 10 else "the classifier normalises itself: leave mean and std to it"
+    if not (lowest >= PIXELS.lower - _OUTSIDE and highest <= PIXELS.upper + _OUTSIDE):  # nor NaN
+        cure = (
+            ""
+            if not isfinite(highest)
+            else "divide them by 255"
+            if highest > 10
+            else "the classifier normalises itself: leave mean and std to it"
+        )
         raise UserError(f"`images` must be pixels in [0, 1], got: values from {lowest:.3g} to {highest:.3g}", cure)
     return pixels.to(classifier.device).float()
 
 
-def _as_classes(classifier: Classifier, images: Images, target: int | Sequence[int] | Tensor) -> Classes:
+def _as_classes(classifier: Classifier, images: Images, target: Any) -> Classes:
     """The classes to explain, one per image, checked."""
-    classes = torch.as_tensor(target, device=images.device)
+    try:
+        classes = torch.as_tensor(target, device=images.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"`target` must be `own`, a class or one class per image, got: {target!r}") from error
     if classes.is_floating_point() or classes.dtype == torch.bool:
         raise UserError(f"`target` must be class indexes, got: {classes.dtype}")
     if classes.ndim == 0:

@@ -68,6 +68,8 @@ def similarity(a: Maps, b: Maps, size: tuple[int, int] = (224, 224), *, metric: 
     """
     if metric not in MAP_METRICS:
         raise ValueError(f"`metric` must be one of {', '.join(MAP_METRICS)}, got: {metric}")
+    if a.ndim != 3:
+        raise ValueError(f"`a` must be maps of shape (batch, h, w), got: {tuple(a.shape)}")
     if a.shape != b.shape:
         raise ValueError(f"`a` and `b` must have the same shape, got: {tuple(a.shape)} and {tuple(b.shape)}")
     return find_metric(metric)(a, b, size)
