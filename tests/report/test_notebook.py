@@ -137,8 +137,10 @@ def test_the_page_works_in_a_frame(made, browser):
     assert [part for part in words if part not in plain(small.text)] == []
     inside = tab.frames[1]
     assert inside.evaluate("[innerHeight, origin]") == [700, "null"]
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect(frame.locator("#layers")).not_to_be_in_viewport()
     frame.locator("nav.contents a[href='#layers']").click()
-    inside.wait_for_function("scrollY > 500")
+    expect(frame.locator("#layers")).to_be_in_viewport()
     frame.locator("#strip > *").nth(2).click()
     frame.locator("#first-layer", has_text=synthetic.VGG16[2]).wait_for()
     assert frame.locator("#copy-link").is_hidden()
