@@ -77,35 +77,6 @@ def error_of(call, *arguments, kind=ModelError, **options):
     return caught.value
 
 
-class TestEmbedded:
-    """The network that comes with a package: built without timm, as timm has it."""
-
-    def test_it_is_timms_layer_by_layer_and_bit_by_bit(self):
-        ours = load_model("efficientnet-lite0")
-        theirs = timm.create_model("tf_efficientnet_lite0").eval()
-        theirs.load_state_dict(ours.module.state_dict())
-        peer = Classifier(theirs, mean=ours.mean, std=ours.std, size=ours.size)
-        assert list(theirs.state_dict()) == list(ours.module.state_dict())
-        assert peer.layer_infos == ours.layer_infos
-        images = torch.rand((1, 3, 224, 224), generator=torch.Generator().manual_seed(0))
-        assert torch.equal(peer(images), ours(images))
-        layers = ours.select_layers(["all"])
-        maps, same = (attribute(classifier, images, 7, layers=layers) for classifier in (ours, peer))
-        assert all(torch.equal(maps[name], same[name]) for name in layers)
-
-    def test_names_of_classes_are_torchvisions(self):
-        assert imagenet_labels() == tuple(torchvision.models.VGG16_Weights.IMAGENET1K_V1.meta["categories"])
-
-    def test_neither_library_is_imported_for_it(self):
-        """They bring torch's compiler, which takes longer to import than torch."""
-        code = "import camdrift, sys; camdrift.load_model('efficientnet-lite0'); import camdrift.study.run\n"
-        code += (
-            "print(sorted({'timm', 'torchvision', 'torch._dynamo', 'transformers', 'foolbox'} & sys.modules.keys()))"
-        )
-        answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert answer.stdout.strip() == "[]"
-
-
 class TestSources:
     @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.builder)
     def test_a_row_is_all_that_is_told_of_a_source(self, source):
@@ -424,6 +395,33 @@ class TestLibraries:
 
 
 class TestEmbedded:
+    """The network that comes with a package: built without timm, as timm has it."""
+
+    def test_it_is_timms_layer_by_layer_and_bit_by_bit(self):
+        ours = load_model("efficientnet-lite0")
+        theirs = timm.create_model("tf_efficientnet_lite0").eval()
+        theirs.load_state_dict(ours.module.state_dict())
+        peer = Classifier(theirs, mean=ours.mean, std=ours.std, size=ours.size)
+        assert list(theirs.state_dict()) == list(ours.module.state_dict())
+        assert peer.layer_infos == ours.layer_infos
+        images = torch.rand((1, 3, 224, 224), generator=torch.Generator().manual_seed(0))
+        assert torch.equal(peer(images), ours(images))
+        layers = ours.select_layers(["all"])
+        maps, same = (attribute(classifier, images, 7, layers=layers) for classifier in (ours, peer))
+        assert all(torch.equal(maps[name], same[name]) for name in layers)
+
+    def test_names_of_classes_are_torchvisions(self):
+        assert imagenet_labels() == tuple(torchvision.models.VGG16_Weights.IMAGENET1K_V1.meta["categories"])
+
+    def test_neither_library_is_imported_for_it(self):
+        """They bring torch's compiler, which takes longer to import than torch."""
+        code = "import camdrift, sys; camdrift.load_model('efficientnet-lite0'); import camdrift.study.run\n"
+        code += (
+            "print(sorted({'timm', 'torchvision', 'torch._dynamo', 'transformers', 'foolbox'} & sys.modules.keys()))"
+        )
+        answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert answer.stdout.strip() == "[]"
+
     def test_package_missing(self, monkeypatch):
         monkeypatch.setattr(embedded, "find_spec", lambda _: None)
         error = error_of(load_model)

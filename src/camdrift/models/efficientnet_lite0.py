@@ -27,19 +27,19 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv_stem = _Convolution(3, _STEM, 3, stride=2)
-        self.bn1 = _Norm(_STEM)
+        self.conv_stem = _convolution(3, _STEM, 3, stride=2)
+        self.bn1 = BatchNormAct2d(_STEM)
         channels, stages = _STEM, []
         for number, (blocks, kernel, stride, outputs) in enumerate(_STAGES):
             stage: list[nn.Module] = []
             for block in range(blocks):
-                make = _Block if number else _FirstBlock
+                make = InvertedResidual if number else DepthwiseSeparableConv
                 stage.append(make(channels, outputs, kernel, 1 if block else stride))
                 channels = outputs
             stages.append(nn.Sequential(*stage))
         self.blocks = nn.Sequential(*stages)
-        self.conv_head = _Convolution(channels, _HEAD, 1)
-        self.bn2 = _Norm(_HEAD)
+        self.conv_head = _convolution(channels, _HEAD, 1)
+        self.bn2 = BatchNormAct2d(_HEAD)
         self.global_pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(_HEAD, _CLASSES)
 
@@ -50,19 +50,19 @@ class EfficientNetLite0(nn.Module):
         return logits
 
 
-class _Convolution(nn.Conv2d):
-    """A convolution that pads as TensorFlow does: where one side gets more, it is the end."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
-        padding = kernel // 2 if stride == 1 else 0
-        super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+class Conv2dSame(nn.Conv2d):
+    """A convolution of larger steps that pads as TensorFlow does: where one side gets more, it is the end."""
 
     def forward(self, activation: Tensor) -> Tensor:
-        if self.stride[0] > 1:
-            pads = [_padding(size, self.kernel_size[0], self.stride[0]) for size in activation.shape[-2:]]
-            (top, bottom), (left, right) = pads
-            activation = F.pad(activation, (left, right, top, bottom))
-        return super().forward(activation)
+        pads = [_padding(size, self.kernel_size[0], self.stride[0]) for size in activation.shape[-2:]]
+        (top, bottom), (left, right) = pads
+        return super().forward(F.pad(activation, (left, right, top, bottom)))
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    if stride > 1:
+        return Conv2dSame(inputs, outputs, kernel, stride, groups=groups, bias=False)
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
 
 
 def _padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -70,7 +70,7 @@ def _padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return missing // 2, missing - missing // 2
 
 
-class _Norm(nn.BatchNorm2d):
+class BatchNormAct2d(nn.BatchNorm2d):
     """Batch norm, and ReLU6 unless it is left out."""
 
     def __init__(self, channels: int, *, is_linear: bool = False) -> None:
@@ -82,34 +82,34 @@ class _Norm(nn.BatchNorm2d):
         return normed
 
 
-class _FirstBlock(nn.Module):
+class DepthwiseSeparableConv(nn.Module):
     """Filters of each channel, then a mixture of channels."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
-        self.conv_dw = _Convolution(inputs, inputs, kernel, stride=stride, groups=inputs)
-        self.bn1 = _Norm(inputs)
-        self.conv_pw = _Convolution(inputs, outputs, 1)
-        self.bn2 = _Norm(outputs, is_linear=True)
+        self.conv_dw = _convolution(inputs, inputs, kernel, stride=stride, groups=inputs)
+        self.bn1 = BatchNormAct2d(inputs)
+        self.conv_pw = _convolution(inputs, outputs, 1)
+        self.bn2 = BatchNormAct2d(outputs, is_linear=True)
 
     def forward(self, activation: Tensor) -> Tensor:
         normed: Tensor = self.bn2(self.conv_pw(self.bn1(self.conv_dw(activation))))
         return normed
 
 
-class _Block(nn.Module):
+class InvertedResidual(nn.Module):
     """More channels, filters of each, and fewer channels again; added to what came in where that has their shape."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
         inside = _EXPANSION * inputs
         self.is_added = stride == 1 and inputs == outputs
-        self.conv_pw = _Convolution(inputs, inside, 1)
-        self.bn1 = _Norm(inside)
-        self.conv_dw = _Convolution(inside, inside, kernel, stride=stride, groups=inside)
-        self.bn2 = _Norm(inside)
-        self.conv_pwl = _Convolution(inside, outputs, 1)
-        self.bn3 = _Norm(outputs, is_linear=True)
+        self.conv_pw = _convolution(inputs, inside, 1)
+        self.bn1 = BatchNormAct2d(inside)
+        self.conv_dw = _convolution(inside, inside, kernel, stride=stride, groups=inside)
+        self.bn2 = BatchNormAct2d(inside)
+        self.conv_pwl = _convolution(inside, outputs, 1)
+        self.bn3 = BatchNormAct2d(outputs, is_linear=True)
 
     def forward(self, activation: Tensor) -> Tensor:
         narrow = self.bn3(self.conv_pwl(self.bn2(self.conv_dw(self.bn1(self.conv_pw(activation))))))
