@@ -15,7 +15,7 @@ import torch
 import torchvision
 
 from camdrift import load_model, wrap
-from camdrift.explanations.attribution import explain
+from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.registry import make_explainer
 
 SETS: Final = {
@@ -42,12 +42,12 @@ def main() -> None:
     explainers = {name: [make_explainer(spec) for spec in specs] for name, specs in SETS.items()}
     rounds = []
     with classifier.numerics():
-        explain(classifier, images, [None], explainers=explainers["gradcam"])  # warm
+        explain_batch(classifier, images, [None], explainers=explainers["gradcam"])  # warm
         for _ in range(options.rounds):
             seconds = {}
             for name, chosen in explainers.items():
                 start = time.process_time()
-                explain(classifier, images, [None], explainers=chosen)
+                explain_batch(classifier, images, [None], explainers=chosen)
                 seconds[name] = time.process_time() - start
             rounds.append(seconds)
     alone = statistics.median(seconds["gradcam"] for seconds in rounds) / options.batch

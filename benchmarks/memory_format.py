@@ -18,7 +18,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from camdrift.explanations.attribution import explain
+from camdrift.explanations.attribution import explain_batch
 from camdrift.models.classifier import Classifier
 
 MODELS = "vgg16,resnet50,efficientnet_lite0,mobilenetv3_large_100,convnext_tiny,densenet121,vit_small_patch16_224"
@@ -62,7 +62,7 @@ def _network(name: str, device: str) -> nn.Module:
 
 def _explaining(network: nn.Module, images: Tensor) -> Callable[[], object]:
     classifier = Classifier(network, device=images.device)
-    return lambda: explain(classifier, images, [None])
+    return lambda: explain_batch(classifier, images, [None])
 
 
 def _bare(network: Callable[[Tensor], Tensor], images: Tensor) -> Callable[[], object]:

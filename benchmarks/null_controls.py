@@ -12,7 +12,7 @@ import sys
 import polars as pl
 import torch
 
-from camdrift.explanations.attribution import explain
+from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.similarity import compare_layers
 from camdrift.images.pixels import read_image
 from camdrift.images.sources import default_photographs, find_images
@@ -32,7 +32,7 @@ def main(model: str = "efficientnet-lite0", images: str = "", repetitions: str =
     files = find_images(images) if images else default_photographs()
     pixels = [read_image(f.path, size=classifier.size, resize=classifier.resize).pixels for f in files]
     deltas = [STEP * torch.randn(p.shape, generator=torch.Generator().manual_seed(i)) for i, p in enumerate(pixels)]
-    clean = [explain(classifier, p[None], [None]) for p in pixels]
+    clean = [explain_batch(classifier, p[None], [None]) for p in pixels]
     rejected, fractions, small, tests = 0, [], 0, 0
     for repetition in range(int(repetitions)):
         rows = []
@@ -40,7 +40,7 @@ def main(model: str = "efficientnet-lite0", images: str = "", repetitions: str =
             for i, (p, delta) in enumerate(zip(pixels, deltas, strict=True)):
                 noise = matched_noise(delta, rng_seed=1, seed_id=str(i), draw=draw)
                 target = clean[i].logits.argmax(1)
-                maps = explain(classifier, perturbed(p, noise)[None], [target]).maps[0]
+                maps = explain_batch(classifier, perturbed(p, noise)[None], [target]).maps[0]
                 values = compare_layers(clean[i].maps[0], maps, (classifier.size,) * 2).similarity[:, 0].tolist()
                 for index, (layer, value) in enumerate(zip(classifier.layers, values, strict=True)):
                     known = value if value == value else None

@@ -54,22 +54,27 @@ def glossary_page() -> str:
 
 def api_page() -> str:
     """The public names, each with the mark where the site puts its docstring."""
-    places = {name: place.partition(":") for name, place in _PUBLIC.items()}
-    rooms = {name: module.partition(".")[0] for name, (module, _, _) in places.items()}
     parts = [
         "# Python names\n",
         "These are all names that `import camdrift` offers, with their docstrings.",
         "In Python, `help(camdrift.run)` prints the same.",
         _NOTE,
     ]
+    rooms = {name: place.partition(".")[0] for name, place in _PUBLIC.items()}
+    rooms = {name: room if room in _ROOMS else "" for name, room in rooms.items()}
     for room, title in {**_ROOMS, "": _OTHER_ROOMS}.items():
-        names = [name for name in places if (rooms[name] if rooms[name] in _ROOMS else "") == room]
-        if names:
-            parts += [f"## {title}\n"]
-        for name in names:
-            module, _, attribute = places[name]
-            parts += [f"::: camdrift.{module}.{attribute or name}", f"    options: {{heading: camdrift.{name}}}\n"]
-    return "\n".join(parts)
+        parts += [f"## {title}\n"]
+        for name in (name for name in _PUBLIC if rooms[name] == room):
+            module, _, attribute = _PUBLIC[name].partition(":")
+            parts += _marks(f"{module}.{attribute or name}", f"camdrift.{name}")
+    parts += ["## Options of a study\n", "`camdrift.run` takes them by name.\n"]
+    return "\n".join(parts + _marks("pipeline.settings.Settings", "Options by name", "members: false"))
+
+
+def _marks(place: str, heading: str, *options: str) -> list[str]:
+    """The lines that the site replaces by the docstring of what lies at some place."""
+    options = (f"heading: {heading}", f"toc_label: {heading}", *options)
+    return [f"::: camdrift.{place}", f"    options: {{{', '.join(options)}}}\n"]
 
 
 PAGES: Final = {"commands.md": commands_page, "glossary.md": glossary_page, "api.md": api_page}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from camdrift.explanations.attribution import attribute, explain
+from camdrift.explanations.attribution import attribute, explain_batch
 from camdrift.explanations.registry import make_explainer
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
@@ -99,7 +99,7 @@ class TestArchitecture:
 
     def test_finite_and_of_the_right_shape(self, name):
         classifier = classifier_of(name)
-        found = explain(classifier, images_for(classifier), [None], explainers=EXPLAINERS).attributions[0]
+        found = explain_batch(classifier, images_for(classifier), [None], explainers=EXPLAINERS).attributions[0]
         shapes = {info.name: info.shape for info in classifier.layer_infos}
         for explanation in NAMES:
             assert list(found[explanation]) == list(classifier.layers)
@@ -115,7 +115,7 @@ class TestArchitecture:
         images, classes = images_for(classifier).double(), torch.tensor([1, 3])
         moving = 0
         with in_float64(classifier):
-            found = explain(classifier, images, [classes], explainers=EXPLAINERS[: len(GRADIENT_BASED)])
+            found = explain_batch(classifier, images, [classes], explainers=EXPLAINERS[: len(GRADIENT_BASED)])
             for layer in some(classifier.layers):
                 a, g = leaf_and_gradient(classifier, images, classes, layer)
                 for explanation in GRADIENT_BASED:
@@ -153,7 +153,7 @@ class TestArchitecture:
         layers = some(classifier.layers)[::2]
         explainers = [make_explainer(each) for each in ("hirescam", "captum:LayerGradientXActivation")]
         with in_float64(classifier):
-            found = explain(classifier, images, [classes], layers=layers, explainers=explainers).attributions[0]
+            found = explain_batch(classifier, images, [classes], layers=layers, explainers=explainers).attributions[0]
             for layer in layers:
                 ours, theirs = (each[layer] for each in found.values())
                 atol = 1e-12 * largest_sum(*leaf_and_gradient(classifier, images, classes, layer))
@@ -167,7 +167,7 @@ def test_ablation_of_tokens_leaves_other_tokens_alone():
     layer = classifier.layers[0]
     block = classifier.taps([layer])[layer].module
     with in_float64(classifier), torch.no_grad():
-        (found,) = explain(
+        (found,) = explain_batch(
             classifier, images, [classes], layers=[layer], explainers=[make_explainer("ablationcam")]
         ).maps
         score = classifier(images)[0, 2]

@@ -1,9 +1,11 @@
 """The package as it is built: its long description, its marks, its extras."""
 
+import importlib
 import importlib.util
 import tomllib
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -38,3 +40,27 @@ def test_it_is_typed_and_every_extra_is_in_all():
     extras = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     names = extras["all"][0].partition("[")[2].rstrip("]").split(",")
     assert set(names) == set(extras) - {"all", "bench", "dev", "docs"}
+
+
+@pytest.mark.parametrize(
+    ("names", "place"),
+    [
+        ("tables.measures.ExplanationName", "tables.measures.EXPLANATIONS"),
+        ("tables.measures.MapMetricName", "tables.measures.MAP_METRICS"),
+        ("tables.measures.MetricName", "tables.measures.METRICS"),
+        ("tables.further.TableName", "tables.further.RUN_TABLES"),
+        ("attacks.registry.AttackName", "attacks.registry.NAMES"),
+        ("figures.study.FigureName", "figures.study.FIGURE_ROWS"),
+    ],
+)
+def test_what_completion_offers_is_what_there_is(names, place):
+    """Names are written out for type checkers, which read no registry."""
+
+    def at(dotted):
+        module, _, name = dotted.rpartition(".")
+        return getattr(importlib.import_module(f"camdrift.{module}"), name)
+
+    def flat(kind):
+        return {name for part in get_args(kind) for name in (flat(part) if get_args(part) else {part})}
+
+    assert flat(at(names)) == {getattr(row, "name", row) for row in at(place)}

@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 @pytest.mark.slow
 def test_python_examples_run_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSH_TTY", "/dev/pts/0")  # so that no browser is opened
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) == 2
     names: dict = {}
@@ -78,3 +79,30 @@ def test_the_help_lists_every_explanation_and_metric(option, names):
 def test_the_page_on_the_paper_is_the_one_that_its_tables_make():
     made = runpy.run_path(str(ROOT / "docs/make_paper.py"))["page"]()
     assert (ROOT / "docs/paper.md").read_text(encoding="utf-8") == made
+
+
+def test_the_page_on_python_runs(tmp_path, monkeypatch, capfd):
+    """With a small network in place of the embedded one, and a report that is not drawn."""
+    import camdrift
+    from support.studies import skip_report, tiny_classifier, write_images
+
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSH_TTY", "/dev/pts/0")
+    monkeypatch.setattr(camdrift, "load_model", lambda spec: tiny_classifier())
+    skip_report(monkeypatch)
+    write_images(tmp_path / "photos", 8)
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "docs/python.md", "exec"), names)
+    assert names["study"].headline() in capfd.readouterr().out
+    assert names["one"].seeds["seed_id"].to_list() == [names["name"]]
+    assert {"gain.png", "attacked.png", "layers.png"} <= {path.name for path in tmp_path.iterdir()}
+    assert not names["large"].is_empty()
+
+
+def test_the_page_on_python_lists_every_figure():
+    from camdrift.figures.study import FIGURE_ROWS
+
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    assert [row.name for row in FIGURE_ROWS if f"`{row.name}`" not in page] == []

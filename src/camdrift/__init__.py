@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from camdrift.errors import UserError as UserError
     from camdrift.explanations.attribution import attribute as attribute
     from camdrift.explanations.similarity import similarity as similarity
+    from camdrift.figures.overlay import overlay as overlay
     from camdrift.models.classifier import Classifier as Classifier
     from camdrift.models.loading import load_model as load_model
     from camdrift.models.loading import wrap as wrap
     from camdrift.pipeline.noise import matched_noise as matched_noise
     from camdrift.study.detect import detect as detect
+    from camdrift.study.explain import explain as explain
     from camdrift.study.gate import check as check
     from camdrift.study.reproduce import reproduce as reproduce
     from camdrift.study.run import run as run
@@ -44,11 +46,13 @@ _PUBLIC: Final = {
     "check": "study.gate",
     "compare": "comparison.compare",
     "detect": "study.detect",
+    "explain": "study.explain",
     "load_model": "models.loading",
     "make_attack": "attacks.making",
     "matched_noise": "pipeline.noise",
     "neuron_coverage": "coverage.neurons",
     "open": "study.study:open_study",
+    "overlay": "figures.overlay",
     "reproduce": "study.reproduce",
     "run": "study.run",
     "similarity": "explanations.similarity",

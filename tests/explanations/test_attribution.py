@@ -12,7 +12,7 @@ from torch import nn
 import camdrift.explanations.gradient
 from camdrift.coverage.neurons import NeuronObserver, observe
 from camdrift.errors import UserError
-from camdrift.explanations.attribution import attribute, explain
+from camdrift.explanations.attribution import attribute, explain_batch
 from camdrift.explanations.gradient import grad_cam, maps_of_gradients
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
@@ -154,6 +154,24 @@ class TestTargets:
         with pytest.raises(UserError, match="`target` must be `own`, a class or one class per image, got: seed"):
             inspect.unwrap(attribute)(plain, images, "seed")
 
+    @pytest.mark.parametrize("target", [None, ["cat"] * 8])
+    def test_what_is_no_class(self, target, plain, images):
+        with pytest.raises(UserError, match="`target` must be `own`, a class or one class per image, got: "):
+            inspect.unwrap(attribute)(plain, images, target)
+
+    def test_layers_and_explanations_that_are_misspelt(self, plain, images):
+        with pytest.raises(UserError, match=r"`layers` must be a list of names, got: features\.0"):
+            attribute(plain, images, layers="features.0")
+        with pytest.raises(UserError, match="got: gradcan") as caught:
+            attribute(plain, images, explanation="gradcan")
+        assert caught.value.hint == "did you mean `gradcam`?"
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, 255.0, -2.0])
+    def test_one_pixel_that_is_none(self, value, plain, images):
+        images[3, 1, 2, 2] = value
+        with pytest.raises(UserError, match=r"`images` must be pixels in \[0, 1\], got: values from "):
+            attribute(plain, images)
+
     def test_unknown_layer(self, plain, images):
         with pytest.raises(UserError, match=r"`layers` must name layers of the model, got: features\.1"):
             attribute(plain, images, layers=["features.1"])
@@ -169,7 +187,7 @@ class TestExplain:
         plain.layers  # noqa: B018 - found before backward passes are counted
         other = (plain(images).argmax(1) + 1) % 4
         passes = self.count_backward_passes(monkeypatch)
-        found = explain(plain, images, [None, other, None])
+        found = explain_batch(plain, images, [None, other, None])
         assert len(passes) == 2
         assert torch.equal(found.logits, plain(images))
         for maps, target in zip(found.maps, ("own", other, "own"), strict=True):
@@ -180,14 +198,14 @@ class TestExplain:
         own = plain(images).argmax(1)
         plain.layers  # noqa: B018
         passes = self.count_backward_passes(monkeypatch)
-        own_maps, seed_maps = explain(plain, images, [None, own.clone()]).maps
+        own_maps, seed_maps = explain_batch(plain, images, [None, own.clone()]).maps
         assert len(passes) == 1
         assert all(torch.equal(own_maps[name], seed_maps[name]) for name in plain.layers)
 
     def test_one_image_of_another_class_changes_its_maps_only(self, plain, images):
         seed = plain(images).argmax(1)
         seed[3] = (seed[3] + 1) % 4
-        own_maps, seed_maps = explain(plain, images, [None, seed]).maps
+        own_maps, seed_maps = explain_batch(plain, images, [None, seed]).maps
         for name in plain.layers:
             same = [torch.equal(a, b) for a, b in zip(own_maps[name], seed_maps[name], strict=True)]
             assert same == [True, True, True, False, True, True, True, True]
@@ -197,7 +215,7 @@ class TestExplain:
         images = images.double()
         with in_float64(plain):
             found, of_logits = (
-                explain(plain, images, [None], scores=scores).maps[0] for scores in ("probability", "logit")
+                explain_batch(plain, images, [None], scores=scores).maps[0] for scores in ("probability", "logit")
             )
             p = plain(images).softmax(1)
             own = p.argmax(1)
@@ -215,7 +233,7 @@ class TestExplain:
 
     def test_neurons_come_from_the_same_pass(self, plain, images):
         observer = NeuronObserver(plain)
-        found = explain(plain, images, [None], observer=observer)
+        found = explain_batch(plain, images, [None], observer=observer)
         logits, expected = observe(plain, images)
         assert torch.equal(found.logits, logits)
         assert torch.equal(observer.record(found.logits).values, expected.values)

@@ -10,7 +10,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from camdrift.errors import UserError
 from camdrift.explanations import gradient
-from camdrift.explanations.attribution import attribute, explain
+from camdrift.explanations.attribution import attribute, explain_batch
 from camdrift.explanations.gradient import grad_cam, grad_cam_pp, layer_cam, maps_of_gradients, xgrad_cam
 from camdrift.explanations.registry import make_explainer
 from camdrift.layers import hooks
@@ -241,7 +241,7 @@ class TestOnePass:
         monkeypatch.setattr(module, "forward", counted_forward)
         monkeypatch.setattr(torch.autograd, "grad", counted_backward)
         explainers = [make_explainer(name) for name in (*GRADIENT_BASED, "eigencam", "activation")]
-        seen = explain(classifier, batch(), [torch.tensor([1, 2])], explainers=explainers)
+        seen = explain_batch(classifier, batch(), [torch.tensor([1, 2])], explainers=explainers)
         assert passes == {"forward": 1, "backward": 1}
         assert list(seen.attributions[0]) == [explainer.spec for explainer in explainers]
 
@@ -249,9 +249,9 @@ class TestOnePass:
         classifier = Classifier(calibrated(SideShow()), size=16)
         names = (*EXPLANATIONS, CAPTUM[0])
         images, other = batch(3), torch.tensor([1, 2, 3])
-        together = explain(classifier, images, [None, other], explainers=[make_explainer(name) for name in names])
+        together = explain_batch(classifier, images, [None, other], explainers=[make_explainer(name) for name in names])
         for name in names:
-            alone = explain(classifier, images, [None, other], explainers=[make_explainer(name)])
+            alone = explain_batch(classifier, images, [None, other], explainers=[make_explainer(name)])
             for target in (0, 1):
                 for layer in classifier.layers:
                     expected = alone.attributions[target][name][layer]

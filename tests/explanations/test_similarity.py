@@ -87,6 +87,8 @@ class TestSimilarity:
         message = r"`a` and `b` must have the same shape, got: \(1, 2, 3\) and \(1, 3, 2\)"
         with pytest.raises(ValueError, match=message):
             inspect.unwrap(similarity)(torch.ones(1, 2, 3), torch.ones(1, 3, 2))  # without the shape checker
+        with pytest.raises(ValueError, match=r"`a` must be maps of shape \(batch, h, w\), got: \(2, 3\)"):
+            inspect.unwrap(similarity)(torch.ones(2, 3), torch.ones(2, 3))
 
     def test_maps_are_left_alone(self):
         a, b = random_maps((2, 4, 4)), random_maps((2, 4, 4), rng_seed=1)

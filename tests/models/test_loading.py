@@ -15,10 +15,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from camdrift.errors import ModelError, UserError
+from camdrift.explanations.attribution import attribute
 from camdrift.images.pixels import read_image
 from camdrift.images.sources import default_photographs
 from camdrift.models import embedded
 from camdrift.models.class_names import imagenet_labels
+from camdrift.models.classifier import Classifier
 from camdrift.models.loading import load_model, resolve_device, wrap
 from camdrift.models.registry import MODEL_FORMS, SOURCES, find_source, is_factory
 from camdrift.models.weights import load_weights
@@ -393,6 +395,35 @@ class TestLibraries:
 
 
 class TestEmbedded:
+    """The network that comes with a package: built without timm, as timm has it."""
+
+    def test_it_is_timms_layer_by_layer_and_bit_by_bit(self):
+        ours = load_model("efficientnet-lite0")
+        theirs = timm.create_model("tf_efficientnet_lite0").eval()
+        # As it is loaded: the order of a plane's values decides the kernel, and the kernel how sums are rounded.
+        theirs.to(memory_format=torch.channels_last)
+        theirs.load_state_dict(ours.module.state_dict())
+        peer = Classifier(theirs, mean=ours.mean, std=ours.std, size=ours.size)
+        assert list(theirs.state_dict()) == list(ours.module.state_dict())
+        assert peer.layer_infos == ours.layer_infos
+        images = torch.rand((1, 3, 224, 224), generator=torch.Generator().manual_seed(0))
+        assert torch.equal(peer(images), ours(images))
+        layers = ours.select_layers(["all"])
+        maps, same = (attribute(classifier, images, 7, layers=layers) for classifier in (ours, peer))
+        assert all(torch.equal(maps[name], same[name]) for name in layers)
+
+    def test_names_of_classes_are_torchvisions(self):
+        assert imagenet_labels() == tuple(torchvision.models.VGG16_Weights.IMAGENET1K_V1.meta["categories"])
+
+    def test_neither_library_is_imported_for_it(self):
+        """They bring torch's compiler, which takes longer to import than torch."""
+        code = "import camdrift, sys; camdrift.load_model('efficientnet-lite0'); import camdrift.study.run\n"
+        code += (
+            "print(sorted({'timm', 'torchvision', 'torch._dynamo', 'transformers', 'foolbox'} & sys.modules.keys()))"
+        )
+        answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert answer.stdout.strip() == "[]"
+
     def test_package_missing(self, monkeypatch):
         monkeypatch.setattr(embedded, "find_spec", lambda _: None)
         error = error_of(load_model)

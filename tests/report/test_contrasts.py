@@ -125,9 +125,9 @@ class TestRatios:
         ("ratio", "expected"),
         [
             ((2.0, 1.0, 3.0), "between y and x at layer0: 4.0 [2.0, 8.0] times as high in y"),
-            ((2.0, 1.0, None), "between y and x at layer0: 4.0 [2.0, …] times as high in y"),
+            ((2.0, 1.0, None), "between y and x at layer0: 4.0 [2.0, open] times as high in y"),
             ((-2.0, -3.0, -1.0), "between x and y at layer0: 4.0 [2.0, 8.0] times as high in x"),
-            ((-2.0, None, -1.0), "between x and y at layer0: 4.0 [2.0, …] times as high in x"),
+            ((-2.0, None, -1.0), "between x and y at layer0: 4.0 [2.0, open] times as high in x"),
         ],
     )
     def test_an_open_end_does_not_hide_a_difference(self, tables, ratio, expected):

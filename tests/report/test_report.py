@@ -6,7 +6,6 @@ import re
 import time
 from html.parser import HTMLParser
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -20,7 +19,7 @@ from camdrift.figures.scope import scope_of
 from camdrift.figures.study import study_figures
 from camdrift.report import encoding, findings, focus, numbers
 from camdrift.report.page.rendering import render
-from camdrift.report.study import notebook_html, report_files, summary
+from camdrift.report.study import report_files
 from camdrift.statistics.ranks import ranked
 from camdrift.storage.replacement import write_files
 from camdrift.tables.further import FLIPS
@@ -363,19 +362,6 @@ def test_page_is_self_contained_and_runs_its_own_scripts_only(report):
 def test_every_figure_comes_twice_and_the_page_last(report, small):
     names = study_figures(small.tables, small.record, small.gallery)
     assert list(report) == [*(f"figures/{n}.{e}" for n in names for e in ("png", "pdf")), "report.html"]
-
-
-def test_a_notebook_shows_words_and_figures(report, small):
-    pictures = {Path(name).name: data for name, data in sorted(report.items()) if name.endswith(".png")}
-    page = Page(notebook_html(small.tables, small.record | {"model": {"spec": "<b>"}}, pictures))
-    images = [a for t, a in page.tags if t == "img"]
-    assert len(images) == 12
-    assert all(a["src"].startswith("data:image/png;base64,") for a in images)
-    assert [a["alt"] for a in images[:2]] == ["figure 8 gain", "figure 3 heatmaps"]
-    assert "<b> under dlfuzz: 8 images: 3 analysed" in page.text
-    for sentence in summary(small.tables, small.record):
-        assert plain(sentence) in plain(page.text)
-    assert "img" not in {t for t, _ in Page(notebook_html(small.tables, small.record, {})).tags}
 
 
 def test_same_tables_give_the_same_bytes(report, small):

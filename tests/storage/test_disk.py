@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from camdrift.errors import StoreError
-from camdrift.storage.disk import read_files, write_whole
+from camdrift.storage.disk import write_whole
 from camdrift.storage.replacement import write_files
 
 OLD, NEW = b"old " * 1_000_000, b"newer " * 1_000_000
@@ -119,9 +119,3 @@ def test_what_goes_wrong_leaves_the_old_file_alone(tmp_path, monkeypatch, write,
         write(folder, NEW)
     assert (folder / name).read_bytes() == OLD
     assert left(folder) == [folder / name]
-
-
-def test_files_come_back_by_name(tmp_path):
-    write_files(tmp_path, [("b.png", b"2"), ("a.png", b"1"), ("a.pdf", b"3")])
-    assert list(read_files(tmp_path, "*.png").items()) == [("a.png", b"1"), ("b.png", b"2")]
-    assert read_files(tmp_path / "none", "*.png") == {}

@@ -12,7 +12,19 @@ from camdrift.errors import UserError
 from camdrift.pipeline.settings import Settings, SettingsKeywords
 from camdrift.study.launch import Launch, StudyKeywords, fresh_folder, launch_from, settings_from
 
-LAUNCH = {"out", "name", "resume", "overwrite", "on_progress", "on_start", "command", "engine", "address", "workers"}
+LAUNCH = {
+    "out",
+    "name",
+    "resume",
+    "overwrite",
+    "progress",
+    "on_progress",
+    "on_start",
+    "command",
+    "engine",
+    "address",
+    "workers",
+}
 OPTIONS = set(Settings.names()) - {"surrogate"}
 
 

@@ -135,7 +135,7 @@ class TestEmulation:
 
     def test_one_released_similarity_worked_step_by_step(self, study, classifier, perturbations):
         """All defects: softmax map of the clean image, logit map of the stored image's own class, jet pictures."""
-        from camdrift.explanations.attribution import explain
+        from camdrift.explanations.attribution import explain_batch
 
         seed_id, (pixels, delta) = sorted(perturbations.items())[0]
         noise = matched_noise(delta, rng_seed=0, seed_id=seed_id)
@@ -143,7 +143,7 @@ class TestEmulation:
             ("adversarial", 2.0): pixels + 0.75 * delta,
             ("noise", 2.0): pixels - 1.25 * delta + 2 * noise,
         }
-        clean = explain(classifier, pixels[None], [None], scores="probability").maps[0]
+        clean = explain_batch(classifier, pixels[None], [None], scores="probability").maps[0]
         rows = rows_of(study.emulation, Defects.all()).filter(pl.col("seed_id") == seed_id)
         for (condition, strength), image in stored.items():
             image = torch.tensor(truncated(image.numpy())) / 255

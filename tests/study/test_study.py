@@ -1,13 +1,18 @@
 """A finished study: its tables, its record, in a notebook and in the browser."""
 
 import inspect
+import io
 import json
 import shutil
+import sys
 import webbrowser
+from html import escape
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 import camdrift
 from camdrift.errors import StoreError
@@ -15,6 +20,7 @@ from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.study import Study
 from camdrift.tables.detection import DETECTION
 from camdrift.tables.further import RUN_TABLES, RunTables, StoredTable
+from support.pages import words
 from support.studies import SMALL, skip_report, study_of, write_factory, write_images
 
 
@@ -56,12 +62,82 @@ def test_what_a_later_camdrift_adds_to_the_record_does_not_matter(study):
     assert camdrift.verify(study.path, sample=0).problems == ()
 
 
-def test_a_notebook_shows_what_was_found(study):
-    html = study._repr_html_()
-    assert study.summary().splitlines()[0].replace("'", "&#39;") in html
-    assert "<img" not in html
-    study.report()
-    assert study._repr_html_().count("<img") == 12
+class TestNotebook:
+    """What a study shows in a cell, and elsewhere."""
+
+    @pytest.fixture
+    def shown(self, monkeypatch):
+        """What IPython is asked to show."""
+        shown = []
+
+        def show(bundle, raw, display_id):
+            shown.append(bundle)
+            return SimpleNamespace(update=None)
+
+        shell = SimpleNamespace(kernel=object())
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+        monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=show))
+        return shown
+
+    def test_shows_the_report_below_the_cell(self, study, shown, monkeypatch, capfd):
+        monkeypatch.setattr(webbrowser, "open", pytest.fail)
+        (study.path / "report.html").write_text('<head></head><p id="a">\u2265</p>', encoding="utf-8")
+        assert study.show(height=321) is None
+        (bundle,) = shown
+        assert bundle["text/plain"] == f"report: {study.path}/report.html"
+        page = '<head><base href="about:srcdoc"></head><p id="a">\u2265</p>'
+        assert f'srcdoc="{escape(page)}"' in bundle["text/html"]
+        assert 'sandbox="allow-scripts allow-downloads allow-popups"' in bundle["text/html"]
+        assert "height: 321px" in bundle["text/html"]
+        assert capfd.readouterr() == ("", "")
+
+    @pytest.mark.parametrize("shell", [None, SimpleNamespace()])
+    def test_elsewhere_the_report_is_named(self, study, shell, monkeypatch, capfd):
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+        monkeypatch.setenv("SSH_TTY", "/dev/pts/0")
+        (study.path / "report.html").write_text("page")
+        study.show()
+        assert capfd.readouterr() == ("", f"report: {study.path}/report.html\n")
+
+    def test_a_study_by_itself_is_light(self, study):
+        html = study._repr_html_()
+        assert study.headline().replace("'", "&#39;") in html
+        assert html.count("<img") == 6
+        assert len(html) < 300_000
+
+
+def test_a_figure_by_name(study):
+    figure = study.plot("gain")
+    assert "gain" in words(figure).lower()
+    png, size = figure._repr_png_()
+    with Image.open(io.BytesIO(png)) as picture:
+        assert picture.width / size["width"] == pytest.approx(picture.height / size["height"], rel=0.01)
+    with pytest.raises(
+        camdrift.UserError, match=r"`name` must be one of coverage_by_condition, .*, got: gian"
+    ) as caught:
+        study.plot("gian")
+    assert caught.value.hint == "did you mean `gain`?"
+    with pytest.raises(camdrift.UserError, match="got: detection"):
+        study.plot("detection")
+
+
+def test_photos_are_read_when_they_are_asked_for(study, monkeypatch):
+    opened = []
+    open_gallery = Study.open_gallery
+    monkeypatch.setattr(Study, "open_gallery", lambda self: opened.append(1) or open_gallery(self))
+    photos = study.gallery
+    name = study.seeds.filter(status="analysed")["seed_id"][0]
+    assert name in photos
+    layer = study.layers["layer"][0]
+    before = len(opened)
+    clean, attacked = photos[name].picture(), photos[name].picture("adversarial")
+    assert len(opened) > before
+    with Image.open(study.path.parent / "photos" / name) as file:
+        side = min(file.size)
+        assert clean.shape == (32, 32, 3)
+        assert side >= 32
+    assert np.abs(clean.astype(int) - attacked).max() > 0
+    assert photos[name].heatmap(layer).max() in (0, 255)
 
 
 def test_explore_opens_the_report_and_makes_it_once(study, monkeypatch):
@@ -70,6 +146,7 @@ def test_explore_opens_the_report_and_makes_it_once(study, monkeypatch):
     for name in ("SSH_CONNECTION", "SSH_TTY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(webbrowser, "open", opened.append)
+    skip_report(monkeypatch)
     report = Study.report
     monkeypatch.setattr(Study, "report", lambda self: made.append(self) or report(self))
     page = study.explore()

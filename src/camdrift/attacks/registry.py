@@ -5,7 +5,7 @@ the messages and the versions in `run.json` are made from the rows.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from camdrift.specs import parse_spec, write_literal
 
@@ -80,6 +80,9 @@ SHORT_NAMES: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
     "cw": ("foolbox", "L2CarliniWagnerAttack", {}),
     "autoattack": ("torchattacks", "AutoAttack", {"norm": "Linf", "eps": 8 / 255}),
 }
+
+# Names of attacks that need no library's, for completion.
+AttackName = Literal["dlfuzz", "dlfuzz:paper", "fgsm", "pgd", "mifgsm", "apgd", "deepfool", "cw", "autoattack"]
 
 # What a spec may begin with: a name of its own, or a library and one of its attacks.
 NAMES: Final = (*PRESETS, *SHORT_NAMES)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from camdrift.errors import UserError
 
 if TYPE_CHECKING:
-    from camdrift.models.classifier import Classifier
+    from camdrift.models.classifier import Classifier, Precision
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Models:
     model: str = "efficientnet-lite0"
     weights: Path | None = None
     device: str = "auto"
-    precision: str = "fp32"
+    precision: "Precision" = "fp32"
     surrogate: str | None = None
     surrogate_weights: Path | None = None
 

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from camdrift.cli.options import Options, option, takes_options
 from camdrift.cli.progress import show_progress
-from camdrift.cli.terminal import UNTOLD, AsJson, command_line, print_json, print_line, print_table, print_text
+from camdrift.cli.terminal import UNTOLD, AsJson, command_line, print_json, print_table, print_text
 from camdrift.cli.words import parse_specs, parse_words
 from camdrift.comparison.alignment import AUTO
+from camdrift.engine.display import print_line
 from camdrift.engine.engine import Engine
 from camdrift.errors import escaped
 from camdrift.tables.file_names import COMPARISON_PAGE, REPORT
@@ -52,16 +53,19 @@ def compare_command(
     """Compare studies layer by layer: who ranks the layers alike, where gains differ; tables, figures and a page."""
     from camdrift.comparison.compare import compare
 
+    options: dict[str, Any] = {
+        "targets": parse_words(target) or None,
+        "explanations": parse_specs(explain) or None,
+        "similarities": parse_words(similarity) or None,
+        "align": align,
+    }
     with Console(stderr=True).status("comparing") as status:
         comparison = compare(
             *runs,
             out=out,
-            targets=parse_words(target) or None,
-            explanations=parse_specs(explain) or None,
-            similarities=parse_words(similarity) or None,
-            align=align,
             overwrite=overwrite,
             on_pair=lambda number, total: status.update(f"compared {number:,} of {total:,} pairs"),
+            **options,
         )
     _print_comparison(comparison)
 

@@ -16,7 +16,7 @@ from camdrift.cli.progress import show_progress
 from camdrift.cli.terminal import command_line, print_json, print_table, print_text
 from camdrift.engine.engine import Engine
 from camdrift.engine.interruption import resuming
-from camdrift.errors import UserError, escaped
+from camdrift.errors import escaped
 from camdrift.pipeline.settings import Settings
 from camdrift.study.launch import Launch
 from camdrift.tables.file_names import FIGURES, REPORT
@@ -48,9 +48,7 @@ def explain_command(
     image: Annotated[Path, typer.Argument(help="The image.", metavar="IMAGE")], *, options: Options
 ) -> None:
     """Attack one image, and show the maps of every layer: a report to explore, and a PNG of all layers."""
-    if image.is_dir():
-        raise UserError(f"`image` must be one image, got: {image} (a folder)", "`camdrift run` studies many")
-    study = _study(image, options)
+    study = _study(image, options, kind="explain")
     pages = [name for name in (f"{FIGURES}/layer_grid.png", REPORT) if (study.path / name).is_file()]
     _end(study, options, [f"{study.place}/{name}" for name in pages])
 
@@ -58,23 +56,26 @@ def explain_command(
 @takes_options("reproduce")
 def reproduce_command(images: ImagesArgument = None, *, options: Options) -> None:
     """Run the 2022 paper as its released code computes it and as its equations say, and judge its claims."""
-    study = _study(images, options, is_reproduction=True)
+    study = _study(images, options, kind="reproduce")
     _end(study, options, [f"{study.place}/{REPORT}"], table=study.claims_in_words())
 
 
-def _study(images: str | Path | None, options: Options, *, is_reproduction: bool = False) -> "Study":
+def _study(images: str | Path | None, options: Options, *, kind: str = "run") -> "Study":
+    """Make a study by the Python function that has the name of the command."""
     settings, models = options.record(Settings), options.record(Models)
     launch = options.record(Launch, engine=options.record(Engine), command=command_line())
-    with show_progress(Console(stderr=True), _how_to_go_on) as display:
-        display.say(f"loading {models.model}")
-        launch = replace(launch, on_progress=display, on_start=display.start)
+    with show_progress(Console(stderr=True), _how_to_go_on) as watch:
+        watch.say(f"loading {models.model}")
+        launch = replace(launch, on_progress=watch, on_start=watch.start)
+        from camdrift.study.explain import explain
         from camdrift.study.reproduce import reproduce
         from camdrift.study.run import run
 
+        functions: dict[str, Any] = {"run": run, "explain": explain, "reproduce": reproduce}
         classifier, surrogate = models.classifier(), models.surrogate_classifier()
-        if is_reproduction:
-            return reproduce(classifier, images, settings=settings, **vars(launch))
-        return run(classifier, images, settings=settings, surrogate=surrogate, **vars(launch))
+        others = {} if kind == "reproduce" else {"surrogate": surrogate}
+        study: Study = functions[kind](classifier, images, settings=settings, **others, **vars(launch))
+    return study
 
 
 def _end(study: "Study", options: Options, pages: Sequence[str], table: Any = None) -> None:

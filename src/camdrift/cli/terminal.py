@@ -78,11 +78,6 @@ def tolerant_streams() -> Iterator[TolerantStream]:
             sys.stderr = before[1]
 
 
-def print_line(console: Console, text: str) -> None:
-    """Print one line as it is, however long."""
-    console.print(escaped(text), markup=False, highlight=False, soft_wrap=True)
-
-
 def print_text(text: str) -> None:
     """Print lines, on a terminal wrapped at words; in a pipe a line stays one, however long."""
     lines = escaped(text).split("\n")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,11 @@ from camdrift.errors import UserError
 
 Places = NDArray[np.int64]
 
+Way = Literal["auto", "name", "depth"]
 BY_NAME: Final = "name"
 BY_DEPTH: Final = "depth"
 AUTO: Final = "auto"
-WAYS: Final = (AUTO, BY_NAME, BY_DEPTH)
+WAYS: Final[tuple[Way, ...]] = get_args(Way)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, TypedDict, Unpack
 
 import polars as pl
 
-from camdrift.comparison.alignment import AUTO, WAYS
+from camdrift.comparison.alignment import AUTO, WAYS, Way
 from camdrift.comparison.directory import ComparisonDirectory
 from camdrift.comparison.pairs import Contrasts, OnPair
 from camdrift.comparison.photos import side_photos
@@ -24,7 +24,9 @@ from camdrift.study import provenance
 from camdrift.study.launch import check_known, fresh_folder, spelled_out
 from camdrift.study.study import Study, open_study
 from camdrift.tables.comparison import COMPARISON_TABLES
+from camdrift.tables.measures import ExplanationName, MetricName
 from camdrift.tables.run_json import effective
+from camdrift.tables.words import Target
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,16 @@ class Comparison:
 class MeasureKeywords(TypedDict, total=False):
     """Targets, explanations and metrics to compare by, where not all."""
 
-    targets: Sequence[str] | None
-    explanations: Sequence[str] | None
-    similarities: Sequence[str] | None
+    targets: Sequence[Target] | None
+    explanations: Sequence[ExplanationName | str] | None
+    similarities: Sequence[MetricName] | None
 
 
 @spelled_out()
 def compare(
     *runs: Study | str | PathLike[str],
     out: str | PathLike[str] | None = None,
-    align: str = AUTO,
+    align: Way = AUTO,
     models: Sequence[str | None] | None = None,
     overwrite: bool = False,
     n_bootstrap: int = 1000,

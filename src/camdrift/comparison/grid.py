@@ -8,13 +8,16 @@ from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 from types import UnionType
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints
 
 from camdrift.comparison.sides import attack_words
 from camdrift.errors import UserError
 from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
 from camdrift.specs import DATA_SET
 from camdrift.storage.remote_directory import local_folder
+
+if TYPE_CHECKING:
+    from camdrift.models.classifier import Precision
 
 _MOST_DOTS: Final = 1000
 _OWN: Final = {"out": str, "images": str | tuple[str, ...], "device": str, "precision": str}
@@ -70,7 +73,7 @@ class Grid:
     models: tuple[ModelEntry, ...]
     attacks: tuple[AttackEntry, ...]
     device: str = "auto"
-    precision: str = "fp32"
+    precision: "Precision" = "fp32"
 
     def folder(self, model: ModelEntry, attack: AttackEntry) -> Path:
         """Return the run directory of one cell."""

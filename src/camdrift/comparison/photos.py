@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from camdrift.comparison.sides import Side
 from camdrift.report.photos import SidePhoto, first_layers
-from camdrift.tables.arrays import Gallery
+from camdrift.tables.arrays import Bytes, Gallery
+from camdrift.tables.gallery import heatmaps_of, picture_of
 from camdrift.tables.reading import Tables
+from camdrift.tables.run_json import Record, class_name
 from camdrift.tables.table import Row
-from camdrift.tables.words import ADVERSARIAL
+from camdrift.tables.words import ADVERSARIAL, CLEAN
 
 MOST_SIDES: Final = 4
 
@@ -52,24 +52,21 @@ def _is_fooled(side: Side, seed_id: str, layer: Row) -> bool:
 
 def _photo(side: Side, seed_id: str, layer: Row) -> SidePhoto:
     seed = side.study.seeds.row(by_predicate=pl.col("seed_id") == seed_id, named=True)
-    variant, labels = _variant(side, seed_id, layer), (side.study.record.get("model") or {}).get("labels")
+    variant, record = _variant(side, seed_id, layer), side.study.record
     with side.study.open_gallery() as gallery:
         place = [str(name) for name in gallery["seed_ids"]].index(seed_id)
-        clean = np.asarray(gallery[f"{place}/clean"])
-        peak = float(gallery[f"{place}/peaks"][0])
-        change = layer["strength"] * peak * (np.asarray(gallery[f"{place}/perturbation"]) / 127)
-        pixels = np.clip(clean / 255 + change, 0, 1)
+        clean, attacked = (picture_of(gallery, place, kind, layer["strength"]) for kind in (CLEAN, ADVERSARIAL))
         maps = _maps(gallery, place, layer) if _is_first_measure(side) else []
     return SidePhoto(
         side=side.name,
         seed_id=seed_id,
         layer=str(layer["layer_label"]),
         clean=clean,
-        attacked=(255 * pixels).round().astype(np.uint8),
+        attacked=attacked,
         maps=maps,
         said=(
-            _said(labels, seed["clean_class"], seed["clean_probability"]),
-            _said(labels, variant.get("predicted_class"), variant.get("probability")),
+            _said(record, seed["clean_class"], seed["clean_probability"]),
+            _said(record, variant.get("predicted_class"), variant.get("probability")),
         ),
     )
 
@@ -80,18 +77,12 @@ def _is_first_measure(side: Side) -> bool:
     return all(first[name] == side.words[name] for name in ("explanation", "metric"))
 
 
-def _maps(gallery: Gallery, place: int, layer: Row) -> list[NDArray[np.uint8]]:
+def _maps(gallery: Gallery, place: int, layer: Row) -> list[Bytes]:
     """Heatmaps of the clean and of the attacked image at a layer; none where the gallery lacks them."""
-    key = f"{place}/map/{layer['layer_index']}"
-    targets, strengths = gallery["targets"].tolist(), gallery["strengths"].tolist()
-    if key not in gallery or layer["target"] not in targets or layer["strength"] not in strengths:
-        return []
-    maps = gallery[key][targets.index(layer["target"])]
-    return [maps[0], maps[1 + strengths.index(layer["strength"])]]
+    heatmaps = heatmaps_of(gallery, place, layer["layer_index"], layer["target"], layer["strength"])
+    return [] if heatmaps is None else [*heatmaps[:2]]
 
 
-def _said(labels: Sequence[str] | None, index: int | None, probability: float | None) -> tuple[str, float | None]:
+def _said(record: Record, index: int | None, probability: float | None) -> tuple[str, float | None]:
     """Name and probability of a prediction."""
-    if index is None:
-        return "", None
-    return (str(labels[index]) if labels and index < len(labels) else f"class {index}"), probability
+    return ("", None) if index is None else (class_name(record, index), probability)

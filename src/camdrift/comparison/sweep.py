@@ -82,6 +82,7 @@ class SweepKeywords(EngineKeywords, total=False):
 
     out: str | PathLike[str] | None
     overwrite: bool
+    progress: bool
     on_progress: OnProgress | None
     command: str | None
 
@@ -105,7 +106,8 @@ def sweep(
         **options: The launch of all cells:
         out: Folder for all runs, in place of the file's.
         overwrite: Start every cell again.
-        on_progress: Called whenever there is something to show of a cell.
+        progress: As in `run`.
+        on_progress: Called whenever there is something to show of a cell, in place of that.
         command: The command line, for the records.
         engine, address, workers: As in `run`.
 
@@ -117,6 +119,14 @@ def sweep(
     grid = read_grid(path, out=launch.out)
     _check_plan(grid)
     result = Sweep(grid.out)
+    with launch.displayed() as audible:
+        names = _fill(grid, result, audible, on_cell)
+    _compare(result, names)
+    return result
+
+
+def _fill(grid: Grid, result: Sweep, launch: Launch, on_cell: Callable[[Cell], None] | None) -> dict[Path, str]:
+    """Add the study or the failure of every cell to the result; return the names of the models by run directory."""
     names: dict[Path, str] = {}
     for cell, classifier in _cells(grid, result):
         if on_cell is not None:
@@ -128,8 +138,7 @@ def sweep(
         else:
             result.studies.append(study)
             names[study.path] = cell.model.name
-    _compare(result, names)
-    return result
+    return names
 
 
 def _check_plan(grid: Grid) -> None:

@@ -237,7 +237,8 @@ class Dispatch:
                 continue  # the worker is gone, as the answer for its chunk will say
         if chunks:
             seeds, successes = sum(chunk.seeds for chunk in chunks), sum(chunk.successes for chunk in chunks)
-            self._show(chunks[0].stage, self._finished + seeds, self._successes + successes)
+            attacked = self._finished + sum(chunk.attacked for chunk in chunks)
+            self._show(chunks[0].stage, self._finished + seeds, self._successes + successes, attacked=attacked)
 
     def _warn_of_waiting(self) -> None:
         waiting = sum(hand.chunk is None for hand in self._hands.values())
@@ -251,8 +252,8 @@ class Dispatch:
         if self._stop is None:
             self._show("attack", self._finished, self._successes, (text,))
 
-    def _show(self, stage: str, seeds: int, successes: int, warnings: tuple[str, ...] = ()) -> None:
-        self._on_progress(Progress(stage, seeds, self._total, successes, warnings))
+    def _show(self, stage: str, seeds: int, successes: int, warnings: tuple[str, ...] = (), attacked: int = 0) -> None:
+        self._on_progress(Progress(stage, seeds, self._total, successes, warnings, attacked))
 
 
 def _why(error: Exception) -> str:

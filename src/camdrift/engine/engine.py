@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from camdrift.errors import UserError, install_hint
 
+EngineName = Literal["local", "ray"]
 LOCAL: Final = "local"
 RAY: Final = "ray"
-ENGINES: Final = (LOCAL, RAY)
+ENGINES: Final = get_args(EngineName)
 _CLIENT: Final = "ray://"
 
 
@@ -23,7 +24,7 @@ class Engine:
         workers: Number of workers; None for a number that suits the machines.
     """
 
-    name: str = LOCAL
+    name: EngineName = LOCAL
     address: str | None = None
     workers: int | None = None
 
@@ -49,7 +50,7 @@ class Engine:
         return {"name": self.name, "address": self.address, "workers": self.workers}
 
 
-def engine_of(engine: str | Engine, address: str | None = None, workers: int | None = None) -> Engine:
+def engine_of(engine: EngineName | Engine, address: str | None = None, workers: int | None = None) -> Engine:
     """The engine that the arguments of a function mean: a name with its options, or an engine alone.
 
     Raises:

@@ -1,12 +1,13 @@
 """Chunks computed in this process, one after the other."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
 from camdrift.engine.engine import Engine
-from camdrift.engine.progress import OnProgress, Progress
+from camdrift.engine.progress import OnProgress, Progress, attacked_seeds
 from camdrift.images.places import ImageFile
 from camdrift.pipeline.chunk import fit_chunk
 from camdrift.pipeline.plan import Plan, parts
@@ -29,12 +30,16 @@ def compute(
     seeds_done, successes = 0, 0
     for index, part in enumerate(parts(files, plan.settings)):
         if not directory.has_chunk(index):
+            before = Progress("attack", seeds_done, len(files), successes, attacked=seeds_done)
+            size = len(part)
 
-            def advance(stage: str, count: int, more: int, base: tuple[int, int] = (seeds_done, successes)) -> None:
-                on_progress(Progress(stage, base[0] + count, len(files), base[1] + more))
+            def advance(stage: str, seeds: int, more: int, before: Progress = before, size: int = size) -> None:
+                attacked = before.seeds_done + attacked_seeds(stage, seeds, more, size)
+                done, successes = before.seeds_done + seeds, before.successes + more
+                on_progress(Progress(stage, done, len(files), successes, attacked=attacked))
 
-            def warn(text: str, base: tuple[int, int] = (seeds_done, successes)) -> None:
-                on_progress(Progress("attack", base[0], len(files), base[1], (text,)))
+            def warn(text: str, before: Progress = before) -> None:
+                on_progress(replace(before, warnings=(text,)))
 
             plan, result = fit_chunk(plan.at_chunk(index), part, advance, warn)
             with plan.clock("write"):

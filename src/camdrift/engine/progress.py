@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
+
+_ATTACK: Final = "attack"
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,7 @@ class Progress:
         seeds_total: Seeds of the study.
         successes: Adversarial examples so far.
         warnings: Warnings that a person should read before trusting the study; shown once.
+        attacked: Seeds that the attack is done with, those that are finished included.
     """
 
     stage: str
@@ -21,6 +25,25 @@ class Progress:
     seeds_total: int
     successes: int
     warnings: tuple[str, ...] = ()
+    attacked: int = 0
+
+    @property
+    def share(self) -> float:
+        """Share of the work that is done, 0 to 1: a seed that is attacked and not explained yet is half done."""
+        done = self.seeds_done + max(self.seeds_done, self.attacked)
+        return done / (2 * self.seeds_total) if self.seeds_total else 0.0
 
 
 OnProgress = Callable[[Progress], None]
+
+
+def attacked_seeds(stage: str, seeds: int, successes: int, size: int) -> int:
+    """Seeds of a chunk that the attack is done with.
+
+    Args:
+        stage: Stage of the chunk.
+        seeds: Its finished seeds; while it is attacked those without an adversarial example.
+        successes: Its adversarial examples so far.
+        size: All its seeds.
+    """
+    return seeds + successes if stage == _ATTACK else size

@@ -10,6 +10,7 @@ from typing import Final
 
 import polars as pl
 
+from camdrift.engine.progress import attacked_seeds
 from camdrift.errors import StoreError, UserError
 from camdrift.images.places import ImageFile
 from camdrift.models.copies import ModelCopy, copy_of, restore
@@ -117,11 +118,12 @@ def _outcome(seeds: pl.DataFrame, batch_size: int) -> Outcome:
 
 @dataclass(frozen=True)
 class ChunkProgress:
-    """A worker's progress with the chunk in hand: stage, seeds done, successes among them."""
+    """A worker's progress with the chunk in hand: stage, seeds done, successes among them, seeds attacked."""
 
     stage: str = "attack"
     seeds: int = 0
     successes: int = 0
+    attacked: int = 0
 
 
 @dataclass
@@ -167,7 +169,8 @@ class Worker:
         self.progress = ChunkProgress()
 
         def advance(stage: str, seeds: int, successes: int) -> None:
-            self.progress = ChunkProgress(stage, seeds, successes)
+            attacked = attacked_seeds(stage, seeds, successes, len(files))
+            self.progress = ChunkProgress(stage, seeds, successes, attacked)
 
         with plan.classifier.numerics():
             # The next chunk begins with as many images per pass as this one had room for.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import isfinite
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from camdrift.explanations.gradient import maps_of_gradients
 from camdrift.explanations.registry import make_explainer
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
+from camdrift.tables.measures import ExplanationName
 from camdrift.tables.words import DEFAULT_EXPLANATIONS
 from camdrift.tensors import PIXELS, Classes, Explanation, Images, Logits
 
@@ -34,7 +36,7 @@ def attribute(
     target: Literal["own"] | int | Sequence[int] | Tensor = "own",
     *,
     layers: Sequence[str] | None = None,
-    explanation: str = "gradcam",
+    explanation: ExplanationName | str = "gradcam",
 ) -> dict[str, Tensor]:
     """Raw maps of every layer, by default Grad-CAM: one forward and one backward pass.
 
@@ -59,15 +61,19 @@ def attribute(
     """
     if isinstance(target, str) and target != "own":
         raise UserError(f"`target` must be `own`, a class or one class per image, got: {target}")
+    if isinstance(layers, str):
+        raise UserError(f"`layers` must be a list of names, got: {layers}", f"layers=[{layers!r}]")
     place = {info.name: number for number, info in enumerate(classifier.layer_infos)}
     names = None if layers is None else sorted(layers, key=lambda name: place.get(name, -1))
     with classifier.numerics():
         images = _as_images(classifier, images)
         classes = None if isinstance(target, str) else _as_classes(classifier, images, target)
-        return explain(classifier, images, [classes], layers=names, explainers=[make_explainer(explanation)]).maps[0]
+        return explain_batch(
+            classifier, images, [classes], layers=names, explainers=[make_explainer(explanation)]
+        ).maps[0]
 
 
-def explain(
+def explain_batch(
     classifier: Classifier,
     images: Images,
     targets: Sequence[Classes | None],
@@ -158,15 +164,24 @@ def _as_images(classifier: Classifier, images: Any) -> Images:
             f"`images` must be floats in [0, 1] or bytes (uint8), got: {pixels.dtype}", "images.float() / 255"
         )
     lowest, highest = (float(value) for value in pixels.detach().aminmax()) if pixels.numel() else (0.0, 1.0)
-    if lowest < PIXELS.lower - _OUTSIDE or highest > PIXELS.upper + _OUTSIDE:
-        cure = "divide them by 255" if highest > 10 else "the classifier normalises itself: leave mean and std to it"
+    if not (lowest >= PIXELS.lower - _OUTSIDE and highest <= PIXELS.upper + _OUTSIDE):  # nor NaN
+        cure = (
+            ""
+            if not isfinite(highest)
+            else "divide them by 255"
+            if highest > 10
+            else "the classifier normalises itself: leave mean and std to it"
+        )
         raise UserError(f"`images` must be pixels in [0, 1], got: values from {lowest:.3g} to {highest:.3g}", cure)
     return pixels.to(classifier.device).float()
 
 
-def _as_classes(classifier: Classifier, images: Images, target: int | Sequence[int] | Tensor) -> Classes:
+def _as_classes(classifier: Classifier, images: Images, target: Any) -> Classes:
     """The classes to explain, one per image, checked."""
-    classes = torch.as_tensor(target, device=images.device)
+    try:
+        classes = torch.as_tensor(target, device=images.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"`target` must be `own`, a class or one class per image, got: {target!r}") from error
     if classes.is_floating_point() or classes.dtype == torch.bool:
         raise UserError(f"`target` must be class indexes, got: {classes.dtype}")
     if classes.ndim == 0:

@@ -8,7 +8,7 @@ from camdrift.errors import UserError, install_hint
 from camdrift.explanations.base import Explainer
 from camdrift.explanations.from_captum import captum_explainer
 from camdrift.explanations.metrics import Metric
-from camdrift.specs import parse_spec
+from camdrift.specs import nearest, parse_spec
 from camdrift.tables.measures import (
     ACTIVATIONS,
     CAPTUM,
@@ -44,7 +44,8 @@ def make_explainer(spec: str) -> Explainer:
     library_spec = parse_spec(spec, option="explain")
     library, _, name = library_spec.name.partition(":")
     if library != CAPTUM:
-        raise UserError(f"`explain` must be one of {', '.join(EXPLANATIONS)}, {CAPTUM}:CLASS, got: {spec}")
+        names = f"{', '.join(EXPLANATIONS)}, {CAPTUM}:CLASS"
+        raise UserError(f"`explain` must be one of {names}, got: {spec}", nearest(spec, EXPLANATIONS).strip())
     return captum_explainer(name, library_spec.settings)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camdrift.explanations.registry import find_metric
-from camdrift.tables.measures import MAP_METRICS, METRICS
+from camdrift.tables.measures import MAP_METRICS, METRICS, MapMetricName
 from camdrift.tables.words import CONSTANT_MAP, NON_FINITE_MAP, ZERO_MAP_SEED, ZERO_MAP_VARIANT
 from camdrift.tensors import Maps, Values
 
@@ -41,7 +41,7 @@ class LayerSimilarities(NamedTuple):
         return reasons
 
 
-def similarity(a: Maps, b: Maps, size: tuple[int, int] = (224, 224), *, metric: str = "cosine") -> Values:
+def similarity(a: Maps, b: Maps, size: tuple[int, int] = (224, 224), *, metric: MapMetricName = "cosine") -> Values:
     """Similarity of two batches of maps, 1 where they are the same; NaN where undefined.
 
     By default Eq. 5, Renkhoff 2022, on raw maps: the cosine after bilinear interpolation to `size`, NaN where a map
@@ -68,6 +68,8 @@ def similarity(a: Maps, b: Maps, size: tuple[int, int] = (224, 224), *, metric: 
     """
     if metric not in MAP_METRICS:
         raise ValueError(f"`metric` must be one of {', '.join(MAP_METRICS)}, got: {metric}")
+    if a.ndim != 3:
+        raise ValueError(f"`a` must be maps of shape (batch, h, w), got: {tuple(a.shape)}")
     if a.shape != b.shape:
         raise ValueError(f"`a` and `b` must have the same shape, got: {tuple(a.shape)} and {tuple(b.shape)}")
     return find_metric(metric)(a, b, size)

@@ -8,6 +8,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, Final, ParamSpec, TypeVar
 
 import matplotlib as mpl
@@ -129,6 +130,17 @@ def wrapped(text: str, size: float, width: float) -> list[str]:
     return lines
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows, whether or not its matplotlib is set up for that."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """Return the picture, and the size at which it is shown in pixels."""
+        buffer = BytesIO()
+        self.savefig(buffer, format="png", dpi=120)
+        width, height = (round(96 * inches) for inches in self.get_size_inches())
+        return buffer.getvalue(), {"width": width, "height": height}
+
+
 @dataclass(frozen=True)
 class Sheet:
     """A figure with its header drawn.
@@ -160,7 +172,7 @@ def sheet(title: str, note: str, *, width: float, body: float, handles: Sequence
     heights = [0.2] * len(titles) + [0.03] + [0.145] * len(notes)
     tops = [MARGIN, *(MARGIN + h for h in itertools.accumulate(heights))]
     head = tops[-1] + 0.05 + 0.19 * rows
-    figure = Figure(figsize=(width, head + body))
+    figure = NotebookFigure(figsize=(width, head + body))
     for line, top in zip(titles, tops[: len(titles)], strict=True):
         _line(figure, line, top, width, size=_TITLE_SIZE, color=INK)
     for line, top in zip(notes, tops[len(titles) + 1 : -1], strict=True):

@@ -1,27 +1,25 @@
 """Figure 3: heatmaps of sample seeds, layer by layer, under all three conditions."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
-import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from camdrift.figures.canvas import COLOURS, MARGIN, MUTED, Sheet, blank_figure, printable, sheet, styled, text_width
 from camdrift.figures.scope import Scope, reason_for_nothing, scope_of
+from camdrift.figures.subjects import Answer, Subject, subject_of
 from camdrift.tables.arrays import Gallery
-from camdrift.tables.reading import Tables, collected, scan
+from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
-from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE, strength_text
+from camdrift.tables.words import ALL_CONDITIONS, strength_text
 
 _MOST_LAYERS: Final = 16
 _MOST_SEEDS: Final = 3
 _PER_INCH: Final = 160  # pixels, as figures are saved
-_CONDITIONS: Final = (CLEAN, ADVERSARIAL, NOISE)
 _EXPLAINED: Final = {
     "own": "Each image's own prediction is explained",
     "seed": "The seed's clean prediction is explained",
@@ -53,7 +51,7 @@ def heatmaps_figure(tables: Tables, record: Record, gallery: Gallery) -> Figure:
     page = sheet(title, _note(scope, columns, len(places)), width=width, body=body + 0.2)
     for position, place in enumerate(places):
         top = page.body - layout.head - position * layout.block
-        _block(page, layout, scope, _subject(tables, record, scope, gallery, place), columns, top)
+        _block(page, layout, scope, subject_of(tables, record, scope, gallery, place), columns, top)
     _names(page, layout, scope, columns, page.body - layout.head)
     _scale(page)
     return page.figure
@@ -63,7 +61,7 @@ def heatmaps_figure(tables: Tables, record: Record, gallery: Gallery) -> Figure:
 def layer_grid_figure(tables: Tables, record: Record, gallery: Gallery) -> Figure:
     """Figure 3 for the first seed of the gallery, with every layer of the study."""
     scope = scope_of(tables, record)
-    subject = _subject(tables, record, scope, gallery, 0)
+    subject = subject_of(tables, record, scope, gallery, 0)
     count = len(scope.labels)
     rows = -(-count // _MOST_LAYERS)
     parts = [tuple(int(i) for i in part) for part in np.array_split(np.arange(count), rows)]
@@ -98,23 +96,6 @@ class _Layout:
         return column * (self.cell + _GAP) + (_AFTER_IMAGE if column else 0.0)
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """One seed of the gallery, with its rows of the tables.
-
-    Attributes:
-        images: Clean, adversarial and noisy image, (3, height, width, 3).
-        maps: Heatmaps of these three by layer index, (3, h, w).
-        classes: Class and probability that the model gives, by condition.
-        similarities: By condition and layer.
-    """
-
-    images: np.ndarray
-    maps: Mapping[int, np.ndarray]
-    classes: Mapping[str, str]
-    similarities: Mapping[tuple[str, str], float | None]
-
-
 def _even_choice(count: int, most: int) -> tuple[int, ...]:
     """Positions of the layers or seeds to show: all, or evenly chosen ones from the first to the last."""
     if count <= most:
@@ -134,12 +115,6 @@ def _note(scope: Scope, columns: tuple[int, ...], seeds: int) -> str:
     )
 
 
-def _subject(tables: Tables, record: Record, scope: Scope, gallery: Gallery, place: int) -> _Subject:
-    seed_id = str(gallery["seed_ids"][place])
-    classes, similarities = _classes(tables, record, scope, seed_id), _similarities(tables, scope, seed_id)
-    return _Subject(_images(gallery, place, scope), _maps(gallery, place, scope), classes, similarities)
-
-
 def _layout(scope: Scope, columns: tuple[int, ...]) -> tuple[float, _Layout]:
     """Width of the page, and its measures."""
     width, left = float(np.interp(len(columns), [6, 14], [8.0, 11.0])), 1.42
@@ -151,16 +126,16 @@ def _layout(scope: Scope, columns: tuple[int, ...]) -> tuple[float, _Layout]:
     return width, _Layout(cell, left, max(names) * 0.66 + 0.14, 3 * (cell + _BELOW) + 0.16)
 
 
-def _block(page: Sheet, layout: _Layout, scope: Scope, subject: _Subject, columns: tuple[int, ...], top: float) -> None:
+def _block(page: Sheet, layout: _Layout, scope: Scope, subject: Subject, columns: tuple[int, ...], top: float) -> None:
     """Draw the three rows of one seed; axes units are inches, so that text and pictures share one grid."""
     width = page.width - layout.left
     axes = page.axes(layout.left, top - layout.block, width, layout.block)
     axes.set_axis_off()
     size = (round(layout.block * _PER_INCH), round(width * _PER_INCH), 3)
     mosaic = np.full(size, 255, dtype=np.uint8)
-    for row, condition in enumerate(_CONDITIONS):
+    for row, condition in enumerate(ALL_CONDITIONS):
         y = row * (layout.cell + _BELOW)
-        _row_name(axes, y + layout.cell / 2, condition, subject.classes[condition])
+        _row_name(axes, y + layout.cell / 2, condition, _class_text(subject.answers[condition]))
         _paste(mosaic, _resized(subject.images[row], layout.cell), 0.0, y)
         for column, layer in enumerate(columns, 1):
             x = layout.place(column)
@@ -191,50 +166,14 @@ def _paste(mosaic: np.ndarray, picture: np.ndarray, x: float, y: float) -> None:
     mosaic[row : row + picture.shape[0], column : column + picture.shape[1]] = picture
 
 
-def _classes(tables: Tables, record: Record, scope: Scope, seed_id: str) -> dict[str, str]:
-    """Class and probability that the model gives the clean, the adversarial and the noisy image."""
-    this = pl.col("seed_id") == seed_id
-    variants = tables["variants"].filter(this, pl.col("strength") == scope.reference, pl.col("draw") == 0)
-    answers = {row["condition"]: (row["predicted_class"], row["probability"]) for row in variants.to_dicts()}
-    for row in tables["seeds"].filter(this).to_dicts():
-        answers[CLEAN] = (row["clean_class"], row["clean_probability"])
-    labels = (record.get("model") or {}).get("labels")
-    return {c: _class_text(*answers.get(c, (None, None)), labels) for c in _CONDITIONS}
-
-
-def _similarities(tables: Tables, scope: Scope, seed_id: str) -> dict[tuple[str, str], float | None]:
-    """Similarity by condition and layer, of the image that the gallery shows."""
-    keys = {"seed_id": seed_id, "strength": scope.reference, "draw": 0, "target": scope.headline.target}
-    rows = collected(scan(tables, "similarity").filter(**keys))
-    return {(c, layer): value for c, layer, value in rows.select("condition", "layer", "similarity").iter_rows()}
-
-
-def _class_text(index: int | None, probability: float | None, labels: list[str] | None) -> str:
-    if index is None:
+def _class_text(answer: Answer | None) -> str:
+    if answer is None:
         return ""
-    name = labels[index] if labels and index < len(labels) else f"class {index}"
-    return f"{printable(name, 20)}\n{probability:.2f}" if probability is not None else printable(name, 20)
+    name = printable(answer.name, 20)
+    return name if answer.probability is None else f"{name}\n{answer.probability:.2f}"
 
 
-def _images(gallery: Gallery, place: int, scope: Scope) -> np.ndarray:
-    """Clean, adversarial and noisy image of one seed: its clean image, and perturbation or noise added to it."""
-    clean = gallery[f"{place}/clean"] / 255
-    images = [clean]
-    for name, peak in zip(("perturbation", "noise"), gallery[f"{place}/peaks"], strict=True):
-        images.append(clean + scope.reference * peak * (gallery[f"{place}/{name}"] / 127))
-    return (np.stack(images).clip(0, 1) * 255).round().astype(np.uint8)
-
-
-def _maps(gallery: Gallery, place: int, scope: Scope) -> dict[int, np.ndarray]:
-    """Heatmaps of the clean, the adversarial and the noisy image of one seed, by layer index, as far as stored."""
-    strengths = gallery["strengths"].tolist()
-    target, strength = gallery["targets"].tolist().index(scope.headline.target), strengths.index(scope.reference)
-    slots = [0, 1 + strength, 1 + len(strengths) + strength]
-    keys = {index: f"{place}/map/{index}" for index in scope.indices}
-    return {index: gallery[key][target, slots] for index, key in keys.items() if key in gallery}
-
-
-def _map(subject: _Subject, layer_index: int, row: int, cell: float) -> np.ndarray:
+def _map(subject: Subject, layer_index: int, row: int, cell: float) -> np.ndarray:
     """The heatmap in colour, (cell, cell, 3); light grey where none was stored."""
     maps = subject.maps.get(layer_index)
     if maps is None:

@@ -1,10 +1,12 @@
 """The figures of a study, in the paper's order. A new one is a function in a file of its own and a row here."""
 
+import re
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from matplotlib.figure import Figure
 
+from camdrift.errors import UserError
 from camdrift.figures.compromise import compromised_layers_figure, compromised_probability_figure
 from camdrift.figures.controls import controls_figure, has_controls
 from camdrift.figures.coverage import coverage_by_condition_figure, coverage_by_strength_figure
@@ -21,9 +23,31 @@ from camdrift.figures.similarity import (
     strength_adversarial_figure,
     strength_noise_figure,
 )
+from camdrift.specs import nearest
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
+
+# The names of all figures, for completion.
+FigureName = Literal[
+    "coverage_by_condition",
+    "coverage_by_strength",
+    "heatmaps",
+    "similarity_adversarial",
+    "similarity_noise",
+    "strength_adversarial",
+    "strength_noise",
+    "compromised_probability",
+    "compromised_layers",
+    "gain",
+    "focus",
+    "detection",
+    "ladder",
+    "released",
+    "controls",
+    "flips",
+    "layer_grid",
+]
 
 
 class StudyFigure(NamedTuple):
@@ -39,6 +63,11 @@ class StudyFigure(NamedTuple):
     draw: Callable[[Tables, Record, Gallery], Figure]
     exists: Callable[[Tables, Gallery], bool] = lambda tables, gallery: True
 
+    @property
+    def name(self) -> str:
+        """Its name: the stem without the number."""
+        return re.sub(r"^figure_\d+[a-z]?_", "", self.stem)
+
 
 def _of_tables(draw: Callable[[Tables, Record], Figure]) -> Callable[[Tables, Record, Gallery], Figure]:
     """The same figure, drawn without the gallery."""
@@ -50,7 +79,7 @@ def _with(*names: str) -> Callable[[Tables, Gallery], bool]:
     return lambda tables, gallery: all(name in tables for name in names)
 
 
-_FIGURES: Final = (
+FIGURE_ROWS: Final = (
     StudyFigure("figure_2a_coverage_by_condition", _of_tables(coverage_by_condition_figure)),
     StudyFigure("figure_2b_coverage_by_strength", _of_tables(coverage_by_strength_figure)),
     StudyFigure("figure_3_heatmaps", heatmaps_figure),
@@ -79,5 +108,23 @@ def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str,
         record: The run record, as `run.json` holds it.
         gallery: Images and heatmaps of sample seeds; may be empty.
     """
-    figures = (figure for figure in _FIGURES if figure.exists(tables, gallery))
+    figures = (figure for figure in FIGURE_ROWS if figure.exists(tables, gallery))
     return {figure.stem: figure.draw(tables, record, gallery) for figure in figures}
+
+
+def study_figure(name: str, tables: Tables, record: Record, gallery: Gallery) -> Figure:
+    """One figure of a study.
+
+    Args:
+        name: Its name.
+        tables: As in `study_figures`.
+        record: As in `study_figures`.
+        gallery: As in `study_figures`.
+
+    Raises:
+        UserError: The study has no figure of this name.
+    """
+    figures = {figure.name: figure for figure in FIGURE_ROWS if figure.exists(tables, gallery)}
+    if name not in figures:
+        raise UserError(f"`name` must be one of {', '.join(figures)}, got: {name}", nearest(name, figures).strip())
+    return figures[name].draw(tables, record, gallery)

@@ -1,9 +1,12 @@
 """Names of classes: those that a user gives, those of ImageNet, and the class that a folder's name means."""
 
 import re
+import runpy
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from numbers import Integral
+from pathlib import Path
 from typing import Any, Final
 
 from camdrift.errors import ModelError
@@ -73,8 +76,15 @@ def _shown(value: Any) -> str:
     return f"{text if len(text) <= 60 else f'{text[:57]}...'} ({type(value).__name__})"
 
 
+@cache
 def imagenet_labels() -> tuple[str, ...]:
     """Return the short names of ImageNet's thousand classes, in the order of every common checkpoint."""
+    # torchvision's file of names alone, where it has one: all of it brings torch's compiler, seconds of imports.
+    package = find_spec("torchvision")
+    folders = [] if package is None else list(package.submodule_search_locations or [])
+    for path in (Path(folder) / "models" / "_meta.py" for folder in folders):
+        if path.is_file() and (names := runpy.run_path(str(path)).get("_IMAGENET_CATEGORIES")):
+            return tuple(names)
     from torchvision.models import VGG16_Weights
 
     return tuple(VGG16_Weights.IMAGENET1K_V1.meta["categories"])

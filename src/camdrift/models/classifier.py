@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,8 @@ from camdrift.models.memory import is_out_of_memory
 from camdrift.models.outputs import Output, choose_output
 from camdrift.tensors import Images, Logits
 
-PRECISIONS: Final = ("fp32", "tf32", "bf16")
+Precision = Literal["fp32", "tf32", "bf16"]
+PRECISIONS: Final = get_args(Precision)
 HALVES: Final = (torch.float16, torch.bfloat16)
 UNRECORDED: Final = "no gradient is recorded where it runs (torch.no_grad, inference mode, an own autograd.Function)"
 
@@ -74,7 +75,7 @@ class Classifier:
         *,
         spec: str = "",
         device: str | torch.device | None = None,
-        precision: str = "fp32",
+        precision: Precision = "fp32",
         **settings: Any,
     ) -> None:
         """Wrap a module; `settings` are the fields of `InputSettings`."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 
 from camdrift.errors import UserError, one_line
-from camdrift.models.classifier import Classifier
+from camdrift.models.classifier import Classifier, Precision
 from camdrift.models.loading import load_model
 
 # Two kinds of hardware may differ by this share of the largest logit.
@@ -40,7 +40,7 @@ class ModelCopy:
     spec: str | None
     weights: str | None
     device: str
-    precision: str
+    precision: Precision
     module: bytes | None
     settings: dict[str, Any]
     checksum: str

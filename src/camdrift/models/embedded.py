@@ -7,6 +7,7 @@ from torch import nn
 
 from camdrift.errors import ModelError
 from camdrift.models.class_names import imagenet_labels
+from camdrift.models.efficientnet_lite0 import EfficientNetLite0
 from camdrift.models.input_settings import InputSettings
 from camdrift.models.weights import read_state
 
@@ -17,11 +18,9 @@ def efficientnet_lite0(spec: str, weights: str | Path | None) -> tuple[nn.Module
     Raises:
         ModelError: The package is not installed.
     """
-    import timm
-
-    module = timm.create_model("tf_efficientnet_lite0")
+    module = EfficientNetLite0()
     if weights is None:
-        # The package's state dict has timm's tensors in timm's order under other names.
+        # The package's state dict has the same tensors in the same order under other names.
         state = read_state(_weights_file())
         module.load_state_dict(dict(zip(module.state_dict(), state.values(), strict=True)))
     settings = InputSettings(

@@ -3,18 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from camdrift.errors import UserError
-from camdrift.models.classifier import HALVES, Classifier
+from camdrift.models.classifier import HALVES, Classifier, Precision
 from camdrift.models.exported import unflatten
 from camdrift.models.registry import EMBEDDED, find_source, is_factory
 from camdrift.models.source_code import code_of, code_of_classes
 from camdrift.models.weights import load_weights
+
+# Or `cuda:N`.
+Device = Literal["auto", "cpu", "cuda"] | str
 
 # Largest change of logits by another order of sums, as a share of their norm.
 _ROUNDING: Final = {"fp32": 1e-3, "tf32": 1e-3, "bf16": 5e-2}
@@ -26,8 +29,8 @@ def load_model(
     spec: str = EMBEDDED,
     *,
     weights: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "fp32",
+    device: Device = "auto",
+    precision: Precision = "fp32",
 ) -> Classifier:
     """Load the classifier that `spec` names, on `device`, ready to be studied.
 

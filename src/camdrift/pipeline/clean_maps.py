@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from camdrift.explanations.attribution import OfTarget, explain
+from camdrift.explanations.attribution import OfTarget, explain_batch
 from camdrift.explanations.base import Explainer
 from camdrift.models.memory import batches
 from camdrift.pipeline.plan import Plan
@@ -43,7 +43,7 @@ def explain_clean(
     """
     return _joined(
         [
-            explain(
+            explain_batch(
                 plan.classifier,
                 change(stack(seed.pixels for seed in batch)),
                 target_classes(plan, batch),

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from camdrift.explanations.attribution import explain
+from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.similarity import LayerSimilarities, compare_layers
 from camdrift.models.memory import batches
 from camdrift.pipeline.plan import Plan
@@ -76,9 +76,9 @@ def _rows(plan: Plan, seeds: Sequence[NoisySeed], batch: Sequence[Variant]) -> p
     """The rows of a batch of images: one pass for them, one for their copies."""
     images = stack(seeds[v.position].image(v) for v in batch)
     first = plan.explainers[:1]
-    originals = explain(plan.classifier, images, [None], layers=plan.layers, explainers=first)
+    originals = explain_batch(plan.classifier, images, [None], layers=plan.layers, explainers=first)
     own = originals.logits.argmax(1)
-    copies = explain(plan.classifier, median_filtered(images), [own], layers=plan.layers, explainers=first)
+    copies = explain_batch(plan.classifier, median_filtered(images), [own], layers=plan.layers, explainers=first)
     comparison = compare_layers(copies.maps[0], originals.maps[0], plan.size, metric=plan.measures[0].metric)
     values = {"similarity": comparison.similarity.T, "undefined_reason": _reasons(comparison).T}
     return DENOISED.frame(crossed(variant_columns(seeds, batch), plan.layer_columns, values))

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from camdrift.coverage.neurons import NeuronObserver
-from camdrift.explanations.attribution import explain
+from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.similarity import compare_layers
 from camdrift.models.memory import batches
 from camdrift.paper.defects import accumulated_strengths, jet_direction, truncated
@@ -162,7 +162,9 @@ class _Clean:
     def __init__(self, plan: Plan, seed: NoisySeed) -> None:
         self.plan, self.seed = plan, seed
         image = seed.pixels[None]
-        self.maps = {s: explain(plan.classifier, image, [None], layers=plan.layers, scores=s).maps[0] for s in SCORES}
+        self.maps = {
+            s: explain_batch(plan.classifier, image, [None], layers=plan.layers, scores=s).maps[0] for s in SCORES
+        }
         self.pictures = {s: self._pictures(maps, 0) for s, maps in self.maps.items()}
 
     def compare(self, images: Sequence[Image], full: Sequence[bool]) -> Iterator[_Outcome]:
@@ -176,7 +178,7 @@ class _Clean:
         observer = NeuronObserver(self.plan.classifier)
         clean_class = torch.full((len(images),), self.seed.clean_class, device=batch.device)
         targets = [None, clean_class]
-        explanation = explain(self.plan.classifier, batch, targets, layers=self.plan.layers, observer=observer)
+        explanation = explain_batch(self.plan.classifier, batch, targets, layers=self.plan.layers, observer=observer)
         is_covered = observer.record(explanation.logits).covered().cpu().numpy()
         pairs = zip(EMULATED_TARGETS, explanation.maps, strict=True)
         cosines = {(t, s): self._cosines(maps, s) for t, maps in pairs for s in SCORES}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from camdrift.coverage.neurons import NeuronObserver, NeuronRecord
-from camdrift.explanations.attribution import explain
+from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.similarity import compare_layers, measure_layers, unrelated_pairs
 from camdrift.models.memory import batches
 from camdrift.pipeline.ceiling import ceiling
@@ -111,7 +111,7 @@ def _explain(plan: Plan, seeds: Sequence[NoisySeed], batch: VariantBatch) -> tup
     """The explanation of a batch of variants, with its neurons if coverage counts any of them."""
     is_counted = any(v.strength in plan.settings.strengths and v.draw == 0 for v in batch.variants)
     observer = NeuronObserver(plan.classifier) if is_counted else None
-    explanation = explain(
+    explanation = explain_batch(
         plan.classifier,
         batch.images,
         target_classes(plan, [seeds[v.position] for v in batch.variants]),

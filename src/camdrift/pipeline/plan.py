@@ -13,7 +13,7 @@ from camdrift.attacks.making import make_attack
 from camdrift.attacks.registry import function_place
 from camdrift.attacks.stored import StoredImages
 from camdrift.errors import ImageError, UserError
-from camdrift.explanations.attribution import explain
+from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.base import Explainer
 from camdrift.explanations.registry import find_metric, make_explainer
 from camdrift.images.pairs import pair_adversarial
@@ -270,7 +270,7 @@ def _fitting_batch_size(plan: Plan) -> int:
     def compute(size: int) -> None:
         images = torch.full((size, 3, *plan.size), 0.5, device=classifier.device)
         # Two classes per image, as when its prediction has changed.
-        explain(
+        explain_batch(
             classifier,
             images,
             [None, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.long)],

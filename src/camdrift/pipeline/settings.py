@@ -9,9 +9,10 @@ from numbers import Real
 from os import PathLike
 from typing import Annotated, Any, Final, TypedDict, get_type_hints
 
+from camdrift.attacks.registry import AttackName
 from camdrift.errors import UserError
 from camdrift.masking import public
-from camdrift.tables.measures import measures
+from camdrift.tables.measures import ExplanationName, MetricName, measures
 from camdrift.tables.words import (
     DEFAULT_EXPLANATIONS,
     DEFAULT_METRICS,
@@ -19,6 +20,7 @@ from camdrift.tables.words import (
     DEFAULT_STRENGTHS,
     DEFAULT_TARGETS,
     TARGETS,
+    Target,
 )
 
 # Takes the name of an option and its value, and returns the value to keep; raises `UserError` for one that is wrong.
@@ -227,11 +229,11 @@ class Settings:
 class SettingsKeywords(TypedDict, total=False):
     """The options of `Settings` as `camdrift.run` takes them: a single value stands for a tuple of one."""
 
-    attack: str
+    attack: AttackName | str
     strengths: float | Sequence[float]
-    targets: str | Sequence[str]
-    explanations: str | Sequence[str]
-    similarities: str | Sequence[str]
+    targets: Target | Sequence[Target]
+    explanations: ExplanationName | str | Sequence[ExplanationName | str]
+    similarities: MetricName | Sequence[MetricName]
     layers: str | Sequence[str]
     limit: int | None
     sample: str | int | None

@@ -156,8 +156,8 @@ def ratios(tables: Tables, sides: Sides) -> str:
 
 
 def _power(end: float | None, sign: int) -> str:
-    """An end of a ratio's interval; dots where it is open."""
-    return "\u2026" if end is None else times(2 ** (sign * end))
+    """An end of a ratio's interval; a word where nothing bounds it."""
+    return "open" if end is None else times(2 ** (sign * end))
 
 
 def cautions(tables: Tables, sides: Sides) -> list[str]:

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-import matplotlib as mpl
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from PIL import Image
 
+from camdrift.figures.overlay import over
 from camdrift.figures.sides import compared_sides, profile
 from camdrift.report.numbers import percent
 from camdrift.report.pictures import encoded
@@ -63,19 +62,9 @@ def photo_rows(photos: list[SidePhoto]) -> list[dict[str, Any]]:
             "said": [f"{name}, {percent(share)}" if name else "" for name, share in photo.said],
             "is_changed": photo.said[0][0] != photo.said[1][0],
             "maps": [
-                encoded(_over(image, heat), _QUALITY)
+                encoded(over(image, heat), _QUALITY)
                 for image, heat in zip((photo.clean, photo.attacked), photo.maps, strict=False)
             ],
         }
         for photo in photos
     ]
-
-
-def _over(image: NDArray[np.uint8], heat: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A heatmap over its photo; it shows as much as it is large, as on the page of a study."""
-    size = image.shape[1], image.shape[0]
-    values = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR)) / 255
-    colours = mpl.colormaps["inferno"](values)[..., :3] * 255
-    opacity = 0.9 * values[..., None] ** 1.4
-    blend: NDArray[np.uint8] = (image * (1 - opacity) + colours * opacity).round().astype(np.uint8)
-    return blend

@@ -49,13 +49,27 @@ def picture_data(gallery: Gallery, layer_indices: Sequence[int]) -> tuple[list[s
         return [], {"targets": [], "places": [], "seeds": []}
     places, size = _places([gallery[f"0/map/{index}"].shape[1:] for index in layer_indices])
     first = _seed(gallery, 0, layer_indices, places, size)
-    cells = gallery["targets"].size * gallery["strengths"].size * len(layer_indices)
-    of_one = sum(map(len, _texts(first))) + _BYTES_OF_CELL * cells
-    count = max(1, min(len(ids), MOST_BYTES // of_one))
-    choice = [int(i) for i in np.linspace(0, len(ids) - 1, count).round()]
+    choice = _choice(gallery, first, len(layer_indices))
     seeds = [first if i == 0 else _seed(gallery, i, layer_indices, places, size) for i in choice]
     data = {"targets": [str(target) for target in gallery["targets"]], "places": places, "seeds": seeds}
     return [ids[i] for i in choice], data
+
+
+def shown_places(gallery: Gallery, layer_indices: Sequence[int]) -> list[int]:
+    """Places in the gallery of the seeds that the explorer shows, as in `picture_data`; none in an empty gallery."""
+    if not len(gallery.get("seed_ids", ())):
+        return []
+    places, size = _places([gallery[f"0/map/{index}"].shape[1:] for index in layer_indices])
+    return _choice(gallery, _seed(gallery, 0, layer_indices, places, size), len(layer_indices))
+
+
+def _choice(gallery: Gallery, first: Mapping[str, Any], layers: int) -> list[int]:
+    """Places of as many seeds as fit into a page, if all take as much room as the first."""
+    cells = gallery["targets"].size * gallery["strengths"].size * layers
+    of_one = sum(map(len, _texts(first))) + _BYTES_OF_CELL * cells
+    total = len(gallery["seed_ids"])
+    count = max(1, min(total, MOST_BYTES // of_one))
+    return [int(i) for i in np.linspace(0, total - 1, count).round()]
 
 
 def _texts(seed: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from camdrift.figures.scope import Scope, part_of
 from camdrift.report import threat
 from camdrift.report.numbers import fraction
 from camdrift.tables.reading import Tables, collected, scan
-from camdrift.tables.run_json import Record
+from camdrift.tables.run_json import Record, class_name
 from camdrift.tables.table import Row
 from camdrift.tables.words import ADVERSARIAL, ANALYSED, NOISE, strength_text
 
@@ -21,7 +21,7 @@ def is_single(tables: Tables) -> bool:
 def single_image_headline(tables: Tables, record: Record, scope: Scope) -> str:
     """The change of the image's class, and the layer that moves furthest, without the full stop."""
     seed = tables["seeds"].row(0, named=True)
-    before, after = (_name(record, seed[f"{when}_class"]) for when in ("clean", "adversarial"))
+    before, after = (class_name(record, seed[f"{when}_class"]) for when in ("clean", "adversarial"))
     tops = scope.headline.tops
     tail = f"; {part_of(scope.labels, scope.layers.index(tops[0]['layer']))} is moved most" if tops else ""
     title = threat.attack_title(record)
@@ -40,7 +40,7 @@ def single_image_sentences(tables: Tables, record: Record, scope: Scope) -> list
 def _attack(tables: Tables, record: Record) -> str:
     seed = tables["seeds"].row(0, named=True)
     before, after = (
-        f"{_name(record, seed[f'{when}_class'])} ({fraction(seed[f'{when}_probability'], 2)})"
+        f"{class_name(record, seed[f'{when}_class'])} ({fraction(seed[f'{when}_probability'], 2)})"
         for when in ("clean", "adversarial")
     )
     size = f"{255 * seed['perturbation_linf']:.1f}/255"
@@ -66,7 +66,7 @@ def _noise(tables: Tables, record: Record, scope: Scope) -> str:
     at = (pl.col("condition") == NOISE) & (pl.col("strength") == scope.reference) & (pl.col("draw") == 0)
     row = tables["variants"].filter(at).row(0, named=True)
     verdict = "changes the prediction" if row["is_flipped"] else "leaves the prediction"
-    answer = f"{_name(record, row['predicted_class'])} ({fraction(row['probability'], 2)})"
+    answer = f"{class_name(record, row['predicted_class'])} ({fraction(row['probability'], 2)})"
     return f"Noise of the same mean and standard deviation {verdict}: {answer}."
 
 
@@ -89,8 +89,3 @@ def _furthest(tables: Tables, scope: Scope) -> list[Row]:
     ]
     both = sides[0].join(sides[1], on=["layer_label", "layer_index"], how="left")
     return both.sort(ADVERSARIAL, "layer_index").head(_FURTHEST).to_dicts()
-
-
-def _name(record: Record, index: int) -> str:
-    labels = (record.get("model") or {}).get("labels") or []
-    return str(labels[index]) if index < len(labels) else f"class {index}"

@@ -1,10 +1,7 @@
-"""The report of a study: figures, one HTML page that holds everything a reader needs, and words for a notebook."""
+"""The report of a study: figures, one HTML page that holds everything a reader needs, and its sentences."""
 
-import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-
-from markupsafe import escape
 
 from camdrift.figures.scope import reason_for_nothing, scope_of
 from camdrift.figures.study import study_figures
@@ -14,10 +11,7 @@ from camdrift.report.page.rendering import render
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.file_names import REPORT
 from camdrift.tables.reading import Tables
-from camdrift.tables.run_json import Record, effective
-
-# What a notebook shows at once, as far as it is there; the others are folded away.
-_MAIN_FIGURES = ("figure_12_released", "figure_8_gain", "figure_3_heatmaps")
+from camdrift.tables.run_json import Record
 
 
 def report_files(tables: Tables, record: Record, gallery: Gallery) -> Iterator[tuple[str, bytes]]:
@@ -56,26 +50,3 @@ def headline(tables: Tables, record: Record) -> str:
 def headline_strength(tables: Tables, record: Record) -> float:
     """The strength at which the headline is taken."""
     return scope_of(tables, record).reference
-
-
-def notebook_html(tables: Tables, record: Record, pictures: Mapping[str, bytes]) -> str:
-    """A study for a notebook: its findings, the two main figures, the others folded away.
-
-    Args:
-        tables: As for `report_files`.
-        record: As for `report_files`.
-        pictures: The report's figures as PNG, by file name; without them the words stand alone.
-    """
-    scope = scope_of(tables, record)
-    images = {name.removesuffix(".png"): _image(name.removesuffix(".png"), data) for name, data in pictures.items()}
-    main = [images.pop(name) for name in _MAIN_FIGURES if name in images]
-    rest = f"<details><summary>More figures</summary>{''.join(images.values())}</details>" if images else ""
-    words = "".join(f"<li>{escape(sentence)}</li>" for sentence in summary(tables, record))
-    title = f"{scope.model} under {effective(record).get('attack') or 'attack'}: {findings.reading_of(scope)}"
-    return f"<div><p><b>{escape(title)}</b></p><ul>{words}</ul>{''.join(main)}{rest}</div>"
-
-
-def _image(name: str, data: bytes) -> str:
-    text = base64.b64encode(data).decode("ascii")
-    look = "max-width: 100%; background: #fff"
-    return f'<img alt="{escape(name.replace("_", " "))}" style="{look}" src="data:image/png;base64,{text}">'

@@ -92,12 +92,6 @@ def refuse_links(folder: Path, names: Iterable[str]) -> None:
             )
 
 
-def read_files(folder: Path, pattern: str) -> dict[str, bytes]:
-    """Bytes of the files of a folder by name, sorted, of names that match a pattern; empty if there is no folder."""
-    paths = [] if is_link(folder) else sorted(folder.glob(pattern))
-    return {path.name: path.read_bytes() for path in paths if path.is_file() and not is_link(path)}
-
-
 def read_small(path: Path, most: int) -> bytes:
     """Bytes of a file that is no link and has at most so many bytes.
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 from xml.etree import ElementTree as Xml
 
 import numpy as np
@@ -36,11 +36,10 @@ from camdrift.tables.words import (
     strength_text,
 )
 
-_PASSED: Final = "passed"
-_FAILED: Final = "failed"
-_UNTOLD: Final = "cannot be told"
 # The worst first.
-STATES: Final = (_FAILED, _UNTOLD, _PASSED)
+State = Literal["failed", "cannot be told", "passed"]
+STATES: Final[tuple[State, ...]] = get_args(State)
+_FAILED, _UNTOLD, _PASSED = STATES
 
 _SHARE: Final = ("share", "low", "high")
 # Rule and cure of a share, and of a gain.
@@ -70,7 +69,7 @@ class Verdict:
     criterion: str
     strength: float
     limit: float
-    state: str
+    state: State
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -94,7 +93,7 @@ class Gate:
     verdicts: tuple[Verdict, ...] = field(default_factory=tuple)
 
     @property
-    def state(self) -> str:
+    def state(self) -> State:
         """The worst state of all verdicts."""
         return next(state for state in STATES if any(verdict.state == state for verdict in self.verdicts))
 
@@ -241,7 +240,7 @@ def _share(successes: int, trials: int, end: int | None) -> float:
     return float(wilson_interval(np.array(successes), np.array(trials))[end])
 
 
-def _state(is_beyond_at_best: bool, is_beyond_at_worst: bool) -> str:
+def _state(is_beyond_at_best: bool, is_beyond_at_worst: bool) -> State:
     """The state of a number of which the best and the worst case are known."""
     return _FAILED if is_beyond_at_best else _UNTOLD if is_beyond_at_worst else _PASSED
 
@@ -279,7 +278,7 @@ def _gains(study: Study, strength: float) -> list[dict[str, Any]]:
     return rows.filter(pl.col("gain").is_finite(), pl.col("n") >= LEAST_IMAGES).to_dicts()
 
 
-def _gain_state(row: Mapping[str, Any], name: str, limit: float) -> str:
+def _gain_state(row: Mapping[str, Any], name: str, limit: float) -> State:
     """The state of a gain, or of the upper end of its interval; either may be a bound."""
     value, bound = row[name], row[f"{name}_censored"]
     if value is None:

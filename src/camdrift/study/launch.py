@@ -1,13 +1,14 @@
 """The start of a study: its launch and its settings, made of a caller's keywords."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from inspect import Parameter, signature
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, TypedDict, TypeVar, get_args, get_type_hints
 
-from camdrift.engine.engine import LOCAL, Engine, engine_of
+from camdrift.engine.engine import LOCAL, Engine, EngineName, engine_of
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
 from camdrift.pipeline.settings import Settings, SettingsKeywords
@@ -33,7 +34,8 @@ class Launch:
         resume: Continue the run in `out`, or give a run that is complete more images.
         overwrite: Replace the run in `out`.
         engine: What computes the chunks.
-        on_progress: Called whenever there is something to show.
+        progress: Is progress shown, on standard error or below a notebook's cell?
+        on_progress: Called whenever there is something to show, in place of that.
         on_start: Called once with the run directory's path or URL, before the first chunk.
         command: The command line, for the record.
 
@@ -46,6 +48,7 @@ class Launch:
     resume: bool = False
     overwrite: bool = False
     engine: Engine = Engine()  # noqa: RUF009
+    progress: bool = True
     on_progress: OnProgress | None = None
     on_start: Callable[[Path | str], None] | None = None
     command: str | None = None
@@ -79,6 +82,18 @@ class Launch:
         if self.on_progress is not None:
             self.on_progress(progress)
 
+    @contextmanager
+    def displayed(self) -> Iterator["Launch"]:
+        """Yield this launch with a display of its progress, unless the caller has one or wants none."""
+        if self.on_progress is not None or not self.progress:
+            yield self
+            return
+        # The terminal's libraries are for whoever looks at one.
+        from camdrift.engine.display import library_display
+
+        with library_display() as display:
+            yield replace(self, on_progress=display)
+
 
 def _named(name: str, out: str | PathLike[str] | None) -> Path:
     """The run directory of a name under `runs/`."""
@@ -95,7 +110,7 @@ def _named(name: str, out: str | PathLike[str] | None) -> Path:
 class EngineKeywords(TypedDict, total=False):
     """An engine as keywords: whole, or its name with its options."""
 
-    engine: str | Engine
+    engine: EngineName | Engine
     address: str | None
     workers: int | None
 
@@ -107,6 +122,7 @@ class LaunchKeywords(EngineKeywords, total=False):
     name: str | None
     resume: bool
     overwrite: bool
+    progress: bool
     on_progress: OnProgress | None
     on_start: Callable[[Path | str], None] | None
     command: str | None

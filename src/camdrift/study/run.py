@@ -69,7 +69,8 @@ def run(
         resume: Continue the run in `out`; one that is complete takes more images, of a larger `limit` or of a folder
             that has more now, until it equals a fresh study of all of them.
         overwrite: Replace the run in `out`.
-        on_progress: Called whenever there is something to show.
+        progress: Show percent and time left, on standard error or below a notebook's cell; False for silence.
+        on_progress: Called whenever there is something to show, in place of that.
         on_start: Called once with the run directory's path or URL, before the first chunk.
         command: The command line, for the record.
         engine: `local` computes in this process; `ray` in workers, on this machine or a Ray cluster.
@@ -127,6 +128,23 @@ def run_study(
     Raises:
         UserError: Input or options that cannot be studied.
     """
+    with launch.displayed() as audible:
+        study = _run_study(classifier, images, settings, audible, kind, surrogate)
+    if launch.is_among_runs:
+        with suppress(Exception):  # the run is complete, whatever else lies beside it
+            write_index()
+    return study
+
+
+def _run_study(
+    classifier: Classifier,
+    images: ImageSource,
+    settings: Settings,
+    launch: Launch,
+    kind: RunKind,
+    surrogate: Classifier | None,
+) -> Study:
+    """Run a study with whoever listens to it."""
     clock = Clock()
     if launch.resume and launch.out is not None and not is_begun(launch.out):
         launch = replace(launch, resume=False)
@@ -152,11 +170,7 @@ def run_study(
                     plan = _continued(plan, record, directory, selection)
                 _fill(directory, plan, selection.files, record, launch, kind)
             complete_study(record, directory, clock)
-        study = _with_report(study_in(directory))
-    if launch.is_among_runs:
-        with suppress(Exception):  # the run is complete, whatever else lies beside it
-            write_index()
-    return study
+        return _with_report(study_in(directory))
 
 
 def _continued(plan: Plan, record: dict[str, Any], directory: RunDirectory, selection: Selection) -> Plan:

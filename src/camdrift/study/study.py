@@ -10,29 +10,38 @@ from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from camdrift.errors import StoreError, UserError
+from camdrift.figures.study import FigureName, study_figure
 from camdrift.masking import public
+from camdrift.notebook import CellOutput, is_notebook, tell
 from camdrift.report import verdicts
-from camdrift.report.study import headline, headline_strength, notebook_html, report_files, summary
+from camdrift.report.notebook import framed, notebook_html
+from camdrift.report.study import headline, headline_strength, report_files, summary
 from camdrift.statistics.flips import flips
 from camdrift.statistics.ranks import ranked
-from camdrift.storage.disk import read_files
+from camdrift.storage.disk import read_small, readable
 from camdrift.storage.integrity import check_fit
 from camdrift.storage.remote_directory import RemoteDirectory, is_url, working_copy
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.file_names import FIGURES, REPORT
-from camdrift.tables.further import FLIPS, FURTHER_TABLES, RUN_TABLES, RunTables
+from camdrift.tables.further import FLIPS, FURTHER_TABLES, RUN_TABLES, RunTables, TableName
+from camdrift.tables.gallery import Photos
 from camdrift.tables.measures import of_first_measure
 from camdrift.tables.reading import Stored
 from camdrift.tables.run_json import effective
 from camdrift.tables.study import LAYERS, TABLES
 from camdrift.tables.table import Table
 from camdrift.tables.words import ANALYSED
+
+# A page with the pictures of as many photos as fit takes a tenth of that.
+_MOST_BYTES: Final = 2**28
 
 
 class Study(RunTables):
@@ -95,9 +104,30 @@ class Study(RunTables):
         return verdicts.HEADS, verdicts.cells(self.claims, names)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the summary, and the figures if there is a report."""
-        pictures = read_files(self.path / FIGURES, "figure_*.png")
-        return notebook_html(self._tables, self.record, pictures)
+        """Return what a notebook shows: the headline, one photo, the layers that are moved most."""
+        with self.open_gallery() as gallery:
+            return notebook_html(self._tables, self.record, gallery)
+
+    def show(self, height: int = 900) -> None:
+        """Show the report: in a notebook below the cell, else in a browser on this screen, or by its path.
+
+        In a notebook the page becomes part of the cell, in a frame of its own, so that it works over SSH, in Colab and
+        after an export, and takes as much room there as the file. Elsewhere a line on standard error says where it
+        lies.
+
+        Args:
+            height: Height of the frame in pixels.
+
+        Raises:
+            StoreError: As `report`.
+        """
+        if not is_notebook():
+            tell(f"report: {self.explore()}")
+            return
+        page = self._page()
+        with readable(page):
+            text = read_small(page, _MOST_BYTES).decode()
+        CellOutput(framed(text, height), f"report: {page}")
 
     def explore(self) -> Path:
         """Open the report in a browser on this screen, and return its path; a report that is missing is made first.
@@ -107,14 +137,42 @@ class Study(RunTables):
         Raises:
             StoreError: As `report`.
         """
-        page = self.path / REPORT
-        if not page.is_file():
-            self.report()
+        page = self._page()
         if has_screen():
             webbrowser.open(page.resolve().as_uri())
         return page
 
-    def scan(self, table: str) -> pl.LazyFrame:
+    def plot(self, name: FigureName) -> Figure:
+        """Return a figure of the study, drawn anew from its tables: `gain`, `heatmaps`, `similarity_adversarial`, ...
+
+        A notebook shows it. It belongs to no window of pyplot: `figure.savefig("gain.pdf")` writes it.
+
+        Args:
+            name: Its name: that of its file in `figures/`, without the number.
+
+        Raises:
+            UserError: The study has no such figure; the message lists those that it has.
+            StoreError: A table is missing or damaged.
+        """
+        with self.open_gallery() as gallery:
+            return study_figure(name, self._tables, self.record, gallery)
+
+    @property
+    def gallery(self) -> Photos:
+        """The photos that the run keeps pictures of, by name: clean, attacked and noisy, and where each layer looks.
+
+        Nothing is read but their names until a picture is asked for.
+        """
+        return Photos(_StoredGallery(self), effective(self.record)["layers"])
+
+    def _page(self) -> Path:
+        """The report's path; it is made if it is missing."""
+        page = self.path / REPORT
+        if not page.is_file():
+            self.report()
+        return page
+
+    def scan(self, table: TableName) -> pl.LazyFrame:
         """Return a table that is not read yet: a polars lazy frame, for tables that are too large to hold.
 
         Args:
@@ -177,6 +235,29 @@ class Study(RunTables):
             StoreError: They cannot be sent.
         """
         self._directory.keep(*names)
+
+
+class _StoredGallery(Mapping[str, NDArray[Any]]):
+    """The gallery of a study, opened whenever something is asked of it."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+
+    def __getitem__(self, key: str) -> NDArray[Any]:
+        with self._study.open_gallery() as gallery:
+            return gallery[key]
+
+    def __contains__(self, key: object) -> bool:
+        with self._study.open_gallery() as gallery:
+            return key in gallery
+
+    def __iter__(self) -> Iterator[str]:
+        with self._study.open_gallery() as gallery:
+            return iter(list(gallery))
+
+    def __len__(self) -> int:
+        with self._study.open_gallery() as gallery:
+            return len(gallery)
 
 
 def has_screen() -> bool:

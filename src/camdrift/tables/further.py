@@ -3,7 +3,7 @@
 A new table is declared here or in `study.py`, with an attribute of `RunTables`.
 """
 
-from typing import Final, overload
+from typing import Final, Literal, overload
 
 import polars as pl
 
@@ -95,6 +95,28 @@ NEWLY_COVERED: Final = table(
 
 _FURTHER_TABLES: Final = (FLIPS, CEILING, NEWLY_COVERED, *REPRODUCTION_TABLES, DENOISED, PRECISION, *DETECTION_TABLES)
 FURTHER_TABLES: Final = {t.name: t for t in _FURTHER_TABLES}
+# The names of all tables, for completion.
+TableName = Literal[
+    "seeds",
+    "variants",
+    "similarity",
+    "focus",
+    "floor",
+    "ceiling",
+    "layers",
+    "counts",
+    "coverage",
+    "controls",
+    "flips",
+    "emulation",
+    "ladder",
+    "claims",
+    "denoised",
+    "precision",
+    "newly_covered",
+    "detection",
+    "roc",
+]
 # Every table that a run directory may have.
 RUN_TABLES: Final = TABLES | FURTHER_TABLES
 

@@ -5,13 +5,20 @@ A new explanation or metric is a function in `explanations/` and a row here.
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import polars as pl
 
 from camdrift.errors import UserError
 from camdrift.tables.reading import Stored, collected
 from camdrift.tables.study import MEASURE
+
+# Names of all rows below, for completion.
+ExplanationName = Literal[
+    "gradcam", "gradcam++", "xgradcam", "hirescam", "layercam", "eigencam", "ablationcam", "activation"
+]
+MapMetricName = Literal["cosine", "pearson", "spearman", "ssim", "topk-iou", "emd", "centroid", "relative-error"]
+MetricName = MapMetricName | Literal["cka"]
 
 ACTIVATION: Final = "activation"
 # Captum's layer attributions are named `captum:CLASS`, with settings if wanted.
@@ -42,7 +49,7 @@ class ExplanationRow(NamedTuple):
         function: Place of its function below `camdrift.explanations`.
     """
 
-    name: str
+    name: ExplanationName
     title: str
     formula: str
     source: str
@@ -63,7 +70,7 @@ class MetricRow(NamedTuple):
         function: Place of its function below `camdrift.explanations`.
     """
 
-    name: str
+    name: MetricName
     title: str
     meaning: str
     range: str
@@ -140,8 +147,8 @@ _METRIC_ROWS: Final = (
     ),
 )  # fmt: skip
 
-EXPLANATION_ROWS: Final = {row.name: row for row in _EXPLANATION_ROWS}
-METRIC_ROWS: Final = {row.name: row for row in _METRIC_ROWS}
+EXPLANATION_ROWS: Final[Mapping[str, ExplanationRow]] = {row.name: row for row in _EXPLANATION_ROWS}
+METRIC_ROWS: Final[Mapping[str, MetricRow]] = {row.name: row for row in _METRIC_ROWS}
 
 EXPLANATIONS: Final = tuple(EXPLANATION_ROWS)
 GRADIENT_BASED: Final = tuple(row.name for row in _EXPLANATION_ROWS if row.kind == GRADIENTS)

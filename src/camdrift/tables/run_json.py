@@ -199,3 +199,9 @@ def model_name(record: Record) -> str:
     model = record.get("model") or {}
     spec = str(model.get("spec") or model.get("name") or "the model")
     return spec.replace("\\", "/").rpartition("/")[2] if ".py:" in spec else spec
+
+
+def class_name(record: Record, index: int) -> str:
+    """Return the name of a class of the model, or its number where it has none."""
+    labels = (record.get("model") or {}).get("labels") or []
+    return str(labels[index]) if index < len(labels) else f"class {index}"

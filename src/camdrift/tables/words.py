@@ -1,14 +1,16 @@
 """Words that tables and code share: conditions, statuses, reasons, verdicts, targets, defaults."""
 
 from math import isclose
-from typing import Final
+from typing import Final, Literal, get_args
 
 SCHEMA_VERSION: Final = 5
 
 # Conditions of an image.
+Condition = Literal["clean", "adversarial", "noise"]
 CLEAN: Final = "clean"
 ADVERSARIAL: Final = "adversarial"
 NOISE: Final = "noise"
+ALL_CONDITIONS: Final[tuple[Condition, ...]] = get_args(Condition)
 # Controls, in table `emulation` only.
 SPECTRUM_NOISE: Final = "spectrum_noise"
 CHANNEL_NOISE: Final = "channel_noise"
@@ -47,7 +49,8 @@ SEED_REFERENCE: Final = "seed"
 DENOISED_REFERENCE: Final = "denoised"
 
 # Targets: whose class is explained.
-TARGETS: Final = ("own", "seed", "label")
+Target = Literal["own", "seed", "label"]
+TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 
 # The headline target first: under `own` a flipped prediction adds the change of class to every layer.
 TARGET_ORDER: Final = ("seed", "own", "label")

@@ -28,7 +28,16 @@ function stateOf(hash) {
   return patch;
 }
 
+// In a notebook's cell the page has no address of its own.
+function isFramed() {
+  return location.protocol === "about:";
+}
+
 function bindAddress() {
+  if (isFramed()) {
+    byId("copy-link").hidden = true;
+    return;
+  }
   onChange(["layer", "seed", "strength", "target", "condition", "measure"], () => history.replaceState(null, "", addressOf()));
   window.addEventListener("hashchange", () => change(stateOf(location.hash)));
   byId("copy-link").addEventListener("click", async () => {

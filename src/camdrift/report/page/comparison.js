@@ -58,7 +58,7 @@ const excludes = ([value, low, high]) => value !== null && ((low !== null && low
 const signed = (value) => fraction(value, 2);
 // Ends of an interval, rounded outwards: what is printed holds the whole interval.
 const tauEnds = (low, high) => (low === null ? "" : `[${signed(Math.floor(low * 100 + 1e-7) / 100)}, ${signed(Math.ceil(high * 100 - 1e-7) / 100)}]`);
-const power = (value) => (value === null ? "…" : times(2 ** value));
+const power = (value) => (value === null ? "open" : times(2 ** value));
 const ratioText = ([value, low, high]) => (value === null ? DASH : `${power(value)} [${power(low)}, ${power(high)}]`);
 const gainOf = (side, i) => {
   const data = study.sides[side];
