@@ -108,5 +108,5 @@ def test_the_how_to_pages_run(tmp_path, monkeypatch, capsys):
     (attack,) = re.findall(r"```python\n(.*?)```", (DOCS / "own_attack.md").read_text(encoding="utf-8"), re.DOTALL)
     exec(compile(attack, "own_attack.md", "exec"), names)
     image = torch.full((1, 3, 64, 64), 0.5)
-    changed = names["sign_step"](names["classifier"].model, image.clone(), torch.tensor([0]), eps=2 / 255)
+    changed = names["sign_step"](names["classifier"], image.clone(), torch.tensor([0]), eps=2 / 255)
     assert (changed - image).abs().max().item() == pytest.approx(2 / 255, rel=1e-3)
