@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # torchvision 0.29.2: `import torchvision` imports torch's compiler, torch._dynamo and torch._inductor, and with it sympy.
 # torch itself leaves them until something is compiled. `torchvision.ops.roi_align` asks for one function of
-# `torch._dynamo.utils` at its top, right above a helper that "avoids eagerly importing dynamo". `torchvision.models`,
+# `torch._dynamo.utils` at its top, although a helper below it is there to put that import off. `torchvision.models`,
 # `torchvision.transforms` and timm get it this way.
 #
 # A program that only wants a network or a transform waits two to three times as long as for torch.
