@@ -54,6 +54,7 @@ class Conv2dSame(nn.Conv2d):
     """A convolution of larger steps that pads as TensorFlow does: where one side gets more, it is the end."""
 
     def forward(self, activation: Tensor) -> Tensor:
+        """The filtered activation, (batch, outputs, ceil(height / stride), ceil(width / stride))."""
         pads = [_padding(size, self.kernel_size[0], self.stride[0]) for size in activation.shape[-2:]]
         (top, bottom), (left, right) = pads
         return super().forward(F.pad(activation, (left, right, top, bottom)))
@@ -78,6 +79,7 @@ class BatchNormAct2d(nn.BatchNorm2d):
         self.act = nn.Identity() if is_linear else nn.ReLU6(inplace=True)
 
     def forward(self, activation: Tensor) -> Tensor:
+        """The activation, normed and rectified."""
         normed: Tensor = self.act(super().forward(activation))
         return normed
 
@@ -93,6 +95,7 @@ class DepthwiseSeparableConv(nn.Module):
         self.bn2 = BatchNormAct2d(outputs, is_linear=True)
 
     def forward(self, activation: Tensor) -> Tensor:
+        """What the block makes of an activation."""
         normed: Tensor = self.bn2(self.conv_pw(self.bn1(self.conv_dw(activation))))
         return normed
 
@@ -112,6 +115,7 @@ class InvertedResidual(nn.Module):
         self.bn3 = BatchNormAct2d(outputs, is_linear=True)
 
     def forward(self, activation: Tensor) -> Tensor:
+        """What the block makes of an activation."""
         narrow = self.bn3(self.conv_pwl(self.bn2(self.conv_dw(self.bn1(self.conv_pw(activation))))))
         added: Tensor = narrow + activation if self.is_added else narrow
         return added
