@@ -170,7 +170,9 @@ class TestMistakes:
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
-    def test_options(self, refused, photos, spec, arguments, message):
+    def test_options(self, refused, photos, spec, arguments, message, monkeypatch):
+        """As in use: types are enforced under pytest alone."""
+        monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
         model = [] if "--model" in arguments else ["--model", spec]
         assert message in refused("run", photos, *model, *arguments)[0]
 

@@ -207,7 +207,9 @@ class TestAll:
         assert found.reasons()[0].tolist() == expected
         assert np.isnan(found.similarity)[0].tolist() == [reason is not None for reason in expected]
 
-    def test_unknown(self):
+    def test_unknown(self, monkeypatch):
+        """As in use: types are enforced under pytest alone."""
+        monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
         with pytest.raises(ValueError, match="must be one of cosine, pearson"):
             similarity(*pair((1, 2, 2)), metric="cka")
 
