@@ -27,6 +27,10 @@ def pytest_collection_finish():
     gc.enable()
 
 
+def pytest_sessionfinish():
+    gc.unfreeze()
+
+
 def pytest_fixture_setup():
     """What a fixture draws at random is the same whichever test asks for it first."""
     seed_all()

@@ -228,7 +228,9 @@ class TestPreflight:
         with refused(f"`size` must be a whole number from 1 up, got: {size}"):
             input_settings(size=size)
 
-    def test_precision(self):
+    def test_precision(self, monkeypatch):
+        """As in use: types are enforced under pytest alone."""
+        monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
         message = "`precision` must be one of fp32, tf32, bf16, got: fp16"
         with refused(message, error=UserError):
             Classifier(Plain(), size=16, precision="fp16")
