@@ -3,7 +3,7 @@
 import io
 import sys
 import threading
-from zipfile import ZIP_DEFLATED, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 import pytest
@@ -55,6 +55,28 @@ class TestThreads:
                 thread.join()
         assert wrong == []
         assert sorted(map(len, readers.values())) == [1, 1]
+
+
+def test_headers_are_parsed_one_at_a_time(path, monkeypatch):
+    """Python's parser of literals is shared by all threads, and 3.11.7 raises SystemError by chance."""
+    parse, is_alone = archives._HEADERS[1, 0], []
+    monkeypatch.setitem(
+        archives._HEADERS, (1, 0), lambda file: (is_alone.append(archives._PARSING.locked()), parse(file))[1]
+    )
+    with open_arrays(path) as arrays:
+        assert len([arrays[key] for key in arrays]) == len(ARRAYS)
+    assert is_alone == [True] * len(ARRAYS)
+
+
+def test_arrays_keep_their_order_and_can_be_written_to(tmp_path):
+    array = np.asfortranarray(np.arange(6, dtype=">i4").reshape(2, 3))
+    with (tmp_path / "a.npz").open("wb") as file:
+        write_arrays(file, [("a", array)], ZIP_STORED)
+    with open_arrays(tmp_path / "a.npz") as arrays:
+        read = arrays["a"]
+    assert read.dtype == array.dtype
+    np.testing.assert_array_equal(read, array)
+    read += 1
 
 
 class TestSizes:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from math import prod
 from pathlib import Path
-from threading import local
+from threading import Lock, local
 from typing import IO, Any, Final
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
@@ -18,6 +18,8 @@ from camdrift.tables.arrays import Gallery
 
 # An array of a gallery: an image of 4,600 pixels along a side, or the names of ten thousand seeds.
 MOST_BYTES_OF_ARRAY: Final = 2**26
+# A header is a literal of Python. CPython, seen in 3.11.7, fails by chance where two threads parse such at once.
+_PARSING: Final = Lock()
 _HEADERS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -102,12 +104,15 @@ def _read(archive: ZipFile, member: ZipInfo, most: int) -> NDArray[Any]:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
             raise ValueError(f"{member.filename} is an array of version {version}")
-        shape, _, dtype = _HEADERS[version](file)
+        with _PARSING:
+            shape, is_fortran, dtype = _HEADERS[version](file)
         size = prod(shape) * dtype.itemsize
-        if not dtype.hasobject and file.tell() + size != member.file_size:
+        if dtype.hasobject:
+            raise ValueError(f"{member.filename} holds objects of Python")
+        if file.tell() + size != member.file_size:
             raise ValueError(f"{member.filename} has {member.file_size:,} bytes, and not what its header says")
-    with archive.open(member) as file:
-        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+        values = np.frombuffer(bytearray(file.read(size)), dtype)
+    return values.reshape(shape, order="F" if is_fortran else "C")
 
 
 @contextmanager
