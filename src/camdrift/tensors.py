@@ -81,3 +81,8 @@ def perturbed(seed: Image, perturbation: Image, strength: float = 1.0) -> Image:
         strength: Factor s on it, dimensionless.
     """
     return (seed + strength * perturbation).clamp(PIXELS.lower, PIXELS.upper)
+
+
+def rounded_to_bytes(images: Images) -> Images:
+    """Return images as 8 bits store them."""
+    return (images * 255).round() / 255

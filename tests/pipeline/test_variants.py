@@ -14,12 +14,11 @@ from camdrift.pipeline.variants import (
     describe_perturbations,
     measure_variants,
     plan_variants,
-    rounded_to_bytes,
     variant_batch,
 )
 from camdrift.tables.study import SEEDS
 from camdrift.tables.words import ADVERSARIAL, NOISE
-from camdrift.tensors import perturbed
+from camdrift.tensors import perturbed, rounded_to_bytes
 
 IMAGES = hnp.arrays(np.float32, (3, 4, 5), elements=st.floats(0, 1, width=32))
 PERTURBATIONS = hnp.arrays(np.float32, (3, 4, 5), elements=st.floats(-0.5, 0.5, width=32))

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from camdrift.explanations.focus import TOP_DIVISOR
-from camdrift.tensors import Activations, Maps, Values
+from camdrift.tensors import Activations, Images, Maps, Values
 
 # Transport between maps with more cells along a side takes minutes; such maps are averaged down to that many.
 EMD_SIDE: Final = 14
@@ -68,14 +68,30 @@ def ssim(a: Maps, b: Maps, size: Size) -> Values:
     """
     # The convolutions of float64 take a hundred times as long.
     first, second = (_upsampled(_unit_peak(maps), size)[:, None].float() for maps in (a, b))
+    is_defined = (_peak(a) > 0) & (_peak(b) > 0) & _are_finite(a, b)
+    return torch.where(is_defined, _similar_structure(first, second), torch.nan)
+
+
+def picture_ssim(a: Images, b: Images) -> Values:
+    """Structural similarity (Wang 2004) of images in pixel space: as `ssim`, mean over the channels; float64.
+
+    Args:
+        a: Images of at least 6 pixels along a side.
+        b: As many, of the same size.
+    """
+    planes = [images.flatten(0, 1)[:, None].float() for images in (a, b)]
+    return _similar_structure(*planes).view(len(a), -1).mean(1)
+
+
+def _similar_structure(first: Tensor, second: Tensor) -> Values:
+    """Mean index of structural similarity of planes (batch, 1, h, w) in [0, 1]."""
     products = torch.cat([first, second, first * first, second * second, first * second])
     mean_1, mean_2, square_1, square_2, product = _blurred(products).chunk(5)
     # Eq. 13 of Wang 2004, with its K1 = 0.01 and K2 = 0.03; variances below 0 are rounding.
     variances = (square_1 - mean_1**2).clamp(min=0) + (square_2 - mean_2**2).clamp(min=0)
     means = (2 * mean_1 * mean_2 + _C1) / (mean_1**2 + mean_2**2 + _C1)
     indexes = means * (2 * (product - mean_1 * mean_2) + _C2) / (variances + _C2)
-    is_defined = (_peak(a) > 0) & (_peak(b) > 0) & _are_finite(a, b)
-    return torch.where(is_defined, indexes.double().mean((1, 2, 3)), torch.nan)
+    return indexes.double().mean((1, 2, 3))
 
 
 def _blurred(images: Tensor) -> Tensor:

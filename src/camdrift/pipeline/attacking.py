@@ -11,9 +11,8 @@ from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.seeds import AdversarialSeed, AttackedSeed, CleanSeed, LeftOut, ReadSeed, stack
-from camdrift.pipeline.variants import rounded_to_bytes
 from camdrift.tables.words import FAILED, NO_ADVERSARIAL
-from camdrift.tensors import Attacked, Image, Logits, perturbed
+from camdrift.tensors import Attacked, Image, Logits, perturbed, rounded_to_bytes
 
 
 def classify_clean(plan: Plan, seeds: Sequence[ReadSeed]) -> list[CleanSeed | LeftOut]:

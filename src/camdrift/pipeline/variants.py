@@ -123,8 +123,3 @@ def _describe(seed: Image, delta: Image, noise: Image) -> Float[Tensor, " 7"]:
             eta.std(correction=0),
         ]
     )
-
-
-def rounded_to_bytes(images: Images) -> Images:
-    """Images as 8 bits store them."""
-    return (images * 255).round() / 255

@@ -1,0 +1,1 @@
+"""Fuzzing campaigns: seeds that are mutated again and again, and kept where something guides the search on."""

@@ -1,0 +1,142 @@
+"""Constraints that say which mutants are valid: how far a mutant may lie from its seed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from camdrift.errors import UserError
+from camdrift.explanations.metrics import picture_ssim
+from camdrift.specs import nearest, parse_spec, write_spec
+from camdrift.tensors import Images, Values
+
+# How much of a constraint an image uses: valid up to 1, or below 1 where `is_strict`.
+_Use = Callable[[Images, Images, Mapping[str, float]], Values]
+
+
+def _deephunter(images: Images, seeds: Images, settings: Mapping[str, float]) -> Values:
+    """Few entries change, or none by much (Eq. 1, Xie et al., ISSTA 2019)."""
+    change = (images - seeds).flatten(1).abs()
+    entries = (change > 0).float().mean(1) / settings["alpha"]
+    return torch.minimum(entries, change.amax(1) / settings["beta"])
+
+
+def _linf(images: Images, seeds: Images, settings: Mapping[str, float]) -> Values:
+    return (images - seeds).flatten(1).abs().amax(1) / settings["eps"]
+
+
+def _l2(images: Images, seeds: Images, settings: Mapping[str, float]) -> Values:
+    return torch.linalg.vector_norm((images - seeds).flatten(1), dim=1) / settings["eps"]
+
+
+def _ratio(images: Images, seeds: Images, settings: Mapping[str, float]) -> Values:
+    """L2 norm of the change over that of the seed less its mean (DLFuzz's, with the seed's own mean)."""
+    centred = seeds - seeds.mean((2, 3), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(centred.flatten(1), dim=1).clamp_min(1e-12)
+    return torch.linalg.vector_norm((images - seeds).flatten(1), dim=1) / (settings["most"] * norm)
+
+
+def _ssim(images: Images, seeds: Images, settings: Mapping[str, float]) -> Values:
+    return (1 - picture_ssim(images, seeds)) / (1 - settings["least"])
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of constraint.
+
+    Attributes:
+        use: How much of it an image uses.
+        settings: Settings with their defaults.
+        limits: Below this a setting is a number of its kind; none is below or at 0.
+        help: What it bounds, for docs/fuzzing.md.
+    """
+
+    use: _Use
+    settings: Mapping[str, float]
+    help: str
+    limit: float = float("inf")
+    is_strict: bool = False
+
+
+CONSTRAINTS: Final[dict[str, _Kind]] = {
+    "deephunter": _Kind(
+        _deephunter, {"alpha": 0.02, "beta": 0.2}, "few entries change, or none by much", limit=1.0, is_strict=True
+    ),
+    "linf": _Kind(_linf, {"eps": 8 / 255}, "no entry changes by more"),
+    "l2": _Kind(_l2, {"eps": 3.0}, "L2 norm of the change, in pixel units"),
+    "ratio": _Kind(_ratio, {"most": 0.02}, "L2 norm of the change over that of the seed less its mean"),
+    "ssim": _Kind(_ssim, {"least": 0.9}, "structural similarity to the seed", limit=1.0),
+}
+# An image on the bound is not beyond it for being rounded to float32.
+_SLACK: Final = 1e-5
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound on the distance of a mutant from its seed, which moved as the picture was moved.
+
+    Attributes:
+        name: Its kind.
+        settings: Its settings.
+    """
+
+    name: str
+    settings: Mapping[str, float]
+
+    @property
+    def spec(self) -> str:
+        """The constraint as a spec, complete."""
+        return write_spec(self.name, self.settings)
+
+    def use(self, images: Images, seeds: Images) -> Values:
+        """Return how much of the bound each image uses: 1 is all of it.
+
+        Args:
+            images: Mutants, (batch, 3, height, width) in pixel space.
+            seeds: Their seeds.
+        """
+        return CONSTRAINTS[self.name].use(images, seeds, self.settings)
+
+    def holds(self, use: Values) -> Tensor:
+        """Return which images are valid, by how much of the bound they use."""
+        return use < 1 if CONSTRAINTS[self.name].is_strict else use <= 1 + _SLACK
+
+    def project(self, images: Images, seeds: Images) -> Images:
+        """Return the images brought back into the bound, where it is a box or a ball; else as they are."""
+        change = images - seeds
+        if self.name == "linf":
+            return seeds + change.clamp(-self.settings["eps"], self.settings["eps"])
+        if self.name == "l2":
+            use = self.use(images, seeds).clamp_min(1).view(-1, 1, 1, 1)
+            return seeds + change / use
+        return images
+
+
+def parse_constraint(spec: str) -> Constraint:
+    """Return a constraint.
+
+    Args:
+        spec: Such as `linf(eps=8/255)`; settings that are left out have the defaults of `CONSTRAINTS`.
+
+    Raises:
+        UserError: No such constraint or setting, or a value that it cannot have.
+
+    Example:
+        >>> parse_constraint("linf(eps=0.5)").spec
+        'linf(eps=0.5)'
+    """
+    parsed = parse_spec(spec, option="constraint")
+    if parsed.name not in CONSTRAINTS:
+        names = ", ".join(CONSTRAINTS)
+        raise UserError(f"`constraint` must be one of {names}, got: {spec}", nearest(parsed.name, CONSTRAINTS).strip())
+    kind = CONSTRAINTS[parsed.name]
+    for name, value in parsed.settings.items():
+        if name not in kind.settings:
+            raise UserError(f"`constraint` {parsed.name} takes {', '.join(kind.settings)}, got: {name}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 < value < kind.limit:
+            below = "" if kind.limit == float("inf") else f" and below {kind.limit:g}"
+            raise UserError(f"`constraint` setting `{name}` must be a number above 0{below}, got: {value}")
+    return Constraint(parsed.name, {**kind.settings, **{k: float(v) for k, v in parsed.settings.items()}})

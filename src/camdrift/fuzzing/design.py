@@ -1,0 +1,66 @@
+"""The design of a campaign: what all its trials share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from camdrift.coverage.criteria import Criterion
+from camdrift.fuzzing.budget import Budget
+from camdrift.fuzzing.constraints import Constraint
+from camdrift.fuzzing.oracles import Oracle
+from camdrift.models.classifier import Classifier
+from camdrift.streams import stream_seed
+
+# Times that an invalid mutant is drawn again before it is given up.
+TRIES: Final = 10
+
+
+@dataclass(frozen=True)
+class Start:
+    """A seed that is fuzzed.
+
+    Attributes:
+        seed_id: Its name.
+        expected: The class that it has: its label, or the model's own prediction.
+    """
+
+    seed_id: str
+    expected: int
+
+
+@dataclass(frozen=True)
+class Design:
+    """What all trials share.
+
+    Attributes:
+        classifier: The classifier that is fuzzed.
+        starts: The seeds, in order.
+        oracle: Says what a failure is.
+        constraint: Says which mutants are valid.
+        budget: What a trial may spend.
+        operators: Names of the operators that mutate images.
+        criterion: The campaign's criterion, which every trial reports; None for none.
+        batch_size: Images per pass.
+        rng_seed: Seed of every random draw.
+        as_released: Are published defects that change results switched on?
+    """
+
+    classifier: Classifier
+    starts: Sequence[Start]
+    oracle: Oracle
+    constraint: Constraint
+    budget: Budget
+    operators: tuple[str, ...]
+    criterion: Criterion | None
+    batch_size: int = 8
+    rng_seed: int = 0
+    as_released: bool = False
+
+    @property
+    def models(self) -> tuple[Classifier, ...]:
+        """All models: the one that is fuzzed, and the oracle's others."""
+        return (self.classifier, *self.oracle.others)
+
+    def stream(self, trial: int, iteration: int, purpose: str) -> int:
+        """Return the seed of a random stream; no other draw of the campaign shares it."""
+        return stream_seed(self.rng_seed, f"trial {trial} iteration {iteration}", purpose)
