@@ -25,9 +25,9 @@ def toy(points):
     return NeuronBatch(torch.cat([min_max(hidden), min_max(logits)], 1), torch.cat([hidden, logits], 1), logits)
 
 
-def fold(criterion, batch, admitted=None):
+def fold(criterion, batch, is_admitted=None):
     state = criterion.start()
-    return state, state.fold(batch, np.ones(len(batch), bool) if admitted is None else np.array(admitted))
+    return state, state.fold(batch, np.ones(len(batch), bool) if is_admitted is None else np.array(is_admitted))
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,7 @@ def neuron_layout(classifier: Classifier) -> NeuronLayout:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CoverageReading:
     """What a criterion says of all images that entered.
 
     Attributes:
@@ -109,13 +109,13 @@ class Reading:
 class CoverageState(Protocol):
     """What a criterion keeps of the images so far."""
 
-    def fold(self, batch: NeuronBatch, admitted: Flags) -> Floats:
+    def fold(self, batch: NeuronBatch, is_admitted: Flags) -> Floats:
         """Gain of every image, in order: what it adds to the state and to the images before it that entered.
 
         An image enters when it is admitted and its gain is above 0. How images are cut into batches changes nothing.
         """
 
-    def reading(self) -> Reading:
+    def reading(self) -> CoverageReading:
         """The criterion's value now."""
 
     def arrays(self) -> Arrays:

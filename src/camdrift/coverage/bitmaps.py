@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from camdrift.coverage.base import Arrays, NeuronBatch, Reading
+from camdrift.coverage.base import Arrays, CoverageReading, NeuronBatch
 from camdrift.coverage.profile import Profile
 from camdrift.tables.arrays import Flags, Floats
 
@@ -38,23 +38,23 @@ class SlotState:
         self._bits = torch.zeros(rule.slots + 1, dtype=torch.bool)
         self._bits[-1] = True  # "none" is never new
 
-    def fold(self, batch: NeuronBatch, admitted: Flags) -> Floats:
+    def fold(self, batch: NeuronBatch, is_admitted: Flags) -> Floats:
         """Number of slots that each image is the first to hit."""
         rows = self._rule.hit(batch)
         self._bits = self._bits.to(rows.device)
         gains = torch.zeros(len(rows), device=rows.device)
         for image, row in enumerate(rows):
             gains[image] = (~self._bits[row]).sum()
-            if admitted[image]:
+            if is_admitted[image]:
                 self._bits[row] = True
         return gains.double().cpu().numpy()
 
-    def reading(self) -> Reading:
+    def reading(self) -> CoverageReading:
         """Covered slots of all."""
         covered = int(self._bits[:-1].sum())
         if not self._rule.total:
-            return Reading(None, covered, 0, "no neuron varies over the profile")
-        return Reading(covered / self._rule.total, covered, self._rule.total)
+            return CoverageReading(None, covered, 0, "no neuron varies over the profile")
+        return CoverageReading(covered / self._rule.total, covered, self._rule.total)
 
     def arrays(self) -> Arrays:
         """The slots, eight a byte."""

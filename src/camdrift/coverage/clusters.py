@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from camdrift.coverage.base import Arrays, NeuronBatch, Reading
+from camdrift.coverage.base import Arrays, CoverageReading, NeuronBatch
 from camdrift.tables.arrays import Flags, Floats
 
 
@@ -26,14 +26,14 @@ class ClusterState:
     def _centres(self) -> Floats:
         return self._rows[: self._count]
 
-    def fold(self, batch: NeuronBatch, admitted: Flags) -> Floats:
+    def fold(self, batch: NeuronBatch, is_admitted: Flags) -> Floats:
         """1 for each image that is new, else 0."""
         rows = (batch.logits if self._columns is None else batch.raw[:, self._columns]).double().cpu().numpy()
         nearest = nearest_squared(rows, self._centres) if self._count else np.full(len(rows), np.inf)
         is_new = np.zeros(len(rows), np.bool_)
         for image, row in enumerate(rows):
             is_new[image] = np.isfinite(row).all() and nearest[image] > self._threshold
-            if is_new[image] and admitted[image]:
+            if is_new[image] and is_admitted[image]:
                 self._add(row)
                 nearest = np.minimum(nearest, nearest_squared(rows, row[None]))
         return is_new.astype(np.float64)
@@ -46,9 +46,9 @@ class ClusterState:
         self._rows[self._count] = row
         self._count += 1
 
-    def reading(self) -> Reading:
+    def reading(self) -> CoverageReading:
         """Number of images kept."""
-        return Reading(float(self._count), self._count)
+        return CoverageReading(float(self._count), self._count)
 
     def arrays(self) -> Arrays:
         """The images kept."""

@@ -6,11 +6,11 @@ from inspect import signature
 from math import isfinite
 from typing import Any, Final
 
+from camdrift.coverage.base import CoverageReading as CoverageReading
 from camdrift.coverage.base import CoverageState as CoverageState
 from camdrift.coverage.base import Criterion as Criterion
 from camdrift.coverage.base import NeuronBatch as NeuronBatch
 from camdrift.coverage.base import NeuronLayout as NeuronLayout
-from camdrift.coverage.base import Reading as Reading
 from camdrift.coverage.base import neuron_layout
 from camdrift.coverage.base import observe_batch as observe_batch
 from camdrift.coverage.bitmaps import SlotRule, SlotState, corner_slots, neuron_slots, section_slots
@@ -21,7 +21,7 @@ from camdrift.errors import UserError
 from camdrift.models.classifier import Classifier
 from camdrift.specs import nearest, parse_spec, write_spec
 
-LOGITS: Final = "logits"
+_LOGITS: Final = "logits"
 PROFILE_HINT: Final = "--profile FOLDER, or profile= in Python, measures it on a folder of ordinary images"
 
 
@@ -68,9 +68,9 @@ def _snac(background: Background, *, sigma: float = 0.0) -> Callable[[], Coverag
     return _slots(corner_slots(background.need_profile("snac"), sigma=sigma, is_lower=False))
 
 
-def _cc(background: Background, *, threshold: float = 0.0, layer: str = LOGITS) -> Callable[[], CoverageState]:
+def _cc(background: Background, *, threshold: float = 0.0, layer: str = _LOGITS) -> Callable[[], CoverageState]:
     _check(threshold > 0, "cc", "threshold", threshold, "above 0: a squared distance, such as cc(threshold=10)")
-    columns = None if layer == LOGITS else _columns("cc", background.layout, layer)
+    columns = None if layer == _LOGITS else _columns("cc", background.layout, layer)
     return lambda: ClusterState(threshold, columns)
 
 
@@ -122,8 +122,8 @@ def criterion_of(spec: str, background: Background) -> Criterion:
     defaults = _defaults(row)
     full = {key: settings.get(key, default) for key, default in defaults.items()}
     # A switch that is off says nothing.
-    told = {key: value for key, value in full.items() if value or value != defaults[key]}
-    return Criterion(write_spec(name, told), start, row.needs_profile, row.is_order_free)
+    words = {key: value for key, value in full.items() if value or value != defaults[key]}
+    return Criterion(write_spec(name, words), start, row.needs_profile, row.is_order_free)
 
 
 def _parts(spec: str) -> tuple[str, dict[str, Any]]:
