@@ -1,0 +1,149 @@
+"""The contract of a coverage criterion: what it gets of a batch, what state it keeps, what it tells."""
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from camdrift.coverage.neurons import observe
+from camdrift.models.classifier import Classifier
+from camdrift.tables.arrays import Flags, Floats
+from camdrift.tensors import Images
+
+# Arrays of a state by name: all that a checkpoint keeps of it.
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class NeuronBatch:
+    """Outputs of all neurons on a batch of images, from one forward pass, in float32.
+
+    Attributes:
+        scaled: Min-max scaled over the whole layer and image (batch, neurons); NaN where a layer is constant.
+        raw: Spatial means as the network makes them (batch, neurons), the softmax units last.
+        logits: Logits (batch, classes).
+    """
+
+    scaled: Float[Tensor, "batch neurons"]
+    raw: Float[Tensor, "batch neurons"]
+    logits: Float[Tensor, "batch classes"]
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+
+def observe_batch(classifier: Classifier, images: Images) -> NeuronBatch:
+    """All neurons on a batch, from one forward pass without gradients.
+
+    The pass is in float32 even where the classifier computes in a lower precision: that would move values across the
+    borders of sections. Only a network whose weights are of a lower type computes in that.
+
+    Args:
+        classifier: The model.
+        images: Batch in pixel space.
+    """
+    full = classifier
+    if classifier.precision != "fp32":
+        full = copy(classifier)
+        full.precision = "fp32"
+    with full.numerics():
+        logits, record = observe(full, images)
+    raw = torch.cat([record.outputs[group.name] for group in full.neuron_groups], 1)
+    return NeuronBatch(record.values.float(), raw.float(), logits.float())
+
+
+@dataclass(frozen=True)
+class NeuronLayout:
+    """Which neurons belong to which layer.
+
+    Attributes:
+        layers: Names, in execution order; the softmax units are the last layer.
+        sizes: Number of neurons of each.
+    """
+
+    layers: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        """Number of neurons."""
+        return sum(self.sizes)
+
+    @cached_property
+    def slices(self) -> dict[str, slice]:
+        """The columns of each layer."""
+        ends = np.cumsum(self.sizes).tolist()
+        return {name: slice(end - size, end) for name, size, end in zip(self.layers, self.sizes, ends, strict=True)}
+
+
+def neuron_layout(classifier: Classifier) -> NeuronLayout:
+    """The neurons of a model, layer by layer."""
+    groups = classifier.neuron_groups
+    return NeuronLayout(tuple(group.name for group in groups), tuple(group.neurons for group in groups))
+
+
+@dataclass(frozen=True)
+class CoverageReading:
+    """What a criterion says of all images that entered.
+
+    Attributes:
+        value: Its value; None where it has none.
+        covered: What is covered; None where it counts nothing.
+        total: What could be covered at most; None where it counts nothing, or where there is no most.
+        undefined_reason: Why there is no value; None where there is one.
+    """
+
+    value: float | None
+    covered: int | None = None
+    total: int | None = None
+    undefined_reason: str | None = None
+
+
+class CoverageState(Protocol):
+    """What a criterion keeps of the images so far."""
+
+    def fold(self, batch: NeuronBatch, is_admitted: Flags) -> Floats:
+        """Gain of every image, in order: what it adds to the state and to the images before it that entered.
+
+        An image enters when it is admitted and its gain is above 0. How images are cut into batches changes nothing.
+        """
+
+    def reading(self) -> CoverageReading:
+        """The criterion's value now."""
+
+    def arrays(self) -> Arrays:
+        """All of the state, for a checkpoint."""
+
+    def restore(self, arrays: Arrays) -> None:
+        """Take over the state that `arrays` gave."""
+
+    def merge(self, other: Any) -> None:
+        """Add what another state of the same criterion has, as if its images had entered here.
+
+        Raises:
+            TypeError: The criterion depends on the order of images.
+        """
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A coverage criterion of one model.
+
+    Attributes:
+        name: Its spec, normalised: `kmnc(k=1000)`.
+        start: Makes an empty state.
+        needs_profile: Does it measure against a profile?
+        is_order_free: Does the order of images change nothing, so that states of shards merge?
+    """
+
+    name: str
+    start: Callable[[], CoverageState]
+    needs_profile: bool = False
+    is_order_free: bool = True
