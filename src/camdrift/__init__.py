@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from camdrift.models.loading import load_model as load_model
     from camdrift.models.loading import wrap as wrap
     from camdrift.pipeline.noise import matched_noise as matched_noise
+    from camdrift.study.campaign import Campaign as Campaign
+    from camdrift.study.campaign import open_campaign as open_campaign
     from camdrift.study.detect import detect as detect
     from camdrift.study.explain import explain as explain
+    from camdrift.study.fuzz import fuzz as fuzz
     from camdrift.study.gate import check as check
     from camdrift.study.reproduce import reproduce as reproduce
     from camdrift.study.run import run as run
@@ -36,6 +39,7 @@ __version__ = camdrift_version()
 
 # Where each public name is defined. Its module is imported when the name is first used: torch takes seconds.
 _PUBLIC: Final = {
+    "Campaign": "study.campaign",
     "Classifier": "models.classifier",
     "ImageError": "errors",
     "ModelError": "errors",
@@ -47,11 +51,13 @@ _PUBLIC: Final = {
     "compare": "comparison.compare",
     "detect": "study.detect",
     "explain": "study.explain",
+    "fuzz": "study.fuzz",
     "load_model": "models.loading",
     "make_attack": "attacks.making",
     "matched_noise": "pipeline.noise",
     "neuron_coverage": "coverage.neurons",
     "open": "study.study:open_study",
+    "open_campaign": "study.campaign",
     "overlay": "figures.overlay",
     "reproduce": "study.reproduce",
     "run": "study.run",

@@ -90,7 +90,7 @@ class _Answers:
         self.classes, self.are_finite, self.lengths = numbers.cpu().numpy()
         self.covered = (values > attack.threshold).cpu().numpy()
         self.values = values.double().cpu().numpy()
-        self.rankings = _ranking(logits, attack.competitors)
+        self.rankings = ranked_classes(logits, attack.competitors)
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _starts(attack: DLFuzz, classifier: Classifier, seeds: SeedBatch) -> list[_W
     images, values = seeds.images, seeds.neurons.values
     mean = torch.tensor(classifier.mean, device=images.device).view(3, 1, 1)
     norms = torch.stack([torch.linalg.vector_norm(image - mean) for image in images]).tolist()
-    rankings, classes = _ranking(seeds.logits, attack.competitors), seeds.logits.argmax(1).tolist()
+    rankings, classes = ranked_classes(seeds.logits, attack.competitors), seeds.logits.argmax(1).tolist()
     covered, numbers = (values > attack.threshold).cpu().numpy(), values.double().cpu().numpy()
     return [
         _Walk(
@@ -228,7 +228,7 @@ def _starts(attack: DLFuzz, classifier: Classifier, seeds: SeedBatch) -> list[_W
     ]
 
 
-def _ranking(logits: Tensor, competitors: int) -> Tensor:
+def ranked_classes(logits: Tensor, competitors: int) -> Tensor:
     """The predicted class of each image and its competitors, best first."""
     return logits.topk(min(1 + competitors, logits.shape[1])).indices
 
@@ -273,7 +273,7 @@ class _Chunk:
         for batch in batches(walking, self.batch_size):
             outputs = self._pass(batch, differentiate=not is_last)
             if outputs.gradient is not None:
-                steps = self.attack.step * _normalised(outputs.gradient)
+                steps = self.attack.step * normalised(outputs.gradient)
                 has_gradient = outputs.gradient.flatten(1).any(1).tolist()
             answers = _Answers(self.attack, batch, outputs) if iteration > 0 else None
             for row, walk in enumerate(batch):
@@ -292,30 +292,14 @@ class _Chunk:
             record = observer.record(logits)
             if not differentiate:
                 return _Pass(logits, record, None)
-            objective = self._objective(walks, logits, record).sum()
+            rankings, selections = torch.stack([walk.classes for walk in walks]), [walk.selection for walk in walks]
+            objective = uphill(self.attack, self.classifier, logits, record, rankings, selections).sum()
         if not objective.requires_grad:
             for walk in walks:
                 walk.fault = CUT
             return _Pass(logits.detach(), record, torch.zeros_like(images))
         gradient = torch.autograd.grad(objective, images, materialize_grads=True)[0]
         return _Pass(logits.detach(), record, gradient)
-
-    def _objective(self, walks: Sequence[_Walk], logits: Logits, record: NeuronRecord) -> Tensor:
-        """Eq. 8, Renkhoff 2022, with DLFuzz's weights: w_p sum_i c_i - c + w_n sum_j n_j, one value per image."""
-        scores = logits if self.attack.scores == "logit" else logits.softmax(1)
-        ranking = scores.gather(1, torch.stack([walk.classes for walk in walks]))
-        objective = self.attack.predict_weight * ranking[:, 1:].sum(1) - ranking[:, 0]
-        weights = np.zeros((len(walks), self.times.size), dtype=np.float32)
-        for row, walk in enumerate(walks):
-            np.add.at(weights[row], walk.selection.neurons, walk.selection.signs)
-        start = 0
-        for group in self.classifier.neuron_groups:
-            part, start = weights[:, start : start + group.neurons], start + group.neurons
-            if part.any():
-                outputs = record.outputs[group.name]
-                push = torch.as_tensor(part, device=outputs.device) * outputs
-                objective = objective + self.attack.neuron_weight * push.sum(1)
-        return objective
 
     def _judge(self, walk: _Walk, answers: _Answers, row: int) -> None:
         """End the walk if its image fools the model, or else queue the image if it is worth it."""
@@ -331,7 +315,41 @@ class _Chunk:
             walk.queue.append(image)
 
 
-def _normalised(gradient: Tensor) -> Tensor:
+def uphill(
+    attack: DLFuzz,
+    classifier: Classifier,
+    logits: Logits,
+    record: NeuronRecord,
+    rankings: Tensor,
+    selections: Sequence[ChosenNeurons],
+) -> Tensor:
+    """Eq. 8, Renkhoff 2022, with DLFuzz's weights: w_p sum_i c_i - c + w_n sum_j n_j, one value per image.
+
+    Args:
+        attack: Its weights and scores.
+        classifier: The model.
+        logits: What it returns.
+        record: Its neurons.
+        rankings: Classes of each image when it was popped, best first: c, then the competitors c_i.
+        selections: Neurons n_j of each image.
+    """
+    scores = logits if attack.scores == "logit" else logits.softmax(1)
+    ranking = scores.gather(1, rankings)
+    objective = attack.predict_weight * ranking[:, 1:].sum(1) - ranking[:, 0]
+    weights = np.zeros((len(selections), record.values.shape[1]), dtype=np.float32)
+    for row, selection in enumerate(selections):
+        np.add.at(weights[row], selection.neurons, selection.signs)
+    start = 0
+    for group in classifier.neuron_groups:
+        part, start = weights[:, start : start + group.neurons], start + group.neurons
+        if part.any():
+            outputs = record.outputs[group.name]
+            push = torch.as_tensor(part, device=outputs.device) * outputs
+            objective = objective + attack.neuron_weight * push.sum(1)
+    return objective
+
+
+def normalised(gradient: Tensor) -> Tensor:
     """The gradient of each image over its root mean square; 0 where it is not finite."""
     finite = torch.where(torch.isfinite(gradient).flatten(1).all(1)[:, None, None, None], gradient, 0.0)
     rms = finite.square().mean((1, 2, 3), keepdim=True).sqrt()

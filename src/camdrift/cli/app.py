@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from camdrift.cli.defaults import source_of, value_of
+from camdrift.cli.fuzz import fuzz_command
 from camdrift.cli.gate import check_command
 from camdrift.cli.help import EXAMPLES, GroupedCommand
 from camdrift.cli.layers import layers_command
@@ -65,6 +66,7 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., Any], str]]] = {
     "sweep": (sweep_command, "Study several models under several attacks."),
     "detect": (detect_command, "Tell adversarial images from noisy ones."),
     "reproduce": (reproduce_command, "Run the paper of 2022, and judge its claims."),
+    "fuzz": (fuzz_command, "Fuzz a classifier with one or several frameworks."),
     "report": (report_command, "Make a run's report again from its tables."),
     "verify": (verify_command, "Check a run's files, and compute some of it again."),
     "layers": (layers_command, "List the layers of a model."),

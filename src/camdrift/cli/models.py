@@ -21,6 +21,7 @@ class Models:
         precision: fp32, tf32 or bf16.
         surrogate: Spec of the surrogate; None for none.
         surrogate_weights: Its state dict.
+        others: Specs of models that are asked beside the first.
     """
 
     model: str = "efficientnet-lite0"
@@ -29,6 +30,7 @@ class Models:
     precision: "Precision" = "fp32"
     surrogate: str | None = None
     surrogate_weights: Path | None = None
+    others: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.surrogate is None and self.surrogate_weights is not None:
@@ -41,6 +43,10 @@ class Models:
     def surrogate_classifier(self) -> "Classifier | None":
         """Load the surrogate, if there is one."""
         return None if self.surrogate is None else self._load(self.surrogate, self.surrogate_weights)
+
+    def other_classifiers(self) -> "list[Classifier]":
+        """Load the models that are asked beside the first."""
+        return [self._load(spec, None) for spec in self.others]
 
     def _load(self, spec: str, weights: Path | None) -> "Classifier":
         # Here and not above, so that --help comes at once: torch takes seconds to import.

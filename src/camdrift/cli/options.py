@@ -17,6 +17,8 @@ from camdrift.cli.defaults import settings, variable
 from camdrift.cli.models import Models
 from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TEXT, WORD_LIST, Kind, count_or_word
 from camdrift.engine.engine import Engine
+from camdrift.fuzzing.names import CONSTRAINTS, FRAMEWORKS, ORACLES
+from camdrift.fuzzing.settings import FuzzSettings
 from camdrift.models.registry import MODEL_FORMS
 from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
 from camdrift.study.launch import PAPER_ATTACK, RUNS, Launch
@@ -29,7 +31,10 @@ _STUDIES: Final = ("run", "explain", "reproduce")
 _MANY_IMAGES: Final = ("run", "reproduce")
 _ONE_READING: Final = ("run", "explain")
 _ENGINES: Final = ("run", "reproduce", "sweep")
-_MODELS: Final = (*_STUDIES, "layers")
+_MODELS: Final = (*_STUDIES, "layers", "fuzz")
+_FUZZ: Final = ("fuzz",)
+_OUTPUTS: Final = (*_STUDIES, "fuzz")
+_MANY_SEEDS: Final = (*_MANY_IMAGES, "fuzz")
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,12 @@ class Ending:
     Attributes:
         open: Open the report in the browser.
         json: Print the result as JSON.
+        study: Study the failures of a campaign layer by layer.
     """
 
     open: bool = False
     json: bool = False
+    study: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +65,7 @@ class Option:
         help: Its sentence in the help.
         fills: Name of the field, where it is not that of the flag.
         defaults: By command, a default that is not the field's.
+        aliases: Further names, without the dashes.
     """
 
     flag: str
@@ -68,6 +76,7 @@ class Option:
     help: str
     fills: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -96,7 +105,7 @@ class Option:
         """
         (group,) = (group for group, flags in GROUPS.items() if self.flag in flags)
         return typer.Option(
-            f"--{self.flag}",
+            *(f"--{name}" for name in (self.flag, *self.aliases)),
             help=self.help,
             metavar=self.metavar,
             show_default=shows_default,
@@ -109,7 +118,10 @@ class Option:
 # The groups of the help, and the options in each.
 GROUPS: Final = {
     "What is studied": (
-        "model", "weights", "attack", "adversarial", "surrogate", "surrogate-weights", "limit", "sample",
+        "model", "weights", "models", "attack", "adversarial", "surrogate", "surrogate-weights", "limit", "sample",
+    ),
+    "How it is fuzzed": (
+        "frameworks", "criterion", "budget", "trials", "constraint", "oracle", "mutators", "as-released", "study",
     ),
     "How": (
         "strengths", "target", "explain", "similarity", "layers", "noise-draws", "noise-ladder", "denoised", "rng-seed",
@@ -156,6 +168,44 @@ OPTIONS: Final = (
         "State dict for the surrogate, as for --weights.",
     ),
     Option(
+        "models", Models, SPEC_LIST, "LIST", _FUZZ,
+        "One or two further models of the same classes: a failure is what they disagree on.",
+        fills="others",
+    ),
+    Option(
+        "frameworks", FuzzSettings, SPEC_LIST, "LIST", _FUZZ,
+        f"{', '.join(FRAMEWORKS)}, with settings if wanted. All get the same seeds and budget.",
+        aliases=("framework",),
+    ),
+    Option(
+        "criterion", FuzzSettings, TEXT, "SPEC", _FUZZ,
+        "Coverage that guides, and that is reported: docs/coverage.md lists them. Left out: kmnc with --profile, else nc.",
+    ),
+    Option(
+        "budget", FuzzSettings, TEXT, "NUMBER-UNIT", _FUZZ,
+        "Of each trial: passes (1 an image forward, 3 with the gradient, per model), iterations or minutes.",
+    ),
+    Option(
+        "trials", FuzzSettings, INTEGER, "N", _FUZZ,
+        "Trials of each framework, each with its own random numbers.",
+    ),
+    Option(
+        "constraint", FuzzSettings, TEXT, "SPEC", _FUZZ,
+        f"Which mutants are valid: {', '.join(CONSTRAINTS)}.",
+    ),
+    Option(
+        "oracle", FuzzSettings, TEXT, None, _FUZZ,
+        f"What a failure is: {', '.join(ORACLES)}. Left out: disagree with --models, else prediction.",
+    ),
+    Option(
+        "mutators", FuzzSettings, WORD_LIST, "LIST", _FUZZ,
+        "Operators that mutate images.",
+    ),
+    Option(
+        "as-released", FuzzSettings, SWITCH, None, _FUZZ,
+        "Switch on published defects that change results.",
+    ),
+    Option(
         "strengths", Settings, NUMBER_LIST, "LIST", _STUDIES,
         "Factors on the perturbation, for attack and noise.",
     ),
@@ -177,21 +227,21 @@ OPTIONS: Final = (
         fills="similarities",
     ),
     Option(
-        "layers", Settings, WORD_LIST, "GLOBS", _MODELS,
+        "layers", Settings, WORD_LIST, "GLOBS", (*_STUDIES, "layers"),
         "conv, block, stage (the last of each resolution), all, or globs over layer names, separated by commas. "
         "Left out: every 2-d convolution; the blocks of transformers and the like.",
     ),
     Option(
-        "out", Launch, TEXT, "DIRECTORY", _STUDIES,
+        "out", Launch, TEXT, "DIRECTORY", _OUTPUTS,
         "Run directory, or a URL such as s3://BUCKET/run (whatever fsspec can write to). "
         "Left out: a new folder under runs/.",
     ),
     Option(
-        "name", Launch, TEXT, "NAME", _STUDIES,
+        "name", Launch, TEXT, "NAME", _OUTPUTS,
         f"Name of the run directory under {RUNS}/, in place of --out.",
     ),
     Option(
-        "limit", Settings, INTEGER, "N", _MANY_IMAGES,
+        "limit", Settings, INTEGER, "N", _MANY_SEEDS,
         "Study N images, spread over the sorted list.",
     ),
     Option(
@@ -199,7 +249,7 @@ OPTIONS: Final = (
         "Study N images of every class, drawn by --rng-seed, as the paper did with 5-per-class.",
     ),
     Option(
-        "rng-seed", Settings, INTEGER, "N", _STUDIES,
+        "rng-seed", Settings, INTEGER, "N", _OUTPUTS,
         "Seed of every random draw.",
     ),
     Option(
@@ -219,7 +269,7 @@ OPTIONS: Final = (
         "Images that share one coverage table and are stored together; or all.",
     ),
     Option(
-        "batch-size", Settings, _count("batch_size"), "N", _MANY_IMAGES,
+        "batch-size", Settings, _count("batch_size"), "N", _MANY_SEEDS,
         "Images per pass, or auto.",
     ),
     Option(
@@ -250,19 +300,23 @@ OPTIONS: Final = (
         "Workers of the engine ray. Left out: one per GPU, or one per two processors.",
     ),
     Option(
-        "resume", Launch, SWITCH, None, _MANY_IMAGES,
+        "resume", Launch, SWITCH, None, _MANY_SEEDS,
         "Continue the run in --out, or add images to one that is complete.",
     ),
     Option(
-        "overwrite", Launch, SWITCH, None, _STUDIES,
+        "overwrite", Launch, SWITCH, None, _OUTPUTS,
         "Replace the run in --out.",
+    ),
+    Option(
+        "study", Ending, SWITCH, None, _FUZZ,
+        "Study the closest failure of each seed layer by layer, at the end.",
     ),
     Option(
         "open", Ending, SWITCH, None, _STUDIES,
         "Open the report in the browser at the end.",
     ),
     Option(
-        "json", Ending, SWITCH, None, _STUDIES,
+        "json", Ending, SWITCH, None, _OUTPUTS,
         "Print the result as JSON.",
     ),
 )  # fmt: skip

@@ -14,7 +14,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
 
-from camdrift.engine.progress import Progress
+from camdrift.engine.progress import IMAGES, Progress
 from camdrift.errors import escaped
 from camdrift.notebook import CellOutput, is_notebook
 from camdrift.tables.words import count
@@ -46,12 +46,13 @@ class Pace:
         """Note how far the run is."""
         now, stage = monotonic(), progress.stage.rpartition(" ")[2]
         # What a run has already when it goes on says nothing of its speed.
+        is_single = progress.unit != IMAGES
         if self._is_working and stage != _FIRST:
             kind = stage if stage in _WORK else _EXPLAIN
             before, after = (_finished(each, kind) for each in (self._last, progress))
             self._seconds[kind] += now - self._time
             self._seeds[kind] += max(0, after - before)
-        self._is_working = stage != _FIRST and (self._is_working or stage in _WORK)
+        self._is_working = stage != _FIRST and (self._is_working or is_single or stage in _WORK)
         self._time, self._last = now, progress
 
     @property
@@ -62,7 +63,8 @@ class Pace:
     @property
     def left(self) -> float | None:
         """Time that is left; None where nobody can tell."""
-        missing = {kind: self._last.seeds_total - _finished(self._last, kind) for kind in _WORK}
+        kinds = _WORK if self._last.unit == IMAGES else (_EXPLAIN,)
+        missing = {kind: self._last.seeds_total - _finished(self._last, kind) for kind in kinds}
         speeds = {kind: self._seconds[kind] / self._seeds[kind] for kind in _WORK if self._seeds[kind]}
         if not speeds or not missing[_EXPLAIN]:
             return None
@@ -136,7 +138,9 @@ class _Bar(Display):
         print_line(self._console, text)
 
     def show(self, progress: Progress) -> None:
-        words = f"{percent_done(progress)}  {_images(progress)}, {progress.successes:,} adversarial"
+        successes = count(progress.successes, progress.result)
+        successes = successes if progress.unit != IMAGES else f"{progress.successes:,} adversarial"
+        words = f"{percent_done(progress)}  {_images(progress)}, {successes}"
         self._bar.update(self._task, description=progress.stage, completed=progress.share, total=1.0, words=words)
 
     def close(self) -> None:
@@ -254,11 +258,11 @@ def percent_done(progress: Progress) -> str:
 
 
 def _counts(progress: Progress) -> str:
-    return f"{_images(progress)}, {count(progress.successes, 'adversarial example')}"
+    return f"{_images(progress)}, {count(progress.successes, progress.result)}"
 
 
 def _images(progress: Progress) -> str:
-    return f"{progress.seeds_done:,}/{progress.seeds_total:,} images"
+    return f"{progress.seeds_done:,}/{progress.seeds_total:,} {progress.unit}"
 
 
 def _clock(seconds: float) -> str:

@@ -12,8 +12,9 @@ from types import FrameType
 from typing import Final
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-# A chunk is in hand from one of the first stages on until one of the others; it ends with "write".
-_CHUNKS_BEGIN: Final = ("preflight", "attack")
+# A chunk, or the iterations of a campaign up to a checkpoint, is in hand from one of the first stages on until one of
+# the others; it ends with "write".
+_CHUNKS_BEGIN: Final = ("preflight", "attack", "fuzz")
 _NO_CHUNK: Final = ("start", "statistics", "report")
 _NOTE: Final = b"\nfinishing the chunk in hand; once more stops at once\n"
 _STANDARD_ERROR: Final = 2

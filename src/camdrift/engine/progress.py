@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _ATTACK: Final = "attack"
+IMAGES: Final = "images"
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class Progress:
         successes: Adversarial examples so far.
         warnings: Warnings that a person should read before trusting the study; shown once.
         attacked: Seeds that the attack is done with, those that are finished included.
+        unit: What is counted, if it is not images: then there is one kind of work alone.
+        result: What a success is.
     """
 
     stage: str
@@ -26,10 +29,14 @@ class Progress:
     successes: int
     warnings: tuple[str, ...] = ()
     attacked: int = 0
+    unit: str = IMAGES
+    result: str = "adversarial example"
 
     @property
     def share(self) -> float:
         """Share of the work that is done, 0 to 1: a seed that is attacked and not explained yet is half done."""
+        if self.unit != IMAGES:
+            return self.seeds_done / self.seeds_total if self.seeds_total else 0.0
         done = self.seeds_done + max(self.seeds_done, self.attacked)
         return done / (2 * self.seeds_total) if self.seeds_total else 0.0
 

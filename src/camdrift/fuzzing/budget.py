@@ -61,5 +61,7 @@ def parse_budget(text: str) -> Budget:
     amount = float(match[1].replace("_", "")) if match else 0.0
     unit = match[2] if match else ""
     if not match or amount <= 0 or (unit != MINUTES and amount % 1):
-        raise UserError(f"`budget` must be a number and its unit, got: {text}", "20000-passes, 500-iterations, 30-minutes")
+        raise UserError(
+            f"`budget` must be a number and its unit, got: {text}", "20000-passes, 500-iterations, 30-minutes"
+        )
     return Budget(amount, unit)

@@ -28,14 +28,16 @@ def _linf(images: Images, seeds: Images, settings: Mapping[str, float]) -> Value
 
 
 def _l2(images: Images, seeds: Images, settings: Mapping[str, float]) -> Values:
-    return torch.linalg.vector_norm((images - seeds).flatten(1), dim=1) / settings["eps"]
+    norm: Tensor = torch.linalg.vector_norm((images - seeds).flatten(1), dim=1)
+    return norm / settings["eps"]
 
 
 def _ratio(images: Images, seeds: Images, settings: Mapping[str, float]) -> Values:
     """L2 norm of the change over that of the seed less its mean (DLFuzz's, with the seed's own mean)."""
     centred = seeds - seeds.mean((2, 3), keepdim=True)
     norm: Tensor = torch.linalg.vector_norm(centred.flatten(1), dim=1).clamp_min(1e-12)
-    return torch.linalg.vector_norm((images - seeds).flatten(1), dim=1) / (settings["most"] * norm)
+    change: Tensor = torch.linalg.vector_norm((images - seeds).flatten(1), dim=1)
+    return change / (settings["most"] * norm)
 
 
 def _ssim(images: Images, seeds: Images, settings: Mapping[str, float]) -> Values:
@@ -50,24 +52,20 @@ class _Kind:
         use: How much of it an image uses.
         settings: Settings with their defaults.
         limits: Below this a setting is a number of its kind; none is below or at 0.
-        help: What it bounds, for docs/fuzzing.md.
     """
 
     use: _Use
     settings: Mapping[str, float]
-    help: str
     limit: float = float("inf")
     is_strict: bool = False
 
 
 CONSTRAINTS: Final[dict[str, _Kind]] = {
-    "deephunter": _Kind(
-        _deephunter, {"alpha": 0.02, "beta": 0.2}, "few entries change, or none by much", limit=1.0, is_strict=True
-    ),
-    "linf": _Kind(_linf, {"eps": 8 / 255}, "no entry changes by more"),
-    "l2": _Kind(_l2, {"eps": 3.0}, "L2 norm of the change, in pixel units"),
-    "ratio": _Kind(_ratio, {"most": 0.02}, "L2 norm of the change over that of the seed less its mean"),
-    "ssim": _Kind(_ssim, {"least": 0.9}, "structural similarity to the seed", limit=1.0),
+    "deephunter": _Kind(_deephunter, {"alpha": 0.02, "beta": 0.2}, limit=1.0, is_strict=True),
+    "linf": _Kind(_linf, {"eps": 8 / 255}),
+    "l2": _Kind(_l2, {"eps": 3.0}),
+    "ratio": _Kind(_ratio, {"most": 0.02}),
+    "ssim": _Kind(_ssim, {"least": 0.9}, limit=1.0),
 }
 # An image on the bound is not beyond it for being rounded to float32.
 _SLACK: Final = 1e-5
@@ -106,9 +104,10 @@ class Constraint:
     def project(self, images: Images, seeds: Images) -> Images:
         """Return the images brought back into the bound, where it is a box or a ball; else as they are."""
         change = images - seeds
-        if self.name == "linf":
-            return seeds + change.clamp(-self.settings["eps"], self.settings["eps"])
-        if self.name == "l2":
+        if self.name in ("linf", "deephunter"):
+            most = self.settings["eps"] if self.name == "linf" else self.settings["beta"] * (1 - _SLACK)
+            return seeds + change.clamp(-most, most)
+        if self.name in ("l2", "ratio"):
             use = self.use(images, seeds).clamp_min(1).view(-1, 1, 1, 1)
             return seeds + change / use
         return images

@@ -13,6 +13,8 @@ from camdrift.streams import stream_seed
 
 # Times that an invalid mutant is drawn again before it is given up.
 TRIES: Final = 10
+# Iterations in a row without a valid mutant after which a campaign gives up.
+MOST_IDLE: Final = 50
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,6 @@ from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
 from camdrift.tensors import Images, Logits
 
-# The published 1e-5 stabilises a gradient per grey level; ours is per unit of [0, 1].
-TINY = 1e-5 * 255
-
 # Gets one model's logits and neurons; returns one value per image.
 Objective = Callable[[Logits, NeuronRecord], Tensor]
 
@@ -36,12 +33,6 @@ def joint_objective(
     return torch.stack(others).sum(0) - w_diff * own + w_nc * torch.stack(list(neurons)).sum(0)
 
 
-def direction(gradient: Images) -> Images:
-    """Return gradients over their root mean square, per image (DLFuzz and DeepXplore)."""
-    squares = gradient.double().square().mean((1, 2, 3), keepdim=True)
-    return (gradient / (squares.sqrt() + TINY)).to(gradient.dtype)
-
-
 def differentiate(classifier: Classifier, images: Images, objective: Objective) -> tuple[NeuronBatch, Tensor]:
     """Return what a classifier does on some images, and the gradient of an objective at them.
 
@@ -59,4 +50,5 @@ def differentiate(classifier: Classifier, images: Images, objective: Objective) 
     gradient = torch.zeros_like(points)
     if value.requires_grad:
         gradient = torch.autograd.grad(value, points, materialize_grads=True)[0]
-    return NeuronBatch.of(record, logits.detach()), gradient
+    raw = torch.cat([record.outputs[group.name].detach() for group in classifier.neuron_groups], 1)
+    return NeuronBatch(record.values.float(), raw.float(), logits.detach()), gradient

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -102,7 +102,7 @@ class ByCriterion:
         state: The criterion's state, which the mutants that join change.
     """
 
-    reason: Final = COVERAGE
+    reason = COVERAGE
 
     def __init__(self, state: CoverageState) -> None:
         self._state = state

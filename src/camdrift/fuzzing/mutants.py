@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from camdrift.fuzzing.design import TRIES
+from camdrift.errors import UserError
+from camdrift.fuzzing.design import MOST_IDLE, TRIES
 from camdrift.fuzzing.mutations import Mutation
 from camdrift.fuzzing.operators import OPERATORS, matrix_of, mutate
 from camdrift.fuzzing.parents import ParentRule
@@ -38,6 +37,13 @@ class Mutating:
         trial.corpus.entries[place].times += 1
         size = trial.affordable(trial.cost, self.mutants)
         candidates = self._candidates(trial, place, size, rng)
+        trial.counts.idle = 0 if len(candidates) else trial.counts.idle + 1
+        if trial.counts.idle == MOST_IDLE:
+            raise UserError(
+                f"`constraint` must leave valid mutants, got: {trial.design.constraint.spec}, and none in {MOST_IDLE} "
+                f"iterations of {trial.framework}",
+                "allow more, or choose other --mutators",
+            )
         if len(candidates):
             trial.judge(candidates)
 
@@ -80,10 +86,4 @@ def _in_order(parts: Sequence[tuple[list[int], Candidates]]) -> Candidates:
     """Join candidates in the order of their numbers."""
     numbers = [number for rows, _ in parts for number in rows]
     order = sorted(range(len(numbers)), key=numbers.__getitem__)
-    images: list[Tensor] = [candidates.images for _, candidates in parts]
-    joined = Candidates(
-        torch.cat(images),
-        *([each for _, part in parts for each in getattr(part, name)] for name in ("parents", "mutations", "matrices")),
-        torch.cat([candidates.use for _, candidates in parts]),
-    )
-    return joined.part(order)
+    return Candidates.joined([candidates for _, candidates in parts]).part(order)

@@ -27,13 +27,11 @@ class Operator:
 
     Attributes:
         ranges: Its parameters. Lengths are shares of the side, amounts are in pixel units.
-        help: What it does, for docs/fuzzing.md.
         transform: What it does to a batch; None where it moves the picture.
         move: Its matrix; None where it leaves every pixel in its place.
     """
 
     ranges: Ranges
-    help: str
     transform: _Transform | None = None
     move: _Move | None = None
 
@@ -50,20 +48,17 @@ class Operator:
 # Ranges of DeepHunter 2.0 where they suit images of any size: its translation was for 28 px, and its rotation (50
 # degrees) and shear (0.6) change what a picture shows. `white` is TensorFuzz's: 0.2 in [-1, 1].
 OPERATORS: Final[dict[str, Operator]] = {
-    "translate": Operator(
-        {"right": (-0.1, 0.1), "down": (-0.1, 0.1)}, "move by up to a tenth of the side", move=affine.translation
-    ),
-    "scale": Operator({"factor": (0.7, 1.1)}, "shrink or enlarge about the centre", move=affine.scaling),
-    "shear": Operator({"slope": (-0.25, 0.25)}, "shift rows against each other", move=affine.shearing),
-    "rotate": Operator({"degrees": (-15.0, 15.0)}, "turn about the centre", move=affine.rotation),
-    "contrast": Operator({"factor": (0.5, 1.2)}, "multiply every entry", pixelwise.contrast),
-    "brightness": Operator({"shift": (-20 / 255, 20 / 255)}, "add to every entry", pixelwise.brightness),
-    "blur": Operator({"sigma": (0.002, 0.012)}, "blur by a Gaussian", pixelwise.blur),
-    "pixels": Operator({"share": (0.001, 0.011)}, "replace some entries by random values", pixelwise.pixels),
-    "noise": Operator({"sigma": (0.005, 0.05)}, "add white noise", pixelwise.noise),
-    "white": Operator({"sigma": (0.1, 0.1)}, "add white noise of TensorFuzz's size", pixelwise.noise),
+    "translate": Operator({"right": (-0.1, 0.1), "down": (-0.1, 0.1)}, move=affine.translation),
+    "scale": Operator({"factor": (0.7, 1.1)}, move=affine.scaling),
+    "shear": Operator({"slope": (-0.25, 0.25)}, move=affine.shearing),
+    "rotate": Operator({"degrees": (-15.0, 15.0)}, move=affine.rotation),
+    "contrast": Operator({"factor": (0.5, 1.2)}, pixelwise.contrast),
+    "brightness": Operator({"shift": (-20 / 255, 20 / 255)}, pixelwise.brightness),
+    "blur": Operator({"sigma": (0.002, 0.012)}, pixelwise.blur),
+    "pixels": Operator({"share": (0.001, 0.011)}, pixelwise.pixels),
+    "noise": Operator({"sigma": (0.005, 0.05)}, pixelwise.noise),
+    "white": Operator({"sigma": (0.1, 0.1)}, pixelwise.noise),
 }
-IMAGE_OPERATORS: Final = tuple(name for name in OPERATORS if name != "white")
 
 
 def check_operators(names: Sequence[str]) -> tuple[str, ...]:

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camdrift.errors import UserError
+from camdrift.fuzzing.names import DISAGREE, NONFINITE, ORACLES, PRECISION, PREDICTION
 from camdrift.models.classifier import Classifier
 from camdrift.specs import nearest
 from camdrift.tensors import Logits
-
-PREDICTION, DISAGREE, NONFINITE, PRECISION = "prediction", "disagree", "nonfinite", "precision"
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,11 @@ def _verdicts(are_failures: Tensor, classes: Tensor, alone: Tensor | None = None
 
 
 _Judge = Callable[[Sequence[Logits], Tensor], Verdicts]
-# Name: how it judges, and its sentence for docs/fuzzing.md.
-ORACLES: Final[dict[str, tuple[_Judge, str]]] = {
-    PREDICTION: (_by_prediction, "the prediction is not that of the seed (or not its label, where that is known)"),
-    DISAGREE: (_by_disagreement, "two or more models (--models), or an old and a new one, predict different classes"),
-    NONFINITE: (_by_finiteness, "a logit is NaN or infinite"),
-    PRECISION: (_by_disagreement, "float32 and bfloat16 of the same model predict different classes"),
+_JUDGES: Final[dict[str, _Judge]] = {
+    PREDICTION: _by_prediction,
+    DISAGREE: _by_disagreement,
+    NONFINITE: _by_finiteness,
+    PRECISION: _by_disagreement,
 }
 
 
@@ -92,7 +90,7 @@ class Oracle:
             logits: Of the classifier that is fuzzed, and of the others.
             expected: The class that each image should have.
         """
-        return ORACLES[self.name][0](logits, expected)
+        return _JUDGES[self.name](logits, expected)
 
     def objection(self, logits: Sequence[Tensor], expected: int) -> str:
         """Return why a clean seed cannot be fuzzed; empty where it can.

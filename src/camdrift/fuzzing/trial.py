@@ -53,8 +53,21 @@ class Candidates:
         """Return some of them."""
         return Candidates(
             self.images[list(rows)],
-            *([column[row] for row in rows] for column in (self.parents, self.mutations, self.matrices)),
+            [self.parents[row] for row in rows],
+            [self.mutations[row] for row in rows],
+            [self.matrices[row] for row in rows],
             self.use[list(rows)],
+        )
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Candidates]") -> "Candidates":
+        """Return all candidates of some parts, at least one."""
+        return cls(
+            torch.cat([part.images for part in parts]),
+            [parent for part in parts for parent in part.parents],
+            [mutation for part in parts for mutation in part.mutations],
+            [matrix for part in parts for matrix in part.matrices],
+            torch.cat([part.use for part in parts]),
         )
 
 
@@ -87,6 +100,8 @@ class Counts:
     cursor: int = 0
     mark: int = 0
     failures: int = 0
+    # Iterations in a row without a valid mutant.
+    idle: int = 0
     # Admitted mutants and those that were kept, for the control that keeps as many by chance.
     admitted: int = 0
     kept: int = 0
@@ -104,7 +119,6 @@ class Trial:
         corpus: What was kept.
         failing: Images of new failures.
         measure: State of the campaign's criterion over seeds and valid mutants; None without one.
-        admits_all: Does every mutant change the guidance's criterion, as in DLFuzz, valid or not?
         tally: Numbers of `TALLY` by operator.
         failures: Rows of the failures so far.
         growth: Rows of the growth so far.
@@ -118,7 +132,6 @@ class Trial:
     corpus: Corpus
     failing: ImageStack
     measure: CoverageState | None
-    admits_all: bool = False
     counts: Counts = field(default_factory=Counts)
     tally: dict[str, list[int]] = field(default_factory=dict)
     failures: list[Row] = field(default_factory=list)
@@ -151,6 +164,10 @@ class Trial:
         left = self.design.budget.passes_left(self.counts.passes)
         return most if left is None else min(most, left // cost)
 
+    def give_up(self) -> None:
+        """Spend the passes that are left, which are too few for what the framework does."""
+        self.counts.passes += self.design.budget.passes_left(self.counts.passes) or 0
+
     def begin(self, images: Sequence[NDArray[np.float32]]) -> None:
         """Make the dry run: every seed joins the corpus.
 
@@ -176,10 +193,8 @@ class Trial:
             self.guidance.keep(observation.neurons, admitted, np.zeros(len(batch)), self._rng("dry run"))
             doubts = self.guidance.uncertainties(observation.neurons)
             for row, place in enumerate(batch):
-                gain = float(gains[row])
-                self.corpus.add(
-                    Entry(place, uncertainty=float(doubts[row]), gain=gain, passes=self.counts.passes), pixels[row]
-                )
+                entry = Entry(place, uncertainty=float(doubts[row]), gain=float(gains[row]), passes=cost)
+                self.corpus.add(entry, pixels[row])
         self.counts.seconds += monotonic() - begin
         self.note_growth()
 
@@ -231,11 +246,11 @@ class Trial:
         are_failures = verdicts.are_failures & are_valid
         verdicts = Verdicts(are_failures, verdicts.classes, verdicts.alone)
         gains = self._measured(observation.neurons, are_valid)
-        admitted = np.ones_like(are_valid) if self.admits_all else are_valid & ~are_failures
+        admitted = are_valid & ~are_failures
         parents = np.array([self.corpus.entries[parent].uncertainty for parent in candidates.parents])
-        kept = self.guidance.keep(observation.neurons, admitted, parents, self._rng("keep")) & are_valid & ~are_failures
+        kept = self.guidance.keep(observation.neurons, admitted, parents, self._rng("keep"))
         self.counts.mutants += int(are_valid.sum())
-        self.counts.admitted += int((are_valid & ~are_failures).sum())
+        self.counts.admitted += int(admitted.sum())
         self._count(candidates, are_valid, kept, are_failures)
         self._keep(candidates, observation.neurons, np.flatnonzero(kept), gains)
         self._note_failures(candidates, observation, verdicts, gains)
@@ -342,12 +357,19 @@ class Trial:
             logits = [model(rounded_to_bytes(image)) for model in self.design.models]
         return bool(self.design.oracle.judge(logits, self.expected([parent])).are_failures[0])
 
+    def close(self) -> None:
+        """Add the rows of growth that a trial which ends early lacks."""
+        self._note_growth(MARKS)
+
     def note_growth(self) -> None:
         """Add rows of growth up to the hundredth of the budget that is reached."""
-        reached = min(MARKS, int(self.share * MARKS + 1e-9))
-        if self.is_spent:
-            reached = MARKS
+        self._note_growth(MARKS if self.is_spent else min(MARKS, int(self.share * MARKS + 1e-9)))
+
+    def _note_growth(self, reached: int) -> None:
+        if self.counts.mark > reached:
+            return
         unique = [row for row in self.failures if row["is_new"]]
+        unmoved = {(row["seed_id"], row["wrong_class"]) for row in self.failures if not row["is_moved"]}
         while self.counts.mark <= reached:
             self.growth.append(
                 {
@@ -364,6 +386,7 @@ class Trial:
                     "failing_seeds": len({row["seed_id"] for row in unique}),
                     "seed_classes": len(unique),
                     "class_pairs": len({(row["clean_class"], row["wrong_class"]) for row in unique}),
+                    "unmoved_seed_classes": len(unmoved),
                 }
             )
             self.counts.mark += 1

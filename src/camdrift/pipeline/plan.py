@@ -227,7 +227,7 @@ def study_plan(
     design = Design(
         settings=settings,
         layers=classifier.select_layers(settings.layers),
-        labels=_folder_labels(classifier, files),
+        labels=folder_labels(classifier, files),
         batch_size=settings.batch_size,
         chunks=len(parts(files, settings)),
         extra_tables=extra_tables,
@@ -282,8 +282,8 @@ def _fitting_batch_size(plan: Plan) -> int:
         return largest_batch(compute)
 
 
-def _folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[str, int]:
-    """Class index of every folder, if all of them are classes; else nothing."""
+def folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[str, int]:
+    """Return the class index of every folder, if all of them are classes; else nothing."""
     if classifier.labels is None:
         return {}
     folders = {file.folder for file in files if file.folder is not None}

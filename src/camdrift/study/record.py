@@ -62,9 +62,9 @@ def run_record(
                 "precision": model.precision,
             },
         },
-        "model": _model_record(model),
+        "model": model_record(model),
         "attack": _attack_record(plan.attack),
-        "surrogate": None if plan.surrogate is None else _model_record(plan.surrogate),
+        "surrogate": None if plan.surrogate is None else model_record(plan.surrogate),
         "layers": [{**asdict(info), "shape": list(info.shape)} for info in model.layer_infos],
         "images": {"source": source, "n": len(files), "listing_sha256": listing, "sha256": None},
         "versions": provenance.versions(),
@@ -86,7 +86,8 @@ def _attack_record(attack: Attack) -> dict[str, Any]:
     }
 
 
-def _model_record(model: Classifier) -> dict[str, Any]:
+def model_record(model: Classifier) -> dict[str, Any]:
+    """Return what a record says of a model."""
     return {
         "spec": model.spec,
         "name": type(model.module).__name__,

@@ -15,7 +15,11 @@ _PARAMETERS: Final = ("parameters", pl.String, "The last mutation as a spec, suc
 _PARENT: Final = ("parent", pl.Int64, "Entry of the corpus that it was made of; null for a seed.")
 _PASSES: Final = ("passes", pl.Int64, "Passes spent by then: 1 an image forward, 3 with the gradient, per model.")
 _ITERATION: Final = ("iteration", pl.Int64, "Iteration that made it, from 1 on; 0 for a seed.")
-_MOVED: Final = ("is_moved", pl.Boolean, "Was the picture moved on the way? Then it keeps its label by convention only.")
+_MOVED: Final = (
+    "is_moved",
+    pl.Boolean,
+    "Was the picture moved? Then it keeps its label by convention only.",
+)
 
 STARTS: Final = table(
     "starts",
@@ -45,7 +49,11 @@ FAILURES: Final = table(
     ("clean_class", pl.Int64, "Class that the seed has."),
     ("wrong_class", pl.Int64, "Class that the model sees; null where the oracle needs none."),
     ("probability", pl.Float64, "Softmax probability of the predicted class."),
-    ("alone", pl.Int64, "Of three models or more the one whose prediction no other shares, 0 for `--model`; else null."),
+    (
+        "alone",
+        pl.Int64,
+        "Of three or more models the one that no other agrees with, 0 for `--model`; else null.",
+    ),
     ("l2", pl.Float64, "L2 norm of its distance from the seed, moved as the picture was; pixel units."),
     ("linf", pl.Float64, "Largest change of an entry against the same."),
     ("changed", pl.Float64, "Share of entries that differ from the same, 0 to 1."),
@@ -75,6 +83,7 @@ GROWTH: Final = table(
     ("failing_seeds", pl.Int64, "Seeds with at least one failure."),
     ("seed_classes", pl.Int64, "Different pairs of seed and wrong class."),
     ("class_pairs", pl.Int64, "Different pairs of clean and wrong class."),
+    ("unmoved_seed_classes", pl.Int64, "Different pairs of seed and wrong class, of failures that were not moved."),
 )
 
 CORPUS: Final = table(
@@ -112,7 +121,11 @@ FRAMEWORKS: Final = table(
     "frameworks",
     "framework and count of failures",
     _FRAMEWORK,
-    ("count", pl.String, "What is counted: `failures`, `failing_seeds`, `seed_classes` or `class_pairs`."),
+    (
+        "count",
+        pl.String,
+        "What is counted: `failures`, `failing_seeds`, `seed_classes`, `class_pairs`, `unmoved_seed_classes`.",
+    ),
     ("trials", pl.Int64, "Finished trials."),
     ("median", pl.Float64, "Median over the trials."),
     ("low", pl.Float64, "Lower end of its bootstrap 95 % interval over trials; null for one trial."),
@@ -136,4 +149,4 @@ CAMPAIGN_TABLES: Final[Mapping[str, Table]] = {
     each.name: each for each in (STARTS, FAILURES, GROWTH, CORPUS, MUTATORS, FRAMEWORKS, PAIRS)
 }
 # Counts of failures by which frameworks are compared.
-COUNTS: Final = ("failures", "failing_seeds", "seed_classes", "class_pairs")
+COUNTS: Final = ("failures", "failing_seeds", "seed_classes", "class_pairs", "unmoved_seed_classes")

@@ -1,0 +1,192 @@
+"""The trials of a campaign, one after the other, and the tables of all of them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from io import BytesIO, StringIO
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from camdrift.engine.progress import Progress
+from camdrift.fuzzing.budget import PASSES
+from camdrift.fuzzing.campaign import new_trial, run_trial
+from camdrift.fuzzing.checkpoint import restore, save
+from camdrift.fuzzing.frameworks import Background, ChosenFramework
+from camdrift.fuzzing.trial import TALLY, Trial
+from camdrift.statistics.trials import compared, summarised
+from camdrift.storage.campaign_directory import FAILURES, FAILURES_LIST, CampaignDirectory, Checkpoint
+from camdrift.storage.disk import Write
+from camdrift.study import provenance
+from camdrift.study.launch import Launch
+from camdrift.tables.campaign import CORPUS, MUTATORS, STARTS
+from camdrift.tables.campaign import FAILURES as FAILURES_TABLE
+from camdrift.tables.campaign import GROWTH as GROWTH_TABLE
+from camdrift.tables.table import Row
+
+# Seconds between two checkpoints.
+_EVERY: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trial of one framework, in the order in which they run."""
+
+    place: int
+    framework: ChosenFramework
+    number: int
+
+
+class CampaignRunner:
+    """Runs the trials of a campaign one after the other, each from its last checkpoint on."""
+
+    def __init__(
+        self, directory: CampaignDirectory, background: Background, cells: Sequence[Cell], launch: Launch
+    ) -> None:
+        self._directory, self._background, self._cells, self._launch = directory, background, cells, launch
+        self._side = background.design.classifier.size
+        self._finished = dict[int, Checkpoint]()
+        self._last = monotonic()
+
+    def run(self, record: dict[str, Any], rows: Sequence[Row]) -> None:
+        """Run what is left, and write the final files."""
+        for cell in self._cells:
+            with ExitStack() as stack:
+                self._run(cell, stack)
+        self._launch.show(self._progress("statistics", self._cells[-1], None))
+        finals = pl.concat([self._finished[cell.place].tables["growth"].tail(1) for cell in self._cells])
+        tables = {
+            "starts": STARTS.frame(list(rows)),
+            **self._merged(),
+            "frameworks": summarised(finals, rng_seed=self._background.design.rng_seed),
+            "pairs": compared(finals),
+        }
+        record["finished"] = provenance.now()
+        files = [(name, write) for name, write in self._images(tables["failures"])]
+        closest = _closest(tables["failures"])
+        if closest.height:
+            files.append((FAILURES_LIST, partial(Path.write_bytes, data=_csv(closest))))
+        self._directory.finish(tables, record, files)
+
+    def _run(self, cell: Cell, stack: ExitStack) -> None:
+        """Run one trial, or what is left of it."""
+        checkpoint = self._directory.read_checkpoint(cell.place)
+        if checkpoint is not None and checkpoint.counts["is_finished"]:
+            self._finished[cell.place] = checkpoint
+            return
+        stacks = [self._directory.stack(cell.place, name, self._side) for name in ("corpus", "failing")]
+        for each in stacks:
+            stack.callback(each.close)
+        background = replace(self._background, rates=self._rates(cell))
+        trial = new_trial(cell.framework, cell.number, background, *stacks)
+        if checkpoint is None:
+            for each in stacks:
+                each.truncate(0)
+        else:
+            restore(trial, checkpoint.tables, checkpoint.arrays, checkpoint.counts)
+
+        def write(*, is_finished: bool) -> Checkpoint:
+            for each in stacks:
+                each.sync()
+            saved = save(trial)
+            state = Checkpoint(saved.tables, saved.arrays, {**saved.counts, "is_finished": is_finished})
+            # A finished trial may have as many iterations as its last checkpoint.
+            self._directory.write_checkpoint(cell.place, 2 * trial.counts.iterations + is_finished, state)
+            self._last = monotonic()
+            return state
+
+        def after(_: Trial) -> None:
+            self._launch.show(self._progress("fuzz", cell, trial))
+            if monotonic() - self._last > _EVERY:
+                write(is_finished=False)
+                self._launch.show(self._progress("write", cell, trial))
+
+        run_trial(trial, cell.framework, background, after)
+        self._finished[cell.place] = write(is_finished=True)
+        self._launch.show(self._progress("write", cell, trial))
+
+    def _rates(self, cell: Cell) -> dict[str, float]:
+        """Share of admitted mutants that the same trial of other frameworks kept, by framework."""
+        rates = {}
+        for other in self._cells:
+            if other.number == cell.number and other.place in self._finished:
+                counts = self._finished[other.place].counts
+                rates[other.framework.name] = counts["kept"] / max(1, counts["admitted"])
+        return rates
+
+    def _progress(self, stage: str, cell: Cell, trial: Trial | None) -> Progress:
+        """Progress in passes, or in percent of the budget where that is not in passes."""
+        budget = self._background.design.budget
+        unit, each = (PASSES, int(budget.amount)) if budget.unit == PASSES else ("percent", 100)
+        share = 1.0 if trial is None else min(1.0, trial.share)
+        done = cell.place * each + int(share * each)
+        failures = sum(state.counts["failures"] for state in self._finished.values())
+        failures += 0 if trial is None or cell.place in self._finished else trial.counts.failures
+        return Progress(stage, done, each * len(self._cells), failures, unit=unit, result="failure")
+
+    def _merged(self) -> dict[str, pl.DataFrame]:
+        """The tables of all trials."""
+        failures, growth, corpus, mutators = [FAILURES_TABLE.frame()], [GROWTH_TABLE.frame()], list[Row](), list[Row]()
+        for cell in self._cells:
+            tables = self._finished[cell.place].tables
+            key = {"framework": cell.framework.spec, "trial": cell.number}
+            image = pl.format(f"{FAILURES}/{cell.place:03d}-{{}}.npy", pl.col("image"))
+            failures.append(tables["failures"].with_columns(image=image))
+            growth.append(tables["growth"])
+            corpus += [{**key, **self._entry(number, row)} for number, row in enumerate(tables["entries"].to_dicts())]
+            mutators += [
+                {**key, "operator": row["operator"], **dict(zip(TALLY, row["numbers"], strict=True))}
+                for row in tables["tally"].sort("operator").to_dicts()
+            ]
+        return {
+            "failures": pl.concat(failures),
+            "growth": pl.concat(growth),
+            "corpus": CORPUS.frame(corpus),
+            "mutators": MUTATORS.frame(mutators),
+        }
+
+    def _entry(self, number: int, row: Row) -> Row:
+        """A row of the table `corpus`."""
+        names = ("parent", "stream", "reason", "times", "iteration", "passes")
+        gain, mutation = row["gain"], row["mutation"]
+        return {
+            "entry": number,
+            "seed_id": self._background.design.starts[row["seed"]].seed_id,
+            "operator": None if mutation is None else mutation.partition("(")[0],
+            "parameters": mutation,
+            "is_moved": row["matrix"] is not None,
+            "gain": None if gain is None or np.isnan(gain) else gain,
+            **{name: row[name] for name in names},
+        }
+
+    def _images(self, failures: pl.DataFrame) -> Iterator[tuple[str, Write]]:
+        """Names of the images of new failures, and what writes each."""
+        stacks = {}
+        for name in failures.filter("is_new")["image"].to_list():
+            place, _, number = Path(name).stem.partition("-")
+            if int(place) not in stacks:
+                stacks[int(place)] = self._directory.stack(int(place), "failing", self._side)
+            yield name, partial(_write_image, stack=stacks[int(place)], number=int(number))
+
+
+def _write_image(path: Path, *, stack: Any, number: int) -> None:
+    data = BytesIO()
+    np.save(data, stack.read([number])[0], allow_pickle=False)
+    path.write_bytes(data.getvalue())
+
+
+def _closest(failures: pl.DataFrame) -> pl.DataFrame:
+    """For every seed the stored failure that lies closest to it; one whose picture has moved only where all have."""
+    stored = failures.filter(pl.col("image").is_not_null()).sort("is_moved", "l2", maintain_order=True)
+    return stored.unique("seed_id", keep="first", maintain_order=True).sort("seed_id")
+
+
+def _csv(closest: pl.DataFrame) -> bytes:
+    rows = closest.select(seed="seed_id", adversarial="image")
+    text = StringIO()
+    rows.write_csv(text)
+    return text.getvalue().encode("utf-8", "surrogateescape")
