@@ -179,7 +179,7 @@ OPTIONS: Final = (
     ),
     Option(
         "criterion", FuzzSettings, TEXT, "SPEC", _FUZZ,
-        "Coverage that guides, and that is reported: docs/coverage.md lists them. Left out: kmnc with --profile, else nc.",
+        "Coverage that guides and is reported: docs/coverage.md lists them. Left out: kmnc with a profile, else nc.",
     ),
     Option(
         "budget", FuzzSettings, TEXT, "NUMBER-UNIT", _FUZZ,

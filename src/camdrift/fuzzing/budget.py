@@ -40,8 +40,8 @@ class Budget:
 
     def share(self, passes: int, iterations: int, seconds: float) -> float:
         """Return the share that is spent, 0 to 1 and a little more."""
-        spent = {PASSES: passes, ITERATIONS: iterations, MINUTES: seconds / 60}[self.unit]
-        return spent / self.amount
+        so_far = {PASSES: passes, ITERATIONS: iterations, MINUTES: seconds / 60}[self.unit]
+        return so_far / self.amount
 
 
 def parse_budget(text: str) -> Budget:

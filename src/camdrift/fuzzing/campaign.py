@@ -4,44 +4,42 @@ from collections.abc import Callable
 from time import monotonic
 
 from camdrift.fuzzing.corpus import Corpus, ImageStack
-from camdrift.fuzzing.frameworks import Background, ChosenFramework
+from camdrift.fuzzing.frameworks import Setup, ChosenFramework
 from camdrift.fuzzing.trial import Trial
 
 # Called after every iteration.
 OnIteration = Callable[[Trial], None]
 
 
-def new_trial(
-    framework: ChosenFramework, number: int, background: Background, corpus: ImageStack, failing: ImageStack
-) -> Trial:
+def new_trial(framework: ChosenFramework, number: int, setup: Setup, corpus: ImageStack, failing: ImageStack) -> Trial:
     """Return a trial that has not begun.
 
     Args:
         framework: Its framework.
         number: Its number.
-        background: What its guidance may be made of.
+        setup: What its guidance may be made of.
         corpus: Takes the images of its corpus.
         failing: Takes the images of new failures.
     """
-    design = background.design
+    design = setup.design
     return Trial(
         design=design,
         framework=framework.spec,
         number=number,
-        guidance=framework.row.guidance(background, framework.settings),
+        guidance=framework.row.guidance(setup, framework.settings),
         corpus=Corpus(corpus, design.classifier.device),
         failing=failing,
         measure=None if design.criterion is None else design.criterion.start(),
     )
 
 
-def run_trial(trial: Trial, framework: ChosenFramework, background: Background, after: OnIteration) -> None:
+def run_trial(trial: Trial, framework: ChosenFramework, setup: Setup, after: OnIteration) -> None:
     """Run a trial to the end of its budget, from wherever it is.
 
     Args:
         trial: A new trial, or one that was taken up again.
         framework: Its framework.
-        background: What its guidance may be made of.
+        setup: What its guidance may be made of.
         after: Called after every iteration.
 
     Raises:
@@ -49,7 +47,7 @@ def run_trial(trial: Trial, framework: ChosenFramework, background: Background, 
     """
     step = framework.step
     if not len(trial.corpus):
-        trial.begin(background.images)
+        trial.begin(setup.images)
         after(trial)
     while not trial.is_spent and not _is_over(trial, framework):
         begin = monotonic()

@@ -97,5 +97,5 @@ def _entry(row: dict[str, Any]) -> Entry:
 
 def mutation_of(spec: str, stream: int) -> Mutation:
     """Return the mutation that has a spec, with the seed of its random pixels."""
-    parsed = parse_spec(spec)
-    return Mutation(parsed.name, parsed.settings, stream)
+    parts = parse_spec(spec)
+    return Mutation(parts.name, parts.settings, stream)

@@ -34,8 +34,8 @@ def _l2(images: Images, seeds: Images, settings: Mapping[str, float]) -> Values:
 
 def _ratio(images: Images, seeds: Images, settings: Mapping[str, float]) -> Values:
     """L2 norm of the change over that of the seed less its mean (DLFuzz's, with the seed's own mean)."""
-    centred = seeds - seeds.mean((2, 3), keepdim=True)
-    norm: Tensor = torch.linalg.vector_norm(centred.flatten(1), dim=1).clamp_min(1e-12)
+    rest = seeds - seeds.mean((2, 3), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(rest.flatten(1), dim=1).clamp_min(1e-12)
     change: Tensor = torch.linalg.vector_norm((images - seeds).flatten(1), dim=1)
     return change / (settings["most"] * norm)
 
@@ -126,16 +126,16 @@ def parse_constraint(spec: str) -> Constraint:
         >>> parse_constraint("linf(eps=0.5)").spec
         'linf(eps=0.5)'
     """
-    parsed = parse_spec(spec, option="constraint")
-    if parsed.name not in CONSTRAINTS:
+    parts = parse_spec(spec, option="constraint")
+    if parts.name not in CONSTRAINTS:
         names = ", ".join(CONSTRAINTS)
-        raise UserError(f"`constraint` must be one of {names}, got: {spec}", nearest(parsed.name, CONSTRAINTS).strip())
-    kind = CONSTRAINTS[parsed.name]
-    for name, value in parsed.settings.items():
+        raise UserError(f"`constraint` must be one of {names}, got: {spec}", nearest(parts.name, CONSTRAINTS).strip())
+    kind = CONSTRAINTS[parts.name]
+    for name, value in parts.settings.items():
         if name not in kind.settings:
-            raise UserError(f"`constraint` {parsed.name} takes {', '.join(kind.settings)}, got: {name}")
+            raise UserError(f"`constraint` {parts.name} takes {', '.join(kind.settings)}, got: {name}")
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not 0 < value < kind.limit:
             below = "" if kind.limit == float("inf") else f" and below {kind.limit:g}"
             raise UserError(f"`constraint` setting `{name}` must be a number above 0{below}, got: {value}")
-    return Constraint(parsed.name, {**kind.settings, **{k: float(v) for k, v in parsed.settings.items()}})
+    return Constraint(parts.name, {**kind.settings, **{k: float(v) for k, v in parts.settings.items()}})

@@ -13,11 +13,12 @@ from camdrift.attacks.dlfuzz import normalised
 from camdrift.coverage.criteria import NeuronBatch
 from camdrift.coverage.neurons import NeuronObserver, NeuronRecord
 from camdrift.fuzzing.budget import GRADIENT
+from camdrift.fuzzing.candidates import Candidates, Observation
 from camdrift.fuzzing.gradients import joint_objective
 from camdrift.fuzzing.mutations import GRADIENT as STEP
 from camdrift.fuzzing.mutations import Mutation
 from camdrift.fuzzing.pixelwise import clipped
-from camdrift.fuzzing.trial import Candidates, Observation, Trial
+from camdrift.fuzzing.trial import Trial
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
 from camdrift.tensors import Images, Logits
@@ -76,26 +77,26 @@ class Joint:
 
     def _uncovered(self, trial: Trial, number: int, rng: np.random.Generator) -> int:
         """A random neuron of a model that nothing has covered yet; any where all are."""
-        covered = _covered(trial, number)
-        candidates = np.flatnonzero(~covered)
-        return int(rng.choice(candidates if len(candidates) else len(covered)))
+        flags = _covered(trial, number)
+        candidates = np.flatnonzero(~flags)
+        return int(rng.choice(candidates if len(candidates) else len(flags)))
 
     def _differentiate(
         self, trial: Trial, images: Images, places: Sequence[int], neurons: Sequence[Sequence[int]], rows: Sequence[int]
     ) -> tuple[Observation, Tensor, list[Tensor]]:
         """All models at some images, the gradient of the joint objective, and the neurons that each model covers."""
         points = images.detach().clone().requires_grad_()
-        classes = trial.expected(places)
+        classes = trial.seed_classes(places)
         passes = list[tuple[Logits, NeuronRecord]]()
         with torch.enable_grad():
             for model in trial.design.models:
                 passes.append(_recorded(model, points))
-            chosen = [
+            outputs = [
                 _outputs(model, record, [neurons[row][number] for row in rows])
                 for number, (model, (_, record)) in enumerate(zip(trial.design.models, passes, strict=True))
             ]
             scores = [logits.softmax(1) for logits, _ in passes]
-            value = joint_objective(scores, chosen, classes, w_diff=self.w_diff, w_nc=self.w_nc).sum()
+            value = joint_objective(scores, outputs, classes, w_diff=self.w_diff, w_nc=self.w_nc).sum()
         gradient = torch.autograd.grad(value, points, materialize_grads=True)[0]
         trial.counts.passes += GRADIENT * len(trial.design.models) * len(images)
         (own, record), *others = passes
@@ -120,9 +121,9 @@ class Joint:
         trial.count_tries(mutations)
         verdicts = trial.take_up(Candidates(images, places, mutations, matrices, use), observation)
         # The published program counts the neurons of images alone on which the models disagree.
-        credited = verdicts.are_failures if trial.design.as_released else np.ones(len(places), dtype=np.bool_)
-        for number, covered in enumerate(flags or ()):
-            _covered(trial, number)[:] |= covered.cpu().numpy()[credited].any(0)
+        are_credited = verdicts.are_failures if trial.design.as_released else np.ones(len(places), dtype=np.bool_)
+        for number, row in enumerate(flags or ()):
+            _covered(trial, number)[:] |= row.cpu().numpy()[are_credited].any(0)
         are_valid: NDArray[np.bool_] = trial.design.constraint.holds(use).cpu().numpy()
         return verdicts.are_failures | ~are_valid
 

@@ -23,11 +23,11 @@ class Start:
 
     Attributes:
         seed_id: Its name.
-        expected: The class that it has: its label, or the model's own prediction.
+        seed_class: The class that it has: its label, or the model's own prediction.
     """
 
     seed_id: str
-    expected: int
+    seed_class: int
 
 
 @dataclass(frozen=True)

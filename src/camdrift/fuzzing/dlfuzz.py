@@ -14,11 +14,12 @@ from camdrift.coverage.criteria import NeuronBatch
 from camdrift.coverage.neurons import NeuronRecord
 from camdrift.coverage.strategies import ChosenNeurons, neuron_table, select_neurons
 from camdrift.fuzzing.budget import FORWARD, GRADIENT
+from camdrift.fuzzing.candidates import Candidates, Observation
 from camdrift.fuzzing.gradients import Objective, differentiate
 from camdrift.fuzzing.mutations import GRADIENT as STEP
 from camdrift.fuzzing.mutations import Mutation
 from camdrift.fuzzing.pixelwise import clipped
-from camdrift.fuzzing.trial import Candidates, Observation, Trial
+from camdrift.fuzzing.trial import Trial
 from camdrift.tensors import Images, Logits
 
 # Images that walk side by side; coverage is that of before.
@@ -62,18 +63,20 @@ class Uphill:
                 self._take_up(trial, images, places, observation, step)
 
     def _differentiate(self, trial: Trial, images: Images, chooser: "_Chooser") -> tuple[Observation, Tensor]:
-        neurons, gradients = list[NeuronBatch](), list[Tensor]()
+        batches, gradients = list[NeuronBatch](), list[Tensor]()
         size = trial.design.batch_size
         for start in range(0, len(images), size):
             part = images[start : start + size]
             batch, gradient = differentiate(trial.design.classifier, part, chooser.objective(start))
-            neurons.append(batch)
+            batches.append(batch)
             gradients.append(gradient)
         trial.counts.passes += (GRADIENT + trial.cost - FORWARD) * len(images)
         with torch.no_grad():
             others = [other(images) for other in trial.design.oracle.others]
-        joined = NeuronBatch(*(torch.cat([getattr(n, name) for n in neurons]) for name in ("scaled", "raw", "logits")))
-        return Observation(joined, others), torch.cat(gradients)
+        neurons = NeuronBatch(
+            *(torch.cat([getattr(each, name) for each in batches]) for name in ("scaled", "raw", "logits"))
+        )
+        return Observation(neurons, others), torch.cat(gradients)
 
     def _take_up(
         self, trial: Trial, images: Images, places: Sequence[int], observation: Observation, step: int

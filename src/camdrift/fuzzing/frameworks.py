@@ -33,7 +33,7 @@ _MUTANTS: Final = {"mutants": 20}
 
 
 @dataclass(frozen=True)
-class Background:
+class Setup:
     """What a framework's guidance may be made of.
 
     Attributes:
@@ -64,7 +64,7 @@ class Framework:
 
     settings: Settings
     step: Callable[[Settings], Step]
-    guidance: Callable[[Background, Settings], Guidance]
+    guidance: Callable[[Setup, Settings], Guidance]
     follows: bool = False
     needs_models: bool = False
     stops_at_first: bool = False
@@ -86,26 +86,26 @@ def _joint(settings: Settings) -> Step:
     return Joint(**settings)
 
 
-def _by_campaign_criterion(background: Background, settings: Settings) -> Guidance:
+def _by_campaign_criterion(setup: Setup, settings: Settings) -> Guidance:
     """The campaign's criterion; neuron coverage where it has none."""
-    criterion = background.design.criterion
-    return ByCriterion((criterion or make_criterion("nc", background.design.classifier)).start())
+    criterion = setup.design.criterion
+    return ByCriterion((criterion or make_criterion("nc", setup.design.classifier)).start())
 
 
-def _by_distance(background: Background, settings: Settings) -> Guidance:
+def _by_distance(setup: Setup, settings: Settings) -> Guidance:
     """Squared distance of logits to those of every image kept before."""
-    threshold = settings["threshold"] or nearest_distance(background)
-    return ByCriterion(make_criterion(f"cc(threshold={threshold!r})", background.design.classifier).start())
+    threshold = settings["threshold"] or nearest_distance(setup)
+    return ByCriterion(make_criterion(f"cc(threshold={threshold!r})", setup.design.classifier).start())
 
 
-def nearest_distance(background: Background) -> float:
+def nearest_distance(setup: Setup) -> float:
     """Return the median, over the seeds, of the squared distance of their logits to the nearest other seed's.
 
     TensorFuzz's 1.0 is for the ten logits of MNIST, and means nothing for a thousand. 1.0 for a single seed.
     """
-    design = background.design
+    design = setup.design
     logits = []
-    for batch in batches(background.images, design.batch_size):
+    for batch in batches(setup.images, design.batch_size):
         images = torch.as_tensor(np.stack(batch)).to(design.classifier.device)
         logits.append(observe_batch(design.classifier, images).logits.double())
     points = torch.cat(logits)
@@ -116,10 +116,10 @@ def nearest_distance(background: Background) -> float:
     return max(float(distances.amin(1).median()), float(np.finfo(np.float32).tiny))
 
 
-def _by_chance(background: Background, settings: Settings) -> Guidance:
+def _by_chance(setup: Setup, settings: Settings) -> Guidance:
     """As many as the guided framework kept, by chance: the control for its guidance."""
     rate = settings["rate"]
-    return ByChance(background.rates.get(settings["like"], _RATE) if rate is None else rate)
+    return ByChance(setup.rates.get(settings["like"], _RATE) if rate is None else rate)
 
 
 _DLFUZZ: Final = {name: getattr(DLFuzz, name) for name in DLFuzz.settings() if name not in ("keep_gain", "keep_ratio")}
@@ -134,7 +134,7 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
     "deepxplore": Framework(
         {"iterations": 20, "step": 10 / 255, "w_diff": 1.0, "w_nc": 0.1, "threshold": 0.0},
         _joint,
-        lambda background, settings: Nothing(),
+        lambda setup, settings: Nothing(),
         needs_models=True,
     ),
     "deephunter": Framework(
@@ -210,21 +210,21 @@ def parse_framework(spec: str) -> ChosenFramework:
     Raises:
         UserError: No such framework or setting, or a value that it cannot have.
     """
-    parsed = parse_spec(spec, option="frameworks")
-    if parsed.name not in FRAMEWORKS:
+    parts = parse_spec(spec, option="frameworks")
+    if parts.name not in FRAMEWORKS:
         names = ", ".join(FRAMEWORKS)
-        raise UserError(f"`frameworks` must be of {names}, got: {spec}", nearest(parsed.name, FRAMEWORKS).strip())
-    row = FRAMEWORKS[parsed.name]
-    for name, value in parsed.settings.items():
+        raise UserError(f"`frameworks` must be of {names}, got: {spec}", nearest(parts.name, FRAMEWORKS).strip())
+    row = FRAMEWORKS[parts.name]
+    for name, value in parts.settings.items():
         if name not in row.settings:
-            raise UserError(f"framework `{parsed.name}` takes {', '.join(row.settings)}, got: {name}")
-        _check(parsed.name, name, value)
-    settings = {**row.settings, **parsed.settings}
-    if parsed.name == "dlfuzz":
+            raise UserError(f"framework `{parts.name}` takes {', '.join(row.settings)}, got: {name}")
+        _check(parts.name, name, value)
+    settings = {**row.settings, **parts.settings}
+    if parts.name == "dlfuzz":
         settings["strategy"] = str(settings["strategy"])
         DLFuzz(**settings)  # which refuses what it cannot have
     changes = {name: value for name, value in settings.items() if value != row.settings[name]}
-    return ChosenFramework(parsed.name, settings, write_spec(parsed.name, changes))
+    return ChosenFramework(parts.name, settings, write_spec(parts.name, changes))
 
 
 def _check(framework: str, name: str, value: Any) -> None:
@@ -255,13 +255,13 @@ def parse_frameworks(specs: Sequence[str], *, oracle: str) -> tuple[ChosenFramew
     Raises:
         UserError: One is given twice, needs models where there are none, or follows one that does not run.
     """
-    chosen = [parse_framework(spec) for spec in specs]
-    names = [each.spec for each in chosen]
+    choices = [parse_framework(spec) for spec in specs]
+    names = [each.spec for each in choices]
     if not names or len(set(names)) < len(names):
         raise UserError(
             f"`frameworks` must name each framework once, and at least one, got: {', '.join(names) or 'none'}"
         )
-    for each in chosen:
+    for each in choices:
         if each.row.needs_models and oracle != DISAGREE:
             raise UserError(f"framework `{each.name}` must come with further models, got: none", "--models SPEC[,SPEC]")
-    return tuple(sorted(chosen, key=lambda each: each.row.follows))
+    return tuple(sorted(choices, key=lambda each: each.row.follows))

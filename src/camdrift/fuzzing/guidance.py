@@ -20,12 +20,12 @@ class Guidance(Protocol):
 
     reason: str
 
-    def keep(self, batch: NeuronBatch, admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
+    def keep(self, batch: NeuronBatch, is_admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
         """Return which mutants join the corpus.
 
         Args:
             batch: What the network does on the mutants.
-            admitted: Which may join: they are valid and no failures.
+            is_admitted: Which may join: they are valid and no failures.
             parents: Uncertainty of the network on each mutant's parent.
             rng: Random numbers of this iteration.
         """
@@ -64,9 +64,9 @@ class _Stateless:
 class Nothing(_Stateless):
     """Keeps no mutant: every one is made of a seed."""
 
-    def keep(self, batch: NeuronBatch, admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
+    def keep(self, batch: NeuronBatch, is_admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
         """As `Guidance`."""
-        return np.zeros_like(admitted)
+        return np.zeros_like(is_admitted)
 
 
 class Everything(_Stateless):
@@ -74,9 +74,9 @@ class Everything(_Stateless):
 
     reason = ALL
 
-    def keep(self, batch: NeuronBatch, admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
+    def keep(self, batch: NeuronBatch, is_admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
         """As `Guidance`."""
-        return admitted.copy()
+        return is_admitted.copy()
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class ByChance(_Stateless):
     rate: float
     reason = CHANCE
 
-    def keep(self, batch: NeuronBatch, admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
+    def keep(self, batch: NeuronBatch, is_admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
         """As `Guidance`."""
-        return admitted & (rng.random(len(admitted)) < self.rate)
+        return is_admitted & (rng.random(len(is_admitted)) < self.rate)
 
 
 class ByCriterion:
@@ -107,9 +107,9 @@ class ByCriterion:
     def __init__(self, state: CoverageState) -> None:
         self._state = state
 
-    def keep(self, batch: NeuronBatch, admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
+    def keep(self, batch: NeuronBatch, is_admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
         """As `Guidance`."""
-        return admitted & (self._state.fold(batch, admitted) > 0)
+        return is_admitted & (self._state.fold(batch, is_admitted) > 0)
 
     def uncertainties(self, batch: NeuronBatch) -> Floats:
         """As `Guidance`."""
@@ -139,9 +139,9 @@ class ByUncertainty(_Stateless):
     measure: str
     reason = UNCERTAIN
 
-    def keep(self, batch: NeuronBatch, admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
+    def keep(self, batch: NeuronBatch, is_admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
         """As `Guidance`."""
-        return admitted & (self.uncertainties(batch) > parents)
+        return is_admitted & (self.uncertainties(batch) > parents)
 
     def uncertainties(self, batch: NeuronBatch) -> Floats:
         """As `Guidance`."""

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from camdrift.errors import UserError
+from camdrift.fuzzing.candidates import Candidates
 from camdrift.fuzzing.design import MOST_IDLE, TRIES
 from camdrift.fuzzing.mutations import Mutation
 from camdrift.fuzzing.operators import OPERATORS, matrix_of, mutate
 from camdrift.fuzzing.parents import ParentRule
 from camdrift.fuzzing.pixelwise import clipped
-from camdrift.fuzzing.trial import Candidates, Trial
+from camdrift.fuzzing.trial import Trial
 
 
 @dataclass(frozen=True)

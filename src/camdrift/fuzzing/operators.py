@@ -73,8 +73,8 @@ def check_operators(names: Sequence[str]) -> tuple[str, ...]:
                 f"`mutators` must be of {', '.join(OPERATORS)}, got: {name}", nearest(name, OPERATORS).strip()
             )
     if not names or len(set(names)) < len(names):
-        given = ", ".join(names) or "none"
-        raise UserError(f"`mutators` must name each operator once, and at least one, got: {given}")
+        words = ", ".join(names) or "none"
+        raise UserError(f"`mutators` must name each operator once, and at least one, got: {words}")
     return tuple(names)
 
 

@@ -32,14 +32,14 @@ class Verdicts:
     alone: NDArray[np.int64]
 
 
-def _by_prediction(logits: Sequence[Logits], expected: Tensor) -> Verdicts:
+def _by_prediction(logits: Sequence[Logits], seed_classes: Tensor) -> Verdicts:
     """A failure is predicted otherwise than its seed; logits that are not finite are no prediction."""
     classes = logits[0].argmax(1)
-    are_failures = (classes != expected) & torch.isfinite(logits[0]).all(1)
+    are_failures = (classes != seed_classes) & torch.isfinite(logits[0]).all(1)
     return _verdicts(are_failures, classes)
 
 
-def _by_disagreement(logits: Sequence[Logits], expected: Tensor) -> Verdicts:
+def _by_disagreement(logits: Sequence[Logits], seed_classes: Tensor) -> Verdicts:
     """Models disagree on a failure. Its wrong class is the one of the model that is alone, or of the last model."""
     classes = torch.stack([each.argmax(1) for each in logits])
     are_finite = torch.stack([torch.isfinite(each).all(1) for each in logits]).all(0)
@@ -51,9 +51,9 @@ def _by_disagreement(logits: Sequence[Logits], expected: Tensor) -> Verdicts:
     return _verdicts(are_failures, wrong, alone)
 
 
-def _by_finiteness(logits: Sequence[Logits], expected: Tensor) -> Verdicts:
+def _by_finiteness(logits: Sequence[Logits], seed_classes: Tensor) -> Verdicts:
     """A failure has logits that are NaN or infinite."""
-    return _verdicts(~torch.isfinite(logits[0]).all(1), torch.full_like(expected, -1))
+    return _verdicts(~torch.isfinite(logits[0]).all(1), torch.full_like(seed_classes, -1))
 
 
 def _verdicts(are_failures: Tensor, classes: Tensor, alone: Tensor | None = None) -> Verdicts:
@@ -83,27 +83,27 @@ class Oracle:
     name: str
     others: tuple[Classifier, ...] = ()
 
-    def judge(self, logits: Sequence[Logits], expected: Tensor) -> Verdicts:
+    def judge(self, logits: Sequence[Logits], seed_classes: Tensor) -> Verdicts:
         """Return what it says.
 
         Args:
             logits: Of the classifier that is fuzzed, and of the others.
-            expected: The class that each image should have.
+            seed_classes: The class that each image should have.
         """
-        return _JUDGES[self.name](logits, expected)
+        return _JUDGES[self.name](logits, seed_classes)
 
-    def objection(self, logits: Sequence[Tensor], expected: int) -> str:
+    def objection(self, logits: Sequence[Tensor], seed_class: int) -> str:
         """Return why a clean seed cannot be fuzzed; empty where it can.
 
         Args:
             logits: Of the seed, by every model, (classes,) each.
-            expected: The class that it should have.
+            seed_class: The class that it should have.
         """
         if not all(bool(torch.isfinite(each).all()) for each in logits):
             return "the model returned NaN or infinity for the clean image"
         if self.name in (DISAGREE, PRECISION) and len({int(each.argmax()) for each in logits}) > 1:
             return "the models disagree on the clean image"
-        if self.name == PREDICTION and int(logits[0].argmax()) != expected:
+        if self.name == PREDICTION and int(logits[0].argmax()) != seed_class:
             return "the clean image is predicted otherwise than its label says"
         return ""
 

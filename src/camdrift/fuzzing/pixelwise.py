@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from camdrift.fuzzing.mutations import Mutation
+from camdrift.streams import stream_seed
 from camdrift.tensors import PIXELS, Images
 
 
@@ -41,7 +42,7 @@ def pixels(images: Images, mutations: Sequence[Mutation]) -> Images:
     result = images.clone()
     entries = images[0].numel()
     for row, mutation in enumerate(mutations):
-        rng = np.random.default_rng(mutation.stream)
+        rng = _rng(mutation)
         size = max(1, round(mutation.parameters["share"] * entries))
         places = rng.choice(entries, size=size, replace=False)
         values = torch.as_tensor(rng.random(size, dtype=np.float32)).to(images)
@@ -51,7 +52,7 @@ def pixels(images: Images, mutations: Sequence[Mutation]) -> Images:
 
 def noise(images: Images, mutations: Sequence[Mutation]) -> Images:
     """Add white Gaussian noise of standard deviation `sigma`, in pixel units."""
-    draws = [np.random.default_rng(m.stream).standard_normal(images[0].shape, dtype=np.float32) for m in mutations]
+    draws = [_rng(m).standard_normal(images[0].shape, dtype=np.float32) for m in mutations]
     return images + _column(images, mutations, "sigma") * torch.as_tensor(np.stack(draws)).to(images)
 
 
@@ -64,3 +65,8 @@ def _column(images: Images, mutations: Sequence[Mutation], name: str) -> Tensor:
     """Return one parameter of every mutation, to be broadcast over the images."""
     values = [mutation.parameters[name] for mutation in mutations]
     return torch.tensor(values, dtype=images.dtype, device=images.device).view(-1, 1, 1, 1)
+
+
+def _rng(mutation: Mutation) -> np.random.Generator:
+    """Return the random numbers of a mutation, the same whenever it is done."""
+    return np.random.default_rng(stream_seed(mutation.stream, mutation.operator, "pixels"))

@@ -14,79 +14,20 @@ from camdrift.coverage.criteria import CoverageState, NeuronBatch, observe_batch
 from camdrift.errors import UserError
 from camdrift.fuzzing.affine import Matrix, moved
 from camdrift.fuzzing.budget import FORWARD
+from camdrift.fuzzing.candidates import Candidates, Observation, join_observations
 from camdrift.fuzzing.corpus import Corpus, Entry, ImageStack
 from camdrift.fuzzing.design import Design
 from camdrift.fuzzing.guidance import Guidance
 from camdrift.fuzzing.mutations import Mutation
 from camdrift.fuzzing.oracles import Verdicts
 from camdrift.models.memory import batches
+from camdrift.streams import stream_seed
 from camdrift.tables.table import Row
-from camdrift.tensors import Images, Logits, Values, rounded_to_bytes
+from camdrift.tensors import Images, rounded_to_bytes
 
 # What is counted of every operator.
 TALLY: Final = ("tried", "valid", "kept", "failures")
 MARKS: Final = 100
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Mutants that may be judged.
-
-    Attributes:
-        images: The mutants, in pixel space.
-        parents: Places of their parents in the corpus.
-        mutations: What was done to the parents.
-        matrices: The affine mutation on the way of each; None for none.
-        use: How much of the constraint each uses.
-    """
-
-    images: Images
-    parents: Sequence[int]
-    mutations: Sequence[Mutation]
-    matrices: Sequence[Matrix | None]
-    use: Values
-
-    def __len__(self) -> int:
-        return len(self.parents)
-
-    def part(self, rows: Sequence[int]) -> "Candidates":
-        """Return some of them."""
-        return Candidates(
-            self.images[list(rows)],
-            [self.parents[row] for row in rows],
-            [self.mutations[row] for row in rows],
-            [self.matrices[row] for row in rows],
-            self.use[list(rows)],
-        )
-
-    @classmethod
-    def joined(cls, parts: "Sequence[Candidates]") -> "Candidates":
-        """Return all candidates of some parts, at least one."""
-        return cls(
-            torch.cat([part.images for part in parts]),
-            [parent for part in parts for parent in part.parents],
-            [mutation for part in parts for mutation in part.mutations],
-            [matrix for part in parts for matrix in part.matrices],
-            torch.cat([part.use for part in parts]),
-        )
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One pass of all models over some images.
-
-    Attributes:
-        neurons: The fuzzed classifier's neurons and logits.
-        others: Logits of the oracle's other models.
-    """
-
-    neurons: NeuronBatch
-    others: Sequence[Logits] = ()
-
-    @property
-    def logits(self) -> list[Logits]:
-        """Logits of all models."""
-        return [self.neurons.logits, *self.others]
 
 
 @dataclass
@@ -188,9 +129,9 @@ class Trial:
         for batch in batches(range(len(images)), self.design.batch_size):
             pixels = torch.as_tensor(np.stack([images[place] for place in batch])).to(self.device)
             observation = self.observe(pixels)
-            admitted = np.ones(len(batch), dtype=np.bool_)
-            gains = self._measured(observation.neurons, admitted)
-            self.guidance.keep(observation.neurons, admitted, np.zeros(len(batch)), self._rng("dry run"))
+            is_admitted = np.ones(len(batch), dtype=np.bool_)
+            gains = self._measured(observation.neurons, is_admitted)
+            self.guidance.keep(observation.neurons, is_admitted, np.zeros(len(batch)), self._rng("dry run"))
             doubts = self.guidance.uncertainties(observation.neurons)
             for row, place in enumerate(batch):
                 entry = Entry(place, uncertainty=float(doubts[row]), gain=float(gains[row]), passes=cost)
@@ -199,7 +140,8 @@ class Trial:
         self.note_growth()
 
     def _rng(self, purpose: str) -> np.random.Generator:
-        return np.random.default_rng(self.design.stream(self.number, self.counts.iterations, purpose))
+        words = f"trial {self.number} iteration {self.counts.iterations}"
+        return np.random.default_rng(stream_seed(self.design.rng_seed, words, purpose))
 
     def rng(self) -> np.random.Generator:
         """Return the random numbers of this iteration."""
@@ -210,9 +152,9 @@ class Trial:
         seeds = self.corpus.read([self.corpus.entries[parent].seed for parent in parents])
         return moved(seeds, matrices)
 
-    def expected(self, parents: Sequence[int]) -> Tensor:
+    def seed_classes(self, parents: Sequence[int]) -> Tensor:
         """Return the class that the mutants of some parents should have."""
-        classes = [self.design.starts[self.corpus.entries[parent].seed].expected for parent in parents]
+        classes = [self.design.starts[self.corpus.entries[parent].seed].seed_class for parent in parents]
         return torch.tensor(classes, device=self.device)
 
     def observe(self, images: Images) -> Observation:
@@ -229,7 +171,7 @@ class Trial:
             for batch in batches(range(len(candidates)), self.design.batch_size)
         ]
         if observations:
-            self.take_up(candidates, _joined(observations))
+            self.take_up(candidates, join_observations(observations))
 
     def take_up(self, candidates: Candidates, observation: Observation) -> Verdicts:
         """Note failures, and keep what the guidance keeps.
@@ -241,24 +183,24 @@ class Trial:
         Returns:
             What the oracle says; invalid mutants are no failures.
         """
-        verdicts = self.design.oracle.judge(observation.logits, self.expected(candidates.parents))
+        verdicts = self.design.oracle.judge(observation.logits, self.seed_classes(candidates.parents))
         are_valid = self.design.constraint.holds(candidates.use).cpu().numpy()
         are_failures = verdicts.are_failures & are_valid
         verdicts = Verdicts(are_failures, verdicts.classes, verdicts.alone)
         gains = self._measured(observation.neurons, are_valid)
-        admitted = are_valid & ~are_failures
+        is_admitted = are_valid & ~are_failures
         parents = np.array([self.corpus.entries[parent].uncertainty for parent in candidates.parents])
-        kept = self.guidance.keep(observation.neurons, admitted, parents, self._rng("keep"))
+        is_kept = self.guidance.keep(observation.neurons, is_admitted, parents, self._rng("keep"))
         self.counts.mutants += int(are_valid.sum())
-        self.counts.admitted += int(admitted.sum())
-        self._count(candidates, are_valid, kept, are_failures)
-        self._keep(candidates, observation.neurons, np.flatnonzero(kept), gains)
+        self.counts.admitted += int(is_admitted.sum())
+        self._count(candidates, are_valid, is_kept, are_failures)
+        self._keep(candidates, observation.neurons, np.flatnonzero(is_kept), gains)
         self._note_failures(candidates, observation, verdicts, gains)
         return verdicts
 
-    def _measured(self, neurons: NeuronBatch, admitted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def _measured(self, neurons: NeuronBatch, is_admitted: NDArray[np.bool_]) -> NDArray[np.float64]:
         """What each image adds to the campaign's criterion; NaN without one."""
-        return np.full(len(admitted), np.nan) if self.measure is None else self.measure.fold(neurons, admitted)
+        return np.full(len(is_admitted), np.nan) if self.measure is None else self.measure.fold(neurons, is_admitted)
 
     def _count(self, candidates: Candidates, *flags: NDArray[np.bool_]) -> None:
         for row, mutation in enumerate(candidates.mutations):
@@ -297,7 +239,7 @@ class Trial:
         rows = np.flatnonzero(verdicts.are_failures).tolist()
         if not rows:
             return
-        known = {(row["seed_id"], row["wrong_class"]) for row in self.failures if row["is_new"]}
+        keys = {(row["seed_id"], row["wrong_class"]) for row in self.failures if row["is_new"]}
         part = candidates.part(rows)
         seeds = self.seeds_of(part.parents, part.matrices)
         change = (part.images - seeds).flatten(1)
@@ -317,9 +259,9 @@ class Trial:
             entry |= {"wrong_class": None if wrong < 0 else wrong, "alone": None if alone < 0 else alone}
             entry["gain"] = None if np.isnan(gains[row]) else float(gains[row])
             key = (entry["seed_id"], entry["wrong_class"])
-            entry["is_new"] = key not in known
+            entry["is_new"] = key not in keys
             if entry["is_new"]:
-                known.add(key)
+                keys.add(key)
                 entry["survives_uint8"] = self._survives(part.images[place : place + 1], part.parents[place])
                 entry["image"] = f"{len(self.failing):05d}"
                 self.failing.append(part.images[place : place + 1].detach().cpu().numpy())
@@ -342,7 +284,7 @@ class Trial:
             "parameters": mutation.spec,
             "chain": [step.spec for step in chain],
             "streams": [step.stream for step in chain],
-            "clean_class": start.expected,
+            "clean_class": start.seed_class,
             "is_moved": part.matrices[place] is not None,
             "survives_uint8": None,
             "image": None,
@@ -355,7 +297,7 @@ class Trial:
         """Does an image fail as 8 bits store it? This pass is not charged: it guides nothing."""
         with torch.no_grad():
             logits = [model(rounded_to_bytes(image)) for model in self.design.models]
-        return bool(self.design.oracle.judge(logits, self.expected([parent])).are_failures[0])
+        return bool(self.design.oracle.judge(logits, self.seed_classes([parent])).are_failures[0])
 
     def close(self) -> None:
         """Add the rows of growth that a trial which ends early lacks."""
@@ -365,12 +307,12 @@ class Trial:
         """Add rows of growth up to the hundredth of the budget that is reached."""
         self._note_growth(MARKS if self.is_spent else min(MARKS, int(self.share * MARKS + 1e-9)))
 
-    def _note_growth(self, reached: int) -> None:
-        if self.counts.mark > reached:
+    def _note_growth(self, last: int) -> None:
+        if self.counts.mark > last:
             return
         unique = [row for row in self.failures if row["is_new"]]
-        unmoved = {(row["seed_id"], row["wrong_class"]) for row in self.failures if not row["is_moved"]}
-        while self.counts.mark <= reached:
+        in_place = {(row["seed_id"], row["wrong_class"]) for row in self.failures if not row["is_moved"]}
+        while self.counts.mark <= last:
             self.growth.append(
                 {
                     "framework": self.framework,
@@ -386,16 +328,7 @@ class Trial:
                     "failing_seeds": len({row["seed_id"] for row in unique}),
                     "seed_classes": len(unique),
                     "class_pairs": len({(row["clean_class"], row["wrong_class"]) for row in unique}),
-                    "unmoved_seed_classes": len(unmoved),
+                    "unmoved_seed_classes": len(in_place),
                 }
             )
             self.counts.mark += 1
-
-
-def _joined(observations: Sequence[Observation]) -> Observation:
-    neurons = [observation.neurons for observation in observations]
-    joined = NeuronBatch(
-        *(torch.cat([getattr(each, name) for each in neurons]) for name in ("scaled", "raw", "logits"))
-    )
-    others = [torch.cat(logits) for logits in zip(*(each.others for each in observations), strict=True)]
-    return Observation(joined, others)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
 from camdrift.statistics.estimates import holm
+from camdrift.streams import stream_seed
 from camdrift.tables.campaign import COUNTS, FRAMEWORKS, PAIRS
 
 _REPLICATES: Final = 10_000
@@ -39,7 +40,11 @@ def summarised(finals: pl.DataFrame, *, rng_seed: int) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     for framework, counts in _by_framework(finals).items():
         for count, values in counts.items():
-            low, high = _interval(values, np.random.default_rng(rng_seed)) if len(values) > 1 else (None, None)
+            low, high = (
+                _interval(values, np.random.default_rng(stream_seed(rng_seed, framework, "bootstrap")))
+                if len(values) > 1
+                else (None, None)
+            )
             rows.append(
                 {
                     "framework": framework,

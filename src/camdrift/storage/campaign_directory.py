@@ -11,7 +11,7 @@ trials/00003/          one trial: its images, and its two last checkpoints
 import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -55,6 +55,9 @@ _KEPT: Final = 2
 _PATIENCE: Final = 20.0
 # The covariances of the neurons of a large network.
 _MOST_BYTES: Final = 2**32
+
+# Returns the bytes of a file when they are written, so that many large ones need not be held at once.
+Contents = Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -200,22 +203,22 @@ class CampaignDirectory:
             if damage(path) is None:
                 with readable(path):
                     tables = {file.stem: pl.read_parquet(file, glob=False) for file in path.glob("*.parquet")}
-                with open_arrays(path / _STATE, _MOST_BYTES) as stored:
-                    arrays = {name: stored[name] for name in stored}
+                with open_arrays(path / _STATE, _MOST_BYTES) as archive:
+                    arrays = {name: archive[name] for name in archive}
                 return Checkpoint(tables, arrays, json.loads((path / _COUNTS).read_text(encoding="utf-8")))
         return None
 
     def finish(
-        self, tables: Mapping[str, pl.DataFrame], record: Mapping[str, Any], files: Iterable[tuple[str, Write]]
+        self, tables: Mapping[str, pl.DataFrame], record: Mapping[str, Any], files: Iterable[tuple[str, Contents]]
     ) -> None:
         """Write the final files in the place of those that lie here, all or none; the trials go.
 
         Args:
             tables: Those of `CAMPAIGN_TABLES` by name.
             record: The record.
-            files: Names below the directory, and what writes each.
+            files: Names below the directory, and what returns the bytes of each.
         """
-        new = list(files)
+        new: list[tuple[str, Write]] = [(name, partial(_write, contents=contents)) for name, contents in files]
         for name, table in tables.items():
             if table.schema != CAMPAIGN_TABLES[name].schema:
                 raise ValueError(f"table `{name}` must have the schema {CAMPAIGN_TABLES[name].schema}")
@@ -240,6 +243,10 @@ class CampaignDirectory:
     def _checkpoints(self, trial: int) -> list[Path]:
         """Checkpoints of a trial, oldest first."""
         return sorted(path for path in self._trial(trial).iterdir() if re.fullmatch(r"\d{9,}", path.name))
+
+
+def _write(path: Path, *, contents: Contents) -> None:
+    path.write_bytes(contents())
 
 
 def is_ours(name: str) -> bool:

@@ -90,10 +90,10 @@ class Campaign:
 
     def headline(self) -> str:
         """Return the main result in a sentence."""
-        fuzzed = self.starts.filter(pl.col("status") == _FUZZED).height
+        n_seeds = self.starts.filter(pl.col("status") == _FUZZED).height
         rows = self.frameworks.filter(pl.col("count") == _UNIQUE).sort("median", descending=True)
         best = rows.row(0, named=True)
-        images = count(fuzzed, "seed image")
+        images = count(n_seeds, "seed image")
         budget = self.record["settings"]["budget"].replace("-", " ")
         each = f"{best['median']:g} pairs of seed and wrong class"
         if rows.height == 1:
@@ -107,10 +107,10 @@ class Campaign:
         left_out = self.starts.filter(pl.col("status") != _FUZZED)
         if left_out.height:
             lines.append(f"{count(left_out.height, 'seed image')} not fuzzed: {left_out['reason'][0]}")
-        moved = self.failures.filter(pl.col("is_moved")).height
-        if moved:
+        n_moved = self.failures.filter(pl.col("is_moved")).height
+        if n_moved:
             lines.append(
-                f"{moved:,} of {self.failures.height:,} failures have moved pictures (rotated, scaled, ...), "
+                f"{n_moved:,} of {self.failures.height:,} failures have moved pictures (rotated, scaled, ...), "
                 "which keep their label by convention only"
             )
         return "\n".join([*lines, *self._comparison()])

@@ -15,7 +15,7 @@ from camdrift.errors import ImageError, UserError
 from camdrift.fuzzing.budget import parse_budget
 from camdrift.fuzzing.constraints import parse_constraint
 from camdrift.fuzzing.design import Design, Start
-from camdrift.fuzzing.frameworks import Background, parse_frameworks
+from camdrift.fuzzing.frameworks import Setup, parse_frameworks
 from camdrift.fuzzing.names import PREDICTION
 from camdrift.fuzzing.oracles import Oracle, make_oracle
 from camdrift.fuzzing.settings import FuzzKeywords, FuzzSettings, settings_of
@@ -32,7 +32,7 @@ from camdrift.study import provenance
 from camdrift.study.campaign import Campaign
 from camdrift.study.launch import ImageSource, Launch, LaunchKeywords, fresh_folder, launch_from, spelled_out
 from camdrift.study.record import model_record
-from camdrift.study.trials import CampaignRunner, Cell
+from camdrift.study.trials import CampaignRunner, PlannedTrial
 from camdrift.tables.table import Row
 
 _DEFAULT: Final = "foolbox (20 ImageNet photographs)"
@@ -161,6 +161,19 @@ def _fuzz(
     )
     _check_budget(design)
     record = _record(design, settings, images, launch.command)
+    cells = [(framework, number) for framework in frameworks for number in range(settings.trials)]
+    plans = [PlannedTrial(place, *cell) for place, cell in enumerate(cells)]
+    return _run(launch, record, seeds.rows, plans, Setup(design, seeds.images, profile))
+
+
+def _run(
+    launch: Launch,
+    record: dict[str, Any],
+    rows: Sequence[Row],
+    plans: Sequence[PlannedTrial],
+    setup: Setup,
+) -> Campaign:
+    """Run the trials, or what is left of them, in their directory."""
     directory = CampaignDirectory(_path(launch, record))
     if not launch.resume:
         directory.check_free(overwrite=launch.overwrite)
@@ -172,11 +185,7 @@ def _fuzz(
         else:
             directory.begin(record)
         launch.begin(directory.path)
-        cells = [
-            Cell(place, framework, number)
-            for place, (framework, number) in enumerate((f, n) for f in frameworks for n in range(settings.trials))
-        ]
-        CampaignRunner(directory, Background(design, seeds.images, profile), cells, launch).run(record, seeds.rows)
+        CampaignRunner(directory, setup, plans, launch).run(record, rows)
     return Campaign(directory)
 
 
@@ -216,11 +225,11 @@ def _seeds(classifier: Classifier, oracle: Oracle, files: Sequence[ImageFile], b
         probabilities, classes = logits[0].softmax(1).max(1)
         for place, (row, image) in enumerate(read):
             row |= {"clean_class": int(classes[place]), "clean_probability": float(probabilities[place])}
-            expected = row["label"] if oracle.name == PREDICTION and row["label"] is not None else row["clean_class"]
-            reason = oracle.objection([each[place] for each in logits], expected)
+            seed_class = row["label"] if oracle.name == PREDICTION and row["label"] is not None else row["clean_class"]
+            reason = oracle.objection([each[place] for each in logits], seed_class)
             row |= {"status": _LEFT_OUT, "reason": reason} if reason else {"status": _FUZZED}
             if not reason:
-                starts.append(Start(row["seed_id"], expected))
+                starts.append(Start(row["seed_id"], seed_class))
                 images.append(image.cpu().numpy())
     if not starts:
         reasons = sorted({row["reason"] for row in rows})

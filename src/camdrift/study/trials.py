@@ -1,5 +1,6 @@
 """The trials of a campaign, one after the other, and the tables of all of them."""
 
+import csv
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,11 +17,11 @@ from camdrift.engine.progress import Progress
 from camdrift.fuzzing.budget import PASSES
 from camdrift.fuzzing.campaign import new_trial, run_trial
 from camdrift.fuzzing.checkpoint import restore, save
-from camdrift.fuzzing.frameworks import Background, ChosenFramework
+from camdrift.fuzzing.frameworks import Setup, ChosenFramework
 from camdrift.fuzzing.trial import TALLY, Trial
 from camdrift.statistics.trials import compared, summarised
-from camdrift.storage.campaign_directory import FAILURES, FAILURES_LIST, CampaignDirectory, Checkpoint
-from camdrift.storage.disk import Write
+from camdrift.storage.campaign_directory import FAILURES, FAILURES_LIST, CampaignDirectory, Checkpoint, Contents
+from camdrift.storage.image_stack import FileStack
 from camdrift.study import provenance
 from camdrift.study.launch import Launch
 from camdrift.tables.campaign import CORPUS, MUTATORS, STARTS
@@ -33,7 +34,7 @@ _EVERY: Final = 10.0
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlannedTrial:
     """One trial of one framework, in the order in which they run."""
 
     place: int
@@ -45,10 +46,10 @@ class CampaignRunner:
     """Runs the trials of a campaign one after the other, each from its last checkpoint on."""
 
     def __init__(
-        self, directory: CampaignDirectory, background: Background, cells: Sequence[Cell], launch: Launch
+        self, directory: CampaignDirectory, setup: Setup, cells: Sequence[PlannedTrial], launch: Launch
     ) -> None:
-        self._directory, self._background, self._cells, self._launch = directory, background, cells, launch
-        self._side = background.design.classifier.size
+        self._directory, self._background, self._cells, self._launch = directory, setup, cells, launch
+        self._side = setup.design.classifier.size
         self._finished = dict[int, Checkpoint]()
         self._last = monotonic()
 
@@ -66,13 +67,13 @@ class CampaignRunner:
             "pairs": compared(finals),
         }
         record["finished"] = provenance.now()
-        files = [(name, write) for name, write in self._images(tables["failures"])]
+        files = [*self._images(tables["failures"])]
         closest = _closest(tables["failures"])
         if closest.height:
-            files.append((FAILURES_LIST, partial(Path.write_bytes, data=_csv(closest))))
+            files.append((FAILURES_LIST, partial(_csv, closest)))
         self._directory.finish(tables, record, files)
 
-    def _run(self, cell: Cell, stack: ExitStack) -> None:
+    def _run(self, cell: PlannedTrial, stack: ExitStack) -> None:
         """Run one trial, or what is left of it."""
         checkpoint = self._directory.read_checkpoint(cell.place)
         if checkpoint is not None and checkpoint.counts["is_finished"]:
@@ -81,8 +82,8 @@ class CampaignRunner:
         stacks = [self._directory.stack(cell.place, name, self._side) for name in ("corpus", "failing")]
         for each in stacks:
             stack.callback(each.close)
-        background = replace(self._background, rates=self._rates(cell))
-        trial = new_trial(cell.framework, cell.number, background, *stacks)
+        setup = replace(self._background, rates=self._rates(cell))
+        trial = new_trial(cell.framework, cell.number, setup, *stacks)
         if checkpoint is None:
             for each in stacks:
                 each.truncate(0)
@@ -92,8 +93,8 @@ class CampaignRunner:
         def write(*, is_finished: bool) -> Checkpoint:
             for each in stacks:
                 each.sync()
-            saved = save(trial)
-            state = Checkpoint(saved.tables, saved.arrays, {**saved.counts, "is_finished": is_finished})
+            tables, arrays, counts = save(trial)
+            state = Checkpoint(tables, arrays, {**counts, "is_finished": is_finished})
             # A finished trial may have as many iterations as its last checkpoint.
             self._directory.write_checkpoint(cell.place, 2 * trial.counts.iterations + is_finished, state)
             self._last = monotonic()
@@ -105,11 +106,11 @@ class CampaignRunner:
                 write(is_finished=False)
                 self._launch.show(self._progress("write", cell, trial))
 
-        run_trial(trial, cell.framework, background, after)
+        run_trial(trial, cell.framework, setup, after)
         self._finished[cell.place] = write(is_finished=True)
         self._launch.show(self._progress("write", cell, trial))
 
-    def _rates(self, cell: Cell) -> dict[str, float]:
+    def _rates(self, cell: PlannedTrial) -> dict[str, float]:
         """Share of admitted mutants that the same trial of other frameworks kept, by framework."""
         rates = {}
         for other in self._cells:
@@ -118,15 +119,15 @@ class CampaignRunner:
                 rates[other.framework.name] = counts["kept"] / max(1, counts["admitted"])
         return rates
 
-    def _progress(self, stage: str, cell: Cell, trial: Trial | None) -> Progress:
+    def _progress(self, stage: str, cell: PlannedTrial, trial: Trial | None) -> Progress:
         """Progress in passes, or in percent of the budget where that is not in passes."""
         budget = self._background.design.budget
         unit, each = (PASSES, int(budget.amount)) if budget.unit == PASSES else ("percent", 100)
         share = 1.0 if trial is None else min(1.0, trial.share)
-        done = cell.place * each + int(share * each)
+        passes = cell.place * each + int(share * each)
         failures = sum(state.counts["failures"] for state in self._finished.values())
         failures += 0 if trial is None or cell.place in self._finished else trial.counts.failures
-        return Progress(stage, done, each * len(self._cells), failures, unit=unit, result="failure")
+        return Progress(stage, passes, each * len(self._cells), failures, unit=unit, result="failure")
 
     def _merged(self) -> dict[str, pl.DataFrame]:
         """The tables of all trials."""
@@ -163,30 +164,32 @@ class CampaignRunner:
             **{name: row[name] for name in names},
         }
 
-    def _images(self, failures: pl.DataFrame) -> Iterator[tuple[str, Write]]:
-        """Names of the images of new failures, and what writes each."""
+    def _images(self, failures: pl.DataFrame) -> Iterator[tuple[str, Contents]]:
+        """Names of the images of new failures, and what returns the bytes of each."""
         stacks = {}
         for name in failures.filter("is_new")["image"].to_list():
             place, _, number = Path(name).stem.partition("-")
             if int(place) not in stacks:
                 stacks[int(place)] = self._directory.stack(int(place), "failing", self._side)
-            yield name, partial(_write_image, stack=stacks[int(place)], number=int(number))
+            yield name, partial(_image, stacks[int(place)], int(number))
 
 
-def _write_image(path: Path, *, stack: Any, number: int) -> None:
+def _image(stack: FileStack, number: int) -> bytes:
+    """The bytes of a .npy file of an image."""
     data = BytesIO()
     np.save(data, stack.read([number])[0], allow_pickle=False)
-    path.write_bytes(data.getvalue())
+    return data.getvalue()
 
 
 def _closest(failures: pl.DataFrame) -> pl.DataFrame:
-    """For every seed the stored failure that lies closest to it; one whose picture has moved only where all have."""
-    stored = failures.filter(pl.col("image").is_not_null()).sort("is_moved", "l2", maintain_order=True)
-    return stored.unique("seed_id", keep="first", maintain_order=True).sort("seed_id")
+    """For every seed the images failure that lies closest to it; one whose picture has moved only where all have."""
+    images = failures.filter(pl.col("image").is_not_null()).sort("is_moved", "l2", maintain_order=True)
+    return images.unique("seed_id", keep="first", maintain_order=True).sort("seed_id")
 
 
 def _csv(closest: pl.DataFrame) -> bytes:
-    rows = closest.select(seed="seed_id", adversarial="image")
+    """The bytes of a list that `camdrift run --adversarial` takes."""
     text = StringIO()
-    rows.write_csv(text)
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerows([("seed", "adversarial"), *closest.select("seed_id", "image").iter_rows()])
     return text.getvalue().encode("utf-8", "surrogateescape")
