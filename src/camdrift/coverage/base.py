@@ -38,6 +38,10 @@ class NeuronBatch:
     def __len__(self) -> int:
         return len(self.raw)
 
+    def part(self, size: int) -> "NeuronBatch":
+        """The first `size` images."""
+        return NeuronBatch(self.scaled[:size], self.raw[:size], self.logits[:size])
+
 
 def observe_batch(classifier: Classifier, images: Images) -> NeuronBatch:
     """All neurons on a batch, from one forward pass without gradients.

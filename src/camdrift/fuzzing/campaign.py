@@ -4,7 +4,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from camdrift.fuzzing.corpus import Corpus, ImageStack
-from camdrift.fuzzing.frameworks import Setup, ChosenFramework
+from camdrift.fuzzing.frameworks import ChosenFramework, Setup
 from camdrift.fuzzing.trial import Trial
 
 # Called after every iteration.

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camdrift.attacks.dlfuzz import normalised
-from camdrift.coverage.criteria import NeuronBatch
 from camdrift.coverage.neurons import NeuronObserver, NeuronRecord
 from camdrift.fuzzing.budget import GRADIENT
-from camdrift.fuzzing.candidates import Candidates, Observation
-from camdrift.fuzzing.gradients import joint_objective
+from camdrift.fuzzing.candidates import Candidates, Observation, join_observations
+from camdrift.fuzzing.gradients import joint_objective, neuron_batch
 from camdrift.fuzzing.mutations import GRADIENT as STEP
 from camdrift.fuzzing.mutations import Mutation
+from camdrift.fuzzing.passes import in_groups
 from camdrift.fuzzing.pixelwise import clipped
 from camdrift.fuzzing.trial import Trial
 from camdrift.layers import hooks
@@ -85,23 +85,41 @@ class Joint:
         self, trial: Trial, images: Images, places: Sequence[int], neurons: Sequence[Sequence[int]], rows: Sequence[int]
     ) -> tuple[Observation, Tensor, list[Tensor]]:
         """All models at some images, the gradient of the joint objective, and the neurons that each model covers."""
+        parts, gradients, flags = list[Observation](), list[Tensor](), list[list[Tensor]]()
+        classes, start = trial.seed_classes(places), 0
+        for group, size in in_groups(images, trial.design.group):
+            own = slice(start, start + size)
+            # The copies that fill a group up have the classes and neurons of its last image.
+            order = [*range(size), *([size - 1] * (len(group) - size))]
+            part, gradient, covered_flags = self._gradient(
+                trial, group, classes[own][order], [neurons[rows[start + number]] for number in order]
+            )
+            parts.append(Observation(part.neurons.part(size), [logits[:size] for logits in part.others]))
+            gradients.append(gradient[:size])
+            flags.append([each[:size] for each in covered_flags])
+            start += size
+        trial.counts.passes += GRADIENT * len(trial.design.models) * len(images)
+        columns = [torch.cat(column) for column in zip(*flags, strict=True)]
+        return join_observations(parts), torch.cat(gradients), columns
+
+    def _gradient(
+        self, trial: Trial, images: Images, classes: Tensor, neurons: Sequence[Sequence[int]]
+    ) -> tuple[Observation, Tensor, list[Tensor]]:
+        """The same for one group of images, which have these classes and neurons."""
         points = images.detach().clone().requires_grad_()
-        classes = trial.seed_classes(places)
         passes = list[tuple[Logits, NeuronRecord]]()
         with torch.enable_grad():
             for model in trial.design.models:
                 passes.append(_recorded(model, points))
             outputs = [
-                _outputs(model, record, [neurons[row][number] for row in rows])
+                _outputs(model, record, [row[number] for row in neurons])
                 for number, (model, (_, record)) in enumerate(zip(trial.design.models, passes, strict=True))
             ]
             scores = [logits.softmax(1) for logits, _ in passes]
             value = joint_objective(scores, outputs, classes, w_diff=self.w_diff, w_nc=self.w_nc).sum()
         gradient = torch.autograd.grad(value, points, materialize_grads=True)[0]
-        trial.counts.passes += GRADIENT * len(trial.design.models) * len(images)
         (own, record), *others = passes
-        raw = torch.cat([record.outputs[g.name].detach() for g in trial.design.classifier.neuron_groups], 1)
-        batch = NeuronBatch(record.values.float(), raw.float(), own.detach())
+        batch = neuron_batch(trial.design.classifier, own.detach(), record)
         flags = [record.values > self.threshold for _, record in passes]
         return Observation(batch, [logits.detach() for logits, _ in others]), gradient, flags
 

@@ -8,6 +8,7 @@ from camdrift.coverage.criteria import Criterion
 from camdrift.fuzzing.budget import Budget
 from camdrift.fuzzing.constraints import Constraint
 from camdrift.fuzzing.oracles import Oracle
+from camdrift.fuzzing.passes import group_size
 from camdrift.models.classifier import Classifier
 from camdrift.streams import stream_seed
 
@@ -42,7 +43,7 @@ class Design:
         budget: What a trial may spend.
         operators: Names of the operators that mutate images.
         criterion: The campaign's criterion, which every trial reports; None for none.
-        batch_size: Images per pass.
+        batch_size: Images per pass, on a card; see `group`.
         rng_seed: Seed of every random draw.
         as_released: Are published defects that change results switched on?
     """
@@ -57,6 +58,11 @@ class Design:
     batch_size: int = 8
     rng_seed: int = 0
     as_released: bool = False
+
+    @property
+    def group(self) -> int:
+        """Images of a pass: the same number always, so that results do not depend on how images are cut."""
+        return group_size(self.classifier, self.batch_size)
 
     @property
     def models(self) -> tuple[Classifier, ...]:

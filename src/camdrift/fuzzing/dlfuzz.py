@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camdrift.attacks.dlfuzz import DLFuzz, normalised, ranked_classes, uphill
-from camdrift.coverage.criteria import NeuronBatch
 from camdrift.coverage.neurons import NeuronRecord
 from camdrift.coverage.strategies import ChosenNeurons, neuron_table, select_neurons
 from camdrift.fuzzing.budget import FORWARD, GRADIENT
-from camdrift.fuzzing.candidates import Candidates, Observation
+from camdrift.fuzzing.candidates import Candidates, Observation, join_observations
 from camdrift.fuzzing.gradients import Objective, differentiate
 from camdrift.fuzzing.mutations import GRADIENT as STEP
 from camdrift.fuzzing.mutations import Mutation
+from camdrift.fuzzing.passes import in_groups
 from camdrift.fuzzing.pixelwise import clipped
 from camdrift.fuzzing.trial import Trial
 from camdrift.tensors import Images, Logits
@@ -63,20 +63,14 @@ class Uphill:
                 self._take_up(trial, images, places, observation, step)
 
     def _differentiate(self, trial: Trial, images: Images, chooser: "_Chooser") -> tuple[Observation, Tensor]:
-        batches, gradients = list[NeuronBatch](), list[Tensor]()
-        size = trial.design.batch_size
-        for start in range(0, len(images), size):
-            part = images[start : start + size]
-            batch, gradient = differentiate(trial.design.classifier, part, chooser.objective(start))
-            batches.append(batch)
-            gradients.append(gradient)
+        parts, gradients = list[Observation](), list[Tensor]()
+        for number, (group, size) in enumerate(in_groups(images, trial.design.group)):
+            neurons, gradient = differentiate(trial.design.classifier, group, chooser.objective(number, size))
+            others = [logits[:size] for logits in trial.other_logits(group)]
+            parts.append(Observation(neurons.part(size), others))
+            gradients.append(gradient[:size])
         trial.counts.passes += (GRADIENT + trial.cost - FORWARD) * len(images)
-        with torch.no_grad():
-            others = [other(images) for other in trial.design.oracle.others]
-        neurons = NeuronBatch(
-            *(torch.cat([getattr(each, name) for each in batches]) for name in ("scaled", "raw", "logits"))
-        )
-        return Observation(neurons, others), torch.cat(gradients)
+        return join_observations(parts), torch.cat(gradients)
 
     def _take_up(
         self, trial: Trial, images: Images, places: Sequence[int], observation: Observation, step: int
@@ -95,22 +89,23 @@ class _Chooser:
     def __init__(self, attack: DLFuzz, trial: Trial, rng: np.random.Generator) -> None:
         self._attack, self._trial, self._rng = attack, trial, rng
         self._table = neuron_table(trial.design.classifier)
-        self._chosen: dict[int, tuple[Tensor, list[ChosenNeurons]]] = {}
+        self._choices: dict[int, tuple[Tensor, list[ChosenNeurons]]] = {}
 
-    def objective(self, start: int) -> Objective:
-        """Return the objective of the images from a place on."""
+    def objective(self, group: int, size: int) -> Objective:
+        """Return the objective of a group of images, the first `size` of which count."""
 
         def value(logits: Logits, record: NeuronRecord) -> Tensor:
-            rankings, selections = self._choice(start, logits, record)
+            rankings, selections = self._choice(group, size, logits, record)
             return uphill(self._attack, self._trial.design.classifier, logits, record, rankings, selections)
 
         return value
 
-    def _choice(self, start: int, logits: Logits, record: NeuronRecord) -> tuple[Tensor, list[ChosenNeurons]]:
-        """Return rankings and neurons of the images from a place on, chosen when they are first shown."""
-        if start not in self._chosen:
+    def _choice(
+        self, group: int, size: int, logits: Logits, record: NeuronRecord
+    ) -> tuple[Tensor, list[ChosenNeurons]]:
+        """Return rankings and neurons of a group of images, chosen when they are first shown."""
+        if group not in self._choices:
             times = _times(self._trial)
-            values = record.values.double().cpu().numpy()
             selections = [
                 select_neurons(
                     self._attack.strategies,
@@ -121,10 +116,11 @@ class _Chooser:
                     threshold=self._attack.threshold,
                     rng=self._rng,
                 )
-                for row in values
+                for row in record.values[:size].double().cpu().numpy()
             ]
-            self._chosen[start] = ranked_classes(logits.detach(), self._attack.competitors), selections
-        return self._chosen[start]
+            selections += selections[-1:] * (len(logits) - size)
+            self._choices[group] = ranked_classes(logits.detach(), self._attack.competitors), selections
+        return self._choices[group]
 
 
 def _times(trial: Trial) -> NDArray[np.int64]:

@@ -19,8 +19,8 @@ from camdrift.fuzzing.guidance import GINI, MARGIN, ByChance, ByCriterion, ByUnc
 from camdrift.fuzzing.mutants import Mutating
 from camdrift.fuzzing.names import DISAGREE
 from camdrift.fuzzing.parents import cyclic, newest_or_any
+from camdrift.fuzzing.passes import in_groups
 from camdrift.fuzzing.trial import Trial
-from camdrift.models.memory import batches
 from camdrift.specs import nearest, parse_spec, write_spec
 
 # One iteration of a trial.
@@ -104,16 +104,14 @@ def nearest_distance(setup: Setup) -> float:
     TensorFuzz's 1.0 is for the ten logits of MNIST, and means nothing for a thousand. 1.0 for a single seed.
     """
     design = setup.design
-    logits = []
-    for batch in batches(setup.images, design.batch_size):
-        images = torch.as_tensor(np.stack(batch)).to(design.classifier.device)
-        logits.append(observe_batch(design.classifier, images).logits.double())
-    points = torch.cat(logits)
+    images = torch.as_tensor(np.stack(setup.images)).to(design.classifier.device)
+    groups = in_groups(images, design.group)
+    points = torch.cat([observe_batch(design.classifier, group).logits[:size].double() for group, size in groups])
     if len(points) < 2:
         return 1.0
     distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square()
     distances.fill_diagonal_(float("inf"))
-    return max(float(distances.amin(1).median()), float(np.finfo(np.float32).tiny))
+    return max(float(np.median(distances.amin(1).cpu().numpy())), float(np.finfo(np.float32).tiny))
 
 
 def _by_chance(setup: Setup, settings: Settings) -> Guidance:

@@ -50,5 +50,10 @@ def differentiate(classifier: Classifier, images: Images, objective: Objective) 
     gradient = torch.zeros_like(points)
     if value.requires_grad:
         gradient = torch.autograd.grad(value, points, materialize_grads=True)[0]
+    return neuron_batch(classifier, logits.detach(), record), gradient
+
+
+def neuron_batch(classifier: Classifier, logits: Logits, record: NeuronRecord) -> NeuronBatch:
+    """Return what a criterion gets of a pass that was made with gradients."""
     raw = torch.cat([record.outputs[group.name].detach() for group in classifier.neuron_groups], 1)
-    return NeuronBatch(record.values.float(), raw.float(), logits.detach()), gradient
+    return NeuronBatch(record.values.float(), raw.float(), logits)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -125,6 +125,8 @@ class ByCriterion:
 
 
 MARGIN, GINI = "margin", "gini"
+# A mutant that the network takes for its parent may differ by so much.
+_ROUNDING: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class ByUncertainty(_Stateless):
 
     def keep(self, batch: NeuronBatch, is_admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
         """As `Guidance`."""
-        return is_admitted & (self.uncertainties(batch) > parents)
+        return is_admitted & (self.uncertainties(batch) > parents + _ROUNDING)
 
     def uncertainties(self, batch: NeuronBatch) -> Floats:
         """As `Guidance`."""

@@ -24,7 +24,7 @@ class FuzzSettings:
         oracle: What a failure is; None for `disagree` with further models, else `prediction`.
         mutators: Operators that mutate images.
         limit: Fuzz so many seeds, spread over the sorted list; None for all.
-        batch_size: Images per pass.
+        batch_size: Images per pass on a card; on a processor always four, so that results depend on nothing.
         rng_seed: Seed of every random draw.
         as_released: Switch on published defects that change results.
 

@@ -20,10 +20,11 @@ from camdrift.fuzzing.design import Design
 from camdrift.fuzzing.guidance import Guidance
 from camdrift.fuzzing.mutations import Mutation
 from camdrift.fuzzing.oracles import Verdicts
+from camdrift.fuzzing.passes import in_groups
 from camdrift.models.memory import batches
 from camdrift.streams import stream_seed
 from camdrift.tables.table import Row
-from camdrift.tensors import Images, rounded_to_bytes
+from camdrift.tensors import Images, Logits, rounded_to_bytes
 
 # What is counted of every operator.
 TALLY: Final = ("tried", "valid", "kept", "failures")
@@ -126,13 +127,12 @@ class Trial:
                 f"{self.design.budget.spec}",
                 "raise --budget, or fuzz fewer images with --limit",
             )
-        for batch in batches(range(len(images)), self.design.batch_size):
+        for batch in batches(range(len(images)), self.design.group):
             pixels = torch.as_tensor(np.stack([images[place] for place in batch])).to(self.device)
-            observation = self.observe(pixels)
-            is_admitted = np.ones(len(batch), dtype=np.bool_)
-            gains = self._measured(observation.neurons, is_admitted)
-            self.guidance.keep(observation.neurons, is_admitted, np.zeros(len(batch)), self._rng("dry run"))
-            doubts = self.guidance.uncertainties(observation.neurons)
+            neurons, is_admitted = self.observe(pixels).neurons, np.ones(len(batch), dtype=np.bool_)
+            gains = self._measured(neurons, is_admitted)
+            self.guidance.keep(neurons, is_admitted, np.zeros(len(batch)), self._rng("dry run"))
+            doubts = self.guidance.uncertainties(neurons)
             for row, place in enumerate(batch):
                 entry = Entry(place, uncertainty=float(doubts[row]), gain=float(gains[row]), passes=cost)
                 self.corpus.add(entry, pixels[row])
@@ -160,18 +160,20 @@ class Trial:
     def observe(self, images: Images) -> Observation:
         """Return what all models do on some images, and charge for it."""
         self.counts.passes += self.cost * len(images)
+        parts = []
+        for group, size in in_groups(images, self.design.group):
+            neurons = observe_batch(self.design.classifier, group).part(size)
+            parts.append(Observation(neurons, [logits[:size] for logits in self.other_logits(group)]))
+        return join_observations(parts)
+
+    def other_logits(self, images: Images) -> list[Logits]:
+        """Return the logits of the oracle's other models."""
         with torch.no_grad():
-            others = [other(images) for other in self.design.oracle.others]
-        return Observation(observe_batch(self.design.classifier, images), others)
+            return [other(images) for other in self.design.oracle.others]
 
     def judge(self, candidates: Candidates) -> None:
         """Pass valid candidates through the network, and take up what comes of them."""
-        observations = [
-            self.observe(candidates.images[batch[0] : batch[-1] + 1])
-            for batch in batches(range(len(candidates)), self.design.batch_size)
-        ]
-        if observations:
-            self.take_up(candidates, join_observations(observations))
+        self.take_up(candidates, self.observe(candidates.images))
 
     def take_up(self, candidates: Candidates, observation: Observation) -> Verdicts:
         """Note failures, and keep what the guidance keeps.

@@ -17,7 +17,7 @@ from camdrift.engine.progress import Progress
 from camdrift.fuzzing.budget import PASSES
 from camdrift.fuzzing.campaign import new_trial, run_trial
 from camdrift.fuzzing.checkpoint import restore, save
-from camdrift.fuzzing.frameworks import Setup, ChosenFramework
+from camdrift.fuzzing.frameworks import ChosenFramework, Setup
 from camdrift.fuzzing.trial import TALLY, Trial
 from camdrift.statistics.trials import compared, summarised
 from camdrift.storage.campaign_directory import FAILURES, FAILURES_LIST, CampaignDirectory, Checkpoint, Contents
