@@ -63,6 +63,9 @@ FAILURES: Final = table(
     ("is_new", pl.Boolean, "Is it the first of its seed and wrong class in this trial?"),
     ("survives_uint8", pl.Boolean, "Does it fail as 8 bits store it? Null where it is not new."),
     ("image", pl.String, "File of its image below the run directory; null where it is not new."),
+    ("onset", pl.String, "Layer from which on its map lies beyond matched noise; null: see `onset_reason`."),
+    ("onset_index", pl.Int64, "Place of that layer, from 0 on."),
+    ("onset_reason", pl.String, "Why there is no such layer: `not new`, `moved`, `within noise`, `undefined`."),
     _ITERATION,
     _PASSES,
 )
@@ -145,8 +148,23 @@ PAIRS: Final = table(
     ("p_holm", pl.Float64, "The same with Holm's correction over all pairs of this count."),
 )
 
+CLUSTERS: Final = table(
+    "clusters",
+    "layer, clean class and wrong class of new failures",
+    ("layer", pl.String, "Layer from which on maps lie beyond matched noise; null where they stay within it."),
+    ("layer_index", pl.Int64, "Place of the layer, from 0 on."),
+    ("clean_class", pl.Int64, "Class of the seeds."),
+    ("wrong_class", pl.Int64, "Class that the model sees."),
+    ("failures", pl.Int64, "New failures of all frameworks and trials in it."),
+    ("seeds", pl.Int64, "Seeds among them."),
+    ("share", pl.Float64, "Share of all new failures that were examined."),
+    ("low", pl.Float64, "Lower end of its bootstrap 95 % interval over seeds."),
+    ("high", pl.Float64, "Upper end."),
+    ("example", pl.String, "File of the failure in its middle: the median distance from its seed."),
+)
+
 CAMPAIGN_TABLES: Final[Mapping[str, Table]] = {
-    each.name: each for each in (STARTS, FAILURES, GROWTH, CORPUS, MUTATORS, FRAMEWORKS, PAIRS)
+    each.name: each for each in (STARTS, FAILURES, GROWTH, CORPUS, MUTATORS, FRAMEWORKS, PAIRS, CLUSTERS)
 }
 # Counts of failures by which frameworks are compared.
 COUNTS: Final = ("failures", "failing_seeds", "seed_classes", "class_pairs", "unmoved_seed_classes")
