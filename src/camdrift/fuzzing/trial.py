@@ -241,7 +241,7 @@ class Trial:
         rows = np.flatnonzero(verdicts.are_failures).tolist()
         if not rows:
             return
-        keys = {(row["seed_id"], row["wrong_class"]) for row in self.failures if row["is_new"]}
+        keys = {(row["seed_id"], row["wrong_class"], row["is_moved"]) for row in self.failures if row["is_new"]}
         part = candidates.part(rows)
         seeds = self.seeds_of(part.parents, part.matrices)
         change = (part.images - seeds).flatten(1)
@@ -260,7 +260,7 @@ class Trial:
             wrong, alone = int(verdicts.classes[row]), int(verdicts.alone[row])
             entry |= {"wrong_class": None if wrong < 0 else wrong, "alone": None if alone < 0 else alone}
             entry["gain"] = None if np.isnan(gains[row]) else float(gains[row])
-            key = (entry["seed_id"], entry["wrong_class"])
+            key = (entry["seed_id"], entry["wrong_class"], entry["is_moved"])
             entry["is_new"] = key not in keys
             if entry["is_new"]:
                 keys.add(key)
@@ -313,7 +313,6 @@ class Trial:
         if self.counts.mark > last:
             return
         unique = [row for row in self.failures if row["is_new"]]
-        in_place = {(row["seed_id"], row["wrong_class"]) for row in self.failures if not row["is_moved"]}
         while self.counts.mark <= last:
             self.growth.append(
                 {
@@ -328,9 +327,9 @@ class Trial:
                     "mutants": self.counts.mutants,
                     "failures": len(self.failures),
                     "failing_seeds": len({row["seed_id"] for row in unique}),
-                    "seed_classes": len(unique),
+                    "seed_classes": len({(row["seed_id"], row["wrong_class"]) for row in unique}),
                     "class_pairs": len({(row["clean_class"], row["wrong_class"]) for row in unique}),
-                    "unmoved_seed_classes": len(in_place),
+                    "unmoved_seed_classes": sum(not row["is_moved"] for row in unique),
                 }
             )
             self.counts.mark += 1

@@ -75,6 +75,11 @@ class Campaign:
         return self._table("pairs")
 
     @property
+    def clusters(self) -> pl.DataFrame:
+        """Failures that take hold alike."""
+        return self._table("clusters")
+
+    @property
     def failures_list(self) -> Path | None:
         """The list of failures that `camdrift run --adversarial` takes; None where there are none."""
         path = self.path / FAILURES_LIST
@@ -91,15 +96,18 @@ class Campaign:
     def headline(self) -> str:
         """Return the main result in a sentence."""
         n_seeds = self.starts.filter(pl.col("status") == _FUZZED).height
-        rows = self.frameworks.filter(pl.col("count") == _UNIQUE).sort("median", descending=True)
-        best = rows.row(0, named=True)
-        images = count(n_seeds, "seed image")
-        budget = self.record["settings"]["budget"].replace("-", " ")
-        each = f"{best['median']:g} pairs of seed and wrong class"
-        if rows.height == 1:
-            of_trials = "" if best["trials"] == 1 else f" (median of {best['trials']} trials)"
-            return f"{best['framework']} finds {each} on {images} in {budget}{of_trials}"
-        return f"{best['framework']} finds most: {each} on {images} in {budget} (median of {best['trials']})"
+        rows = self.frameworks.filter(pl.col("count") == _UNIQUE)
+        most = max(rows["median"].to_list())
+        best = rows.filter(pl.col("median") == most)["framework"].to_list()
+        settings = self.record["settings"]
+        trials = "" if settings["trials"] == 1 else f" (median of {settings['trials']} trials)"
+        where = f"on {count(n_seeds, 'seed image')} in {settings['budget'].replace('-', ' ')}{trials}"
+        if most == 0:
+            return f"{best[0] if rows.height == 1 else 'each framework'} finds no failure {where}"
+        pairs = "one pair" if most == 1 else f"{most:g} pairs"
+        subject = best[0] if len(best) == 1 else f"{', '.join(best[:-1])} and {best[-1]}"
+        verb = ("finds" if len(best) == 1 else "find") + (" most" if rows.height > len(best) else "")
+        return f"{subject} {verb}: {pairs} of seed and wrong class {where}"
 
     def summary(self) -> str:
         """Return the result in sentences, one a line."""
@@ -113,7 +121,17 @@ class Campaign:
                 f"{n_moved:,} of {self.failures.height:,} failures have moved pictures (rotated, scaled, ...), "
                 "which keep their label by convention only"
             )
-        return "\n".join([*lines, *self._comparison()])
+        return "\n".join([*lines, *self._onsets(), *self._comparison()])
+
+    def _onsets(self) -> list[str]:
+        """A sentence on the layer at which most failures take hold."""
+        by_layer = self.clusters.group_by("layer", maintain_order=True).agg(pl.col("failures").sum())
+        if not by_layer.height:
+            return []
+        total = int(by_layer["failures"].sum())
+        layer, number = by_layer.sort("failures", descending=True, maintain_order=True).row(0)
+        where = "stay within matched noise at the last layer" if layer is None else f"take hold in {layer}"
+        return [f"of {count(total, 'pair')} whose pictures are not moved, {number} {where}"]
 
     def _comparison(self) -> list[str]:
         """Sentences on differences between frameworks."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from camdrift.engine.progress import Progress
 from camdrift.fuzzing.budget import PASSES
@@ -23,6 +24,7 @@ from camdrift.statistics.trials import compared, summarised
 from camdrift.storage.campaign_directory import FAILURES, FAILURES_LIST, CampaignDirectory, Checkpoint, Contents
 from camdrift.storage.image_stack import FileStack
 from camdrift.study import provenance
+from camdrift.study.clusters import ReadImage, clusters, with_onsets
 from camdrift.study.launch import Launch
 from camdrift.tables.campaign import CORPUS, MUTATORS, STARTS
 from camdrift.tables.campaign import FAILURES as FAILURES_TABLE
@@ -48,10 +50,11 @@ class CampaignRunner:
     def __init__(
         self, directory: CampaignDirectory, setup: Setup, cells: Sequence[PlannedTrial], launch: Launch
     ) -> None:
-        self._directory, self._background, self._cells, self._launch = directory, setup, cells, launch
+        self._directory, self._setup, self._cells, self._launch = directory, setup, cells, launch
         self._side = setup.design.classifier.size
         self._finished = dict[int, Checkpoint]()
         self._last = monotonic()
+        self._stacks = dict[int, FileStack]()
 
     def run(self, record: dict[str, Any], rows: Sequence[Row]) -> None:
         """Run what is left, and write the final files."""
@@ -60,11 +63,15 @@ class CampaignRunner:
                 self._run(cell, stack)
         self._launch.show(self._progress("statistics", self._cells[-1], None))
         finals = pl.concat([self._finished[cell.place].tables["growth"].tail(1) for cell in self._cells])
+        merged = self._merged()
+        merged["failures"] = self._with_onsets(merged["failures"])
+        rng_seed = self._setup.design.rng_seed
         tables = {
             "starts": STARTS.frame(list(rows)),
-            **self._merged(),
-            "frameworks": summarised(finals, rng_seed=self._background.design.rng_seed),
+            **merged,
+            "frameworks": summarised(finals, rng_seed=rng_seed),
             "pairs": compared(finals),
+            "clusters": clusters(merged["failures"], rng_seed=rng_seed),
         }
         record["finished"] = provenance.now()
         files = [*self._images(tables["failures"])]
@@ -72,6 +79,8 @@ class CampaignRunner:
         if closest.height:
             files.append((FAILURES_LIST, partial(_csv, closest)))
         self._directory.finish(tables, record, files)
+        for images in self._stacks.values():
+            images.close()
 
     def _run(self, cell: PlannedTrial, stack: ExitStack) -> None:
         """Run one trial, or what is left of it."""
@@ -82,7 +91,7 @@ class CampaignRunner:
         stacks = [self._directory.stack(cell.place, name, self._side) for name in ("corpus", "failing")]
         for each in stacks:
             stack.callback(each.close)
-        setup = replace(self._background, rates=self._rates(cell))
+        setup = replace(self._setup, rates=self._rates(cell))
         trial = new_trial(cell.framework, cell.number, setup, *stacks)
         if checkpoint is None:
             for each in stacks:
@@ -121,7 +130,7 @@ class CampaignRunner:
 
     def _progress(self, stage: str, cell: PlannedTrial, trial: Trial | None) -> Progress:
         """Progress in passes, or in percent of the budget where that is not in passes."""
-        budget = self._background.design.budget
+        budget = self._setup.design.budget
         unit, each = (PASSES, int(budget.amount)) if budget.unit == PASSES else ("percent", 100)
         share = 1.0 if trial is None else min(1.0, trial.share)
         passes = cell.place * each + int(share * each)
@@ -156,7 +165,7 @@ class CampaignRunner:
         gain, mutation = row["gain"], row["mutation"]
         return {
             "entry": number,
-            "seed_id": self._background.design.starts[row["seed"]].seed_id,
+            "seed_id": self._setup.design.starts[row["seed"]].seed_id,
             "operator": None if mutation is None else mutation.partition("(")[0],
             "parameters": mutation,
             "is_moved": row["matrix"] is not None,
@@ -164,20 +173,31 @@ class CampaignRunner:
             **{name: row[name] for name in names},
         }
 
+    def _with_onsets(self, failures: pl.DataFrame) -> pl.DataFrame:
+        """The failures with the layer at which they take hold."""
+
+        def advance(count: int, total: int) -> None:
+            self._launch.show(Progress("explain", count, total, count, unit="failures", result="map"))
+
+        return with_onsets(failures, self._setup.design, self._setup.images, self._read, advance)
+
+    def _read(self, name: str) -> NDArray[np.float32]:
+        """The image of a failure by its file."""
+        place, _, number = Path(name).stem.partition("-")
+        if int(place) not in self._stacks:
+            self._stacks[int(place)] = self._directory.stack(int(place), "failing", self._side)
+        image: NDArray[np.float32] = self._stacks[int(place)].read([int(number)])[0]
+        return image
+
     def _images(self, failures: pl.DataFrame) -> Iterator[tuple[str, Contents]]:
         """Names of the images of new failures, and what returns the bytes of each."""
-        stacks = {}
-        for name in failures.filter("is_new")["image"].to_list():
-            place, _, number = Path(name).stem.partition("-")
-            if int(place) not in stacks:
-                stacks[int(place)] = self._directory.stack(int(place), "failing", self._side)
-            yield name, partial(_image, stacks[int(place)], int(number))
+        return ((name, partial(_image, self._read, name)) for name in failures.filter("is_new")["image"].to_list())
 
 
-def _image(stack: FileStack, number: int) -> bytes:
+def _image(read: ReadImage, name: str) -> bytes:
     """The bytes of a .npy file of an image."""
     data = BytesIO()
-    np.save(data, stack.read([number])[0], allow_pickle=False)
+    np.save(data, read(name), allow_pickle=False)
     return data.getvalue()
 
 

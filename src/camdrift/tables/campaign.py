@@ -60,7 +60,7 @@ FAILURES: Final = table(
     ("constraint_use", pl.Float64, "How much of the constraint it uses: 1 is all."),
     _MOVED,
     ("gain", pl.Float64, "What it added to the campaign's criterion at that moment; null without one."),
-    ("is_new", pl.Boolean, "Is it the first of its seed and wrong class in this trial?"),
+    ("is_new", pl.Boolean, "Is it the trial's first of its seed and wrong class, among moved or unmoved pictures?"),
     ("survives_uint8", pl.Boolean, "Does it fail as 8 bits store it? Null where it is not new."),
     ("image", pl.String, "File of its image below the run directory; null where it is not new."),
     ("onset", pl.String, "Layer from which on its map lies beyond matched noise; null: see `onset_reason`."),
