@@ -118,6 +118,9 @@ class CoverageState(Protocol):
     def reading(self) -> CoverageReading:
         """The criterion's value now."""
 
+    def by_layer(self) -> Mapping[str, CoverageReading]:
+        """The criterion's value now, layer by layer; empty where it is none of layers."""
+
     def arrays(self) -> Arrays:
         """All of the state, for a checkpoint."""
 
@@ -141,9 +144,12 @@ class Criterion:
         start: Makes an empty state.
         needs_profile: Does it measure against a profile?
         is_order_free: Does the order of images change nothing, so that states of shards merge?
+        is_guide: Does it give every image a gain, so that a fuzzer can follow it? Otherwise gains are NaN, and every
+            image that is admitted enters.
     """
 
     name: str
     start: Callable[[], CoverageState]
     needs_profile: bool = False
     is_order_free: bool = True
+    is_guide: bool = True
