@@ -49,11 +49,12 @@ class TestWorkedByHand:
         classifier = camdrift.wrap(Toy(), std=0.25, size=1)
         images = torch.tensor([(*point, 0) for point in SUITE])[:, :, None, None] / 4
         batch = observe_batch(classifier, images)
-        assert batch.raw[:, :5].tolist() == [[1, 1, 1, 0, 3], [3, 0, 2, 3, 4], [0, 2, 1, -2, 4]]
-        assert torch.equal(batch.raw[:, :5], toy(SUITE).raw)
-        assert torch.equal(batch.logits, toy(SUITE).logits)
-        assert torch.equal(batch.scaled[:, :5].nan_to_num(-1), toy(SUITE).scaled.nan_to_num(-1))
-        assert batch.raw[:, 5:].sum(1).tolist() == pytest.approx([1, 1, 1])
+        hidden, expected = batch.raw[:, :3], toy(SUITE)
+        assert hidden.tolist() == [[1, 1, 1], [3, 0, 2], [0, 2, 1]]
+        assert batch.logits.tolist() == [[0, 3], [3, 4], [-2, 4]]
+        assert torch.equal(batch.scaled[:, :3].nan_to_num(-1), expected.scaled[:, :3].nan_to_num(-1))
+        assert torch.equal(batch.raw[:, 3:], batch.logits.softmax(1))
+        assert torch.equal(torch.cat([hidden, batch.logits], 1), expected.raw)
 
     def test_f1_bounds(self):
         profile = background_of(toy(ORDINARY)).profile

@@ -250,19 +250,14 @@ def features_for(specs: Iterable[str], layout: NeuronLayout) -> tuple[str, ...]:
 
 
 def feature_layer(criterion: str, layout: NeuronLayout, layer: str) -> str:
-    """The layer of features that a setting names; the last one before the logits where it is empty.
+    """The layer of features that a setting names; where it is empty the last one, behind which the logits are.
 
     Raises:
         UserError: There is no such layer.
     """
     if layer:
         return layer if layer == LOGIT_FEATURES else _layer(criterion, layout, layer)
-    sizes = dict(zip(layout.layers, layout.sizes, strict=True))
-    classes = sizes.pop(SOFTMAX, None)
-    *_, last = sizes
-    if sizes[last] == classes and len(sizes) > 1:
-        sizes.pop(last)
-    return [*sizes][-1]
+    return [name for name in layout.layers if name != SOFTMAX][-1]
 
 
 def _parts(spec: str) -> tuple[str, dict[str, Any]]:

@@ -23,7 +23,7 @@ from camdrift.coverage.bitmaps import SlotRule
 from camdrift.coverage.profile import features_of
 from camdrift.tables.arrays import Flags, Floats
 
-Classes = NDArray[np.int64]
+_Classes = NDArray[np.int64]
 # Features that vary less within a class are left out (SADL).
 LEAST_VARIANCE: Final = 1e-5
 # Images of a class from which on it has a density.
@@ -42,7 +42,7 @@ class Reference:
     """
 
     rows: Floats
-    classes: Classes
+    classes: _Classes
     _nearest_others: dict[int, float] = field(default_factory=dict)
     _densities: dict[int, "ClassDensity | None"] = field(default_factory=dict)
 
@@ -67,7 +67,7 @@ class Reference:
         return self._densities[name]
 
 
-def dsa(reference: Reference, rows: Floats, classes: Classes) -> Floats:
+def dsa(reference: Reference, rows: Floats, classes: _Classes) -> Floats:
     """Distance-based surprise: |x - a| / |a - b|, with a the nearest image of the class and b the nearest other of a.
 
     Where we differ: NeuraL-Coverage's DSC takes b as the nearest other of x.
@@ -160,7 +160,7 @@ def class_density(rows: Floats) -> ClassDensity | None:
     return ClassDensity(columns, mean, whitening, float(np.log(np.diag(factor)).sum()), deviations @ whitening.T)
 
 
-def lsa(reference: Reference, rows: Floats, classes: Classes) -> Floats:
+def lsa(reference: Reference, rows: Floats, classes: _Classes) -> Floats:
     """Likelihood-based surprise: -ln of a Gaussian kernel density of the class, with Scott's bandwidth; natural logs.
 
     Args:
@@ -171,7 +171,7 @@ def lsa(reference: Reference, rows: Floats, classes: Classes) -> Floats:
     return _by_class(reference, rows, classes, _likelihood)
 
 
-def mdsa(reference: Reference, rows: Floats, classes: Classes) -> Floats:
+def mdsa(reference: Reference, rows: Floats, classes: _Classes) -> Floats:
     """Mahalanobis distance to the class, by its mean and covariance (divided by n - 1); arguments as for `lsa`."""
     return _by_class(reference, rows, classes, _mahalanobis)
 
@@ -185,7 +185,7 @@ def _mahalanobis(density: ClassDensity, rows: Floats) -> Floats:
 
 
 def _by_class(
-    reference: Reference, rows: Floats, classes: Classes, compute: Callable[[ClassDensity, Floats], Floats]
+    reference: Reference, rows: Floats, classes: _Classes, compute: Callable[[ClassDensity, Floats], Floats]
 ) -> Floats:
     values = np.full(len(rows), np.nan)
     for name in np.unique(classes):
