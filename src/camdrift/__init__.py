@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from camdrift.study.detect import detect as detect
     from camdrift.study.explain import explain as explain
     from camdrift.study.gate import check as check
+    from camdrift.study.measurement import CoverageMeasurement as CoverageMeasurement
+    from camdrift.study.measurement import measure_coverage as measure_coverage
     from camdrift.study.reproduce import reproduce as reproduce
     from camdrift.study.run import run as run
     from camdrift.study.study import Study as Study
@@ -37,6 +39,7 @@ __version__ = camdrift_version()
 # Where each public name is defined. Its module is imported when the name is first used: torch takes seconds.
 _PUBLIC: Final = {
     "Classifier": "models.classifier",
+    "CoverageMeasurement": "study.measurement",
     "ImageError": "errors",
     "ModelError": "errors",
     "StoreError": "errors",
@@ -50,6 +53,7 @@ _PUBLIC: Final = {
     "load_model": "models.loading",
     "make_attack": "attacks.making",
     "matched_noise": "pipeline.noise",
+    "measure_coverage": "study.measurement",
     "neuron_coverage": "coverage.neurons",
     "open": "study.study:open_study",
     "overlay": "figures.overlay",

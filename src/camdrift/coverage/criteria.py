@@ -1,4 +1,4 @@
-"""Coverage criteria by name: `nc`, `kmnc(k=1000)`, ... . A criterion is added as a row of `CRITERIA`."""
+"""Coverage criteria by name: `nc`, `kmnc(k=1000)`, ... . A criterion is added as a row of `CRITERIA`, and in words."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,9 +27,14 @@ from camdrift.errors import UserError
 from camdrift.layers.layers import SOFTMAX
 from camdrift.models.classifier import Classifier
 from camdrift.specs import nearest, parse_spec, write_spec
+from camdrift.tables.criteria import ALL
 
 _PROFILE_HINT: Final = "--profile FOLDER, or profile= in Python, names a folder of ordinary images"
 Start = Callable[[], CoverageState]
+
+
+class MissingProfileError(UserError):
+    """A criterion that measures against a profile, without one."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,13 @@ class Background:
         """The profile.
 
         Raises:
-            UserError: There is none, or it is that of another model.
+            MissingProfileError: There is none.
+            UserError: It is that of another model.
         """
         if self.profile is None:
-            raise UserError(f"`{criterion}` needs a profile: what neurons do on ordinary images", _PROFILE_HINT)
+            raise MissingProfileError(
+                f"`{criterion}` needs a profile: what neurons do on ordinary images", _PROFILE_HINT
+            )
         if self.profile.neurons != self.layout.total:
             raise UserError(
                 f"the profile must be of this model, got: {self.profile.neurons:,} neurons for {self.layout.total:,}",
@@ -141,10 +149,9 @@ def _surprise_of(name: str, measure: str, background: Background, layer: str) ->
 
 @dataclass(frozen=True)
 class CriterionRow:
-    """A criterion that camdrift knows.
+    """A criterion that camdrift knows; `tables/criteria.py` has the words for it.
 
     Attributes:
-        help: What it counts, in a line.
         make: Takes a `Background` and the criterion's settings, whose defaults its signature holds.
         needs_profile: Does it measure against a profile, with its defaults?
         is_order_free: Does the order of images change nothing?
@@ -152,7 +159,6 @@ class CriterionRow:
         has_features: Does it compare features of a layer with those of the profile?
     """
 
-    help: str
     make: Callable[..., Start]
     needs_profile: bool = False
     is_order_free: bool = True
@@ -166,35 +172,28 @@ class CriterionRow:
         return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
 
 
-def _of_surprise(measure: str, words: str) -> dict[str, CriterionRow]:
+def _of_surprise(measure: str, sections: str) -> dict[str, CriterionRow]:
     """The rows of a measure of surprise and of its coverage."""
-    sections = f"{measure[:-1]}c"
     is_surprise = {"needs_profile": True, "has_features": True}
     return {
-        measure: CriterionRow(f"mean {words}", partial(_surprise, measure), is_guide=False, **is_surprise),
-        sections: CriterionRow(
-            f"sections hit of k over {measure.upper()}", partial(_surprise_sections, sections, measure), **is_surprise
-        ),
+        measure: CriterionRow(partial(_surprise, measure), is_guide=False, **is_surprise),
+        sections: CriterionRow(partial(_surprise_sections, sections, measure), **is_surprise),
     }
 
 
 CRITERIA: Final[Mapping[str, CriterionRow]] = {
-    "nc": CriterionRow("neurons whose scaled output lies above a threshold", _nc),
-    "kmnc": CriterionRow("sections hit of k between each neuron's extremes", _kmnc, needs_profile=True),
-    "nbc": CriterionRow("neurons beyond their extremes, at either side", _nbc, needs_profile=True),
-    "snac": CriterionRow("neurons above their highest output", _snac, needs_profile=True),
-    "tknc": CriterionRow("neurons among the k strongest of their layer", _tknc),
-    "tknp": CriterionRow("patterns of the k strongest neurons of all layers", _tknp),
-    "nlc": CriterionRow("spread of the outputs of each layer", _nlc, is_guide=False),
-    "cc": CriterionRow(
-        "images far from every one before", _cc, needs_profile=True, is_order_free=False, has_features=True
-    ),
-    **_of_surprise("lsa", "surprise: -ln of a density of the class"),
-    **_of_surprise("dsa", "surprise: distance to the class over that to the next"),
-    **_of_surprise("mdsa", "surprise: Mahalanobis distance to the class"),
+    "nc": CriterionRow(_nc),
+    "kmnc": CriterionRow(_kmnc, needs_profile=True),
+    "nbc": CriterionRow(_nbc, needs_profile=True),
+    "snac": CriterionRow(_snac, needs_profile=True),
+    "tknc": CriterionRow(_tknc),
+    "tknp": CriterionRow(_tknp),
+    "nlc": CriterionRow(_nlc, is_guide=False),
+    "cc": CriterionRow(_cc, needs_profile=True, is_order_free=False, has_features=True),
+    **_of_surprise("lsa", "lsc"),
+    **_of_surprise("dsa", "dsc"),
+    **_of_surprise("mdsa", "mdsc"),
 }
-# Stands for every criterion, with the settings that its row holds.
-ALL: Final = "all"
 
 
 def make_criterion(spec: str, classifier: Classifier, profile: Profile | None = None) -> Criterion:

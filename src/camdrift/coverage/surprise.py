@@ -303,7 +303,9 @@ class SurpriseState:
         values = [value for value in self._values if isfinite(value)]
         if not values:
             return CoverageReading(None, 0, len(self._values), "the profile has too few images of each class")
-        return CoverageReading(fsum(values) / len(values), len(values), len(self._values))
+        rest = len(self._values) - len(values)
+        reason = f"{rest:,} of {len(self._values):,} images have no value" if rest else None
+        return CoverageReading(fsum(values) / len(values), len(values), len(self._values), reason)
 
     def by_layer(self) -> dict[str, CoverageReading]:
         """Nothing: one layer is measured."""
