@@ -68,10 +68,10 @@ class SlotState:
     def _reading(self, columns: slice) -> CoverageReading:
         is_counted = self._rule.is_counted[:, columns]
         hits = self._bits[:-1].view(*self._rule.is_counted.shape, self._rule.sections).sum(2).cpu().numpy()
-        covered, total = int(hits[:, columns][is_counted].sum()), int(is_counted.sum()) * self._rule.sections
+        count, total = int(hits[:, columns][is_counted].sum()), int(is_counted.sum()) * self._rule.sections
         if not total:
-            return CoverageReading(None, covered, total, self._rule.if_none)
-        return CoverageReading(covered / total, covered, total)
+            return CoverageReading(None, count, total, self._rule.if_none)
+        return CoverageReading(count / total, count, total)
 
     def arrays(self) -> Arrays:
         """The slots, eight a byte."""

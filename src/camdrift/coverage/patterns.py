@@ -65,8 +65,8 @@ class PatternState:
 
     def arrays(self) -> Arrays:
         """The hashes, sorted (patterns, 16)."""
-        joined = b"".join(sorted(self._patterns))
-        return {"patterns": np.frombuffer(joined, np.uint8).reshape(-1, _BYTES)}
+        data = b"".join(sorted(self._patterns))
+        return {"patterns": np.frombuffer(data, np.uint8).reshape(-1, _BYTES)}
 
     def restore(self, arrays: Arrays) -> None:
         """Take over hashes."""

@@ -151,9 +151,9 @@ def class_density(rows: Floats) -> ClassDensity | None:
     deviations, axes = rows[:, columns] - mean, np.eye(len(columns))
     if images <= len(columns):
         axes = np.linalg.svd(deviations, full_matrices=False)[2][: images // 3]
-    kept = deviations @ axes.T
+    parts = deviations @ axes.T
     try:
-        factor = cholesky(kept.T @ kept / (images - 1), lower=True)
+        factor = cholesky(parts.T @ parts / (images - 1), lower=True)
     except np.linalg.LinAlgError:
         return None
     whitening = solve_triangular(factor, axes, lower=True)

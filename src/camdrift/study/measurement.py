@@ -1,6 +1,6 @@
 """Coverage criteria of a folder of images, measured without attack or fuzzing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
-from camdrift.coverage.base import CoverageReading, CoverageState, neuron_layout
+from camdrift.coverage.base import CoverageReading, CoverageState, Criterion, neuron_layout
 from camdrift.coverage.criteria import Background, MissingProfileError, criterion_of, features_for
 from camdrift.coverage.profile import FEWEST_IMAGES, Profile
 from camdrift.errors import UserError
@@ -96,39 +96,40 @@ def measure_coverage(
         ('nbc', 0.0, 0, 12, 10, None)
     """
     show = on_images or (lambda _, done, total: None)
-    folder, started = _folder(out), provenance.now()
+    folder, begin = _folder(out), provenance.now()
     background = Background(neuron_layout(checked(classifier, "classifier")))
     specs = _specs(criteria)
-    unmeasured = _without_profile(specs, background)
-    if profile is not None:
-        unmeasured = set()
-    elif unmeasured and ALL not in criteria:
-        criterion_of(min(unmeasured), background)  # which says what is missing
+    without = _without_profile(specs, background)
+    if without and profile is None and ALL not in criteria:
+        criterion_of(min(without), background)  # which says what is missing
     suite = suite_of(images, limit)
     reference = profile_of(
         classifier, profile, features_for(specs, background.layout), folder=folder, batch_size=batch_size, show=show
     )
     background = Background(background.layout, reference.profile)
-    criteria_by_spec = {spec: criterion_of(spec, background) for spec in specs if spec not in unmeasured}
-    states = {spec: criterion.start() for spec, criterion in criteria_by_spec.items()}
+    measurable = [spec for spec in specs if profile is not None or spec not in without]
     observation = Observation(classifier, suite, batch_size, lambda done, total: show("images", done, total))
+    tables = _tables(specs, {spec: criterion_of(spec, background) for spec in measurable}, observation)
+    remarks = (*reference.remarks, *observation.remarks(), *_profile_remarks(specs, reference.profile, observation))
+    record = {**_record(classifier, suite, observation, reference, begin), "remarks": list(remarks)}
+    if folder is not None:
+        write_measurement(folder, tables, record)
+    rows, layer_rows = tables[CRITERIA_TABLE.name], tables[CRITERIA_LAYERS.name]
+    return CoverageMeasurement(rows, layer_rows, reference.profile, remarks, record, folder)
+
+
+def _tables(
+    specs: Sequence[str], criteria: Mapping[str, Criterion], observation: Observation
+) -> dict[str, pl.DataFrame]:
+    """The tables of the images that are observed, in the order of the specs; one without a criterion has no value."""
+    states = {spec: criterion.start() for spec, criterion in criteria.items()}
     for batch in observation:
         for state in states.values():
             state.fold(batch, np.ones(len(batch), np.bool_))
-    names = {spec: criteria_by_spec[spec].name if spec in states else spec for spec in specs}
-    remarks = (*reference.remarks, *observation.remarks(), *_profile_remarks(specs, reference.profile, observation))
-    measurement = CoverageMeasurement(
-        CRITERIA_TABLE.frame([_row(names[spec], states.get(spec), observation.images) for spec in specs]),
-        CRITERIA_LAYERS.frame([row for spec, state in states.items() for row in _layer_rows(names[spec], state)]),
-        reference.profile,
-        remarks,
-        _record(classifier, suite, observation, reference, started),
-        folder,
-    )
-    if folder is not None:
-        tables = {CRITERIA_TABLE.name: measurement.criteria, CRITERIA_LAYERS.name: measurement.layers}
-        write_measurement(folder, tables, {**measurement.record, "remarks": list(remarks)})
-    return measurement
+    names = {spec: criteria[spec].name if spec in criteria else spec for spec in specs}
+    rows = [_row(names[spec], states.get(spec), observation.images) for spec in specs]
+    layer_rows = [row for spec, state in states.items() for row in _layer_rows(names[spec], state)]
+    return {CRITERIA_TABLE.name: CRITERIA_TABLE.frame(rows), CRITERIA_LAYERS.name: CRITERIA_LAYERS.frame(layer_rows)}
 
 
 def _folder(out: str | PathLike[str] | None) -> Path | None:
@@ -190,14 +191,14 @@ def _profile_remarks(specs: Sequence[str], profile: Profile | None, observation:
 
 
 def _record(
-    classifier: Classifier, suite: Suite, observation: Observation, reference: NamedProfile, started: str
+    classifier: Classifier, suite: Suite, observation: Observation, reference: NamedProfile, begin: str
 ) -> dict[str, Any]:
     """The record of a measurement, as its file holds it."""
     profile = reference.profile
     return {
         "camdrift": provenance.camdrift_version(),
         "kind": _KIND,
-        "started": started,
+        "started": begin,
         "finished": provenance.now(),
         "model": model_record(classifier),
         "images": {

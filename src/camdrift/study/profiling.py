@@ -69,9 +69,9 @@ def profile_of(
         return NamedProfile(_fitting(profile, origin, layers, str(source)), str(source))
     suite = suite_of(source)
     origin = {**origin, _IMAGES: suite.checksum()}
-    stored = None if folder is None else _stored(folder / PROFILE, origin, layers)
-    if stored is not None:
-        return NamedProfile(stored, suite.words, (f"the profile in {folder} is taken again",))
+    earlier = None if folder is None else _stored(folder / PROFILE, origin, layers)
+    if earlier is not None:
+        return NamedProfile(earlier, suite.words, (f"the profile in {folder} is taken again",))
     reference = _fresh(classifier, suite, layers, origin, batch_size=batch_size, show=show)
     if folder is not None and reference.profile is not None:
         write_profile(folder / PROFILE, reference.profile.arrays())
