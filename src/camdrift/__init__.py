@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from camdrift.study.explain import explain as explain
     from camdrift.study.fuzz import fuzz as fuzz
     from camdrift.study.gate import check as check
+    from camdrift.study.measurement import CoverageMeasurement as CoverageMeasurement
+    from camdrift.study.measurement import measure_coverage as measure_coverage
     from camdrift.study.reproduce import reproduce as reproduce
     from camdrift.study.run import run as run
     from camdrift.study.study import Study as Study
@@ -41,6 +43,7 @@ __version__ = camdrift_version()
 _PUBLIC: Final = {
     "Campaign": "study.campaign",
     "Classifier": "models.classifier",
+    "CoverageMeasurement": "study.measurement",
     "ImageError": "errors",
     "ModelError": "errors",
     "StoreError": "errors",
@@ -55,6 +58,7 @@ _PUBLIC: Final = {
     "load_model": "models.loading",
     "make_attack": "attacks.making",
     "matched_noise": "pipeline.noise",
+    "measure_coverage": "study.measurement",
     "neuron_coverage": "coverage.neurons",
     "open": "study.study:open_study",
     "open_campaign": "study.campaign",

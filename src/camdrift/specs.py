@@ -58,6 +58,18 @@ def parse_spec(spec: str, *, option: str = "attack") -> Spec:
     ) from error
 
 
+def parse_specs(text: str) -> tuple[str, ...]:
+    """Return the words between commas; a comma in brackets separates settings."""
+    words, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            words.append("")
+        else:
+            words[-1] += letter
+    return tuple(word.strip() for word in words if word.strip())
+
+
 def write_spec(name: str, settings: Mapping[str, Any]) -> str:
     """Return the spec of a name and its settings; `parse_spec` returns both again.
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from camdrift.cli.coverage import coverage_command
 from camdrift.cli.defaults import source_of, value_of
 from camdrift.cli.fuzz import fuzz_command
 from camdrift.cli.gate import check_command
@@ -70,6 +71,7 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., Any], str]]] = {
     "report": (report_command, "Make a run's report again from its tables."),
     "verify": (verify_command, "Check a run's files, and compute some of it again."),
     "layers": (layers_command, "List the layers of a model."),
+    "coverage": (coverage_command, "Measure coverage criteria of images."),
 }
 
 

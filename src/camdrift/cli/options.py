@@ -22,6 +22,7 @@ from camdrift.fuzzing.settings import FuzzSettings
 from camdrift.models.registry import MODEL_FORMS
 from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
 from camdrift.study.launch import PAPER_ATTACK, RUNS, Launch
+from camdrift.tables.criteria import ALL, CRITERION_WORDS
 from camdrift.tables.measures import CAPTUM, EXPLANATIONS, MAP_METRICS, METRICS
 
 _Record = TypeVar("_Record")
@@ -31,10 +32,11 @@ _STUDIES: Final = ("run", "explain", "reproduce")
 _MANY_IMAGES: Final = ("run", "reproduce")
 _ONE_READING: Final = ("run", "explain")
 _ENGINES: Final = ("run", "reproduce", "sweep")
-_MODELS: Final = (*_STUDIES, "layers", "fuzz")
+_COVERAGE: Final = ("coverage",)
 _FUZZ: Final = ("fuzz",)
-_OUTPUTS: Final = (*_STUDIES, "fuzz")
-_MANY_SEEDS: Final = (*_MANY_IMAGES, "fuzz")
+_MODELS: Final = (*_STUDIES, "layers", *_COVERAGE, *_FUZZ)
+_OUTPUTS: Final = (*_STUDIES, *_FUZZ)
+_MANY_SEEDS: Final = (*_MANY_IMAGES, *_FUZZ)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,19 @@ class Ending:
     open: bool = False
     json: bool = False
     study: bool = False
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What `camdrift coverage` measures.
+
+    Attributes:
+        criteria: Specs of coverage criteria.
+        profile: Where ordinary images lie, or the file of a profile; None for none.
+    """
+
+    criteria: tuple[str, ...] = (ALL,)
+    profile: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +139,8 @@ GROUPS: Final = {
         "frameworks", "criterion", "budget", "trials", "constraint", "oracle", "mutators", "as-released", "study",
     ),
     "How": (
-        "strengths", "target", "explain", "similarity", "layers", "noise-draws", "noise-ladder", "denoised", "rng-seed",
+        "criteria", "profile", "strengths", "target", "explain", "similarity", "layers", "noise-draws", "noise-ladder",
+        "denoised", "rng-seed",
     ),
     "Where the results go": ("out", "name", "resume", "overwrite", "gallery", "open", "json"),
     "On which machine": (
@@ -206,6 +222,15 @@ OPTIONS: Final = (
         "Switch on published defects that change results.",
     ),
     Option(
+        "criteria", Criteria, SPEC_LIST, "LIST", _COVERAGE,
+        f"What is counted: {', '.join(CRITERION_WORDS)}, with settings if wanted: 'kmnc(k=100)'; or {ALL}.",
+    ),
+    Option(
+        "profile", Criteria, TEXT, "PATH", (*_COVERAGE, *_FUZZ),
+        "Ordinary images, a thousand or more, such as some of the training set: a folder or another source, or the "
+        "profile.npz of an earlier measurement. Left out: only nc, tknc, tknp and nlc have values.",
+    ),
+    Option(
         "strengths", Settings, NUMBER_LIST, "LIST", _STUDIES,
         "Factors on the perturbation, for attack and noise.",
     ),
@@ -232,7 +257,7 @@ OPTIONS: Final = (
         "Left out: every 2-d convolution; the blocks of transformers and the like.",
     ),
     Option(
-        "out", Launch, TEXT, "DIRECTORY", _OUTPUTS,
+        "out", Launch, TEXT, "DIRECTORY", (*_OUTPUTS, *_COVERAGE),
         "Run directory, or a URL such as s3://BUCKET/run (whatever fsspec can write to). "
         "Left out: a new folder under runs/.",
     ),
@@ -241,7 +266,7 @@ OPTIONS: Final = (
         f"Name of the run directory under {RUNS}/, in place of --out.",
     ),
     Option(
-        "limit", Settings, INTEGER, "N", _MANY_SEEDS,
+        "limit", Settings, INTEGER, "N", (*_MANY_SEEDS, *_COVERAGE),
         "Study N images, spread over the sorted list.",
     ),
     Option(
@@ -269,7 +294,7 @@ OPTIONS: Final = (
         "Images that share one coverage table and are stored together; or all.",
     ),
     Option(
-        "batch-size", Settings, _count("batch_size"), "N", _MANY_SEEDS,
+        "batch-size", Settings, _count("batch_size"), "N", (*_MANY_SEEDS, *_COVERAGE),
         "Images per pass, or auto.",
     ),
     Option(
@@ -316,7 +341,7 @@ OPTIONS: Final = (
         "Open the report in the browser at the end.",
     ),
     Option(
-        "json", Ending, SWITCH, None, _OUTPUTS,
+        "json", Ending, SWITCH, None, (*_OUTPUTS, *_COVERAGE),
         "Print the result as JSON.",
     ),
 )  # fmt: skip

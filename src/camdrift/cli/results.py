@@ -11,11 +11,12 @@ from rich.console import Console
 from camdrift.cli.options import Options, option, takes_options
 from camdrift.cli.progress import show_progress
 from camdrift.cli.terminal import UNTOLD, AsJson, command_line, print_json, print_table, print_text
-from camdrift.cli.words import parse_specs, parse_words
+from camdrift.cli.words import parse_words
 from camdrift.comparison.alignment import AUTO
 from camdrift.engine.display import print_line
 from camdrift.engine.engine import Engine
 from camdrift.errors import escaped
+from camdrift.specs import parse_specs
 from camdrift.tables.file_names import COMPARISON_PAGE, REPORT
 
 if TYPE_CHECKING:

@@ -6,23 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from camdrift.errors import UserError
+from camdrift.specs import parse_specs
 
 
 def parse_words(text: str) -> tuple[str, ...]:
     """Return the words between commas."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def parse_specs(text: str) -> tuple[str, ...]:
-    """Return the words between commas; a comma in brackets separates settings."""
-    words, depth = [""], 0
-    for letter in text:
-        depth += (letter == "(") - (letter == ")")
-        if letter == "," and depth == 0:
-            words.append("")
-        else:
-            words[-1] += letter
-    return tuple(word.strip() for word in words if word.strip())
 
 
 def _parse_numbers(flag: str, text: str) -> tuple[float, ...]:

@@ -1,10 +1,10 @@
 """The contract of a coverage criterion: what it gets of a batch, what state it keeps, what it tells."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from camdrift.models.classifier import Classifier
 from camdrift.tables.arrays import Flags, Floats
 from camdrift.tensors import Images
 
+# Images of every pass: few on a processor, where that is as fast as any.
+_ON_PROCESSOR: Final = 4
+_ELSEWHERE: Final = 16
 # Arrays of a state by name: all that a checkpoint keeps of it.
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -38,16 +41,25 @@ class NeuronBatch:
     def __len__(self) -> int:
         return len(self.raw)
 
-    def part(self, size: int) -> "NeuronBatch":
-        """The first `size` images."""
-        return NeuronBatch(self.scaled[:size], self.raw[:size], self.logits[:size])
+    def first(self, count: int) -> "NeuronBatch":
+        """The first images of the batch."""
+        return NeuronBatch(self.scaled[:count], self.raw[:count], self.logits[:count])
+
+
+def joined(parts: Sequence[NeuronBatch]) -> NeuronBatch:
+    """One batch of several."""
+    columns = ([getattr(part, name) for part in parts] for name in ("scaled", "raw", "logits"))
+    return NeuronBatch(*map(torch.cat, columns))
 
 
 def observe_batch(classifier: Classifier, images: Images) -> NeuronBatch:
-    """All neurons on a batch, from one forward pass without gradients.
+    """All neurons on a batch, from one forward pass of each image without gradients.
 
     The pass is in float32 even where the classifier computes in a lower precision: that would move values across the
     borders of sections. Only a network whose weights are of a lower type computes in that.
+
+    Libraries of kernels round otherwise for another number of images per pass, so that an image of the profile would
+    leave its bounds. Therefore each pass has the same number; a last one is filled up.
 
     Args:
         classifier: The model.
@@ -57,10 +69,17 @@ def observe_batch(classifier: Classifier, images: Images) -> NeuronBatch:
     if classifier.precision != "fp32":
         full = copy(classifier)
         full.precision = "fp32"
+    size = _ON_PROCESSOR if classifier.device.type == "cpu" else _ELSEWHERE
     with full.numerics():
-        logits, record = observe(full, images)
-    raw = torch.cat([record.outputs[group.name] for group in full.neuron_groups], 1)
-    return NeuronBatch(record.values.float(), raw.float(), logits.float())
+        return joined([_pass(full, part, size) for part in images.split(size)])
+
+
+def _pass(classifier: Classifier, images: Images, size: int) -> NeuronBatch:
+    """Some images in a pass of exactly `size`."""
+    filling = images[-1:].expand(size - len(images), -1, -1, -1)
+    logits, record = observe(classifier, torch.cat([images, filling]))
+    raw = torch.cat([record.outputs[group.name] for group in classifier.neuron_groups], 1)
+    return NeuronBatch(record.values.float(), raw.float(), logits.float()).first(len(images))
 
 
 @dataclass(frozen=True)
@@ -101,7 +120,7 @@ class CoverageReading:
         value: Its value; None where it has none.
         covered: What is covered; None where it counts nothing.
         total: What could be covered at most; None where it counts nothing, or where there is no most.
-        undefined_reason: Why there is no value; None where there is one.
+        undefined_reason: Why there is no value, or none of some images; else None.
     """
 
     value: float | None
@@ -121,6 +140,9 @@ class CoverageState(Protocol):
 
     def reading(self) -> CoverageReading:
         """The criterion's value now."""
+
+    def by_layer(self) -> Mapping[str, CoverageReading]:
+        """The criterion's value now, layer by layer; empty where it is none of layers."""
 
     def arrays(self) -> Arrays:
         """All of the state, for a checkpoint."""
@@ -145,9 +167,12 @@ class Criterion:
         start: Makes an empty state.
         needs_profile: Does it measure against a profile?
         is_order_free: Does the order of images change nothing, so that states of shards merge?
+        is_guide: Does it give every image a gain, so that a fuzzer can follow it? Otherwise gains are NaN, and every
+            image that is admitted enters.
     """
 
     name: str
     start: Callable[[], CoverageState]
     needs_profile: bool = False
     is_order_free: bool = True
+    is_guide: bool = True

@@ -1,40 +1,47 @@
 """Criteria that are sets: an image hits slots, and coverage is the share of all slots that any image hit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from camdrift.coverage.base import Arrays, CoverageReading, NeuronBatch
+from camdrift.coverage.base import Arrays, CoverageReading, NeuronBatch, NeuronLayout
 from camdrift.coverage.profile import Profile
 from camdrift.tables.arrays import Flags, Floats
 
-# Slots of a batch (batch, columns): those that each image hits, each once, and `SlotRule.slots` for "none".
+# Slots of a batch (batch, columns): those that each image hits, each once; the number of all slots stands for "none".
 Slots = Callable[[NeuronBatch], Tensor]
 
 
 @dataclass(frozen=True)
 class SlotRule:
-    """Which slots an image hits.
+    """Which slots an image hits. Slot (side * neurons + neuron) * sections + section belongs to a neuron.
 
     Attributes:
         hit: Slots of a batch.
-        slots: Number of slots.
-        total: Number of slots that the published value divides by.
+        is_counted: Which sides of which neurons coverage divides by (sides, neurons).
+        sections: Slots of each side of a neuron.
+        if_none: Why nothing is counted, where that is so.
     """
 
     hit: Slots
-    slots: int
-    total: int
+    is_counted: Flags
+    sections: int = 1
+    if_none: str = "no neuron varies over the profile"
+
+    @property
+    def slots(self) -> int:
+        """Number of slots."""
+        return self.is_counted.size * self.sections
 
 
 class SlotState:
     """The set of slots that any image hit."""
 
-    def __init__(self, rule: SlotRule) -> None:
-        self._rule = rule
+    def __init__(self, rule: SlotRule, layout: NeuronLayout | None) -> None:
+        self._rule, self._layout = rule, layout
         self._bits = torch.zeros(rule.slots + 1, dtype=torch.bool)
         self._bits[-1] = True  # "none" is never new
 
@@ -51,10 +58,20 @@ class SlotState:
 
     def reading(self) -> CoverageReading:
         """Covered slots of all."""
-        covered = int(self._bits[:-1].sum())
-        if not self._rule.total:
-            return CoverageReading(None, covered, 0, "no neuron varies over the profile")
-        return CoverageReading(covered / self._rule.total, covered, self._rule.total)
+        return self._reading(slice(None))
+
+    def by_layer(self) -> Mapping[str, CoverageReading]:
+        """The same, of each layer; nothing where slots belong to no neurons."""
+        slices = {} if self._layout is None else self._layout.slices
+        return {name: self._reading(columns) for name, columns in slices.items()}
+
+    def _reading(self, columns: slice) -> CoverageReading:
+        is_counted = self._rule.is_counted[:, columns]
+        hits = self._bits[:-1].view(*self._rule.is_counted.shape, self._rule.sections).sum(2).cpu().numpy()
+        count, total = int(hits[:, columns][is_counted].sum()), int(is_counted.sum()) * self._rule.sections
+        if not total:
+            return CoverageReading(None, count, total, self._rule.if_none)
+        return CoverageReading(count / total, count, total)
 
     def arrays(self) -> Arrays:
         """The slots, eight a byte."""
@@ -70,55 +87,68 @@ class SlotState:
         self._bits |= other._bits.to(self._bits.device)
 
 
-def neuron_slots(neurons: int, threshold: float) -> SlotRule:
-    """Slots of NC: a neuron is covered where its scaled value lies above the threshold (DLFuzz, ESEC/FSE 2018)."""
+def neuron_slots(neurons: int, is_covered: Callable[[NeuronBatch], Tensor]) -> SlotRule:
+    """One slot per neuron.
+
+    Args:
+        neurons: Their number.
+        is_covered: Which neurons each image covers (batch, neurons).
+    """
 
     def hit(batch: NeuronBatch) -> Tensor:
-        return _where(batch.scaled > threshold, torch.arange(neurons, device=batch.scaled.device), neurons)
+        flags = is_covered(batch)
+        return torch.where(flags, torch.arange(neurons, device=flags.device), neurons)
 
-    return SlotRule(hit, neurons, neurons)
+    return SlotRule(hit, np.ones((1, neurons), np.bool_))
 
 
 def section_slots(profile: Profile, k: int) -> SlotRule:
     """Slots of KMNC: k equal sections between a neuron's extremes over the profile (DeepGauge, ASE 2018).
 
-    Section floor((phi - low) / (high - low) k), the last one closed; values outside hit nothing. Neurons that are
-    constant over the profile have no sections. Where we differ from public code: `docs/libraries.md`.
+    Section floor((value - low) / (high - low) * k), the last one closed; values outside hit nothing. Neurons that are
+    constant over the profile have no sections. Where we differ: dnn-tip leaves out a value that equals `high`, and
+    NeuraL-Coverage one that equals `low`, so that the images that set the bounds do not hit their own sections.
+
+    Args:
+        profile: The profile.
+        k: Number of sections.
     """
-    low, high = profile.bounds(0.0)
-    slots = profile.neurons * k
+    bounds, slots = profile.bounds(), profile.neurons * k
 
     def hit(batch: NeuronBatch) -> Tensor:
-        lowest, highest = low.to(batch.raw.device), high.to(batch.raw.device)
         values = batch.raw.double()
-        section = ((values - lowest) / (highest - lowest) * k).floor().clamp(0, k - 1)
+        low, high = (bound.to(values.device) for bound in bounds)
+        section = ((values - low) / (high - low) * k).clamp(0, k - 1).nan_to_num(0).long()
         first = torch.arange(0, slots, k, device=values.device)
-        is_inside = (values >= lowest) & (values <= highest) & (highest > lowest)
-        return torch.where(is_inside, first + section.nan_to_num(0).long(), slots)
+        return torch.where((values >= low) & (values <= high) & (high > low), first + section, slots)
 
-    return SlotRule(hit, slots, int((high > low).sum()) * k)
+    return SlotRule(hit, (profile.high > profile.low)[None], k)
 
 
-def corner_slots(profile: Profile, *, sigma: float, is_lower: bool) -> SlotRule:
+def corner_slots(profile: Profile, *, sigma: float, is_lower: bool, is_reachable: bool = False) -> SlotRule:
     """Slots of NBC and SNAC: strictly above a neuron's highest value over the profile, or strictly below its lowest.
+
+    Strictly, so that the images of the profile hit nothing (DeepGauge, ASE 2018). Where we differ: dnn-tip counts
+    values that equal a bound, so that the profile's own images score.
 
     Args:
         profile: The profile.
         sigma: Standard deviations over the profile by which the bounds are widened.
         is_lower: Does the lower side count too, as in NBC?
+        is_reachable: Is coverage divided by those sides alone that can be hit? Nothing lies below a lowest value of
+            exactly 0, which an activation like ReLU bounds.
     """
-    low, high = profile.bounds(sigma)
-    neurons = profile.neurons
-    slots = 2 * neurons if is_lower else neurons
+    bounds, neurons = profile.bounds(sigma), profile.neurons
+    sides = 2 if is_lower else 1
 
     def hit(batch: NeuronBatch) -> Tensor:
-        values, numbers = batch.raw.double(), torch.arange(neurons, device=batch.raw.device)
-        above = _where(values > high.to(values.device), numbers, slots)
-        is_below = values < low.to(values.device)
-        return torch.where(is_below, numbers + neurons, above) if is_lower else above
+        values = batch.raw.double()
+        low, high = (bound.to(values.device) for bound in bounds)
+        numbers = torch.arange(neurons, device=values.device)
+        above = torch.where(values > high, numbers, sides * neurons)
+        return torch.where(values < low, numbers + neurons, above) if is_lower else above
 
-    return SlotRule(hit, slots, slots)
-
-
-def _where(is_hit: Tensor, numbers: Tensor, none: int) -> Tensor:
-    return torch.where(is_hit, numbers, none)
+    is_counted = np.ones((sides, neurons), np.bool_)
+    if is_lower and is_reachable:
+        is_counted[1] = profile.low != 0
+    return SlotRule(hit, is_counted)

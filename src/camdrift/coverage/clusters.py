@@ -50,6 +50,10 @@ class ClusterState:
         """Number of images kept."""
         return CoverageReading(float(self._count), self._count)
 
+    def by_layer(self) -> dict[str, CoverageReading]:
+        """Nothing: one layer is compared."""
+        return {}
+
     def arrays(self) -> Arrays:
         """The images kept."""
         return {"centres": self._centres}

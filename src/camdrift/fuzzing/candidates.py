@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from camdrift.coverage.criteria import NeuronBatch
+from camdrift.coverage.base import NeuronBatch, joined
 from camdrift.fuzzing.affine import Matrix
 from camdrift.fuzzing.mutations import Mutation
 from camdrift.tensors import Images, Logits, Values
@@ -74,7 +74,5 @@ class Observation:
 
 def join_observations(observations: Sequence[Observation]) -> Observation:
     """Return the observations of some batches as one."""
-    neurons = [observation.neurons for observation in observations]
-    batch = NeuronBatch(*(torch.cat([getattr(each, name) for each in neurons]) for name in ("scaled", "raw", "logits")))
     others = [torch.cat(logits) for logits in zip(*(each.others for each in observations), strict=True)]
-    return Observation(batch, others)
+    return Observation(joined([each.neurons for each in observations]), others)

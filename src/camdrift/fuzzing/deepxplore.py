@@ -94,7 +94,7 @@ class Joint:
             part, gradient, covered_flags = self._gradient(
                 trial, group, classes[own][order], [neurons[rows[start + number]] for number in order]
             )
-            parts.append(Observation(part.neurons.part(size), [logits[:size] for logits in part.others]))
+            parts.append(Observation(part.neurons.first(size), [logits[:size] for logits in part.others]))
             gradients.append(gradient[:size])
             flags.append([each[:size] for each in covered_flags])
             start += size

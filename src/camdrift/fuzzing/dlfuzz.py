@@ -67,7 +67,7 @@ class Uphill:
         for number, (group, size) in enumerate(in_groups(images, trial.design.group)):
             neurons, gradient = differentiate(trial.design.classifier, group, chooser.objective(number, size))
             others = [logits[:size] for logits in trial.other_logits(group)]
-            parts.append(Observation(neurons.part(size), others))
+            parts.append(Observation(neurons.first(size), others))
             gradients.append(gradient[:size])
         trial.counts.passes += (GRADIENT + trial.cost - FORWARD) * len(images)
         return join_observations(parts), torch.cat(gradients)

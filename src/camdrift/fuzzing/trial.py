@@ -162,7 +162,7 @@ class Trial:
         self.counts.passes += self.cost * len(images)
         parts = []
         for group, size in in_groups(images, self.design.group):
-            neurons = observe_batch(self.design.classifier, group).part(size)
+            neurons = observe_batch(self.design.classifier, group).first(size)
             parts.append(Observation(neurons, [logits[:size] for logits in self.other_logits(group)]))
         return join_observations(parts)
 

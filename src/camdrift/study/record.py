@@ -69,7 +69,7 @@ def run_record(
         "images": {"source": source, "n": len(files), "listing_sha256": listing, "sha256": None},
         "versions": provenance.versions(),
         "machine": provenance.machine(),
-        "device": _device_name(model.device),
+        "device": device_name(model.device),
         "timings": {},
     }
 
@@ -87,7 +87,7 @@ def _attack_record(attack: Attack) -> dict[str, Any]:
 
 
 def model_record(model: Classifier) -> dict[str, Any]:
-    """Return what a record says of a model."""
+    """Return a model as a record holds it: weights, geometry of its input, classes."""
     return {
         "spec": model.spec,
         "name": type(model.module).__name__,
@@ -113,7 +113,8 @@ def _source(images: Any) -> str:
     return str(images) if isinstance(images, str | PathLike) else f"{len(images)} paths"
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """Return the name of a device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 

@@ -12,3 +12,6 @@ CHUNKS: Final = "chunks"
 
 COMPARISON_RECORD: Final = "comparison.json"
 COMPARISON_PAGE: Final = "comparison.html"
+
+MEASUREMENT_RECORD: Final = "coverage.json"
+PROFILE: Final = "profile.npz"
