@@ -8,7 +8,7 @@ from camdrift.fuzzing.budget import parse_budget
 from camdrift.fuzzing.campaign import new_trial, run_trial
 from camdrift.fuzzing.constraints import parse_constraint
 from camdrift.fuzzing.corpus import MemoryStack
-from camdrift.fuzzing.design import Design, Start
+from camdrift.fuzzing.design import Design, FuzzSeed
 from camdrift.fuzzing.frameworks import Setup, parse_framework
 from camdrift.fuzzing.names import IMAGE_OPERATORS
 from camdrift.fuzzing.oracles import make_oracle
@@ -38,7 +38,7 @@ def design_of(classifier, images, *, others=(), oracle=None, **options):
     """A design on some images, each with the prediction of its clean image."""
     with torch.no_grad():
         classes = classifier(torch.as_tensor(np.stack(images))).argmax(1).tolist()
-    starts = [Start(f"seed {number}", seed_class) for number, seed_class in enumerate(classes)]
+    starts = [FuzzSeed(f"seed {number}", seed_class) for number, seed_class in enumerate(classes)]
     values = {
         "constraint": "deephunter",
         "budget": "200-passes",

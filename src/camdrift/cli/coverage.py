@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 
 from camdrift.cli.models import Models
-from camdrift.cli.options import Criteria, Ending, Options, takes_options
+from camdrift.cli.options import Options, takes_options
+from camdrift.cli.records import Criteria, Ending
 from camdrift.cli.studies import ImagesArgument
 from camdrift.cli.terminal import command_line, print_json, print_table, print_text
 from camdrift.errors import escaped

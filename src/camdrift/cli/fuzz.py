@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 
 from camdrift.cli.models import Models
-from camdrift.cli.options import Ending, Options, takes_options
+from camdrift.cli.options import Options, takes_options
 from camdrift.cli.progress import show_progress
+from camdrift.cli.records import Criteria, Ending
 from camdrift.cli.studies import ImagesArgument
 from camdrift.cli.terminal import command_line, print_json, print_table, print_text
 from camdrift.engine.interruption import resuming
@@ -51,7 +52,12 @@ def _campaign(images: str | None, options: Options) -> "Campaign":
         from camdrift.study.fuzz import fuzz
 
         return fuzz(
-            models.classifier(), images, models=models.other_classifiers(), settings=settings, **_keywords(launch)
+            models.classifier(),
+            images,
+            models=models.other_classifiers(),
+            profile=options.record(Criteria).profile,
+            settings=settings,
+            **_keywords(launch),
         )
 
 

@@ -15,6 +15,7 @@ import typer
 from camdrift.attacks.registry import FORMS, NAMES
 from camdrift.cli.defaults import settings, variable
 from camdrift.cli.models import Models
+from camdrift.cli.records import Criteria, Ending
 from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TEXT, WORD_LIST, Kind, count_or_word
 from camdrift.engine.engine import Engine
 from camdrift.fuzzing.names import CONSTRAINTS, FRAMEWORKS, ORACLES
@@ -37,34 +38,6 @@ _FUZZ: Final = ("fuzz",)
 _MODELS: Final = (*_STUDIES, "layers", *_COVERAGE, *_FUZZ)
 _OUTPUTS: Final = (*_STUDIES, *_FUZZ)
 _MANY_SEEDS: Final = (*_MANY_IMAGES, *_FUZZ)
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What a command does once a study is there.
-
-    Attributes:
-        open: Open the report in the browser.
-        json: Print the result as JSON.
-        study: Study the failures of a campaign layer by layer.
-    """
-
-    open: bool = False
-    json: bool = False
-    study: bool = False
-
-
-@dataclass(frozen=True)
-class Criteria:
-    """What `camdrift coverage` measures.
-
-    Attributes:
-        criteria: Specs of coverage criteria.
-        profile: Where ordinary images lie, or the file of a profile; None for none.
-    """
-
-    criteria: tuple[str, ...] = (ALL,)
-    profile: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

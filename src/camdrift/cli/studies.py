@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 
 from camdrift.cli.models import Models
-from camdrift.cli.options import Ending, Options, takes_options
+from camdrift.cli.options import Options, takes_options
 from camdrift.cli.progress import show_progress
+from camdrift.cli.records import Ending
 from camdrift.cli.terminal import command_line, print_json, print_table, print_text
 from camdrift.engine.engine import Engine
 from camdrift.engine.interruption import resuming

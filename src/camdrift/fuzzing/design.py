@@ -13,13 +13,13 @@ from camdrift.models.classifier import Classifier
 from camdrift.streams import stream_seed
 
 # Times that an invalid mutant is drawn again before it is given up.
-TRIES: Final = 10
+ATTEMPTS: Final = 10
 # Iterations in a row without a valid mutant after which a campaign gives up.
 MOST_IDLE: Final = 50
 
 
 @dataclass(frozen=True)
-class Start:
+class FuzzSeed:
     """A seed that is fuzzed.
 
     Attributes:
@@ -49,7 +49,7 @@ class Design:
     """
 
     classifier: Classifier
-    starts: Sequence[Start]
+    starts: Sequence[FuzzSeed]
     oracle: Oracle
     constraint: Constraint
     budget: Budget

@@ -7,7 +7,7 @@ import numpy as np
 
 from camdrift.errors import UserError
 from camdrift.fuzzing.candidates import Candidates
-from camdrift.fuzzing.design import MOST_IDLE, TRIES
+from camdrift.fuzzing.design import ATTEMPTS, MOST_IDLE
 from camdrift.fuzzing.mutations import Mutation
 from camdrift.fuzzing.operators import OPERATORS, matrix_of, mutate
 from camdrift.fuzzing.parents import ParentRule
@@ -51,7 +51,7 @@ class Mutating:
     def _candidates(self, trial: Trial, place: int, size: int, rng: np.random.Generator) -> Candidates:
         """The valid mutants of a parent; an invalid one is drawn again, but not for ever."""
         waiting, parts = list(range(size)), list[tuple[list[int], Candidates]]()
-        for attempt in range(TRIES):
+        for attempt in range(ATTEMPTS):
             if not waiting:
                 break
             mutations = [self._draw(trial, place, rng, f"mutant {number} attempt {attempt}") for number in waiting]

@@ -4,6 +4,7 @@ fuzz.json              the record
 *.parquet              the tables
 failures.csv           for every seed its closest failure, as `camdrift run --adversarial` takes it
 failures/*.npy         images of new failures
+    profile.npz            what neurons do on ordinary images, where a criterion asks for that
 trials/                the trials of a campaign that goes on, with a record of its own
 trials/00003/          one trial: its images, and its two last checkpoints
 """
@@ -11,6 +12,7 @@ trials/00003/          one trial: its images, and its two last checkpoints
 import json
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,13 +43,13 @@ from camdrift.storage.lock import LOCK, locked
 from camdrift.storage.replacement import drop_leftovers, is_unsettled, replace_files, settle
 from camdrift.storage.run_files import MOST_BYTES_OF_RECORD, is_made_by_camdrift, is_unused, record_bytes
 from camdrift.tables.campaign import CAMPAIGN_TABLES
-from camdrift.tables.file_names import FIGURES, REPORT
+from camdrift.tables.file_names import FIGURES, PROFILE, REPORT
 
 CAMPAIGN_RECORD: Final = "fuzz.json"
 TRIALS: Final = "trials"
 FAILURES: Final = "failures"
 FAILURES_LIST: Final = "failures.csv"
-_FILES: Final = (CAMPAIGN_RECORD, FAILURES_LIST, REPORT, *(f"{name}.parquet" for name in CAMPAIGN_TABLES))
+_FILES: Final = (CAMPAIGN_RECORD, FAILURES_LIST, PROFILE, REPORT, *(f"{name}.parquet" for name in CAMPAIGN_TABLES))
 _OWN: Final = re.compile(rf"{FAILURES}/\d+-\d+\.npy|{FIGURES}/fuzz_[a-z_]+\.(png|pdf)")
 _STATE: Final = "state.npz"
 _COUNTS: Final = "counts.json"
@@ -223,6 +225,8 @@ class CampaignDirectory:
             if table.schema != CAMPAIGN_TABLES[name].schema:
                 raise ValueError(f"table `{name}` must have the schema {CAMPAIGN_TABLES[name].schema}")
             new.append((f"{name}.parquet", table.write_parquet))
+        if (profile := self.trials / PROFILE).is_file():
+            new.append((PROFILE, partial(shutil.copyfile, profile)))
         new.append((CAMPAIGN_RECORD, partial(Path.write_bytes, data=record_bytes(record))))
         replace_files(self.path, new, is_ours, is_all=True)
         with on_disk(self.path):

@@ -79,7 +79,7 @@ def clusters(failures: pl.DataFrame, *, rng_seed: int) -> pl.DataFrame:
         rng_seed: Seed of the bootstrap over seeds.
     """
     is_examined = pl.col("onset_reason").is_null() | ~pl.col("onset_reason").is_in([NOT_NEW, MOVED])
-    examined = failures.filter(is_examined).rename({"onset": "layer", "onset_index": "layer_index"})
+    examined = failures.filter(is_examined).with_columns(layer="onset", layer_index="onset_index")
     seeds = examined["seed_id"].unique(maintain_order=True).to_list()
     by_seed = {seed: place for place, seed in enumerate(seeds)}
     totals = np.bincount([by_seed[seed] for seed in examined["seed_id"]], minlength=len(seeds))

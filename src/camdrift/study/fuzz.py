@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from camdrift.coverage.criteria import make_criterion
+from camdrift.coverage.base import neuron_layout
+from camdrift.coverage.criteria import Criterion, features_for, make_criterion
 from camdrift.coverage.profile import Profile
+from camdrift.engine.progress import Progress
 from camdrift.errors import ImageError, UserError
-from camdrift.fuzzing.budget import parse_budget
+from camdrift.fuzzing.budget import PASSES, parse_budget
 from camdrift.fuzzing.constraints import parse_constraint
-from camdrift.fuzzing.design import Design, Start
-from camdrift.fuzzing.frameworks import Setup, parse_frameworks
+from camdrift.fuzzing.design import Design, FuzzSeed
+from camdrift.fuzzing.frameworks import ChosenFramework, Setup, parse_frameworks
 from camdrift.fuzzing.names import PREDICTION
 from camdrift.fuzzing.oracles import Oracle, make_oracle
 from camdrift.fuzzing.settings import FuzzKeywords, FuzzSettings, settings_of
@@ -27,12 +29,16 @@ from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
 from camdrift.pipeline.plan import checked, folder_labels
 from camdrift.storage.campaign_directory import CampaignDirectory
+from camdrift.storage.measurement import write_profile
 from camdrift.storage.remote_directory import local_folder
 from camdrift.study import provenance
 from camdrift.study.campaign import Campaign
 from camdrift.study.launch import ImageSource, Launch, LaunchKeywords, fresh_folder, launch_from, spelled_out
+from camdrift.study.measurement import profile_remarks
+from camdrift.study.profiling import NamedProfile, profile_of
 from camdrift.study.record import model_record
 from camdrift.study.trials import CampaignRunner, PlannedTrial
+from camdrift.tables.file_names import PROFILE
 from camdrift.tables.table import Row
 
 _DEFAULT: Final = "foolbox (20 ImageNet photographs)"
@@ -55,7 +61,7 @@ class _Seeds:
     """
 
     rows: list[Row]
-    starts: list[Start]
+    starts: list[FuzzSeed]
     images: list[NDArray[np.float32]]
 
 
@@ -65,7 +71,7 @@ def fuzz(
     images: ImageSource = None,
     *,
     models: Sequence[Classifier] = (),
-    profile: Profile | None = None,
+    profile: Profile | ImageSource = None,
     settings: FuzzSettings | None = None,
     **options: Unpack[CampaignKeywords],
 ) -> Campaign:
@@ -77,7 +83,8 @@ def fuzz(
         classifier: What `load_model` or `wrap` returned.
         images: Seed images, as `run` takes them.
         models: One or two further classifiers of the same classes and input size, for the oracle `disagree`.
-        profile: What neurons do on ordinary images, for the criteria that measure against it.
+        profile: Ordinary images, the file of a profile, or a profile, for the criteria that measure against it: see
+            `measure_coverage`.
         settings: Options of the campaign; or give fields of `FuzzSettings` by name.
         **options: Fields of `FuzzSettings`, and of the launch, as in `run`.
 
@@ -139,15 +146,44 @@ def _fuzz(
     classifier: Classifier,
     images: ImageSource,
     models: Sequence[Classifier],
-    profile: Profile | None,
+    profile: Profile | ImageSource,
     settings: FuzzSettings,
     launch: Launch,
 ) -> Campaign:
+    """Read what there is to fuzz, and run the trials, or what is left of them."""
     oracle = make_oracle(settings.oracle, classifier, models)
     frameworks = parse_frameworks(settings.frameworks, oracle=oracle.name)
-    criterion = make_criterion(settings.criterion or ("nc" if profile is None else "kmnc"), classifier, profile)
+    started = provenance.now()
+    directory = CampaignDirectory(_path(launch, classifier.spec, started))
+    if not launch.resume:
+        directory.check_free(overwrite=launch.overwrite)
+    elif directory.is_done and not directory.is_going_on:
+        return Campaign(directory)
+    criterion, reference = _criterion(classifier, profile, settings, launch, directory)
     seeds = _seeds(classifier, oracle, select_images(images, limit=settings.limit).files, settings.batch_size)
-    design = Design(
+    design = _design(classifier, oracle, seeds, criterion, settings)
+    _check_budget(design)
+    record = {**_record(design, settings, images, launch.command), "profile": reference.words, "started": started}
+    setup = Setup(design, seeds.images, reference.profile)
+    remarks = _remarks(seeds, reference, criterion.name)
+    with directory.writing():
+        if launch.resume and directory.is_going_on:
+            record = _continued(directory.read_record(), record)
+        else:
+            directory.begin(record)
+            if reference.profile is not None:
+                write_profile(directory.trials / PROFILE, reference.profile.arrays())
+        launch.begin(directory.path)
+        launch.show(Progress("start", 0, 1, 0, warnings=remarks, unit=PASSES))
+        CampaignRunner(directory, setup, _plans(frameworks, settings.trials), launch).run(record, seeds.rows)
+    return Campaign(directory)
+
+
+def _design(
+    classifier: Classifier, oracle: Oracle, seeds: _Seeds, criterion: Criterion, settings: FuzzSettings
+) -> Design:
+    """What all trials share."""
+    return Design(
         classifier=classifier,
         starts=seeds.starts,
         oracle=oracle,
@@ -159,34 +195,42 @@ def _fuzz(
         rng_seed=settings.rng_seed,
         as_released=settings.as_released,
     )
-    _check_budget(design)
-    record = _record(design, settings, images, launch.command)
-    cells = [(framework, number) for framework in frameworks for number in range(settings.trials)]
-    plans = [PlannedTrial(place, *cell) for place, cell in enumerate(cells)]
-    return _run(launch, record, seeds.rows, plans, Setup(design, seeds.images, profile))
 
 
-def _run(
+def _plans(frameworks: Sequence[ChosenFramework], trials: int) -> list[PlannedTrial]:
+    """All trials, in the order in which they run."""
+    cells = [(framework, number) for framework in frameworks for number in range(trials)]
+    return [PlannedTrial(place, *cell) for place, cell in enumerate(cells)]
+
+
+def _criterion(
+    classifier: Classifier,
+    profile: Profile | ImageSource,
+    settings: FuzzSettings,
     launch: Launch,
-    record: dict[str, Any],
-    rows: Sequence[Row],
-    plans: Sequence[PlannedTrial],
-    setup: Setup,
-) -> Campaign:
-    """Run the trials, or what is left of them, in their directory."""
-    directory = CampaignDirectory(_path(launch, record))
-    if not launch.resume:
-        directory.check_free(overwrite=launch.overwrite)
-    with directory.writing():
-        if launch.resume and directory.is_going_on:
-            record = _continued(directory.read_record(), record)
-        elif launch.resume and directory.is_done:
-            return Campaign(directory)
-        else:
-            directory.begin(record)
-        launch.begin(directory.path)
-        CampaignRunner(directory, setup, plans, launch).run(record, rows)
-    return Campaign(directory)
+    directory: CampaignDirectory,
+) -> tuple[Criterion, NamedProfile]:
+    """The campaign's criterion, and the profile that it measures against."""
+    spec = settings.criterion or ("nc" if profile is None else "kmnc")
+    if profile is None:
+        return make_criterion(spec, classifier), NamedProfile()
+    reference = profile_of(
+        classifier,
+        profile,
+        features_for([spec], neuron_layout(classifier)),
+        folder=directory.trials if launch.resume and directory.is_going_on else None,
+        batch_size=settings.batch_size,
+        show=lambda stage, images, total: launch.show(Progress(stage, images, total, 0, unit="profile images")),
+    )
+    return make_criterion(spec, classifier, reference.profile), reference
+
+
+def _remarks(seeds: _Seeds, reference: NamedProfile, criterion: str) -> tuple[str, ...]:
+    """What a person should know of the profile beside these seeds."""
+    if reference.profile is None:
+        return ()
+    checksums = {row["sha256"] for row in seeds.rows if "sha256" in row}
+    return (*reference.remarks, *profile_remarks([criterion], reference.profile, checksums, len(seeds.rows)))
 
 
 def _check_budget(design: Design) -> None:
@@ -204,7 +248,7 @@ def _check_budget(design: Design) -> None:
 def _seeds(classifier: Classifier, oracle: Oracle, files: Sequence[ImageFile], batch_size: int) -> _Seeds:
     """Read the seeds, and leave out those that fail from the start."""
     labels = folder_labels(classifier, files)
-    rows, starts, images = list[Row](), list[Start](), list[NDArray[np.float32]]()
+    rows, starts, images = list[Row](), list[FuzzSeed](), list[NDArray[np.float32]]()
     for batch in batches(files, batch_size):
         read: list[tuple[Row, torch.Tensor]] = []
         for file in batch:
@@ -229,7 +273,7 @@ def _seeds(classifier: Classifier, oracle: Oracle, files: Sequence[ImageFile], b
             reason = oracle.objection([each[place] for each in logits], seed_class)
             row |= {"status": _LEFT_OUT, "reason": reason} if reason else {"status": _FUZZED}
             if not reason:
-                starts.append(Start(row["seed_id"], seed_class))
+                starts.append(FuzzSeed(row["seed_id"], seed_class))
                 images.append(image.cpu().numpy())
     if not starts:
         reasons = sorted({row["reason"] for row in rows})
@@ -253,7 +297,6 @@ def _record(design: Design, settings: FuzzSettings, images: Any, command: str | 
         "camdrift": provenance.camdrift_version(),
         "kind": "fuzz",
         "command": command,
-        "started": provenance.now(),
         "finished": None,
         "images": _DEFAULT if images is None else str(images) if is_path else _PATHS,
         "settings": settings.as_record(),
@@ -273,7 +316,7 @@ def _model(classifier: Classifier) -> dict[str, Any]:
 
 
 # Entries that must be the same for a campaign to go on.
-_SAME: Final = ("settings", "criterion", "oracle", "seeds", "model", "models")
+_SAME: Final = ("settings", "criterion", "profile", "oracle", "seeds", "model", "models")
 
 
 def _continued(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
@@ -296,9 +339,9 @@ def _continued(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     return before
 
 
-def _path(launch: Launch, record: Mapping[str, Any]) -> Path:
+def _path(launch: Launch, spec: str, started: str) -> Path:
     if launch.out is not None:
         return local_folder("out", launch.out)
-    words = f"fuzz-{Path(record['model']['spec']).name}"
+    words = f"fuzz-{Path(spec).name}"
     slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in words)
-    return fresh_folder(slug, record["started"])
+    return fresh_folder(slug, started)

@@ -1,6 +1,6 @@
 """Coverage criteria of a folder of images, measured without attack or fuzzing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -110,7 +110,11 @@ def measure_coverage(
     measurable = [spec for spec in specs if profile is not None or spec not in without]
     observation = Observation(classifier, suite, batch_size, lambda done, total: show("images", done, total))
     tables = _tables(specs, {spec: criterion_of(spec, background) for spec in measurable}, observation)
-    remarks = (*reference.remarks, *observation.remarks(), *_profile_remarks(specs, reference.profile, observation))
+    remarks = (
+        *reference.remarks,
+        *observation.remarks(),
+        *profile_remarks(specs, reference.profile, observation.checksums, observation.images),
+    )
     record = {**_record(classifier, suite, observation, reference, begin), "remarks": list(remarks)}
     if folder is not None:
         write_measurement(folder, tables, record)
@@ -169,8 +173,17 @@ def _layer_rows(name: str, state: CoverageState) -> list[Row]:
     return [{"criterion": name, "layer": layer, "layer_index": i, **vars(reading)} for i, (layer, reading) in layers]
 
 
-def _profile_remarks(specs: Sequence[str], profile: Profile | None, observation: Observation) -> list[str]:
-    """What a person should know of the profile beside these images."""
+def profile_remarks(
+    specs: Sequence[str], profile: Profile | None, checksums: Collection[str], images: int
+) -> list[str]:
+    """What a person should know of a profile beside the images that are measured.
+
+    Args:
+        specs: Criteria.
+        profile: The profile.
+        checksums: Checksums of the files of the images.
+        images: Number of images.
+    """
     if profile is None:
         return []
     remarks = []
@@ -181,10 +194,10 @@ def _profile_remarks(specs: Sequence[str], profile: Profile | None, observation:
             f"the profile has {count(profile.images, 'image')}: {words} fall as it grows, so use "
             f"{FEWEST_IMAGES:,} or more"
         )
-    both = len({*observation.checksums} & {*profile.checksums})
+    both = len({*checksums} & {*profile.checksums})
     if both:
         remarks.append(
-            f"{both:,} of {count(observation.images, 'image')} are in the profile too: they cannot leave its bounds, "
+            f"{both:,} of {count(images, 'image')} are in the profile too: they cannot leave its bounds, "
             "and are no surprise"
         )
     return remarks

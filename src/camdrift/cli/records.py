@@ -1,0 +1,33 @@
+"""Records of options that belong to commands alone."""
+
+from dataclasses import dataclass
+
+from camdrift.tables.criteria import ALL
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a command does once a study is there.
+
+    Attributes:
+        open: Open the report in the browser.
+        json: Print the result as JSON.
+        study: Study the failures of a campaign layer by layer.
+    """
+
+    open: bool = False
+    json: bool = False
+    study: bool = False
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What `camdrift coverage` measures.
+
+    Attributes:
+        criteria: Specs of coverage criteria.
+        profile: Where ordinary images lie, or the file of a profile; None for none.
+    """
+
+    criteria: tuple[str, ...] = (ALL,)
+    profile: str | None = None
