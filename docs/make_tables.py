@@ -5,6 +5,8 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from camdrift.fuzzing.names import CONSTRAINTS, FRAMEWORKS, OPERATORS, ORACLES
+from camdrift.tables.campaign import CAMPAIGN_TABLES
 from camdrift.tables.comparison import COMPARISON_TABLES
 from camdrift.tables.further import RUN_TABLES
 from camdrift.tables.measures import EXPLANATION_ROWS, METRIC_ROWS
@@ -24,6 +26,9 @@ def tables_page() -> str:
         parts += _section(table)
     parts += ["# Pictures of a run directory: gallery.npz\n", _top_of("camdrift.pipeline.gallery"), ""]
     parts += ["`numpy.load` reads it, one array at a time.\n"]
+    parts += ["# Tables of a campaign\n", "What `camdrift fuzz` writes; [fuzzing.md](fuzzing.md) explains them.\n"]
+    for table in CAMPAIGN_TABLES.values():
+        parts += _section(table)
     parts += ["# Tables of a comparison\n", "What `camdrift compare` writes; [compare.md](compare.md) explains them.\n"]
     for table in COMPARISON_TABLES.values():
         parts += _section(table)
@@ -46,6 +51,27 @@ def explanations_page() -> str:
     return _with_rows(_with_rows(page, "| name | map |", explanations), "| name | of two maps |", metrics)
 
 
+def fuzzing_page() -> str:
+    """The page on fuzzing as Markdown, its tables made of the names."""
+    page = (DOCS / "fuzzing.md").read_text(encoding="utf-8")
+    for head, names in (
+        ("### Frameworks", FRAMEWORKS),
+        ("### Operators", OPERATORS),
+        ("### Constraints", CONSTRAINTS),
+        ("### Oracles", ORACLES),
+    ):
+        before, after = page.split(head, 1)
+        rows = [f"| `{name}` | {words} |" for name, words in names.items()]
+        page = before + head + _with_rows_once(after, rows)
+    return page
+
+
+def _with_rows_once(text: str, rows: list[str]) -> str:
+    """The text with these rows in its first table."""
+    table = re.compile(r"(\| name \|.*\n\|[-|]+\|\n)(?:\| `[^`]+` \|.*\n)*")
+    return table.sub(lambda match: match[1] + "".join(f"{row}\n" for row in rows), text, count=1)
+
+
 def _with_rows(page: str, head: str, rows: list[str]) -> str:
     """The page with these rows in the table of some head, in place of all that begin with a plain name."""
     table = re.compile(rf"({re.escape(head)}.*\n\|[-|]+\|\n)(?:\| `[^`:]+` \|.*\n)*")
@@ -61,3 +87,4 @@ def _section(table: Table) -> list[str]:
 if __name__ == "__main__":
     (DOCS / "tables.md").write_text(tables_page(), encoding="utf-8")
     (DOCS / "explanations.md").write_text(explanations_page(), encoding="utf-8")
+    (DOCS / "fuzzing.md").write_text(fuzzing_page(), encoding="utf-8")

@@ -9,6 +9,7 @@ import pytest
 from typer.main import get_command
 
 from camdrift.cli.app import app
+from camdrift.fuzzing.names import CONSTRAINTS, FRAMEWORKS, OPERATORS, ORACLES
 from camdrift.tables.measures import CAPTUM, EXPLANATIONS, METRICS
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +67,13 @@ def test_the_page_on_explanations_lists_their_rows():
     assert (ROOT / "docs/explanations.md").read_text(encoding="utf-8") == page
     assert page.count("\n| `layercam` | sum_k ReLU(G_k) A_k, cell by cell | Jiang 2021 |\n") == 1
     assert page.count("\n| `ssim` |") == 1
+
+
+def test_the_page_on_fuzzing_lists_the_names():
+    page = runpy.run_path(str(ROOT / "docs/make_tables.py"))["fuzzing_page"]()
+    assert (ROOT / "docs/fuzzing.md").read_text(encoding="utf-8") == page
+    for name in (*FRAMEWORKS, *ORACLES, *CONSTRAINTS, *OPERATORS):
+        assert f"\n| `{name}` | " in page
 
 
 @pytest.mark.parametrize(
