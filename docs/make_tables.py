@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from camdrift.tables.comparison import COMPARISON_TABLES
+from camdrift.tables.criteria import MEASUREMENT_TABLES
 from camdrift.tables.further import RUN_TABLES
 from camdrift.tables.measures import EXPLANATION_ROWS, METRIC_ROWS
 from camdrift.tables.table import Table
@@ -26,6 +27,10 @@ def tables_page() -> str:
     parts += ["`numpy.load` reads it, one array at a time.\n"]
     parts += ["# Tables of a comparison\n", "What `camdrift compare` writes; [compare.md](compare.md) explains them.\n"]
     for table in COMPARISON_TABLES.values():
+        parts += _section(table)
+    parts += ["# Tables of a measurement of coverage\n"]
+    parts += ["What `camdrift coverage` writes; [coverage.md](coverage.md) explains them.\n"]
+    for table in MEASUREMENT_TABLES.values():
         parts += _section(table)
     return "\n".join(parts)
 
