@@ -8,6 +8,7 @@ from pathlib import Path
 from camdrift.fuzzing.names import CONSTRAINTS, FRAMEWORKS, OPERATORS, ORACLES
 from camdrift.tables.campaign import CAMPAIGN_TABLES
 from camdrift.tables.comparison import COMPARISON_TABLES
+from camdrift.tables.criteria import MEASUREMENT_TABLES
 from camdrift.tables.further import RUN_TABLES
 from camdrift.tables.measures import EXPLANATION_ROWS, METRIC_ROWS
 from camdrift.tables.table import Table
@@ -31,6 +32,10 @@ def tables_page() -> str:
         parts += _section(table)
     parts += ["# Tables of a comparison\n", "What `camdrift compare` writes; [compare.md](compare.md) explains them.\n"]
     for table in COMPARISON_TABLES.values():
+        parts += _section(table)
+    parts += ["# Tables of a measurement of coverage\n"]
+    parts += ["What `camdrift coverage` writes; [coverage.md](coverage.md) explains them.\n"]
+    for table in MEASUREMENT_TABLES.values():
         parts += _section(table)
     return "\n".join(parts)
 

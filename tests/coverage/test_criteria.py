@@ -9,7 +9,15 @@ import torch
 from torch import nn
 
 import camdrift
-from camdrift.coverage.criteria import CRITERIA, Background, NeuronBatch, NeuronLayout, criterion_of, observe_batch
+from camdrift.coverage.criteria import (
+    CRITERIA,
+    Background,
+    NeuronBatch,
+    NeuronLayout,
+    criterion_of,
+    make_criterion,
+    observe_batch,
+)
 from camdrift.errors import UserError
 from support.neurons import (
     B1,
@@ -55,6 +63,14 @@ class TestWorkedByHand:
         assert torch.equal(batch.scaled[:, :3].nan_to_num(-1), expected.scaled[:, :3].nan_to_num(-1))
         assert torch.equal(batch.raw[:, 3:], batch.logits.softmax(1))
         assert torch.equal(torch.cat([hidden, batch.logits], 1), expected.raw)
+
+    def test_an_empty_batch(self):
+        classifier = camdrift.wrap(Toy(), std=0.25, size=1)
+        batch = observe_batch(classifier, torch.zeros(0, 3, 1, 1))
+        assert (len(batch), batch.raw.shape, batch.logits.shape) == (0, (0, 5), (0, 2))
+        for spec in ("nc", "tknc", "tknp", "nlc", "nlc(guided=True)", "cc(threshold=1)"):
+            criterion = make_criterion(spec, classifier)
+            assert criterion.start().fold(batch, np.zeros(0, np.bool_)).tolist() == []
 
     def test_f1_bounds(self):
         profile = background_of(toy(ORDINARY)).profile

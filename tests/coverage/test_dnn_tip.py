@@ -1,16 +1,20 @@
 """dnn-tip 0.1.1 as a second opinion: equal away from the bounds, and where it differs at them."""
 
+from contextlib import redirect_stdout
+
 import numpy as np
 import pytest
 import torch
 from dnn_tip.neuron_coverage import KMNC, NBC, SNAC, TKNC
-from dnn_tip.surprise import DSA, MDSA
+from dnn_tip.surprise import DSA, LSA, MDSA, MultiModalSA
 
 from camdrift.coverage.criteria import NeuronLayout, criterion_of
 from camdrift.coverage.patterns import strongest
-from camdrift.coverage.surprise import Reference, dsa, mdsa
+from camdrift.coverage.surprise import Reference, dsa, lsa, mdsa
 from support.neurons import ORDINARY, SUITE, TOY, background_of, batch_of, folded, toy
 
+# From SciPy 1.10 on it has SciPy's density in place of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:The version of scipy:UserWarning")
 LAYOUT = NeuronLayout(("a", "b"), (20, 9))
 
 
@@ -65,6 +69,14 @@ class TestAwayFromTheBounds:
     def test_strongest(self, profile, suite, k):
         assert covered(f"tknc(k={k})", suite, profile).value == TKNC(k)(suite)[1].any(0).mean()
 
+    def test_densities(self):
+        rng = np.random.default_rng(0)
+        rows, suite = rng.normal(size=(90, 4)), rng.normal(size=(20, 4))
+        names, classes = rng.integers(0, 3, 90), rng.integers(0, 3, 20)
+        with redirect_stdout(None):
+            theirs = MultiModalSA.build_by_class(rows, names, lambda members, _: LSA(members))
+        assert lsa(Reference(rows, names), suite, classes) == pytest.approx(theirs(suite, classes), rel=1e-9)
+
     def test_distances(self):
         rng = np.random.default_rng(0)
         rows, suite = rng.normal(size=(50, 6)), rng.normal(size=(20, 6))
@@ -105,3 +117,10 @@ class TestOnTheBounds:
         layer = np.array([[1.0, 1.0, 0.0]], np.float32)
         assert TKNC(1)([layer])[1][0].tolist() == [False, True, False]
         assert strongest(torch.from_numpy(layer), NeuronLayout(("h",), (3,)), 1).tolist() == [[True, False, False]]
+
+    def test_far_away(self):
+        """Its density is 0 there, and the surprise infinite; camdrift computes with logarithms."""
+        rows, far = np.random.default_rng(0).normal(size=(90, 4)), np.full((1, 4), 60.0)
+        with pytest.warns(RuntimeWarning, match="divide by zero"), redirect_stdout(None):
+            assert LSA(rows)(far, None) == np.inf
+        assert 10_000 < lsa(Reference(rows, np.zeros(90, np.int64)), far, np.zeros(1, np.int64))[0] < 20_000

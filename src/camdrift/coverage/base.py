@@ -63,7 +63,7 @@ def observe_batch(classifier: Classifier, images: Images) -> NeuronBatch:
 
     Args:
         classifier: The model.
-        images: Batch in pixel space.
+        images: Batch in pixel space; it may be empty.
     """
     full = classifier
     if classifier.precision != "fp32":
@@ -76,7 +76,7 @@ def observe_batch(classifier: Classifier, images: Images) -> NeuronBatch:
 
 def _pass(classifier: Classifier, images: Images, size: int) -> NeuronBatch:
     """Some images in a pass of exactly `size`."""
-    filling = images[-1:].expand(size - len(images), -1, -1, -1)
+    filling = images.new_zeros((size - len(images), *images.shape[1:]))
     logits, record = observe(classifier, torch.cat([images, filling]))
     raw = torch.cat([record.outputs[group.name] for group in classifier.neuron_groups], 1)
     return NeuronBatch(record.values.float(), raw.float(), logits.float()).first(len(images))
