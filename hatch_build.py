@@ -56,7 +56,7 @@ def plotting_library() -> str:
     script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     assert "</script" not in script.lower()
     versions = f"Vega {vl_convert.get_vega_version()}, Vega-Embed {vl_convert.get_vega_embed_version()}"
-    return f"/* {versions}; licences: plotting_library.LICENSES.txt */\n{script}"
+    return f"/* {versions}; licences: LICENSE.plotting_library of camdrift */\n{script}"
 
 
 class PlottingLibrary(BuildHookInterface[Any]):
