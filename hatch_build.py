@@ -1,13 +1,20 @@
-"""The long description of the package: the README without links and pictures that break outside the repository."""
+"""What the build adds to the sources: the long description of the package, and the script that draws charts.
+
+`python hatch_build.py` writes the script into the sources, as an editable installation does.
+"""
 
 import os
 import re
 from pathlib import Path
+from typing import Any
 
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 # The address of the repository's files, if there is one, such as https://HOST/OWNER/camdrift/blob/v0.1.0.
 BASE = "CAMDRIFT_BASE_URL"
+# Where the script lies. Git does not have it: the build makes it, so that an installation needs no vl-convert.
+SCRIPT = "src/camdrift/report/page/plotting_library.js"
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?![a-z]+:)([^)]*)\)")
 
 
@@ -40,3 +47,26 @@ class LongDescription(MetadataHookInterface):
             "content-type": "text/markdown",
             "text": long_description(text, os.environ.get(BASE, "")),
         }
+
+
+def plotting_library() -> str:
+    """Return Vega-Embed, Vega-Lite and Vega as one script, which makes `vegaEmbed` known to its page."""
+    import vl_convert
+
+    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    assert "</script" not in script.lower()
+    versions = f"Vega {vl_convert.get_vega_version()}, Vega-Embed {vl_convert.get_vega_embed_version()}"
+    return f"/* {versions}; licences: LICENSE.plotting_library of camdrift */\n{script}"
+
+
+class PlottingLibrary(BuildHookInterface[Any]):
+    """Puts the script into the wheel, or for an editable installation beside the sources."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Write the script, and name it as a file of the wheel though Git ignores it."""
+        Path(self.root, SCRIPT).write_text(plotting_library(), encoding="utf-8")
+        build_data["artifacts"].append(f"/{SCRIPT}")
+
+
+if __name__ == "__main__":
+    Path(Path(__file__).parent, SCRIPT).write_text(plotting_library(), encoding="utf-8")

@@ -2,12 +2,16 @@
 
 import importlib
 import importlib.util
+import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import get_args
 
 import pytest
+
+from camdrift.errors import StoreError
+from camdrift.report.page import assets
 
 HOME = Path(__file__).parents[1]
 
@@ -33,6 +37,31 @@ def test_the_readme_keeps_no_link_that_breaks(build):
     text = build.long_description((HOME / "README.md").read_text(encoding="utf-8"))
     assert "](docs/" not in text
     assert "](http" in text
+
+
+def test_the_script_of_the_pages_is_there_with_its_licences(build):
+    """The build writes it; its first line says what it holds, and the licences are those of these versions."""
+    script = (HOME / build.SCRIPT).read_text(encoding="utf-8")
+    versions = re.findall(r"(?:Vega|Vega-Embed) [\d.]+", script.partition("*/")[0])
+    licences = (HOME / "LICENSE.plotting_library").read_text(encoding="utf-8")
+    assert [words.split()[0] for words in versions] == ["Vega", "Vega-Embed"]
+    assert [words for words in versions if words not in licences] == []
+    assert "window.vegaEmbed" in script
+    project = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))
+    (needed,) = [each for each in project["build-system"]["requires"] if each.startswith("vl-convert")]
+    assert needed.replace("==", " ") in licences
+    assert needed in (HOME / "constraints.txt").read_text(encoding="utf-8")
+    for name in ("BSD-3-Clause", "ISC", "MIT", "Unlicense"):
+        assert f"({name})" in licences
+        assert name in project["project"]["license"]
+
+
+def test_sources_that_were_never_built_say_so(monkeypatch):
+    monkeypatch.setattr(assets, "files", lambda _: HOME / "docs")
+    assets.plotting_library.cache_clear()
+    with pytest.raises(StoreError, match="the script that draws charts is not there") as error:
+        assets.plotting_library()
+    assert "pip install -e ." in error.value.hint
 
 
 def test_it_is_typed_and_every_extra_is_in_all():

@@ -83,6 +83,18 @@ def test_links_lead_somewhere_and_nothing_comes_from_elsewhere(site):
 
 
 @pytest.mark.slow
+def test_the_sample_report_is_on_the_site_as_it_was_made(site):
+    folder, _ = site
+    made = (DOCS / "sample/report.html").read_bytes()
+    assert (folder / "sample/report.html").read_bytes() == made
+    assert len(made) < 2e6
+    assert re.findall(rb"(?:/tmp|/root|/home|/work)/", made) == []
+    names = runpy.run_path(str(DOCS / "make_sample.py"))["PHOTOS"] if importlib.util.find_spec("skimage") else ()
+    page = (DOCS / "sample.md").read_text(encoding="utf-8")
+    assert [name for name in names if f"| `{name}` |" not in page] == []
+
+
+@pytest.mark.slow
 def test_every_public_name_has_its_docstring(site):
     folder, _ = site
     text = (folder / "api.html").read_text(encoding="utf-8")

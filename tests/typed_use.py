@@ -3,6 +3,7 @@
 An `ignore` below stands where a type checker must object: one that nothing needs is an error.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_type
 
@@ -59,6 +60,35 @@ def study(photos: list[Path]) -> pl.DataFrame:
     gate = camdrift.check(made, max_flips={0.5: 0.1}, max_gain=20)
     assert gate.state != "passed" or comparison.summary()
     return assert_type(made.layers, pl.DataFrame)
+
+
+class Pictures:
+    """A data set of the protocol of maite."""
+
+    metadata = {"id": "pictures"}  # noqa: RUF012
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, i: int, /) -> tuple[NDArray[np.uint8], NDArray[np.float64], dict[str, int]]:
+        return np.zeros((3, 32, 32), np.uint8), np.eye(2)[0], {"id": i}
+
+
+class Model:
+    """A classifier of that protocol."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.network, self.metadata = network, {"id": "model"}
+
+    def __call__(self, batch: Sequence[NDArray[np.uint8]], /) -> list[NDArray[np.float32]]:
+        images = torch.stack([torch.from_numpy(image) for image in batch]) / 255
+        return list(self.network(images).softmax(1).detach().numpy())
+
+
+def objects(network: torch.nn.Module) -> str:
+    """A study of objects, for a paper."""
+    study = camdrift.run(camdrift.wrap(Model(network), size=32), Pictures())
+    return assert_type(study.cite().bibtex, str)
 
 
 def others(made: camdrift.Study) -> None:

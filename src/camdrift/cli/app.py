@@ -16,7 +16,7 @@ from camdrift.cli.layers import layers_command
 from camdrift.cli.options import OPTIONS, defaults_by_command
 from camdrift.cli.progress import INTERRUPTED
 from camdrift.cli.results import compare_command, detect_command, report_command, sweep_command, verify_command
-from camdrift.cli.runs import list_command, open_command
+from camdrift.cli.runs import cite_command, list_command, open_command
 from camdrift.cli.studies import explain_command, reproduce_command, run_command
 from camdrift.cli.terminal import tolerant_streams
 from camdrift.errors import FOREIGN, TRACEBACK, TRACEBACK_HINT, UserError, escaped, is_foreign, one_line, place_of
@@ -62,6 +62,7 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., Any], str]]] = {
     "explain": (explain_command, "Attack one image, and show the maps of every layer."),
     "list": (list_command, "List runs."),
     "open": (open_command, "Open a run's report."),
+    "cite": (cite_command, "Print a methods paragraph and BibTeX for a run."),
     "check": (check_command, "Hold a run against limits, for a CI."),
     "compare": (compare_command, "Compare runs layer by layer."),
     "sweep": (sweep_command, "Study several models under several attacks."),

@@ -1,11 +1,11 @@
-"""The commands that find runs again: list, open."""
+"""The commands about one run that is there: list, open, cite."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from camdrift.cli.terminal import AsJson, print_json, print_table
-from camdrift.errors import escaped
+from camdrift.cli.terminal import AsJson, print_json, print_table, print_text
+from camdrift.errors import UserError, escaped
 from camdrift.study.launch import RUNS
 
 if TYPE_CHECKING:
@@ -39,6 +39,35 @@ def open_command(
     from camdrift.study.study import open_study
 
     typer.echo(escaped(str(open_study(find_run(run)).explore())))
+
+
+def cite_command(
+    run: Annotated[
+        str | None,
+        typer.Argument(help=f"Run directory, or its name in {RUNS}/. Left out: the latest.", metavar="RUN"),
+    ] = None,
+    latex: Annotated[
+        bool, typer.Option("--latex", help="Print the paragraph as LaTeX, and the layers as a table.")
+    ] = False,
+    bibtex: Annotated[bool, typer.Option("--bibtex", help="Print the BibTeX entries alone.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print a methods paragraph made from a run's record, and the BibTeX entries of what it names."""
+    from camdrift.study.runs import find_run
+    from camdrift.study.study import open_study
+
+    if latex + bibtex + as_json > 1:
+        raise UserError("`cite` must have one of --latex, --bibtex and --json, got: several", "run it twice")
+    citation = open_study(find_run(run)).cite()
+    if as_json:
+        print_json(citation._asdict())
+    elif bibtex:
+        typer.echo(escaped(citation.bibtex))
+    elif latex:
+        typer.echo(escaped(f"{citation.latex}\n\n{citation.table}"))
+    else:
+        print_text(f"{citation.methods}\n")
+        typer.echo(escaped(citation.bibtex))
 
 
 def _row(entry: "RunEntry") -> list[Any]:

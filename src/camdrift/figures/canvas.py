@@ -133,6 +133,11 @@ def wrapped(text: str, size: float, width: float) -> list[str]:
 class NotebookFigure(Figure):
     """A figure that a notebook shows, whether or not its matplotlib is set up for that."""
 
+    def draw(self, renderer: Any) -> None:
+        """Draw the figure without hinting, which makes text wider than its lines may be."""
+        with mpl.rc_context({"text.hinting": "none"}):
+            super().draw(renderer)
+
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         """Return the picture, and the size at which it is shown in pixels."""
         buffer = BytesIO()

@@ -11,10 +11,11 @@ from typing import Final
 from camdrift.errors import UserError
 from camdrift.images.hugging_face import DataSet, is_data_set, open_data_set
 from camdrift.images.places import ImageFile
+from camdrift.images.protocol import ObjectImages, ProtocolDataSet, is_protocol_data_set
 from camdrift.images.sources import STREAMED, default_photographs, find_images, limit_images, remark_on_files
 from camdrift.streams import stream_seed
 
-Source = str | PathLike[str] | Sequence[str | PathLike[str]]
+Source = str | PathLike[str] | Sequence[str | PathLike[str]] | ProtocolDataSet
 _SHOWN: Final = 5
 _CURE: Final = "sort them into one folder per class, or let `limit` take some of all"
 
@@ -38,7 +39,8 @@ def select_images(
     """Return the seed images of a study.
 
     Args:
-        source: What `find_images` takes; None for the twenty ImageNet photographs that foolbox ships.
+        source: What `find_images` takes, or a data set of the protocol of maite; None for the twenty ImageNet
+            photographs that foolbox ships.
         limit: Most images to take, spread over the list; those of a smaller limit come first.
         per_class: Images to draw of every class; without `limit`.
         rng_seed: Seed of the study.
@@ -49,13 +51,22 @@ def select_images(
     if is_data_set(source) and (data := open_data_set(str(source))).is_streamed:
         return _first(data, limit, per_class)
     left_out = Counter[str]()
-    files = default_photographs() if source is None else find_images(source, left_out=left_out)
+    files = _files(source, left_out)
     remark = remark_on_files(left_out)
     remarks = (remark,) if remark else ()
     if per_class is not None:
         sample = sample_images(files, per_class, rng_seed=rng_seed)
         return Selection(sample.files, (*remarks, *sample.remarks))
     return Selection(files if limit is None else limit_images(files, limit), remarks)
+
+
+def _files(source: Source | None, left_out: Counter[str]) -> list[ImageFile]:
+    """Return all images of a source; count in `left_out` what is passed over."""
+    if source is None:
+        return default_photographs()
+    if is_protocol_data_set(source):
+        return ObjectImages(source).files()
+    return find_images(source, left_out=left_out)  # type: ignore[arg-type]
 
 
 def sample_images(files: Sequence[ImageFile], per_class: int, *, rng_seed: int) -> Selection:

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from camdrift.errors import UserError
 from camdrift.models.classifier import HALVES, Classifier, Precision
 from camdrift.models.exported import unflatten
+from camdrift.models.protocol import ProtocolModel, check_answers, is_protocol_model, names_of_classes, network_of
 from camdrift.models.registry import EMBEDDED, find_source, is_factory
 from camdrift.models.source_code import code_of, code_of_classes
 from camdrift.models.weights import load_weights
@@ -65,7 +66,7 @@ def load_model(
 
 
 def wrap(
-    module: nn.Module | ExportedProgram,
+    module: nn.Module | ExportedProgram | ProtocolModel,
     *,
     mean: float | Sequence[float] | Tensor = (0.0, 0.0, 0.0),
     std: float | Sequence[float] | Tensor = (1.0, 1.0, 1.0),
@@ -77,7 +78,8 @@ def wrap(
 
     Args:
         module: Takes normalised images (batch, 3, size, size), returns logits (batch, classes), alone or among other
-            outputs. Or a program of torch.export for any number of images.
+            outputs. Or a program of torch.export for any number of images. Or a classifier of the protocol of maite
+            that holds such a network.
         mean: Per-channel mean that the module wants subtracted, in pixel units [0, 1]; one number for all three.
         std: Per-channel standard deviation that it wants divided by; one number for all three.
         size: Height and width of its input; left out, that of an exported program, or else 224.
@@ -87,12 +89,19 @@ def wrap(
     Raises:
         ModelError: The module is no classifier of such images.
     """
+    if is_protocol_model(module):
+        names = names_of_classes(module) if labels is None else labels
+        classifier = wrap(network_of(module), mean=mean, std=std, size=size, labels=names, output=output)
+        classifier.spec = str(module.metadata["id"])
+        check_answers(module, classifier)
+        return classifier
+    network: Any = module
     side = None
-    if isinstance(module, ExportedProgram):
-        module, side = unflatten(module)
+    if isinstance(network, ExportedProgram):
+        network, side = unflatten(network)
     size = (side or 224) if size is None else size
     settings: dict[str, Any] = {"mean": mean, "std": std, "size": size, "labels": labels, "output": output}
-    classifier = Classifier(module, **settings, weights="as passed")
+    classifier = Classifier(network, **settings, weights="as passed")
     classifier.code = code_of_classes(classifier.module)
     return classifier
 

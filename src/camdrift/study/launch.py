@@ -11,6 +11,7 @@ from typing import Any, Final, TypedDict, TypeVar, get_args, get_type_hints
 from camdrift.engine.engine import LOCAL, Engine, EngineName, engine_of
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
+from camdrift.images.protocol import ProtocolDataSet
 from camdrift.pipeline.settings import Settings, SettingsKeywords
 
 PAPER_ATTACK: Final = "dlfuzz:paper"
@@ -19,7 +20,7 @@ RUNS: Final = Path("runs")
 _LONGEST_NAME: Final = 255
 
 # Seed images as `run`, `reproduce` and `verify` take them.
-ImageSource = str | PathLike[str] | Sequence[str | PathLike[str]] | None
+ImageSource = str | PathLike[str] | Sequence[str | PathLike[str]] | ProtocolDataSet | None
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -13,6 +13,7 @@ from camdrift.attacks.base import Attack
 from camdrift.attacks.registry import advice
 from camdrift.attacks.stored import StoredImages
 from camdrift.images.places import ImageFile
+from camdrift.images.protocol import ObjectImages, is_protocol_data_set
 from camdrift.masking import public
 from camdrift.models.classifier import Classifier
 from camdrift.pipeline.plan import Plan, attack_code
@@ -110,6 +111,8 @@ def model_record(model: Classifier) -> dict[str, Any]:
 
 
 def _source(images: Any) -> str:
+    if is_protocol_data_set(images):
+        return ObjectImages(images).source
     return str(images) if isinstance(images, str | PathLike) else f"{len(images)} paths"
 
 

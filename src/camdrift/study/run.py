@@ -57,8 +57,8 @@ def run(
 
     Args:
         classifier: What `load_model` or `wrap` returned.
-        images: A folder, a file, a glob, a text file of paths, a list of paths, WebDataset shards, or
-            `hf-dataset:NAME`; None for the twenty ImageNet photographs that foolbox ships.
+        images: A folder, a file, a glob, a text file of paths, a list of paths, WebDataset shards, `hf-dataset:NAME`,
+            or a data set of the protocol of maite; None for the twenty ImageNet photographs that foolbox ships.
         settings: Options of the study; or give fields of `Settings` by name.
         surrogate: The model that the attack sees, to study how adversarial examples transfer to `classifier`; it
             takes images of the same size and knows the same classes.

@@ -21,6 +21,7 @@ from camdrift.figures.study import FigureName, study_figure
 from camdrift.masking import public
 from camdrift.notebook import CellOutput, is_notebook, tell
 from camdrift.report import verdicts
+from camdrift.report.citation import Citation, citation
 from camdrift.report.notebook import framed, notebook_html
 from camdrift.report.study import headline, headline_strength, report_files, summary
 from camdrift.statistics.flips import flips
@@ -93,6 +94,10 @@ class Study(RunTables):
     def headline_strength(self) -> float:
         """The strength at which the headline is taken: the lowest at which half of the examples fool the network."""
         return headline_strength(self._tables, self.record)
+
+    def cite(self) -> Citation:
+        """Return what a paper needs of the study: methods paragraph, layer table, BibTeX entries."""
+        return citation(self._tables, self.record)
 
     def claims_in_words(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Return heads and rows of a table of the paper's claims; a claim about every layer is one row.

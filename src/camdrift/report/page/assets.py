@@ -11,8 +11,9 @@ from typing import Any, Final
 import jinja2
 import matplotlib as mpl
 import numpy as np
-import vl_convert
 from markupsafe import Markup
+
+from camdrift.errors import StoreError
 
 _RAMPS: Final = ("viridis", "inferno")
 # Marks that turn the direction of writing; a name that holds one would be read otherwise than it is.
@@ -21,10 +22,18 @@ _MARKS: Final = {code: f"[U+{code:04X}]" for code in (0x200E, 0x200F, *range(0x2
 
 @cache
 def plotting_library() -> str:
-    """Vega-Embed, Vega-Lite and Vega as one script: `vegaEmbed` in the page."""
-    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    assert "</script" not in script.lower()
-    return script
+    """Vega-Embed, Vega-Lite and Vega as one script: `vegaEmbed` in the page.
+
+    Raises:
+        StoreError: It is not there: these are sources that were never built.
+    """
+    try:
+        return _asset("plotting_library.js")
+    except FileNotFoundError as error:
+        raise StoreError(
+            "the script that draws charts is not there, which the installation of camdrift writes",
+            "`python -m pip install -e .` in its folder writes it",
+        ) from error
 
 
 def script_json(value: Any) -> Markup:
