@@ -7,7 +7,7 @@ import torch
 from camdrift.errors import UserError
 from camdrift.fuzzing.budget import FORWARD, GRADIENT
 from camdrift.fuzzing.campaign import new_trial, run_trial
-from camdrift.fuzzing.checkpoint import mutation_of, restore, save
+from camdrift.fuzzing.checkpoint import mutation_of, save, take_up_again
 from camdrift.fuzzing.corpus import MemoryStack
 from camdrift.fuzzing.frameworks import FRAMEWORKS, Setup, nearest_distance, parse_framework
 from camdrift.fuzzing.names import FRAMEWORKS as FRAMEWORK_HELP
@@ -152,7 +152,7 @@ def test_a_stopped_trial_goes_on_to_the_same_end(name, classifier, images):
     stacks[0].append(late)  # written after the checkpoint, and lost with the process
     other = new_trial(choice, 0, setup, *stacks)
     tables, arrays, counts = states[-1]
-    restore(other, tables, {key: value.copy() for key, value in arrays.items()}, counts)
+    take_up_again(other, tables, {key: value.copy() for key, value in arrays.items()}, counts)
     run_trial(other, choice, setup, lambda trial: None)
     assert facts(other) == facts(whole)
 

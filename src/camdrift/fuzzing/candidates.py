@@ -55,7 +55,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Observation:
+class PassOutputs:
     """One pass of all models over some images.
 
     Attributes:
@@ -72,7 +72,7 @@ class Observation:
         return [self.neurons.logits, *self.others]
 
 
-def join_observations(observations: Sequence[Observation]) -> Observation:
+def join_outputs(observations: Sequence[PassOutputs]) -> PassOutputs:
     """Return the observations of some batches as one."""
     others = [torch.cat(logits) for logits in zip(*(each.others for each in observations), strict=True)]
-    return Observation(joined([each.neurons for each in observations]), others)
+    return PassOutputs(joined([each.neurons for each in observations]), others)

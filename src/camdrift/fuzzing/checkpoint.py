@@ -59,7 +59,7 @@ def save(trial: Trial) -> Saved:
     return Saved(tables, arrays, counts)
 
 
-def restore(
+def take_up_again(
     trial: Trial, tables: Mapping[str, pl.DataFrame], arrays: Mapping[str, NDArray[Any]], counts: Mapping[str, Any]
 ) -> None:
     """Let a new trial go on from a state; what its images hold beyond that goes."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from camdrift.attacks.dlfuzz import normalised
 from camdrift.coverage.neurons import NeuronObserver, NeuronRecord
 from camdrift.fuzzing.budget import GRADIENT
-from camdrift.fuzzing.candidates import Candidates, Observation, join_observations
+from camdrift.fuzzing.candidates import Candidates, PassOutputs, join_outputs
 from camdrift.fuzzing.gradients import joint_objective, neuron_batch
 from camdrift.fuzzing.mutations import GRADIENT as STEP
 from camdrift.fuzzing.mutations import Mutation
@@ -83,9 +83,9 @@ class Joint:
 
     def _differentiate(
         self, trial: Trial, images: Images, places: Sequence[int], neurons: Sequence[Sequence[int]], rows: Sequence[int]
-    ) -> tuple[Observation, Tensor, list[Tensor]]:
+    ) -> tuple[PassOutputs, Tensor, list[Tensor]]:
         """All models at some images, the gradient of the joint objective, and the neurons that each model covers."""
-        parts, gradients, flags = list[Observation](), list[Tensor](), list[list[Tensor]]()
+        parts, gradients, flags = list[PassOutputs](), list[Tensor](), list[list[Tensor]]()
         classes, start = trial.seed_classes(places), 0
         for group, size in in_groups(images, trial.design.group):
             own = slice(start, start + size)
@@ -94,17 +94,17 @@ class Joint:
             part, gradient, covered_flags = self._gradient(
                 trial, group, classes[own][order], [neurons[rows[start + number]] for number in order]
             )
-            parts.append(Observation(part.neurons.first(size), [logits[:size] for logits in part.others]))
+            parts.append(PassOutputs(part.neurons.first(size), [logits[:size] for logits in part.others]))
             gradients.append(gradient[:size])
             flags.append([each[:size] for each in covered_flags])
             start += size
         trial.counts.passes += GRADIENT * len(trial.design.models) * len(images)
         columns = [torch.cat(column) for column in zip(*flags, strict=True)]
-        return join_observations(parts), torch.cat(gradients), columns
+        return join_outputs(parts), torch.cat(gradients), columns
 
     def _gradient(
         self, trial: Trial, images: Images, classes: Tensor, neurons: Sequence[Sequence[int]]
-    ) -> tuple[Observation, Tensor, list[Tensor]]:
+    ) -> tuple[PassOutputs, Tensor, list[Tensor]]:
         """The same for one group of images, which have these classes and neurons."""
         points = images.detach().clone().requires_grad_()
         passes = list[tuple[Logits, NeuronRecord]]()
@@ -121,14 +121,14 @@ class Joint:
         (own, record), *others = passes
         batch = neuron_batch(trial.design.classifier, own.detach(), record)
         flags = [record.values > self.threshold for _, record in passes]
-        return Observation(batch, [logits.detach() for logits, _ in others]), gradient, flags
+        return PassOutputs(batch, [logits.detach() for logits, _ in others]), gradient, flags
 
     def _take_up(
         self,
         trial: Trial,
         images: Images,
         places: Sequence[int],
-        observation: Observation,
+        observation: PassOutputs,
         step: int,
         flags: Sequence[Tensor] | None,
     ) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from camdrift.attacks.dlfuzz import DLFuzz, normalised, ranked_classes, uphill
 from camdrift.coverage.neurons import NeuronRecord
 from camdrift.coverage.strategies import ChosenNeurons, neuron_table, select_neurons
 from camdrift.fuzzing.budget import FORWARD, GRADIENT
-from camdrift.fuzzing.candidates import Candidates, Observation, join_observations
+from camdrift.fuzzing.candidates import Candidates, PassOutputs, join_outputs
 from camdrift.fuzzing.gradients import Objective, differentiate
 from camdrift.fuzzing.mutations import GRADIENT as STEP
 from camdrift.fuzzing.mutations import Mutation
@@ -62,18 +62,18 @@ class Uphill:
             if step > 0:
                 self._take_up(trial, images, places, observation, step)
 
-    def _differentiate(self, trial: Trial, images: Images, chooser: "_Chooser") -> tuple[Observation, Tensor]:
-        parts, gradients = list[Observation](), list[Tensor]()
+    def _differentiate(self, trial: Trial, images: Images, chooser: "_Chooser") -> tuple[PassOutputs, Tensor]:
+        parts, gradients = list[PassOutputs](), list[Tensor]()
         for number, (group, size) in enumerate(in_groups(images, trial.design.group)):
             neurons, gradient = differentiate(trial.design.classifier, group, chooser.objective(number, size))
             others = [logits[:size] for logits in trial.other_logits(group)]
-            parts.append(Observation(neurons.first(size), others))
+            parts.append(PassOutputs(neurons.first(size), others))
             gradients.append(gradient[:size])
         trial.counts.passes += (GRADIENT + trial.cost - FORWARD) * len(images)
-        return join_observations(parts), torch.cat(gradients)
+        return join_outputs(parts), torch.cat(gradients)
 
     def _take_up(
-        self, trial: Trial, images: Images, places: Sequence[int], observation: Observation, step: int
+        self, trial: Trial, images: Images, places: Sequence[int], observation: PassOutputs, step: int
     ) -> None:
         matrices = [trial.corpus.entries[place].matrix for place in places]
         use = trial.design.constraint.use(images, trial.seeds_of(places, matrices))

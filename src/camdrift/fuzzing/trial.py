@@ -14,7 +14,7 @@ from camdrift.coverage.criteria import CoverageState, NeuronBatch, observe_batch
 from camdrift.errors import UserError
 from camdrift.fuzzing.affine import Matrix, moved
 from camdrift.fuzzing.budget import FORWARD
-from camdrift.fuzzing.candidates import Candidates, Observation, join_observations
+from camdrift.fuzzing.candidates import Candidates, PassOutputs, join_outputs
 from camdrift.fuzzing.corpus import Corpus, Entry, ImageStack
 from camdrift.fuzzing.design import Design
 from camdrift.fuzzing.guidance import Guidance
@@ -157,14 +157,14 @@ class Trial:
         classes = [self.design.starts[self.corpus.entries[parent].seed].seed_class for parent in parents]
         return torch.tensor(classes, device=self.device)
 
-    def observe(self, images: Images) -> Observation:
+    def observe(self, images: Images) -> PassOutputs:
         """Return what all models do on some images, and charge for it."""
         self.counts.passes += self.cost * len(images)
         parts = []
         for group, size in in_groups(images, self.design.group):
             neurons = observe_batch(self.design.classifier, group).first(size)
-            parts.append(Observation(neurons, [logits[:size] for logits in self.other_logits(group)]))
-        return join_observations(parts)
+            parts.append(PassOutputs(neurons, [logits[:size] for logits in self.other_logits(group)]))
+        return join_outputs(parts)
 
     def other_logits(self, images: Images) -> list[Logits]:
         """Return the logits of the oracle's other models."""
@@ -175,7 +175,7 @@ class Trial:
         """Pass valid candidates through the network, and take up what comes of them."""
         self.take_up(candidates, self.observe(candidates.images))
 
-    def take_up(self, candidates: Candidates, observation: Observation) -> Verdicts:
+    def take_up(self, candidates: Candidates, observation: PassOutputs) -> Verdicts:
         """Note failures, and keep what the guidance keeps.
 
         Args:
@@ -236,7 +236,7 @@ class Trial:
             self.corpus.add(entry, candidates.images[row])
 
     def _note_failures(
-        self, candidates: Candidates, observation: Observation, verdicts: Verdicts, gains: NDArray[np.float64]
+        self, candidates: Candidates, observation: PassOutputs, verdicts: Verdicts, gains: NDArray[np.float64]
     ) -> None:
         rows = np.flatnonzero(verdicts.are_failures).tolist()
         if not rows:

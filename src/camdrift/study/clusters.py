@@ -39,9 +39,9 @@ def with_onsets(
         read: Returns the image of a failure.
         advance: Called with how many are examined, of how many.
     """
-    numbered = failures.with_row_index("row")
-    stored = numbered.filter(pl.col("image").is_not_null() & ~pl.col("is_moved") & pl.col("wrong_class").is_not_null())
-    closest = stored.sort("l2", maintain_order=True).unique(_PAIR, keep="first", maintain_order=True).sort("row")
+    rows = failures.with_row_index("row")
+    files = rows.filter(pl.col("image").is_not_null() & ~pl.col("is_moved") & pl.col("wrong_class").is_not_null())
+    closest = files.sort("l2", maintain_order=True).unique(_PAIR, keep="first", maintain_order=True).sort("row")
     places = {start.seed_id: place for place, start in enumerate(design.starts)}
     onsets: dict[int, Onset] = {}
     for number, row in enumerate(closest.to_dicts()):
@@ -58,9 +58,9 @@ def with_onsets(
             batch_size=design.group,
         )
     layers = design.classifier.layers
-    rows = [_columns(row, onsets.get(row["row"]), layers) for row in numbered.select("row", "is_moved").to_dicts()]
+    columns = [_columns(row, onsets.get(row["row"]), layers) for row in rows.select("row", "is_moved").to_dicts()]
     names = {"onset": pl.String, "onset_index": pl.Int64, "onset_reason": pl.String}
-    return failures.with_columns(pl.DataFrame(rows, schema=names).get_columns())
+    return failures.with_columns(pl.DataFrame(columns, schema=names).get_columns())
 
 
 def _columns(row: dict[str, Any], place: Onset | None, layers: Sequence[str]) -> dict[str, Any]:
@@ -79,13 +79,13 @@ def clusters(failures: pl.DataFrame, *, rng_seed: int) -> pl.DataFrame:
         rng_seed: Seed of the bootstrap over seeds.
     """
     is_examined = pl.col("onset_reason").is_null() | ~pl.col("onset_reason").is_in([NOT_NEW, MOVED])
-    examined = failures.filter(is_examined).with_columns(layer="onset", layer_index="onset_index")
-    seeds = examined["seed_id"].unique(maintain_order=True).to_list()
+    pairs = failures.filter(is_examined).with_columns(layer="onset", layer_index="onset_index")
+    seeds = pairs["seed_id"].unique(maintain_order=True).to_list()
     by_seed = {seed: place for place, seed in enumerate(seeds)}
-    totals = np.bincount([by_seed[seed] for seed in examined["seed_id"]], minlength=len(seeds))
+    totals = np.bincount([by_seed[seed] for seed in pairs["seed_id"]], minlength=len(seeds))
     counts = resample_counts(len(seeds), _REPLICATES, rng_seed=rng_seed) if seeds else np.zeros((1, 0), np.int64)
     rows = []
-    for _, part in examined.group_by(_CLUSTER, maintain_order=True):
+    for _, part in pairs.group_by(_CLUSTER, maintain_order=True):
         own = np.bincount([by_seed[seed] for seed in part["seed_id"]], minlength=len(seeds))
         replicates = (counts @ own) / np.maximum(counts @ totals, 1)
         low, high = (float(value) for value in percentile_interval(replicates))
@@ -95,7 +95,7 @@ def clusters(failures: pl.DataFrame, *, rng_seed: int) -> pl.DataFrame:
                 **{name: middle[name] for name in ("layer", *_CLUSTER)},
                 "failures": part.height,
                 "seeds": part["seed_id"].n_unique(),
-                "share": part.height / examined.height,
+                "share": part.height / pairs.height,
                 "low": low,
                 "high": high,
                 "example": middle["image"],

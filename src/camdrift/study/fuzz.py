@@ -153,8 +153,8 @@ def _fuzz(
     """Read what there is to fuzz, and run the trials, or what is left of them."""
     oracle = make_oracle(settings.oracle, classifier, models)
     frameworks = parse_frameworks(settings.frameworks, oracle=oracle.name)
-    started = provenance.now()
-    directory = CampaignDirectory(_path(launch, classifier.spec, started))
+    begin = provenance.now()
+    directory = CampaignDirectory(_path(launch, classifier.spec, begin))
     if not launch.resume:
         directory.check_free(overwrite=launch.overwrite)
     elif directory.is_done and not directory.is_going_on:
@@ -163,7 +163,7 @@ def _fuzz(
     seeds = _seeds(classifier, oracle, select_images(images, limit=settings.limit).files, settings.batch_size)
     design = _design(classifier, oracle, seeds, criterion, settings)
     _check_budget(design)
-    record = {**_record(design, settings, images, launch.command), "profile": reference.words, "started": started}
+    record = {**_record(design, settings, images, launch.command), "profile": reference.words, "started": begin}
     setup = Setup(design, seeds.images, reference.profile)
     remarks = _remarks(seeds, reference, criterion.name)
     with directory.writing():
@@ -339,9 +339,9 @@ def _continued(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     return before
 
 
-def _path(launch: Launch, spec: str, started: str) -> Path:
+def _path(launch: Launch, spec: str, begin: str) -> Path:
     if launch.out is not None:
         return local_folder("out", launch.out)
     words = f"fuzz-{Path(spec).name}"
     slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in words)
-    return fresh_folder(slug, started)
+    return fresh_folder(slug, begin)

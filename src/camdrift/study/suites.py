@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -79,7 +79,7 @@ def suite_of(images: ImageSource | Tensor, limit: int | None = None) -> Suite:
     return Suite(words, selection.files, remarks=selection.remarks)
 
 
-def _words(images: str | PathLike[str] | Sequence[str | PathLike[str]]) -> str:
+def _words(images: Any) -> str:
     return str(images) if isinstance(images, str | PathLike) else f"{len(images)} paths"
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from camdrift.engine.progress import Progress
 from camdrift.fuzzing.budget import PASSES
 from camdrift.fuzzing.campaign import new_trial, run_trial
-from camdrift.fuzzing.checkpoint import restore, save
+from camdrift.fuzzing.checkpoint import save, take_up_again
 from camdrift.fuzzing.frameworks import ChosenFramework, Setup
 from camdrift.fuzzing.trial import TALLY, Trial
 from camdrift.statistics.trials import compared, summarised
@@ -63,15 +63,15 @@ class CampaignRunner:
                 self._run(cell, stack)
         self._launch.show(self._progress("statistics", self._cells[-1], None))
         finals = pl.concat([self._finished[cell.place].tables["growth"].tail(1) for cell in self._cells])
-        merged = self._merged()
-        merged["failures"] = self._with_onsets(merged["failures"])
+        parts = self._merged()
+        parts["failures"] = self._with_onsets(parts["failures"])
         rng_seed = self._setup.design.rng_seed
         tables = {
             "starts": STARTS.frame(list(rows)),
-            **merged,
+            **parts,
             "frameworks": summarised(finals, rng_seed=rng_seed),
             "pairs": compared(finals),
-            "clusters": clusters(merged["failures"], rng_seed=rng_seed),
+            "clusters": clusters(parts["failures"], rng_seed=rng_seed),
         }
         record["finished"] = provenance.now()
         files = [*self._images(tables["failures"])]
@@ -97,7 +97,7 @@ class CampaignRunner:
             for each in stacks:
                 each.truncate(0)
         else:
-            restore(trial, checkpoint.tables, checkpoint.arrays, checkpoint.counts)
+            take_up_again(trial, checkpoint.tables, checkpoint.arrays, checkpoint.counts)
 
         def write(*, is_finished: bool) -> Checkpoint:
             for each in stacks:
