@@ -86,6 +86,14 @@ def test_one_image_has_no_statistics(run):
     assert "bootstrap" not in citation(tables, run.record).methods
 
 
+def test_a_study_that_measured_nothing_is_told_too(run):
+    seeds = run.seeds.with_columns(status=pl.lit("no_adversarial"))
+    empty = {name: run._tables[name].clear() for name in ("layers", "variants", "flips", "similarity")}
+    cited = citation({**run._tables, "seeds": seeds, **empty}, run.record)
+    assert "changed the prediction for 0 of 8 images" in cited.methods
+    assert cited.table.count(r" \\") == 1
+
+
 def test_every_name_of_ours_has_its_source():
     assert set(ATTACK_SOURCES) == set(NAMES)
     assert {row.source for row in EXPLANATION_ROWS.values()} == set(EXPLANATION_SOURCES)
