@@ -40,12 +40,12 @@ def test_the_paragraph_says_what_the_record_says(run):
         f"TinyNet (weights whose SHA-256 begins with {record['model']['weights_sha256'][:16]}) with",
         f"camdrift {record['camdrift']} (The camdrift authors)",
         "an implementation of a published method (Renkhoff et al., 2022)",
-        "Seed images were 8 images from images.",
+        "We took 8 images from images.",
         "DLFuzz (Guo et al., 2018) (dlfuzz(step=1/255, scores='logit')); random draws were seeded with 0",
-        f"changed the prediction for {analysed} of 8 images",
+        f"changed the prediction for {analysed} of 8 images. Images with",
         "scaled by 1; noise also by 4,",
         "Grad-CAM (Selvaraju et al., 2017) maps of",
-        "their cosine and SSIM (Wang et al., 2004)",
+        "is measured by cosine and SSIM (Wang et al., 2004)",
         f"PyTorch {record['versions']['torch']}",
     ):
         assert words in cited.methods
@@ -90,7 +90,7 @@ def test_a_study_that_measured_nothing_is_told_too(run):
     seeds = run.seeds.with_columns(status=pl.lit("no_adversarial"))
     empty = {name: run._tables[name].clear() for name in ("layers", "variants", "flips", "similarity")}
     cited = citation({**run._tables, "seeds": seeds, **empty}, run.record)
-    assert "changed the prediction for 0 of 8 images" in cited.methods
+    assert "changed the prediction for 0 of 8 images. From each" in cited.methods
     assert cited.table.count(r" \\") == 1
 
 

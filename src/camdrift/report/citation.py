@@ -114,10 +114,10 @@ def _images(study: _Study, style: _Style) -> str:
     sizes = model["resize"] if isinstance(model["resize"], list) else [model["resize"]]
     geometry = f"to {sizes[0]} pixels on the short side and cropped" if len(sizes) == 1 else "without a crop"
     readable = study.scope.readable
-    text = f"Seed images were {count(images['n'], 'image')} from {style.text(source)}"
+    text = f"We took {count(images['n'], 'image')} from {style.text(source)}"
     text += f", of which {readable:,} could be used" if readable != images["n"] else ""
     return (
-        f"{text}. They were resized {geometry} to {crop} ({style.text(model['interpolation'])} interpolation), with "
+        f"{text}. Images were resized {geometry} to {crop} ({style.text(model['interpolation'])} interpolation), with "
         "pixels in [0, 1]."
     )
 
@@ -151,7 +151,8 @@ def _success(study: _Study, style: _Style) -> str:
     if not scope.readable:
         return ""
     change = threat.change(study.tables)
-    return f"The attack {change} for {scope.analysed:,} of {count(scope.readable, 'image')}; these were analysed."
+    rest = " Images with an adversarial example were analysed." if scope.analysed else ""
+    return f"The attack {change} for {scope.analysed:,} of {count(scope.readable, 'image')}.{rest}"
 
 
 def _conditions(study: _Study, style: _Style) -> str:
@@ -184,9 +185,9 @@ def _comparison(study: _Study, style: _Style) -> str:
         for name in metrics
     )
     return (
-        f"The similarity of the maps of a seed image and its variant is their {words}; a map that is zero everywhere "
-        "has none and was left out. A layer is compromised where the similarity under the attack is below the median "
-        "under noise of the same strength."
+        f"The similarity of the maps of a seed image and its variant is measured by {words}; a map that is zero "
+        "everywhere has none and was left out. A layer is compromised where the similarity under the attack is "
+        "below the median under noise of the same strength."
     )
 
 
