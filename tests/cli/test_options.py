@@ -13,6 +13,7 @@ from camdrift.cli.models import Models
 from camdrift.cli.options import OPTIONS, Ending, Options
 from camdrift.cli.studies import _end
 from camdrift.engine.engine import Engine
+from camdrift.fuzzing.settings import FuzzSettings
 from camdrift.errors import UserError
 from camdrift.pipeline.settings import Settings
 from camdrift.study.launch import Launch
@@ -27,10 +28,18 @@ def words(command):
 
 def test_every_field_is_filled_by_one_option_of_run():
     """An option that Python takes is one that the command takes; a spec is a model's business."""
-    for record, others in ((Settings, {"surrogate"}), (Models, set()), (Engine, set())):
+    for record, others in ((Settings, {"surrogate"}), (Models, {"others"}), (Engine, set())):
         targets = [row.target for row in RUN if row.record is record]
         assert sorted(targets) == sorted({field.name for field in fields(record)} - others)
     assert {row.target for row in RUN if row.record is Launch} == {"out", "name", "resume", "overwrite"}
+
+
+def test_every_field_of_a_campaign_is_filled_by_one_option_of_fuzz():
+    rows = [row for row in OPTIONS if "fuzz" in row.commands]
+    targets = {row.target for row in rows if row.record in (FuzzSettings, Settings)}
+    assert targets == {field.name for field in fields(FuzzSettings)}
+    assert {"others", "profile", "study"} <= {row.target for row in rows}
+    assert words("fuzz").record(FuzzSettings) == FuzzSettings()
 
 
 @pytest.mark.parametrize("command", ["run", "explain", "reproduce", "layers"])

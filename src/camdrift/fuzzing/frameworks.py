@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from camdrift.attacks.dlfuzz import DLFuzz
+from camdrift.coverage.clusters import median_nearest_squared
 from camdrift.coverage.criteria import make_criterion, observe_batch
 from camdrift.coverage.profile import Profile
 from camdrift.errors import UserError
@@ -109,9 +110,7 @@ def nearest_distance(setup: Setup) -> float:
     points = torch.cat([observe_batch(design.classifier, group).logits[:size].double() for group, size in groups])
     if len(points) < 2:
         return 1.0
-    distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square()
-    distances.fill_diagonal_(float("inf"))
-    return max(float(np.median(distances.amin(1).cpu().numpy())), float(np.finfo(np.float32).tiny))
+    return max(median_nearest_squared(points.cpu().numpy()), float(np.finfo(np.float32).tiny))
 
 
 def _by_chance(setup: Setup, settings: Settings) -> Guidance:
