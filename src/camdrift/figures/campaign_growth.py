@@ -68,8 +68,11 @@ def growth_curves(growth: pl.DataFrame, column: str) -> list[GrowthCurve]:
     return [
         GrowthCurve(
             name,
-            *(part[each].to_numpy() for each in ("passes", "median", "least", "most")),
-            is_baseline=name.partition("(")[0] in _BASELINES,
+            part["passes"].to_numpy(),
+            part["median"].to_numpy(),
+            part["least"].to_numpy(),
+            part["most"].to_numpy(),
+            name.partition("(")[0] in _BASELINES,
         )
         for name, part in parts.items()
         if part.height

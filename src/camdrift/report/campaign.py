@@ -21,7 +21,6 @@ from camdrift.report.encoding import figure_files
 from camdrift.report.numbers import UNDEFINED, percent, percent_between, spec_text, value_text
 from camdrift.report.page.assets import fill_page
 from camdrift.tables.arrays import Gallery
-from camdrift.tables.campaign import COUNTS
 from camdrift.tables.file_names import REPORT
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record, class_name
@@ -105,11 +104,14 @@ def _frameworks(tables: Tables, record: Record) -> dict[str, Any]:
         }
         for place, name in enumerate(order)
     ]
+    names = list(_COUNT_WORDS)
     pairs = [
-        {**row, "count": _COUNT_WORDS[row["count"]], "values": [f"{row[n]:.2g}" for n in ("a12", "p_value", "p_holm")]}
-        for row in tables["pairs"]
-        .sort(pl.col("count").replace_strict(list(_COUNT_WORDS), range(len(COUNTS))))
-        .to_dicts()
+        {
+            **row,
+            "count": _COUNT_WORDS[row["count"]],
+            "values": [f"{row[name]:.2g}" for name in ("a12", "p_value", "p_holm")],
+        }
+        for row in sorted(tables["pairs"].to_dicts(), key=lambda row: names.index(row["count"]))
     ]
     return {
         "frameworks": sorted(rows, key=lambda row: -row["at"]),
@@ -127,9 +129,9 @@ def _median(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _growth(tables: Tables, record: Record) -> dict[str, Any]:
-    found, criterion = (growth_curves(tables["growth"], column) for column in (UNIQUE, "criterion"))
+    uniques, criterion = (growth_curves(tables["growth"], column) for column in (UNIQUE, "criterion"))
     return {
-        "growth": drawn_chart(found, is_whole=True, unit="Pairs of seed and wrong class"),
+        "growth": drawn_chart(uniques, is_whole=True, unit="Pairs of seed and wrong class"),
         "criterion": drawn_chart(criterion, is_whole=False, unit="Value of the criterion"),
         "criterion_name": spec_text(record.get("criterion") or ""),
         "growth_note": growth_note(record),
@@ -144,7 +146,9 @@ def _clusters(tables: Tables, record: Record, gallery: Gallery) -> dict[str, Any
     clusters = [
         {
             "layer": row["layer"] or "",
-            "place": f"layer {row['layer_index'] + 1} of {len(layers)}" if layers and row["layer"] else "",
+            "place": f"layer\u00a0{row['layer_index'] + 1}\u00a0of\u00a0{len(layers)}"
+            if layers and row["layer"]
+            else "",
             "classes": [class_name(record, row[name]) for name in ("clean_class", "wrong_class")],
             "size": f"{count(row['failures'], 'failure')} from {count(row['seeds'], 'seed')}",
             "share": f"{percent(row['share'])} {percent_between(row['low'], row['high'])}".strip(),
@@ -156,6 +160,10 @@ def _clusters(tables: Tables, record: Record, gallery: Gallery) -> dict[str, Any
     peak = max([1, *(number for name, number in at_layer.items() if name is not None)])
     cells = [(name, at_layer.get(name, 0), round(100 * at_layer.get(name, 0) / peak)) for name in layers]
     return {"clusters": clusters, "cells": cells, "within_noise": at_layer.get(None, 0)}
+
+
+def _place(index: int | None, layers: int) -> str:
+    return "" if index is None or not layers else f"layer\u00a0{index + 1}\u00a0of\u00a0{layers}"
 
 
 def _mutators(tables: Tables) -> list[dict[str, Any]]:

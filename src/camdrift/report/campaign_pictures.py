@@ -124,17 +124,14 @@ def _node(corpus: pl.DataFrame, entry: int, failures: pl.DataFrame, failure: Row
     row = corpus.filter(entry=entry).row(0, named=True)
     kept = corpus.filter(parent=entry).height
     own = {"framework": failure["framework"], "trial": failure["trial"], "parent": entry}
-    made = [
-        f"chosen {count(row['times'], 'time')}",
-        f"{kept:,} kept of it",
-        f"{failures.filter(**own).height:,} failing",
-    ]
+    failing = failures.filter(**own).height
+    uses = [f"chosen {count(row['times'], 'time')}", f"{kept:,} kept of it", f"{failing:,} failing"]
     is_seed = row["parent"] is None
     reason = [] if is_seed else [f"kept for {row['reason']}{_gain(row['gain'])}"]
     return {
         "step": "" if is_seed else mutation_words(row["parameters"]),
         "title": "seed" if is_seed else f"entry {entry}",
-        "words": [*reason, ", ".join(made)],
+        "words": [*reason, ", ".join(uses)],
     }
 
 
@@ -144,7 +141,8 @@ def _gain(gain: float | None) -> str:
 
 def _ancestry(corpus: pl.DataFrame, entry: int) -> list[int]:
     parents = dict(zip(corpus["entry"], corpus["parent"], strict=True))
-    way, step = list[int](), entry
+    way = list[int]()
+    step: int | None = entry
     while step is not None:
         way.append(step)
         step = parents[step]

@@ -5,24 +5,26 @@ from typing import Final
 import polars as pl
 
 MOST_EXAMPLES: Final = 12
+# Examples that stand for a seed each; the others stand for mutators first.
+_MOST_SEEDS: Final = 6
 
 
-def telling_rows(failures: pl.DataFrame, most: int = MOST_EXAMPLES) -> list[int]:
-    """Row numbers of the failures that a page shows first.
+def telling_rows(failures: pl.DataFrame) -> list[int]:
+    """Row numbers of the failures that a page shows, the most telling first, at most `MOST_EXAMPLES`.
 
-    They are the closest of each seed, then the closest of each seed's next wrong class, and so on. Closest means: not
-    moved before moved, then by L2 norm.
+    Of up to six seeds the closest failure, then of each mutator, then of each seed and wrong class; none twice.
+    Closest: not moved before moved, then by L2 norm.
 
     Args:
         failures: Table `failures`.
-        most: How many at most.
     """
-    closeness = ("is_moved", "l2", "row")
-    stored = failures.with_row_index("row").filter(pl.col("image").is_not_null()).sort(closeness)
-    pairs = stored.unique(("seed_id", "wrong_class"), keep="first", maintain_order=True)
-    turns = pairs.with_columns(turn=pl.int_range(pl.len()).over("seed_id"))
-    rows: list[int] = turns.sort("turn", *closeness)["row"].head(most).to_list()
-    return rows
+    numbered = failures.with_row_index("row").filter(pl.col("image").is_not_null())
+    stored = numbered.sort("is_moved", "l2", "row")
+    pairs, seeds, mutators = (
+        stored.unique(key, keep="first", maintain_order=True)["row"].to_list()
+        for key in (("seed_id", "wrong_class"), "seed_id", "operator")
+    )
+    return list(dict.fromkeys([*seeds[:_MOST_SEEDS], *mutators, *seeds, *pairs]))[:MOST_EXAMPLES]
 
 
 def example_rows(failures: pl.DataFrame, clusters: pl.DataFrame, most: int = MOST_EXAMPLES) -> list[int]:

@@ -93,7 +93,7 @@ def _difference(change: Pixels) -> tuple[Pixels, float]:
 
 def _picture(image: Pixels) -> Bytes:
     """An image as bytes, (height, width, 3), a large one made smaller."""
-    pixels = np.nan_to_num(255 * np.moveaxis(image, 0, 2).clip(0, 1)).round().astype(np.uint8)
+    pixels: Bytes = np.nan_to_num(255 * np.moveaxis(image, 0, 2).clip(0, 1)).round().astype(np.uint8)
     if max(pixels.shape) <= _LARGEST:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((_LARGEST, _LARGEST), Image.Resampling.LANCZOS))
