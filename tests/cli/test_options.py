@@ -13,8 +13,8 @@ from camdrift.cli.models import Models
 from camdrift.cli.options import OPTIONS, Ending, Options
 from camdrift.cli.studies import _end
 from camdrift.engine.engine import Engine
-from camdrift.fuzzing.settings import FuzzSettings
 from camdrift.errors import UserError
+from camdrift.fuzzing.settings import FuzzSettings
 from camdrift.pipeline.settings import Settings
 from camdrift.study.launch import Launch
 

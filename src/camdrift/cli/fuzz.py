@@ -19,6 +19,7 @@ from camdrift.errors import escaped
 from camdrift.fuzzing.settings import FuzzSettings
 from camdrift.pipeline.settings import Settings
 from camdrift.study.launch import Launch
+from camdrift.tables.file_names import REPORT
 
 if TYPE_CHECKING:
     from camdrift.study.campaign import Campaign
@@ -30,9 +31,12 @@ _BATCH: int = FuzzSettings.batch_size
 def fuzz_command(images: ImagesArgument = None, *, options: Options) -> None:
     """Fuzz a classifier: mutate seed images for a budget, and trace every failure to its seed and its mutations."""
     campaign = _campaign(images, options)
-    if options.record(Ending).study:
+    ending = options.record(Ending)
+    if ending.study:
         _study(campaign, options)
     _end(campaign, options)
+    if ending.open:
+        campaign.explore()
 
 
 def _campaign(images: str | None, options: Options) -> "Campaign":
@@ -98,7 +102,13 @@ def _end(campaign: "Campaign", options: Options) -> None:
         counts = [dict(zip(heads, row, strict=True)) for row in rows]
         sentences = campaign.summary().splitlines()
         print_json(
-            {"run": str(campaign.path), "headline": campaign.headline(), "sentences": sentences, "counts": counts}
+            {
+                "run": str(campaign.path),
+                "headline": campaign.headline(),
+                "sentences": sentences,
+                "counts": counts,
+                "pages": [str(campaign.path / REPORT)],
+            }
         )
         return
     print_text(campaign.summary())
@@ -107,7 +117,7 @@ def _end(campaign: "Campaign", options: Options) -> None:
     typer.echo()
     if campaign.failures_list is not None:
         typer.echo(escaped(str(campaign.failures_list)))
-    typer.echo(escaped(str(campaign.path)))
+    typer.echo(escaped(str(campaign.path / REPORT)))
 
 
 def _how_to_go_on(path: Path | str) -> str:

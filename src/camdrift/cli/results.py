@@ -182,11 +182,17 @@ def _how_to_go_on(_: Path | str) -> str:
 
 
 def report_command(
-    run_directory: Annotated[str, typer.Argument(help="Folder or URL that `camdrift run` wrote.", metavar="RUN")],
+    run_directory: Annotated[
+        str, typer.Argument(help="Folder or URL that `camdrift run` or `camdrift fuzz` wrote.", metavar="RUN")
+    ],
 ) -> None:
     """Rebuild figures and report of a run from its stored tables alone."""
+    from camdrift.study.campaign import is_campaign, open_campaign
     from camdrift.study.study import open_study
 
+    if is_campaign(run_directory):
+        typer.echo(escaped(str(open_campaign(run_directory).report())))
+        return
     study = open_study(run_directory)
     study.report()
     typer.echo(escaped(f"{study.place}/{REPORT}"))

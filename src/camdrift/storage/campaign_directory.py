@@ -4,7 +4,12 @@ fuzz.json              the record
 *.parquet              the tables
 failures.csv           for every seed its closest failure, as `camdrift run --adversarial` takes it
 failures/*.npy         images of new failures
+<<<<<<< HEAD
     profile.npz            what neurons do on ordinary images, where a criterion asks for that
+=======
+gallery.npz            pictures of the failures that the page shows
+report.html, figures/  the page and the figures
+>>>>>>> fuzzpage
 trials/                the trials of a campaign that goes on, with a record of its own
 trials/00003/          one trial: its images, and its two last checkpoints
 """
@@ -14,12 +19,13 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
-from zipfile import ZIP_STORED
+from zipfile import ZIP_DEFLATED, ZIP_STORED
 
 import polars as pl
 from numpy.typing import NDArray
@@ -40,16 +46,24 @@ from camdrift.storage.disk import (
 )
 from camdrift.storage.image_stack import FileStack
 from camdrift.storage.lock import LOCK, locked
-from camdrift.storage.replacement import drop_leftovers, is_unsettled, replace_files, settle
+from camdrift.storage.replacement import drop_leftovers, is_unsettled, replace_files, settle, write_files
 from camdrift.storage.run_files import MOST_BYTES_OF_RECORD, is_made_by_camdrift, is_unused, record_bytes
+from camdrift.tables.arrays import Gallery
 from camdrift.tables.campaign import CAMPAIGN_TABLES
-from camdrift.tables.file_names import FIGURES, PROFILE, REPORT
+from camdrift.tables.file_names import FIGURES, GALLERY, PROFILE, REPORT
 
 CAMPAIGN_RECORD: Final = "fuzz.json"
 TRIALS: Final = "trials"
 FAILURES: Final = "failures"
 FAILURES_LIST: Final = "failures.csv"
-_FILES: Final = (CAMPAIGN_RECORD, FAILURES_LIST, PROFILE, REPORT, *(f"{name}.parquet" for name in CAMPAIGN_TABLES))
+_FILES: Final = (
+    CAMPAIGN_RECORD,
+    FAILURES_LIST,
+    GALLERY,
+    PROFILE,
+    REPORT,
+    *(f"{name}.parquet" for name in CAMPAIGN_TABLES),
+)
 _OWN: Final = re.compile(rf"{FAILURES}/\d+-\d+\.npy|{FIGURES}/fuzz_[a-z_]+\.(png|pdf)")
 _STATE: Final = "state.npz"
 _COUNTS: Final = "counts.json"
@@ -241,12 +255,36 @@ class CampaignDirectory:
         with readable(self.path / f"{name}.parquet") as path:
             return pl.read_parquet(path, glob=False)
 
+    def open_gallery(self) -> AbstractContextManager[Gallery]:
+        """Give the arrays of the gallery, each read when it is asked for.
+
+        Raises:
+            StoreError: It is not there, or damaged.
+        """
+        return open_arrays(self.path / GALLERY)
+
+    def write_report(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write page and figures in the place of those that lie here, all or none.
+
+        Args:
+            files: Names below the directory, and bytes.
+        """
+        with self.writing():
+            write_files(self.path, files, is_ours)
+
     def _trial(self, trial: int) -> Path:
         return self.trials / f"{trial:05d}"
 
     def _checkpoints(self, trial: int) -> list[Path]:
         """Checkpoints of a trial, oldest first."""
         return sorted(path for path in self._trial(trial).iterdir() if re.fullmatch(r"\d{9,}", path.name))
+
+
+def gallery_bytes(arrays: Gallery) -> bytes:
+    """Return the bytes of the file of a gallery."""
+    data = BytesIO()
+    write_arrays(data, arrays.items(), ZIP_DEFLATED)
+    return data.getvalue()
 
 
 def _write(path: Path, *, contents: Contents) -> None:

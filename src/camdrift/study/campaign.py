@@ -1,24 +1,23 @@
 """A finished fuzzing campaign: its tables, its record, its sentences."""
 
+import webbrowser
 from collections.abc import Mapping
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 
 from camdrift.errors import StoreError
 from camdrift.masking import public
+from camdrift.report.campaign import campaign_files
+from camdrift.report.campaign_story import campaign_headline, campaign_sentences
 from camdrift.storage.campaign_directory import CAMPAIGN_RECORD, FAILURES_LIST, CampaignDirectory
-from camdrift.storage.remote_directory import local_folder
+from camdrift.storage.remote_directory import is_url, local_folder
+from camdrift.study.study import has_screen
 from camdrift.tables.campaign import CAMPAIGN_TABLES
-from camdrift.tables.words import count
-
-# The count by which a campaign is told in a sentence.
-_UNIQUE: Final = "seed_classes"
-_FUZZED: Final = "fuzzed"
-_WITH_CONTROL: Final = "keep-random"
+from camdrift.tables.file_names import REPORT
 
 
 class Campaign:
@@ -95,68 +94,45 @@ class Campaign:
 
     def headline(self) -> str:
         """Return the main result in a sentence."""
-        n_seeds = self.starts.filter(pl.col("status") == _FUZZED).height
-        rows = self.frameworks.filter(pl.col("count") == _UNIQUE)
-        most = max(rows["median"].to_list())
-        best = rows.filter(pl.col("median") == most)["framework"].to_list()
-        settings = self.record["settings"]
-        trials = "" if settings["trials"] == 1 else f" (median of {settings['trials']} trials)"
-        where = f"on {count(n_seeds, 'seed image')} in {settings['budget'].replace('-', ' ')}{trials}"
-        if most == 0:
-            return f"{best[0] if rows.height == 1 else 'each framework'} finds no failure {where}"
-        pairs = "one pair" if most == 1 else f"{most:g} pairs"
-        subject = best[0] if len(best) == 1 else f"{', '.join(best[:-1])} and {best[-1]}"
-        verb = ("finds" if len(best) == 1 else "find") + (" most" if rows.height > len(best) else "")
-        return f"{subject} {verb}: {pairs} of seed and wrong class {where}"
+        return campaign_headline(self._all(), self.record)
 
     def summary(self) -> str:
         """Return the result in sentences, one a line."""
-        lines = [self.headline()]
-        left_out = self.starts.filter(pl.col("status") != _FUZZED)
-        if left_out.height:
-            lines.append(f"{count(left_out.height, 'seed image')} not fuzzed: {left_out['reason'][0]}")
-        n_moved = self.failures.filter(pl.col("is_moved")).height
-        if n_moved:
-            lines.append(
-                f"{n_moved:,} of {self.failures.height:,} failures have moved pictures (rotated, scaled, ...), "
-                "which keep their label by convention only"
-            )
-        return "\n".join([*lines, *self._onsets(), *self._comparison()])
+        return "\n".join([self.headline(), *campaign_sentences(self._all(), self.record)])
 
-    def _onsets(self) -> list[str]:
-        """A sentence on the layer at which most failures take hold."""
-        by_layer = self.clusters.group_by("layer", maintain_order=True).agg(pl.col("failures").sum())
-        if not by_layer.height:
-            return []
-        total = int(by_layer["failures"].sum())
-        layer, number = by_layer.sort("failures", descending=True, maintain_order=True).row(0)
-        where = "stay within matched noise at the last layer" if layer is None else f"take hold in {layer}"
-        return [f"of {count(total, 'pair')} whose pictures are not moved, {number} {where}"]
+    def report(self) -> Path:
+        """Rebuild figures and page from what is stored alone, and return the page's path.
 
-    def _comparison(self) -> list[str]:
-        """Sentences on differences between frameworks."""
-        names = self.frameworks["framework"].unique().to_list()
-        if self.record["settings"]["trials"] == 1:
-            return ["one trial: no statement about differences between frameworks"] if len(names) > 1 else []
-        rows = self.pairs.filter(pl.col("count") == _UNIQUE).to_dicts()
-        return [_difference(row) for row in rows if _is_with_control(row) or row["p_holm"] < 0.05] or (
-            ["no two frameworks differ in pairs of seed and wrong class beyond chance (Mann-Whitney, Holm)"]
-            if rows
-            else []
-        )
+        Raises:
+            StoreError: A file is missing or damaged, or the run directory cannot be written.
+        """
+        with self._directory.open_gallery() as gallery:
+            self._directory.write_report(campaign_files(self._all(), self.record, gallery))
+        return self.path / REPORT
+
+    def explore(self) -> Path:
+        """Open the page in a browser on this screen, and return its path; one that is missing is made first.
+
+        Over SSH and without a screen nothing is opened.
+        """
+        page = self.path / REPORT
+        if not page.is_file():
+            self.report()
+        if has_screen():
+            webbrowser.open(page.resolve().as_uri())
+        return page
+
+    def _all(self) -> Mapping[str, pl.DataFrame]:
+        """All tables by name."""
+        return {name: self._table(name) for name in CAMPAIGN_TABLES}
 
 
-def _is_with_control(row: Mapping[str, Any]) -> bool:
-    return any(row[name].startswith(_WITH_CONTROL) for name in ("framework", "other"))
-
-
-def _difference(row: Mapping[str, Any]) -> str:
-    """One pair of frameworks in words."""
-    first, second, effect = row["framework"], row["other"], row["a12"]
-    if effect < 0.5:
-        first, second, effect = second, first, 1 - effect
-    verdict = "beyond chance" if row["p_holm"] < 0.05 else "which chance explains"
-    return f"{first} against {second}: finds more in {effect:.0%} of pairs of trials, {verdict} (p {row['p_holm']:.2g})"
+def is_campaign(path: str | PathLike[str]) -> bool:
+    """Is this the directory of a campaign, finished or not?"""
+    if is_url(path):
+        return False
+    directory = CampaignDirectory(Path(path))
+    return directory.is_going_on or directory.is_done
 
 
 def open_campaign(path: str | PathLike[str]) -> Campaign:

@@ -303,6 +303,7 @@ def _record(design: Design, settings: FuzzSettings, images: Any, command: str | 
         "criterion": None if design.criterion is None else design.criterion.name,
         "oracle": design.oracle.name,
         "seeds": [start.seed_id for start in design.starts],
+        "layers": list(design.classifier.layers),
         "model": _model(design.classifier),
         "models": [_model(other) for other in design.oracle.others],
         "versions": provenance.versions(),

@@ -20,15 +20,28 @@ from camdrift.fuzzing.campaign import new_trial, run_trial
 from camdrift.fuzzing.checkpoint import save, take_up_again
 from camdrift.fuzzing.frameworks import ChosenFramework, Setup
 from camdrift.fuzzing.trial import TALLY, Trial
+from camdrift.masking import public
+from camdrift.report.campaign import campaign_files
 from camdrift.statistics.trials import compared, summarised
-from camdrift.storage.campaign_directory import FAILURES, FAILURES_LIST, CampaignDirectory, Checkpoint, Contents
+from camdrift.storage.campaign_directory import (
+    FAILURES,
+    FAILURES_LIST,
+    CampaignDirectory,
+    Checkpoint,
+    Contents,
+    gallery_bytes,
+)
 from camdrift.storage.image_stack import FileStack
 from camdrift.study import provenance
+from camdrift.study.campaign_gallery import campaign_gallery
 from camdrift.study.clusters import ReadImage, clusters, with_onsets
 from camdrift.study.launch import Launch
 from camdrift.tables.campaign import CORPUS, MUTATORS, STARTS
 from camdrift.tables.campaign import FAILURES as FAILURES_TABLE
 from camdrift.tables.campaign import GROWTH as GROWTH_TABLE
+from camdrift.tables.file_names import GALLERY
+from camdrift.tables.reading import Tables
+from camdrift.tables.run_json import Record
 from camdrift.tables.table import Row
 
 # Seconds between two checkpoints.
@@ -54,7 +67,7 @@ class CampaignRunner:
         self._side = setup.design.classifier.size
         self._finished = dict[int, Checkpoint]()
         self._last = monotonic()
-        self._stacks = dict[int, FileStack]()
+        self._stacks = dict[tuple[int, str], FileStack]()
 
     def run(self, record: dict[str, Any], rows: Sequence[Row]) -> None:
         """Run what is left, and write the final files."""
@@ -74,13 +87,21 @@ class CampaignRunner:
             "clusters": clusters(parts["failures"], rng_seed=rng_seed),
         }
         record["finished"] = provenance.now()
-        files = [*self._images(tables["failures"])]
-        closest = _closest(tables["failures"])
-        if closest.height:
-            files.append((FAILURES_LIST, partial(_csv, closest)))
-        self._directory.finish(tables, record, files)
+        self._launch.show(self._progress("report", self._cells[-1], None))
+        self._directory.finish(tables, record, self._files(tables, record))
         for images in self._stacks.values():
             images.close()
+
+    def _files(self, tables: Tables, record: Record) -> Iterator[tuple[str, Contents]]:
+        """Names of the final files beside tables and record, and what returns the bytes of each."""
+        yield from self._images(tables["failures"])
+        closest = _closest(tables["failures"])
+        if closest.height:
+            yield FAILURES_LIST, partial(_csv, closest)
+        gallery = dict(campaign_gallery(tables, self._read, self._read_entry))
+        yield GALLERY, partial(gallery_bytes, gallery)
+        for name, data in campaign_files(tables, public(record), gallery):
+            yield name, partial(bytes, data)
 
     def _run(self, cell: PlannedTrial, stack: ExitStack) -> None:
         """Run one trial, or what is left of it."""
@@ -184,9 +205,18 @@ class CampaignRunner:
     def _read(self, name: str) -> NDArray[np.float32]:
         """The image of a failure by its file."""
         place, _, number = Path(name).stem.partition("-")
-        if int(place) not in self._stacks:
-            self._stacks[int(place)] = self._directory.stack(int(place), "failing", self._side)
-        image: NDArray[np.float32] = self._stacks[int(place)].read([int(number)])[0]
+        return self._image(int(place), "failing", int(number))
+
+    def _read_entry(self, framework: str, trial: int, entry: int) -> NDArray[np.float32]:
+        """The image of an entry of a corpus."""
+        place = next(c.place for c in self._cells if (c.framework.spec, c.number) == (framework, trial))
+        return self._image(place, "corpus", entry)
+
+    def _image(self, place: int, name: str, number: int) -> NDArray[np.float32]:
+        """An image of a trial's stack of some name."""
+        if (place, name) not in self._stacks:
+            self._stacks[place, name] = self._directory.stack(place, name, self._side)
+        image: NDArray[np.float32] = self._stacks[place, name].read([number])[0]
         return image
 
     def _images(self, failures: pl.DataFrame) -> Iterator[tuple[str, Contents]]:
