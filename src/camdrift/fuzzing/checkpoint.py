@@ -91,8 +91,8 @@ def _row(entry: Entry) -> dict[str, Any]:
 def _entry(row: dict[str, Any]) -> Entry:
     spec, stream = row.pop("mutation"), row.pop("stream")
     matrix: Sequence[float] | None = row.pop("matrix")
-    moved = None if matrix is None else (matrix[0], matrix[1], matrix[2], matrix[3], matrix[4], matrix[5])
-    return Entry(**row, mutation=None if spec is None else mutation_of(spec, stream), matrix=moved)
+    affine = None if matrix is None else (matrix[0], matrix[1], matrix[2], matrix[3], matrix[4], matrix[5])
+    return Entry(**row, mutation=None if spec is None else mutation_of(spec, stream), matrix=affine)
 
 
 def mutation_of(spec: str, stream: int) -> Mutation:

@@ -24,24 +24,24 @@ _NO_CLASS: Final = "a logit is not finite"
 
 def telling_failures(tables: Tables, record: Record, gallery: Gallery) -> list[dict[str, Any]]:
     """The failures that the page opens with, as its template shows them."""
-    failures, stored = tables["failures"], _stored(gallery)
-    rows = [row for row in telling_rows(failures) if row in stored]
+    failures, files = tables["failures"], _stored(gallery)
+    rows = [row for row in telling_rows(failures) if row in files]
     return [_card(tables, record, gallery, row) for row in rows]
 
 
 def cluster_examples(tables: Tables, record: Record, gallery: Gallery) -> dict[str, dict[str, Any]]:
     """The failures in the middle of clusters, by their file."""
-    failures, stored = tables["failures"], _stored(gallery)
-    rows = [row for row in example_rows(failures, tables["clusters"]) if row in stored]
+    failures, files = tables["failures"], _stored(gallery)
+    rows = [row for row in example_rows(failures, tables["clusters"]) if row in files]
     return {failures["image"][row]: _card(tables, record, gallery, row) for row in rows}
 
 
 def longest_way(tables: Tables, record: Record, gallery: Gallery) -> dict[str, Any] | None:
     """The way from seed to failure through the most entries of a corpus; None without failures."""
-    stored = [row for row in telling_rows(tables["failures"]) if row in _stored(gallery)]
-    if not stored:
+    files = [row for row in telling_rows(tables["failures"]) if row in _stored(gallery)]
+    if not files:
         return None
-    row = max(stored, key=lambda each: len(gallery[f"{each}/entries"]))
+    row = max(files, key=lambda each: len(gallery[f"{each}/entries"]))
     failure = tables["failures"].row(row, named=True)
     corpus = tables["corpus"].filter(framework=failure["framework"], trial=failure["trial"])
     entries = gallery[f"{row}/entries"].tolist()

@@ -4,12 +4,9 @@ fuzz.json              the record
 *.parquet              the tables
 failures.csv           for every seed its closest failure, as `camdrift run --adversarial` takes it
 failures/*.npy         images of new failures
-<<<<<<< HEAD
-    profile.npz            what neurons do on ordinary images, where a criterion asks for that
-=======
+profile.npz            what neurons do on ordinary images, where a criterion asks for that
 gallery.npz            pictures of the failures that the page shows
 report.html, figures/  the page and the figures
->>>>>>> fuzzpage
 trials/                the trials of a campaign that goes on, with a record of its own
 trials/00003/          one trial: its images, and its two last checkpoints
 """
