@@ -76,10 +76,10 @@ def render_campaign(tables: Tables, record: Record, gallery: Gallery) -> str:
 
 def _reading(tables: Tables, record: Record) -> str:
     """What was fuzzed and how, in a line."""
-    fuzzed = tables["starts"].filter(status=FUZZED).height
+    n_seeds = tables["starts"].filter(status=FUZZED).height
     settings = record["settings"]
     parts = [
-        count(fuzzed, "seed image"),
+        count(n_seeds, "seed image"),
         f"oracle {record['oracle']}",
         f"constraint {spec_text(settings['constraint'])}",
         f"{count(int(settings['trials']), 'trial')} of {settings['budget'].replace('-', ' ')} for each framework",
