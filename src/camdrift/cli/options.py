@@ -310,7 +310,7 @@ OPTIONS: Final = (
         "Study the closest failure of each seed layer by layer, at the end.",
     ),
     Option(
-        "open", Ending, SWITCH, None, (*_STUDIES, *_FUZZ),
+        "open", Ending, SWITCH, None, _OUTPUTS,
         "Open the report in the browser at the end.",
     ),
     Option(

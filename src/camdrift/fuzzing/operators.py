@@ -54,7 +54,7 @@ OPERATORS: Final[dict[str, Operator]] = {
     "rotate": Operator({"degrees": (-15.0, 15.0)}, move=affine.rotation),
     "contrast": Operator({"factor": (0.5, 1.2)}, pixelwise.contrast),
     "brightness": Operator({"shift": (-20 / 255, 20 / 255)}, pixelwise.brightness),
-    "blur": Operator({"sigma": (0.004, 0.02)}, pixelwise.blur),
+    "blur": Operator({"sigma": (0.002, 0.012)}, pixelwise.blur),
     "pixels": Operator({"share": (0.001, 0.011)}, pixelwise.pixels),
     "noise": Operator({"sigma": (0.005, 0.05)}, pixelwise.noise),
     "white": Operator({"sigma": (0.1, 0.1)}, pixelwise.noise),

@@ -24,24 +24,24 @@ _NO_CLASS: Final = "a logit is not finite"
 
 def telling_failures(tables: Tables, record: Record, gallery: Gallery) -> list[dict[str, Any]]:
     """The failures that the page opens with, as its template shows them."""
-    failures, files = tables["failures"], _stored(gallery)
-    rows = [row for row in telling_rows(failures) if row in files]
+    failures, pictures = tables["failures"], _stored(gallery)
+    rows = [row for row in telling_rows(failures) if row in pictures]
     return [_card(tables, record, gallery, row) for row in rows]
 
 
 def cluster_examples(tables: Tables, record: Record, gallery: Gallery) -> dict[str, dict[str, Any]]:
     """The failures in the middle of clusters, by their file."""
-    failures, files = tables["failures"], _stored(gallery)
-    rows = [row for row in example_rows(failures, tables["clusters"]) if row in files]
+    failures, pictures = tables["failures"], _stored(gallery)
+    rows = [row for row in example_rows(failures, tables["clusters"]) if row in pictures]
     return {failures["image"][row]: _card(tables, record, gallery, row) for row in rows}
 
 
 def longest_way(tables: Tables, record: Record, gallery: Gallery) -> dict[str, Any] | None:
     """The way from seed to failure through the most entries of a corpus; None without failures."""
-    files = [row for row in telling_rows(tables["failures"]) if row in _stored(gallery)]
-    if not files:
+    rows = [row for row in telling_rows(tables["failures"]) if row in _stored(gallery)]
+    if not rows:
         return None
-    row = max(files, key=lambda each: len(gallery[f"{each}/entries"]))
+    row = max(rows, key=lambda each: len(gallery[f"{each}/entries"]))
     failure = tables["failures"].row(row, named=True)
     corpus = tables["corpus"].filter(framework=failure["framework"], trial=failure["trial"])
     entries = gallery[f"{row}/entries"].tolist()
@@ -122,10 +122,10 @@ def _size(failure: Row) -> str:
 def _node(corpus: pl.DataFrame, entry: int, failures: pl.DataFrame, failure: Row) -> dict[str, Any]:
     """An entry of the corpus: how it was made, why it was kept, what was made of it."""
     row = corpus.filter(entry=entry).row(0, named=True)
-    kept = corpus.filter(parent=entry).height
+    children = corpus.filter(parent=entry).height
     own = {"framework": failure["framework"], "trial": failure["trial"], "parent": entry}
     failing = failures.filter(**own).height
-    uses = [f"chosen {count(row['times'], 'time')}", f"{kept:,} kept of it", f"{failing:,} failing"]
+    uses = [f"chosen {count(row['times'], 'time')}", f"{children:,} kept of it", f"{failing:,} failing"]
     is_seed = row["parent"] is None
     reason = [] if is_seed else [f"kept for {row['reason']}{_gain(row['gain'])}"]
     return {

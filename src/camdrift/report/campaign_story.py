@@ -26,10 +26,11 @@ def campaign_headline(tables: Tables, record: Record) -> str:
     where = f"on {count(n_seeds, 'seed image')} in {settings['budget'].replace('-', ' ')}{trials}"
     if most == 0:
         return f"{best[0] if rows.height == 1 else 'each framework'} finds no failure {where}"
-    pairs = "one pair" if most == 1 else f"{most:g} pairs"
-    subject = best[0] if len(best) == 1 else f"{', '.join(best[:-1])} and {best[-1]}"
-    verb = ("finds" if len(best) == 1 else "find") + (" most" if rows.height > len(best) else "")
-    return f"{subject} {verb}: {pairs} of seed and wrong class {where}"
+    pairs = f"{'one pair' if most == 1 else f'{most:g} pairs'} of seed and wrong class"
+    if len(best) > 1:
+        most_of_all = "most, " if rows.height > len(best) else ""
+        return f"{', '.join(best[:-1])} and {best[-1]} find {most_of_all}{pairs} each, {where}"
+    return f"{best[0]} finds {'most: ' if rows.height > 1 else ''}{pairs} {where}"
 
 
 def campaign_sentences(tables: Tables, record: Record) -> list[str]:
@@ -54,8 +55,9 @@ def _onsets(clusters: pl.DataFrame) -> list[str]:
         return []
     total = int(by_layer["failures"].sum())
     layer, number = by_layer.sort("failures", descending=True, maintain_order=True).row(0)
-    where = "stay within matched noise at the last layer" if layer is None else f"take hold in {layer}"
-    return [f"of {count(total, 'pair')} whose pictures are not moved, {number} {where}"]
+    ending = "s" if number == 1 else ""
+    where = f"stay{ending} within matched noise at the last layer" if layer is None else f"take{ending} hold in {layer}"
+    return [f"{number} of {count(total, 'failure')} whose pictures are not moved {where}"]
 
 
 def framework_sentences(tables: Tables, record: Record) -> list[str]:
@@ -76,6 +78,8 @@ def _is_with_control(row: Mapping[str, Any]) -> bool:
 def _difference(row: Mapping[str, Any]) -> str:
     """One pair of frameworks in words."""
     first, second, effect = row["framework"], row["other"], row["a12"]
+    if effect == 0.5:
+        return f"{first} against {second}: each finds more as often as the other (p {row['p_holm']:.2g})"
     if effect < 0.5:
         first, second, effect = second, first, 1 - effect
     verdict = "beyond chance" if row["p_holm"] < 0.05 else "which chance explains"

@@ -18,10 +18,9 @@ def telling_rows(failures: pl.DataFrame) -> list[int]:
     Args:
         failures: Table `failures`.
     """
-    files = failures.with_row_index("row").filter(pl.col("image").is_not_null())
-    order = files.sort("is_moved", "l2", "row")
+    images = failures.with_row_index("row").filter(pl.col("image").is_not_null()).sort("is_moved", "l2", "row")
     pairs, seeds, mutators = (
-        order.unique(key, keep="first", maintain_order=True)["row"].to_list()
+        images.unique(key, keep="first", maintain_order=True)["row"].to_list()
         for key in (("seed_id", "wrong_class"), "seed_id", "operator")
     )
     return list(dict.fromkeys([*seeds[:_MOST_SEEDS], *mutators, *seeds, *pairs]))[:MOST_EXAMPLES]
