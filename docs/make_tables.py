@@ -5,7 +5,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from camdrift.fuzzing.names import CONSTRAINTS, FRAMEWORKS, OPERATORS, ORACLES
+from camdrift.fuzzing.names import CONSTRAINT_WORDS, FRAMEWORK_WORDS, OPERATOR_WORDS, ORACLE_WORDS
 from camdrift.tables.campaign import CAMPAIGN_TABLES
 from camdrift.tables.comparison import COMPARISON_TABLES
 from camdrift.tables.criteria import MEASUREMENT_TABLES
@@ -60,10 +60,10 @@ def fuzzing_page() -> str:
     """The page on fuzzing as Markdown, its tables made of the names."""
     page = (DOCS / "fuzzing.md").read_text(encoding="utf-8")
     for head, names in (
-        ("### Frameworks", FRAMEWORKS),
-        ("### Operators", OPERATORS),
-        ("### Constraints", CONSTRAINTS),
-        ("### Oracles", ORACLES),
+        ("### Frameworks", FRAMEWORK_WORDS),
+        ("### Operators", OPERATOR_WORDS),
+        ("### Constraints", CONSTRAINT_WORDS),
+        ("### Oracles", ORACLE_WORDS),
     ):
         before, after = page.split(head, 1)
         rows = [f"| `{name}` | {words} |" for name, words in names.items()]

@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 
 from camdrift.cli.app import app
-from camdrift.fuzzing.names import CONSTRAINTS, FRAMEWORKS, OPERATORS, ORACLES
+from camdrift.fuzzing.names import CONSTRAINT_WORDS, FRAMEWORK_WORDS, OPERATOR_WORDS, ORACLE_WORDS
 from camdrift.tables.measures import CAPTUM, EXPLANATIONS, METRICS
 
 ROOT = Path(__file__).parents[1]
@@ -72,7 +72,7 @@ def test_the_page_on_explanations_lists_their_rows():
 def test_the_page_on_fuzzing_lists_the_names():
     page = runpy.run_path(str(ROOT / "docs/make_tables.py"))["fuzzing_page"]()
     assert (ROOT / "docs/fuzzing.md").read_text(encoding="utf-8") == page
-    for name in (*FRAMEWORKS, *ORACLES, *CONSTRAINTS, *OPERATORS):
+    for name in (*FRAMEWORK_WORDS, *ORACLE_WORDS, *CONSTRAINT_WORDS, *OPERATOR_WORDS):
         assert f"\n| `{name}` | " in page
 
 

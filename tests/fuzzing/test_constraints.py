@@ -10,13 +10,13 @@ from camdrift.fuzzing.budget import parse_budget
 from camdrift.fuzzing.constraints import CONSTRAINTS, parse_constraint
 from camdrift.fuzzing.gradients import joint_objective
 from camdrift.fuzzing.guidance import ByUncertainty
-from camdrift.fuzzing.names import CONSTRAINTS as CONSTRAINT_HELP
+from camdrift.fuzzing.names import CONSTRAINT_WORDS
 from camdrift.fuzzing.oracles import Oracle
 from camdrift.fuzzing.parents import selection_probability
 
 
 def test_every_constraint_has_a_sentence():
-    assert list(CONSTRAINTS) == list(CONSTRAINT_HELP)
+    assert list(CONSTRAINTS) == list(CONSTRAINT_WORDS)
 
 
 def changed(*entries):

@@ -7,9 +7,7 @@ import torch
 from camdrift.errors import UserError
 from camdrift.fuzzing.affine import moved
 from camdrift.fuzzing.mutations import Mutation
-from camdrift.fuzzing.names import FRAMEWORKS as FRAMEWORK_HELP
-from camdrift.fuzzing.names import IMAGE_OPERATORS
-from camdrift.fuzzing.names import OPERATORS as OPERATOR_HELP
+from camdrift.fuzzing.names import FRAMEWORK_WORDS, IMAGE_OPERATORS, OPERATOR_WORDS
 from camdrift.fuzzing.operators import OPERATORS, check_operators, matrix_of, mutate, replay
 
 SIDE = 8
@@ -26,10 +24,10 @@ def mutations():
 
 
 def test_every_operator_has_a_sentence():
-    assert list(OPERATORS) == list(OPERATOR_HELP)
+    assert list(OPERATORS) == list(OPERATOR_WORDS)
     assert "white" not in IMAGE_OPERATORS
     assert len(IMAGE_OPERATORS) == len(OPERATORS) - 1
-    assert len(FRAMEWORK_HELP) == 9
+    assert len(FRAMEWORK_WORDS) == 9
 
 
 def test_a_mutant_depends_on_nothing_beside_it(images):

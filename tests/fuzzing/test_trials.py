@@ -10,10 +10,11 @@ from camdrift.fuzzing.campaign import new_trial, run_trial
 from camdrift.fuzzing.checkpoint import mutation_of, save, take_up_again
 from camdrift.fuzzing.corpus import MemoryStack
 from camdrift.fuzzing.frameworks import FRAMEWORKS, Setup, nearest_distance, parse_framework
-from camdrift.fuzzing.names import FRAMEWORKS as FRAMEWORK_HELP
+from camdrift.fuzzing.names import FRAMEWORK_WORDS
 from camdrift.fuzzing.operators import replay
 from camdrift.fuzzing.trial import MARKS
 from camdrift.models.classifier import Classifier
+from camdrift.tables.campaign import FAILURES
 from support.campaigns import design_of, pixels_of, trial_of
 from support.studies import SIZE, TinyNet, tiny_classifier
 
@@ -35,11 +36,11 @@ def facts(trial):
     """All that a trial says, without wall time and rounding of the last bit."""
     growth = [{key: value for key, value in row.items() if key != "seconds"} for row in trial.growth]
     entries = [{**vars(entry), "uncertainty": None} for entry in trial.corpus.entries]
-    return trial.failures, growth, entries, trial.tally
+    return FAILURES.frame(trial.failures).to_dicts(), growth, entries, trial.tally
 
 
 def test_every_framework_has_a_sentence():
-    assert list(FRAMEWORKS) == list(FRAMEWORK_HELP)
+    assert list(FRAMEWORKS) == list(FRAMEWORK_WORDS)
 
 
 @pytest.mark.parametrize("name", ALONE)

@@ -18,7 +18,7 @@ from camdrift.cli.models import Models
 from camdrift.cli.records import Criteria, Ending
 from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TEXT, WORD_LIST, Kind, count_or_word
 from camdrift.engine.engine import Engine
-from camdrift.fuzzing.names import CONSTRAINTS, FRAMEWORKS, ORACLES
+from camdrift.fuzzing.names import CONSTRAINT_WORDS, FRAMEWORK_WORDS, ORACLE_WORDS
 from camdrift.fuzzing.settings import FuzzSettings
 from camdrift.models.registry import MODEL_FORMS
 from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
@@ -163,7 +163,7 @@ OPTIONS: Final = (
     ),
     Option(
         "frameworks", FuzzSettings, SPEC_LIST, "LIST", _FUZZ,
-        f"{', '.join(FRAMEWORKS)}, with settings if wanted. All get the same seeds and budget.",
+        f"{', '.join(FRAMEWORK_WORDS)}, with settings if wanted. All get the same seeds and budget.",
         aliases=("framework",),
     ),
     Option(
@@ -180,11 +180,11 @@ OPTIONS: Final = (
     ),
     Option(
         "constraint", FuzzSettings, TEXT, "SPEC", _FUZZ,
-        f"Which mutants are valid: {', '.join(CONSTRAINTS)}.",
+        f"Which mutants are valid: {', '.join(CONSTRAINT_WORDS)}.",
     ),
     Option(
         "oracle", FuzzSettings, TEXT, None, _FUZZ,
-        f"What a failure is: {', '.join(ORACLES)}. Left out: disagree with --models, else prediction.",
+        f"What a failure is: {', '.join(ORACLE_WORDS)}. Left out: disagree with --models, else prediction.",
     ),
     Option(
         "mutators", FuzzSettings, WORD_LIST, "LIST", _FUZZ,

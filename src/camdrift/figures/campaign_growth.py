@@ -11,13 +11,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from camdrift.figures.canvas import MARGIN, blank_figure, printable, sheet, styled
+from camdrift.figures.sides import PALETTE
 from camdrift.tables.arrays import Floats
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.words import count
 
-# Okabe and Ito's colours without their yellow, and a brown.
-PALETTE: Final = (*("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5b626c", "#1c1f24", "#8c564b"),)
+# Those of sides, and a brown for a ninth framework.
+_COLOURS: Final = (*PALETTE, "#8c564b")
 _BASELINES: Final = ("random", "keep-all", "keep-random")
 FAILURES_TITLE: Final = "Unique failures against passes"
 CRITERION_TITLE: Final = "Growth of the criterion"
@@ -127,7 +128,7 @@ def growth_note(record: Record) -> str:
 
 def _look(curve: GrowthCurve, place: int) -> dict[str, Any]:
     dashes: Any = (0, (4, 1.6)) if curve.is_baseline else "-"
-    return {"color": PALETTE[place % len(PALETTE)], "ls": dashes}
+    return {"color": _COLOURS[place % len(_COLOURS)], "ls": dashes}
 
 
 def _draw(axes: Axes, curve: GrowthCurve, look: dict[str, Any], *, is_step: bool) -> None:

@@ -5,7 +5,7 @@ Help, messages and the tables of docs/fuzzing.md are made from them.
 
 from typing import Final
 
-FRAMEWORKS: Final = {
+FRAMEWORK_WORDS: Final = {
     "dlfuzz": "walks uphill on class confusion and neurons (Guo et al., ESEC/FSE 2018)",
     "deepxplore": "walks to where two or three models disagree (Pei et al., SOSP 2017); needs `--models`",
     "deephunter": "mutates images, and keeps those that raise coverage (Xie et al., ISSTA 2019)",
@@ -18,14 +18,14 @@ FRAMEWORKS: Final = {
 }
 
 PREDICTION, DISAGREE, NONFINITE, PRECISION = "prediction", "disagree", "nonfinite", "precision"
-ORACLES: Final = {
+ORACLE_WORDS: Final = {
     PREDICTION: "the prediction is not that of the seed (its label, where that is known)",
     DISAGREE: "two or more models (`--models`), or an old and a new one, predict different classes",
     NONFINITE: "a logit is NaN or infinite",
     PRECISION: "float32 and bfloat16 of the same model predict different classes",
 }
 
-CONSTRAINTS: Final = {
+CONSTRAINT_WORDS: Final = {
     "deephunter": "few entries change (`alpha`, a share), or none by much (`beta`; Eq. 1, Xie et al., ISSTA 2019)",
     "linf": "no entry changes by more than `eps`, in pixel units",
     "l2": "the L2 norm of the change is at most `eps`, in pixel units",
@@ -33,7 +33,7 @@ CONSTRAINTS: Final = {
     "ssim": "the structural similarity to the seed is at least `least`",
 }
 
-OPERATORS: Final = {
+OPERATOR_WORDS: Final = {
     "translate": "moves the picture by up to a tenth of the side",
     "scale": "shrinks or enlarges it about the centre",
     "shear": "shifts its rows against each other",
@@ -45,4 +45,4 @@ OPERATORS: Final = {
     "noise": "adds white noise",
     "white": "adds white noise of TensorFuzz's size",
 }
-IMAGE_OPERATORS: Final = tuple(name for name in OPERATORS if name != "white")
+IMAGE_OPERATORS: Final = tuple(name for name in OPERATOR_WORDS if name != "white")

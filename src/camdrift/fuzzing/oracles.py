@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camdrift.errors import UserError
-from camdrift.fuzzing.names import DISAGREE, NONFINITE, ORACLES, PRECISION, PREDICTION
+from camdrift.fuzzing.names import DISAGREE, NONFINITE, ORACLE_WORDS, PRECISION, PREDICTION
 from camdrift.models.classifier import Classifier
 from camdrift.specs import nearest
 from camdrift.tensors import Logits
@@ -76,7 +76,7 @@ class Oracle:
     """Says of every mutant if it is a failure.
 
     Attributes:
-        name: One of `ORACLES`.
+        name: One of `ORACLE_WORDS`.
         others: Classifiers that are asked beside the one that is fuzzed.
     """
 
@@ -112,7 +112,7 @@ def make_oracle(name: str | None, classifier: Classifier, others: Sequence[Class
     """Return an oracle.
 
     Args:
-        name: One of `ORACLES`; None for `disagree` where there are other models, else `prediction`.
+        name: One of `ORACLE_WORDS`; None for `disagree` where there are other models, else `prediction`.
         classifier: The classifier that is fuzzed.
         others: Further models, of the same classes and input size.
 
@@ -120,8 +120,10 @@ def make_oracle(name: str | None, classifier: Classifier, others: Sequence[Class
         UserError: No such oracle; models that do not fit each other, or none where some are needed.
     """
     name = name or (DISAGREE if others else PREDICTION)
-    if name not in ORACLES:
-        raise UserError(f"`oracle` must be one of {', '.join(ORACLES)}, got: {name}", nearest(name, ORACLES).strip())
+    if name not in ORACLE_WORDS:
+        raise UserError(
+            f"`oracle` must be one of {', '.join(ORACLE_WORDS)}, got: {name}", nearest(name, ORACLE_WORDS).strip()
+        )
     if name == DISAGREE and not others:
         raise UserError("`oracle` disagree must come with other models, got: none", "--models SPEC[,SPEC]")
     if name != DISAGREE and others:
