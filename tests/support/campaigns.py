@@ -8,7 +8,7 @@ from camdrift.fuzzing.budget import parse_budget
 from camdrift.fuzzing.campaign import new_trial, run_trial
 from camdrift.fuzzing.constraints import parse_constraint
 from camdrift.fuzzing.corpus import MemoryStack
-from camdrift.fuzzing.design import Design, FuzzSeed
+from camdrift.fuzzing.design import CampaignDesign, FuzzSeed
 from camdrift.fuzzing.frameworks import Setup, parse_framework
 from camdrift.fuzzing.names import IMAGE_OPERATORS
 from camdrift.fuzzing.oracles import make_oracle
@@ -47,7 +47,7 @@ def design_of(classifier, images, *, others=(), oracle=None, **options):
         "batch_size": 8,
         **options,
     }
-    return Design(
+    return CampaignDesign(
         classifier,
         starts,
         make_oracle(oracle, classifier, others),

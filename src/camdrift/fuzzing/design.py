@@ -32,7 +32,7 @@ class FuzzSeed:
 
 
 @dataclass(frozen=True)
-class Design:
+class CampaignDesign:
     """What all trials share.
 
     Attributes:

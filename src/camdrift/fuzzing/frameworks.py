@@ -14,7 +14,7 @@ from camdrift.coverage.criteria import make_criterion, observe_batch
 from camdrift.coverage.profile import Profile
 from camdrift.errors import UserError
 from camdrift.fuzzing.deepxplore import Joint
-from camdrift.fuzzing.design import Design
+from camdrift.fuzzing.design import CampaignDesign
 from camdrift.fuzzing.dlfuzz import Uphill
 from camdrift.fuzzing.guidance import GINI, MARGIN, ByChance, ByCriterion, ByUncertainty, Everything, Guidance, Nothing
 from camdrift.fuzzing.mutants import Mutating
@@ -44,7 +44,7 @@ class Setup:
         rates: Share of admitted mutants that finished trials of guided frameworks kept, by framework.
     """
 
-    design: Design
+    design: CampaignDesign
     images: Sequence[NDArray[np.float32]]
     profile: Profile | None = None
     rates: Mapping[str, float] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from camdrift.fuzzing.affine import Matrix, moved
 from camdrift.fuzzing.budget import FORWARD
 from camdrift.fuzzing.candidates import Candidates, PassOutputs, join_outputs
 from camdrift.fuzzing.corpus import Corpus, Entry, ImageStack
-from camdrift.fuzzing.design import Design
+from camdrift.fuzzing.design import CampaignDesign
 from camdrift.fuzzing.guidance import Guidance
 from camdrift.fuzzing.mutations import Mutation
 from camdrift.fuzzing.oracles import Verdicts
@@ -67,7 +67,7 @@ class Trial:
         state: Further arrays of the framework, by name.
     """
 
-    design: Design
+    design: CampaignDesign
     framework: str
     number: int
     guidance: Guidance

@@ -8,7 +8,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from camdrift.fuzzing.design import Design
+from camdrift.fuzzing.design import CampaignDesign
 from camdrift.pipeline.onset import Onset, onset
 from camdrift.statistics.bootstrap import percentile_interval, resample_counts
 from camdrift.tables.campaign import CLUSTERS
@@ -23,7 +23,7 @@ ReadImage = Callable[[str], NDArray[np.float32]]
 
 def with_onsets(
     failures: pl.DataFrame,
-    design: Design,
+    design: CampaignDesign,
     images: Sequence[NDArray[np.float32]],
     read: ReadImage,
     advance: Callable[[int, int], None],

@@ -16,7 +16,7 @@ from camdrift.engine.progress import Progress
 from camdrift.errors import ImageError, UserError
 from camdrift.fuzzing.budget import PASSES, parse_budget
 from camdrift.fuzzing.constraints import parse_constraint
-from camdrift.fuzzing.design import Design, FuzzSeed
+from camdrift.fuzzing.design import CampaignDesign, FuzzSeed
 from camdrift.fuzzing.frameworks import ChosenFramework, Setup, parse_frameworks
 from camdrift.fuzzing.names import PREDICTION
 from camdrift.fuzzing.oracles import Oracle, make_oracle
@@ -181,9 +181,9 @@ def _fuzz(
 
 def _design(
     classifier: Classifier, oracle: Oracle, seeds: _Seeds, criterion: Criterion, settings: FuzzSettings
-) -> Design:
+) -> CampaignDesign:
     """What all trials share."""
-    return Design(
+    return CampaignDesign(
         classifier=classifier,
         starts=seeds.starts,
         oracle=oracle,
@@ -233,7 +233,7 @@ def _remarks(seeds: _Seeds, reference: NamedProfile, criterion: str) -> tuple[st
     return (*reference.remarks, *profile_remarks([criterion], reference.profile, checksums, len(seeds.rows)))
 
 
-def _check_budget(design: Design) -> None:
+def _check_budget(design: CampaignDesign) -> None:
     """Raise `UserError` for a budget that does not outlast the dry run."""
     cost = len(design.models) * len(design.starts)
     left = design.budget.passes_left(0)
@@ -290,7 +290,7 @@ def _label(classifier: Classifier, file: ImageFile, labels: Mapping[str, int]) -
     return file.label if file.place.counts(classifier.classes) else None
 
 
-def _record(design: Design, settings: FuzzSettings, images: Any, command: str | None) -> dict[str, Any]:
+def _record(design: CampaignDesign, settings: FuzzSettings, images: Any, command: str | None) -> dict[str, Any]:
     """The record of a campaign that begins."""
     is_path = isinstance(images, str | Path)
     return {
