@@ -7,7 +7,7 @@ from camdrift.figures.campaign import campaign_figures
 from camdrift.figures.campaign_growth import growth_curves
 from camdrift.figures.mutators import mutator_yield
 from camdrift.report.encoding import figure_files
-from camdrift.tables.campaign import GROWTH
+from camdrift.tables.campaign import GROWTH_TABLE
 from support.campaign_tables import campaign
 from support.pages import words
 
@@ -55,7 +55,7 @@ def test_the_yield_is_that_of_all_trials(made):
 def test_one_trial_and_no_criterion_are_said(made):
     single = campaign(trials=1)
     assert "no statement" in words(campaign_figures(single.tables, single.record)["fuzz_failures"])
-    bare = {**made.tables, "growth": GROWTH.frame(made.tables["growth"].drop("criterion").to_dicts())}
+    bare = {**made.tables, "growth": GROWTH_TABLE.frame(made.tables["growth"].drop("criterion").to_dicts())}
     figure = campaign_figures(bare, {**made.record, "criterion": None})["fuzz_growth"]
     assert "no criterion" in words(figure)
     names = [name for name, _ in figure_files("fuzz_growth", figure)]

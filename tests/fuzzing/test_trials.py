@@ -9,16 +9,16 @@ from camdrift.fuzzing.budget import FORWARD, GRADIENT
 from camdrift.fuzzing.campaign import new_trial, run_trial
 from camdrift.fuzzing.checkpoint import mutation_of, save, take_up_again
 from camdrift.fuzzing.corpus import MemoryStack
-from camdrift.fuzzing.frameworks import FRAMEWORKS, Setup, nearest_distance, parse_framework
+from camdrift.fuzzing.frameworks import FRAMEWORK_ROWS, Setup, nearest_distance, parse_framework
 from camdrift.fuzzing.names import FRAMEWORK_WORDS
 from camdrift.fuzzing.operators import replay
-from camdrift.fuzzing.trial import MARKS
+from camdrift.fuzzing.trial import GROWTH_MARKS
 from camdrift.models.classifier import Classifier
-from camdrift.tables.campaign import FAILURES
+from camdrift.tables.campaign import FAILURES_TABLE
 from support.campaigns import design_of, pixels_of, trial_of
 from support.studies import SIZE, TinyNet, tiny_classifier
 
-ALONE = [name for name in FRAMEWORKS if name != "deepxplore"]
+ALONE = [name for name in FRAMEWORK_ROWS if name != "deepxplore"]
 MUTATING = ["deephunter", "random", "keep-all", "keep-random", "margin", "gini"]
 
 
@@ -36,11 +36,11 @@ def facts(trial):
     """All that a trial says, without wall time and rounding of the last bit."""
     growth = [{key: value for key, value in row.items() if key != "seconds"} for row in trial.growth]
     entries = [{**vars(entry), "uncertainty": None} for entry in trial.corpus.entries]
-    return FAILURES.frame(trial.failures).to_dicts(), growth, entries, trial.tally
+    return FAILURES_TABLE.frame(trial.failures).to_dicts(), growth, entries, trial.tally
 
 
 def test_every_framework_has_a_sentence():
-    assert list(FRAMEWORKS) == list(FRAMEWORK_WORDS)
+    assert list(FRAMEWORK_ROWS) == list(FRAMEWORK_WORDS)
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -55,7 +55,7 @@ def test_batches_change_nothing(name, classifier, images):
 def test_the_budget_is_kept_to_the_pass(name, classifier, images):
     trial = trial_of(name, design_of(classifier, images, budget="150-passes"), images)
     assert trial.counts.passes == 150
-    assert [row["mark"] for row in trial.growth] == list(range(MARKS + 1))
+    assert [row["mark"] for row in trial.growth] == list(range(GROWTH_MARKS + 1))
     assert trial.growth[-1]["passes"] == 150
     if name in MUTATING:
         assert trial.counts.mutants == 150 - len(images)  # each a pass forward
@@ -208,7 +208,7 @@ def test_tensorfuzz_as_released_ends_at_its_first_failure(classifier, images):
     assert 0 < released.counts.passes < 1000 == ours.counts.passes
     assert released.failures
     assert len(released.failures) < len(ours.failures)
-    assert released.growth[-1]["mark"] == MARKS
+    assert released.growth[-1]["mark"] == GROWTH_MARKS
 
 
 def test_a_budget_must_outlast_the_dry_run(classifier, images):

@@ -16,7 +16,7 @@ from camdrift.report.mutations import chain_words, mutation_words
 from camdrift.specs import write_spec
 from camdrift.statistics.examples import MOST_EXAMPLES, telling_rows
 from camdrift.study.campaign import open_campaign
-from camdrift.tables.campaign import CLUSTERS, FAILURES
+from camdrift.tables.campaign import CLUSTERS, FAILURES_TABLE
 from support.campaign_tables import campaign
 from support.pages import HOSTILE, opened, plain
 from support.studies import tiny_classifier, write_images
@@ -62,7 +62,9 @@ class TestWords:
 def rows_of(*facts):
     """Failures with seed, operator, wrong class, is_moved, L2."""
     names = ("seed_id", "operator", "wrong_class", "is_moved", "l2")
-    return FAILURES.frame([{**dict(zip(names, row, strict=True)), "image": str(n)} for n, row in enumerate(facts)])
+    return FAILURES_TABLE.frame(
+        [{**dict(zip(names, row, strict=True)), "image": str(n)} for n, row in enumerate(facts)]
+    )
 
 
 def test_examples_are_the_closest_of_seeds_then_of_mutators():
@@ -103,7 +105,7 @@ def test_one_trial_makes_no_statement():
 
 
 def test_it_does_without_failures_clusters_pictures_and_criterion(made):
-    nothing = {**made.tables, "failures": FAILURES.frame(), "clusters": CLUSTERS.frame()}
+    nothing = {**made.tables, "failures": FAILURES_TABLE.frame(), "clusters": CLUSTERS.frame()}
     said = text_of(render_campaign(nothing, {**made.record, "criterion": None}, {}))
     assert "No failure was found." in said
     assert "Where failures take hold" not in said

@@ -15,7 +15,7 @@ import camdrift
 from camdrift.errors import StoreError, UserError
 from camdrift.pipeline.onset import onset_of
 from camdrift.statistics.trials import a12, compared, summarised
-from camdrift.tables.campaign import CAMPAIGN_TABLES, COUNTS
+from camdrift.tables.campaign import CAMPAIGN_TABLES, FAILURE_COUNTS
 from support.studies import process, skip_report, tiny_classifier, write_factory
 
 CHOICE = ("deephunter", "tensorfuzz", "keep-random")
@@ -217,15 +217,15 @@ def test_seeds_that_are_wrong_from_the_start_are_named(eight, tmp_path):
 
 def test_frameworks_are_compared_over_trials():
     rows = [
-        {"framework": name, "trial": trial, **dict.fromkeys(COUNTS, value)}
+        {"framework": name, "trial": trial, **dict.fromkeys(FAILURE_COUNTS, value)}
         for name, values in {"one": (3, 5, 7), "two": (1, 5, 6)}.items()
         for trial, value in enumerate(values)
     ]
     finals = pl.DataFrame(rows)
     assert a12([3, 5, 7], [1, 5, 6]) == pytest.approx(5.5 / 9)
     pairs = compared(finals)
-    assert pairs.height == len(COUNTS)
-    assert pairs["a12"].to_list() == pytest.approx([5.5 / 9] * len(COUNTS))
+    assert pairs.height == len(FAILURE_COUNTS)
+    assert pairs["a12"].to_list() == pytest.approx([5.5 / 9] * len(FAILURE_COUNTS))
     # U = 5.5 of 9, with one tie: by the normal approximation with correction for continuity and ties
     ties = 3 * 3 / 12 * (7 - (2**3 - 2) / (6 * 5))
     z = (5.5 - 4.5 - 0.5) / ties**0.5
@@ -237,7 +237,7 @@ def test_frameworks_are_compared_over_trials():
     assert table["low"].to_list() == [3, 1]
     assert table["high"].to_list() == [7, 6]
     assert compared(finals.filter(trial=0)).is_empty()
-    assert summarised(finals.filter(trial=0), rng_seed=0)["low"].to_list() == [None] * 2 * len(COUNTS)
+    assert summarised(finals.filter(trial=0), rng_seed=0)["low"].to_list() == [None] * 2 * len(FAILURE_COUNTS)
 
 
 def test_the_command_fuzzes_and_goes_on(eight, tmp_path):

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from camdrift.fuzzing.corpus import Entry
 from camdrift.fuzzing.mutations import Mutation
-from camdrift.fuzzing.trial import Counts, Trial
+from camdrift.fuzzing.trial import Spending, Trial
 from camdrift.specs import parse_spec
-from camdrift.tables.campaign import FAILURES, GROWTH
+from camdrift.tables.campaign import FAILURES_TABLE, GROWTH_TABLE
 
 _COLUMNS: Final[dict[str, Any]] = {
     "seed": pl.Int64,
@@ -52,8 +52,8 @@ def save(trial: Trial) -> Saved:
     tables = {
         "entries": pl.DataFrame(entries, schema=_ENTRIES, orient="row"),
         "tally": pl.DataFrame(tally, schema=_TALLY, orient="row"),
-        "failures": FAILURES.frame(trial.failures),
-        "growth": GROWTH.frame(trial.growth),
+        "failures": FAILURES_TABLE.frame(trial.failures),
+        "growth": GROWTH_TABLE.frame(trial.growth),
     }
     counts = {**asdict(trial.counts), "entries": len(entries), "failing": len(trial.failing)}
     return Saved(tables, arrays, counts)
@@ -77,7 +77,7 @@ def take_up_again(
     trial.growth[:] = tables["growth"].to_dicts()
     trial.corpus.images.truncate(counts["entries"])
     trial.failing.truncate(counts["failing"])
-    trial.counts = Counts(**{name: counts[name] for name in asdict(trial.counts)})
+    trial.counts = Spending(**{name: counts[name] for name in asdict(trial.counts)})
 
 
 def _row(entry: Entry) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from camdrift.fuzzing.trial import Trial
 from camdrift.specs import nearest, parse_spec, write_spec
 
 # One iteration of a trial.
-Step = Callable[[Trial], None]
-Settings = Mapping[str, Any]
+Iteration = Callable[[Trial], None]
+FrameworkSettings = Mapping[str, Any]
 
 # Share of admitted mutants that `keep-random` keeps where no guided framework runs beside it.
 _RATE: Final = 0.1
@@ -63,37 +63,37 @@ class Framework:
         stops_at_first: Does its published program end at the first failure?
     """
 
-    settings: Settings
-    step: Callable[[Settings], Step]
-    guidance: Callable[[Setup, Settings], Guidance]
+    settings: FrameworkSettings
+    step: Callable[[FrameworkSettings], Iteration]
+    guidance: Callable[[Setup, FrameworkSettings], Guidance]
     follows: bool = False
     needs_models: bool = False
     stops_at_first: bool = False
 
 
-def _mutating(settings: Settings) -> Step:
+def _mutating(settings: FrameworkSettings) -> Iteration:
     return Mutating(cyclic, settings["mutants"])
 
 
-def _white(settings: Settings) -> Step:
+def _white(settings: FrameworkSettings) -> Iteration:
     return Mutating(newest_or_any, settings["mutants"], ("white",), is_projected=True)
 
 
-def _uphill(settings: Settings) -> Step:
+def _uphill(settings: FrameworkSettings) -> Iteration:
     return Uphill(DLFuzz(**settings))
 
 
-def _joint(settings: Settings) -> Step:
+def _joint(settings: FrameworkSettings) -> Iteration:
     return Joint(**settings)
 
 
-def _by_campaign_criterion(setup: Setup, settings: Settings) -> Guidance:
+def _by_campaign_criterion(setup: Setup, settings: FrameworkSettings) -> Guidance:
     """The campaign's criterion; neuron coverage where it has none."""
     criterion = setup.design.criterion
     return ByCriterion((criterion or make_criterion("nc", setup.design.classifier)).start())
 
 
-def _by_distance(setup: Setup, settings: Settings) -> Guidance:
+def _by_distance(setup: Setup, settings: FrameworkSettings) -> Guidance:
     """Squared distance of logits to those of every image kept before."""
     threshold = settings["threshold"] or nearest_distance(setup)
     return ByCriterion(make_criterion(f"cc(threshold={threshold!r})", setup.design.classifier).start())
@@ -113,7 +113,7 @@ def nearest_distance(setup: Setup) -> float:
     return max(median_nearest_squared(points.cpu().numpy()), float(np.finfo(np.float32).tiny))
 
 
-def _by_chance(setup: Setup, settings: Settings) -> Guidance:
+def _by_chance(setup: Setup, settings: FrameworkSettings) -> Guidance:
     """As many as the guided framework kept, by chance: the control for its guidance."""
     rate = settings["rate"]
     return ByChance(setup.rates.get(settings["like"], _RATE) if rate is None else rate)
@@ -122,7 +122,7 @@ def _by_chance(setup: Setup, settings: Settings) -> Guidance:
 _DLFUZZ: Final = {name: getattr(DLFuzz, name) for name in DLFuzz.settings() if name not in ("keep_gain", "keep_ratio")}
 _DLFUZZ_SETTINGS: Final = {name: value for name, value in _DLFUZZ.items() if name != "walkers"}
 
-FRAMEWORKS: Final[dict[str, Framework]] = {
+FRAMEWORK_ROWS: Final[dict[str, Framework]] = {
     "dlfuzz": Framework(
         _DLFUZZ_SETTINGS,
         _uphill,
@@ -177,16 +177,16 @@ class ChosenFramework:
     """
 
     name: str
-    settings: Settings
+    settings: FrameworkSettings
     spec: str
 
     @property
     def row(self) -> Framework:
-        """Its row of `FRAMEWORKS`."""
-        return FRAMEWORKS[self.name]
+        """Its row of `FRAMEWORK_ROWS`."""
+        return FRAMEWORK_ROWS[self.name]
 
     @property
-    def step(self) -> Step:
+    def step(self) -> Iteration:
         """Its iteration."""
         return self.row.step(self.settings)
 
@@ -202,16 +202,16 @@ def parse_framework(spec: str) -> ChosenFramework:
     """Return a framework with its settings.
 
     Args:
-        spec: A name of `FRAMEWORKS`, with settings if wanted, such as `deephunter(mutants=50)`.
+        spec: A name of `FRAMEWORK_ROWS`, with settings if wanted, such as `deephunter(mutants=50)`.
 
     Raises:
         UserError: No such framework or setting, or a value that it cannot have.
     """
     parts = parse_spec(spec, option="frameworks")
-    if parts.name not in FRAMEWORKS:
-        names = ", ".join(FRAMEWORKS)
-        raise UserError(f"`frameworks` must be of {names}, got: {spec}", nearest(parts.name, FRAMEWORKS).strip())
-    row = FRAMEWORKS[parts.name]
+    if parts.name not in FRAMEWORK_ROWS:
+        names = ", ".join(FRAMEWORK_ROWS)
+        raise UserError(f"`frameworks` must be of {names}, got: {spec}", nearest(parts.name, FRAMEWORK_ROWS).strip())
+    row = FRAMEWORK_ROWS[parts.name]
     for name, value in parts.settings.items():
         if name not in row.settings:
             raise UserError(f"framework `{parts.name}` takes {', '.join(row.settings)}, got: {name}")
@@ -229,7 +229,10 @@ def _check(framework: str, name: str, value: Any) -> None:
     rules: dict[str, tuple[bool, str]] = {
         "mutants": (isinstance(value, int) and is_number and value > 0, "a whole number from 1 on"),
         "rate": (is_number and 0 <= value <= 1, "a number from 0 to 1"),
-        "like": (value in FRAMEWORKS and not FRAMEWORKS[value].follows, f"another of {', '.join(FRAMEWORKS)}"),
+        "like": (
+            value in FRAMEWORK_ROWS and not FRAMEWORK_ROWS[value].follows,
+            f"another of {', '.join(FRAMEWORK_ROWS)}",
+        ),
     }
     if framework == "tensorfuzz":
         rules["threshold"] = (is_number and value > 0, "a number above 0")

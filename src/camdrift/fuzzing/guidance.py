@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from camdrift.coverage.criteria import CoverageState, NeuronBatch
 from camdrift.fuzzing.corpus import ALL, CHANCE, COVERAGE, UNCERTAIN
-
-Flags = NDArray[np.bool_]
-Floats = NDArray[np.float64]
+from camdrift.tables.arrays import Flags, Floats
 
 
 class Guidance(Protocol):

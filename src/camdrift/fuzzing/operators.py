@@ -52,10 +52,10 @@ OPERATORS: Final[dict[str, Operator]] = {
     "scale": Operator({"factor": (0.7, 1.1)}, move=affine.scaling),
     "shear": Operator({"slope": (-0.25, 0.25)}, move=affine.shearing),
     "rotate": Operator({"degrees": (-15.0, 15.0)}, move=affine.rotation),
-    "contrast": Operator({"factor": (0.5, 1.2)}, pixelwise.contrast),
+    "contrast": Operator({"factor": (0.5, 1.2)}, pixelwise.with_contrast),
     "brightness": Operator({"shift": (-20 / 255, 20 / 255)}, pixelwise.brightness),
     "blur": Operator({"sigma": (0.002, 0.012)}, pixelwise.blur),
-    "pixels": Operator({"share": (0.001, 0.011)}, pixelwise.pixels),
+    "pixels": Operator({"share": (0.001, 0.011)}, pixelwise.with_random_values),
     "noise": Operator({"sigma": (0.005, 0.05)}, pixelwise.noise),
     "white": Operator({"sigma": (0.1, 0.1)}, pixelwise.noise),
 }

@@ -10,12 +10,12 @@ from camdrift.tensors import Images
 
 # On a processor, batches of other sizes round otherwise, and a neuron at the border of a section changes sides. Larger
 # batches do not pay there; and twenty mutants, DeepHunter's number, leave no group that has to be filled up.
-ON_PROCESSOR: Final = 4
+GROUP_ON_PROCESSOR: Final = 4
 
 
 def group_size(classifier: Classifier, batch_size: int) -> int:
     """Return the images of a group: four on a processor, else as many as there shall be in a pass."""
-    return ON_PROCESSOR if classifier.device.type == "cpu" else batch_size
+    return GROUP_ON_PROCESSOR if classifier.device.type == "cpu" else batch_size
 
 
 def in_groups(images: Images, size: int) -> Iterator[tuple[Images, int]]:

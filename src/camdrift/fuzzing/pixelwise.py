@@ -13,7 +13,7 @@ from camdrift.streams import stream_seed
 from camdrift.tensors import PIXELS, Images
 
 
-def contrast(images: Images, mutations: Sequence[Mutation]) -> Images:
+def with_contrast(images: Images, mutations: Sequence[Mutation]) -> Images:
     """Multiply every entry by `factor`."""
     return images * _column(images, mutations, "factor")
 
@@ -37,7 +37,7 @@ def blur(images: Images, mutations: Sequence[Mutation]) -> Images:
     return conv2d(across, kernels[:, None, :, None], groups=batch * channels).view(batch, channels, height, width)
 
 
-def pixels(images: Images, mutations: Sequence[Mutation]) -> Images:
+def with_random_values(images: Images, mutations: Sequence[Mutation]) -> Images:
     """Replace a `share` of the entries, at random, by random values."""
     result = images.clone()
     entries = images[0].numel()

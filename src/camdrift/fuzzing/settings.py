@@ -15,7 +15,7 @@ class FuzzSettings:
     """The options of a campaign.
 
     Attributes:
-        frameworks: Frameworks, run side by side with equal budgets: specs of `FRAMEWORKS`.
+        frameworks: Frameworks, run side by side with equal budgets: specs of `FRAMEWORK_ROWS`.
         criterion: Coverage criterion that guides, and that every trial reports; None for `kmnc` with a profile, else
             `nc`.
         budget: What a trial may spend: NUMBER-passes, NUMBER-iterations or NUMBER-minutes.

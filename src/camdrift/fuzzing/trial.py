@@ -28,11 +28,11 @@ from camdrift.tensors import Images, Logits, rounded_to_bytes
 
 # What is counted of every operator.
 TALLY: Final = ("tried", "valid", "kept", "failures")
-MARKS: Final = 100
+GROWTH_MARKS: Final = 100
 
 
 @dataclass
-class Counts:
+class Spending:
     """What a trial has spent and met so far; plain numbers, for a checkpoint."""
 
     passes: int = 0
@@ -74,7 +74,7 @@ class Trial:
     corpus: Corpus
     failing: ImageStack
     measure: CoverageState | None
-    counts: Counts = field(default_factory=Counts)
+    counts: Spending = field(default_factory=Spending)
     tally: dict[str, list[int]] = field(default_factory=dict)
     failures: list[Row] = field(default_factory=list)
     growth: list[Row] = field(default_factory=list)
@@ -303,11 +303,11 @@ class Trial:
 
     def close(self) -> None:
         """Add the rows of growth that a trial which ends early lacks."""
-        self._note_growth(MARKS)
+        self._note_growth(GROWTH_MARKS)
 
     def note_growth(self) -> None:
         """Add rows of growth up to the hundredth of the budget that is reached."""
-        self._note_growth(MARKS if self.is_spent else min(MARKS, int(self.share * MARKS + 1e-9)))
+        self._note_growth(GROWTH_MARKS if self.is_spent else min(GROWTH_MARKS, int(self.share * GROWTH_MARKS + 1e-9)))
 
     def _note_growth(self, last: int) -> None:
         if self.counts.mark > last:

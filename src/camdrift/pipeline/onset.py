@@ -51,11 +51,13 @@ def onset(
     perturbation = image - seed
     draws = [matched_noise(perturbation, rng_seed=rng_seed, seed_id=key, draw=draw) for draw in range(DRAWS)]
     variants = torch.stack([image, *(perturbed(seed, noise) for noise in draws)])
-    values = deviations(classifier, seed, variants, seed_class, batch_size=batch_size)
+    values = onset_deviations(classifier, seed, variants, seed_class, batch_size=batch_size)
     return onset_of(values[:, 0], values[:, 1:])
 
 
-def deviations(classifier: Classifier, seed: Image, variants: Images, seed_class: int, *, batch_size: int) -> Floats:
+def onset_deviations(
+    classifier: Classifier, seed: Image, variants: Images, seed_class: int, *, batch_size: int
+) -> Floats:
     """How far the map of each layer moves: 1 - similarity, (layers, variants); NaN where undefined.
 
     Args:

@@ -8,41 +8,41 @@ from camdrift.errors import UserError
 from camdrift.specs import parse_spec
 from camdrift.tables.words import count
 
-Settings = Mapping[str, Any]
+MutationSettings = Mapping[str, Any]
 
 
-def _shares(settings: Settings) -> str:
+def _shares(settings: MutationSettings) -> str:
     """How far a picture was moved, in shares of its side."""
     ways = (("right", "right", "left"), ("down", "down", "up"))
     parts = [f"{_percent(settings[key])} {plus if settings[key] >= 0 else minus}" for key, plus, minus in ways]
     return f"moved {' and '.join(parts)}"
 
 
-def _scaled(settings: Settings) -> str:
+def _scaled(settings: MutationSettings) -> str:
     factor = settings["factor"]
     return f"{'enlarged' if factor >= 1 else 'shrunk'} to {_percent(factor)}"
 
 
-def _turned(settings: Settings) -> str:
+def _turned(settings: MutationSettings) -> str:
     degrees = settings["degrees"]
     return f"turned by {abs(degrees):.1f}\u00b0 {'counter-clockwise' if degrees >= 0 else 'clockwise'}"
 
 
-def _brighter(settings: Settings) -> str:
+def _brighter(settings: MutationSettings) -> str:
     shift = settings["shift"]
     return f"{'brighter' if shift >= 0 else 'darker'} by {255 * abs(shift):.0f}/255"
 
 
-def _gradient(settings: Settings) -> str:
+def _gradient(settings: MutationSettings) -> str:
     steps = settings.get("steps")
     return count(int(steps), "gradient step") if steps else "gradient steps"
 
 
-def _noise(settings: Settings) -> str:
+def _noise(settings: MutationSettings) -> str:
     return f"white noise of {255 * settings['sigma']:.1f}/255"
 
 
-_WORDS: Final[dict[str, Callable[[Settings], str]]] = {
+_WORDS: Final[dict[str, Callable[[MutationSettings], str]]] = {
     "translate": _shares,
     "scale": _scaled,
     "shear": lambda settings: f"sheared by {settings['slope']:.2f}",

@@ -11,12 +11,12 @@ from scipy.stats import mannwhitneyu
 
 from camdrift.statistics.estimates import holm
 from camdrift.streams import stream_seed
-from camdrift.tables.campaign import COUNTS, FRAMEWORKS, PAIRS
+from camdrift.tables.campaign import FAILURE_COUNTS, FRAMEWORKS_TABLE, PAIRS
 
 _REPLICATES: Final = 10_000
 _LEVEL: Final = 0.95
 
-Counts = NDArray[np.float64]
+TrialCounts = NDArray[np.float64]
 
 
 def a12(one: Sequence[float], other: Sequence[float]) -> float:
@@ -57,7 +57,7 @@ def summarised(finals: pl.DataFrame, *, rng_seed: int) -> pl.DataFrame:
                     "most": int(values.max()),
                 }
             )
-    return FRAMEWORKS.frame(rows)
+    return FRAMEWORKS_TABLE.frame(rows)
 
 
 def compared(finals: pl.DataFrame) -> pl.DataFrame:
@@ -73,7 +73,7 @@ def compared(finals: pl.DataFrame) -> pl.DataFrame:
         for one, other in combinations(by_framework, 2)
         if all(len(values) > 1 for name in (one, other) for values in by_framework[name].values())
     ]
-    for count in COUNTS if pairs else ():
+    for count in FAILURE_COUNTS if pairs else ():
         values = [(by_framework[one][count], by_framework[other][count]) for one, other in pairs]
         p_values = np.array([_p_value(first, second) for first, second in values])
         for (one, other), (first, second), p_value, p_holm in zip(pairs, values, p_values, holm(p_values), strict=True):
@@ -90,15 +90,18 @@ def compared(finals: pl.DataFrame) -> pl.DataFrame:
     return PAIRS.frame(rows)
 
 
-def _by_framework(finals: pl.DataFrame) -> Mapping[str, dict[str, Counts]]:
+def _by_framework(finals: pl.DataFrame) -> Mapping[str, dict[str, TrialCounts]]:
     names = finals["framework"].unique(maintain_order=True).to_list()
     return {
-        name: {count: finals.filter(pl.col("framework") == name)[count].to_numpy().astype(float) for count in COUNTS}
+        name: {
+            count: finals.filter(pl.col("framework") == name)[count].to_numpy().astype(float)
+            for count in FAILURE_COUNTS
+        }
         for name in names
     }
 
 
-def _interval(values: Counts, rng: np.random.Generator) -> tuple[float, float]:
+def _interval(values: TrialCounts, rng: np.random.Generator) -> tuple[float, float]:
     """Percentile bootstrap interval of the median over trials."""
     medians = np.median(rng.choice(values, size=(_REPLICATES, len(values))), axis=1)
     tail = (1 - _LEVEL) / 2
@@ -106,7 +109,7 @@ def _interval(values: Counts, rng: np.random.Generator) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _p_value(one: Counts, other: Counts) -> float:
+def _p_value(one: TrialCounts, other: TrialCounts) -> float:
     """Mann-Whitney U test, two-sided; 1 where all values are equal."""
     if len(np.unique(np.concatenate([one, other]))) == 1:
         return 1.0

@@ -18,14 +18,14 @@ _PAIR: Final = ("seed_id", "wrong_class")
 _CLUSTER: Final = ("layer_index", "clean_class", "wrong_class")
 _REPLICATES: Final = 2000
 # Returns the image of a stored failure by its file.
-ReadImage = Callable[[str], NDArray[np.float32]]
+ReadFailure = Callable[[str], NDArray[np.float32]]
 
 
 def with_onsets(
     failures: pl.DataFrame,
     design: CampaignDesign,
     images: Sequence[NDArray[np.float32]],
-    read: ReadImage,
+    read: ReadFailure,
     advance: Callable[[int, int], None],
 ) -> pl.DataFrame:
     """The failures with the layer at which they take hold: of each seed and wrong class the closest that is not moved.

@@ -34,11 +34,9 @@ from camdrift.storage.campaign_directory import (
 from camdrift.storage.image_stack import FileStack
 from camdrift.study import provenance
 from camdrift.study.campaign_gallery import campaign_gallery
-from camdrift.study.clusters import ReadImage, clusters, with_onsets
+from camdrift.study.clusters import ReadFailure, clusters, with_onsets
 from camdrift.study.launch import Launch
-from camdrift.tables.campaign import CORPUS, MUTATORS, STARTS
-from camdrift.tables.campaign import FAILURES as FAILURES_TABLE
-from camdrift.tables.campaign import GROWTH as GROWTH_TABLE
+from camdrift.tables.campaign import CORPUS, FAILURES_TABLE, GROWTH_TABLE, MUTATORS, STARTS
 from camdrift.tables.file_names import GALLERY
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
@@ -224,7 +222,7 @@ class CampaignRunner:
         return ((name, partial(_image, self._read, name)) for name in failures.filter("is_new")["image"].to_list())
 
 
-def _image(read: ReadImage, name: str) -> bytes:
+def _image(read: ReadFailure, name: str) -> bytes:
     """The bytes of a .npy file of an image."""
     data = BytesIO()
     np.save(data, read(name), allow_pickle=False)

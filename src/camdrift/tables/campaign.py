@@ -34,7 +34,7 @@ STARTS: Final = table(
     ("reason", pl.String, "Reason why it is not fuzzed; null otherwise."),
 )
 
-FAILURES: Final = table(
+FAILURES_TABLE: Final = table(
     "failures",
     "failure: a valid mutant that the oracle objects to",
     _FRAMEWORK,
@@ -70,7 +70,7 @@ FAILURES: Final = table(
     _PASSES,
 )
 
-GROWTH: Final = table(
+GROWTH_TABLE: Final = table(
     "growth",
     "hundredth of the budget",
     _FRAMEWORK,
@@ -120,7 +120,7 @@ MUTATORS: Final = table(
     ("failures", pl.Int64, "Failures among them."),
 )
 
-FRAMEWORKS: Final = table(
+FRAMEWORKS_TABLE: Final = table(
     "frameworks",
     "framework and count of failures",
     _FRAMEWORK,
@@ -164,7 +164,8 @@ CLUSTERS: Final = table(
 )
 
 CAMPAIGN_TABLES: Final[Mapping[str, Table]] = {
-    each.name: each for each in (STARTS, FAILURES, GROWTH, CORPUS, MUTATORS, FRAMEWORKS, PAIRS, CLUSTERS)
+    each.name: each
+    for each in (STARTS, FAILURES_TABLE, GROWTH_TABLE, CORPUS, MUTATORS, FRAMEWORKS_TABLE, PAIRS, CLUSTERS)
 }
 # Counts of failures by which frameworks are compared.
-COUNTS: Final = ("failures", "failing_seeds", "seed_classes", "class_pairs", "unmoved_seed_classes")
+FAILURE_COUNTS: Final = ("failures", "failing_seeds", "seed_classes", "class_pairs", "unmoved_seed_classes")
