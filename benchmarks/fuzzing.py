@@ -3,9 +3,9 @@
     python -m pip install opencv-python-headless
     python benchmarks/fuzzing.py [--model efficientnet-lite0] [--mutants 120] [--rounds 3] [--threads 2]
 
-Both fuzz the same network from the same seeds and count KMNC (k=1000) against the same profile. The plain loop is what a
-script would do: one operator of OpenCV on an image of 8 bits, one pass forward with hooks that average each channel, the
-prediction, and dnn-tip's KMNC of that image, added to a set of sections. The two take turns; ratios are of one run.
+Both fuzz the same network from the same seeds and count KMNC (k=1000) against the same profile. The plain loop is what
+a script would do: one operator of OpenCV on an image of 8 bits, one pass forward with hooks that average each channel,
+the prediction, and dnn-tip's KMNC of that image, added to a set of sections. The two take turns; ratios are of one run.
 """
 
 import argparse
