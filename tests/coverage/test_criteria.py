@@ -87,6 +87,7 @@ class TestWorkedByHand:
             ("kmnc(k=4)", [5, 3, 1], 9, 20),
             ("nbc", [0, 2, 2], 4, 10),
             ("nbc(reachable=True)", [0, 2, 2], 4, 6),
+            ("nbc(as_released=True)", [0, 2, 1], 3, 10),  # z1 is above for B and below for C: one slot
             ("snac", [0, 2, 1], 3, 5),
             ("tknc", [2, 0, 1], 3, 5),
         ],

@@ -125,7 +125,9 @@ def section_slots(profile: Profile, k: int) -> SlotRule:
     return SlotRule(hit, (profile.high > profile.low)[None], k)
 
 
-def corner_slots(profile: Profile, *, sigma: float, is_lower: bool, is_reachable: bool = False) -> SlotRule:
+def corner_slots(
+    profile: Profile, *, sigma: float, is_lower: bool, is_reachable: bool = False, is_released: bool = False
+) -> SlotRule:
     """Slots of NBC and SNAC: strictly above a neuron's highest value over the profile, or strictly below its lowest.
 
     Strictly, so that the images of the profile hit nothing (DeepGauge, ASE 2018). Where we differ: dnn-tip counts
@@ -137,6 +139,7 @@ def corner_slots(profile: Profile, *, sigma: float, is_lower: bool, is_reachable
         is_lower: Does the lower side count too, as in NBC?
         is_reachable: Is coverage divided by those sides alone that can be hit? Nothing lies below a lowest value of
             exactly 0, which an activation like ReLU bounds.
+        is_released: Do both sides of a neuron share a slot, and half of all slots stay empty, as in DeepHunter 2.0?
     """
     bounds, neurons = profile.bounds(sigma), profile.neurons
     sides = 2 if is_lower else 1
@@ -146,7 +149,8 @@ def corner_slots(profile: Profile, *, sigma: float, is_lower: bool, is_reachable
         low, high = (bound.to(values.device) for bound in bounds)
         numbers = torch.arange(neurons, device=values.device)
         above = torch.where(values > high, numbers, sides * neurons)
-        return torch.where(values < low, numbers + neurons, above) if is_lower else above
+        below = numbers if is_released else numbers + neurons
+        return torch.where(values < low, below, above) if is_lower else above
 
     is_counted = np.ones((sides, neurons), np.bool_)
     if is_lower and is_reachable:

@@ -88,10 +88,11 @@ def _kmnc(background: Background, *, k: int = 1000) -> Start:
     return _slots(section_slots(background.need_profile("kmnc"), k), background.layout)
 
 
-def _nbc(background: Background, *, sigma: float = 0.0, reachable: bool = False) -> Start:
+def _nbc(background: Background, *, sigma: float = 0.0, reachable: bool = False, as_released: bool = False) -> Start:
     _check(sigma >= 0, "nbc", "sigma", sigma, "0 or more")
     profile = background.need_profile("nbc")
-    return _slots(corner_slots(profile, sigma=sigma, is_lower=True, is_reachable=reachable), background.layout)
+    rule = corner_slots(profile, sigma=sigma, is_lower=True, is_reachable=reachable, is_released=as_released)
+    return _slots(rule, background.layout)
 
 
 def _snac(background: Background, *, sigma: float = 0.0) -> Start:

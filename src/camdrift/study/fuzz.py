@@ -43,6 +43,7 @@ from camdrift.tables.table import Row
 
 _DEFAULT: Final = "foolbox (20 ImageNet photographs)"
 _PATHS: Final = "paths"
+_BOUNDARIES: Final = "nbc"
 _FUZZED, _LEFT_OUT, _UNREADABLE = "fuzzed", "left_out", "unreadable"
 
 
@@ -212,6 +213,8 @@ def _criterion(
 ) -> tuple[Criterion, NamedProfile]:
     """The campaign's criterion, and the profile that it measures against."""
     spec = settings.criterion or ("nc" if profile is None else "kmnc")
+    if settings.as_released and spec == _BOUNDARIES:
+        spec = f"{_BOUNDARIES}(as_released=True)"
     if profile is None:
         return make_criterion(spec, classifier), NamedProfile()
     reference = profile_of(
@@ -327,6 +330,8 @@ def _continued(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
         UserError: It is another campaign.
     """
     then, here = public(before), public(now)
+    for record in (then, here):  # which changes nothing
+        record["settings"] = {**record["settings"], "batch_size": None}
     for name in _SAME:
         if then.get(name) != here.get(name):
             old, new = then.get(name), here.get(name)
