@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import camdrift
-from camdrift.fuzzing.names import OPERATORS
+from camdrift.fuzzing.names import OPERATOR_WORDS
 from camdrift.fuzzing.operators import OPERATORS as ROWS
 from camdrift.report.campaign import render_campaign
 from camdrift.report.mutations import chain_words, mutation_words
@@ -43,7 +43,7 @@ def text_of(page):
 
 
 class TestWords:
-    @pytest.mark.parametrize("name", OPERATORS)
+    @pytest.mark.parametrize("name", OPERATOR_WORDS)
     def test_every_operator_has_words(self, name):
         middle = {key: (low + high) / 2 for key, (low, high) in ROWS[name].ranges.items()}
         spec = write_spec(name, middle)

@@ -13,8 +13,7 @@ from camdrift.fuzzing.frameworks import Setup, parse_framework
 from camdrift.fuzzing.names import IMAGE_OPERATORS
 from camdrift.fuzzing.oracles import make_oracle
 from camdrift.images.pixels import read_image
-
-from .studies import picture
+from support.studies import picture
 
 
 class _Bytes:
