@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 from rich.console import Console
@@ -24,7 +24,9 @@ from camdrift.tables.file_names import REPORT
 if TYPE_CHECKING:
     from camdrift.study.campaign import Campaign
 
-_BATCH: int = FuzzSettings.batch_size
+_BATCH: Final = FuzzSettings.batch_size
+# Folder of the study in a campaign's directory.
+_STUDY: Final = "study"
 
 
 @takes_options("fuzz")
@@ -81,7 +83,7 @@ def _study(campaign: "Campaign", options: Options) -> None:
     models = replace(options.record(Models), **before.models)
     with show_progress(Console(stderr=True)) as watch:
         settings = Settings(adversarial=str(campaign.failures_list), limit=before.settings.limit)
-        out = campaign.path / "study"
+        out = campaign.path / _STUDY
         run(models.classifier(), before.images, settings=settings, out=out, overwrite=True, on_progress=watch)
 
 
@@ -111,13 +113,14 @@ def _end(campaign: "Campaign", options: Options) -> None:
             }
         )
         return
+    pages = [path for path in (campaign.path / _STUDY / REPORT, campaign.path / REPORT) if path.is_file()]
     print_text(campaign.summary())
     typer.echo()
     print_table(heads, rows)
     typer.echo()
     if campaign.failures_list is not None:
         typer.echo(escaped(str(campaign.failures_list)))
-    typer.echo(escaped(str(campaign.path / REPORT)))
+    typer.echo(escaped("\n".join(map(str, pages))))
 
 
 def _how_to_go_on(path: Path | str) -> str:

@@ -196,7 +196,7 @@ class CampaignRunner:
         """The failures with the layer at which they take hold."""
 
         def advance(count: int, total: int) -> None:
-            self._launch.show(Progress("explain", count, total, count, unit="failures", result="map"))
+            self._launch.show(Progress("explain", count, total, count, unit="failures", result="image"))
 
         return with_onsets(failures, self._setup.design, self._setup.images, self._read, advance)
 
