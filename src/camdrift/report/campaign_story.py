@@ -1,6 +1,7 @@
 """A campaign in sentences."""
 
 from collections.abc import Mapping
+from math import comb
 from typing import Any, Final
 
 import polars as pl
@@ -66,6 +67,14 @@ def framework_sentences(tables: Tables, record: Record) -> list[str]:
         is_compared = tables["frameworks"]["framework"].n_unique() > 1
         return ["one trial: no statement about differences between frameworks"] if is_compared else []
     rows = tables["pairs"].filter(pl.col("count") == UNIQUE).to_dicts()
+    trials, pairs = record["settings"]["trials"], len(rows)
+    # The smallest p-value that the test can give, without ties, times Holm's first factor.
+    least = 2 / comb(2 * trials, trials) * pairs
+    if pairs and least >= 0.05:
+        return [
+            f"{trials} trials of {count(pairs, 'pair')} of frameworks cannot tell any difference from chance (p is at "
+            f"least {min(1.0, least):.2g} after Holm's correction): more trials or fewer frameworks can"
+        ]
     return [_difference(row) for row in rows if _is_with_control(row) or row["p_holm"] < 0.05] or (
         ["no two frameworks differ in pairs of seed and wrong class beyond chance (Mann-Whitney, Holm)"] if rows else []
     )
@@ -82,5 +91,5 @@ def _difference(row: Mapping[str, Any]) -> str:
         return f"{first} against {second}: each finds more as often as the other (p {row['p_holm']:.2g})"
     if effect < 0.5:
         first, second, effect = second, first, 1 - effect
-    verdict = "beyond chance" if row["p_holm"] < 0.05 else "which chance explains"
+    verdict = "beyond chance" if row["p_holm"] < 0.05 else "not beyond chance"
     return f"{first} against {second}: finds more in {effect:.0%} of pairs of trials, {verdict} (p {row['p_holm']:.2g})"

@@ -44,6 +44,8 @@ from camdrift.tables.table import Row
 _DEFAULT: Final = "foolbox (20 ImageNet photographs)"
 _PATHS: Final = "paths"
 _BOUNDARIES: Final = "nbc"
+# Frameworks that walk through their corpus from the first entry to the last, and keep some mutants.
+_WALKERS: Final = ("deephunter", "keep-all", "keep-random", "margin", "gini")
 _FUZZED, _LEFT_OUT, _UNREADABLE = "fuzzed", "left_out", "unreadable"
 
 
@@ -166,7 +168,7 @@ def _fuzz(
     _check_budget(design)
     record = {**_record(design, settings, images, launch.command), "profile": reference.words, "started": begin}
     setup = Setup(design, seeds.images, reference.profile)
-    remarks = _remarks(seeds, reference, criterion.name)
+    remarks = (*_remarks(seeds, reference, criterion.name), *_short_budgets(design, frameworks))
     with directory.writing():
         if launch.resume and directory.is_going_on:
             record = _continued(directory.read_record(), record)
@@ -226,6 +228,19 @@ def _criterion(
         show=lambda stage, images, total: launch.show(Progress(stage, images, total, 0, unit="profile images")),
     )
     return make_criterion(spec, classifier, reference.profile), reference
+
+
+def _short_budgets(design: CampaignDesign, frameworks: Sequence[ChosenFramework]) -> list[str]:
+    """A warning where a budget ends before a framework that walks through its corpus comes to what it has kept."""
+    mutants = max((each.settings["mutants"] for each in frameworks if each.name in _WALKERS), default=0)
+    cost = len(design.models) * len(design.starts) * (1 + mutants)
+    left = design.budget.passes_left(0)
+    if not mutants or left is None or left > cost:
+        return []
+    return [
+        f"the budget of {design.budget.spec} ends before a kept mutant becomes a parent: the seeds alone take {cost:,} "
+        "passes, so that frameworks which differ in what they keep find the same"
+    ]
 
 
 def _remarks(seeds: _Seeds, reference: NamedProfile, criterion: str) -> tuple[str, ...]:
