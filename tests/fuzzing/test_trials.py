@@ -238,3 +238,26 @@ def test_wrong_frameworks_are_refused(spec, message):
     with pytest.raises(UserError) as refusal:
         parse_framework(spec)
     assert message in f"{refusal.value.message} {refusal.value.hint}"
+
+
+class NaNWhereBright(torch.nn.Module):
+    """A tiny network that answers NaN where an image is brighter than the seeds."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.net, self.limit = TinyNet(1).eval(), limit
+
+    def forward(self, x):
+        logits = self.net(x)
+        return torch.where(x.mean((1, 2, 3))[:, None] > self.limit, torch.nan, logits)
+
+
+def test_images_without_finite_logits_never_join(images):
+    most = max(float((image.mean() - 0.5) / 0.25) for image in images)
+    classifier = Classifier(NaNWhereBright(most + 0.05), mean=(0.5,) * 3, std=(0.25,) * 3, size=SIZE)
+    design = design_of(classifier, images, operators=("brightness",), budget="200-passes")
+    trial = trial_of("keep-all", design, images)
+    logits = classifier(trial.corpus.read(range(len(trial.corpus))))
+    assert len(trial.corpus) < trial.counts.mutants  # some did answer NaN
+    assert torch.isfinite(logits).all()
+    assert not any(np.isnan(row["probability"]) for row in trial.failures)

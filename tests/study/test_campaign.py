@@ -262,7 +262,7 @@ def test_the_command_fuzzes_and_goes_on(eight, tmp_path):
     assert result["headline"] in out.replace("\n", " ")
 
 
-def test_memory_stays_flat_and_throughput_is_told(classifier, eight, tmp_path):
+def test_a_large_corpus_is_told_and_its_images_leave_no_file(classifier, eight, tmp_path):
     campaign = camdrift.fuzz(
         classifier, eight, frameworks="keep-all", budget="600-passes", out=tmp_path / "run", progress=False
     )

@@ -189,8 +189,9 @@ class Trial:
         are_valid = self.design.constraint.holds(candidates.use).cpu().numpy()
         are_failures = verdicts.are_failures & are_valid
         verdicts = Verdicts(are_failures, verdicts.classes, verdicts.alone)
-        gains = self._measured(observation.neurons, are_valid)
-        is_admitted = are_valid & ~are_failures
+        are_finite = torch.isfinite(observation.neurons.logits).all(1).cpu().numpy()
+        gains = self._measured(observation.neurons, are_valid & are_finite)
+        is_admitted = are_valid & are_finite & ~are_failures
         parents = np.array([self.corpus.entries[parent].uncertainty for parent in candidates.parents])
         is_kept = self.guidance.keep(observation.neurons, is_admitted, parents, self._rng("keep"))
         self.counts.mutants += int(are_valid.sum())
