@@ -104,7 +104,7 @@ class Defending:
 
     def notes(self) -> list[str]:
         """Return what the numbers are, and what a reader must know before trusting them, a line each."""
-        n = int(self.defences["n"].max() or 0)  # type: ignore[arg-type]
+        n = max(self.defences["n"].to_list(), default=0)
         lines = [
             f"Share of {count(n, 'image')} whose prediction stays that of the clean image, with Wilson 95 % intervals; "
             f"static: the run's attack at strength {self.strength:g}, which does not know the defence; adaptive: the "
