@@ -17,7 +17,7 @@ from camdrift.models.classifier import Classifier
 from camdrift.tables.arrays import Flags, Floats
 from camdrift.tensors import Images
 
-# Images of every pass: few on a processor, where that is as fast as any.
+# Images of every pass.
 _ON_PROCESSOR: Final = 4
 _ELSEWHERE: Final = 16
 # Arrays of a state by name: all that a checkpoint keeps of it.
@@ -65,13 +65,23 @@ def observe_batch(classifier: Classifier, images: Images) -> NeuronBatch:
         classifier: The model.
         images: Batch in pixel space; it may be empty.
     """
-    full = classifier
-    if classifier.precision != "fp32":
-        full = copy(classifier)
-        full.precision = "fp32"
-    size = _ON_PROCESSOR if classifier.device.type == "cpu" else _ELSEWHERE
+    full, size = full_precision(classifier), pass_size(classifier)
     with full.numerics():
         return joined([_pass(full, part, size) for part in images.split(size)])
+
+
+def full_precision(classifier: Classifier) -> Classifier:
+    """The classifier, or a copy of it that computes in float32."""
+    if classifier.precision == "fp32":
+        return classifier
+    full = copy(classifier)
+    full.precision = "fp32"
+    return full
+
+
+def pass_size(classifier: Classifier) -> int:
+    """Images of every pass: few on a processor, where that is as fast as any."""
+    return _ON_PROCESSOR if classifier.device.type == "cpu" else _ELSEWHERE
 
 
 def _pass(classifier: Classifier, images: Images, size: int) -> NeuronBatch:
