@@ -52,7 +52,7 @@ def joined(parts: Sequence[NeuronBatch]) -> NeuronBatch:
     return NeuronBatch(*map(torch.cat, columns))
 
 
-def observe_batch(classifier: Classifier, images: Images) -> NeuronBatch:
+def observe_batch(classifier: Classifier, images: Images, size: int = 0) -> NeuronBatch:
     """All neurons on a batch, from one forward pass of each image without gradients.
 
     The pass is in float32 even where the classifier computes in a lower precision: that would move values across the
@@ -64,10 +64,11 @@ def observe_batch(classifier: Classifier, images: Images) -> NeuronBatch:
     Args:
         classifier: The model.
         images: Batch in pixel space; it may be empty.
+        size: Images of every pass; 0 for a number that suits the device.
     """
-    full, size = full_precision(classifier), pass_size(classifier)
+    full, count = full_precision(classifier), size or pass_size(classifier)
     with full.numerics():
-        return joined([_pass(full, part, size) for part in images.split(size)])
+        return joined([_pass(full, part, count) for part in images.split(count)])
 
 
 def full_precision(classifier: Classifier) -> Classifier:

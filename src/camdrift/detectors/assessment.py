@@ -76,7 +76,7 @@ def _shares_won(scores: Floats, is_positive: Flags) -> Floats:
 
 
 def threshold_at(negatives: Floats, percent: int) -> float:
-    """The lowest of some scores that at most `percent` % of them exceed; what lies strictly above is taken for attacked.
+    """The lowest of some scores that at most `percent` % of them exceed; what lies strictly above it is told.
 
     Args:
         negatives: Scores (images,), one or more.
@@ -231,19 +231,20 @@ def assessed(positives: Judged, negatives: Judged, reason: str = "") -> dict[str
         reason: Why an image may have no score.
     """
     values = _counts(positives, negatives)
-    scored = [part[part.is_defined] for part in (positives, negatives)]
-    if not all(len(part) for part in scored):
+    scored, others = positives[positives.is_defined], negatives[negatives.is_defined]
+    if not len(scored) or not len(others):
         return {**values, "undefined_reason": reason or "no image has a score"}
-    flags = np.arange(sum(map(len, scored))) < len(scored[0])
-    combined, seeds = (np.concatenate(pair) for pair in zip(*((p.scores.combined, p.seeds) for p in scored), strict=True))
+    flags = np.arange(len(scored) + len(others)) < len(scored)
+    combined = np.concatenate([scored.scores.combined, others.scores.combined])
+    seeds = np.concatenate([scored.seeds, others.seeds])
     interval = clustered_auc(combined, flags, seeds)
     ends = {"auc_low": interval.low, "auc_high": interval.high}
     values |= {"auc": interval.auc, **{name: None if np.isnan(end) else end for name, end in ends.items()}}
-    if len(scored[1]) < FEWEST_NEGATIVES:
-        few = f"rates need {FEWEST_NEGATIVES} negatives, got {len(scored[1])}"
+    if len(others) < FEWEST_NEGATIVES:
+        few = f"rates need {FEWEST_NEGATIVES} negatives, got {len(others)}"
         return {**values, "undefined_reason": few}
     for percent in PERCENTS:
-        values |= _rates(*scored, percent)
+        values |= _rates(scored, others, percent)
     is_lone = any(values[f"tpr_{percent}"] is None for percent in PERCENTS)
     return {**values, "undefined_reason": "rates need negatives of two seeds or more" if is_lone else None}
 

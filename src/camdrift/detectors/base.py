@@ -64,7 +64,8 @@ class Detector:
         usable = deviation > 0
         if not bool(usable.any()):
             return scores.new_full((len(scores),), torch.nan)
-        return ((scores[:, usable] - mean[usable]) / deviation[usable]).nanmean(1)
+        values: Tensor = (scores[:, usable] - mean[usable]) / deviation[usable]
+        return values.nanmean(1)
 
 
 def as_numpy_score(compute: Callable[[Floats, NDArray[np.int64]], Floats]) -> LayerScore:

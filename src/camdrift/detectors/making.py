@@ -47,7 +47,7 @@ from camdrift.models.classifier import Classifier
 from camdrift.specs import Spec, nearest, write_spec
 
 _FEWEST_FOR_PROFILE: Final = 10
-_MAP_SCORES: Final = {"denoised": denoised_score, "noisecam-like": noisecam_score}
+_MAP_SCORES: Final[Mapping[str, Callable[..., Tensor]]] = {"denoised": denoised_score, "noisecam-like": noisecam_score}
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,11 @@ class ClassMixture:
 
     def log_density(self, rows: Floats) -> Floats:
         """ln of the density of each image on the main components; image by image."""
-        places = np.stack([self.axes @ (row - self.mean) for row in rows])
-        return mixture_log_density(places, self.weights, self.centres, self.covariances)
+        parts = [
+            mixture_log_density((self.axes @ (row - self.mean))[None], self.weights, self.centres, self.covariances)
+            for row in rows
+        ]
+        return np.concatenate(parts)
 
 
 def mixture_log_density(places: Floats, weights: Floats, centres: Floats, covariances: Floats) -> Floats:

@@ -114,5 +114,3 @@ def check_profile_images(profile: Profile, seeds: Collection[str]) -> None:
             f"`profile` must hold no seed image of the run, got: {count(len(both), 'image')} that are in both",
             f"leave them out of the profile's folder; the first has SHA-256 {min(both)[:12]}...",
         )
-
-

@@ -37,7 +37,7 @@ class Explained:
 class ImageBatch:
     """A batch of images as detectors see it.
 
-    Every pass has the same number of images, so that no score depends on the others of a batch.
+    Every pass has the same number of images, on a processor one, so that no score depends on the others of a batch.
     """
 
     def __init__(self, classifier: Classifier, images: Images, layers: Sequence[str], *, has_maps: bool) -> None:
@@ -58,7 +58,11 @@ class ImageBatch:
     @cached_property
     def neurons(self) -> NeuronBatch:
         """Neurons and logits of the images."""
-        return self._explained.neurons if self._has_maps else observe_batch(self._classifier, self.images)
+        return (
+            self._explained.neurons
+            if self._has_maps
+            else observe_batch(self._classifier, self.images, images_per_pass(self._classifier))
+        )
 
     @property
     def maps(self) -> MapsOf:
@@ -73,11 +77,16 @@ class ImageBatch:
 
     def logits_of(self, copies: Images) -> Tensor:
         """Logits of changed images."""
-        return observe_batch(self._classifier, copies).logits
+        return observe_batch(self._classifier, copies, images_per_pass(self._classifier)).logits
 
     @cached_property
     def _explained(self) -> Explained:
         return explain_neurons(self._classifier, self.images, self._layers, None)
+
+
+def images_per_pass(classifier: Classifier) -> int:
+    """One on a processor, where it takes no longer: the last bits of an image also depend on its place in a pass."""
+    return 1 if classifier.device.type == "cpu" else pass_size(classifier)
 
 
 def explain_neurons(
@@ -91,7 +100,7 @@ def explain_neurons(
         layers: Layers whose maps are made.
         classes: The classes to explain; None for each image's own.
     """
-    full, size = full_precision(classifier), pass_size(classifier)
+    full, size = full_precision(classifier), images_per_pass(classifier)
     with full.numerics():
         starts = range(0, max(1, len(images)), size)
         parts = [
@@ -109,7 +118,7 @@ def _explained_part(
     classifier: Classifier, images: Images, layers: Sequence[str], classes: Classes | None
 ) -> Explained:
     """Some images in a pass that is filled up with black ones."""
-    count, size = len(images), pass_size(classifier)
+    count, size = len(images), images_per_pass(classifier)
     filling = images.new_zeros((size - count, *images.shape[1:]))
     full_classes = None if classes is None else torch.cat([classes, classes.new_zeros(size - count)])
     observer = NeuronObserver(classifier)

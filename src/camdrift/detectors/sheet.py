@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camdrift.tables.arrays import Flags, Floats
+from camdrift.tables.defences import STATIC_STAGE
 
 # Condition and strength; a clean image has strength 0.
 Cell = tuple[str, float]
@@ -64,7 +65,7 @@ class ScoreSheet:
     """
 
     attack: str
-    stage: str = "static"
+    stage: str = STATIC_STAGE
     epsilon: float | None = None
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
