@@ -125,6 +125,8 @@ def _fitted_score(kind: Any, settings: dict[str, Any], head: nn.Linear | None, r
             f"{one_line(error)}",
             "a larger profile, or other settings",
         ) from error
+    if hasattr(detector, "knn"):
+        detector.knn.set_params(n_jobs=1)  # threads that start anew for every image take forty times as long
     predict = getattr(detector, f"predict_{word}")
 
     def score(rows: Tensor, classes: Tensor) -> Tensor:

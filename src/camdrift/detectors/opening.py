@@ -11,9 +11,10 @@ from camdrift.detectors.base import Detector
 from camdrift.detectors.making import Setup, make_detector, reads_of
 from camdrift.detectors.passes import DifferentiableBatch, ImageBatch
 from camdrift.detectors.registry import MAPS, parse_detector
-from camdrift.detectors.sheet import Scores
+from camdrift.detectors.sheet import Scores, ScoreSheet
 from camdrift.errors import UserError
 from camdrift.models.classifier import Classifier
+from camdrift.tables.defences import STATIC_STAGE
 from camdrift.tables.words import count
 from camdrift.tensors import Images
 
@@ -36,6 +37,18 @@ class Detectors:
     def remarks(self) -> tuple[str, ...]:
         """What a person should know of them, a line each."""
         return tuple(line for detector in self.by_name.values() for line in detector.remarks)
+
+    def sheet(self, attack: str, *, stage: str = STATIC_STAGE, epsilon: float | None = None) -> ScoreSheet:
+        """An empty sheet for the scores of a run.
+
+        Args:
+            attack: Spec of the run's attack.
+            stage: static, or adaptive for images of an attack that knows the detector.
+            epsilon: Bound on the perturbation at strength 1, in pixel units; None where there is none.
+        """
+        columns = {name: detector.columns for name, detector in self.by_name.items()}
+        reasons = {name: detector.undefined_reason for name, detector in self.by_name.items()}
+        return ScoreSheet(attack, stage, epsilon, columns, reasons)
 
     def columns(self, name: str) -> tuple[str, ...]:
         """Layers of a detector's scores; one empty name where it reads none."""
