@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from camdrift.pipeline.noise import matched_noise as matched_noise
     from camdrift.study.campaign import Campaign as Campaign
     from camdrift.study.campaign import open_campaign as open_campaign
+    from camdrift.study.defend import Defending as Defending
+    from camdrift.study.defend import defend as defend
     from camdrift.study.detect import detect as detect
     from camdrift.study.explain import explain as explain
     from camdrift.study.fuzz import fuzz as fuzz
@@ -44,6 +46,7 @@ _PUBLIC: Final = {
     "Campaign": "study.campaign",
     "Classifier": "models.classifier",
     "CoverageMeasurement": "study.measurement",
+    "Defending": "study.defend",
     "ImageError": "errors",
     "ModelError": "errors",
     "StoreError": "errors",
@@ -52,6 +55,7 @@ _PUBLIC: Final = {
     "attribute": "explanations.attribution",
     "check": "study.gate",
     "compare": "comparison.compare",
+    "defend": "study.defend",
     "detect": "study.detect",
     "explain": "study.explain",
     "fuzz": "study.fuzz",

@@ -8,16 +8,18 @@ import polars as pl
 import torch
 
 from camdrift.attacks.base import Attack, SeedBatch
+from camdrift.attacks.dlfuzz import DLFuzz
 from camdrift.coverage.neurons import NeuronRecord, observe
 from camdrift.defences.base import Defence
 from camdrift.defences.defended import defended, majority_classes
+from camdrift.errors import UserError
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
 from camdrift.pipeline.defending import Evaluation, Example, image_rows
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.seeds import stack
 from camdrift.tables.defences import ADAPTIVE_STAGE, DEFENDED_IMAGES
-from camdrift.tensors import Attacked, Images, perturbed
+from camdrift.tensors import Attacked, Images, Logits, perturbed
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class Knowing:
 
     attack: Attack
     defence: Defence
+
+    def __post_init__(self) -> None:
+        if self.defence.is_random and isinstance(self.attack, DLFuzz):
+            raise UserError(
+                f"`adaptive` {self.attack.spec} must not meet a random defence, got: {self.defence.spec}",
+                "DLFuzz follows neurons, which change from draw to draw; --adaptive pgd averages the draws",
+            )
 
 
 def adaptive_chunk(
@@ -53,7 +62,7 @@ def adaptive_chunk(
     victim = defended(plan.classifier, defence, draws=evaluation.draws, role="attack", rng_seed=rng_seed)
     results = knowing.attack(
         victim,
-        _batch_of(victim, examples, plan.batch_size, rng_seed),
+        _batch_of(victim, examples, plan.batch_size, knowing, rng_seed),
         batch_size=plan.batch_size,
         advance=lambda count, _: advance(count),
     )
@@ -76,14 +85,28 @@ def adaptive_chunk(
     )
 
 
-def _batch_of(victim: Classifier, examples: Sequence[Example], batch_size: int, rng_seed: int) -> SeedBatch:
-    """The seeds as the attack gets them, with what the defended classifier makes of them."""
+def _batch_of(
+    victim: Classifier, examples: Sequence[Example], batch_size: int, knowing: Knowing, rng_seed: int
+) -> SeedBatch:
+    """The seeds as the attack gets them, with what the defended classifier makes of them.
+
+    Neurons are there for attacks that follow them alone.
+    """
     images = stack(each.seed.pixels for each in examples)
-    parts = [observe(victim, images[b[0] : b[-1] + 1]) for b in batches(range(len(images)), batch_size)]
+    logits, values = list[Logits](), list[torch.Tensor]()
+    for places in batches(range(len(images)), batch_size):
+        part = images[places[0] : places[-1] + 1]
+        if isinstance(knowing.attack, DLFuzz):
+            outputs, neurons = observe(victim, part)
+            values.append(neurons.values)
+        else:
+            with torch.no_grad():
+                outputs = victim(part)
+        logits.append(outputs)
     return SeedBatch(
         images=images,
-        logits=torch.cat([logits for logits, _ in parts]),
-        neurons=NeuronRecord({}, torch.cat([neurons.values for _, neurons in parts])),
+        logits=torch.cat(logits),
+        neurons=NeuronRecord({}, torch.cat(values) if values else images.new_zeros((len(images), 0))),
         seed_ids=[each.seed.seed_id for each in examples],
         rng_seed=rng_seed,
     )

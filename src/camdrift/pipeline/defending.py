@@ -3,7 +3,7 @@
 The attack is the run's: it does not know the defence. `pipeline/adaptive.py` has those that do.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Final
@@ -93,6 +93,19 @@ class Evaluation:
     defences: tuple[Defence, ...]
     draws: int
     rng_seed: int
+
+
+def clean_examples(plan: Plan, files: Sequence[ImageFile], seed_ids: Collection[str]) -> list[Example]:
+    """Some seeds of a chunk as they are, without what the run's attack makes of them.
+
+    Args:
+        plan: The plan of the run.
+        files: The chunk's images.
+        seed_ids: Names of the seeds.
+    """
+    seeds = in_hand(clean_seeds(plan, [file for file in files if file.seed_id in seed_ids]))
+    zeros = [torch.zeros_like(seed.pixels) for seed in seeds]
+    return [Example(seed, zero, zero) for seed, zero in zip(seeds, zeros, strict=True)]
 
 
 def examples_of(plan: Plan, files: Sequence[ImageFile], warn: Callable[[str], None]) -> list[Example]:

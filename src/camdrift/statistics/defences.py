@@ -1,5 +1,6 @@
 """What defences keep: shares of correct predictions by stage, the worst case over attacks, and checks of all that."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -187,7 +188,7 @@ def _falls(evidence: _Evidence) -> _Result:
     check = "fewer predictions stay as the attack grows stronger"
     if len(values) < 2:
         return check, None, "one strength alone"
-    rises = [(one, other) for one, other in zip(values, values[1:], strict=False) if other[1] > one[1] + 1]
+    rises = [(one, other) for one, other in itertools.pairwise(values) if other[1] > one[1] + 1]
     return check, not rises, ", ".join(f"{correct} at {strength:g}" for strength, correct in values)
 
 

@@ -89,9 +89,10 @@ def _restored(purified: Floats, attacked: Floats) -> Floats:
 
 def _median(values: Floats) -> Floats:
     """Median of the defined values along the last axis; NaN where there are none."""
-    is_empty = np.isnan(values).all(-1)
+    is_empty = np.asarray(np.isnan(values).all(-1))
     filled = np.where(is_empty[..., None], 0.0, values)
-    return np.where(is_empty, np.nan, np.nanmedian(filled, axis=-1))
+    medians: Floats = np.where(is_empty, np.nan, np.nanmedian(filled, axis=-1))
+    return medians
 
 
 def depth_of_return(rows: pl.DataFrame) -> str | None:

@@ -7,6 +7,14 @@ from typing import Final, Literal, overload
 
 import polars as pl
 
+from camdrift.tables.defences import (
+    DEFENCE_TABLES,
+    DEFENCES_TABLE,
+    DEFENDED_IMAGES,
+    PURIFIED_MAPS,
+    RESTORATION,
+    SANITY,
+)
 from camdrift.tables.detection import DETECTION, DETECTION_TABLES, ROC
 from camdrift.tables.reproduction import CLAIMS, EMULATION, LADDER, REPRODUCTION_TABLES
 from camdrift.tables.study import (
@@ -93,7 +101,16 @@ NEWLY_COVERED: Final = table(
     summary="The neurons that each seed adds to coverage; their numbers add up to the table `coverage`.",
 )
 
-_FURTHER_TABLES: Final = (FLIPS, CEILING, NEWLY_COVERED, *REPRODUCTION_TABLES, DENOISED, PRECISION, *DETECTION_TABLES)
+_FURTHER_TABLES: Final = (
+    FLIPS,
+    CEILING,
+    NEWLY_COVERED,
+    *REPRODUCTION_TABLES,
+    DENOISED,
+    PRECISION,
+    *DETECTION_TABLES,
+    *DEFENCE_TABLES,
+)
 FURTHER_TABLES: Final = {t.name: t for t in _FURTHER_TABLES}
 # The names of all tables, for completion.
 TableName = Literal[
@@ -116,6 +133,11 @@ TableName = Literal[
     "newly_covered",
     "detection",
     "roc",
+    "defences",
+    "restoration",
+    "defended_images",
+    "purified_maps",
+    "sanity",
 ]
 # Every table that a run directory may have.
 RUN_TABLES: Final = TABLES | FURTHER_TABLES
@@ -163,6 +185,11 @@ class RunTables:
     newly_covered = StoredTable(NEWLY_COVERED)
     detection = StoredTable(DETECTION)
     roc = StoredTable(ROC)
+    defences = StoredTable(DEFENCES_TABLE)
+    restoration = StoredTable(RESTORATION)
+    defended_images = StoredTable(DEFENDED_IMAGES)
+    purified_maps = StoredTable(PURIFIED_MAPS)
+    sanity = StoredTable(SANITY)
 
     def _read(self, table: Table) -> pl.DataFrame:
         """Return a table; whoever holds a run says how."""
