@@ -231,20 +231,20 @@ def assessed(positives: Judged, negatives: Judged, reason: str = "") -> dict[str
         reason: Why an image may have no score.
     """
     values = _counts(positives, negatives)
-    scored, others = positives[positives.is_defined], negatives[negatives.is_defined]
-    if not len(scored) or not len(others):
+    ones, others = positives[positives.is_defined], negatives[negatives.is_defined]
+    if not len(ones) or not len(others):
         return {**values, "undefined_reason": reason or "no image has a score"}
-    flags = np.arange(len(scored) + len(others)) < len(scored)
-    combined = np.concatenate([scored.scores.combined, others.scores.combined])
-    seeds = np.concatenate([scored.seeds, others.seeds])
-    interval = clustered_auc(combined, flags, seeds)
+    flags = np.arange(len(ones) + len(others)) < len(ones)
+    totals = np.concatenate([ones.scores.combined, others.scores.combined])
+    seeds = np.concatenate([ones.seeds, others.seeds])
+    interval = clustered_auc(totals, flags, seeds)
     ends = {"auc_low": interval.low, "auc_high": interval.high}
     values |= {"auc": interval.auc, **{name: None if np.isnan(end) else end for name, end in ends.items()}}
     if len(others) < FEWEST_NEGATIVES:
         few = f"rates need {FEWEST_NEGATIVES} negatives, got {len(others)}"
         return {**values, "undefined_reason": few}
     for percent in PERCENTS:
-        values |= _rates(scored, others, percent)
+        values |= _rates(ones, others, percent)
     is_lone = any(values[f"tpr_{percent}"] is None for percent in PERCENTS)
     return {**values, "undefined_reason": "rates need negatives of two seeds or more" if is_lone else None}
 
@@ -266,5 +266,5 @@ def _rates(positives: Judged, negatives: Judged, percent: int) -> dict[str, floa
 def _counts(positives: Judged, negatives: Judged) -> dict[str, Any]:
     seeds = {*positives.seeds[positives.is_defined].tolist(), *negatives.seeds[negatives.is_defined].tolist()}
     positive, negative = (int(part.is_defined.sum()) for part in (positives, negatives))
-    undefined = len(positives) + len(negatives) - positive - negative
-    return {"n_seeds": len(seeds), "n_positives": positive, "n_negatives": negative, "n_undefined": undefined}
+    without = len(positives) + len(negatives) - positive - negative
+    return {"n_seeds": len(seeds), "n_positives": positive, "n_negatives": negative, "n_undefined": without}

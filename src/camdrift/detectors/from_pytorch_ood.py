@@ -96,8 +96,8 @@ def library_fit(
     has_others = any(each.kind is each.VAR_KEYWORD for each in takes.values())
     unknown = [key for key in settings if key not in inner and not has_others]
     if unknown:
-        known = ", ".join(sorted(inner)) or "none"
-        raise UserError(f"`detector` {kind.__name__} has no setting `{unknown[0]}`", f"it has {known}")
+        names = ", ".join(sorted(inner)) or "none"
+        raise UserError(f"`detector` {kind.__name__} has no setting `{unknown[0]}`", f"it has {names}")
     if head is None and any(key in takes for key in _HEAD):
         raise UserError(
             f"`detector` {kind.__name__} needs a network whose logits come from a linear layer, got: another one",
@@ -162,8 +162,8 @@ def check_head(head: nn.Linear, features: Any, logits: Any) -> None:
     answer = rows @ weight.T if rows.shape[1] == weight.shape[1] else None
     if answer is not None and bias is not None:
         answer = answer + bias.detach().cpu().double()
-    expected = torch.from_numpy(np.asarray(logits)).double()
-    if answer is None or not torch.allclose(answer, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().amax())):
+    truth = torch.from_numpy(np.asarray(logits)).double()
+    if answer is None or not torch.allclose(answer, truth, rtol=1e-2, atol=1e-2 * float(truth.abs().amax())):
         raise UserError(
             "`detector` needs features from which the last layer makes the logits, got: others",
             "the network does something between its last layer with neurons and its head; knn and mahalanobis work",

@@ -96,14 +96,14 @@ def relative_score(reference: Reference, *, shrinkage: float | None = None) -> L
     """min_c d_c^2 - d_0^2, with d_0 the distance from all images' mean by their covariance (Ren 2021)."""
     centres, distances = _tied(reference, shrinkage)
     mean = reference.rows.mean(0)
-    pooled = whitened(reference.rows - mean, shrinkage)
+    background = whitened(reference.rows - mean, shrinkage)
     centre = torch.from_numpy(mean)[None]
 
     def score(rows: Tensor, classes: Tensor) -> Tensor:
-        if distances is None or pooled is None:
+        if distances is None or background is None:
             return _undefined(rows)
         nearest = distances.squares(rows, centres.to(rows.device)).amin(1)
-        return nearest - pooled.squares(rows, centre.to(rows.device))[:, 0]
+        return nearest - background.squares(rows, centre.to(rows.device))[:, 0]
 
     return score
 

@@ -30,14 +30,14 @@ from camdrift.detectors.mixtures import FEWEST_FOR_MIXTURE, classes_without_mixt
 from camdrift.detectors.passes import ImageBatch
 from camdrift.detectors.registry import (
     DETECTORS,
-    LAST,
-    LAYERS,
     LIBRARY_NAMES,
-    LOGITS,
-    LOGITS_OF_PROFILE,
-    MAPS,
     PROFILE_HINT,
     PYTORCH_OOD,
+    READS_LAST,
+    READS_LAYERS,
+    READS_LOGITS,
+    READS_MAPS,
+    READS_PROFILE_LOGITS,
     parse_detector,
 )
 from camdrift.detectors.squeezing import NO_SMOOTHING, squeeze_score, squeezers_of
@@ -51,7 +51,7 @@ _MAP_SCORES: Final[Mapping[str, Callable[..., Tensor]]] = {"denoised": denoised_
 
 
 @dataclass(frozen=True)
-class Setup:
+class DetectorSetup:
     """What detectors are made for.
 
     Attributes:
@@ -90,7 +90,7 @@ class Setup:
         return Reference(self.profile.features[layer].astype(np.float64), self.profile.classes)
 
 
-def make_detector(spec: str, setup: Setup) -> Detector:
+def make_detector(spec: str, setup: DetectorSetup) -> Detector:
     """The detector that `spec` names, fitted to the profile.
 
     Args:
@@ -100,17 +100,17 @@ def make_detector(spec: str, setup: Setup) -> Detector:
     Raises:
         UserError: An unknown detector or setting, a missing profile or library.
     """
-    parsed = parse_detector(spec)
-    name, reads = _complete(parsed), reads_of(parsed)
-    if reads == LOGITS:
-        return _of_logits(name, parsed, setup)
-    if reads in (LAYERS, LAST, LOGITS_OF_PROFILE):
-        return _of_profile(name, parsed, setup, reads)
-    if reads == MAPS:
-        settings = {} if parsed.name == "denoised" else parsed.settings
-        score = partial(_MAP_SCORES[parsed.name], setup.layers, **settings)
+    request = parse_detector(spec)
+    name, reads = _complete(request), reads_of(request)
+    if reads == READS_LOGITS:
+        return _of_logits(name, request, setup)
+    if reads in (READS_LAYERS, READS_LAST, READS_PROFILE_LOGITS):
+        return _of_profile(name, request, setup, reads)
+    if reads == READS_MAPS:
+        settings = {} if request.name == "denoised" else request.settings
+        score = partial(_MAP_SCORES[request.name], setup.layers, **settings)
         return Detector(name, setup.layers, score, undefined_reason="every layer has a zero map")
-    squeezers = squeezers_of(parsed.settings)
+    squeezers = squeezers_of(request.settings)
     if not squeezers:
         raise UserError("`detector` squeeze must have a squeezer, got: none", "squeeze(bits=5)")
     remarks = () if len(squeezers) > 2 or "non-local means" in squeezers else (NO_SMOOTHING,)
@@ -128,53 +128,53 @@ def profile_layers(specs: Sequence[str], classifier: Classifier, layers: Sequenc
     Raises:
         UserError: An unknown detector or setting.
     """
-    setup = Setup(classifier, tuple(layers))
+    setup = DetectorSetup(classifier, tuple(layers))
     names: list[str] = []
     for spec in specs:
-        parsed = parse_detector(spec)
-        reads = reads_of(parsed)
-        if reads in (LAYERS, LAST, LOGITS_OF_PROFILE):
-            names += [*_columns(parsed, setup, reads), LOGIT_FEATURES]
+        request = parse_detector(spec)
+        reads = reads_of(request)
+        if reads in (READS_LAYERS, READS_LAST, READS_PROFILE_LOGITS):
+            names += [*_columns(request, setup, reads), LOGIT_FEATURES]
     return tuple(dict.fromkeys(names))
 
 
-def reads_of(parsed: Spec) -> str:
-    """What the detector of a parsed spec reads, in the words of the registry."""
-    if parsed.name in DETECTORS:
-        return DETECTORS[parsed.name].reads
-    kind = library_class(parsed.name.partition(":")[2])
+def reads_of(request: Spec) -> str:
+    """What the detector of a spec reads, in the words of the registry."""
+    if request.name in DETECTORS:
+        return DETECTORS[request.name].reads
+    kind = library_class(request.name.partition(":")[2])
     if not reads_logits(kind):
-        return LAST
-    return LOGITS_OF_PROFILE if requires_fit(kind) else LOGITS
+        return READS_LAST
+    return READS_PROFILE_LOGITS if requires_fit(kind) else READS_LOGITS
 
 
-def _complete(parsed: Spec) -> str:
+def _complete(request: Spec) -> str:
     """The spec, with what is set: what is off says nothing."""
-    defaults = DETECTORS[parsed.name].settings if parsed.name in DETECTORS else {}
-    others = {key: value for key, value in parsed.settings.items() if defaults.get(key, ...) != value}
-    return write_spec(parsed.name, others)
+    defaults = DETECTORS[request.name].settings if request.name in DETECTORS else {}
+    others = {key: value for key, value in request.settings.items() if defaults.get(key, ...) != value}
+    return write_spec(request.name, others)
 
 
-def _of_logits(name: str, parsed: Spec, setup: Setup) -> Detector:
+def _of_logits(name: str, request: Spec, setup: DetectorSetup) -> Detector:
     """A detector that reads the logits alone."""
-    if parsed.name not in LOGIT_SCORES:
-        kind = library_class(parsed.name.partition(":")[2])
-        fit = library_fit(kind, parsed.settings, None, setup.classifier.classes)
+    if request.name not in LOGIT_SCORES:
+        kind = library_class(request.name.partition(":")[2])
+        fit = library_fit(kind, request.settings, None, setup.classifier.classes)
         empty = Reference(np.zeros((0, setup.classifier.classes)), np.zeros(0, np.int64))
         score = fit(empty)
         return Detector(name, (WHOLE,), lambda batch: _scores(batch, (LOGIT_FEATURES,), [score], setup.layout))
-    of_logits = LOGIT_SCORES[parsed.name]
-    compute = partial(of_logits, **parsed.settings)
+    of_logits = LOGIT_SCORES[request.name]
+    compute = partial(of_logits, **request.settings)
     return Detector(
         name, (WHOLE,), lambda batch: compute(batch.neurons.logits.double())[:, None], is_differentiable=True
     )
 
 
-def _of_profile(name: str, parsed: Spec, setup: Setup, reads: str) -> Detector:
+def _of_profile(name: str, request: Spec, setup: DetectorSetup, reads: str) -> Detector:
     """A detector that compares features of one or more layers with those of the profile."""
-    columns, layout = _columns(parsed, setup, reads), setup.layout
-    references = [setup.reference(parsed.name, column) for column in columns]
-    fit, remarks = _fit_of(parsed, setup, references)
+    columns, layout = _columns(request, setup, reads), setup.layout
+    references = [setup.reference(request.name, column) for column in columns]
+    fit, remarks = _fit_of(request, setup, references)
     scores = [fit(reference) for reference in references]
     scales = np.stack([profile_scale(fit, reference) for reference in references], 1)
     return Detector(
@@ -182,7 +182,7 @@ def _of_profile(name: str, parsed: Spec, setup: Setup, reads: str) -> Detector:
         columns,
         lambda batch: _scores(batch, columns, scores, layout),
         np.nan_to_num(scales, nan=0.0),
-        is_differentiable=parsed.name in DETECTORS and DETECTORS[parsed.name].is_differentiable,
+        is_differentiable=request.name in DETECTORS and DETECTORS[request.name].is_differentiable,
         undefined_reason="the profile has too few images of the predicted class, or scores that do not vary",
         remarks=remarks,
     )
@@ -196,31 +196,31 @@ def _scores(batch: ImageBatch, columns: Sequence[str], scores: Sequence[Any], la
     return torch.stack([score(part.double(), classes) for score, part in zip(scores, rows, strict=True)], 1)
 
 
-def _columns(parsed: Spec, setup: Setup, reads: str) -> tuple[str, ...]:
+def _columns(request: Spec, setup: DetectorSetup, reads: str) -> tuple[str, ...]:
     """The layers that a detector reads.
 
     Raises:
         UserError: The setting `layer` names none.
     """
     layout = setup.layout
-    if reads == LOGITS_OF_PROFILE:
+    if reads == READS_PROFILE_LOGITS:
         return (LOGIT_FEATURES,)
-    layer = parsed.settings.get("layer", "") if parsed.name in DETECTORS else ""
+    layer = request.settings.get("layer", "") if request.name in DETECTORS else ""
     if layer and layer != LOGIT_FEATURES and layer not in layout.slices:
         raise UserError(
-            f"`detector` setting `layer` of {parsed.name} must be a layer with neurons, got: {layer}",
+            f"`detector` setting `layer` of {request.name} must be a layer with neurons, got: {layer}",
             f"{nearest(layer, layout.layers)}there are {LOGIT_FEATURES}, {', '.join(layout.layers[:3])}, ...",
         )
-    if reads == LAST or layer:
-        return (feature_layer(parsed.name, layout, layer),)
+    if reads == READS_LAST or layer:
+        return (feature_layer(request.name, layout, layer),)
     with_neurons = [name for name in layout.layers if name != SOFTMAX]
     # blocks have no neurons of their own: then all layers that have take their place
     return tuple(name for name in setup.layers if name in layout.slices) or tuple(with_neurons)
 
 
-def _fit_of(parsed: Spec, setup: Setup, references: Sequence[Reference]) -> tuple[Fit, tuple[str, ...]]:
+def _fit_of(request: Spec, setup: DetectorSetup, references: Sequence[Reference]) -> tuple[Fit, tuple[str, ...]]:
     """What fits a detector to the features of one layer, and remarks."""
-    name, settings = parsed.name, {key: value for key, value in parsed.settings.items() if key != "layer"}
+    name, settings = request.name, {key: value for key, value in request.settings.items() if key != "layer"}
     if name in SURPRISES:
         return _surprise_fit(name), ()
     fits: Mapping[str, Callable[..., Any]] = {
@@ -242,7 +242,7 @@ def _surprise_fit(name: str) -> Fit:
     return lambda reference: as_numpy_score(lambda rows, classes: SURPRISES[name](reference, rows, classes))
 
 
-def _library_fit(name: str, settings: dict[str, Any], setup: Setup, reference: Reference) -> Fit:
+def _library_fit(name: str, settings: dict[str, Any], setup: DetectorSetup, reference: Reference) -> Fit:
     kind = library_class(LIBRARY_NAMES.get(name, name.removeprefix(f"{PYTORCH_OOD}:")))
     head = None if reads_logits(kind) else head_of(setup.classifier)
     fit = library_fit(kind, settings, head, reference.rows.shape[1])

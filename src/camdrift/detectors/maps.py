@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from camdrift.detectors.passes import GLOBAL, LOCAL, ImageBatch, MapsOf
+from camdrift.detectors.passes import GLOBAL_MAPS, LOCAL_MAPS, ImageBatch, MapsOf
 from camdrift.explanations.similarity import measure_layers
 from camdrift.tensors import Maps
 
@@ -15,7 +15,7 @@ def denoised_score(layers: Sequence[str], batch: ImageBatch) -> Tensor:
 
     The reading of `camdrift detect` with the reference `denoised`, without its logistic regression.
     """
-    own, copies = (_of_layers(maps[GLOBAL], layers) for maps in (batch.maps, batch.maps_of_denoised))
+    own, copies = (_of_layers(maps[GLOBAL_MAPS], layers) for maps in (batch.maps, batch.maps_of_denoised))
     height, width = batch.images.shape[2:]
     return (1 - measure_layers(own, copies, (height, width))[0]).T
 
@@ -40,7 +40,7 @@ def noisecam_score(layers: Sequence[str], batch: ImageBatch, *, change: bool) ->
 
 def differences_of_maps(maps: MapsOf, layers: Sequence[str]) -> dict[str, Maps]:
     """N of every layer, (images, h, w); NaN where one of the two maps is zero."""
-    return {layer: (_unit(maps[LOCAL][layer]) - _unit(maps[GLOBAL][layer])).abs() for layer in layers}
+    return {layer: (_unit(maps[LOCAL_MAPS][layer]) - _unit(maps[GLOBAL_MAPS][layer])).abs() for layer in layers}
 
 
 def _unit(maps: Maps) -> Maps:

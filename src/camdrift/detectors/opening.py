@@ -8,10 +8,10 @@ from torch import Tensor
 
 from camdrift.coverage.profile import Profile
 from camdrift.detectors.base import Detector
-from camdrift.detectors.making import Setup, make_detector, reads_of
+from camdrift.detectors.making import DetectorSetup, make_detector, reads_of
 from camdrift.detectors.passes import DifferentiableBatch, ImageBatch
-from camdrift.detectors.registry import MAPS, parse_detector
-from camdrift.detectors.sheet import Scores, ScoreSheet
+from camdrift.detectors.registry import READS_MAPS, parse_detector
+from camdrift.detectors.sheet import DetectorScores, ScoreSheet
 from camdrift.errors import UserError
 from camdrift.models.classifier import Classifier
 from camdrift.tables.defences import STATIC_STAGE
@@ -29,7 +29,7 @@ class Detectors:
         has_maps: Does any read maps?
     """
 
-    setup: Setup
+    setup: DetectorSetup
     by_name: Mapping[str, Detector]
     has_maps: bool
 
@@ -58,7 +58,7 @@ class Detectors:
         """Can an attack follow the gradient of a detector's score?"""
         return self.by_name[name].is_differentiable
 
-    def scores(self, images: Images) -> dict[str, Scores]:
+    def scores(self, images: Images) -> dict[str, DetectorScores]:
         """Scores of every detector; each image's are the same in any batch.
 
         Args:
@@ -73,8 +73,8 @@ class Detectors:
             for name, detector in self.by_name.items():
                 layers = detector.score(batch).double()
                 layers = torch.where(layers.isfinite(), layers, torch.nan)
-                combined = detector.combined(layers)
-                results[name] = Scores(combined.cpu().numpy(), layers.cpu().numpy())
+                whole = detector.combined(layers)
+                results[name] = DetectorScores(whole.cpu().numpy(), layers.cpu().numpy())
         return results
 
     def differentiable_score(self, name: str, images: Images) -> tuple[Tensor, Tensor]:
@@ -108,9 +108,9 @@ def open_detectors(
     Raises:
         UserError: An unknown detector or setting, a missing profile or library.
     """
-    setup = Setup(classifier, tuple(layers), profile)
+    setup = DetectorSetup(classifier, tuple(layers), profile)
     detectors = [make_detector(spec, setup) for spec in dict.fromkeys(specs)]
-    has_maps = any(reads_of(parse_detector(detector.name)) == MAPS for detector in detectors)
+    has_maps = any(reads_of(parse_detector(detector.name)) == READS_MAPS for detector in detectors)
     return Detectors(setup, {detector.name: detector for detector in detectors}, has_maps)
 
 

@@ -18,8 +18,8 @@ from camdrift.models.classifier import Classifier
 from camdrift.tensors import Classes, Images
 
 # The explanations that detectors read: globally weighted and cell by cell.
-GLOBAL: Final = "gradcam"
-LOCAL: Final = "layercam"
+GLOBAL_MAPS: Final = "gradcam"
+LOCAL_MAPS: Final = "layercam"
 _WINDOW: Final = 3
 
 # Maps (images, h, w) by explanation and layer.
@@ -109,7 +109,7 @@ def explain_neurons(
         ]
     maps = {
         spec: {layer: torch.cat([part.maps[spec][layer] for part in parts]) for layer in layers}
-        for spec in (GLOBAL, LOCAL)
+        for spec in (GLOBAL_MAPS, LOCAL_MAPS)
     }
     return Explained(joined([part.neurons for part in parts]), maps)
 
@@ -127,7 +127,7 @@ def _explained_part(
         torch.cat([images, filling]),
         [full_classes],
         layers=layers,
-        explainers=[make_explainer(GLOBAL), make_explainer(LOCAL)],
+        explainers=[make_explainer(GLOBAL_MAPS), make_explainer(LOCAL_MAPS)],
         observer=observer,
     )
     neurons = _neurons(classifier, observer, explanation.logits, is_detached=True).first(count)

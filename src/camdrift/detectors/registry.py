@@ -18,13 +18,13 @@ PROFILE_HINT: Final = "--profile FOLDER, or profile= in Python, names a folder o
 
 # What a detector reads of an image: logits; every layer; the last layer before the logits; the logits, against those of
 # the profile; maps of every layer; logits of changed copies.
-LOGITS: Final = "logits"
-LAYERS: Final = "layers"
-LAST: Final = "last layer"
-LOGITS_OF_PROFILE: Final = "logits of the profile"
-MAPS: Final = "maps"
-COPIES: Final = "copies"
-OF_PROFILE: Final = (LAYERS, LAST, LOGITS_OF_PROFILE)
+READS_LOGITS: Final = "logits"
+READS_LAYERS: Final = "layers"
+READS_LAST: Final = "last layer"
+READS_PROFILE_LOGITS: Final = "logits of the profile"
+READS_MAPS: Final = "maps"
+READS_COPIES: Final = "copies"
+OF_PROFILE: Final = (READS_LAYERS, READS_LAST, READS_PROFILE_LOGITS)
 
 
 @dataclass(frozen=True)
@@ -56,50 +56,52 @@ class DetectorRow:
 _LAYER: Final = {"layer": ""}
 _SADL: Final = "Kim, ICSE 2019"
 DETECTORS: Final[Mapping[str, DetectorRow]] = {
-    "softmax": DetectorRow(LOGITS, "-(largest probability)", "Hendrycks 2017", is_differentiable=True),
-    "margin": DetectorRow(LOGITS, "-(largest logit - second largest)", "", is_differentiable=True),
-    "entropy": DetectorRow(LOGITS, "entropy of the probabilities, in nats", "", is_differentiable=True),
-    "energy": DetectorRow(LOGITS, "-ln of the sum of exp(logit)", "Liu 2020", {"t": 1.0}, is_differentiable=True),
-    "maxlogit": DetectorRow(LOGITS, "-(largest logit)", "Hendrycks 2022", is_differentiable=True),
+    "softmax": DetectorRow(READS_LOGITS, "-(largest probability)", "Hendrycks 2017", is_differentiable=True),
+    "margin": DetectorRow(READS_LOGITS, "-(largest logit - second largest)", "", is_differentiable=True),
+    "entropy": DetectorRow(READS_LOGITS, "entropy of the probabilities, in nats", "", is_differentiable=True),
+    "energy": DetectorRow(READS_LOGITS, "-ln of the sum of exp(logit)", "Liu 2020", {"t": 1.0}, is_differentiable=True),
+    "maxlogit": DetectorRow(READS_LOGITS, "-(largest logit)", "Hendrycks 2022", is_differentiable=True),
     "mahalanobis": DetectorRow(
-        LAYERS,
+        READS_LAYERS,
         "half the squared Mahalanobis distance to the nearest class, one covariance for all",
         "Lee 2018",
         {"shrinkage": None, **_LAYER},
         is_differentiable=True,
     ),
     "rmd": DetectorRow(
-        LAYERS,
+        READS_LAYERS,
         "squared Mahalanobis distance to the nearest class, less that to all images",
         "Ren 2021",
         {"shrinkage": None, **_LAYER},
         is_differentiable=True,
     ),
     "lid": DetectorRow(
-        LAYERS,
+        READS_LAYERS,
         "local intrinsic dimensionality: -(mean of ln(r_i / r_k))^-1 over the k nearest reference images",
         "Ma 2018",
         {"k": 20, "reference": 100, **_LAYER},
     ),
     "i-defender": DetectorRow(
-        LAST, "-ln of a mixture of Gaussians of the predicted class", "Zheng 2018", {"rng_seed": 0, **_LAYER}
+        READS_LAST, "-ln of a mixture of Gaussians of the predicted class", "Zheng 2018", {"rng_seed": 0, **_LAYER}
     ),
-    "dsa": DetectorRow(LAST, "distance to the predicted class over that to the next", _SADL, _LAYER),
-    "lsa": DetectorRow(LAST, "-ln of a kernel density of the predicted class", _SADL, _LAYER),
-    "mdsa": DetectorRow(LAST, "Mahalanobis distance to the predicted class", "Kim, FSE 2020", _LAYER),
-    "knn": DetectorRow(LAST, "distance to the k-th nearest image", "Sun 2022", {"k": 50, **_LAYER}, is_library=True),
-    "vim": DetectorRow(LAST, "virtual logit less energy", "Wang 2022", {"d": 0}, is_library=True),
+    "dsa": DetectorRow(READS_LAST, "distance to the predicted class over that to the next", _SADL, _LAYER),
+    "lsa": DetectorRow(READS_LAST, "-ln of a kernel density of the predicted class", _SADL, _LAYER),
+    "mdsa": DetectorRow(READS_LAST, "Mahalanobis distance to the predicted class", "Kim, FSE 2020", _LAYER),
+    "knn": DetectorRow(
+        READS_LAST, "distance to the k-th nearest image", "Sun 2022", {"k": 50, **_LAYER}, is_library=True
+    ),
+    "vim": DetectorRow(READS_LAST, "virtual logit less energy", "Wang 2022", {"d": 0}, is_library=True),
     "squeeze": DetectorRow(
-        COPIES,
+        READS_COPIES,
         "largest L1 distance of the probabilities of the image and of a squeezed copy",
         "Xu, NDSS 2018",
         {"bits": 5, "median": 2},
     ),
     "denoised": DetectorRow(
-        MAPS, "mean deviation of the maps of the image and of its median-filtered copy", "camdrift detect"
+        READS_MAPS, "mean deviation of the maps of the image and of its median-filtered copy", "camdrift detect"
     ),
     "noisecam-like": DetectorRow(
-        MAPS,
+        READS_MAPS,
         "mean norm of |LayerCAM - Grad-CAM|, both of length 1: a reconstruction, not NoiseCAM as published",
         "after arXiv 2303.06151",
         {"change": False},
@@ -125,26 +127,26 @@ def parse_detector(spec: str) -> Spec:
         >>> parse_detector("knn(k=10)")
         Spec(name='knn', settings={'k': 10, 'layer': ''})
     """
-    parsed = parse_spec(spec, option="detector")
-    library, colon, name = parsed.name.partition(":")
+    request = parse_spec(spec, option="detector")
+    library, colon, name = request.name.partition(":")
     if colon and library == PYTORCH_OOD and name:
-        return parsed
-    if parsed.name not in DETECTORS:
+        return request
+    if request.name not in DETECTORS:
         raise UserError(
-            f"`detector` must be one of {', '.join(DETECTORS)}, or {FORM}, got: {parsed.name}",
-            nearest(parsed.name, DETECTORS) + "docs/defences.md says what each reads",
+            f"`detector` must be one of {', '.join(DETECTORS)}, or {FORM}, got: {request.name}",
+            nearest(request.name, DETECTORS) + "docs/defences.md says what each reads",
         )
-    defaults = DETECTORS[parsed.name].settings
-    for key, value in parsed.settings.items():
-        _check_setting(parsed.name, key, value, defaults)
-    return Spec(parsed.name, {**defaults, **parsed.settings})
+    defaults = DETECTORS[request.name].settings
+    for key, value in request.settings.items():
+        _check_setting(request.name, key, value, defaults)
+    return Spec(request.name, {**defaults, **request.settings})
 
 
 def _check_setting(detector: str, key: str, value: Any, defaults: Mapping[str, Any]) -> None:
     """Refuse a setting that a detector does not have, or a value of another kind than the default's."""
     if key not in defaults:
-        known = ", ".join(f"{name}={default!r}" for name, default in defaults.items())
-        raise UserError(f"`detector` {detector} has no setting `{key}`", f"it has {known}" if known else "it has none")
+        names = ", ".join(f"{name}={default!r}" for name, default in defaults.items())
+        raise UserError(f"`detector` {detector} has no setting `{key}`", f"it has {names}" if names else "it has none")
     kind = type(defaults[key])
     rules: dict[type, tuple[bool, str]] = {
         bool: (isinstance(value, bool), "True or False"),

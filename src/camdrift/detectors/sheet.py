@@ -11,10 +11,10 @@ from camdrift.tables.arrays import Flags, Floats
 from camdrift.tables.defences import STATIC_STAGE
 
 # Condition and strength; a clean image has strength 0.
-Cell = tuple[str, float]
+SheetCell = tuple[str, float]
 
 
-class Scores(NamedTuple):
+class DetectorScores(NamedTuple):
     """Scores of some images by one detector; NaN where undefined, high where an image looks attacked.
 
     Attributes:
@@ -35,7 +35,7 @@ class Judged:
         seeds: Checksum of each image's seed (images,).
     """
 
-    scores: Scores
+    scores: DetectorScores
     seeds: NDArray[np.str_]
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class Judged:
 
     def __getitem__(self, flags: Flags) -> "Judged":
         """The images whose flags are set."""
-        return Judged(Scores(self.scores.combined[flags], self.scores.layers[flags]), self.seeds[flags])
+        return Judged(DetectorScores(self.scores.combined[flags], self.scores.layers[flags]), self.seeds[flags])
 
     @property
     def is_defined(self) -> Flags:
@@ -69,9 +69,9 @@ class ScoreSheet:
     epsilon: float | None = None
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
-    parts: dict[str, dict[Cell, list[Judged]]] = field(default_factory=dict)
+    parts: dict[str, dict[SheetCell, list[Judged]]] = field(default_factory=dict)
 
-    def add(self, condition: str, strength: float, scores: Mapping[str, Scores], seeds: Sequence[str]) -> None:
+    def add(self, condition: str, strength: float, scores: Mapping[str, DetectorScores], seeds: Sequence[str]) -> None:
         """Take in the scores of a batch of images.
 
         Args:
@@ -99,7 +99,7 @@ class ScoreSheet:
         parts = [part for strength in strengths for part in cells.get((condition, strength), [])]
         if not parts:
             width = max(1, len(self.columns.get(detector, ("",))))
-            return Judged(Scores(np.zeros(0), np.zeros((0, width))), np.zeros(0, np.str_))
-        combined = np.concatenate([part.scores.combined for part in parts])
+            return Judged(DetectorScores(np.zeros(0), np.zeros((0, width))), np.zeros(0, np.str_))
+        totals = np.concatenate([part.scores.combined for part in parts])
         layers = np.concatenate([part.scores.layers for part in parts])
-        return Judged(Scores(combined, layers), np.concatenate([part.seeds for part in parts]))
+        return Judged(DetectorScores(totals, layers), np.concatenate([part.seeds for part in parts]))
