@@ -77,10 +77,10 @@ def _share(cell: pl.DataFrame) -> tuple[str, str]:
 
 def _lead(lines: list[dict[str, Any]]) -> str:
     """The result in a sentence: the defence that keeps most under attacks that know it."""
-    judged = [line for line in lines if not line["is_bare"] and line["value"] is not None]
-    if not judged:
+    candidates = [line for line in lines if not line["is_bare"] and line["value"] is not None]
+    if not candidates:
         return "Static only: the attack did not know the defences, so that nothing is said about robustness."
-    best = max(judged, key=lambda line: float(line["value"]))
+    best = max(candidates, key=lambda line: float(line["value"]))
     back = best["depth"]
     place = "its maps come back at no layer" if back == "no layer" else f"its maps come back from {back} on"
     return (
@@ -96,8 +96,8 @@ def _photos(material: Material, names: list[str], strength: float) -> list[dict[
         return []
     images = tables["defended_images"].filter(pl.col("stage").is_in([CLEAN_STAGE, STATIC_STAGE]))
     images = images.filter((pl.col("stage") == CLEAN_STAGE) | (pl.col("strength") == strength))
-    stored = gallery[DEFENCE_KEYS.format("defences")].tolist()
-    if stored != names:
+    specs = gallery[DEFENCE_KEYS.format("defences")].tolist()
+    if specs != names:
         return []
     return [
         {"seed": seed_id, "pictures": _pictures(material, gallery, place, images.filter(seed_id=seed_id), names)}
