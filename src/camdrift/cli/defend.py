@@ -28,6 +28,9 @@ _Device = Annotated[str | None, typer.Option(help="As for `run`. Left out: the r
 _Trust = Annotated[
     bool, typer.Option("--trust", help="Also run Python code that run.json names: a model's factory, an attack.")
 ]
+_Profile = Annotated[
+    str | None, typer.Option(help="Ordinary images that detectors are fitted to.", metavar="PATH", show_default=False)
+]
 _Specs = list[str] | None
 
 
@@ -40,10 +43,7 @@ def defend_command(
     run: Annotated[str, typer.Argument(help="Folder or URL that `camdrift run` wrote.", metavar="RUN")],
     defence: Annotated[_Specs, _specs("A purifier: 'jpeg(quality=75)', median, ... Repeat it for more.")] = None,
     detector: Annotated[_Specs, _specs("A detector: mahalanobis, squeeze, ... Repeat it for more.")] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option(help="Ordinary images that detectors are fitted to.", metavar="PATH", show_default=False),
-    ] = None,
+    profile: _Profile = None,
     adaptive: Annotated[_Specs, _specs("An attack that knows the defence. Left out: the run's.")] = None,
     static_only: Annotated[bool, typer.Option("--static-only", help="No attack that knows the defence.")] = False,
     eot: Annotated[int, typer.Option(help="Draws of a random purifier, in attack and verdict.", metavar="N")] = 20,

@@ -5,7 +5,6 @@ escapes a broken file, no warning either, and no setting of Pillow's is changed.
 """
 
 import hashlib
-from io import BytesIO
 import math
 import re
 import threading
@@ -13,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -206,7 +206,6 @@ def _array(data: bytes, size: int) -> Image:
     return torch.tensor(values.astype(np.float32))
 
 
-@cache
 def jpeg_copy(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     """Pixels encoded as JPEG and decoded, (height, width, 3).
 
@@ -220,6 +219,7 @@ def jpeg_copy(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
         return np.array(picture.convert("RGB"))
 
 
+@cache
 def readable_endings() -> frozenset[str]:
     """Return the endings of file names, in lower case, that promise a picture which `read_image` can read."""
     readable = {*_formats(), "MPO"}  # MPO is opened as JPEG

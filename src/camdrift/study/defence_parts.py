@@ -18,6 +18,7 @@ from camdrift.attacks.base import Attack
 from camdrift.detectors.opening import Detectors
 from camdrift.detectors.sheet import DetectorScores, ScoreSheet
 from camdrift.engine.progress import OnProgress, Progress
+from camdrift.models.memory import batches
 from camdrift.pipeline.adaptive import Knowing, adaptive_chunk
 from camdrift.pipeline.defending import (
     DefendedChunk,
@@ -28,7 +29,6 @@ from camdrift.pipeline.defending import (
     examples_of,
 )
 from camdrift.pipeline.seeds import stack
-from camdrift.models.memory import batches
 from camdrift.storage.defence_files import DefenceFiles
 from camdrift.study import provenance
 from camdrift.study.recomputation import Recomputation

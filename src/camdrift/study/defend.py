@@ -32,8 +32,8 @@ from camdrift.storage.defence_files import DefenceFiles
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study import provenance
 from camdrift.study.defence_parts import IMAGES, MAPS, UNIT, DefenceParts
-from camdrift.study.launch import ImageSource, check_known, spelled_out
 from camdrift.study.judging import detectors_of
+from camdrift.study.launch import ImageSource, check_known, spelled_out
 from camdrift.study.recomputation import LoadingKeywords, Recomputation, SourceKeywords, recomputation
 from camdrift.study.study import Study, open_study
 from camdrift.tables.defences import (
@@ -232,7 +232,9 @@ class _Learnt:
         self._files.keep(key, {name: tensor.numpy() for name, tensor in tensors.items()})
 
 
-def _made(specs: Sequence[str], study: Study, plan: Plan, files: DefenceFiles, show: OnProgress) -> tuple[Defence, ...]:
+def _purifiers(
+    specs: Sequence[str], study: Study, plan: Plan, files: DefenceFiles, show: OnProgress
+) -> tuple[Defence, ...]:
     """The defences of some specs, each checked on two images of noise."""
     checksums = study.seeds["sha256"].drop_nulls()
     workshop = Workshop(
@@ -285,8 +287,15 @@ def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defe
     directory.write_record({**directory.read_record(), "defend": entry})
     study.keep(*(f"{name}.parquet" for name in tables), DEFENCE_PICTURES, RECORD)
     strength = reference_strength(parts.computation.plan)
-    results = (tables[each.name] for each in (DEFENCES_TABLE, RESTORATION, DEFENDED_IMAGES, SANITY, DETECTORS_TABLE))
-    return Defending(*results, strength, study.place)
+    return Defending(
+        defences=rows,
+        restoration=tables[RESTORATION.name],
+        images=images,
+        sanity=tables[SANITY.name],
+        detectors=tables[DETECTORS_TABLE.name],
+        strength=strength,
+        place=study.place,
+    )
 
 
 def _words(attack: Attack) -> AttackWords:
