@@ -83,8 +83,9 @@ def _lead(lines: list[dict[str, Any]]) -> str:
     best = max(candidates, key=lambda line: float(line["value"]))
     back = best["depth"]
     place = "its maps come back at no layer" if back == "no layer" else f"its maps come back from {back} on"
+    share = " ".join(best["adaptive"])
     return (
-        f"Once the attack knows the defence, {best['name']} keeps most: {' '.join(best['adaptive'])} of the predictions, "
+        f"Once the attack knows the defence, {best['name']} keeps most: {share} of the predictions, "
         f"against {percent(best['static_value'])} while it does not; {place}."
     )
 
