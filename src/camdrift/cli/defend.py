@@ -86,12 +86,21 @@ def defend_command(
 def _print(defending: "Defending", *, is_json: bool) -> None:
     page = f"{defending.place}/{REPORT}"
     if is_json:
-        tables = {name: getattr(defending, name).to_dicts() for name in ("defences", "restoration", "sanity")}
+        tables = {
+            name: getattr(defending, name).to_dicts() for name in ("defences", "restoration", "sanity", "detectors")
+        }
         print_json({**tables, "notes": defending.notes(), "page": page})
         return
     first, *notes = defending.notes()
-    print_text(first)
-    print_table(*defending.cells())
+    if len(defending.cells()[1]) > 1:
+        print_text(first)
+        print_table(*defending.cells())
+    heads, rows = defending.detector_cells()
+    if rows:
+        print_text(
+            f"AUC of detectors at strength {defending.strength:g}, with 95 % intervals over images; 0.5 is chance."
+        )
+        print_table(heads, rows)
     print_text("\n".join(notes))
     typer.echo(escaped(page))
 

@@ -48,13 +48,16 @@ from camdrift.tables.defences import (
     STATIC_STAGE,
     UNDEFENDED,
 )
-from camdrift.tables.detection import DETECTORS_TABLE
+from camdrift.tables.detection import DETECTORS_TABLE, UNSUPERVISED
 from camdrift.tables.file_names import DEFENCE_PICTURES, RECORD
-from camdrift.tables.words import count
+from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE, count
 
 # Fresh draws of a random purifier, in an attack and in a verdict.
 EOT_DRAWS: Final = 20
 _HEADS: Final = ("defence", "keeps clean", "static", "adaptive", "comes back from", "ms an image")
+_DETECTOR_HEADS: Final = ("detector", "attack from clean", "attack from noise", "noise from clean")
+# What is told from what.
+_TOLD: Final = ((ADVERSARIAL, CLEAN), (ADVERSARIAL, NOISE), (NOISE, CLEAN))
 # Settings by which attacks call the number of their steps, and of their restarts.
 _STEPS: Final = ("steps", "max_iter", "iterations", "num_steps")
 _RESTARTS: Final = ("restarts", "n_restarts", "num_random_init")
@@ -102,6 +105,12 @@ class Defending:
             return ""
         share, low, high = (100 * cell[name][0] for name in ("share", "low", "high"))
         return f"{share:.0f} % [{low:.0f}, {high:.0f}]"
+
+    def detector_cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return heads and rows of a table of the detectors as they are: their AUC at the strength of the words."""
+        rows = self.detectors.filter(pl.col("setting") == UNSUPERVISED, pl.col("strength") == self.strength)
+        names = rows["detector"].unique(maintain_order=True).to_list()
+        return _DETECTOR_HEADS, [(name, *(_auc(rows, name, *pair) for pair in _TOLD)) for name in names]
 
     def depth(self, spec: str) -> str | None:
         """Return the first layer from which maps stay back behind a defence; None if the last does not come back."""
@@ -296,6 +305,16 @@ def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defe
         strength=strength,
         place=study.place,
     )
+
+
+def _auc(rows: pl.DataFrame, detector: str, positive: str, negative: str) -> str:
+    """The AUC of a detector with its interval; the reason where there is none."""
+    cell = rows.filter(pl.col("detector") == detector, pl.col("positive") == positive, pl.col("negative") == negative)
+    if cell.is_empty():
+        return ""
+    auc, low, high, reason = cell.select("auc", "auc_low", "auc_high", "undefined_reason").row(0)
+    ends = "" if low is None else f" [{low:.2f}, {high:.2f}]"
+    return str(reason) if auc is None else f"{auc:.2f}{ends}"
 
 
 def _words(attack: Attack) -> AttackWords:
