@@ -74,6 +74,9 @@ class DefenceParts:
     files: DefenceFiles
     show: OnProgress
 
+    def __post_init__(self) -> None:
+        assert self._pairs is not None  # which refuses attacks that do not go with a defence
+
     def key(self, record: Mapping[str, Any]) -> str:
         """Return what tells this evaluation from others of the same run.
 
