@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,43 +18,40 @@ if TYPE_CHECKING:
     from camdrift.study.defend import Defending
 
 
+_Model = Annotated[
+    str | None, typer.Option(help="As for `run`. Left out: the run's.", metavar="SPEC", show_default=False)
+]
+_Images = Annotated[
+    str | None, typer.Option(help="As for `run`. Left out: the run's.", metavar="PATH", show_default=False)
+]
+_Device = Annotated[str | None, typer.Option(help="As for `run`. Left out: the run's.", show_default=False)]
+_Trust = Annotated[
+    bool, typer.Option("--trust", help="Also run Python code that run.json names: a model's factory, an attack.")
+]
+_Profile = Annotated[
+    str | None, typer.Option(help="Ordinary images that detectors are fitted to.", metavar="PATH", show_default=False)
+]
+_Specs = list[str] | None
+
+
+def _specs(help_text: str) -> Any:
+    """Return an option that may be given several times."""
+    return typer.Option(help=help_text, metavar="SPEC", show_default=False)
+
+
 def defend_command(
     run: Annotated[str, typer.Argument(help="Folder or URL that `camdrift run` wrote.", metavar="RUN")],
-    defence: Annotated[
-        list[str],
-        typer.Option(
-            help="A purifier, such as 'jpeg(quality=75)'; docs/defences.md lists them. Repeat it for more.",
-            metavar="SPEC",
-        ),
-    ],
-    adaptive: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An attack that knows the defence. Repeat it for more. Left out: the run's.",
-            metavar="SPEC",
-            show_default=False,
-        ),
-    ] = None,
-    static_only: Annotated[
-        bool, typer.Option("--static-only", help="Leave out attacks that know the defence: no claim about robustness.")
-    ] = False,
-    eot: Annotated[
-        int,
-        typer.Option(
-            help="Draws of a random purifier that an attack averages, and that a verdict counts.", metavar="N"
-        ),
-    ] = 20,
-    model: Annotated[
-        str | None, typer.Option(help="As for `run`. Left out: the run's.", metavar="SPEC", show_default=False)
-    ] = None,
+    defence: Annotated[_Specs, _specs("A purifier: 'jpeg(quality=75)', median, ... Repeat it for more.")] = None,
+    detector: Annotated[_Specs, _specs("A detector: mahalanobis, squeeze, ... Repeat it for more.")] = None,
+    profile: _Profile = None,
+    adaptive: Annotated[_Specs, _specs("An attack that knows the defence. Left out: the run's.")] = None,
+    static_only: Annotated[bool, typer.Option("--static-only", help="No attack that knows the defence.")] = False,
+    eot: Annotated[int, typer.Option(help="Draws of a random purifier, in attack and verdict.", metavar="N")] = 20,
+    model: _Model = None,
     weights: Annotated[Path | None, option("weights")] = None,
-    images: Annotated[
-        str | None, typer.Option(help="As for `run`. Left out: the run's.", metavar="PATH", show_default=False)
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="As for `run`. Left out: the run's.", show_default=False)] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Also run Python code that run.json names: a model's factory, an attack.")
-    ] = False,
+    images: _Images = None,
+    device: _Device = None,
+    trust: _Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge defences on a finished run: what they keep, what is left when the attack knows them, where maps come back.
@@ -69,9 +66,10 @@ def defend_command(
 
         defending = defend(
             run,
-            defence,
-            adaptive=adaptive or None,
-            static_only=static_only,
+            defence or (),
+            detectors=detector or (),
+            profile=profile,
+            adaptive=() if static_only else adaptive or None,
             draws=eot,
             model=model,
             images=images,

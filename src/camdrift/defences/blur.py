@@ -22,9 +22,9 @@ def blurred(images: Images, sigma: float) -> Images:
     places = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-(places**2) / (2 * sigma**2))
     kernel = (kernel / kernel.sum()).to(images)
-    padded = F.pad(images, (radius,) * 4, mode="replicate")
+    frame = F.pad(images, (radius,) * 4, mode="replicate")
     channels = images.shape[1]
-    rows = F.conv2d(padded, kernel.view(1, 1, -1, 1).repeat(channels, 1, 1, 1), groups=channels)
+    rows = F.conv2d(frame, kernel.view(1, 1, -1, 1).repeat(channels, 1, 1, 1), groups=channels)
     return F.conv2d(rows, kernel.view(1, 1, 1, -1).repeat(channels, 1, 1, 1), groups=channels)
 
 

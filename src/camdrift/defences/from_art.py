@@ -29,10 +29,10 @@ def defence(name: str, settings: dict[str, Any], workshop: Workshop) -> Defence:
     if name not in names:
         raise UserError(f"`defence` art:{name} must be a class of art.defences.preprocessor", nearest(name, names))
     spec, kind = write_spec(f"art:{name}", settings), getattr(module, name)
-    fixed = {"clip_values": (0.0, 1.0), "channels_first": True}
+    constants = {"clip_values": (0.0, 1.0), "channels_first": True}
     words = kind.__init__.__code__.co_varnames
     try:
-        preprocessor = kind(**{key: value for key, value in fixed.items() if key in words}, **settings)
+        preprocessor = kind(**{key: value for key, value in constants.items() if key in words}, **settings)
     except FOREIGN as error:
         raise UserError(f"`defence` {spec} cannot be made: {one_line(error)}") from error
 

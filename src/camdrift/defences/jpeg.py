@@ -1,14 +1,12 @@
 """JPEG: images encoded and decoded (Das 2017, Guo 2018)."""
 
-from io import BytesIO
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image as Picture
 
 from camdrift.defences.base import Defence
 from camdrift.defences.making import Workshop, check_setting_names, ranged_setting
+from camdrift.images.pixels import jpeg_copy
 from camdrift.tensors import Image, Images
 
 
@@ -24,11 +22,7 @@ def jpeg_copies(images: Images, quality: int) -> Images:
 
 def _jpeg_copy(image: Image, quality: int) -> Image:
     pixels = (image.detach().cpu().permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-    with BytesIO() as file:
-        Picture.fromarray(pixels).save(file, "JPEG", quality=quality)
-        with Picture.open(file) as picture:
-            decoded = np.asarray(picture.convert("RGB"), np.float32)
-    return torch.from_numpy(decoded).permute(2, 0, 1) / 255
+    return torch.from_numpy(jpeg_copy(pixels, quality)).permute(2, 0, 1).float() / 255
 
 
 def defence(spec: str, settings: dict[str, Any], workshop: Workshop) -> Defence:

@@ -58,23 +58,23 @@ def make_defence(spec: str, workshop: Workshop) -> Defence:
     Raises:
         UserError: An unknown defence or setting, a value that a setting cannot have, a missing library.
     """
-    parsed = parse_spec(_with_names(spec), option="defence")
-    if parsed.name in DEFENCES:
-        row = DEFENCES[parsed.name]
+    request = parse_spec(_with_names(spec), option="defence")
+    if request.name in DEFENCES:
+        row = DEFENCES[request.name]
         module = import_module(f"camdrift.defences.{row.module}")
-        settings = {**row.settings, **parsed.settings}
-        defence: Defence = module.defence(write_spec(parsed.name, settings), settings, workshop)
+        settings = {**row.settings, **request.settings}
+        defence: Defence = module.defence(write_spec(request.name, settings), settings, workshop)
         return defence
-    library, colon, name = parsed.name.partition(":")
+    library, colon, name = request.name.partition(":")
     if colon and library in DEFENCE_LIBRARIES:
-        return _of_library(library, name, parsed.settings, workshop)
-    if colon and is_user_code(parsed.name.rpartition(":")[0]):
+        return _of_library(library, name, request.settings, workshop)
+    if colon and is_user_code(request.name.rpartition(":")[0]):
         module = import_module("camdrift.defences.from_function")
-        function: Defence = module.defence(parsed.name, parsed.settings, workshop)
+        function: Defence = module.defence(request.name, request.settings, workshop)
         return function
     raise UserError(
-        f"`defence` must be one of {', '.join(DEFENCES)}, or name one of a library, got: {parsed.name}",
-        f"{nearest(parsed.name, DEFENCES)}{', '.join(DEFENCE_FORMS)}",
+        f"`defence` must be one of {', '.join(DEFENCES)}, or name one of a library, got: {request.name}",
+        f"{nearest(request.name, DEFENCES)}{', '.join(DEFENCE_FORMS)}",
     )
 
 
@@ -119,5 +119,5 @@ def check_setting_names(spec: str, settings: dict[str, Any], *names: str) -> Non
     """Raise `UserError` for settings that a defence does not have."""
     unknown = [name for name in settings if name not in names]
     if unknown:
-        known = f"settings: {', '.join(names)}" if names else "it has none"
-        raise UserError(f"`defence` {spec} has no such setting, got: {', '.join(unknown)}", known)
+        words = f"settings: {', '.join(names)}" if names else "it has none"
+        raise UserError(f"`defence` {spec} has no such setting, got: {', '.join(unknown)}", words)

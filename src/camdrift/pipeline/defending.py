@@ -163,7 +163,7 @@ def defend_chunk(
     images, maps = [DEFENDED_IMAGES.frame()], [PURIFIED_MAPS.frame()]
     with_pictures = [each.seed.seed_id for each in examples if each.is_fooled][:n_pictures]
     pictures: dict[str, dict[str, NDArray[np.uint8]]] = {name: {} for name in with_pictures}
-    done = 0
+    count = 0
     for batch in batches(examples, plan.batch_size):
         home = _Home(plan, batch, evaluation)
         images.append(home.predictions(None))
@@ -172,8 +172,8 @@ def defend_chunk(
             maps.append(home.maps(defence, images[-1]))
         for name, picture in home.pictures(set(with_pictures)):
             pictures[name] |= picture
-        done += len(batch)
-        advance(done)
+        count += len(batch)
+        advance(count)
     return DefendedChunk(pl.concat(images), pl.concat(maps), pictures)
 
 
@@ -267,10 +267,10 @@ class _Home:
         examples = [each for each in self._fooled if each.seed.seed_id in names]
         if not examples:
             return []
-        attacked = self._images(examples, STATIC_STAGE)
-        columns = {"clean": self._images(examples, CLEAN_STAGE), "attacked": attacked}
+        adversarial = self._images(examples, STATIC_STAGE)
+        columns = {"clean": self._images(examples, CLEAN_STAGE), "attacked": adversarial}
         for defence in self._evaluation.defences:
-            columns[defence.spec] = self._purified(defence, attacked, examples, STATIC_STAGE)
+            columns[defence.spec] = self._purified(defence, adversarial, examples, STATIC_STAGE)
         return [
             (each.seed.seed_id, {key: _bytes_of(images[place]) for key, images in columns.items()})
             for place, each in enumerate(examples)

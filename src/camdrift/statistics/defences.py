@@ -23,7 +23,7 @@ from camdrift.tables.table import Row, Rows
 
 @dataclass(frozen=True)
 class Trait:
-    """What is known of a defence beside its answers.
+    """What is verdicts of a defence beside its answers.
 
     Attributes:
         gradient: `exact` or `bpda`.
@@ -66,8 +66,8 @@ def defence_rows(
     for (defence,), part in images.group_by("defence", maintain_order=True):
         trait = traits.get(str(defence))
         keys = {"defence": defence, "eot": trait.eot if trait else None, "rng_seed": rng_seed}
-        fixed = part.filter(pl.col("stage") != ADAPTIVE_STAGE)
-        for (stage, attack, strength), cell in fixed.group_by("stage", "attack", "strength", maintain_order=True):
+        others = part.filter(pl.col("stage") != ADAPTIVE_STAGE)
+        for (stage, attack, strength), cell in others.group_by("stage", "attack", "strength", maintain_order=True):
             words = vars(attacks.get(str(attack), AttackWords()))
             rows.append({**keys, "stage": stage, "attack": attack, "strength": strength, **words, **_counts(cell)})
         if (part["stage"] == ADAPTIVE_STAGE).any():
@@ -76,8 +76,8 @@ def defence_rows(
 
 
 def _counts(cell: pl.DataFrame) -> Row:
-    known = cell.filter(pl.col("is_correct").is_not_null())
-    n, correct = known.height, int(known["is_correct"].sum())
+    verdicts = cell.filter(pl.col("is_correct").is_not_null())
+    n, correct = verdicts.height, int(verdicts["is_correct"].sum())
     seconds = cell["seconds"].mean()
     return {**_share(correct, n), "seconds": seconds}
 
@@ -94,13 +94,13 @@ def _adaptive_row(part: pl.DataFrame, attacks: Mapping[str, AttackWords]) -> Row
     words = attacks.get(specs[0], AttackWords()) if len(specs) == 1 else AttackWords()
     worst = worst_case(part)
     seconds = own.group_by("attack").agg(pl.col("seconds").mean())["seconds"].sum()
-    known = worst.filter(pl.col("is_correct").is_not_null())
+    verdicts = worst.filter(pl.col("is_correct").is_not_null())
     return {
         "stage": ADAPTIVE_STAGE,
         "attack": "; ".join(specs),
         "strength": 1.0,
         **vars(words),
-        **_share(int(known["is_correct"].sum()), known.height),
+        **_share(int(verdicts["is_correct"].sum()), verdicts.height),
         "seconds": seconds,
     }
 
@@ -114,9 +114,9 @@ def worst_case(part: pl.DataFrame) -> pl.DataFrame:
         part: Rows of table `defended_images` of one defence.
     """
     static = part.filter(pl.col("stage") == STATIC_STAGE, pl.col("strength") <= 1)
-    tried = [part.filter(pl.col("stage").is_in([CLEAN_STAGE, ADAPTIVE_STAGE]))]
-    tried += [static.filter(pl.col("strength") == static["strength"].max())] if static.height else []
-    return pl.concat(tried).group_by("seed_id", maintain_order=True).agg(pl.col("is_correct").min())
+    parts = [part.filter(pl.col("stage").is_in([CLEAN_STAGE, ADAPTIVE_STAGE]))]
+    parts += [static.filter(pl.col("strength") == static["strength"].max())] if static.height else []
+    return pl.concat(parts).group_by("seed_id", maintain_order=True).agg(pl.col("is_correct").min())
 
 
 class _Evidence:

@@ -64,12 +64,11 @@ def _layer_rows(keys: Mapping[str, Any], maps: pl.DataFrame, rng_seed: int, n_bo
 
 def _usable(values: Mapping[str, Floats]) -> dict[str, Floats]:
     """The deviations of seeds whose maps are all defined and moved by the attack; NaN for the others."""
-    attacked = values["attacked"]
-    is_usable = (attacked > 0) & ~np.isnan(values["purified"]) & ~np.isnan(values["clean_purified"])
+    is_usable = (values["attacked"] > 0) & ~np.isnan(values["purified"]) & ~np.isnan(values["clean_purified"])
     return {name: np.where(is_usable, column, np.nan) for name, column in values.items()}
 
 
-def restored(purified: Floats, attacked: Floats) -> Floats:
+def restored(behind: Floats, before: Floats) -> Floats:
     """1 - median of the deviations behind a purifier / median of those before it, along the last axis.
 
     NaN are left out; NaN where none is left, or where the lower median is 0.
@@ -78,20 +77,20 @@ def restored(purified: Floats, attacked: Floats) -> Floats:
         >>> restored(np.array([0.1, 0.3, 0.5]), np.array([0.4, 0.2, 0.5]))
         np.float64(0.25)
     """
-    return _restored(_median(purified), _median(attacked))
+    return _restored(_median(behind), _median(before))
 
 
-def _restored(purified: Floats, attacked: Floats) -> Floats:
+def _restored(behind: Floats, before: Floats) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio: Floats = np.where(attacked > 0, purified / attacked, np.nan)
+        ratio: Floats = np.where(before > 0, behind / before, np.nan)
     return np.subtract(1, ratio)
 
 
 def _median(values: Floats) -> Floats:
     """Median of the defined values along the last axis; NaN where there are none."""
     is_empty = np.asarray(np.isnan(values).all(-1))
-    filled = np.where(is_empty[..., None], 0.0, values)
-    medians: Floats = np.where(is_empty, np.nan, np.nanmedian(filled, axis=-1))
+    values_or_zero = np.where(is_empty[..., None], 0.0, values)
+    medians: Floats = np.where(is_empty, np.nan, np.nanmedian(values_or_zero, axis=-1))
     return medians
 
 

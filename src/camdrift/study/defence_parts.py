@@ -15,19 +15,39 @@ import polars as pl
 from numpy.typing import NDArray
 
 from camdrift.attacks.base import Attack
+from camdrift.detectors.opening import Detectors
+from camdrift.detectors.sheet import DetectorScores, ScoreSheet
 from camdrift.engine.progress import OnProgress, Progress
+from camdrift.models.memory import batches
 from camdrift.pipeline.adaptive import Knowing, adaptive_chunk
-from camdrift.pipeline.defending import DefendedChunk, Evaluation, clean_examples, defend_chunk, examples_of
+from camdrift.pipeline.defending import (
+    DefendedChunk,
+    Evaluation,
+    Example,
+    clean_examples,
+    defend_chunk,
+    examples_of,
+)
+from camdrift.pipeline.seeds import stack
 from camdrift.storage.defence_files import DefenceFiles
 from camdrift.study import provenance
 from camdrift.study.recomputation import Recomputation
-from camdrift.tables.defences import DEFENDED_IMAGES, PURIFIED_MAPS
-from camdrift.tables.words import count
+from camdrift.tables.defences import CLEAN_STAGE, DEFENDED_IMAGES, NOISE_STAGE, PURIFIED_MAPS, STATIC_STAGE
+from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE, count
 
 IMAGES, MAPS = "images", "maps"
 UNIT: Final = "images behind defences"
-# Seconds of the run's attack on each image of a chunk.
+# Seconds of the run's attack on each image of a chunk; scores of detectors.
 _TIMES: Final = "times"
+_SCORES: Final = "scores"
+_SCORE_SCHEMA: Final[dict[str, Any]] = {
+    "detector": pl.String(),
+    "condition": pl.String(),
+    "strength": pl.Float64(),
+    "sha256": pl.String(),
+    "combined": pl.Float64(),
+    "layers": pl.List(pl.Float64()),
+}
 _RESULT: Final = "fooled image"
 # Images whose pictures are kept.
 _PICTURES: Final = 6
@@ -42,6 +62,7 @@ class DefenceParts:
         computation: Plan and chunks of the run.
         evaluation: How defences are judged.
         attacks: Attacks that know the defence.
+        detectors: Detectors, fitted; None without any.
         files: Finished parts.
         show: Called whenever there is something to show.
     """
@@ -49,6 +70,7 @@ class DefenceParts:
     computation: Recomputation
     evaluation: Evaluation
     attacks: tuple[Attack, ...]
+    detectors: Detectors | None
     files: DefenceFiles
     show: OnProgress
 
@@ -65,6 +87,7 @@ class DefenceParts:
             *(f"{defence.spec} {defence.checksum}" for defence in self.evaluation.defences),
             *(attack.spec for attack in self.attacks),
             str(self.evaluation.draws),
+            *self._detector_words,
         ]
         return sha256("\n".join(words).encode()).hexdigest()
 
@@ -111,6 +134,46 @@ class DefenceParts:
         yield _SEED_IDS, np.array(names, dtype=np.str_)
         yield "defences", np.array([each.spec for each in self.evaluation.defences], dtype=np.str_)
 
+    def sheet(self) -> ScoreSheet | None:
+        """Return the scores of all detectors; None without any."""
+        if self.detectors is None:
+            return None
+        attack = self.computation.plan.attack
+        sheet = self.detectors.sheet(attack.spec, epsilon=None if attack.threat is None else attack.threat.epsilon)
+        cells = pl.concat([self.files.read_chunk(number, _SCORES) for number in range(len(self._chunks))])
+        for (condition, strength), rows in cells.group_by("condition", "strength", maintain_order=True):
+            parts = rows.partition_by("detector", as_dict=True, maintain_order=True)
+            scores = {str(name): _scores_of(part) for (name,), part in parts.items()}
+            seeds = rows.filter(detector=rows["detector"][0])["sha256"].to_list()
+            sheet.add(str(condition), float(str(strength)), scores, seeds)
+        return sheet
+
+    @property
+    def _detector_words(self) -> list[str]:
+        detectors = self.detectors
+        if detectors is None:
+            return []
+        profile = detectors.setup.profile
+        return [*detectors.by_name, *(() if profile is None else sorted(profile.checksums))]
+
+    def _score(self, examples: Sequence[Example]) -> pl.DataFrame:
+        """Scores of the images that the attack fools, clean, attacked and noisy, by every detector."""
+        rows, fooled = [pl.DataFrame(schema=_SCORE_SCHEMA)], [each for each in examples if each.is_fooled]
+        plan = self.computation.plan
+        cells = [(CLEAN, CLEAN_STAGE, 0.0)]
+        for strength in plan.settings.strengths:
+            cells += [(ADVERSARIAL, STATIC_STAGE, strength), (NOISE, NOISE_STAGE, strength)]
+        for batch, (condition, stage, strength) in product([*batches(fooled, plan.batch_size)], cells):
+            assert self.detectors is not None
+            seeds = [each.seed.sha256 for each in batch]
+            images = stack(each.image(stage, strength) for each in batch)
+            for name, scores in self.detectors.scores(images).items():
+                columns = {"sha256": seeds, "combined": scores.combined.tolist(), "layers": scores.layers.tolist()}
+                constants = {"detector": name, "condition": condition, "strength": strength}
+                spread = {key: [value] * len(seeds) for key, value in constants.items()}
+                rows.append(pl.DataFrame({**spread, **columns}, schema=_SCORE_SCHEMA))
+        return pl.concat(rows)
+
     @property
     def _pairs(self) -> list[Knowing]:
         return [Knowing(attack, each) for each, attack in product(self.evaluation.defences, self.attacks)]
@@ -129,7 +192,8 @@ class DefenceParts:
         seconds = (perf_counter() - before) / max(1, len(examples))
         chunk = defend_chunk(plan, examples, self.evaluation, progress, n_pictures=_PICTURES)
         times = pl.DataFrame({"seconds": [seconds] * len(examples)}, schema={"seconds": pl.Float64})
-        tables = {IMAGES: chunk.images, MAPS: chunk.maps, _TIMES: times}
+        scores = pl.DataFrame(schema=_SCORE_SCHEMA) if self.detectors is None else self._score(examples)
+        tables = {IMAGES: chunk.images, MAPS: chunk.maps, _TIMES: times, _SCORES: scores}
         self.files.write_chunk(number, tables, self._arrays(chunk))
 
     def _compute_adaptive(self, index: int, number: int, knowing: Knowing, progress: "_Going") -> None:
@@ -155,6 +219,10 @@ class DefenceParts:
         return f"{count(n_pairs, 'attack')} that know the defence: {words}, if they take as long as the run's"
 
 
+def _scores_of(rows: pl.DataFrame) -> DetectorScores:
+    return DetectorScores(rows["combined"].to_numpy(), np.array(rows["layers"].to_list(), np.float64))
+
+
 class _Going:
     """How far an evaluation has come; call it with the images of a part that are done."""
 
@@ -170,11 +238,11 @@ class _Going:
         """Show a line that a person should read."""
         self._tell(0, (line,))
 
-    def finish(self, images: int, fooled: int = 0) -> None:
+    def finish(self, images: int, successes: int = 0) -> None:
         """Count a part as done."""
-        self._done, self._fooled = self._done + images, self._fooled + fooled
+        self._done, self._fooled = self._done + images, self._fooled + successes
         self(0)
 
     def _tell(self, images: int, warnings: tuple[str, ...]) -> None:
-        done = min(self._done + images, self._total)
-        self._show(Progress(self.stage, done, self._total, self._fooled, warnings, unit=UNIT, result=_RESULT))
+        count_now = min(self._done + images, self._total)
+        self._show(Progress(self.stage, count_now, self._total, self._fooled, warnings, unit=UNIT, result=_RESULT))

@@ -16,11 +16,13 @@ from torch import Tensor
 from camdrift.attacks.base import Attack
 from camdrift.attacks.making import make_attack
 from camdrift.attacks.stored import StoredImages
+from camdrift.coverage.profile import Profile
 from camdrift.defences.base import Defence, check_defence
 from camdrift.defences.making import Workshop, make_defence
+from camdrift.detectors.assessment import detector_rows
+from camdrift.detectors.opening import Detectors
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
-from camdrift.models.classifier import Classifier
 from camdrift.pipeline.defending import Evaluation, reference_strength
 from camdrift.pipeline.plan import Plan
 from camdrift.specs import parse_spec
@@ -30,8 +32,9 @@ from camdrift.storage.defence_files import DefenceFiles
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study import provenance
 from camdrift.study.defence_parts import IMAGES, MAPS, UNIT, DefenceParts
+from camdrift.study.judging import detectors_of
 from camdrift.study.launch import ImageSource, check_known, spelled_out
-from camdrift.study.recomputation import LoadingKeywords, recomputation
+from camdrift.study.recomputation import LoadingKeywords, Recomputation, SourceKeywords, recomputation
 from camdrift.study.study import Study, open_study
 from camdrift.tables.defences import (
     ADAPTIVE_STAGE,
@@ -45,11 +48,12 @@ from camdrift.tables.defences import (
     STATIC_STAGE,
     UNDEFENDED,
 )
+from camdrift.tables.detection import DETECTORS_TABLE
 from camdrift.tables.file_names import DEFENCE_PICTURES, RECORD
 from camdrift.tables.words import count
 
 # Fresh draws of a random purifier, in an attack and in a verdict.
-DRAWS: Final = 20
+EOT_DRAWS: Final = 20
 _HEADS: Final = ("defence", "keeps clean", "static", "adaptive", "comes back from", "ms an image")
 # Settings by which attacks call the number of their steps, and of their restarts.
 _STEPS: Final = ("steps", "max_iter", "iterations", "num_steps")
@@ -65,6 +69,7 @@ class Defending:
         restoration: Where maps come back, table `restoration`.
         images: Predictions image by image, table `defended_images`.
         sanity: Checks, table `sanity`.
+        detectors: How well detectors tell, table `detectors`.
         strength: The strength that the numbers in words are about.
         place: Path or URL of the run.
     """
@@ -73,6 +78,7 @@ class Defending:
     restoration: pl.DataFrame
     images: pl.DataFrame
     sanity: pl.DataFrame
+    detectors: pl.DataFrame
     strength: float
     place: Path | str
 
@@ -104,7 +110,7 @@ class Defending:
 
     def notes(self) -> list[str]:
         """Return what the numbers are, and what a reader must know before trusting them, a line each."""
-        n = int(self.defences["n"].max() or 0)  # type: ignore[arg-type]
+        n = max(self.defences["n"].to_list(), default=0)
         lines = [
             f"Share of {count(n, 'image')} whose prediction stays that of the clean image, with Wilson 95 % intervals; "
             f"static: the run's attack at strength {self.strength:g}, which does not know the defence; adaptive: the "
@@ -124,62 +130,78 @@ def defend(
     run: str | PathLike[str] | Study,
     defences: str | Sequence[str] = (),
     *,
+    detectors: str | Sequence[str] = (),
+    profile: Profile | ImageSource | Tensor = None,
     adaptive: str | Sequence[str] | None = None,
-    static_only: bool = False,
-    draws: int = DRAWS,
-    model: str | Classifier | None = None,
-    images: ImageSource = None,
-    trust: bool = False,
+    draws: int = EOT_DRAWS,
     on_progress: OnProgress | None = None,
-    **loading: Unpack[LoadingKeywords],
+    **source: Unpack[SourceKeywords],
 ) -> Defending:
-    """Judge defences on a finished run, and write what they do into its directory.
+    """Judge defences and detectors on a finished run, and write what they do into its directory.
 
     A prediction is correct if it is that of the clean image without a defence. Images that the network predicts
     otherwise than their label are left out. An evaluation that was stopped goes on where it was.
 
     Args:
         run: The run directory, or the study.
-        defences: Specs: `bits`, `median`, `jpeg(quality=50)`, `dae(train='photos/')`, `art:CLASS`, `file.py:function`;
-            docs/defences.md lists them.
-        adaptive: Specs of attacks that know the defence; None for the run's attack.
-        static_only: Leave out attacks that know the defence: then the numbers say nothing about robustness.
+        defences: Specs of purifiers: `bits`, `median`, `jpeg(quality=50)`, `dae(train='photos/')`, `art:CLASS`,
+            `file.py:function`; docs/defences.md lists them.
+        detectors: Specs of detectors: `softmax`, `mahalanobis`, `squeeze`, `pytorch-ood:CLASS`.
+        profile: Ordinary images that some detectors are fitted to: a folder or another source, a profile, its file.
+        adaptive: Specs of attacks that know the defence; None for the run's attack; none at all (`()`) is static only:
+            then the numbers say nothing about robustness.
         draws: Draws of a random purifier: those that an attack averages (EOT), and others for every verdict.
+        on_progress: Called whenever there is something to show.
+        **source: In place of what `run.json` says:
         model: Spec or classifier; None for the spec in `run.json`.
         images: As for `run`; None for those in `run.json`.
         trust: Also run Python code that the run's record names.
-        on_progress: Called whenever there is something to show.
-        **loading: In place of what `run.json` says:
         weights: Weights for the spec; None for those in `run.json`.
         device: auto, cpu, cuda or cuda:N; None for the one in `run.json`.
 
     Raises:
         StoreError: There is no run, or one that is not complete.
-        UserError: A defence or an attack that cannot be made, a purifier that changes shape or range, or is random
-            without saying so; a model or images that are gone or differ from the run's.
+        UserError: A defence, a detector or an attack that cannot be made, a purifier that changes shape or range, or is
+            random without saying so; a model or images that are gone or differ from the run's.
     """
-    check_known(loading, tuple(LoadingKeywords.__annotations__))
-    specs = [defences] if isinstance(defences, str) else [*defences]
-    if not specs:
-        raise UserError("`defences` must name one or more, got: none", "--defence 'jpeg(quality=75)' for example")
+    check_known(source, tuple(SourceKeywords.__annotations__))
+    specs, names = ([each] if isinstance(each, str) else [*each] for each in (defences, detectors))
+    if not specs and not names:
+        raise UserError("`defences` or `detectors` must name one or more, got: none", "--defence jpeg for example")
     if not isinstance(draws, int) or draws < 1:
         raise UserError(f"`draws` must be at least 1, got: {draws}")
     study = run if isinstance(run, Study) else open_study(run)
     study.check_fit()
-    computation = recomputation(study.record, model, images, loading, trust=trust)
     show = on_progress or (lambda progress: None)
-    attacks = () if static_only else _attacks(computation.plan, adaptive)
-    files = DefenceFiles(study.path)
-    made = _made(specs, study, computation.plan, files, show)
-    evaluation = Evaluation(made, draws, computation.plan.settings.rng_seed)
-    parts = DefenceParts(computation, evaluation, attacks, files, show)
-    directory = RunDirectory(study.path)
-    with directory.writing(), computation.plan.classifier.numerics():
+    computation, files = _computation(study, source), DefenceFiles(study.path)
+    plan, directory = computation.plan, RunDirectory(study.path)
+    purifiers = _purifiers(specs, study, plan, files, show)
+    evaluation = Evaluation(purifiers, draws, plan.settings.rng_seed)
+    attacks = _attacks(plan, adaptive) if purifiers else ()
+    with directory.writing(), plan.classifier.numerics():
+        parts = DefenceParts(computation, evaluation, attacks, _detectors(names, profile, study, plan), files, show)
         files.begin(parts.key(study.record))
         parts.compute()
         defending = _written(study, directory, parts)
         files.end()
     return defending
+
+
+def _computation(study: Study, source: SourceKeywords) -> Recomputation:
+    loading: LoadingKeywords = {"weights": source.get("weights"), "device": source.get("device")}
+    trust = source.get("trust", False)
+    return recomputation(study.record, source.get("model"), source.get("images"), loading, trust=trust)
+
+
+def _detectors(
+    names: Sequence[str], profile: Profile | ImageSource | Tensor, study: Study, plan: Plan
+) -> Detectors | None:
+    """The detectors, fitted to the profile; None without any."""
+    if not names:
+        return None
+    seeds = study.seeds["sha256"].drop_nulls().to_list()
+    detectors, _ = detectors_of(names, plan.classifier, plan.layers, profile, seeds=seeds)
+    return detectors
 
 
 def _attacks(plan: Plan, specs: str | Sequence[str] | None) -> tuple[Attack, ...]:
@@ -210,7 +232,9 @@ class _Learnt:
         self._files.keep(key, {name: tensor.numpy() for name, tensor in tensors.items()})
 
 
-def _made(specs: Sequence[str], study: Study, plan: Plan, files: DefenceFiles, show: OnProgress) -> tuple[Defence, ...]:
+def _purifiers(
+    specs: Sequence[str], study: Study, plan: Plan, files: DefenceFiles, show: OnProgress
+) -> tuple[Defence, ...]:
     """The defences of some specs, each checked on two images of noise."""
     checksums = study.seeds["sha256"].drop_nulls()
     workshop = Workshop(
@@ -221,15 +245,15 @@ def _made(specs: Sequence[str], study: Study, plan: Plan, files: DefenceFiles, s
         learnt=_Learnt(files),
         show=lambda line: show(Progress("learn", 0, 1, 0, warnings=(line,), unit=UNIT)),
     )
-    made = [make_defence(spec, workshop) for spec in specs]
-    names = [defence.spec for defence in made]
+    purifiers = [make_defence(spec, workshop) for spec in specs]
+    names = [defence.spec for defence in purifiers]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"`defences` must be different, got twice: {twice[0]}")
     generator = torch.Generator().manual_seed(0)
     images = torch.rand((2, 3, *plan.size), generator=generator).to(plan.classifier.device)
-    for defence in made:
+    for defence in purifiers:
         check_defence(defence, images, rng_seed=plan.settings.rng_seed)
-    return tuple(made)
+    return tuple(purifiers)
 
 
 def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defending:
@@ -248,6 +272,7 @@ def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defe
         DEFENDED_IMAGES.name: images,
         PURIFIED_MAPS.name: maps,
         SANITY.name: sanity(images, rows, traits),
+        DETECTORS_TABLE.name: DETECTORS_TABLE.frame([] if (sheet := parts.sheet()) is None else detector_rows([sheet])),
     }
     parts.files.write_pictures(parts.pictures())
     directory.replace_tables(tables)
@@ -257,11 +282,20 @@ def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defe
         "defences": [{"spec": d.spec, "checksum": d.checksum, **asdict(traits[d.spec])} for d in evaluation.defences],
         "adaptive": [attack.spec for attack in parts.attacks],
         "draws": evaluation.draws,
+        "detectors": [] if parts.detectors is None else [*parts.detectors.by_name],
     }
     directory.write_record({**directory.read_record(), "defend": entry})
     study.keep(*(f"{name}.parquet" for name in tables), DEFENCE_PICTURES, RECORD)
     strength = reference_strength(parts.computation.plan)
-    return Defending(rows, tables[RESTORATION.name], images, tables[SANITY.name], strength, study.place)
+    return Defending(
+        defences=rows,
+        restoration=tables[RESTORATION.name],
+        images=images,
+        sanity=tables[SANITY.name],
+        detectors=tables[DETECTORS_TABLE.name],
+        strength=strength,
+        place=study.place,
+    )
 
 
 def _words(attack: Attack) -> AttackWords:

@@ -30,6 +30,14 @@ class LoadingKeywords(TypedDict, total=False):
     device: str | None
 
 
+class SourceKeywords(LoadingKeywords, total=False):
+    """Model and images of a run, in place of those in `run.json`."""
+
+    model: str | Classifier | None
+    images: ImageSource
+    trust: bool
+
+
 @dataclass(frozen=True)
 class Recomputation:
     """Everything that computes the chunks of a run once more.

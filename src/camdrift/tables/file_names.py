@@ -11,6 +11,8 @@ GALLERY: Final = "gallery.npz"
 CHUNKS: Final = "chunks"
 # Pictures behind defences, and what defences have learnt: defence-KEY.safetensors.
 DEFENCE_PICTURES: Final = "defences.npz"
+# How a page finds them beside the arrays of the gallery.
+DEFENCE_KEYS: Final = "defences/{}"
 LEARNT: Final = "defence-{}.safetensors"
 
 COMPARISON_RECORD: Final = "comparison.json"

@@ -15,7 +15,7 @@ from camdrift.tables.defences import (
     RESTORATION,
     SANITY,
 )
-from camdrift.tables.detection import DETECTION, DETECTION_TABLES, ROC
+from camdrift.tables.detection import DETECTION, DETECTION_TABLES, DETECTORS_TABLE, ROC
 from camdrift.tables.reproduction import CLAIMS, EMULATION, LADDER, REPRODUCTION_TABLES
 from camdrift.tables.study import (
     CONTROLS,
@@ -110,6 +110,7 @@ _FURTHER_TABLES: Final = (
     PRECISION,
     *DETECTION_TABLES,
     *DEFENCE_TABLES,
+    DETECTORS_TABLE,
 )
 FURTHER_TABLES: Final = {t.name: t for t in _FURTHER_TABLES}
 # The names of all tables, for completion.
@@ -138,6 +139,7 @@ TableName = Literal[
     "defended_images",
     "purified_maps",
     "sanity",
+    "detectors",
 ]
 # Every table that a run directory may have.
 RUN_TABLES: Final = TABLES | FURTHER_TABLES
@@ -190,6 +192,7 @@ class RunTables:
     defended_images = StoredTable(DEFENDED_IMAGES)
     purified_maps = StoredTable(PURIFIED_MAPS)
     sanity = StoredTable(SANITY)
+    detectors = StoredTable(DETECTORS_TABLE)
 
     def _read(self, table: Table) -> pl.DataFrame:
         """Return a table; whoever holds a run says how."""
