@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from camdrift.detectors.cross_validation import LEAST_FOLDED_SEEDS, Examples, out_of_fold, seed_folds, weighted_auc
 from camdrift.detectors.sheet import Judged, ScoreSheet
+from camdrift.statistics.estimates import wilson_interval
 from camdrift.tables.arrays import Flags, Floats
+from camdrift.tables.defences import STATIC_STAGE
 from camdrift.tables.detection import DETECTORS_TABLE, SUPERVISED, UNSUPERVISED
 from camdrift.tables.table import Row
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
@@ -129,13 +131,14 @@ def detector_rows(sheets: Sequence[ScoreSheet]) -> list[Row]:
     layers (`supervised`), trained on each run and tested on each, with no seed on both sides.
 
     Args:
-        sheets: Scores of runs of one model: one, or one for each attack.
+        sheets: Scores of runs of one model: one, or one for each attack; and of attacks that know the detectors.
     """
     rows = []
     for sheet in sheets:
         for detector in sheet.detectors:
             rows += [_row(sheet, detector, task, None) for task in _tasks(sheet, has_noise_task=True)]
-    for train, test in product(sheets, repeat=2):
+    runs = [sheet for sheet in sheets if sheet.stage == STATIC_STAGE]
+    for train, test in product(runs, repeat=2):
         for detector in test.detectors:
             if len(test.columns.get(detector, ())) > 1 and detector in train.parts:
                 rows += [_row(test, detector, task, train) for task in _tasks(test, has_noise_task=False)]
@@ -195,7 +198,17 @@ def _row(sheet: ScoreSheet, detector: str, task: _Task, train: ScoreSheet | None
             reason = f"fewer than {LEAST_FOLDED_SEEDS} seeds to train on"
             return {**keys, **_counts(positives, negatives), "undefined_reason": reason}
         positives, negatives = both
-    return {**keys, **assessed(positives, negatives, sheet.reasons.get(detector, ""))}
+    values = assessed(positives, negatives, sheet.reasons.get(detector, ""))
+    return {**keys, **values, **(_undetected(sheet, detector) if task.positive == ADVERSARIAL else {})}
+
+
+def _undetected(sheet: ScoreSheet, detector: str) -> dict[str, float]:
+    """Share of images of an attack that knows the detector which fool the network and pass, with Wilson's interval."""
+    flags = sheet.undetected.get(detector)
+    if not flags:
+        return {}
+    low, high = (float(end[0]) for end in wilson_interval(np.array([sum(flags)]), np.array([len(flags)])))
+    return {"undetected": sum(flags) / len(flags), "undetected_low": low, "undetected_high": high}
 
 
 def _trained(

@@ -62,6 +62,7 @@ class ScoreSheet:
         columns: Layers of each detector's scores, by detector.
         reasons: Why an image may have no score, by detector.
         parts: Scores by detector and cell, batch by batch.
+        undetected: By detector, of each image of an attack that knows it: does it fool the network and pass?
     """
 
     attack: str
@@ -70,6 +71,7 @@ class ScoreSheet:
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     parts: dict[str, dict[SheetCell, list[Judged]]] = field(default_factory=dict)
+    undetected: dict[str, list[bool]] = field(default_factory=dict)
 
     def add(self, condition: str, strength: float, scores: Mapping[str, DetectorScores], seeds: Sequence[str]) -> None:
         """Take in the scores of a batch of images.

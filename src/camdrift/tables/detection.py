@@ -61,6 +61,14 @@ DETECTORS_TABLE: Final = table(
     ("fpr_1", pl.Float64, "share of negatives above that threshold"),
     ("tpr_5", pl.Float64, "share of positives above the threshold for 5 % false positives, set on other seeds"),
     ("fpr_5", pl.Float64, "share of negatives above that threshold"),
+    (
+        "undetected",
+        pl.Float64,
+        "share of seeds that an attack which knows the detector turns into images that fool the network and stay below "
+        "the threshold for 5 % false positives; null for static",
+    ),
+    ("undetected_low", pl.Float64, "lower end of its Wilson 95 % interval"),
+    ("undetected_high", pl.Float64, "upper end of it"),
     ("n_seeds", pl.Int64, "seed images behind it"),
     ("n_positives", pl.Int64, "positives with a score"),
     ("n_negatives", pl.Int64, "negatives with a score"),
