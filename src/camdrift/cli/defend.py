@@ -63,6 +63,7 @@ def defend_command(
 
     The same command again goes on where it was stopped.
     """
+    source: Any = {"model": model, "images": images, "weights": weights, "device": device, "trust": trust}
     with show_progress(Console(stderr=True), _how_to_go_on) as display:
         display.say(f"reading {run}")
         display.start(run)
@@ -78,12 +79,8 @@ def defend_command(
             adaptive=() if static_only else adaptive or None,
             draws=eot,
             smoothing=Smoothing(tuple(certify or ())),
-            model=model,
-            images=images,
-            weights=weights,
-            device=device,
-            trust=trust,
             on_progress=display,
+            **source,
         )
         display.say("report")
         open_study(run).report()

@@ -85,7 +85,7 @@ class Smoothing:
             raise UserError(f"`certify_draws` must be at least 1, got: {self.draws}")
 
 
-NO_SMOOTHING: Final = Smoothing()
+UNSMOOTHED: Final = Smoothing()
 
 
 @dataclass(frozen=True)

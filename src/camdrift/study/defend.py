@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Final, Unpack
+from typing import Any, Final, Unpack
 
 import polars as pl
 import torch
@@ -32,7 +32,7 @@ from camdrift.statistics.smoothing import certified_share
 from camdrift.storage.defence_files import DefenceFiles
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study import provenance
-from camdrift.study.defence_parts import IMAGES, MAPS, NO_SMOOTHING, UNIT, DefenceParts, Smoothing
+from camdrift.study.defence_parts import IMAGES, MAPS, UNSMOOTHED, UNIT, DefenceParts, Smoothing
 from camdrift.study.judging import detectors_of
 from camdrift.study.launch import ImageSource, check_known, spelled_out
 from camdrift.study.recomputation import LoadingKeywords, Recomputation, SourceKeywords, recomputation
@@ -165,7 +165,7 @@ def defend(
     detectors: str | Sequence[str] = (),
     adaptive: str | Sequence[str] | None = None,
     draws: int = EOT_DRAWS,
-    smoothing: Smoothing = NO_SMOOTHING,
+    smoothing: Smoothing = UNSMOOTHED,
     on_progress: OnProgress | None = None,
     **source: Unpack[DefendKeywords],
 ) -> Defending:
@@ -311,15 +311,7 @@ def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defe
     }
     parts.files.write_pictures(parts.pictures())
     directory.replace_tables(tables)
-    entry = {
-        "finished": provenance.now(),
-        "camdrift": provenance.camdrift_version(),
-        "defences": [{"spec": d.spec, "checksum": d.checksum, **asdict(traits[d.spec])} for d in evaluation.defences],
-        "adaptive": [attack.spec for attack in parts.attacks],
-        "draws": evaluation.draws,
-        "detectors": [] if parts.detectors is None else [*parts.detectors.by_name],
-    }
-    directory.write_record({**directory.read_record(), "defend": entry})
+    directory.write_record({**directory.read_record(), "defend": _entry(parts, traits)})
     study.keep(*(f"{name}.parquet" for name in tables), DEFENCE_PICTURES, RECORD)
     strength = reference_strength(parts.computation.plan)
     return Defending(
@@ -332,6 +324,20 @@ def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defe
         strength=strength,
         place=study.place,
     )
+
+
+def _entry(parts: DefenceParts, traits: Mapping[str, Trait]) -> dict[str, Any]:
+    """What the record of the run says of the evaluation."""
+    evaluation = parts.evaluation
+    return {
+        "finished": provenance.now(),
+        "camdrift": provenance.camdrift_version(),
+        "defences": [{"spec": d.spec, "checksum": d.checksum, **asdict(traits[d.spec])} for d in evaluation.defences],
+        "adaptive": [attack.spec for attack in parts.attacks],
+        "draws": evaluation.draws,
+        "detectors": [] if parts.detectors is None else [*parts.detectors.by_name],
+        "smoothing": asdict(parts.smoothing),
+    }
 
 
 def _auc(rows: pl.DataFrame, detector: str, positive: str, negative: str) -> str:
