@@ -31,6 +31,10 @@ _Trust = Annotated[
 _Profile = Annotated[
     str | None, typer.Option(help="Ordinary images that detectors are fitted to.", metavar="PATH", show_default=False)
 ]
+_Sigmas = Annotated[
+    list[float] | None,
+    typer.Option(help="Noise that randomised smoothing certifies with.", metavar="SIGMA", show_default=False),
+]
 _Specs = list[str] | None
 
 
@@ -46,6 +50,7 @@ def defend_command(
     profile: _Profile = None,
     adaptive: Annotated[_Specs, _specs("An attack that knows the defence. Left out: the run's.")] = None,
     static_only: Annotated[bool, typer.Option("--static-only", help="No attack that knows the defence.")] = False,
+    certify: _Sigmas = None,
     eot: Annotated[int, typer.Option(help="Draws of a random purifier, in attack and verdict.", metavar="N")] = 20,
     model: _Model = None,
     weights: Annotated[Path | None, option("weights")] = None,
@@ -61,6 +66,7 @@ def defend_command(
     with show_progress(Console(stderr=True), _how_to_go_on) as display:
         display.say(f"reading {run}")
         display.start(run)
+        from camdrift.study.defence_parts import Smoothing
         from camdrift.study.defend import defend
         from camdrift.study.study import open_study
 
@@ -71,6 +77,7 @@ def defend_command(
             profile=profile,
             adaptive=() if static_only else adaptive or None,
             draws=eot,
+            smoothing=Smoothing(tuple(certify or ())),
             model=model,
             images=images,
             weights=weights,
@@ -86,13 +93,22 @@ def defend_command(
 def _print(defending: "Defending", *, is_json: bool) -> None:
     page = f"{defending.place}/{REPORT}"
     if is_json:
-        tables = {name: getattr(defending, name).to_dicts() for name in ("defences", "restoration", "sanity")}
+        tables = {
+            name: getattr(defending, name).to_dicts() for name in ("defences", "restoration", "sanity", "detectors")
+        }
         print_json({**tables, "notes": defending.notes(), "page": page})
         return
     first, *notes = defending.notes()
-    print_text(first)
-    print_table(*defending.cells())
-    print_text("\n".join(notes))
+    if len(defending.cells()[1]) > 1:
+        print_text(first)
+        print_table(*defending.cells())
+    heads, rows = defending.detector_cells()
+    if rows:
+        print_text(
+            f"AUC of detectors at strength {defending.strength:g}, with 95 % intervals over images; 0.5 is chance."
+        )
+        print_table(heads, rows)
+    print_text("\n".join([*notes, *defending.certificates()]))
     typer.echo(escaped(page))
 
 

@@ -11,11 +11,16 @@ from camdrift.report.pictures import encoded
 from camdrift.statistics.restoration import RETURNED, depth_of_return
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.defences import ADAPTIVE_STAGE, CLEAN_STAGE, STATIC_ONLY, STATIC_STAGE, UNDEFENDED
+from camdrift.tables.detection import UNSUPERVISED
 from camdrift.tables.file_names import DEFENCE_KEYS
+from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import class_name
 from camdrift.tables.table import Row, Rows
+from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
 
 _QUALITY: Final = 80
+# What detectors tell from what.
+_TOLD: Final = ((ADVERSARIAL, CLEAN), (ADVERSARIAL, NOISE), (NOISE, CLEAN))
 # Photos that are shown at once; the rest is folded.
 _MOST_SHOWN: Final = 2
 
@@ -38,6 +43,8 @@ def defences_section(material: Material) -> dict[str, Any]:
             "further": photos[_MOST_SHOWN:],
             "strips": [_strip(name, restoration.filter(pl.col("returned").is_null(), defence=name)) for name in own],
             "lines": lines,
+            "detectors": _detectors(tables, strength),
+            "has_defences": bool(own),
             "checks": _checks(tables["sanity"]),
             "has_static_only": any(line["adaptive"][0] == STATIC_ONLY for line in lines),
             "strength": f"{strength:g}",
@@ -148,6 +155,23 @@ def _strip(name: str, rows: pl.DataFrame) -> dict[str, Any]:
         )
     depth = depth_of_return(rows)
     return {"name": name, "cells": cells, "depth": depth, "words": f"back from {depth} on" if depth else "not back"}
+
+
+def _detectors(tables: Tables, strength: float) -> list[dict[str, Any]]:
+    """The AUC of every detector as it is, attack from clean, attack from noise, noise from clean."""
+    if "detectors" not in tables:
+        return []
+    rows = tables["detectors"].filter(pl.col("setting") == UNSUPERVISED, pl.col("strength") == strength)
+    names = rows["detector"].unique(maintain_order=True).to_list()
+    return [{"name": name, "cells": [_auc(rows.filter(detector=name), *pair) for pair in _TOLD]} for name in names]
+
+
+def _auc(rows: pl.DataFrame, positive: str, negative: str) -> tuple[str, str]:
+    cell = rows.filter(positive=positive, negative=negative)
+    if cell.is_empty() or cell["auc"][0] is None:
+        return UNDEFINED, ""
+    row = cell.row(0, named=True)
+    return fraction(row["auc"], 2), between(row["auc_low"], row["auc_high"])
 
 
 def _checks(sanity: pl.DataFrame) -> list[dict[str, Any]]:

@@ -28,16 +28,18 @@ from camdrift.pipeline.plan import Plan
 from camdrift.specs import parse_spec
 from camdrift.statistics.defences import AttackWords, Trait, defence_rows, sanity
 from camdrift.statistics.restoration import depth_of_return, restoration
+from camdrift.statistics.smoothing import certified_share
 from camdrift.storage.defence_files import DefenceFiles
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study import provenance
-from camdrift.study.defence_parts import IMAGES, MAPS, UNIT, DefenceParts
+from camdrift.study.defence_parts import IMAGES, MAPS, NO_SMOOTHING, UNIT, DefenceParts, Smoothing
 from camdrift.study.judging import detectors_of
 from camdrift.study.launch import ImageSource, check_known, spelled_out
 from camdrift.study.recomputation import LoadingKeywords, Recomputation, SourceKeywords, recomputation
 from camdrift.study.study import Study, open_study
 from camdrift.tables.defences import (
     ADAPTIVE_STAGE,
+    CERTIFIED,
     CLEAN_STAGE,
     DEFENCES_TABLE,
     DEFENDED_IMAGES,
@@ -48,13 +50,16 @@ from camdrift.tables.defences import (
     STATIC_STAGE,
     UNDEFENDED,
 )
-from camdrift.tables.detection import DETECTORS_TABLE
+from camdrift.tables.detection import DETECTORS_TABLE, UNSUPERVISED
 from camdrift.tables.file_names import DEFENCE_PICTURES, RECORD
-from camdrift.tables.words import count
+from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE, count
 
 # Fresh draws of a random purifier, in an attack and in a verdict.
 EOT_DRAWS: Final = 20
 _HEADS: Final = ("defence", "keeps clean", "static", "adaptive", "comes back from", "ms an image")
+_DETECTOR_HEADS: Final = ("detector", "attack from clean", "attack from noise", "noise from clean")
+# What is told from what.
+_TOLD: Final = ((ADVERSARIAL, CLEAN), (ADVERSARIAL, NOISE), (NOISE, CLEAN))
 # Settings by which attacks call the number of their steps, and of their restarts.
 _STEPS: Final = ("steps", "max_iter", "iterations", "num_steps")
 _RESTARTS: Final = ("restarts", "n_restarts", "num_random_init")
@@ -70,6 +75,7 @@ class Defending:
         images: Predictions image by image, table `defended_images`.
         sanity: Checks, table `sanity`.
         detectors: How well detectors tell, table `detectors`.
+        certified: Certificates of randomised smoothing, table `certified`.
         strength: The strength that the numbers in words are about.
         place: Path or URL of the run.
     """
@@ -79,6 +85,7 @@ class Defending:
     images: pl.DataFrame
     sanity: pl.DataFrame
     detectors: pl.DataFrame
+    certified: pl.DataFrame
     strength: float
     place: Path | str
 
@@ -103,6 +110,25 @@ class Defending:
         share, low, high = (100 * cell[name][0] for name in ("share", "low", "high"))
         return f"{share:.0f} % [{low:.0f}, {high:.0f}]"
 
+    def detector_cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return heads and rows of a table of the detectors as they are: their AUC at the strength of the words."""
+        rows = self.detectors.filter(pl.col("setting") == UNSUPERVISED, pl.col("strength") == self.strength)
+        names = rows["detector"].unique(maintain_order=True).to_list()
+        return _DETECTOR_HEADS, [(name, *(_auc(rows, name, *pair) for pair in _TOLD)) for name in names]
+
+    def certificates(self) -> list[str]:
+        """Return what randomised smoothing certifies, a line for each noise."""
+        lines = []
+        for (sigma,), rows in self.certified.group_by("sigma", maintain_order=True):
+            sizes = [(radius, certified_share(rows, radius)) for radius in (0.0, 0.25, 0.5, 1.0)]
+            words = ", ".join(f"{kept} within {radius:g}" for radius, (kept, _) in sizes)
+            silent = rows["radius"].null_count()
+            lines.append(
+                f"Smoothed by noise of {sigma:g}, of {count(rows.height, 'image')} certified to keep the class in "
+                f"L2: {words}; abstained: {silent}."
+            )
+        return lines
+
     def depth(self, spec: str) -> str | None:
         """Return the first layer from which maps stay back behind a defence; None if the last does not come back."""
         rows = self.restoration.filter(pl.col("defence") == spec, pl.col("returned").is_null())
@@ -125,17 +151,23 @@ class Defending:
         return lines
 
 
+class DefendKeywords(SourceKeywords, total=False):
+    """What an evaluation of defences is made from."""
+
+    profile: Profile | ImageSource | Tensor
+
+
 @spelled_out()
 def defend(
     run: str | PathLike[str] | Study,
     defences: str | Sequence[str] = (),
     *,
     detectors: str | Sequence[str] = (),
-    profile: Profile | ImageSource | Tensor = None,
     adaptive: str | Sequence[str] | None = None,
     draws: int = EOT_DRAWS,
+    smoothing: Smoothing = NO_SMOOTHING,
     on_progress: OnProgress | None = None,
-    **source: Unpack[SourceKeywords],
+    **source: Unpack[DefendKeywords],
 ) -> Defending:
     """Judge defences and detectors on a finished run, and write what they do into its directory.
 
@@ -147,12 +179,13 @@ def defend(
         defences: Specs of purifiers: `bits`, `median`, `jpeg(quality=50)`, `dae(train='photos/')`, `art:CLASS`,
             `file.py:function`; docs/defences.md lists them.
         detectors: Specs of detectors: `softmax`, `mahalanobis`, `squeeze`, `pytorch-ood:CLASS`.
-        profile: Ordinary images that some detectors are fitted to: a folder or another source, a profile, its file.
         adaptive: Specs of attacks that know the defence; None for the run's attack; none at all (`()`) is static only:
             then the numbers say nothing about robustness.
         draws: Draws of a random purifier: those that an attack averages (EOT), and others for every verdict.
+        smoothing: Noises with which randomised smoothing certifies the network, as `Smoothing(sigmas=(0.25,))`.
         on_progress: Called whenever there is something to show.
-        **source: In place of what `run.json` says:
+        **source: What the evaluation is made from, in place of what `run.json` says:
+        profile: Ordinary images that some detectors are fitted to: a folder or another source, a profile, its file.
         model: Spec or classifier; None for the spec in `run.json`.
         images: As for `run`; None for those in `run.json`.
         trust: Also run Python code that the run's record names.
@@ -164,9 +197,9 @@ def defend(
         UserError: A defence, a detector or an attack that cannot be made, a purifier that changes shape or range, or is
             random without saying so; a model or images that are gone or differ from the run's.
     """
-    check_known(source, tuple(SourceKeywords.__annotations__))
+    check_known(source, tuple(DefendKeywords.__annotations__))
     specs, names = ([each] if isinstance(each, str) else [*each] for each in (defences, detectors))
-    if not specs and not names:
+    if not specs and not names and not smoothing.sigmas:
         raise UserError("`defences` or `detectors` must name one or more, got: none", "--defence jpeg for example")
     if not isinstance(draws, int) or draws < 1:
         raise UserError(f"`draws` must be at least 1, got: {draws}")
@@ -179,7 +212,8 @@ def defend(
     evaluation = Evaluation(purifiers, draws, plan.settings.rng_seed)
     attacks = _attacks(plan, adaptive) if purifiers else ()
     with directory.writing(), plan.classifier.numerics():
-        parts = DefenceParts(computation, evaluation, attacks, _detectors(names, profile, study, plan), files, show)
+        detecting = _detectors(names, source.get("profile"), study, plan)
+        parts = DefenceParts(computation, evaluation, attacks, detecting, smoothing, files, show)
         files.begin(parts.key(study.record))
         parts.compute()
         defending = _written(study, directory, parts)
@@ -187,7 +221,7 @@ def defend(
     return defending
 
 
-def _computation(study: Study, source: SourceKeywords) -> Recomputation:
+def _computation(study: Study, source: DefendKeywords) -> Recomputation:
     loading: LoadingKeywords = {"weights": source.get("weights"), "device": source.get("device")}
     trust = source.get("trust", False)
     return recomputation(study.record, source.get("model"), source.get("images"), loading, trust=trust)
@@ -272,6 +306,7 @@ def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defe
         DEFENDED_IMAGES.name: images,
         PURIFIED_MAPS.name: maps,
         SANITY.name: sanity(images, rows, traits),
+        CERTIFIED.name: parts.certified(),
         DETECTORS_TABLE.name: DETECTORS_TABLE.frame([] if (sheet := parts.sheet()) is None else detector_rows([sheet])),
     }
     parts.files.write_pictures(parts.pictures())
@@ -293,9 +328,20 @@ def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defe
         images=images,
         sanity=tables[SANITY.name],
         detectors=tables[DETECTORS_TABLE.name],
+        certified=tables[CERTIFIED.name],
         strength=strength,
         place=study.place,
     )
+
+
+def _auc(rows: pl.DataFrame, detector: str, positive: str, negative: str) -> str:
+    """The AUC of a detector with its interval; the reason where there is none."""
+    cell = rows.filter(pl.col("detector") == detector, pl.col("positive") == positive, pl.col("negative") == negative)
+    if cell.is_empty():
+        return ""
+    auc, low, high, reason = cell.select("auc", "auc_low", "auc_high", "undefined_reason").row(0)
+    ends = "" if low is None else f" [{low:.2f}, {high:.2f}]"
+    return str(reason) if auc is None else f"{auc:.2f}{ends}"
 
 
 def _words(attack: Attack) -> AttackWords:
