@@ -32,7 +32,7 @@ from camdrift.statistics.smoothing import certified_share
 from camdrift.storage.defence_files import DefenceFiles
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study import provenance
-from camdrift.study.defence_parts import IMAGES, MAPS, UNSMOOTHED, UNIT, DefenceParts, Smoothing
+from camdrift.study.defence_parts import IMAGES, MAPS, UNIT, UNSMOOTHED, DefenceParts, Smoothing
 from camdrift.study.judging import detectors_of
 from camdrift.study.launch import ImageSource, check_known, spelled_out
 from camdrift.study.recomputation import LoadingKeywords, Recomputation, SourceKeywords, recomputation
