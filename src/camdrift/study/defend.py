@@ -277,6 +277,7 @@ def _purifiers(
         rng_seed=plan.settings.rng_seed,
         device=str(plan.classifier.device),
         learnt=_Learnt(files),
+        classifier=plan.classifier,
         show=lambda line: show(Progress("learn", 0, 1, 0, warnings=(line,), unit=UNIT)),
     )
     purifiers = [make_defence(spec, workshop) for spec in specs]
