@@ -35,8 +35,10 @@ _ONE_READING: Final = ("run", "explain")
 _ENGINES: Final = ("run", "reproduce", "sweep")
 _COVERAGE: Final = ("coverage",)
 _FUZZ: Final = ("fuzz",)
-_MODELS: Final = (*_STUDIES, "layers", *_COVERAGE, *_FUZZ)
+_HEAD: Final = ("head",)
+_MODELS: Final = (*_STUDIES, "layers", *_COVERAGE, *_FUZZ, *_HEAD)
 _OUTPUTS: Final = (*_STUDIES, *_FUZZ)
+_LIMITED: Final = (*_MANY_IMAGES, *_FUZZ, *_COVERAGE, *_HEAD)
 _MANY_SEEDS: Final = (*_MANY_IMAGES, *_FUZZ)
 
 
@@ -106,7 +108,8 @@ class Option:
 # The groups of the help, and the options in each.
 GROUPS: Final = {
     "What is studied": (
-        "model", "weights", "models", "attack", "adversarial", "surrogate", "surrogate-weights", "limit", "sample",
+        "model", "weights", "head", "models", "attack", "adversarial", "surrogate", "surrogate-weights", "limit",
+        "sample",
     ),
     "How it is fuzzed": (
         "frameworks", "criterion", "budget", "trials", "constraint", "oracle", "mutators", "as-released", "study",
@@ -136,6 +139,10 @@ OPTIONS: Final = (
     Option(
         "weights", Models, FILE, "FILE", _MODELS,
         "State dict for the model: .safetensors, or .pt/.pth read without unpickling code.",
+    ),
+    Option(
+        "head", Models, TEXT, "KIND@FILE", _ONE_READING,
+        "Head in the place of the model's last linear layer, from a file that `camdrift head` wrote.",
     ),
     Option(
         "attack", Settings, TEXT, "SPEC", _STUDIES,
@@ -239,7 +246,7 @@ OPTIONS: Final = (
         f"Name of the run directory under {RUNS}/, in place of --out.",
     ),
     Option(
-        "limit", Settings, INTEGER, "N", (*_MANY_SEEDS, *_COVERAGE),
+        "limit", Settings, INTEGER, "N", _LIMITED,
         "Study N images, spread over the sorted list.",
     ),
     Option(
@@ -247,7 +254,7 @@ OPTIONS: Final = (
         "Study N images of every class, drawn by --rng-seed, as the paper did with 5-per-class.",
     ),
     Option(
-        "rng-seed", Settings, INTEGER, "N", _OUTPUTS,
+        "rng-seed", Settings, INTEGER, "N", (*_OUTPUTS, *_HEAD),
         "Seed of every random draw.",
     ),
     Option(
@@ -267,7 +274,7 @@ OPTIONS: Final = (
         "Images that share one coverage table and are stored together; or all.",
     ),
     Option(
-        "batch-size", Settings, _count("batch_size"), "N", (*_MANY_SEEDS, *_COVERAGE),
+        "batch-size", Settings, _count("batch_size"), "N", _LIMITED,
         "Images per pass, or auto.",
     ),
     Option(
@@ -314,7 +321,7 @@ OPTIONS: Final = (
         "Open the report in the browser at the end.",
     ),
     Option(
-        "json", Ending, SWITCH, None, (*_OUTPUTS, *_COVERAGE),
+        "json", Ending, SWITCH, None, (*_OUTPUTS, *_COVERAGE, *_HEAD),
         "Print the result as JSON.",
     ),
 )  # fmt: skip

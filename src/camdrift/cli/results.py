@@ -49,6 +49,13 @@ def compare_command(
         str,
         typer.Option(help="How layers of different networks are paired: auto, name, depth.", metavar="WAY"),
     ] = AUTO,
+    cross: Annotated[
+        bool,
+        typer.Option("--cross", help="Also show every model the perturbations of the others; attacks every run again."),
+    ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="With --cross, also run Python code that run.json names.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison in --out.")] = False,
 ) -> None:
     """Compare studies layer by layer: who ranks the layers alike, where gains differ; tables, figures and a page."""
@@ -59,6 +66,8 @@ def compare_command(
         "explanations": parse_specs(explain) or None,
         "similarities": parse_words(similarity) or None,
         "align": align,
+        "cross": cross,
+        "trust": trust,
     }
     with Console(stderr=True).status("comparing") as status:
         comparison = compare(
@@ -66,6 +75,7 @@ def compare_command(
             out=out,
             overwrite=overwrite,
             on_pair=lambda number, total: status.update(f"compared {number:,} of {total:,} pairs"),
+            on_cross=lambda stage, done, total: status.update(f"{stage}: {done:,} of {total:,}"),
             **options,
         )
     _print_comparison(comparison)
