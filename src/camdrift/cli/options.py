@@ -15,7 +15,7 @@ import typer
 from camdrift.attacks.registry import FORMS, NAMES
 from camdrift.cli.defaults import settings, variable
 from camdrift.cli.models import Models
-from camdrift.cli.records import Criteria, Ending
+from camdrift.cli.records import Comparing, Criteria, Ending
 from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TEXT, WORD_LIST, Kind, count_or_word
 from camdrift.engine.engine import Engine
 from camdrift.fuzzing.names import CONSTRAINT_WORDS, FRAMEWORK_WORDS, ORACLE_WORDS
@@ -35,6 +35,7 @@ _ONE_READING: Final = ("run", "explain")
 _ENGINES: Final = ("run", "reproduce", "sweep")
 _COVERAGE: Final = ("coverage",)
 _FUZZ: Final = ("fuzz",)
+_COMPARE: Final = ("compare",)
 _HEAD: Final = ("head",)
 _MODELS: Final = (*_STUDIES, "layers", *_COVERAGE, *_FUZZ, *_HEAD)
 _OUTPUTS: Final = (*_STUDIES, *_FUZZ)
@@ -116,7 +117,7 @@ GROUPS: Final = {
     ),
     "How": (
         "criteria", "profile", "strengths", "target", "explain", "similarity", "layers", "noise-draws", "noise-ladder",
-        "denoised", "rng-seed",
+        "denoised", "rng-seed", "align", "cross", "trust",
     ),
     "Where the results go": ("out", "name", "resume", "overwrite", "gallery", "open", "json"),
     "On which machine": (
@@ -289,6 +290,18 @@ OPTIONS: Final = (
     Option(
         "denoised", Settings, SWITCH, None, ("run",),
         "Also hold every image against a denoised copy of itself, so that `detect` needs no clean image.",
+    ),
+    Option(
+        "align", Comparing, TEXT, "WAY", _COMPARE,
+        "How layers of different networks are paired: auto, name, depth.",
+    ),
+    Option(
+        "cross", Comparing, SWITCH, None, _COMPARE,
+        "Also show every model the perturbations of the others, which attacks every run again.",
+    ),
+    Option(
+        "trust", Comparing, SWITCH, None, _COMPARE,
+        "With --cross, also run Python code that run.json names: a model's factory, an attack.",
     ),
     Option(
         "engine", Engine, TEXT, None, _ENGINES,

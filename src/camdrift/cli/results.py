@@ -10,9 +10,9 @@ from rich.console import Console
 
 from camdrift.cli.options import Options, option, takes_options
 from camdrift.cli.progress import show_progress
+from camdrift.cli.records import Comparing
 from camdrift.cli.terminal import UNTOLD, AsJson, command_line, print_json, print_table, print_text
 from camdrift.cli.words import parse_words
-from camdrift.comparison.alignment import AUTO
 from camdrift.engine.display import print_line
 from camdrift.engine.engine import Engine
 from camdrift.errors import escaped
@@ -30,6 +30,7 @@ def _list(help_text: str) -> Any:
     return typer.Option(help=help_text, metavar="LIST", show_default=False)
 
 
+@takes_options("compare")
 def compare_command(
     runs: Annotated[
         list[str],
@@ -45,29 +46,17 @@ def compare_command(
     target: Annotated[str, _list("Whose class is explained. Left out: all that the runs have in common.")] = "",
     explain: Annotated[str, _list("Explanations to compare by. Left out: all that the runs hold.")] = "",
     similarity: Annotated[str, _list("Metrics to compare by. Left out: all.")] = "",
-    align: Annotated[
-        str,
-        typer.Option(help="How layers of different networks are paired: auto, name, depth.", metavar="WAY"),
-    ] = AUTO,
-    cross: Annotated[
-        bool,
-        typer.Option("--cross", help="Also show every model the perturbations of the others; attacks every run again."),
-    ] = False,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="With --cross, also run Python code that run.json names.")
-    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison in --out.")] = False,
+    *,
+    options: Options,
 ) -> None:
     """Compare studies layer by layer: who ranks the layers alike, where gains differ; tables, figures and a page."""
     from camdrift.comparison.compare import compare
 
-    options: dict[str, Any] = {
+    measures: dict[str, Any] = {
         "targets": parse_words(target) or None,
         "explanations": parse_specs(explain) or None,
         "similarities": parse_words(similarity) or None,
-        "align": align,
-        "cross": cross,
-        "trust": trust,
     }
     with Console(stderr=True).status("comparing") as status:
         comparison = compare(
@@ -76,7 +65,8 @@ def compare_command(
             overwrite=overwrite,
             on_pair=lambda number, total: status.update(f"compared {number:,} of {total:,} pairs"),
             on_cross=lambda stage, done, total: status.update(f"{stage}: {done:,} of {total:,}"),
-            **options,
+            **measures,
+            **vars(options.record(Comparing)),
         )
     _print_comparison(comparison)
 

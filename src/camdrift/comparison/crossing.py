@@ -221,10 +221,10 @@ def _cell(side: Side, *, similarity: AnyFrame, variants: pl.DataFrame, names: Se
 def _rows(cells: Mapping[str, pl.DataFrame], common: Common, **names: str) -> pl.DataFrame:
     """Rows of the table `crossed` of one pair: means over the seeds that have all four values."""
     keys = ["seed_id", *_KEYS]
-    both = cells["aa"].rename({"value": "aa"})
+    values = {cell: pl.col("value").alias(cell) for cell in _CELLS}
+    both = cells["aa"].select(*keys, values["aa"])
     for cell in _CELLS[1:]:
-        other = cells[cell].rename({"value": cell})
-        both = both.join(other, on=keys, nulls_equal=True, maintain_order="left")
+        both = both.join(cells[cell].select(*keys, values[cell]), on=keys, nulls_equal=True, maintain_order="left")
     is_asked = pl.col("strength").is_in(list(common.strengths)) & pl.col("target").is_in(
         [*common.targets, None], nulls_equal=True
     )

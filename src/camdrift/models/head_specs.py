@@ -13,7 +13,7 @@ LINEAR: Final = "linear"
 LINEAR_NOBIAS: Final = "linear-nobias"
 COSINE: Final = "cosine"
 ZERO_BIAS: Final = "zero-bias"
-AUTO: Final = "auto"
+_AUTO: Final = "auto"
 # Each kind, and what it computes of features x.
 HEAD_WORDS: Final = {
     LINEAR: "W x + b: an ordinary layer, trained as the others are",
@@ -25,7 +25,7 @@ HEAD_WORDS: Final = {
 _CONFIDENCE: Final = 0.99
 # The released layer's `normMag`, which is not learned.
 _RELEASED_SCALE: Final = 5.0
-_DEFAULT_SCALE: Final[dict[str, float | str]] = {COSINE: AUTO, ZERO_BIAS: _RELEASED_SCALE}
+_DEFAULT_SCALE: Final[dict[str, float | str]] = {COSINE: _AUTO, ZERO_BIAS: _RELEASED_SCALE}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class HeadSpec:
 
     def scale_for(self, classes: int) -> float | None:
         """Return m for a number of classes; None for a kind without one."""
-        return auto_scale(classes) if self.scale == AUTO else None if self.scale is None else float(self.scale)
+        return auto_scale(classes) if self.scale == _AUTO else None if self.scale is None else float(self.scale)
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ _FORMS: Final = "heads are linear, linear-nobias, cosine(scale=auto) and zero-bi
 
 
 def _scale(value: Any) -> float | str | None:
-    if value is None or value == AUTO:
-        return None if value is None else AUTO
+    if value is None or value == _AUTO:
+        return None if value is None else _AUTO
     if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value) or value <= 0:
         raise ModelError(f"`scale` of a head must be auto or positive, got: {value}", _FORMS)
     return float(value)

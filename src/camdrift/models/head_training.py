@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from camdrift.models.head_specs import HeadSpec
 from camdrift.models.heads import new_layer
 
-Features = Float[Tensor, "images features"]
-Places = Int[Tensor, " images"]
+_Features = Float[Tensor, "images features"]
+_Places = Int[Tensor, " images"]
 
 FOLDS: Final = 5
 _STEPS: Final = 600
@@ -20,10 +20,12 @@ _RATE: Final = 0.01
 _BATCH: Final = 1024
 
 
-def train_layer(spec: HeadSpec, features: Features, classes: Places, n_classes: int, *, rng_seed: int = 0) -> nn.Module:
+def train_layer(
+    spec: HeadSpec, features: _Features, classes: _Places, n_classes: int, *, rng_seed: int = 0
+) -> nn.Module:
     """Return a layer trained by 600 steps of Adam on the cross-entropy of its logits.
 
-    Features are divided by the root of their mean square while it trains, and its first weights by the same
+    _Features are divided by the root of their mean square while it trains, and its first weights by the same
     afterwards, so that one rate of learning suits all networks.
 
     Args:
@@ -43,7 +45,7 @@ def train_layer(spec: HeadSpec, features: Features, classes: Places, n_classes: 
         for step in range(_STEPS):
             if size < len(features):
                 if (step * size) % len(features) < size:
-                    order = torch.randperm(len(features), generator=generator)
+                    order = torch.rand(len(features), generator=generator).argsort()
                 order = order.roll(-size)
             batch = order[:size]
             optimiser.zero_grad()
@@ -56,7 +58,7 @@ def train_layer(spec: HeadSpec, features: Features, classes: Places, n_classes: 
     return layer.requires_grad_(False).eval()
 
 
-def folds_of(classes: Places, *, rng_seed: int = 0) -> Places:
+def folds_of(classes: _Places, *, rng_seed: int = 0) -> _Places:
     """Return the fold of every image, from 0: the images of each class are spread over five, or as many as there are.
 
     Args:
@@ -70,13 +72,13 @@ def folds_of(classes: Places, *, rng_seed: int = 0) -> Places:
     return folds
 
 
-def _shuffled(classes: Places, index: int, generator: torch.Generator) -> Int[Tensor, " members"]:
+def _shuffled(classes: _Places, index: int, generator: torch.Generator) -> Int[Tensor, " members"]:
     places = (classes == index).nonzero()[:, 0]
-    return places[torch.randperm(len(places), generator=generator)]
+    return places[torch.rand(len(places), generator=generator).argsort()]
 
 
 def cross_validated(
-    train: Callable[[Features, Places], nn.Module], features: Features, classes: Places, folds: Places
+    train: Callable[[_Features, _Places], nn.Module], features: _Features, classes: _Places, folds: _Places
 ) -> Float[Tensor, "images classes"]:
     """Return the probabilities of every image by a layer that was trained without its fold.
 
