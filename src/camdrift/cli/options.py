@@ -117,7 +117,7 @@ GROUPS: Final = {
     ),
     "How": (
         "criteria", "profile", "strengths", "target", "explain", "similarity", "layers", "noise-draws", "noise-ladder",
-        "denoised", "rng-seed", "align", "cross", "trust",
+        "denoised", "lime", "lime-design", "rng-seed", "align", "cross", "trust",
     ),
     "Where the results go": ("out", "name", "resume", "overwrite", "gallery", "open", "json"),
     "On which machine": (
@@ -290,6 +290,14 @@ OPTIONS: Final = (
     Option(
         "denoised", Settings, SWITCH, None, ("run",),
         "Also hold every image against a denoised copy of itself, so that `detect` needs no clean image.",
+    ),
+    Option(
+        "lime", Settings, SWITCH, None, ("run",),
+        "Also explain every image on its input by LIME, clean, attacked and noisy: thousands of passes an image.",
+    ),
+    Option(
+        "lime-design", Settings, TEXT, "SPEC", ("run",),
+        "How: lime, lime:paper, or one of them with settings: 'lime(grid=8, samples=500)'.",
     ),
     Option(
         "align", Comparing, TEXT, "WAY", _COMPARE,

@@ -1,0 +1,140 @@
+"""Writes the numbers of docs/heads.md: every one comes from the stored tables in docs/heads/.
+
+python docs/make_heads.py                 the numbers from the stored tables
+python docs/make_heads.py IMAGES FOLDER   first train the heads, study and compare them, in FOLDER
+
+IMAGES is a folder of photographs in sub-folders that are ImageNet's classes, such as Imagenette. Of every class the
+first two are attacked, and heads are trained on the others. It takes about half an hour on two cores.
+"""
+
+import json
+import re
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+DOCS = Path(__file__).parent
+FOLDER = DOCS / "heads"
+KINDS = ("linear", "linear-nobias", "zero-bias", "zero-bias(scale=auto)", "cosine")
+ATTACKED = 2
+TABLES = ("sides", "differences", "crossed")
+STUDY = {
+    "attack": "pgd(eps=1/255, steps=10)", "strengths": (1.0,), "noise_ladder": (2.0, 4.0, 8.0, 16.0, 32.0),
+    "targets": ("seed",), "gallery": 0,
+}  # fmt: skip
+
+
+def split(images: Path, folder: Path) -> tuple[Path, Path]:
+    """Copy the images that are attacked, and those that heads are trained on, into two folders."""
+    parts = folder / "attacked", folder / "training"
+    for place in sorted(images.iterdir()):
+        files = sorted(file for file in place.iterdir() if file.is_file()) if place.is_dir() else []
+        for part, some in zip(parts, (files[:ATTACKED], files[ATTACKED:]), strict=True):
+            for file in some:
+                (part / place.name).mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, part / place.name / file.name)
+    return parts
+
+
+def compute(images: Path, folder: Path) -> None:
+    """Train, study and compare the heads, and store what the page needs."""
+    import camdrift
+
+    attacked, training = split(images, folder)
+    classifier, heads, runs = camdrift.load_model(), [], []
+    for kind in KINDS:
+        head = camdrift.train_head(classifier, training, head=kind, out=folder / f"{kind}.safetensors")
+        heads.append(asdict(head))
+        model = camdrift.load_model(head=head.spec)
+        run = camdrift.run(model, attacked, out=folder / f"run-{kind}", overwrite=True, progress=False, **STUDY)
+        runs.append(run)
+    comparison = camdrift.compare(*runs, out=folder / "comparison", overwrite=True, cross=True)
+    FOLDER.mkdir(exist_ok=True)
+    for name in TABLES:
+        table = comparison.tables[name].drop("run", strict=False)
+        table.write_parquet(FOLDER / f"{name}.parquet", compression_level=19)
+    facts = {"heads": heads, "attack": STUDY["attack"], "versions": runs[0].record["versions"]["torch"]}
+    for head in heads:
+        del head["spec"]
+    (FOLDER / "heads.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def numbers() -> dict[str, str]:
+    """The parts of the page that are made of numbers, by name."""
+    facts = json.loads((FOLDER / "heads.json").read_text(encoding="utf-8"))
+    sides, differences, crossed = (
+        pl.read_parquet(FOLDER / f"{n}.parquet") for n in ("sides", "differences", "crossed")
+    )
+    return {
+        "heads": _heads(facts["heads"], sides),
+        "layers": _layers(differences),
+        "cross": _cross(crossed),
+        "setting": f"{facts['heads'][0]['images']} images train each head, {sides['n_seeds'][0]} others are attacked "
+        f"by `{facts['attack']}`, each head by its own gradients (torch {facts['versions']}).",
+    }
+
+
+def _top(*names: str) -> list[str]:
+    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+
+
+def _heads(heads: list[dict[str, Any]], sides: pl.DataFrame) -> str:
+    rows = [
+        "| head | scale | accuracy, 5 folds | calibration error | mean confidence | fooled |",
+        "|---|---|---|---|---|---|",
+    ]
+    for head, side in zip(heads, sides.to_dicts(), strict=True):
+        scale = "" if head["scale"] is None else f"{head['scale']:.3g}"
+        accuracy = f"{head['accuracy']:.3f} ({head['accuracy_low']:.3f} to {head['accuracy_high']:.3f})"
+        fooled = f"{side['n_analysed']} of {side['n_attacked']}"
+        numbers = f"{head['calibration']:.3f} | {head['confidence']:.3f}"
+        rows.append(f"| `{head['kind']}` | {scale} | {accuracy} | {numbers} | {fooled} |")
+    return "\n".join(rows)
+
+
+def _layers(differences: pl.DataFrame) -> str:
+    """How many layers differ from the linear head's, after Holm's correction; and the widest interval that holds 0."""
+    rows = [
+        "| against `linear` | layers | largest difference of deviation | intervals without 0 | median gain ratio |",
+        "|---|---|---|---|---|",
+    ]
+    for (side,), part in differences.filter(side_a="linear").group_by("side_b", maintain_order=True):
+        top = part.sort(pl.col("difference").abs(), descending=True).row(0, named=True)
+        clear = part.filter((pl.col("difference_low") > 0) | (pl.col("difference_high") < 0)).height
+        ratios = 2 ** part["log2_gain_ratio"].drop_nulls()
+        largest = f"{top['difference']:+.3f} ({top['difference_low']:+.3f} to {top['difference_high']:+.3f})"
+        ratio = f"{ratios.median():.2f} ({len(ratios)} layers)" if len(ratios) else "none measured"
+        rows.append(f"| `{side}` | {part.height} | {largest}, n = {top['n_a']} | {clear} | {ratio} |")
+    return "\n".join(rows)
+
+
+def _cross(crossed: pl.DataFrame) -> str:
+    rows = [
+        "| against `linear` | mean over layers of the difference | of it maps | of it attack | fooled by the other's |",
+        "|---|---|---|---|---|",
+    ]
+    for (side,), part in crossed.filter(side_a="linear").group_by("side_b", maintain_order=True):
+        means = part.filter(quantity="deviation").select(pl.col("difference", "maps", "attack").mean()).row(0)
+        flips = part.filter(quantity="flipped").row(0, named=True)
+        others = f"{flips['value_ab']:.2f} (linear), {flips['value_ba']:.2f} (this), n = {flips['n']}"
+        rows.append(f"| `{side}` | " + " | ".join(f"{mean:+.4f}" for mean in means) + f" | {others} |")
+    return "\n".join(rows)
+
+
+def page() -> str:
+    """The page with these numbers between its marks."""
+    text = (DOCS / "heads.md").read_text(encoding="utf-8")
+    for name, part in numbers().items():
+        mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = mark.sub(lambda match, part=part: f"{match[1]}\n{part}\n\n{match[2]}", text)
+    return text
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        compute(Path(sys.argv[1]), Path(sys.argv[2]))
+    (DOCS / "heads.md").write_text(page(), encoding="utf-8")
