@@ -66,15 +66,13 @@ def compute(images: Path, folder: Path) -> None:
 def numbers() -> dict[str, str]:
     """The parts of the page that are made of numbers, by name."""
     facts = json.loads((FOLDER / "heads.json").read_text(encoding="utf-8"))
-    sides, differences, crossed = (
-        pl.read_parquet(FOLDER / f"{n}.parquet") for n in ("sides", "differences", "crossed")
-    )
+    sides, differences, crossed = (pl.read_parquet(FOLDER / f"{name}.parquet") for name in TABLES)
     return {
+        "setting": f"{facts['heads'][0]['images']} images train each head, {sides['n_seeds'][0]} others are attacked "
+        f"by `{facts['attack']}`, each head by its own gradients (torch {facts['versions']}).",
         "heads": _heads(facts["heads"], sides),
         "layers": _layers(differences),
         "cross": _cross(crossed),
-        "setting": f"{facts['heads'][0]['images']} images train each head, {sides['n_seeds'][0]} others are attacked "
-        f"by `{facts['attack']}`, each head by its own gradients (torch {facts['versions']}).",
     }
 
 
@@ -83,45 +81,39 @@ def _top(*names: str) -> list[str]:
 
 
 def _heads(heads: list[dict[str, Any]], sides: pl.DataFrame) -> str:
-    rows = [
-        "| head | scale | accuracy, 5 folds | calibration error | mean confidence | fooled |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = _top("head", "scale", "accuracy, 5 folds", "calibration error", "mean confidence", "fooled")
     for head, side in zip(heads, sides.to_dicts(), strict=True):
         scale = "" if head["scale"] is None else f"{head['scale']:.3g}"
         accuracy = f"{head['accuracy']:.3f} ({head['accuracy_low']:.3f} to {head['accuracy_high']:.3f})"
-        fooled = f"{side['n_analysed']} of {side['n_attacked']}"
-        numbers = f"{head['calibration']:.3f} | {head['confidence']:.3f}"
-        rows.append(f"| `{head['kind']}` | {scale} | {accuracy} | {numbers} | {fooled} |")
+        measures = f"{head['calibration']:.3f} | {head['confidence']:.3f}"
+        share = f"{side['success']:.2f} ({side['success_low']:.2f} to {side['success_high']:.2f})"
+        rows.append(f"| `{head['kind']}` | {scale} | {accuracy} | {measures} | {share} |")
     return "\n".join(rows)
 
 
 def _layers(differences: pl.DataFrame) -> str:
-    """How many layers differ from the linear head's, after Holm's correction; and the widest interval that holds 0."""
-    rows = [
-        "| against `linear` | layers | largest difference of deviation | intervals without 0 | median gain ratio |",
-        "|---|---|---|---|---|",
-    ]
-    for (side,), part in differences.filter(side_a="linear").group_by("side_b", maintain_order=True):
+    """How far the layers' deviations and gains lie from those with the linear head."""
+    rows = _top("against `linear`", "layers", "mean difference of deviation", "largest", "intervals without 0", "gain")
+    for (side,), part in differences.filter(side_a=KINDS[0]).group_by("side_b", maintain_order=True):
         top = part.sort(pl.col("difference").abs(), descending=True).row(0, named=True)
         clear = part.filter((pl.col("difference_low") > 0) | (pl.col("difference_high") < 0)).height
         ratios = 2 ** part["log2_gain_ratio"].drop_nulls()
         largest = f"{top['difference']:+.3f} ({top['difference_low']:+.3f} to {top['difference_high']:+.3f})"
-        ratio = f"{ratios.median():.2f} ({len(ratios)} layers)" if len(ratios) else "none measured"
-        rows.append(f"| `{side}` | {part.height} | {largest}, n = {top['n_a']} | {clear} | {ratio} |")
+        ratio = f"x {ratios.median():.2f} ({len(ratios)} layers)" if len(ratios) else "only bounds"
+        mean = f"{part['difference'].mean():+.4f}"
+        rows.append(f"| `{side}`, n = {top['n_a']} | {part.height} | {mean} | {largest} | {clear} | {ratio} |")
     return "\n".join(rows)
 
 
 def _cross(crossed: pl.DataFrame) -> str:
-    rows = [
-        "| against `linear` | mean over layers of the difference | of it maps | of it attack | fooled by the other's |",
-        "|---|---|---|---|---|",
-    ]
-    for (side,), part in crossed.filter(side_a="linear").group_by("side_b", maintain_order=True):
+    rows = _top(
+        "against `linear`", "difference, mean over layers", "of it maps", "of it attack", "`linear` fooled", "this"
+    )
+    for (side,), part in crossed.filter(side_a=KINDS[0]).group_by("side_b", maintain_order=True):
         means = part.filter(quantity="deviation").select(pl.col("difference", "maps", "attack").mean()).row(0)
         flips = part.filter(quantity="flipped").row(0, named=True)
-        others = f"{flips['value_ab']:.2f} (linear), {flips['value_ba']:.2f} (this), n = {flips['n']}"
-        rows.append(f"| `{side}` | " + " | ".join(f"{mean:+.4f}" for mean in means) + f" | {others} |")
+        numbers = " | ".join(f"{mean:+.4f}" for mean in means)
+        rows.append(f"| `{side}`, n = {flips['n']} | {numbers} | {flips['value_ab']:.2f} | {flips['value_ba']:.2f} |")
     return "\n".join(rows)
 
 

@@ -11,6 +11,7 @@ from camdrift.comparison.crossing import cross
 from camdrift.errors import UserError
 from camdrift.pipeline.chunk import noisy_seeds
 from camdrift.pipeline.seeds import in_hand
+from camdrift.report.crossed import crossed_sentences
 from camdrift.study.recomputation import computation_of
 from camdrift.tables.comparison import COMPARISON_TABLES
 from camdrift.tensors import perturbed
@@ -92,6 +93,17 @@ def test_cells_by_hand(place, table):
     assert row["value_ba"] == pytest.approx(np.mean(values), abs=1e-5)
     row = table.filter(quantity="flipped", strength=1.0).row(0, named=True)
     assert (row["value_ba"], row["value_aa"], row["value_bb"]) == (pytest.approx(np.mean(flips)), 1, 1)
+
+
+def test_its_sentences(place, table):
+    """Means over layers in words, with the shares that the other's perturbations fool."""
+    (text,) = crossed_sentences({"crossed": table}, "seed", 1.0)
+    layers = table.filter(quantity="deviation", target="seed", strength=1.0)
+    flips = table.filter(quantity="flipped", strength=1.0).row(0, named=True)
+    assert f"the deviation changes by {layers['difference'].mean():.3f} on average over 4 layers" in text
+    assert f"{layers['maps'].mean():.3f} with the maps" in text
+    assert f"n = {flips['n']}." in text
+    assert crossed_sentences({"crossed": table.clear()}, "seed", 1.0) == []
 
 
 def test_a_run_against_itself_has_no_parts(place, tmp_path, monkeypatch):
