@@ -12,7 +12,7 @@ from camdrift.errors import UserError
 from camdrift.pipeline.chunk import noisy_seeds
 from camdrift.pipeline.seeds import in_hand
 from camdrift.report.crossed import crossed_sentences
-from camdrift.study.recomputation import computation_of
+from camdrift.study.recomputation import recomputation
 from camdrift.tables.comparison import COMPARISON_TABLES
 from camdrift.tensors import perturbed
 from support.comparisons import skip_page
@@ -68,7 +68,7 @@ def test_the_difference_is_that_of_the_comparison(place, table, tmp_path, monkey
 
 def attacked_again(study, classifier):
     """The analysed seeds of a run by name."""
-    computation = computation_of(study.record, classifier, None, {}, trust=False)
+    computation = recomputation(study.record, classifier, None, {}, trust=False)
     parts = [noisy_seeds(computation.plan, chunk, lambda *_: None, print) for chunk in computation.chunks]
     return {seed.seed_id: seed for part in parts for seed in in_hand(part)}
 

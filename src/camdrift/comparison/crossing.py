@@ -29,7 +29,7 @@ from camdrift.pipeline.maps import explain_all
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.seeds import NoisySeed, in_hand
 from camdrift.study.launch import ImageSource
-from camdrift.study.recomputation import computation_of
+from camdrift.study.recomputation import recomputation
 from camdrift.study.study import Study, open_study
 from camdrift.tables.comparison import BY_DEVIATION, CROSSED, FLIPPED
 from camdrift.tables.reading import AnyFrame, collected
@@ -157,7 +157,7 @@ def _told(show: OnCross, title: str, total: int, done: int) -> None:
 
 def _bench(study: Study, model: Classifier | None, images: ImageSource, *, trust: bool, show: OnCross) -> _Bench:
     """A run's model with its seeds, attacked again."""
-    computation = computation_of(study.record, model, images, {}, trust=trust)
+    computation = recomputation(study.record, model, images, {}, trust=trust)
     plan, stored, seeds = computation.plan, _classes(study), dict[str, NoisySeed]()
     chunks = [chunk for chunk in computation.chunks if any(file.seed_id in stored for file in chunk)]
     total = sum(map(len, chunks))

@@ -1,4 +1,4 @@
-"""A run's computation once more: its plan and its chunks, from what its record says."""
+"""A finished run computed again: its plan and chunks, from its record."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,13 +30,21 @@ class LoadingKeywords(TypedDict, total=False):
     device: str | None
 
 
+class SourceKeywords(LoadingKeywords, total=False):
+    """Model and images of a run, in place of those in `run.json`."""
+
+    model: str | Classifier | None
+    images: ImageSource
+    trust: bool
+
+
 @dataclass(frozen=True)
-class Computation:
+class Recomputation:
     """Everything that computes the chunks of a run once more.
 
     Attributes:
         plan: The run's plan.
-        chunks: Its seed images, chunk by chunk.
+        chunks: Its images, chunk by chunk.
     """
 
     plan: Plan
@@ -70,16 +78,16 @@ def _found(value: Any) -> Any:
     return with_home(value) if isinstance(value, str) else value
 
 
-def computation_of(
+def recomputation(
     record: Record, model: str | Classifier | None, images: ImageSource, loading: LoadingKeywords, *, trust: bool
-) -> Computation:
-    """Return a run's plan and chunks.
+) -> Recomputation:
+    """The plan and the chunks of a finished run.
 
     Args:
-        record: The run's record.
-        model: Spec or classifier; None for the record's.
-        images: As for `run`; None for the record's.
-        loading: Weights and device in place of the record's.
+        record: Its record.
+        model: Spec or classifier; None for the spec of the record.
+        images: As for `run`; None for those of the record.
+        loading: Weights and device, in place of those of the record.
         trust: Also run Python code that the record names.
 
     Raises:
@@ -100,7 +108,7 @@ def computation_of(
     changes = identity_changes(record, now)
     if changes:
         raise UserError(f"this is another study: {'; '.join(changes)}", "give --model, --weights, IMAGES of the run")
-    return Computation(plan, parts(files, settings))
+    return Recomputation(plan, parts(files, settings))
 
 
 def _load(record: Record, spec: str | None, loading: LoadingKeywords) -> Classifier:

@@ -17,7 +17,7 @@ from camdrift.pipeline.chunk import fit_chunk
 from camdrift.storage.integrity import disagreements, read_whole
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.launch import ImageSource, check_known, spelled_out
-from camdrift.study.recomputation import Computation, LoadingKeywords, computation_of
+from camdrift.study.recomputation import LoadingKeywords, Recomputation, recomputation
 from camdrift.study.study import open_study
 from camdrift.tables.reading import collected, scan
 from camdrift.tables.words import count
@@ -109,7 +109,7 @@ def verify(
         gaps.append("similarities: their table or that of the seeds cannot be read")
     else:
         try:
-            computation = computation_of(study.record, model, images, loading, trust=trust)
+            computation = recomputation(study.record, model, images, loading, trust=trust)
         except UserError as error:
             gaps.append(f"similarities: {error}")
         else:
@@ -120,7 +120,7 @@ def verify(
 
 
 def _recompute(
-    computation: Computation,
+    computation: Recomputation,
     tables: Mapping[str, pl.DataFrame],
     sample: int,
     random: Random,

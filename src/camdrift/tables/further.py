@@ -7,7 +7,15 @@ from typing import Final, Literal, overload
 
 import polars as pl
 
-from camdrift.tables.detection import DETECTION, DETECTION_TABLES, ROC
+from camdrift.tables.defences import (
+    DEFENCE_TABLES,
+    DEFENCES_TABLE,
+    DEFENDED_IMAGES,
+    PURIFIED_MAPS,
+    RESTORATION,
+    SANITY,
+)
+from camdrift.tables.detection import DETECTION, DETECTION_TABLES, DETECTORS_TABLE, ROC
 from camdrift.tables.reproduction import CLAIMS, EMULATION, LADDER, REPRODUCTION_TABLES
 from camdrift.tables.study import (
     CONTROLS,
@@ -125,6 +133,8 @@ _FURTHER_TABLES: Final = (
     LIME_TABLE,
     PRECISION,
     *DETECTION_TABLES,
+    *DEFENCE_TABLES,
+    DETECTORS_TABLE,
 )
 FURTHER_TABLES: Final = {t.name: t for t in _FURTHER_TABLES}
 # The names of all tables, for completion.
@@ -149,6 +159,12 @@ TableName = Literal[
     "newly_covered",
     "detection",
     "roc",
+    "defences",
+    "restoration",
+    "defended_images",
+    "purified_maps",
+    "sanity",
+    "detectors",
 ]
 # Every table that a run directory may have.
 RUN_TABLES: Final = TABLES | FURTHER_TABLES
@@ -197,6 +213,12 @@ class RunTables:
     newly_covered = StoredTable(NEWLY_COVERED)
     detection = StoredTable(DETECTION)
     roc = StoredTable(ROC)
+    defences = StoredTable(DEFENCES_TABLE)
+    restoration = StoredTable(RESTORATION)
+    defended_images = StoredTable(DEFENDED_IMAGES)
+    purified_maps = StoredTable(PURIFIED_MAPS)
+    sanity = StoredTable(SANITY)
+    detectors = StoredTable(DETECTORS_TABLE)
 
     def _read(self, table: Table) -> pl.DataFrame:
         """Return a table; whoever holds a run says how."""
