@@ -17,13 +17,16 @@ from typing import Any
 
 import polars as pl
 
+from camdrift.comparison.contrast import paired_difference
+from camdrift.tables.words import ANALYSED
+
 DOCS = Path(__file__).parent
 FOLDER = DOCS / "heads"
 KINDS = ("linear", "linear-nobias", "zero-bias", "zero-bias(scale=auto)", "cosine")
 ATTACKED = 2
-TABLES = ("sides", "differences", "crossed")
+TABLES = ("sides", "differences", "crossed", "seeds")
 STUDY = {
-    "attack": "pgd(eps=1/255, steps=10)", "strengths": (1.0,), "noise_ladder": (2.0, 4.0, 8.0, 16.0, 32.0),
+    "attack": "pgd(eps=1/255, steps=10, rel_stepsize=0.25)", "strengths": (1.0,), "noise_ladder": (4.0, 16.0),
     "targets": ("seed",), "gallery": 0,
 }  # fmt: skip
 
@@ -54,9 +57,12 @@ def compute(images: Path, folder: Path) -> None:
         runs.append(run)
     comparison = camdrift.compare(*runs, out=folder / "comparison", overwrite=True, cross=True)
     FOLDER.mkdir(exist_ok=True)
-    for name in TABLES:
+    for name in TABLES[:3]:
         table = comparison.tables[name].drop("run", strict=False)
         table.write_parquet(FOLDER / f"{name}.parquet", compression_level=19)
+    names = [pl.lit(kind).alias("head") for kind in KINDS]
+    status = [run.seeds.select(name, "seed_id", "status") for name, run in zip(names, runs, strict=True)]
+    pl.concat(status).write_parquet(FOLDER / "seeds.parquet", compression_level=19)
     facts = {"heads": heads, "attack": STUDY["attack"], "versions": runs[0].record["versions"]["torch"]}
     for head in heads:
         del head["spec"]
@@ -66,11 +72,11 @@ def compute(images: Path, folder: Path) -> None:
 def numbers() -> dict[str, str]:
     """The parts of the page that are made of numbers, by name."""
     facts = json.loads((FOLDER / "heads.json").read_text(encoding="utf-8"))
-    sides, differences, crossed = (pl.read_parquet(FOLDER / f"{name}.parquet") for name in TABLES)
+    sides, differences, crossed, seeds = (pl.read_parquet(FOLDER / f"{name}.parquet") for name in TABLES)
     return {
         "setting": f"{facts['heads'][0]['images']} images train each head, {sides['n_seeds'][0]} others are attacked "
         f"by `{facts['attack']}`, each head by its own gradients (torch {facts['versions']}).",
-        "heads": _heads(facts["heads"], sides),
+        "heads": _heads(facts["heads"], sides, seeds),
         "layers": _layers(differences),
         "cross": _cross(crossed),
     }
@@ -80,35 +86,47 @@ def _top(*names: str) -> list[str]:
     return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
 
 
-def _heads(heads: list[dict[str, Any]], sides: pl.DataFrame) -> str:
-    rows = _top("head", "scale", "accuracy, 5 folds", "calibration error", "mean confidence", "fooled")
+def _heads(heads: list[dict[str, Any]], sides: pl.DataFrame, seeds: pl.DataFrame) -> str:
+    names = ("head", "scale", "accuracy, 5 folds", "calibration error", "confidence", "fooled", "minus `linear`")
+    rows = _top(*names)
     for head, side in zip(heads, sides.to_dicts(), strict=True):
         scale = "" if head["scale"] is None else f"{head['scale']:.3g}"
         accuracy = f"{head['accuracy']:.3f} ({head['accuracy_low']:.3f} to {head['accuracy_high']:.3f})"
         measures = f"{head['calibration']:.3f} | {head['confidence']:.3f}"
         share = f"{side['success']:.2f} ({side['success_low']:.2f} to {side['success_high']:.2f})"
-        rows.append(f"| `{head['kind']}` | {scale} | {accuracy} | {measures} | {share} |")
+        rows.append(f"| `{head['kind']}` | {scale} | {accuracy} | {measures} | {share} | {_gap(seeds, head['kind'])} |")
     return "\n".join(rows)
+
+
+def _gap(seeds: pl.DataFrame, head: str) -> str:
+    """How many more of the same images a head loses than the linear one, as a share with its t interval."""
+    if head == KINDS[0]:
+        return ""
+    is_fooled = [
+        (seeds.filter(head=name).sort("seed_id")["status"] == ANALYSED).to_numpy().astype(float)
+        for name in (KINDS[0], head)
+    ]
+    change = paired_difference(*is_fooled)
+    return f"{float(change.mean):+.2f} ({float(change.interval.low):+.2f} to {float(change.interval.high):+.2f})"
 
 
 def _layers(differences: pl.DataFrame) -> str:
     """How far the layers' deviations and gains lie from those with the linear head."""
     rows = _top("against `linear`", "layers", "mean difference of deviation", "largest", "intervals without 0", "gain")
-    for (side,), part in differences.filter(side_a=KINDS[0]).group_by("side_b", maintain_order=True):
+    bounded = differences.filter(pl.col("side_a") == KINDS[0], pl.col("difference_low").is_not_null())
+    for (side,), part in bounded.group_by("side_b", maintain_order=True):
         top = part.sort(pl.col("difference").abs(), descending=True).row(0, named=True)
         clear = part.filter((pl.col("difference_low") > 0) | (pl.col("difference_high") < 0)).height
         ratios = 2 ** part["log2_gain_ratio"].drop_nulls()
         largest = f"{top['difference']:+.3f} ({top['difference_low']:+.3f} to {top['difference_high']:+.3f})"
         ratio = f"x {ratios.median():.2f} ({len(ratios)} layers)" if len(ratios) else "only bounds"
         mean = f"{part['difference'].mean():+.4f}"
-        rows.append(f"| `{side}`, n = {top['n_a']} | {part.height} | {mean} | {largest} | {clear} | {ratio} |")
+        rows.append(f"| `{side}`, n = {part['n_a'].max()} | {part.height} | {mean} | {largest} | {clear} | {ratio} |")
     return "\n".join(rows)
 
 
 def _cross(crossed: pl.DataFrame) -> str:
-    rows = _top(
-        "against `linear`", "difference, mean over layers", "of it maps", "of it attack", "`linear` fooled", "this"
-    )
+    rows = _top("against `linear`", "mean difference", "of it maps", "of it attack", "`linear` fooled", "this fooled")
     for (side,), part in crossed.filter(side_a=KINDS[0]).group_by("side_b", maintain_order=True):
         means = part.filter(quantity="deviation").select(pl.col("difference", "maps", "attack").mean()).row(0)
         flips = part.filter(quantity="flipped").row(0, named=True)
