@@ -6,6 +6,7 @@ import pytest
 
 from camdrift.explanations.lime import lime_similarity
 from camdrift.pipeline.lime import lime_passes
+from camdrift.report.lime import lime_sentence
 from camdrift.tables.further import LIME_TABLE
 from support.studies import SMALL, study_of, tiny_classifier, write_images
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("no_report")
 def place(tmp_path_factory, no_report):
     folder = tmp_path_factory.mktemp("lime")
     photos = write_images(folder / "photos", 6)
-    options = {**SMALL, "gallery": 0, "lime": True, "lime_design": DESIGN}
+    options = {**SMALL, "gallery": None, "lime": True, "lime_design": DESIGN}
     return photos, options, study_of(tiny_classifier(), photos, folder / "run", **options)
 
 
@@ -49,6 +50,33 @@ def test_other_chunks_and_batches_change_nothing(place, tmp_path):
     both = study.lime.join(other.lime, on=["seed_id", "condition"])
     assert both.height == study.lime.height
     assert np.allclose(both["similarity"], both["similarity_right"], atol=1e-4)
+
+
+def test_its_sentence(place):
+    """Medians over the seeds, and `not resolved` where half of the images or fewer exceed the floor."""
+    _, _, study = place
+    text = lime_sentence({"lime": study.lime}, study.record)
+    attack = study.lime.filter(condition="adversarial")
+    assert f"moves by {1 - attack['similarity'].median():.3f} " in text
+    assert f"by {1 - attack['floor_similarity'].median():.3f} " in text
+    is_resolved = 2 * attack["is_resolved"].sum() > attack.height
+    assert ("not resolved with 60 samples" in text) != is_resolved
+    for value in (True, False):
+        table = study.lime.with_columns(is_resolved=pl.lit(value))
+        assert ("not resolved with 60 samples" in lime_sentence({"lime": table}, study.record)) != value
+    assert lime_sentence({}, study.record) == ""
+
+
+def test_its_picture(place):
+    """Three photos and three maps a seed, and a scale; the maps are the coefficients, square by square."""
+    _, _, study = place
+    figure = study.plot("lime")
+    pictures = [axes.images[0] for axes in figure.axes if axes.images]
+    n_seeds = min(3, study.lime["seed_id"].n_unique())
+    assert len(pictures) == 6 * n_seeds + 1
+    first = study.lime.filter(seed_id=next(iter(study.gallery)), condition="clean")["coefficients"][0].to_numpy()
+    assert np.array_equal(pictures[1].get_array().ravel(), first)
+    figure.savefig("/tmp/heads/lime.png")
 
 
 def test_its_cost_is_told_before(place):
