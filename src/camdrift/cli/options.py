@@ -14,6 +14,7 @@ import typer
 
 from camdrift.attacks.registry import FORMS, NAMES
 from camdrift.cli.defaults import settings, variable
+from camdrift.cli.groups import GROUPS
 from camdrift.cli.models import Models
 from camdrift.cli.records import Comparing, Criteria, Ending
 from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TEXT, WORD_LIST, Kind, count_or_word
@@ -104,26 +105,6 @@ class Option:
             envvar=variable(self.flag) if is_settable else None,
             show_envvar=False,
         )
-
-
-# The groups of the help, and the options in each.
-GROUPS: Final = {
-    "What is studied": (
-        "model", "weights", "head", "models", "attack", "adversarial", "surrogate", "surrogate-weights", "limit",
-        "sample",
-    ),
-    "How it is fuzzed": (
-        "frameworks", "criterion", "budget", "trials", "constraint", "oracle", "mutators", "as-released", "study",
-    ),
-    "How": (
-        "criteria", "profile", "strengths", "target", "explain", "similarity", "layers", "noise-draws", "noise-ladder",
-        "denoised", "lime", "lime-design", "rng-seed", "align", "cross", "trust",
-    ),
-    "Where the results go": ("out", "name", "resume", "overwrite", "gallery", "open", "json"),
-    "On which machine": (
-        "device", "precision", "batch-size", "chunk-size", "engine", "address", "workers",
-    ),
-}  # fmt: skip
 
 
 def _count(name: str, *, least: int = 1) -> Kind:

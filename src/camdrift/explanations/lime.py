@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camdrift.errors import UserError, install_hint
-from camdrift.explanations.lime_design import GRID, LimeDesign
+from camdrift.explanations.lime_design import LIME_GRID, LimeDesign
 from camdrift.models.memory import batches
 from camdrift.tables.arrays import Flags, Floats
 from camdrift.tensors import Image, Images, Logits
@@ -93,7 +93,7 @@ def segments_of(image: Image, design: LimeDesign) -> Segments:
         UserError: quickshift without scikit-image.
     """
     height, width = image.shape[1:]
-    if design.segments == GRID:
+    if design.segments == LIME_GRID:
         rows, columns = (torch.arange(side) * design.grid // side for side in (height, width))
         return rows[:, None] * design.grid + columns
     try:

@@ -8,7 +8,7 @@ from camdrift.specs import nearest, parse_spec
 
 LIME: Final = "lime"
 LIME_PAPER: Final = "lime:paper"
-GRID: Final = "grid"
+LIME_GRID: Final = "grid"
 QUICKSHIFT: Final = "quickshift"
 _FORMS: Final = f"such as {LIME}, {LIME}(grid=8, samples=500), {LIME}(segments='{QUICKSHIFT}') or {LIME_PAPER}"
 
@@ -26,7 +26,7 @@ class LimeDesign:
         target: `logit` or `probability` of the explained class.
     """
 
-    segments: str = GRID
+    segments: str = LIME_GRID
     grid: int = 8
     samples: int = 500
     alpha: float = 1e-3
@@ -64,7 +64,7 @@ def parse_lime(spec: str) -> LimeDesign:
 
 
 _RULES: Final = {
-    "segments": f"{GRID} or {QUICKSHIFT}",
+    "segments": f"{LIME_GRID} or {QUICKSHIFT}",
     "grid": "an integer from 2 to 32",
     "samples": "an integer of at least 10",
     "alpha": "positive",
@@ -75,7 +75,7 @@ _RULES: Final = {
 
 def _fits(key: str, value: Any) -> bool:
     if key in ("segments", "target"):
-        return value in ((GRID, QUICKSHIFT) if key == "segments" else ("logit", "probability"))
+        return value in ((LIME_GRID, QUICKSHIFT) if key == "segments" else ("logit", "probability"))
     if isinstance(value, bool) or not isinstance(value, int if key in ("grid", "samples") else int | float):
         return False
     least, most = {"grid": (2, 32), "samples": (10, 10**6)}.get(key, (1e-300, 1e300))

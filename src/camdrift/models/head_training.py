@@ -14,7 +14,7 @@ from camdrift.models.heads import new_layer
 _Features = Float[Tensor, "images features"]
 _Places = Int[Tensor, " images"]
 
-FOLDS: Final = 5
+_FOLDS: Final = 5
 _STEPS: Final = 600
 _RATE: Final = 0.01
 _BATCH: Final = 1024
@@ -68,7 +68,7 @@ def folds_of(classes: _Places, *, rng_seed: int = 0) -> _Places:
     generator = torch.Generator().manual_seed(rng_seed)
     order = torch.cat([_shuffled(classes, index, generator) for index in classes.unique().tolist()])
     folds = torch.empty_like(classes)
-    folds[order] = torch.arange(len(order)) % min(FOLDS, len(order))
+    folds[order] = torch.arange(len(order)) % min(_FOLDS, len(order))
     return folds
 
 

@@ -61,14 +61,10 @@ def _rows(plan: Plan, seed: NoisySeed, design: LimeDesign, designs: dict[tuple[i
         """The map of one image by one of the two designs, for the seed's class."""
         key = n_segments, number
         if key not in designs:
-            rng = np.random.default_rng(stream_seed(plan.settings.rng_seed, "", f"lime {n_segments} {number}"))
-            masks = draw_masks(n_segments, design.samples, rng)
-            designs[key] = lime_masks(masks, alpha=design.alpha * design.samples, kernel=design.kernel)
-        image = seed.image(Variant(0, condition, STRENGTH))
-        value = _target(seed.clean_class, design)
-        options = {"batch_size": plan.batch_size}
-        values = masked_values(plan.classifier, image, segments, designs[key].masks, value, **options)
-        return designs[key].coefficients(values)
+            designs[key] = _masks(design, n_segments, f"lime {n_segments} {number}", plan.settings.rng_seed)
+        image, value = seed.image(Variant(0, condition, STRENGTH)), _target(seed.clean_class, design)
+        masks, size = designs[key].masks, plan.batch_size
+        return designs[key].coefficients(masked_values(plan.classifier, image, segments, masks, value, batch_size=size))
 
     maps = {condition: coefficients(condition) for condition in _CONDITIONS}
     floors = _similarities(maps[CLEAN], coefficients(CLEAN, 1), areas)
@@ -93,6 +89,12 @@ def _rows(plan: Plan, seed: NoisySeed, design: LimeDesign, designs: dict[tuple[i
             }
         )
     return rows
+
+
+def _masks(design: LimeDesign, segments: int, purpose: str, rng_seed: int) -> LimeMasks:
+    """One design of masks: the same for every seed with as many segments."""
+    masks = draw_masks(segments, design.samples, np.random.default_rng(stream_seed(rng_seed, "", purpose)))
+    return lime_masks(masks, alpha=design.alpha * design.samples, kernel=design.kernel)
 
 
 def _target(index: int, design: LimeDesign) -> Callable[[Tensor], Tensor]:
