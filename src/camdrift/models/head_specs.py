@@ -9,23 +9,23 @@ from typing import Any, Final
 from camdrift.errors import ModelError
 from camdrift.specs import nearest, parse_spec
 
-LINEAR: Final = "linear"
+LINEAR_HEAD: Final = "linear"
 LINEAR_NOBIAS: Final = "linear-nobias"
-COSINE: Final = "cosine"
+COSINE_HEAD: Final = "cosine"
 ZERO_BIAS: Final = "zero-bias"
 _AUTO: Final = "auto"
 # Each kind, and what it computes of features x.
 HEAD_WORDS: Final = {
-    LINEAR: "W x + b: an ordinary layer, trained as the others are",
+    LINEAR_HEAD: "W x + b: an ordinary layer, trained as the others are",
     LINEAR_NOBIAS: "W x: the same without its bias",
-    COSINE: "m cos(w, x): the cosine of the features and of each class's weights",
+    COSINE_HEAD: "m cos(w, x): the cosine of the features and of each class's weights",
     ZERO_BIAS: "m cos(w, V x + c) + m: an ordinary layer to as many values as classes, then fingerprints of classes",
 }
 # Probability that the best features of a class reach with `scale=auto`.
 _CONFIDENCE: Final = 0.99
 # The released layer's `normMag`, which is not learned.
 _RELEASED_SCALE: Final = 5.0
-_DEFAULT_SCALE: Final[dict[str, float | str]] = {COSINE: _AUTO, ZERO_BIAS: _RELEASED_SCALE}
+_DEFAULT_SCALE: Final[dict[str, float | str]] = {COSINE_HEAD: _AUTO, ZERO_BIAS: _RELEASED_SCALE}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from camdrift.errors import ModelError, one_line
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
-from camdrift.models.head_specs import COSINE, LINEAR, LINEAR_NOBIAS, HeadRecord, HeadSpec, split_head
+from camdrift.models.head_specs import COSINE_HEAD, LINEAR_HEAD, LINEAR_NOBIAS, HeadRecord, HeadSpec, split_head
 from camdrift.tensors import Images
 
 # Classes that a head does not know lie so far below the least of those that it knows: a probability below 1e-13 each.
@@ -98,11 +98,11 @@ def new_layer(spec: HeadSpec, features: int, classes: int, generator: torch.Gene
         generator: Draws the weights; None for a new one.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    if spec.kind in (LINEAR, LINEAR_NOBIAS):
-        return _linear(features, classes, generator, is_biased=spec.kind == LINEAR)
+    if spec.kind in (LINEAR_HEAD, LINEAR_NOBIAS):
+        return _linear(features, classes, generator, is_biased=spec.kind == LINEAR_HEAD)
     scale = spec.scale_for(classes)
     assert scale is not None
-    if spec.kind == COSINE:
+    if spec.kind == COSINE_HEAD:
         return CosineLayer(
             torch.randn((classes, features), generator=generator) / features**0.5, scale, is_shifted=False
         )
