@@ -76,7 +76,6 @@ def test_its_picture(place):
     assert len(pictures) == 6 * n_seeds + 1
     first = study.lime.filter(seed_id=next(iter(study.gallery)), condition="clean")["coefficients"][0].to_numpy()
     assert np.array_equal(pictures[1].get_array().ravel(), first)
-    figure.savefig("/tmp/heads/lime.png")
 
 
 def test_its_cost_is_told_before(place):
