@@ -90,7 +90,7 @@ def _words(row: dict[str, Any]) -> dict[str, Any]:
     """Similarity to the clean map; of the clean one that of two designs of masks."""
     is_clean = row["condition"] == CLEAN
     value = row["floor_similarity" if is_clean else "similarity"]
-    text = "zero map" if value is None else f"{value:.2f}"
+    text = "zero map" if value is None else ">0.99" if 0.995 <= value < 1 else f"{value:.2f}"
     if row["condition"] == ADVERSARIAL and row["is_resolved"] is False:
         text += " (not resolved)"
     return {"s": text, "size": 7.0, "color": MUTED if is_clean else "black"}
