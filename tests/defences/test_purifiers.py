@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter, median_filter
 from camdrift.defences.base import BPDA, EXACT, Defence, check_defence
 from camdrift.defences.bits import squeezed_to_bits
 from camdrift.defences.making import Workshop, make_defence
+from camdrift.defences.puvae import nearest_reconstruction
 from camdrift.defences.registry import DEFENCES
 from camdrift.defences.total_variation import smoothed
 from camdrift.errors import UserError
@@ -18,7 +19,7 @@ from support.studies import picture, tiny_classifier, write_images
 
 GEOMETRY = tiny_classifier().geometry
 WORKSHOP = Workshop(geometry=GEOMETRY)
-PLAIN = [name for name in DEFENCES if name != "dae"]
+PLAIN = [name for name in DEFENCES if name not in ("dae", "puvae", "defense-gan")]
 
 
 def images(count=3, size=12, rng_seed=0):
@@ -164,6 +165,55 @@ class TestFunction:
 def folder(tmp_path_factory):
     """Twelve images to learn from."""
     return write_images(tmp_path_factory.mktemp("train"), 12)
+
+
+class TestReconstructions:
+    """PuVAE and Defense-GAN."""
+
+    def test_the_nearest_by_hand(self):
+        """Root mean square errors 0.288675, 0.1 and 1: the second class (D11)."""
+        copies = torch.tensor([[[0.0, 1.0, 0.5], [0.1, 0.9, 0.9], [1.0, 0.0, 0.0]]], dtype=torch.float64)
+        image = torch.tensor([[0.0, 1.0, 1.0]], dtype=torch.float64)
+        errors = ((copies - image[:, None]) ** 2).mean(2).sqrt()[0].tolist()
+        assert errors == pytest.approx([0.288675, 0.1, 1.0], abs=1e-6)
+        assert nearest_reconstruction(image, copies).tolist() == [[0.1, 0.9, 0.9]]
+
+    def test_puvae_learns_to_reconstruct(self, folder):
+        net = tiny_classifier()
+        spec = f"puvae(train='{folder}', steps={{}})"
+        short, long = (
+            make_defence(spec.format(steps), Workshop(geometry=net.geometry, classifier=net)) for steps in (1, 250)
+        )
+        batch = torch.stack([torch.from_numpy(np.array(picture(n, (32, 32)))).permute(2, 0, 1) for n in range(4)])
+        batch = batch.float() / 255
+        errors = [((each.purify(batch, 4 * [""], rng_seed=0) - batch) ** 2).mean().item() for each in (short, long)]
+        assert errors[1] < 0.6 * errors[0]
+        check_defence(long, batch, rng_seed=0)
+        slope = torch.autograd.grad(long.purify(batch.requires_grad_(), 4 * [""], rng_seed=0).sum(), batch)[0]
+        assert slope.abs().sum() > 0
+
+    def test_puvae_needs_few_classes(self, folder):
+        with pytest.raises(UserError, match="at most 20 classes and images of 64 px, got: no network"):
+            make_defence(f"puvae(train='{folder}')", WORKSHOP)
+
+    def test_defense_gan_finds_the_latent_of_an_image(self, tmp_path):
+        """A linear generator whose nearest image is known: the projection."""
+        (tmp_path / "gan.py").write_text(
+            "import torch\nfrom torch import nn\n\n\nclass Plane(nn.Module):\n    latent = 2\n\n"
+            "    def forward(self, z):\n        image = torch.full((len(z), 3, 4, 4), 0.5)\n"
+            "        image = image + 0.1 * torch.cat([z[:, :1, None, None].expand(-1, 3, 4, 2), "
+            "z[:, 1:, None, None].expand(-1, 3, 4, 2)], 3)\n        return image.clamp(0, 1)\n\n\n"
+            "def build():\n    return Plane()\n"
+        )
+        spec = f"defense-gan(generator='{tmp_path}/gan.py:build', steps=200, restarts=4)"
+        defence = make_defence(spec, WORKSHOP)
+        batch = images(2, 4)
+        answer = defence.purify(batch, ["a", "b"], rng_seed=0)
+        halves = [batch[..., :2].mean((1, 2, 3)), batch[..., 2:].mean((1, 2, 3))]
+        assert torch.allclose(answer[:, 0, 0, 0], halves[0], atol=1e-3)
+        assert torch.allclose(answer[:, 2, 3, 3], halves[1], atol=1e-3)
+        with pytest.raises(UserError, match="must have a generator of yours"):
+            make_defence("defense-gan", WORKSHOP)
 
 
 class TestAutoencoder:

@@ -13,31 +13,15 @@ from camdrift.detectors.assessment import (
     threshold_at,
 )
 from camdrift.detectors.cross_validation import seed_folds
-from camdrift.detectors.sheet import DetectorScores, Judged, ScoreSheet
+from camdrift.detectors.sheet import DetectorScores, Judged
 from camdrift.tables.detection import DETECTORS_TABLE
+from support.score_sheets import sheet_of
 
 
 def judged(values, seeds=None):
     scores = np.asarray(values, np.float64)
     names = [f"{number:04d}" for number in (range(len(scores)) if seeds is None else seeds)]
     return Judged(DetectorScores(scores, scores[:, None]), np.array(names))
-
-
-def sheet_of(attack, rng_seed, *, seeds=40, layers=3, gap=3.0, strengths=(1.0, 2.0)):
-    """A run in which the first layer tells attacked images, and noise does nothing."""
-    rng = np.random.default_rng(rng_seed)
-    sheet = ScoreSheet(attack, epsilon=1 / 255, columns={"made": ["a", "b", "c"][:layers], "single": [""]})
-    names = [f"seed {number}" for number in range(seeds)]
-    for condition, at in (("clean", (0.0,)), ("adversarial", strengths), ("noise", strengths)):
-        for strength in at:
-            values = rng.normal(size=(seeds, layers))
-            values[:, 0] += gap * (condition == "adversarial")
-            scores = {
-                "made": DetectorScores(values.mean(1), values),
-                "single": DetectorScores(values[:, 0], values[:, :1]),
-            }
-            sheet.add(condition, strength, scores, names)
-    return sheet
 
 
 class TestByHand:

@@ -82,6 +82,23 @@ def test_time_left_runs_down_and_begins_anew_with_another_run(clock):
     assert pace.left == pytest.approx(33)
 
 
+def test_other_work_has_a_speed_of_its_own(clock):
+    """Fifty passes took ten seconds, one failure six: three are left."""
+    pace = display.Pace()
+    for seconds, done, total, stage, unit in (
+        (0, 0, 100, "fuzz", "passes"),
+        (10, 50, 100, "fuzz", "passes"),
+        (20, 100, 100, "fuzz", "passes"),
+        (0, 0, 4, "explain", "failures"),
+        (6, 1, 4, "explain", "failures"),
+    ):
+        clock.seconds += seconds
+        pace.note(Progress(stage, done, total, 0, unit=unit))
+        if (stage, done) == ("fuzz", 50):
+            assert pace.left == pytest.approx(10)
+    assert pace.left == pytest.approx(18)
+
+
 def test_a_warning_is_a_line_at_once(clock):
     steps = [(0, Progress("attack", 0, 8, 0, ("the [bold]network\x1b[2J is odd",)))]
     assert in_a_pipe(steps, clock) == ["warning: the [bold]network\\x1b[2J is odd"]

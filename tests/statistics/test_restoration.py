@@ -6,6 +6,7 @@ import pytest
 
 from camdrift.statistics.defences import AttackWords, Trait, defence_rows, sanity, worst_case
 from camdrift.statistics.restoration import depth_of_return, restoration, restored
+from camdrift.statistics.smoothing import certificate
 from camdrift.tables.defences import DEFENDED_IMAGES, NOTHING_MOVED, PURIFIED_MAPS
 
 NAMES = ("attacked", "purified", "clean_purified", "noise", "noise_purified")
@@ -170,3 +171,20 @@ def test_checks_that_fail_are_named():
     }
     bare = sanity(table, rows, TRAITS).filter(defence="none")
     assert bare.filter(check="the attack fools the network without a defence")["passed"].to_list() == [True]
+
+
+class TestCertificates:
+    """Randomised smoothing by hand (D7)."""
+
+    def test_by_hand(self):
+        result = certificate(990, 1000, 0.25, 0.001)
+        assert (result.p_low, result.radius) == (pytest.approx(0.976036, abs=1e-6), pytest.approx(0.494502, abs=1e-6))
+        assert certificate(100, 100, 0.25, 0.001).radius == pytest.approx(0.375119, abs=1e-6)
+        assert certificate(50, 100, 0.25, 0.001).radius is None
+        assert certificate(0, 100, 0.25, 0.001) == (0.0, None)
+
+    def test_the_bound_is_wrong_as_rarely_as_it_says(self):
+        """Of 4,000 draws at p = 0.7 the bound at 5 % lies above p in about 5 %."""
+        hits = np.random.default_rng(0).binomial(200, 0.7, 4000)
+        bounds = {k: certificate(int(k), 200, 1.0, 0.05).p_low for k in set(hits.tolist())}
+        assert 0.03 < np.mean([bounds[k] > 0.7 for k in hits.tolist()]) <= 0.06

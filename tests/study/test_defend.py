@@ -11,13 +11,15 @@ from polars.testing import assert_frame_equal
 import camdrift
 from camdrift.errors import UserError
 from camdrift.report.page.rendering import render
+from camdrift.statistics.smoothing import certificate
 from camdrift.storage.defence_files import ASIDE
 from camdrift.study import defence_parts
+from camdrift.study.defence_parts import Smoothing
 from support.studies import skip_report, study_of, tiny_classifier, write_images
 
 OPTIONS = {"strengths": (0.5, 1.0), "noise_ladder": (4.0,), "chunk_size": 4, "layers": ["stem", "body", "last"]}
 ATTACK = "pgd(eps=4/255, steps=5)"
-TABLES = ("defences", "restoration", "defended_images", "purified_maps", "sanity", "detectors")
+TABLES = ("defences", "restoration", "defended_images", "purified_maps", "sanity", "certified", "detectors")
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +151,24 @@ def test_it_goes_on_where_it_was_stopped(run, net, monkeypatch):
         assert_frame_equal(stable(run, name), stable(reference, name))
     assert not (run / ASIDE).exists()
     assert camdrift.verify(run, net, sample=0).problems == ()
+
+
+def test_certificates_count_votes_of_noise(run, net):
+    """Hardly any noise leaves every prediction; noise that drowns the image leaves no majority of the clean class."""
+    lines = []
+    smoothing = Smoothing((1e-6, 2.0), draws=60)
+    result = camdrift.defend(run, smoothing=smoothing, model=net, on_progress=lambda p: lines.extend(p.warnings))
+    faint, loud = (result.certified.filter(sigma=sigma) for sigma in smoothing.sigmas)
+    assert faint.height == loud.height == 8
+    assert (faint["clean_votes"] == 60).all()
+    assert (faint["predicted_class"] == faint["clean_class"]).all()
+    assert faint["radius"].unique().to_list() == [pytest.approx(certificate(60, 60, 1e-6, 0.001).radius)]
+    assert loud["clean_votes"].mean() < 45
+    assert "noise of standard deviation 1e-06 leaves" in lines[0]
+    assert result.certificates()[0].startswith("Smoothed by noise of 1e-06, of 8 images")
+    assert "8 within 0" in result.certificates()[0]
+    with pytest.raises(UserError, match="must lie above 0"):
+        Smoothing((0.0,))
 
 
 def test_other_defences_begin_anew(run, net, monkeypatch):

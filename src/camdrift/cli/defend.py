@@ -31,6 +31,10 @@ _Trust = Annotated[
 _Profile = Annotated[
     str | None, typer.Option(help="Ordinary images that detectors are fitted to.", metavar="PATH", show_default=False)
 ]
+_Sigmas = Annotated[
+    list[float] | None,
+    typer.Option(help="Noise that randomised smoothing certifies with.", metavar="SIGMA", show_default=False),
+]
 _Specs = list[str] | None
 
 
@@ -46,6 +50,7 @@ def defend_command(
     profile: _Profile = None,
     adaptive: Annotated[_Specs, _specs("An attack that knows the defence. Left out: the run's.")] = None,
     static_only: Annotated[bool, typer.Option("--static-only", help="No attack that knows the defence.")] = False,
+    certify: _Sigmas = None,
     eot: Annotated[int, typer.Option(help="Draws of a random purifier, in attack and verdict.", metavar="N")] = 20,
     model: _Model = None,
     weights: Annotated[Path | None, option("weights")] = None,
@@ -58,9 +63,11 @@ def defend_command(
 
     The same command again goes on where it was stopped.
     """
+    source: Any = {"model": model, "images": images, "weights": weights, "device": device, "trust": trust}
     with show_progress(Console(stderr=True), _how_to_go_on) as display:
         display.say(f"reading {run}")
         display.start(run)
+        from camdrift.study.defence_parts import Smoothing
         from camdrift.study.defend import defend
         from camdrift.study.study import open_study
 
@@ -71,12 +78,9 @@ def defend_command(
             profile=profile,
             adaptive=() if static_only else adaptive or None,
             draws=eot,
-            model=model,
-            images=images,
-            weights=weights,
-            device=device,
-            trust=trust,
+            smoothing=Smoothing(tuple(certify or ())),
             on_progress=display,
+            **source,
         )
         display.say("report")
         open_study(run).report()
@@ -101,7 +105,7 @@ def _print(defending: "Defending", *, is_json: bool) -> None:
             f"AUC of detectors at strength {defending.strength:g}, with 95 % intervals over images; 0.5 is chance."
         )
         print_table(heads, rows)
-    print_text("\n".join(notes))
+    print_text("\n".join([*notes, *defending.certificates()]))
     typer.echo(escaped(page))
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
 from camdrift.defences.base import EXACT, Defence
+from camdrift.defences.learning import checksum_of, learnt, training_images
 from camdrift.defences.making import Workshop, check_setting_names, ranged_setting
-from camdrift.errors import ImageError, UserError
-from camdrift.images.pixels import read_image
-from camdrift.images.selection import select_images
+from camdrift.errors import UserError
 from camdrift.models.weights import load_weights
 from camdrift.streams import stream_seed
 from camdrift.tables.words import count
@@ -23,9 +22,6 @@ _WIDTH: Final = 32
 _CROP: Final = 64
 _BATCH: Final = 16
 _RATE: Final = 1e-3
-# Most images to learn from: their crops differ from step to step.
-_MOST_IMAGES: Final = 512
-_LEAST_IMAGES: Final = 10
 # Weight of the loss on clean crops, which a defence should leave alone.
 _CLEAN_WEIGHT: Final = 1.0
 _TOLD_STEPS: Final = 50
@@ -65,42 +61,13 @@ def defence(spec: str, settings: dict[str, Any], workshop: Workshop) -> Defence:
     if file is not None:
         load_weights(network, Path(str(file)))
     else:
-        _learn(network, spec, str(train), sigma, steps, workshop)
+        images, checksums = training_images(spec, train, workshop)
+        key = sha256(f"{spec} {workshop.rng_seed} {' '.join(sorted(checksums))}".encode()).hexdigest()
+        learnt(
+            network, key, workshop, lambda: train_denoiser(network, images, sigma=sigma, steps=steps, workshop=workshop)
+        )
     network.eval().requires_grad_(False).to(workshop.device)
-    return Defence(spec, lambda images, _: network(images), gradient=EXACT, checksum=_checksum(network))
-
-
-def _learn(network: nn.Module, spec: str, source: str, sigma: float, steps: int, workshop: Workshop) -> None:
-    """Train the network, or take what it has learnt before from the same images."""
-    images, checksums = _training_images(spec, source, workshop)
-    key = sha256(f"{spec} {workshop.rng_seed} {' '.join(sorted(checksums))}".encode()).hexdigest()
-    learnt = workshop.learnt
-    if learnt is not None and (tensors := learnt.find(key)) is not None:
-        network.load_state_dict(dict(tensors))
-        return
-    train_denoiser(network, images, sigma=sigma, steps=steps, workshop=workshop)
-    if learnt is not None:
-        learnt.keep(key, {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()})
-
-
-def _training_images(spec: str, source: str, workshop: Workshop) -> tuple[list[Image], list[str]]:
-    """Images to learn from, and the checksums of their files."""
-    images, checksums = [], []
-    for place in select_images(source, limit=_MOST_IMAGES).files:
-        try:
-            image = read_image(place, **workshop.geometry)
-        except ImageError:
-            continue
-        if image.sha256 in workshop.seeds:
-            raise UserError(
-                f"`defence` {spec} must not learn from seed images of the run, got: {place.seed_id} in {source}",
-                "give `train` other images, such as some of the training set",
-            )
-        images.append(image.pixels)
-        checksums.append(image.sha256)
-    if len(images) < _LEAST_IMAGES:
-        raise UserError(f"`defence` {spec} must have {_LEAST_IMAGES} images to learn from, got: {len(images)}")
-    return images, checksums
+    return Defence(spec, lambda images, _: network(images), gradient=EXACT, checksum=checksum_of(network))
 
 
 def train_denoiser(
@@ -154,15 +121,3 @@ def _crop(images: Sequence[Image], generator: Generator) -> Image:
     size = min(_CROP, height, width)
     top, left = int(draws[1] * (height - size + 1)), int(draws[2] * (width - size + 1))
     return image[:, top : top + size, left : left + size]
-
-
-def _checksum(network: nn.Module) -> str:
-    digest = sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().numpy().tobytes()

@@ -10,6 +10,7 @@ from torch import Tensor
 from camdrift.defences.base import Defence
 from camdrift.defences.registry import DEFENCE_FORMS, DEFENCE_LIBRARIES, DEFENCES
 from camdrift.errors import UserError, install_hint, one_line
+from camdrift.models.classifier import Classifier
 from camdrift.specs import nearest, parse_spec, write_spec
 from camdrift.user_code import is_user_code
 
@@ -36,6 +37,7 @@ class Workshop:
         rng_seed: Seed of every random draw.
         device: Where networks are trained, and run.
         learnt: Keeps what defences have learnt; None to keep nothing.
+        classifier: The network, for defences that learn from it.
         show: Called with a line on what takes time.
     """
 
@@ -44,6 +46,7 @@ class Workshop:
     rng_seed: int = 0
     device: str = "cpu"
     learnt: Learnt | None = None
+    classifier: Classifier | None = None
     show: Callable[[str], None] = lambda line: None
 
 

@@ -38,6 +38,16 @@ DEFENCES: Final[dict[str, DefenceRow]] = {
         {"sigma": 16 / 255, "steps": 800},
         "a denoising autoencoder, trained on the images of `train` or read from `file` (Gondara 2016)",
     ),
+    "puvae": DefenceRow(
+        "puvae",
+        {"steps": 1000},
+        "the nearest reconstruction, one for each class, of an autoencoder trained on `train` (Hwang 2019)",
+    ),
+    "defense-gan": DefenceRow(
+        "generator",
+        {"steps": 200, "restarts": 10},
+        "the nearest image that a `generator` of yours makes (Samangouei, ICLR 2018)",
+    ),
 }
 # Libraries whose classes are defences, and the files that make them.
 DEFENCE_LIBRARIES: Final = {"art": "from_art"}

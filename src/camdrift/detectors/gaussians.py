@@ -6,7 +6,6 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
 from torch import Tensor
 
 from camdrift.coverage.surprise import Reference
@@ -21,31 +20,39 @@ _LEAST_SHARE: Final = 1e-10
 
 @dataclass(frozen=True)
 class Whitened:
-    """Distances by the inverse of a covariance.
+    """Distances by the inverse of a covariance, along its main axes and across them.
 
     Attributes:
         columns: Features that vary.
-        whitening: Takes deviations to units of the covariance (kept, kept), lower triangular.
+        axes: Main axes (axes, kept features), each divided by the square root of the variance along it.
+        across: Variance in every other direction; infinite where a deviation there does not count.
         shrinkage: Share of the even covariance that was mixed in.
     """
 
     columns: NDArray[np.int64]
-    whitening: Floats
+    axes: Floats
+    across: float
     shrinkage: float
 
     def squares(self, rows: Tensor, centres: Tensor) -> Tensor:
         """Squared distance of every image from every centre (images, centres), image by image."""
-        columns = torch.from_numpy(self.columns).to(rows.device)
-        whitening = torch.from_numpy(self.whitening).to(rows.device)
-        places = (whitening @ centres[:, columns].T).T
-        return torch.stack([((whitening @ row[columns] - places) ** 2).sum(1) for row in rows])
+        columns, axes = torch.from_numpy(self.columns).to(rows.device), torch.from_numpy(self.axes).to(rows.device)
+        lengths = axes.norm(dim=1)
+        values = []
+        for row in rows:
+            deviations = row[columns] - centres[:, columns]
+            places = deviations @ axes.T
+            rest = (deviations**2).sum(1) - ((places / lengths) ** 2).sum(1)
+            values.append((places**2).sum(1) + rest / self.across)
+        return torch.stack(values)
 
 
 def whitened(deviations: Floats, shrinkage: float | None) -> Whitened | None:
     """Distances by the covariance of deviations from a mean, divided by n; None where there is none.
 
     The covariance is shrunk towards an even one, (1 - a) S + a tr(S) / d I. Where `shrinkage` is None, a is 0 if there
-    are two images per feature, and Ledoit and Wolf's (2004) if there are fewer.
+    are two images per feature, and Ledoit and Wolf's (2004) if there are fewer. Where a is 0, directions in which
+    nothing varies do not count (pseudo-inverse, as in Lee's code).
 
     Args:
         deviations: Deviations (images, features).
@@ -56,19 +63,26 @@ def whitened(deviations: Floats, shrinkage: float | None) -> Whitened | None:
     if not len(columns):
         return None
     varying = deviations[:, columns]
-    even = float(variances[columns].mean())
-    amounts = [shrinkage]
-    if shrinkage is None:
-        amounts = [0.0, None] if len(varying) >= ENOUGH_PER_FEATURE * len(columns) else [None]
-    for amount in amounts:
-        share = _ledoit_wolf(varying) if amount is None else amount
-        covariance = (1 - share) * (varying.T @ varying / len(varying)) + share * even * np.eye(len(columns))
-        try:
-            factor = cholesky(covariance, lower=True)
-        except np.linalg.LinAlgError:
-            continue
-        return Whitened(columns, solve_triangular(factor, np.eye(len(columns)), lower=True), share)
-    return None
+    share = shrinkage
+    if share is None:
+        share = 0.0 if len(varying) >= ENOUGH_PER_FEATURE * len(columns) else _ledoit_wolf(varying)
+    spread, axes = _main_axes(varying)
+    across = share * float(variances[columns].mean())
+    scales = (1 - share) * spread + across
+    return Whitened(columns, axes / np.sqrt(scales)[:, None], across or np.inf, share)
+
+
+def _main_axes(deviations: Floats) -> tuple[Floats, Floats]:
+    """Variances along the main axes in which anything varies, and these axes (axes, features)."""
+    images, features = deviations.shape
+    if images < features:
+        _, sizes, axes = np.linalg.svd(deviations, full_matrices=False)
+        spread = sizes**2 / images
+    else:
+        spread, directions = np.linalg.eigh(deviations.T @ deviations / images)
+        axes = directions.T
+    is_main = spread > _LEAST_SHARE * spread.max()
+    return spread[is_main], axes[is_main]
 
 
 def _ledoit_wolf(deviations: Floats) -> float:

@@ -47,8 +47,11 @@ class Pace:
         now, stage = monotonic(), progress.stage.rpartition(" ")[2]
         # What a run has already when it goes on says nothing of its speed.
         is_single = progress.unit != IMAGES
-        if self._is_working and stage != _FIRST:
-            kind = stage if stage in _WORK else _EXPLAIN
+        if is_single and (progress.unit, stage) != (self._last.unit, self._last.stage):
+            # Other work, at another speed.
+            self._seconds, self._seeds = dict.fromkeys(_WORK, 0.0), dict.fromkeys(_WORK, 0)
+        elif self._is_working and stage != _FIRST:
+            kind = stage if stage in _WORK and not is_single else _EXPLAIN
             before, after = (_finished(each, kind) for each in (self._last, progress))
             self._seconds[kind] += now - self._time
             self._seeds[kind] += max(0, after - before)

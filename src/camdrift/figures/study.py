@@ -11,6 +11,7 @@ from camdrift.figures.compromise import compromised_layers_figure, compromised_p
 from camdrift.figures.controls import controls_figure, has_controls
 from camdrift.figures.coverage import coverage_by_condition_figure, coverage_by_strength_figure
 from camdrift.figures.detection import DETECTION_FIGURE, detection_figure
+from camdrift.figures.detectors import detectors_figure
 from camdrift.figures.flips import flips_figure
 from camdrift.figures.focus import focus_figure
 from camdrift.figures.gain import gain_figure
@@ -103,7 +104,8 @@ FIGURE_ROWS: Final = (
     StudyFigure("figure_14_flips", _of_tables(flips_figure)),
     StudyFigure("figure_15_restoration", _of_tables(restoration_figure), _with("restoration")),
     StudyFigure("figure_16_defences", _of_tables(defences_figure), _with("defences")),
-    StudyFigure("figure_17_lime", lime_figure, _with("lime")),
+    StudyFigure("figure_17_detectors", _of_tables(detectors_figure), _with("detectors")),
+    StudyFigure("figure_18_lime", lime_figure, _with("lime")),
     StudyFigure("layer_grid", layer_grid_figure, has_layer_grid),
 )
 

@@ -18,6 +18,7 @@ from camdrift.attacks.base import Attack
 from camdrift.detectors.opening import Detectors
 from camdrift.detectors.sheet import DetectorScores, ScoreSheet
 from camdrift.engine.progress import OnProgress, Progress
+from camdrift.errors import UserError
 from camdrift.models.memory import batches
 from camdrift.pipeline.adaptive import Knowing, adaptive_chunk
 from camdrift.pipeline.defending import (
@@ -29,10 +30,19 @@ from camdrift.pipeline.defending import (
     examples_of,
 )
 from camdrift.pipeline.seeds import stack
+from camdrift.pipeline.smoothing import CHOICE_DRAWS, certify_chunk, noisy_agreement
+from camdrift.statistics.smoothing import with_certificates
 from camdrift.storage.defence_files import DefenceFiles
 from camdrift.study import provenance
 from camdrift.study.recomputation import Recomputation
-from camdrift.tables.defences import CLEAN_STAGE, DEFENDED_IMAGES, NOISE_STAGE, PURIFIED_MAPS, STATIC_STAGE
+from camdrift.tables.defences import (
+    CERTIFIED,
+    CLEAN_STAGE,
+    DEFENDED_IMAGES,
+    NOISE_STAGE,
+    PURIFIED_MAPS,
+    STATIC_STAGE,
+)
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE, count
 
 IMAGES, MAPS = "images", "maps"
@@ -49,9 +59,33 @@ _SCORE_SCHEMA: Final[dict[str, Any]] = {
     "layers": pl.List(pl.Float64()),
 }
 _RESULT: Final = "fooled image"
+_LARGEST_SIGMA: Final = 2.0
 # Images whose pictures are kept.
 _PICTURES: Final = 6
 _SEED_IDS: Final = "seed_ids"
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """Noises of randomised smoothing.
+
+    Attributes:
+        sigmas: Their standard deviations, in pixel units.
+        draws: Draws that count votes.
+    """
+
+    sigmas: tuple[float, ...] = ()
+    draws: int = 1000
+
+    def __post_init__(self) -> None:
+        for sigma in self.sigmas:
+            if not 0 < sigma <= _LARGEST_SIGMA:
+                raise UserError(f"`certify` must lie above 0 and up to {_LARGEST_SIGMA:g}, got: {sigma}")
+        if self.draws < 1:
+            raise UserError(f"`certify_draws` must be at least 1, got: {self.draws}")
+
+
+UNSMOOTHED: Final = Smoothing()
 
 
 @dataclass(frozen=True)
@@ -63,6 +97,7 @@ class DefenceParts:
         evaluation: How defences are judged.
         attacks: Attacks that know the defence.
         detectors: Detectors, fitted; None without any.
+        smoothing: Noises that a smoothed classifier is certified with.
         files: Finished parts.
         show: Called whenever there is something to show.
     """
@@ -71,6 +106,7 @@ class DefenceParts:
     evaluation: Evaluation
     attacks: tuple[Attack, ...]
     detectors: Detectors | None
+    smoothing: Smoothing
     files: DefenceFiles
     show: OnProgress
 
@@ -91,6 +127,7 @@ class DefenceParts:
             *(attack.spec for attack in self.attacks),
             str(self.evaluation.draws),
             *self._detector_words,
+            str(self.smoothing),
         ]
         return sha256("\n".join(words).encode()).hexdigest()
 
@@ -98,11 +135,19 @@ class DefenceParts:
         """Compute every part that is not there."""
         n_images, n_chunks = sum(map(len, self._chunks)), len(self._chunks)
         pairs = self._pairs
-        progress = _Going(self.show, n_images * (1 + len(pairs)))
+        sigmas = self.smoothing.sigmas
+        progress = _Going(self.show, n_images * (1 + len(pairs) + len(sigmas)))
         for number in range(n_chunks):
             progress.stage = "defend"
             if not self.files.has_chunk(number):
                 self._compute_static(number, progress)
+            progress.finish(len(self._chunks[number]))
+        for sigma in sigmas:
+            progress.tell(self._look(sigma))
+        for place, number in product(range(len(sigmas)), range(n_chunks)):
+            index, progress.stage = n_chunks * (1 + len(pairs) + place) + number, "certify"
+            if not self.files.has_chunk(index):
+                self._certify(index, number, sigmas[place], progress)
             progress.finish(len(self._chunks[number]))
         if pairs:
             progress.tell(self._cost(len(pairs)))
@@ -120,10 +165,17 @@ class DefenceParts:
             name: `images` or `maps`.
         """
         empty = {IMAGES: DEFENDED_IMAGES, MAPS: PURIFIED_MAPS}[name].frame()
-        rows = pl.concat([empty, *self.files.chunk_tables(name)])
+        numbers = [index for index in sorted(self.files.chunks_done()) if index < self._n_parts]
+        rows = pl.concat([empty, *(self.files.read_chunk(index, name) for index in numbers)])
         # A defence's rows together, in the order of the request, the network without one first.
         order = pl.Enum(rows["defence"].unique(maintain_order=True))
         return rows.sort(pl.col("defence").cast(order), maintain_order=True)
+
+    def certified(self) -> pl.DataFrame:
+        """Return the rows of table `certified`."""
+        numbers = [index for index in sorted(self.files.chunks_done()) if index >= self._n_parts]
+        parts = [CERTIFIED.frame(), *(self.files.read_chunk(index, CERTIFIED.name) for index in numbers)]
+        return with_certificates(pl.concat(parts))
 
     def pictures(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield the arrays of the pictures that are kept: a few seeds, from the first chunks."""
@@ -150,6 +202,11 @@ class DefenceParts:
             seeds = rows.filter(detector=rows["detector"][0])["sha256"].to_list()
             sheet.add(str(condition), float(str(strength)), scores, seeds)
         return sheet
+
+    @property
+    def _n_parts(self) -> int:
+        """Number of parts that are about defences."""
+        return len(self._chunks) * (1 + len(self._pairs))
 
     @property
     def _detector_words(self) -> list[str]:
@@ -204,6 +261,25 @@ class DefenceParts:
         examples = clean_examples(plan, self._chunks[number], names)
         rows = adaptive_chunk(plan, examples, knowing, self.evaluation, progress)
         self.files.write_chunk(index, {IMAGES: rows, MAPS: PURIFIED_MAPS.frame()}, {})
+
+    def _look(self, sigma: float) -> str:
+        """What noise leaves of the predictions, and how long certificates take: told before anybody waits."""
+        plan, names = self.computation.plan, set(self.files.read_chunk(0, IMAGES)["seed_id"])
+        examples, before = clean_examples(plan, self._chunks[0], names), perf_counter()
+        stayed = noisy_agreement(plan, examples, sigma)
+        n_images, draws = sum(map(len, self._chunks)), CHOICE_DRAWS + self.smoothing.draws
+        minutes = (perf_counter() - before) / max(1, len(examples)) * draws * n_images / 60
+        return (
+            f"noise of standard deviation {sigma:g} leaves {stayed} of {count(len(examples), 'prediction')}; "
+            f"certificates take {draws:,} passes an image, about {count(max(1, round(minutes)), 'minute')}"
+        )
+
+    def _certify(self, index: int, number: int, sigma: float, progress: "_Going") -> None:
+        plan, names = self.computation.plan, set(self.files.read_chunk(number, IMAGES)["seed_id"])
+        rows = certify_chunk(
+            plan, clean_examples(plan, self._chunks[number], names), sigma, self.smoothing.draws, progress
+        )
+        self.files.write_chunk(index, {CERTIFIED.name: rows}, {})
 
     def _arrays(self, chunk: DefendedChunk) -> dict[str, NDArray[Any]]:
         columns = ["clean", "attacked", *(each.spec for each in self.evaluation.defences)]

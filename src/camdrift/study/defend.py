@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Final, Unpack
+from typing import Any, Final, Unpack
 
 import polars as pl
 import torch
@@ -28,16 +28,18 @@ from camdrift.pipeline.plan import Plan
 from camdrift.specs import parse_spec
 from camdrift.statistics.defences import AttackWords, Trait, defence_rows, sanity
 from camdrift.statistics.restoration import depth_of_return, restoration
+from camdrift.statistics.smoothing import certified_share
 from camdrift.storage.defence_files import DefenceFiles
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study import provenance
-from camdrift.study.defence_parts import IMAGES, MAPS, UNIT, DefenceParts
+from camdrift.study.defence_parts import IMAGES, MAPS, UNIT, UNSMOOTHED, DefenceParts, Smoothing
 from camdrift.study.judging import detectors_of
 from camdrift.study.launch import ImageSource, check_known, spelled_out
 from camdrift.study.recomputation import LoadingKeywords, Recomputation, SourceKeywords, recomputation
 from camdrift.study.study import Study, open_study
 from camdrift.tables.defences import (
     ADAPTIVE_STAGE,
+    CERTIFIED,
     CLEAN_STAGE,
     DEFENCES_TABLE,
     DEFENDED_IMAGES,
@@ -73,6 +75,7 @@ class Defending:
         images: Predictions image by image, table `defended_images`.
         sanity: Checks, table `sanity`.
         detectors: How well detectors tell, table `detectors`.
+        certified: Certificates of randomised smoothing, table `certified`.
         strength: The strength that the numbers in words are about.
         place: Path or URL of the run.
     """
@@ -82,6 +85,7 @@ class Defending:
     images: pl.DataFrame
     sanity: pl.DataFrame
     detectors: pl.DataFrame
+    certified: pl.DataFrame
     strength: float
     place: Path | str
 
@@ -112,6 +116,19 @@ class Defending:
         names = rows["detector"].unique(maintain_order=True).to_list()
         return _DETECTOR_HEADS, [(name, *(_auc(rows, name, *pair) for pair in _TOLD)) for name in names]
 
+    def certificates(self) -> list[str]:
+        """Return what randomised smoothing certifies, a line for each noise."""
+        lines = []
+        for (sigma,), rows in self.certified.group_by("sigma", maintain_order=True):
+            sizes = [(radius, certified_share(rows, radius)) for radius in (0.0, 0.25, 0.5, 1.0)]
+            words = ", ".join(f"{kept} within {radius:g}" for radius, (kept, _) in sizes)
+            silent = rows["radius"].null_count()
+            lines.append(
+                f"Smoothed by noise of {sigma:g}, of {count(rows.height, 'image')} certified to keep the class in "
+                f"L2: {words}; abstained: {silent}."
+            )
+        return lines
+
     def depth(self, spec: str) -> str | None:
         """Return the first layer from which maps stay back behind a defence; None if the last does not come back."""
         rows = self.restoration.filter(pl.col("defence") == spec, pl.col("returned").is_null())
@@ -134,17 +151,23 @@ class Defending:
         return lines
 
 
+class DefendKeywords(SourceKeywords, total=False):
+    """What an evaluation of defences is made from."""
+
+    profile: Profile | ImageSource | Tensor
+
+
 @spelled_out()
 def defend(
     run: str | PathLike[str] | Study,
     defences: str | Sequence[str] = (),
     *,
     detectors: str | Sequence[str] = (),
-    profile: Profile | ImageSource | Tensor = None,
     adaptive: str | Sequence[str] | None = None,
     draws: int = EOT_DRAWS,
+    smoothing: Smoothing = UNSMOOTHED,
     on_progress: OnProgress | None = None,
-    **source: Unpack[SourceKeywords],
+    **source: Unpack[DefendKeywords],
 ) -> Defending:
     """Judge defences and detectors on a finished run, and write what they do into its directory.
 
@@ -156,12 +179,13 @@ def defend(
         defences: Specs of purifiers: `bits`, `median`, `jpeg(quality=50)`, `dae(train='photos/')`, `art:CLASS`,
             `file.py:function`; docs/defences.md lists them.
         detectors: Specs of detectors: `softmax`, `mahalanobis`, `squeeze`, `pytorch-ood:CLASS`.
-        profile: Ordinary images that some detectors are fitted to: a folder or another source, a profile, its file.
         adaptive: Specs of attacks that know the defence; None for the run's attack; none at all (`()`) is static only:
             then the numbers say nothing about robustness.
         draws: Draws of a random purifier: those that an attack averages (EOT), and others for every verdict.
+        smoothing: Noises with which randomised smoothing certifies the network, as `Smoothing(sigmas=(0.25,))`.
         on_progress: Called whenever there is something to show.
-        **source: In place of what `run.json` says:
+        **source: What the evaluation is made from, in place of what `run.json` says:
+        profile: Ordinary images that some detectors are fitted to: a folder or another source, a profile, its file.
         model: Spec or classifier; None for the spec in `run.json`.
         images: As for `run`; None for those in `run.json`.
         trust: Also run Python code that the run's record names.
@@ -173,9 +197,9 @@ def defend(
         UserError: A defence, a detector or an attack that cannot be made, a purifier that changes shape or range, or is
             random without saying so; a model or images that are gone or differ from the run's.
     """
-    check_known(source, tuple(SourceKeywords.__annotations__))
+    check_known(source, tuple(DefendKeywords.__annotations__))
     specs, names = ([each] if isinstance(each, str) else [*each] for each in (defences, detectors))
-    if not specs and not names:
+    if not specs and not names and not smoothing.sigmas:
         raise UserError("`defences` or `detectors` must name one or more, got: none", "--defence jpeg for example")
     if not isinstance(draws, int) or draws < 1:
         raise UserError(f"`draws` must be at least 1, got: {draws}")
@@ -188,7 +212,8 @@ def defend(
     evaluation = Evaluation(purifiers, draws, plan.settings.rng_seed)
     attacks = _attacks(plan, adaptive) if purifiers else ()
     with directory.writing(), plan.classifier.numerics():
-        parts = DefenceParts(computation, evaluation, attacks, _detectors(names, profile, study, plan), files, show)
+        detecting = _detectors(names, source.get("profile"), study, plan)
+        parts = DefenceParts(computation, evaluation, attacks, detecting, smoothing, files, show)
         files.begin(parts.key(study.record))
         parts.compute()
         defending = _written(study, directory, parts)
@@ -196,7 +221,7 @@ def defend(
     return defending
 
 
-def _computation(study: Study, source: SourceKeywords) -> Recomputation:
+def _computation(study: Study, source: DefendKeywords) -> Recomputation:
     loading: LoadingKeywords = {"weights": source.get("weights"), "device": source.get("device")}
     trust = source.get("trust", False)
     return recomputation(study.record, source.get("model"), source.get("images"), loading, trust=trust)
@@ -252,6 +277,7 @@ def _purifiers(
         rng_seed=plan.settings.rng_seed,
         device=str(plan.classifier.device),
         learnt=_Learnt(files),
+        classifier=plan.classifier,
         show=lambda line: show(Progress("learn", 0, 1, 0, warnings=(line,), unit=UNIT)),
     )
     purifiers = [make_defence(spec, workshop) for spec in specs]
@@ -281,19 +307,12 @@ def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defe
         DEFENDED_IMAGES.name: images,
         PURIFIED_MAPS.name: maps,
         SANITY.name: sanity(images, rows, traits),
+        CERTIFIED.name: parts.certified(),
         DETECTORS_TABLE.name: DETECTORS_TABLE.frame([] if (sheet := parts.sheet()) is None else detector_rows([sheet])),
     }
     parts.files.write_pictures(parts.pictures())
     directory.replace_tables(tables)
-    entry = {
-        "finished": provenance.now(),
-        "camdrift": provenance.camdrift_version(),
-        "defences": [{"spec": d.spec, "checksum": d.checksum, **asdict(traits[d.spec])} for d in evaluation.defences],
-        "adaptive": [attack.spec for attack in parts.attacks],
-        "draws": evaluation.draws,
-        "detectors": [] if parts.detectors is None else [*parts.detectors.by_name],
-    }
-    directory.write_record({**directory.read_record(), "defend": entry})
+    directory.write_record({**directory.read_record(), "defend": _entry(parts, traits)})
     study.keep(*(f"{name}.parquet" for name in tables), DEFENCE_PICTURES, RECORD)
     strength = reference_strength(parts.computation.plan)
     return Defending(
@@ -302,9 +321,24 @@ def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defe
         images=images,
         sanity=tables[SANITY.name],
         detectors=tables[DETECTORS_TABLE.name],
+        certified=tables[CERTIFIED.name],
         strength=strength,
         place=study.place,
     )
+
+
+def _entry(parts: DefenceParts, traits: Mapping[str, Trait]) -> dict[str, Any]:
+    """What the record of the run says of the evaluation."""
+    evaluation = parts.evaluation
+    return {
+        "finished": provenance.now(),
+        "camdrift": provenance.camdrift_version(),
+        "defences": [{"spec": d.spec, "checksum": d.checksum, **asdict(traits[d.spec])} for d in evaluation.defences],
+        "adaptive": [attack.spec for attack in parts.attacks],
+        "draws": evaluation.draws,
+        "detectors": [] if parts.detectors is None else [*parts.detectors.by_name],
+        "smoothing": asdict(parts.smoothing),
+    }
 
 
 def _auc(rows: pl.DataFrame, detector: str, positive: str, negative: str) -> str:

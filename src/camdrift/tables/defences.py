@@ -15,6 +15,8 @@ ADAPTIVE_STAGE: Final = "adaptive"
 UNDEFENDED: Final = "none"
 # What stands wherever a number of a defence stands whose adaptive attack is missing.
 STATIC_ONLY: Final = "static only"
+# Why there is no radius.
+ABSTAINED: Final = "abstained: no class has a majority that is sure"
 # Why a restoration is undefined.
 NOTHING_MOVED: Final = "no map that the attack moves"
 
@@ -125,4 +127,21 @@ SANITY: Final = table(
     is_replaced=True,
 )
 
-DEFENCE_TABLES: Final = (DEFENCES_TABLE, RESTORATION, DEFENDED_IMAGES, PURIFIED_MAPS, SANITY)
+CERTIFIED: Final = table(
+    "certified",
+    f"sigma x seed {_COMMAND} --certify",
+    ("sigma", pl.Float64, "standard deviation of the noise, in pixel units"),
+    ("seed_id", pl.String, "seed image"),
+    ("clean_class", pl.Int64, "prediction for the clean image without noise"),
+    ("predicted_class", pl.Int64, "class that noisy copies give most often, by draws of its own"),
+    ("hits", pl.Int64, "draws that give it"),
+    ("draws", pl.Int64, "draws of the noise"),
+    ("clean_votes", pl.Int64, "draws that give the clean class"),
+    ("p_low", pl.Float64, "lower bound of the probability of predicted_class (Clopper-Pearson, alpha 0.001)"),
+    ("radius", pl.Float64, "L2 radius in pixel units within which it cannot change; null for an abstention"),
+    ("undefined_reason", pl.String, "why radius is null"),
+    summary="Randomised smoothing: the radius within which the smoothed class cannot change.",
+    is_replaced=True,
+)
+
+DEFENCE_TABLES: Final = (DEFENCES_TABLE, RESTORATION, DEFENDED_IMAGES, PURIFIED_MAPS, SANITY, CERTIFIED)

@@ -8,6 +8,7 @@ from typing import Final, Literal, overload
 import polars as pl
 
 from camdrift.tables.defences import (
+    CERTIFIED,
     DEFENCE_TABLES,
     DEFENCES_TABLE,
     DEFENDED_IMAGES,
@@ -164,6 +165,7 @@ TableName = Literal[
     "defended_images",
     "purified_maps",
     "sanity",
+    "certified",
     "detectors",
 ]
 # Every table that a run directory may have.
@@ -218,6 +220,7 @@ class RunTables:
     defended_images = StoredTable(DEFENDED_IMAGES)
     purified_maps = StoredTable(PURIFIED_MAPS)
     sanity = StoredTable(SANITY)
+    certified = StoredTable(CERTIFIED)
     detectors = StoredTable(DETECTORS_TABLE)
 
     def _read(self, table: Table) -> pl.DataFrame:
