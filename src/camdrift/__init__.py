@@ -8,6 +8,7 @@ from camdrift.study.provenance import camdrift_version
 if TYPE_CHECKING:
     from camdrift.attacks.making import make_attack as make_attack
     from camdrift.comparison.compare import compare as compare
+    from camdrift.comparison.crossing import cross as cross
     from camdrift.comparison.sweep import sweep as sweep
     from camdrift.coverage.neurons import neuron_coverage as neuron_coverage
     from camdrift.errors import ImageError as ImageError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from camdrift.explanations.similarity import similarity as similarity
     from camdrift.figures.overlay import overlay as overlay
     from camdrift.models.classifier import Classifier as Classifier
+    from camdrift.models.heads import with_head as with_head
     from camdrift.models.loading import load_model as load_model
     from camdrift.models.loading import wrap as wrap
     from camdrift.pipeline.noise import matched_noise as matched_noise
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from camdrift.study.explain import explain as explain
     from camdrift.study.fuzz import fuzz as fuzz
     from camdrift.study.gate import check as check
+    from camdrift.study.heads import TrainedHead as TrainedHead
+    from camdrift.study.heads import train_head as train_head
     from camdrift.study.measurement import CoverageMeasurement as CoverageMeasurement
     from camdrift.study.measurement import measure_coverage as measure_coverage
     from camdrift.study.reproduce import reproduce as reproduce
@@ -51,10 +55,12 @@ _PUBLIC: Final = {
     "ModelError": "errors",
     "StoreError": "errors",
     "Study": "study.study",
+    "TrainedHead": "study.heads",
     "UserError": "errors",
     "attribute": "explanations.attribution",
     "check": "study.gate",
     "compare": "comparison.compare",
+    "cross": "comparison.crossing",
     "defend": "study.defend",
     "detect": "study.detect",
     "explain": "study.explain",
@@ -71,7 +77,9 @@ _PUBLIC: Final = {
     "run": "study.run",
     "similarity": "explanations.similarity",
     "sweep": "comparison.sweep",
+    "train_head": "study.heads",
     "verify": "study.verify",
+    "with_head": "models.heads",
     "wrap": "models.loading",
 }
 

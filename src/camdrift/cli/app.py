@@ -12,6 +12,7 @@ from camdrift.cli.defaults import source_of, value_of
 from camdrift.cli.defend import defend_command
 from camdrift.cli.fuzz import fuzz_command
 from camdrift.cli.gate import check_command
+from camdrift.cli.heads import head_command
 from camdrift.cli.help import EXAMPLES, GroupedCommand
 from camdrift.cli.layers import layers_command
 from camdrift.cli.options import OPTIONS, defaults_by_command
@@ -75,6 +76,7 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., Any], str]]] = {
     "verify": (verify_command, "Check a run's files, and compute some of it again."),
     "layers": (layers_command, "List the layers of a model."),
     "coverage": (coverage_command, "Measure coverage criteria of images."),
+    "head": (head_command, "Train another last layer for a model."),
 }
 
 

@@ -21,6 +21,7 @@ class Models:
         precision: fp32, tf32 or bf16.
         surrogate: Spec of the surrogate; None for none.
         surrogate_weights: Its state dict.
+        head: KIND@FILE in the place of the model's last linear layer; None for its own.
         others: Specs of models that are asked beside the first.
     """
 
@@ -30,6 +31,7 @@ class Models:
     precision: "Precision" = "fp32"
     surrogate: str | None = None
     surrogate_weights: Path | None = None
+    head: str | None = None
     others: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -38,7 +40,7 @@ class Models:
 
     def classifier(self) -> "Classifier":
         """Load the model."""
-        return self._load(self.model, self.weights)
+        return self._load(self.model, self.weights, self.head)
 
     def surrogate_classifier(self) -> "Classifier | None":
         """Load the surrogate, if there is one."""
@@ -48,8 +50,8 @@ class Models:
         """Load the models that are asked beside the first."""
         return [self._load(spec, None) for spec in self.others]
 
-    def _load(self, spec: str, weights: Path | None) -> "Classifier":
+    def _load(self, spec: str, weights: Path | None, head: str | None = None) -> "Classifier":
         # Here and not above, so that --help comes at once: torch takes seconds to import.
         from camdrift.models.loading import load_model
 
-        return load_model(spec, weights=weights, device=self.device, precision=self.precision)
+        return load_model(spec, weights=weights, device=self.device, precision=self.precision, head=head)

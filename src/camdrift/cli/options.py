@@ -14,8 +14,9 @@ import typer
 
 from camdrift.attacks.registry import FORMS, NAMES
 from camdrift.cli.defaults import settings, variable
+from camdrift.cli.groups import GROUPS
 from camdrift.cli.models import Models
-from camdrift.cli.records import Criteria, Ending
+from camdrift.cli.records import Comparing, Criteria, Ending
 from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TEXT, WORD_LIST, Kind, count_or_word
 from camdrift.engine.engine import Engine
 from camdrift.fuzzing.names import CONSTRAINT_WORDS, FRAMEWORK_WORDS, ORACLE_WORDS
@@ -35,8 +36,11 @@ _ONE_READING: Final = ("run", "explain")
 _ENGINES: Final = ("run", "reproduce", "sweep")
 _COVERAGE: Final = ("coverage",)
 _FUZZ: Final = ("fuzz",)
-_MODELS: Final = (*_STUDIES, "layers", *_COVERAGE, *_FUZZ)
+_COMPARE: Final = ("compare",)
+_HEAD: Final = ("head",)
+_MODELS: Final = (*_STUDIES, "layers", *_COVERAGE, *_FUZZ, *_HEAD)
 _OUTPUTS: Final = (*_STUDIES, *_FUZZ)
+_LIMITED: Final = (*_MANY_IMAGES, *_FUZZ, *_COVERAGE, *_HEAD)
 _MANY_SEEDS: Final = (*_MANY_IMAGES, *_FUZZ)
 
 
@@ -103,25 +107,6 @@ class Option:
         )
 
 
-# The groups of the help, and the options in each.
-GROUPS: Final = {
-    "What is studied": (
-        "model", "weights", "models", "attack", "adversarial", "surrogate", "surrogate-weights", "limit", "sample",
-    ),
-    "How it is fuzzed": (
-        "frameworks", "criterion", "budget", "trials", "constraint", "oracle", "mutators", "as-released", "study",
-    ),
-    "How": (
-        "criteria", "profile", "strengths", "target", "explain", "similarity", "layers", "noise-draws", "noise-ladder",
-        "denoised", "rng-seed",
-    ),
-    "Where the results go": ("out", "name", "resume", "overwrite", "gallery", "open", "json"),
-    "On which machine": (
-        "device", "precision", "batch-size", "chunk-size", "engine", "address", "workers",
-    ),
-}  # fmt: skip
-
-
 def _count(name: str, *, least: int = 1) -> Kind:
     ((word, meaning),) = WORDS_FOR_NUMBERS[name].items()
     return count_or_word(word, meaning, least=least)
@@ -136,6 +121,10 @@ OPTIONS: Final = (
     Option(
         "weights", Models, FILE, "FILE", _MODELS,
         "State dict for the model: .safetensors, or .pt/.pth read without unpickling code.",
+    ),
+    Option(
+        "head", Models, TEXT, "KIND@FILE", _ONE_READING,
+        "Head in the place of the model's last linear layer, from a file that `camdrift head` wrote.",
     ),
     Option(
         "attack", Settings, TEXT, "SPEC", _STUDIES,
@@ -239,7 +228,7 @@ OPTIONS: Final = (
         f"Name of the run directory under {RUNS}/, in place of --out.",
     ),
     Option(
-        "limit", Settings, INTEGER, "N", (*_MANY_SEEDS, *_COVERAGE),
+        "limit", Settings, INTEGER, "N", _LIMITED,
         "Study N images, spread over the sorted list.",
     ),
     Option(
@@ -247,7 +236,7 @@ OPTIONS: Final = (
         "Study N images of every class, drawn by --rng-seed, as the paper did with 5-per-class.",
     ),
     Option(
-        "rng-seed", Settings, INTEGER, "N", _OUTPUTS,
+        "rng-seed", Settings, INTEGER, "N", (*_OUTPUTS, *_HEAD),
         "Seed of every random draw.",
     ),
     Option(
@@ -267,7 +256,7 @@ OPTIONS: Final = (
         "Images that share one coverage table and are stored together; or all.",
     ),
     Option(
-        "batch-size", Settings, _count("batch_size"), "N", (*_MANY_SEEDS, *_COVERAGE),
+        "batch-size", Settings, _count("batch_size"), "N", _LIMITED,
         "Images per pass, or auto.",
     ),
     Option(
@@ -282,6 +271,26 @@ OPTIONS: Final = (
     Option(
         "denoised", Settings, SWITCH, None, ("run",),
         "Also hold every image against a denoised copy of itself, so that `detect` needs no clean image.",
+    ),
+    Option(
+        "lime", Settings, SWITCH, None, ("run",),
+        "Also explain every image on its input by LIME, clean, attacked and noisy: thousands of passes an image.",
+    ),
+    Option(
+        "lime-design", Settings, TEXT, "SPEC", ("run",),
+        "How: lime, lime:paper, or one of them with settings: 'lime(grid=8, samples=500)'.",
+    ),
+    Option(
+        "align", Comparing, TEXT, "WAY", _COMPARE,
+        "How layers of different networks are paired: auto, name, depth.",
+    ),
+    Option(
+        "cross", Comparing, SWITCH, None, _COMPARE,
+        "Also show every model the perturbations of the others, which attacks every run again.",
+    ),
+    Option(
+        "trust", Comparing, SWITCH, None, _COMPARE,
+        "With --cross, also run Python code that run.json names: a model's factory, an attack.",
     ),
     Option(
         "engine", Engine, TEXT, None, _ENGINES,
@@ -314,7 +323,7 @@ OPTIONS: Final = (
         "Open the report in the browser at the end.",
     ),
     Option(
-        "json", Ending, SWITCH, None, (*_OUTPUTS, *_COVERAGE),
+        "json", Ending, SWITCH, None, (*_OUTPUTS, *_COVERAGE, *_HEAD),
         "Print the result as JSON.",
     ),
 )  # fmt: skip

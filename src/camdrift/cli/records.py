@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from camdrift.comparison.alignment import AUTO, Way
 from camdrift.tables.criteria import ALL
 
 
@@ -18,6 +19,21 @@ class Ending:
     open: bool = False
     json: bool = False
     study: bool = False
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """How `camdrift compare` compares.
+
+    Attributes:
+        align: How layers of different networks are paired.
+        cross: Does every model see the perturbations of the others?
+        trust: Is Python code run that the records name?
+    """
+
+    align: Way = AUTO
+    cross: bool = False
+    trust: bool = False
 
 
 @dataclass(frozen=True)

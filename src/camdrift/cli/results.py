@@ -10,9 +10,9 @@ from rich.console import Console
 
 from camdrift.cli.options import Options, option, takes_options
 from camdrift.cli.progress import show_progress
+from camdrift.cli.records import Comparing
 from camdrift.cli.terminal import UNTOLD, AsJson, command_line, print_json, print_table, print_text
 from camdrift.cli.words import parse_words
-from camdrift.comparison.alignment import AUTO
 from camdrift.engine.display import print_line
 from camdrift.engine.engine import Engine
 from camdrift.errors import escaped
@@ -30,6 +30,7 @@ def _list(help_text: str) -> Any:
     return typer.Option(help=help_text, metavar="LIST", show_default=False)
 
 
+@takes_options("compare")
 def compare_command(
     runs: Annotated[
         list[str],
@@ -45,20 +46,17 @@ def compare_command(
     target: Annotated[str, _list("Whose class is explained. Left out: all that the runs have in common.")] = "",
     explain: Annotated[str, _list("Explanations to compare by. Left out: all that the runs hold.")] = "",
     similarity: Annotated[str, _list("Metrics to compare by. Left out: all.")] = "",
-    align: Annotated[
-        str,
-        typer.Option(help="How layers of different networks are paired: auto, name, depth.", metavar="WAY"),
-    ] = AUTO,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison in --out.")] = False,
+    *,
+    options: Options,
 ) -> None:
     """Compare studies layer by layer: who ranks the layers alike, where gains differ; tables, figures and a page."""
     from camdrift.comparison.compare import compare
 
-    options: dict[str, Any] = {
+    measures: dict[str, Any] = {
         "targets": parse_words(target) or None,
         "explanations": parse_specs(explain) or None,
         "similarities": parse_words(similarity) or None,
-        "align": align,
     }
     with Console(stderr=True).status("comparing") as status:
         comparison = compare(
@@ -66,7 +64,9 @@ def compare_command(
             out=out,
             overwrite=overwrite,
             on_pair=lambda number, total: status.update(f"compared {number:,} of {total:,} pairs"),
-            **options,
+            on_cross=lambda stage, done, total: status.update(f"{stage}: {done:,} of {total:,}"),
+            **measures,
+            **vars(options.record(Comparing)),
         )
     _print_comparison(comparison)
 

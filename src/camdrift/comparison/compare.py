@@ -10,7 +10,7 @@ import polars as pl
 
 from camdrift.comparison.alignment import AUTO, WAYS, Way
 from camdrift.comparison.directory import ComparisonDirectory
-from camdrift.comparison.pairs import Contrasts, OnPair
+from camdrift.comparison.pairs import Contrasts, OnCross, OnPair
 from camdrift.comparison.photos import side_photos
 from camdrift.comparison.sides import Side, sides_of
 from camdrift.comparison.tables import Common, common_to, flips_table, profiles, sides_table
@@ -23,7 +23,7 @@ from camdrift.storage.remote_directory import local_folder
 from camdrift.study import provenance
 from camdrift.study.launch import check_known, fresh_folder, spelled_out
 from camdrift.study.study import Study, open_study
-from camdrift.tables.comparison import COMPARISON_TABLES
+from camdrift.tables.comparison import COMPARISON_TABLES, CROSSED
 from camdrift.tables.measures import ExplanationName, MetricName
 from camdrift.tables.run_json import effective
 from camdrift.tables.words import Target
@@ -41,6 +41,8 @@ class Comparison:
         agreement: One row per pair of sides, target, strength and quantity that layers are ranked by.
         trends: One row per side, target and strength: how gains go with depth.
         flips: One row per side, condition, strength and draw: how many predictions change.
+        crossed: One row per pair of sides, quantity, target, strength and layer: parts of their difference; empty
+            without `cross`.
         notes: Sentences on what was left out.
     """
 
@@ -51,6 +53,7 @@ class Comparison:
     agreement: pl.DataFrame
     trends: pl.DataFrame
     flips: pl.DataFrame
+    crossed: pl.DataFrame
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -74,6 +77,14 @@ class MeasureKeywords(TypedDict, total=False):
     similarities: Sequence[MetricName] | None
 
 
+class CompareKeywords(MeasureKeywords, total=False):
+    """What to compare by, and whether perturbations change sides."""
+
+    cross: bool
+    trust: bool
+    on_cross: OnCross | None
+
+
 @spelled_out()
 def compare(
     *runs: Study | str | PathLike[str],
@@ -83,7 +94,7 @@ def compare(
     overwrite: bool = False,
     n_bootstrap: int = 1000,
     on_pair: OnPair | None = None,
-    **measures: Unpack[MeasureKeywords],
+    **options: Unpack[CompareKeywords],
 ) -> Comparison:
     """Compare studies layer by layer, and write tables, figures and a page.
 
@@ -100,24 +111,28 @@ def compare(
         overwrite: Replace the comparison in `out`.
         n_bootstrap: Number of resamples of the images.
         on_pair: Called after every pair of sides with the number of pairs so far and the number of all pairs.
-        **measures: What to compare by:
+        **options: What to compare by, and how:
         targets: Whose class is explained; None for all that the runs have in common.
         explanations: Explanations to compare by; None for all that the runs hold.
         similarities: Metrics to compare by; None for all.
+        cross: Also show every model the perturbations of the others: `crossed` then holds which part of a difference
+            is the model's, and which the attack's. Runs are attacked again, as `verify` does.
+        trust: With `cross`, also run Python code that a record names.
+        on_cross: With `cross`, called with what is done, in words, and how many of how many seeds.
 
     Raises:
         UserError: Fewer than two sides, nothing in common, nothing analysed in one of them.
         StoreError: A run that is not complete or of another schema, a folder that cannot be written.
     """
-    check_known(measures, tuple(MeasureKeywords.__annotations__))
+    check_known(options, tuple(CompareKeywords.__annotations__))
     if align not in WAYS:
         raise UserError(f"`align` must be one of {', '.join(WAYS)}, got: {align}")
     folder = None if out is None else local_folder("out", out)
     studies = [run if isinstance(run, Study) else open_study(run) for run in runs]
     for study in studies:
         study.check_fit()
-    sides = sides_of(studies, models, explanations=measures.get("explanations"), metrics=measures.get("similarities"))
-    common = common_to(sides, measures.get("targets"))
+    sides = sides_of(studies, models, explanations=options.get("explanations"), metrics=options.get("similarities"))
+    common = common_to(sides, options.get("targets"))
     record = _record(studies, sides, common, align)
     path = folder or fresh_folder("compare", record["made"])
     directory = ComparisonDirectory(path, overwrite=overwrite)
@@ -125,12 +140,23 @@ def compare(
     rng_seed = int(effective(studies[0].record)["rng_seed"])
     contrasts = Contrasts(sides, common, by=align, rng_seed=rng_seed, n_bootstrap=n_bootstrap).tables(on_pair)
     own = {"sides": sides_table(sides), "profiles": profiles(sides, common), "flips": flips_table(sides)}
+    own["crossed"] = _crossed(sides, common, options)
     comparison = Comparison(path, **own, **contrasts, notes=_notes(common))
     links = {run: directory.link(Path(with_home(run))) for run in comparison.sides["run"]}
     photos = side_photos(sides, comparison.tables)
     files = list(comparison_files(comparison.tables, record, links, comparison.notes, photos))
     directory.write(comparison.tables, record, files)
     return comparison
+
+
+def _crossed(sides: Sequence[Side], common: Common, options: CompareKeywords) -> pl.DataFrame:
+    """The table `crossed`; empty where it is not asked for."""
+    if not options.get("cross"):
+        return CROSSED.frame()
+    # It needs torch, which no other part of a comparison does.
+    from camdrift.comparison.crossing import crossings
+
+    return crossings(sides, common, trust=options.get("trust", False), on_cross=options.get("on_cross"))
 
 
 def _notes(common: Common) -> tuple[str, ...]:

@@ -45,6 +45,8 @@ from camdrift.tables.table import Table
 from camdrift.tables.words import ROUNDING
 
 OnPair = Callable[[int, int], None]
+# Called with what is done, in words, and how many of how many seeds.
+OnCross = Callable[[str, int, int], None]
 
 _LEAST_PAIRED: Final = 2
 # Draws of two runs by every measure, usually; orders once per ranking.

@@ -11,14 +11,14 @@ from camdrift.errors import UserError
 from camdrift.masking import without_home
 from camdrift.specs import parse_spec
 from camdrift.study.study import Study
-from camdrift.tables.run_json import effective, model_name
+from camdrift.tables.run_json import effective, head_kind, model_spec
 from camdrift.tables.study import MEASURE
 from camdrift.tables.words import ANALYSED, pixels
 
 _Frame = TypeVar("_Frame", pl.DataFrame, pl.LazyFrame)
 
 # What a name is made of, in this order, as far as it differs.
-_PARTS: Final = ("model", "weights", "attack", "surrogate", "explanation", "metric")
+_PARTS: Final = ("model", "head", "weights", "attack", "surrogate", "explanation", "metric")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Side:
     Attributes:
         name: Its name in tables and figures.
         study: The study.
-        words: By part: model, weights, attack, surrogate, explanation, metric; the last two None in old tables.
+        words: By part: model, head, weights, attack, surrogate, explanation, metric; the last two None in old tables.
     """
 
     name: str
@@ -109,7 +109,8 @@ def _sides_of_one(study: Study, model: str | None) -> list[Side]:
     record = study.record
     arguments = effective(record)
     words = {
-        "model": model or model_name(record),
+        "model": model or model_spec(record),
+        "head": head_kind(record),
         "weights": str((record.get("model") or {}).get("weights_sha256") or ""),
         "attack": str(arguments.get("attack") or "attack"),
         "surrogate": arguments.get("surrogate"),
@@ -121,7 +122,7 @@ def _sides_of_one(study: Study, model: str | None) -> list[Side]:
 def _name(sides: Sequence[Side]) -> list[Side]:
     """Name the sides by the words in which they differ, and by their folders where those are not enough."""
     differing = [part for part in _PARTS if len({side.words[part] for side in sides}) > 1]
-    if "model" in differing and not _tells_more(sides, "model", "weights"):
+    if {"model", "head"} & {*differing} and not _tells_more(sides, ("model", "head"), "weights"):
         differing = [part for part in differing if part != "weights"]
     attacks = attack_words([str(side.words["attack"]) for side in sides])
     models = _model_words([str(side.words["model"]) for side in sides])
@@ -137,9 +138,10 @@ def _name(sides: Sequence[Side]) -> list[Side]:
     return [replace(side, name=name) for side, name in zip(sides, names, strict=True)]
 
 
-def _tells_more(sides: Sequence[Side], first: str, second: str) -> bool:
-    """Are there sides that share the first word and not the second?"""
-    return len({(side.words[first], side.words[second]) for side in sides}) > len({s.words[first] for s in sides})
+def _tells_more(sides: Sequence[Side], parts: Sequence[str], another: str) -> bool:
+    """Are there sides that share some words and not another?"""
+    words = [tuple(side.words[part] for part in parts) for side in sides]
+    return len({(*own, side.words[another]) for own, side in zip(words, sides, strict=True)}) > len({*words})
 
 
 def _model_words(specs: Sequence[str]) -> list[str]:
@@ -154,6 +156,8 @@ def _word(side: Side, part: str, attack: str, model: str) -> str:
     value = side.words[part]
     if part == "weights":
         return str((side.study.record.get("model") or {}).get("weights") or "").rpartition("/")[2]
+    if part == "head":
+        return str(value or "own head")
     if part == "surrogate":
         return f"from {value}" if value else "white-box"
     return str(value or "")

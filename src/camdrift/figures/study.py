@@ -17,6 +17,7 @@ from camdrift.figures.focus import focus_figure
 from camdrift.figures.gain import gain_figure
 from camdrift.figures.heatmaps import has_layer_grid, heatmaps_figure, layer_grid_figure
 from camdrift.figures.ladder import ladder_figure
+from camdrift.figures.lime import lime_figure
 from camdrift.figures.released import released_figure
 from camdrift.figures.restoration import defences_figure, restoration_figure
 from camdrift.figures.similarity import (
@@ -50,6 +51,7 @@ FigureName = Literal[
     "flips",
     "restoration",
     "defences",
+    "lime",
     "layer_grid",
 ]
 
@@ -103,6 +105,7 @@ FIGURE_ROWS: Final = (
     StudyFigure("figure_15_restoration", _of_tables(restoration_figure), _with("restoration")),
     StudyFigure("figure_16_defences", _of_tables(defences_figure), _with("defences")),
     StudyFigure("figure_17_detectors", _of_tables(detectors_figure), _with("detectors")),
+    StudyFigure("figure_18_lime", lime_figure, _with("lime")),
     StudyFigure("layer_grid", layer_grid_figure, has_layer_grid),
 )
 

@@ -30,6 +30,7 @@ from camdrift.layers.state import backward_hooks, shielded, undisturbed
 from camdrift.layers.taps import AnyTap, Tap
 from camdrift.layers.tracing import Part, Trace, trace
 from camdrift.models.contract import check_logits, check_tensors, unwrap
+from camdrift.models.head_specs import HeadRecord
 from camdrift.models.input_settings import input_settings
 from camdrift.models.memory import is_out_of_memory
 from camdrift.models.outputs import Output, choose_output
@@ -66,6 +67,7 @@ class Classifier:
         was_training: Was dropout or batch norm in training mode when the module was wrapped?
         remarks: Changes to the module before it could be studied (unwrapped, for example).
         code: Checksums of the user's code behind it, by file or class; None where there is none.
+        head: The head in the place of its last linear layer; None for its own.
         loaded_from: Spec and file of weights from which `load_model` makes it again; None for a wrapped module.
     """
 
@@ -84,6 +86,7 @@ class Classifier:
         self._backward_hooks, self._is_held = backward_hooks(self.module), False
         self.loaded_from: tuple[str, str | None] | None = None
         self.code: Mapping[str, str] | None = None
+        self.head: HeadRecord | None = None
         self.was_training = _is_training(self.module)
         self.settings = input_settings(**settings)
         if precision not in PRECISIONS:

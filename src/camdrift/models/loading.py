@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from camdrift.errors import UserError
 from camdrift.models.classifier import HALVES, Classifier, Precision
 from camdrift.models.exported import unflatten
+from camdrift.models.heads import with_head
 from camdrift.models.protocol import ProtocolModel, check_answers, is_protocol_model, names_of_classes, network_of
 from camdrift.models.registry import EMBEDDED, find_source, is_factory
 from camdrift.models.source_code import code_of, code_of_classes
@@ -32,6 +33,7 @@ def load_model(
     weights: str | Path | None = None,
     device: Device = "auto",
     precision: Precision = "fp32",
+    head: str | None = None,
 ) -> Classifier:
     """Load the classifier that `spec` names, on `device`, ready to be studied.
 
@@ -43,6 +45,7 @@ def load_model(
         weights: A .safetensors file, or a .pt or .pth file that is read with `weights_only=True`.
         device: auto, cpu, cuda or cuda:N.
         precision: fp32, tf32 or bf16.
+        head: KIND@FILE of a head that `train_head` wrote, in the place of the last linear layer.
 
     Raises:
         UserError: An unknown spec or device, weights that cannot be had or do not fit, a module that is no
@@ -60,6 +63,8 @@ def load_model(
     classifier.remarks += remarks
     classifier.loaded_from = (spec, None if weights is None else str(weights))
     classifier.code = code_of(spec.rpartition(":")[0]) if is_factory(spec) else None
+    if head is not None:
+        classifier = with_head(classifier, head)
     if target.type == "cpu":
         _order_channels_last(classifier)
     return classifier

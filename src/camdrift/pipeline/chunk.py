@@ -56,7 +56,7 @@ def study_chunk(plan: Plan, files: Sequence[ImageFile], advance: AdvanceStage) -
     """
     clock = plan.clock
     warnings = list[str]()
-    seeds = _noisy_seeds(plan, files, advance, warnings.append)
+    seeds = noisy_seeds(plan, files, advance, warnings.append)
     noisy = in_hand(seeds)
     rest, successes = len(seeds) - len(noisy), len(noisy)
     heatmaps, focus = _collector(plan, noisy), FocusCollector(plan, noisy)
@@ -118,10 +118,17 @@ def fit_chunk(
     return plan.with_batch_size(batch_size), result
 
 
-def _noisy_seeds(
+def noisy_seeds(
     plan: Plan, files: Sequence[ImageFile], advance: AdvanceStage, warn: Callable[[str], None]
 ) -> list[NoisySeed | LeftOut]:
-    """The chunk's seeds, read, attacked and with their noise, in the order of the files."""
+    """The chunk's seeds, read, attacked and with their noise, in the order of the files.
+
+    Args:
+        plan: The plan of the study.
+        files: The chunk's images.
+        advance: As for `study_chunk`.
+        warn: Called with every remark of the attack.
+    """
     clock = plan.clock
 
     def advance_attack(count: int, successes: int) -> None:

@@ -1,7 +1,7 @@
 """Maps of a chunk's images: explain every variant, compare it with its seed, write down the results."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -22,6 +22,7 @@ from camdrift.pipeline.variants import Variant, VariantBatch, plan_variants
 from camdrift.tables.crossed import crossed
 from camdrift.tables.further import CEILING
 from camdrift.tables.study import FLOOR, SIMILARITY
+from camdrift.tables.words import ADVERSARIAL, NOISE
 from camdrift.tensors import Explanation, Maps
 
 
@@ -47,7 +48,12 @@ class ExplainedChunk:
 
 
 def explain_all(
-    plan: Plan, seeds: Sequence[NoisySeed], receivers: Mapping[str, MapReceiver], advance: Callable[[int], None]
+    plan: Plan,
+    seeds: Sequence[NoisySeed],
+    receivers: Mapping[str, MapReceiver],
+    advance: Callable[[int], None],
+    *,
+    conditions: Collection[str] = (ADVERSARIAL, NOISE),
 ) -> ExplainedChunk:
     """The results of explaining every variant of some seeds.
 
@@ -56,6 +62,7 @@ def explain_all(
         seeds: Seeds of the chunk.
         receivers: Get all maps, by the stage that their time counts for.
         advance: Called with the number of seeds done.
+        conditions: Conditions of the variants to explain.
     """
     if not seeds:
         return ExplainedChunk(SIMILARITY.frame(), FLOOR.frame(), CEILING.frame())
@@ -69,7 +76,7 @@ def explain_all(
     for stage, receiver in receivers.items():
         with clock(stage):
             receiver.add_clean(_target_maps(clean))
-    variants = _variants(plan, seeds)
+    variants = [variant for variant in _variants(plan, seeds) if variant.condition in conditions]
     collector = OutcomeCollector(plan, seeds)
     for number, part in enumerate(batches(variants, plan.batch_size)):
         advance(number * plan.batch_size * len(seeds) // len(variants))

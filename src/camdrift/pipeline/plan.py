@@ -131,10 +131,8 @@ class Plan:
         return read_image(file, **self.classifier.geometry)
 
     def label(self, file: ImageFile) -> int | None:
-        """Index of an image's true class, where known; names of classes are surer than numbers."""
-        if file.folder is not None and file.folder in self.design.labels:
-            return self.design.labels[file.folder]
-        return file.label if file.place.counts(self.classifier.classes) else None
+        """Index of an image's true class, where known."""
+        return label_of(file, self.design.labels, self.classifier.classes)
 
 
 class ExtraTable(Protocol):
@@ -289,6 +287,19 @@ def folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[st
     folders = {file.folder for file in files if file.folder is not None}
     labels = {name: class_index(name, classifier.labels) for name in folders}
     return {} if None in labels.values() else {name: index for name, index in labels.items() if index is not None}
+
+
+def label_of(file: ImageFile, labels: Mapping[str, int], classes: int) -> int | None:
+    """Return the index of an image's true class; None where it is not known. Names of classes are surer than numbers.
+
+    Args:
+        file: The image.
+        labels: Class index of each folder, as `folder_labels` returns them.
+        classes: Number of the model's classes.
+    """
+    if file.folder is not None and file.folder in labels:
+        return labels[file.folder]
+    return file.label if file.place.counts(classes) else None
 
 
 def attack_code(attack: Attack) -> Code | None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, TypedDict, get_type_hints
 
 from camdrift.attacks.registry import AttackName
 from camdrift.errors import UserError
+from camdrift.explanations.lime_design import LIME, parse_lime
 from camdrift.masking import public
 from camdrift.tables.measures import ExplanationName, MetricName, measures
 from camdrift.tables.words import (
@@ -58,6 +59,12 @@ def _boolean(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise UserError(f"`{name}` must be True or False, got: {value}")
     return value
+
+
+def _lime(name: str, value: Any) -> str:
+    """A design of LIME that can be read."""
+    parse_lime(_text(name, value))
+    return str(value)
 
 
 def _integer(least: int) -> OptionCheck:
@@ -149,6 +156,8 @@ class Settings:
         chunk_size: Seeds that share one coverage table and are stored together; 0 for all.
         batch_size: Images per pass; 0 for a size that suits the device.
         denoised: Is every image also held against a denoised copy of itself?
+        lime: Is every image also explained by LIME on its input?
+        lime_design: Its segments, masks and regression: `lime`, `lime:paper`, or one of them with settings.
         adversarial: Where adversarial images lie that take the place of an attack; None for none.
         surrogate: Spec of the model that the attack sees, if that is not the one that is studied.
 
@@ -171,6 +180,8 @@ class Settings:
     chunk_size: Annotated[int, _integer(0)] = 32
     batch_size: Annotated[int, _integer(0)] = 0
     denoised: Annotated[bool, _boolean] = False
+    lime: Annotated[bool, _boolean] = False
+    lime_design: Annotated[str, _lime] = LIME
     adversarial: Annotated[str | None, _path_or_none] = None
     surrogate: Annotated[str | None, _text_or_none] = None
 
@@ -221,7 +232,7 @@ class Settings:
         """Return a sentence on every setting but some that differs from a stored record and changes the tables."""
         mine = public(self.as_record())
         # Records from before these options existed lack them.
-        record = public({"denoised": False, "sample": None, **record})
+        record = public({"denoised": False, "lime": False, "lime_design": LIME, "sample": None, **record})
         names = [name for name in self.names() if name not in (*_COMPARED_ELSEWHERE, *without)]
         return [f"{name} was {record.get(name)}, now {mine[name]}" for name in names if record.get(name) != mine[name]]
 
@@ -244,6 +255,8 @@ class SettingsKeywords(TypedDict, total=False):
     chunk_size: int
     batch_size: int
     denoised: bool
+    lime: bool
+    lime_design: str
     adversarial: str | PathLike[str] | None
 
 

@@ -19,6 +19,7 @@ from camdrift.tables.words import TARGET_WORDS, count, strength_text
 # Columns of the table of sides; what all sides share stands among the facts.
 _WORDS: Final = {
     "model": "Model",
+    "head": "Head",
     "attack": "Attack",
     "surrogate": "Surrogate",
     "explanation": "Explanation",

@@ -8,6 +8,7 @@ import polars as pl
 
 from camdrift.figures.scope import span
 from camdrift.figures.sides import Sides, compared_sides, profile
+from camdrift.report.crossed import crossed_sentences
 from camdrift.report.numbers import between, fraction, percent, times, times_between
 from camdrift.tables.comparison import BY_GAIN
 from camdrift.tables.reading import Tables
@@ -30,6 +31,7 @@ def comparison_sentences(tables: Tables) -> list[str]:
         tops(tables, sides),
         stability(tables, sides),
         ratios(tables, sides),
+        *crossed_sentences(tables, sides.targets[0], sides.reference),
         *cautions(tables, sides),
     ]
     return [sentence for sentence in sentences if sentence]

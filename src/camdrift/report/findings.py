@@ -9,6 +9,7 @@ import polars as pl
 
 from camdrift.figures.scope import Scope, few_seeds, span
 from camdrift.report import single, threat, verdicts
+from camdrift.report.lime import lime_sentence
 from camdrift.report.numbers import UNDEFINED, percent, percent_between, share_of, times, times_between
 from camdrift.statistics.flips import flips_of, flips_of_readable
 from camdrift.statistics.headline import Certainty, Headline
@@ -45,8 +46,8 @@ _EXPLAINING = {
 def study_sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
     """The findings in full sentences; those that the study cannot support are left out."""
     first = verdicts.verdict_sentences(tables, record, scope.labels) if verdicts.is_reproduction(tables) else []
-    last = precision(tables, record, scope)
-    return first + _sentences(tables, record, scope) + ([last] if last else [])
+    last = [lime_sentence(tables, record), precision(tables, record, scope)]
+    return first + _sentences(tables, record, scope) + [sentence for sentence in last if sentence]
 
 
 def _sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:

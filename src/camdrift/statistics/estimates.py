@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
+from numpy.typing import NDArray
 
 from camdrift.statistics.bootstrap import Interval, Ints
 from camdrift.tables.arrays import Floats
@@ -27,6 +28,23 @@ def wilson_interval(successes: Ints, trials: Ints) -> Interval:
             ends[i] = scipy.stats.binomtest(k, n).proportion_ci(method="wilson")
     low, high = ends[which.ravel()].T
     return Interval(low.reshape(np.shape(successes)), high.reshape(np.shape(successes)))
+
+
+def calibration_error(confidence: Floats, is_right: NDArray[np.bool_], *, bins: int = 15) -> float:
+    """Return the expected calibration error (Guo 2017, Eq. 3): how far confidence and accuracy lie apart.
+
+    Args:
+        confidence: Probability of the predicted class, (images,), in [0, 1].
+        is_right: Is the prediction right? (images,)
+        bins: Number of bins of equal width.
+
+    Example:
+        >>> round(calibration_error(np.array([0.9, 0.9, 0.6, 0.6]), np.array([True, False, True, True])), 3)
+        0.4
+    """
+    places = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(places, weights=confidence - is_right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
 
 
 def wilcoxon_p(differences: Floats) -> Floats:

@@ -117,8 +117,10 @@ def _load(record: Record, spec: str | None, loading: LoadingKeywords) -> Classif
     if spec is None:
         spec = with_home(str(arguments["model"]))
         weights = weights or _weights_file(arguments["weights"])
+    head = record["model"].get("head")  # which older records lack
+    head = None if head is None else with_home(head["spec"])
     device = loading.get("device") or arguments["device"]
-    return load_model(spec, weights=weights, device=device, precision=arguments["precision"])
+    return load_model(spec, weights=weights, device=device, precision=arguments["precision"], head=head)
 
 
 def _load_surrogate(record: Record, classifier: Classifier) -> Classifier | None:

@@ -91,6 +91,7 @@ def model_record(model: Classifier) -> dict[str, Any]:
     """Return a model as a record holds it: weights, geometry of its input, classes."""
     return {
         "spec": model.spec,
+        "head": None if model.head is None else asdict(model.head),
         "name": type(model.module).__name__,
         "code": model.code,
         "weights": model.weights,
@@ -128,6 +129,7 @@ def identity(record: Mapping[str, Any]) -> dict[str, str]:
     return {
         "model": model["spec"],
         "weights": f"those of checksum {model['weights_sha256'][:12]}",
+        "head": _head(model.get("head")),
         "input": ", ".join(f"{key} {value}" for key, value in input_of(model).items()),
         LISTING: f"{images['n']} of checksum {images['listing_sha256'][:12]}",
         "precision": effective(record)["precision"],
@@ -158,6 +160,10 @@ def _code_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 def _surrogate(model: Mapping[str, Any] | None) -> str:
     return "none" if model is None else f"{model['spec']}, with weights of checksum {model['weights_sha256'][:12]}"
+
+
+def _head(head: Mapping[str, Any] | None) -> str:
+    return "the model's own" if head is None else f"{head['kind']} of checksum {head['sha256'][:12]}"
 
 
 def new_folder(record: Mapping[str, Any]) -> Path:

@@ -20,6 +20,7 @@ from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.denoised import Denoised
 from camdrift.pipeline.failures import naming
 from camdrift.pipeline.full_precision import in_full_precision
+from camdrift.pipeline.lime import Lime, lime_passes
 from camdrift.pipeline.plan import ExtraTable, Plan, checked, study_plan
 from camdrift.pipeline.preflight import MOST_PREFLIGHT_IMAGES, preflight
 from camdrift.pipeline.settings import Settings
@@ -82,8 +83,14 @@ def run(
     """
     launch, own = launch_from(options)
     settings = _with_surrogate(settings_from(settings, own), surrogate)
-    kind = RunKind(extra_tables=(Denoised(),) if settings.denoised else ())
+    kind = RunKind(extra_tables=_extra_tables(settings))
     return run_study(classifier, images, settings, launch, kind=kind, surrogate=surrogate)
+
+
+def _extra_tables(settings: Settings) -> tuple[ExtraTable, ...]:
+    """The tables that a user may ask for beside those of a study."""
+    denoised: tuple[ExtraTable, ...] = (Denoised(),) if settings.denoised else ()
+    return (*denoised, Lime(settings.lime_design)) if settings.lime else denoised
 
 
 @dataclass(frozen=True)
@@ -239,8 +246,17 @@ def _preflight(plan: Plan, selection: Selection) -> tuple[Plan, dict[str, Any]]:
         observe = lambda size: preflight(plan.with_batch_size(size), selection.files)  # noqa: E731
         with naming(limit_images(selection.files, MOST_PREFLIGHT_IMAGES)):
             size, observation = within_memory(plan.batch_size, observe, retreats.append)
-    warnings = [*selection.remarks, *observation.warnings, *retreats]
+    warnings = [*selection.remarks, *observation.warnings, *retreats, *_cost(plan.settings)]
     return plan.with_batch_size(size), {**asdict(observation), "warnings": warnings}
+
+
+def _cost(settings: Settings) -> list[str]:
+    """What LIME will take, in a line, before it begins."""
+    if not settings.lime:
+        return []
+    passes = lime_passes(settings.lime_design)
+    own = 1 + len(settings.strengths) + len(settings.noise_strengths) * settings.noise_draws
+    return [f"LIME shows the model {passes:,} images a seed, beside the {own:,} of the study itself"]
 
 
 def _with_report(study: Study) -> Study:

@@ -115,29 +115,35 @@ class Observation:
         self._size = batch_size or (_ON_PROCESSOR if classifier.device.type == "cpu" else _ELSEWHERE)
 
     def __iter__(self) -> Iterator[NeuronBatch]:
+        for _, images in self.pixels():
+            yield self._observed(images)
+
+    def pixels(self) -> Iterator[tuple[list[ImageFile], Images]]:
+        """Yield files and pixels of every batch, on the model's device; no files for a tensor."""
         total = len(self._suite)
         with ThreadPoolExecutor(_THREADS) as pool:
             for numbers in batches(range(total), self._size):
-                images = self._read(pool, numbers)
-                if images is not None:
+                files, images = self._read(pool, numbers)
+                if len(images):
                     self.images += len(images)
-                    yield self._observed(images.to(self._classifier.device, torch.float32))
+                    yield files, images.to(self._classifier.device, torch.float32)
                 self._show(numbers[-1] + 1, total)
         if not self.images:
             raise UserError(f"no image of {self._suite.words} can be read: {self.unreadable[0]}")
 
-    def _read(self, pool: ThreadPoolExecutor, numbers: Sequence[int]) -> Images | None:
-        """The pixels of some images; None where none can be read."""
+    def _read(self, pool: ThreadPoolExecutor, numbers: Sequence[int]) -> tuple[list[ImageFile], Images]:
+        """Those files among some that can be read, and their pixels."""
         if self._suite.pixels is not None:
-            return self._suite.pixels[numbers[0] : numbers[-1] + 1]
-        images = []
+            return [], self._suite.pixels[numbers[0] : numbers[-1] + 1]
+        files, images = [], []
         for file, image in pool.map(self._read_file, [self._suite.files[number] for number in numbers]):
             if isinstance(image, ImageError):
                 self.unreadable.append(f"{file.seed_id} ({image.message})")
             else:
+                files.append(file)
                 images.append(image.pixels)
                 self.checksums.append(image.sha256)
-        return torch.stack(images) if images else None
+        return files, torch.stack(images) if images else torch.empty(0)
 
     def _read_file(self, file: ImageFile) -> tuple[ImageFile, ReadImage | ImageError]:
         try:

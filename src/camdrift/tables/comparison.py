@@ -9,6 +9,7 @@ from camdrift.tables.table import Column, Table, table
 
 BY_GAIN: Final = "gain"
 BY_DEVIATION: Final = "deviation"
+FLIPPED: Final = "flipped"
 
 # Why a number of a comparison is null.
 CENSORED: Final = "censored"
@@ -23,6 +24,7 @@ SIDES: Final = table(
     ("side", pl.String, "name of the side, made of what differs among the sides"),
     ("run", pl.String, "run directory"),
     ("model", pl.String, "spec of the model, or what it was called"),
+    ("head", pl.String, "kind of the head in the place of the model's last layer; null for its own"),
     ("weights", pl.String, "SHA-256 of the model's weights, in hex; null if the run has none"),
     ("attack", pl.String, "spec of the attack with all its settings"),
     ("surrogate", pl.String, "spec of the model that the attack saw; null if it saw the studied one"),
@@ -164,4 +166,32 @@ SIDE_FLIPS: Final = Table(
     (Column("side", pl.String(), "name of the side"), *FLIPS.columns),
 )
 
-COMPARISON_TABLES: Final = {t.name: t for t in (SIDES, PROFILES, DIFFERENCES, AGREEMENT, TRENDS, SIDE_FLIPS)}
+CROSSED: Final = table(
+    "crossed",
+    "pair of sides x quantity x target x strength x layer of the same name; empty without `compare --cross`",
+    ("side_a", pl.String, "first side"),
+    ("side_b", pl.String, "second side"),
+    ("quantity", pl.String, "deviation (of a layer) or flipped (predictions that the perturbation changes)"),
+    ("target", pl.String, "whose class is explained: own, seed or label; null for flipped"),
+    ("strength", pl.Float64, "factor s on the base perturbation"),
+    ("layer", pl.String, "dotted name of the layer; null for flipped"),
+    ("layer_label", pl.String, "display name"),
+    ("layer_index", pl.Int64, "position in execution order, from 0"),
+    ("n", pl.Int64, "images that both sides analysed and that have all four values"),
+    ("value_aa", pl.Float64, "mean over them of the first model's quantity under its own perturbations"),
+    ("value_ab", pl.Float64, "of the first model's under the second side's perturbations"),
+    ("value_ba", pl.Float64, "of the second model's under the first side's perturbations"),
+    ("value_bb", pl.Float64, "of the second model's under its own perturbations"),
+    ("difference", pl.Float64, "value_bb - value_aa; what follows adds up to it"),
+    ("difference_low", pl.Float64, "lower end of its 95 % t interval; null of one image"),
+    ("difference_high", pl.Float64, "upper end"),
+    ("maps", pl.Float64, "part of the other model: ((ba - aa) + (bb - ab)) / 2"),
+    ("maps_low", pl.Float64, "lower end of its 95 % t interval"),
+    ("maps_high", pl.Float64, "upper end"),
+    ("attack", pl.Float64, "part of the other perturbations: ((ab - aa) + (bb - ba)) / 2"),
+    ("attack_low", pl.Float64, "lower end of its 95 % t interval"),
+    ("attack_high", pl.Float64, "upper end"),
+)
+
+_TABLES: Final = (SIDES, PROFILES, DIFFERENCES, AGREEMENT, TRENDS, SIDE_FLIPS, CROSSED)
+COMPARISON_TABLES: Final = {t.name: t for t in _TABLES}

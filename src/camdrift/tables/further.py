@@ -47,6 +47,29 @@ DENOISED: Final = table(
     summary="Every image against its own denoised copy; only `run --denoised` and `reproduce` make it.",
 )
 
+LIME_TABLE: Final = table(
+    "lime",
+    "analysed seed x condition, at strength 1 and draw 0 (camdrift run --lime)",
+    ("seed_id", pl.String, "seed image"),
+    ("condition", pl.String, "clean, adversarial or noise"),
+    ("strength", pl.Float64, "factor s on the base perturbation: 1; 0 for clean"),
+    ("draw", pl.Int64, "noise draw: 0"),
+    ("n_segments", pl.Int64, "segments of the clean image, which all conditions share"),
+    ("n_samples", pl.Int64, "masks, which all conditions share"),
+    ("similarity", pl.Float64, "cosine of the LIME maps of this and of the clean image, for the seed's class, signed"),
+    ("positive", pl.Float64, "the same of what speaks for the class alone; null where nothing does"),
+    ("floor_similarity", pl.Float64, "LIME's own floor: the clean image by other masks against itself, signed"),
+    ("floor_positive", pl.Float64, "the same of what speaks for the class alone"),
+    (
+        "is_resolved",
+        pl.Boolean,
+        "does the map lie further from the clean one than another design of masks? null for clean",
+    ),
+    ("coefficients", pl.List(pl.Float64), "the map: one number per segment, numbered from the top left of a grid"),
+    ("undefined_reason", pl.String, "zero_map_seed or zero_map_variant where similarity is null"),
+    summary="LIME of every image on its input; only `run --lime` makes it.",
+)
+
 CEILING: Final = table(
     "ceiling",
     "seed x target x explanation x metric x layer, of a few seeds",
@@ -108,6 +131,7 @@ _FURTHER_TABLES: Final = (
     NEWLY_COVERED,
     *REPRODUCTION_TABLES,
     DENOISED,
+    LIME_TABLE,
     PRECISION,
     *DETECTION_TABLES,
     *DEFENCE_TABLES,
@@ -131,6 +155,7 @@ TableName = Literal[
     "ladder",
     "claims",
     "denoised",
+    "lime",
     "precision",
     "newly_covered",
     "detection",
@@ -185,6 +210,7 @@ class RunTables:
     ladder = StoredTable(LADDER)
     claims = StoredTable(CLAIMS)
     denoised = StoredTable(DENOISED)
+    lime = StoredTable(LIME_TABLE)
     precision = StoredTable(PRECISION)
     newly_covered = StoredTable(NEWLY_COVERED)
     detection = StoredTable(DETECTION)

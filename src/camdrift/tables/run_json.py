@@ -104,10 +104,12 @@ def _resize(value: Any, where: str) -> str | None:
 
 _CODE: Final = _or_none(_mapping(_text))
 _MODEL: Final = _object(
+    "head",
     "rounding",
     "output",
     "code",
     spec=_text,
+    head=_or_none(_object(spec=_text, kind=_text, sha256=_text)),
     code=_CODE,
     name=_text,
     weights=_text,
@@ -195,6 +197,18 @@ def passed(record: Record) -> Mapping[str, Any]:
 
 
 def model_name(record: Record) -> str:
+    """Return the model's spec, without the folders of a file, and its head if that is another."""
+    head = head_kind(record)
+    return model_spec(record) if head is None else f"{model_spec(record)} with {head} head"
+
+
+def head_kind(record: Record) -> str | None:
+    """Return the kind of the head in the place of the model's last layer; None for its own."""
+    head = (record.get("model") or {}).get("head") or {}
+    return head.get("kind")
+
+
+def model_spec(record: Record) -> str:
     """Return the model's spec, without the folders of a file."""
     model = record.get("model") or {}
     spec = str(model.get("spec") or model.get("name") or "the model")
