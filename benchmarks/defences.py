@@ -17,7 +17,7 @@ import camdrift
 DEFENCES = ("jpeg(quality=75)", "median(window=3)", "bits(depth=3)", "dae(train='{train}', steps={steps})")
 DETECTORS = ("softmax", "energy", "squeeze", "denoised")
 ATTACKS = {
-    "pgd": "pgd(eps=1/255, steps=10)",
+    "pgd": "pgd(eps=1/255, steps=10, rel_stepsize=0.25)",
     "dlfuzz": "dlfuzz(scores='logit', step=1/255)",
 }
 
