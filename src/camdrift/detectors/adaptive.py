@@ -102,8 +102,8 @@ def undetected_attack(
             is_done |= is_both
             if number == steps or bool(is_done.all()):
                 break
-            moved = current + epsilon * _RELATIVE_STEP * step.sign()
-            current = seeds + (moved - seeds).clamp(-epsilon, epsilon)
+            further = current + epsilon * _RELATIVE_STEP * step.sign()
+            current = seeds + (further - seeds).clamp(-epsilon, epsilon)
             current = current.clamp(*PIXELS)
     best = torch.where(is_done[:, None, None, None], best, current)
     return _judged(detectors, name, best, labels, limits)

@@ -40,7 +40,7 @@ from camdrift.detectors.registry import (
     READS_PROFILE_LOGITS,
     parse_detector,
 )
-from camdrift.detectors.squeezing import NO_SMOOTHING, squeeze_score, squeezers_of
+from camdrift.detectors.squeezing import WITHOUT_PATCHES, squeeze_score, squeezers_of
 from camdrift.errors import UserError
 from camdrift.layers.layers import SOFTMAX
 from camdrift.models.classifier import Classifier
@@ -113,7 +113,7 @@ def make_detector(spec: str, setup: DetectorSetup) -> Detector:
     squeezers = squeezers_of(request.settings)
     if not squeezers:
         raise UserError("`detector` squeeze must have a squeezer, got: none", "squeeze(bits=5)")
-    remarks = () if len(squeezers) > 2 or "non-local means" in squeezers else (NO_SMOOTHING,)
+    remarks = () if len(squeezers) > 2 or "non-local means" in squeezers else (WITHOUT_PATCHES,)
     return Detector(name, (WHOLE,), partial(squeeze_score, squeezers), remarks=remarks)
 
 

@@ -18,7 +18,7 @@ from camdrift.tensors import Images, Logits
 _SEARCH: Final = 11
 _PATCH: Final = 3
 _STRENGTH: Final = 4 / 255
-NO_SMOOTHING: Final = "squeeze: without non-local means, since scikit-image is not installed"
+WITHOUT_PATCHES: Final = "squeeze: without non-local means, since scikit-image is not installed"
 
 
 def squeezers_of(settings: Mapping[str, Any]) -> dict[str, Callable[[Images], Images]]:
