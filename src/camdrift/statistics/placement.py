@@ -67,4 +67,4 @@ def _means(rows: Floats) -> Floats:
     is_defined = ~np.isnan(rows)
     total = np.where(is_defined, rows, 0).sum(1)
     counts = is_defined.sum(1)
-    return np.divide(total, counts, out=np.full(len(rows), np.nan), where=counts > 0)
+    return np.asarray(np.divide(total, counts, out=np.full(len(rows), np.nan), where=counts > 0))

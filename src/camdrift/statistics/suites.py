@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ class CoverageSets:
     Slots that one image alone covers are only counted.
     """
 
-    def __init__(self, slots: Ints, none: int) -> None:
+    def __init__(self, slots: NDArray[Any], none: int) -> None:
         """Pack the slots.
 
         Args:
@@ -66,7 +66,7 @@ class CoverageSets:
             for column in suites[start : start + step, 1:].T:
                 part |= self._words[column]
             totals[start : start + step] += self._scale * np.bitwise_count(part).sum(1, dtype=np.int64)
-        return totals
+        return np.asarray(totals)
 
 
 def _packed(places: Ints, bits: int) -> NDArray[np.uint64]:
@@ -150,12 +150,12 @@ def rank_correlation(one: Floats, other: Floats) -> Floats:
 
     Example:
         >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 4.0])).round(4)
-        np.float64(0.866)
+        array(0.866)
     """
     first, second = (rankdata(each, axis=-1) - (each.shape[-1] + 1) / 2 for each in (one, other))
     product = np.sqrt((first**2).sum(-1) * (second**2).sum(-1))
     total = (first * second).sum(-1)
-    return np.divide(total, product, out=np.full(np.shape(total), np.nan), where=product > 0)
+    return np.asarray(np.divide(total, product, out=np.full(np.shape(total), np.nan), where=product > 0))
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,8 @@ def _replicates(
     rows: dict[tuple[str, str], list[float]] = {(name, outcome): [] for name in sets for outcome in OUTCOMES}
     n_seeds = pool.cells.shape[1]
     for _ in range(design.replicates):
-        suites = pool.of_seeds(rng.integers(n_seeds, size=n_seeds)).suites(kind, design.suites, rng)
+        seeds: Ints = np.asarray(rng.integers(n_seeds, size=n_seeds))
+        suites = pool.of_seeds(seeds).suites(kind, design.suites, rng)
         values = outcome_values(pool.failures, suites)
         for name, each in thin.items():
             covered = each.covered(suites)
