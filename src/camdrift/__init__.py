@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from camdrift.study.explain import explain as explain
     from camdrift.study.fuzz import fuzz as fuzz
     from camdrift.study.gate import check as check
+    from camdrift.study.meaning import CoverageMeaning as CoverageMeaning
+    from camdrift.study.meaning import coverage_meaning as coverage_meaning
     from camdrift.study.measurement import CoverageMeasurement as CoverageMeasurement
     from camdrift.study.measurement import measure_coverage as measure_coverage
     from camdrift.study.reproduce import reproduce as reproduce
@@ -43,6 +45,7 @@ __version__ = camdrift_version()
 _PUBLIC: Final = {
     "Campaign": "study.campaign",
     "Classifier": "models.classifier",
+    "CoverageMeaning": "study.meaning",
     "CoverageMeasurement": "study.measurement",
     "ImageError": "errors",
     "ModelError": "errors",
@@ -52,6 +55,7 @@ _PUBLIC: Final = {
     "attribute": "explanations.attribution",
     "check": "study.gate",
     "compare": "comparison.compare",
+    "coverage_meaning": "study.meaning",
     "detect": "study.detect",
     "explain": "study.explain",
     "fuzz": "study.fuzz",

@@ -112,8 +112,8 @@ GROUPS: Final = {
         "frameworks", "criterion", "budget", "trials", "constraint", "oracle", "mutators", "as-released", "study",
     ),
     "How": (
-        "criteria", "profile", "strengths", "target", "explain", "similarity", "layers", "noise-draws", "noise-ladder",
-        "denoised", "rng-seed",
+        "criteria", "profile", "meaning", "judge", "strengths", "target", "explain", "similarity", "layers",
+        "noise-draws", "noise-ladder", "denoised", "rng-seed",
     ),
     "Where the results go": ("out", "name", "resume", "overwrite", "gallery", "open", "json"),
     "On which machine": (
@@ -202,6 +202,15 @@ OPTIONS: Final = (
         "profile", Criteria, TEXT, "PATH", (*_COVERAGE, *_FUZZ),
         "Ordinary images, a thousand or more, such as some of the training set: a folder or another source, or the "
         "profile.npz of an earlier measurement. Left out: only nc, tknc, tknp and nlc have values.",
+    ),
+    Option(
+        "meaning", Criteria, SWITCH, None, _COVERAGE,
+        "Is coverage meaningful in the finished campaign that IMAGES names? It asks with controls, and writes the "
+        "answers into the campaign. Model and seeds are the campaign's.",
+    ),
+    Option(
+        "judge", Models, TEXT, "SPEC", _COVERAGE,
+        "With --meaning: another model of the same classes and input size, which judges how natural images are.",
     ),
     Option(
         "strengths", Settings, NUMBER_LIST, "LIST", _STUDIES,

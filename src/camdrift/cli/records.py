@@ -27,7 +27,9 @@ class Criteria:
     Attributes:
         criteria: Specs of coverage criteria.
         profile: Where ordinary images lie, or the file of a profile; None for none.
+        meaning: Ask a finished campaign whether coverage is meaningful there.
     """
 
     criteria: tuple[str, ...] = (ALL,)
     profile: str | None = None
+    meaning: bool = False

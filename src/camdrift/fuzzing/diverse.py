@@ -85,6 +85,6 @@ class DiversePGD:
         if not self.weight:
             return loss
         names = [name for name in record.outputs if name != SOFTMAX]
-        chosen = {names[round(place)] for place in np.linspace(0, len(names) - 1, _LAYERS)}
-        terms = [uniform_divergence(record.outputs[name]) for name in names if name in chosen]
+        places = {names[round(place)] for place in np.linspace(0, len(names) - 1, _LAYERS)}
+        terms = [uniform_divergence(record.outputs[name]) for name in names if name in places]
         return loss - self.weight * torch.stack(terms).mean(0)

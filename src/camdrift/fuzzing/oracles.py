@@ -129,13 +129,13 @@ def make_oracle(name: str | None, classifier: Classifier, others: Sequence[Class
     if name != DISAGREE and others:
         raise UserError(f"`models` must come with the oracle disagree, got: {name}", "leave --oracle or --models out")
     for other in others:
-        check_fit(classifier, other)
+        check_models_fit(classifier, other)
     if name == PRECISION:
         return Oracle(name, (_in_bfloat16(classifier),))
     return Oracle(name, tuple(others))
 
 
-def check_fit(classifier: Classifier, other: Classifier, option: str = "models") -> None:
+def check_models_fit(classifier: Classifier, other: Classifier, option: str = "models") -> None:
     """Raise `UserError` unless another classifier has the classes and the input size of the one that is fuzzed."""
     for what, own, its in (
         ("classes", classifier.classes, other.classes),

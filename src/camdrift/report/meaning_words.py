@@ -12,6 +12,7 @@ from camdrift.tables.meaning import (
     MIXED,
     NATURALNESS_QUESTION,
     PUSH_QUESTION,
+    QUESTION_WORDS,
     REWARD_QUESTION,
     WITHIN,
 )
@@ -41,10 +42,23 @@ def _verdict(row: _Row, rows: Sequence[_Row]) -> str | None:
     return tell[row["question"]](row, rows)
 
 
-def _name(row: _Row) -> str:
-    """A criterion as its papers call it: KMNC, or KMNC(k=100)."""
-    name, bracket, settings = (row["criterion"] or "").partition("(")
+def criterion_words(criterion: str) -> str:
+    """A criterion as papers call it.
+
+    Example:
+        >>> criterion_words("kmnc(k=100)")
+        'KMNC(k=100)'
+    """
+    name, bracket, settings = criterion.partition("(")
     return f"{name.upper()}{bracket}{settings}"
+
+
+def _name(row: _Row) -> str:
+    return criterion_words(row["criterion"] or "")
+
+
+def _percent(share: float) -> str:
+    return percent(share).replace("\u00a0", " ")
 
 
 def _between(row: _Row, low: str = "low", high: str = "high", digits: str = ".2f") -> str:
@@ -65,7 +79,7 @@ def _of_failures(row: _Row, rows: Sequence[_Row]) -> str | None:
     start = f"{_name(row)}: {row['setting']} {row['estimate']:.2f}{_between(row)}"
     if row["setting"] == MIXED:
         null = _between(row, "null_low", "null_high")
-        return f"{start}, and{null} where failures are permuted within strata: that much is size and strength"
+        return f"{start}, and{null} where failures are permuted within strata: that much is made by size and strength"
     is_outside, is_significant = _is_beyond(row)
     more = "more" if row["estimate"] > 0 else "less"
     if is_outside and is_significant:
@@ -80,13 +94,13 @@ def _of_guidance(row: _Row, rows: Sequence[_Row]) -> str:
     if row["estimate"] is None:
         return f"{row['setting']}: {row['undefined_reason']}"
     is_outside, is_significant = _is_beyond(row, 0.5)
-    start = f"{row['setting']}: finds more in {percent(row['estimate'])} of pairs of trials{_shares(row)}"
+    start = f"{row['setting']}: finds more in {_percent(row['estimate'])} of pairs of trials{_shares(row)}"
     verdict = "beyond chance" if is_outside and is_significant else "not beyond chance"
     return f"{start}, {verdict} (p {row['p_holm']:.2g})"
 
 
 def _shares(row: _Row) -> str:
-    return "" if row["low"] is None else f" [{percent(row['low'])}, {percent(row['high'])}]"
+    return "" if row["low"] is None else f" [{_percent(row['low'])}, {_percent(row['high'])}]"
 
 
 def _of_reward(row: _Row, rows: Sequence[_Row]) -> str | None:
@@ -105,7 +119,8 @@ def _of_reward(row: _Row, rows: Sequence[_Row]) -> str | None:
 
 
 def _amount(row: _Row) -> str:
-    return f"{row['estimate']:,.0f}{_between(row, digits=',.0f')}"
+    digits = ",.0f" if row["estimate"] >= 10 else ".2g"
+    return f"{row['estimate']:{digits}}{_between(row, digits=digits)}"
 
 
 def _of_push(row: _Row, rows: Sequence[_Row]) -> str | None:
@@ -119,8 +134,8 @@ def _of_push(row: _Row, rows: Sequence[_Row]) -> str | None:
     falls = _against(success, "success")
     return (
         f"{_name(row)}: pushed to more neurons, {more} ({row['estimate']:.4g}, without {row['null_low']:.4g} to "
-        f"{row['null_high']:.4g}), and {falls} ({percent(success['estimate'])}, without "
-        f"{percent(success['null_low'])} to {percent(success['null_high'])})"
+        f"{row['null_high']:.4g}), and {falls} ({_percent(success['estimate'])}, without "
+        f"{_percent(success['null_low'])} to {_percent(success['null_high'])})"
     )
 
 
@@ -140,7 +155,7 @@ def _of_naturalness(row: _Row, rows: Sequence[_Row]) -> str | None:
         parts.append(f"L2 {length['estimate']:.3g}")
     agreement = same.get("judge agreement")
     if agreement is not None and agreement["estimate"] is not None:
-        parts.append(f"the judge sees the seed's class in {percent(agreement['estimate'])}")
+        parts.append(f"the judge sees the seed's class in {_percent(agreement['estimate'])}")
     return f"{row['setting']}: {', '.join(parts)}"
 
 
@@ -166,7 +181,16 @@ def _of_layers(row: _Row, rows: Sequence[_Row]) -> str | None:
     return f"{start}: coverage {'rises' if row['estimate'] > 0 else 'falls'} where failures take hold"
 
 
+def meaning_sentences(rows: Sequence[_Row]) -> dict[str, list[str]]:
+    """The sentences on each question that has any, by the question in words."""
+    by_question = {
+        words: [row["verdict"] for row in rows if row["question"] == name and row["verdict"]]
+        for name, words in QUESTION_WORDS.items()
+    }
+    return {words: sentences for words, sentences in by_question.items() if sentences}
+
+
 def told_first(rows: Sequence[_Row]) -> list[str]:
     """The sentences to tell first: of each criterion what it says of failures within strata."""
-    wanted = (FAILURES_QUESTION, WITHIN)
-    return [row["verdict"] for row in rows if (row["question"], row["setting"]) == wanted and row["verdict"]]
+    key = (FAILURES_QUESTION, WITHIN)
+    return [row["verdict"] for row in rows if (row["question"], row["setting"]) == key and row["verdict"]]

@@ -179,13 +179,14 @@ def mean_over_seeds(values: Floats, seeds: Ints, rng: np.random.Generator) -> tu
     return float(values.mean()), (float(interval.low), float(interval.high))
 
 
-def distance_rows(setting: str, one: Floats, clean: Floats) -> list[Row]:
+def distance_rows(setting: str, one: Floats, clean: Floats, seeds: tuple[Ints, Ints]) -> list[Row]:
     """Rows on the distance of features of some images from those of clean ones.
 
     Args:
         setting: The kind of images.
-        one: Features of the images (images, features); no rows without a judge.
+        one: Features of the images (images, features); empty without a judge.
         clean: Those of clean images.
+        seeds: Seeds of both.
     """
     features = clean.shape[1] if clean.ndim == 2 else 0
     size = min(len(one), len(clean))
@@ -193,7 +194,7 @@ def distance_rows(setting: str, one: Floats, clean: Floats) -> list[Row]:
     few = no_judge if not features else "fewer than two images"
     close = no_judge if not features else f"{size:,} images for {features:,} features: a covariance needs more"
     distance = frechet(one, clean) if features and size > features else np.nan
-    discrepancy = kid(one, clean) if features and size > 1 else np.nan
+    discrepancy = kid(one, clean, seeds) if features and size > 1 else np.nan
     return [
         meaning_row(NATURALNESS_QUESTION, setting, "kid", discrepancy, len(one), reason=few),
         meaning_row(NATURALNESS_QUESTION, setting, "frechet", distance, len(one), reason=close),

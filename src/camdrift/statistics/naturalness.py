@@ -39,28 +39,30 @@ def frechet_of_moments(difference: Floats, first: Floats, second: Floats) -> flo
     return float(difference @ difference + np.trace(first + second - 2 * root))
 
 
-def kid(one: Floats, other: Floats) -> float:
+def kid(one: Floats, other: Floats, seeds: tuple[Ints, Ints] | None = None) -> float:
     """Unbiased squared maximum mean discrepancy with the kernel (u v / features + 1)^3 (KID, Binkowski, ICLR 2018).
 
-    It may be below 0.
+    It may be below 0. Where both sets are made of the same seeds, pairs of one seed are left out: they are more alike
+    than independent images, and would pull it below 0.
 
     Args:
         one: (images, features), two images or more.
         other: (images, features), the same.
+        seeds: The seed of each image of both sets; None where all images are independent.
 
     Example:
         >>> round(kid(np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([[0.0, 2.0], [2.0, 2.0]])), 9)
         13.0
     """
-    inside = []
-    for each in (one, other):
-        kernel = _kernel(each, each)
-        inside.append((kernel.sum() - np.trace(kernel)) / (len(each) * (len(each) - 1)))
-    return float(sum(inside) - 2 * _kernel(one, other).mean())
+    first, second = seeds or (np.arange(len(one)), len(one) + np.arange(len(other)))
+    inside = _mean_kernel(one, one, first, first) + _mean_kernel(other, other, second, second)
+    return inside - 2 * _mean_kernel(one, other, first, second)
 
 
-def _kernel(one: Floats, other: Floats) -> Floats:
-    return np.asarray((one @ other.T / one.shape[1] + 1) ** 3)
+def _mean_kernel(one: Floats, other: Floats, first: Ints, second: Ints) -> float:
+    """Mean over all pairs of images of different seeds."""
+    kernel = (one @ other.T / one.shape[1] + 1) ** 3
+    return float(kernel[first[:, None] != second].mean())
 
 
 def evenness(counts: Ints) -> float:

@@ -39,13 +39,13 @@ def placements(gains: Floats, onsets: Ints, permutations: int, rng: np.random.Ge
     """
     layers, counts = np.unique(onsets, return_counts=True)
     ranks = _standardised(gains[:, layers])
-    observed = _correlations(ranks, onsets[:, None] == layers)
+    values = _correlations(ranks, onsets[:, None] == layers)
     null = np.stack([_correlations(ranks, rng.permutation(onsets)[:, None] == layers) for _ in range(permutations)])
     with_mean = np.concatenate([null, _means(null)[:, None]], axis=1)
-    estimates = [*observed, float(_means(observed[None])[0])]
+    estimates = [*values, float(_means(values[None])[0])]
     return [
-        Placement(layer, float(estimate), quantiles(values), permutation_p(float(estimate), values), n)
-        for layer, estimate, values, n in zip(
+        Placement(layer, float(estimate), quantiles(chance), permutation_p(float(estimate), chance), n)
+        for layer, estimate, chance, n in zip(
             [*layers.tolist(), None], estimates, with_mean.T, [*counts.tolist(), len(onsets)], strict=True
         )
     ]
@@ -53,13 +53,13 @@ def placements(gains: Floats, onsets: Ints, permutations: int, rng: np.random.Ge
 
 def _standardised(columns: Floats) -> Floats:
     """Columns of mean 0 and norm 1; NaN where one is constant."""
-    centred = columns - columns.mean(0)
-    norms = np.sqrt((centred**2).sum(0))
-    return np.asarray(centred / np.where(norms > 1e-12 * (1 + np.abs(columns).max(0)), norms, np.nan))
+    parts = columns - columns.mean(0)
+    norms = np.sqrt((parts**2).sum(0))
+    return np.asarray(parts / np.where(norms > 1e-12 * (1 + np.abs(columns).max(0)), norms, np.nan))
 
 
-def _correlations(standardised: Floats, is_there: Floats) -> Floats:
-    return np.asarray((standardised * _standardised(is_there.astype(np.float64))).sum(0))
+def _correlations(scores: Floats, is_there: Floats) -> Floats:
+    return np.asarray((scores * _standardised(is_there.astype(np.float64))).sum(0))
 
 
 def _means(rows: Floats) -> Floats:

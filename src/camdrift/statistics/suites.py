@@ -57,9 +57,9 @@ class CoverageSets:
         Args:
             suites: Places of images in the pool (suites, images); one may come twice.
         """
-        ordered = np.sort(suites, axis=1)
-        is_first = np.concatenate([np.ones((len(suites), 1), bool), ordered[:, 1:] != ordered[:, :-1]], axis=1)
-        totals = (self._own[ordered] * is_first).sum(1).astype(np.float64)
+        members = np.sort(suites, axis=1)
+        is_first = np.concatenate([np.ones((len(suites), 1), bool), members[:, 1:] != members[:, :-1]], axis=1)
+        totals = (self._own[members] * is_first).sum(1).astype(np.float64)
         step = max(1, _BLOCK // max(1, self._words.shape[1] * suites.shape[1]))
         for start in range(0, len(suites), step):
             part = self._words[suites[start : start + step, 0]]
@@ -111,14 +111,14 @@ class SuitePool:
         strata, seeds, draws = self.cells.shape
         if kind == WITHIN:
             turns = np.argsort(rng.random((number, strata)), axis=1) % seeds
-            chosen = np.take_along_axis(np.argsort(rng.random((number, seeds)), axis=1), turns, axis=1)
-            which = np.broadcast_to(np.arange(strata), chosen.shape)
+            seats = np.take_along_axis(np.argsort(rng.random((number, seeds)), axis=1), turns, axis=1)
+            which = np.broadcast_to(np.arange(strata), seats.shape)
         else:
             ends = np.cumsum(rng.exponential(size=(number, strata)), axis=1)
             points = rng.random((number, strata)) * ends[:, -1:]
             which = (points[:, :, None] >= ends[:, None, :-1]).sum(2)
-            chosen = rng.integers(seeds, size=which.shape)
-        return np.asarray(self.cells[which, chosen, rng.integers(draws, size=which.shape)])
+            seats = rng.integers(seeds, size=which.shape)
+        return np.asarray(self.cells[which, seats, rng.integers(draws, size=which.shape)])
 
     def permuted(self, number: int, rng: np.random.Generator) -> Ints:
         """Failures permuted within strata (permutations, images)."""
@@ -221,10 +221,10 @@ def _of_kind(
     replicates = _replicates(pool, sets, kind, design, rng)
     results = []
     for criterion, each in sets.items():
-        covered = each.covered(suites)
+        sizes = each.covered(suites)
         for outcome in OUTCOMES:
-            estimate = float(rank_correlation(covered, values[outcome]))
-            null = rank_correlation(covered, by_outcome[outcome])
+            estimate = float(rank_correlation(sizes, values[outcome]))
+            null = rank_correlation(sizes, by_outcome[outcome])
             interval = percentile_interval(replicates[criterion, outcome])
             results.append(
                 Association(
@@ -252,9 +252,9 @@ def _replicates(
         suites = pool.of_seeds(seeds).suites(kind, design.suites, rng)
         values = outcome_values(pool.failures, suites)
         for name, each in thin.items():
-            covered = each.covered(suites)
+            sizes = each.covered(suites)
             for outcome in OUTCOMES:
-                rows[name, outcome].append(float(rank_correlation(covered, values[outcome])))
+                rows[name, outcome].append(float(rank_correlation(sizes, values[outcome])))
     return {key: np.array(row, np.float64) for key, row in rows.items()}
 
 

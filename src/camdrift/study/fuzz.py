@@ -110,8 +110,9 @@ def recorded(launch: Launch) -> Recorded:
     specs = [model["loaded_from"] for model in (record["model"], *record["models"])]
     if record["images"] == _PATHS or None in specs:
         raise UserError(
-            f"`resume` must come with images and model, got: {directory.path}, which was begun in Python",
-            "camdrift.fuzz(classifier, images, out=..., resume=True) goes on with it",
+            f"`run` must name its images and its model, got: {directory.path}, which was begun in Python",
+            "camdrift.fuzz(classifier, images, out=..., resume=True) goes on with it, and "
+            "camdrift.coverage_meaning(run, classifier, images=...) asks about coverage",
         )
     (model, weights), *others = specs
     models = {

@@ -18,12 +18,12 @@ from camdrift.coverage.profile import Profile
 from camdrift.errors import UserError
 from camdrift.fuzzing.design import CampaignDesign
 from camdrift.fuzzing.names import DISAGREE
-from camdrift.fuzzing.oracles import check_fit, make_oracle
+from camdrift.fuzzing.oracles import check_models_fit, make_oracle
 from camdrift.fuzzing.settings import settings_of
 from camdrift.images.selection import select_images
 from camdrift.models.classifier import Classifier
 from camdrift.pipeline.plan import checked
-from camdrift.report.meaning_words import told_first, with_verdicts
+from camdrift.report.meaning_words import meaning_sentences, told_first, with_verdicts
 from camdrift.specs import parse_specs
 from camdrift.statistics.meaning import failure_rows, guidance_rows, with_holm
 from camdrift.statistics.suites import CoverageSets, SuiteDesign, SuitePool, associations
@@ -74,15 +74,21 @@ class CoverageMeaning:
         """Return what each criterion says of failures, a sentence a line."""
         return "\n".join(told_first(self.meaning.to_dicts()))
 
+    def lines(self) -> list[str]:
+        """Return every question, and below it its answers."""
+        sentences = meaning_sentences(self.meaning.to_dicts())
+        return [
+            line for words, answers in sentences.items() for line in (words, *(f"  {each}" for each in answers), "")
+        ]
+
     def __repr__(self) -> str:
         return f"CoverageMeaning({self.path})"
 
 
 def coverage_meaning(
     run: Campaign | str | PathLike[str],
-    classifier: Classifier,
+    classifier: Classifier | Sequence[Classifier],
     *,
-    models: Sequence[Classifier] = (),
     images: ImageSource = None,
     criteria: str | Sequence[str] = ALL,
     profile: Profile | ImageSource = None,
@@ -98,8 +104,7 @@ def coverage_meaning(
 
     Args:
         run: A finished campaign, or its directory.
-        classifier: The classifier that was fuzzed.
-        models: The campaign's further models, where it had some.
+        classifier: The classifier that was fuzzed; where the campaign had further models, all of them in its order.
         images: Its seed images; None for those that its record names.
         criteria: Criteria that are sets (`nc`, `kmnc`, `nbc`, `snac`, `tknc`, `lsc`, `dsc`, `mdsc`), or `all`.
         profile: As for `measure_coverage`; None for the campaign's own, where it has one.
@@ -112,10 +117,11 @@ def coverage_meaning(
     """
     campaign = run if isinstance(run, Campaign) else open_campaign(run)
     show, draws = on_stage or (lambda *_: None), draws or MeaningDraws()
+    classifier, *models = [classifier] if isinstance(classifier, Classifier) else classifier
     with torch.no_grad(), checked(classifier, "classifier").numerics():
         design, seeds = _design(campaign, classifier, models, images)
-        chosen = _criteria(campaign, classifier, criteria, profile, show)
-        table, remarks = _answers(campaign, design, seeds, chosen, _judge(classifier, judge), draws, show)
+        selection = _criteria(campaign, classifier, criteria, profile, show)
+        table, remarks = _answers(campaign, design, seeds, selection, _judge(classifier, judge), draws, show)
     campaign.add_meaning(table)
     return CoverageMeaning(table, remarks, campaign.path)
 
@@ -143,8 +149,8 @@ def _design(
     before = campaign.starts.filter(status=FUZZED_STATUS).select(columns).rows()
     now = [tuple(row[name] for name in columns) for row in seeds.rows if row["status"] == FUZZED_STATUS]
     if before != now:
-        changed = next((one[0] for one, other in zip(before, now, strict=False) if one != other), "their number")
-        raise UserError(f"`images` must be the campaign's seeds, got: others ({changed})", "name them as they were")
+        name = next((one[0] for one, other in zip(before, now, strict=False) if one != other), "their number")
+        raise UserError(f"`images` must be the campaign's seeds, got: others ({name})", "name them as they were")
     if len(now) < _FEWEST_SEEDS:
         hint = "fuzz more images"
         raise UserError(f"`run` must have {_FEWEST_SEEDS} seeds or more that are fuzzed, got: {len(now)}", hint)
@@ -167,7 +173,7 @@ def _criteria(
         specs = _PLAIN if source is None else _WITH_PROFILE
     layers = features_for(specs, neuron_layout(classifier))
     reference = profile_of(classifier, source, layers, folder=None, batch_size=0, show=show).profile
-    chosen = {}
+    selection = {}
     for spec in specs:
         criterion = make_criterion(spec, classifier, reference)
         if not isinstance(criterion.start(), SlotState):
@@ -175,16 +181,16 @@ def _criteria(
                 f"`criteria` must be sets, so that suites have unions, got: {spec}",
                 f"there are {', '.join(_WITH_PROFILE)}, lsc, dsc, mdsc",
             )
-        chosen[criterion.name] = criterion
-    if not chosen:
+        selection[criterion.name] = criterion
+    if not selection:
         raise UserError("`criteria` must name one or more, got: none", f"{ALL} stands for every one")
-    return chosen
+    return selection
 
 
 def _judge(classifier: Classifier, judge: Classifier | None) -> Judge | None:
     if judge is None:
         return None
-    check_fit(classifier, judge, "judge")
+    check_models_fit(classifier, judge, "judge")
     if judge.weights_checksum() == classifier.weights_checksum():
         raise UserError(f"`judge` must be another model than the one that is fuzzed, got: {judge.spec}")
     return Judge(judge, feature_layer("judge", neuron_layout(judge), ""))

@@ -25,7 +25,7 @@ from camdrift.tensors import Images
 
 # Weights of the diversity term, beside 0; cross-entropy and divergence are of one order.
 _WEIGHTS: Final = (-10.0, -1.0, 1.0, 10.0)
-ReadImage = Callable[[str], NDArray[np.float32]]
+ReadPixels = Callable[[str], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -74,22 +74,23 @@ def _rng(*words: str) -> np.random.Generator:
 
 
 def naturalness_rows(pool: Pool, design: CampaignDesign) -> list[Row]:
-    """How near changed images lie to their seeds: paired measures first, then distances of features."""
+    """How near changed images lie to their seeds: measures measures first, then distances of features."""
     seeds, rows = np.array(pool.seed), list[Row]()
     classes = np.array([design.starts[place].seed_class for place in pool.seed])
-    paired = {"ssim": np.array(pool.ssim), "l2": np.array(pool.l2)}
+    measures = {"ssim": np.array(pool.ssim), "l2": np.array(pool.l2)}
     if pool.judged:
-        paired["judge agreement"] = (np.array(pool.judged) == classes).astype(np.float64)
+        measures["judge agreement"] = (np.array(pool.judged) == classes).astype(np.float64)
     features = np.array(pool.features)
     for number, stratum in enumerate(pool.strata):
         places = pool.rows(number)
-        for measure, values in paired.items():
+        for measure, values in measures.items():
             mean, interval = mean_over_seeds(values[places], seeds[places], _rng(measure, stratum.words))
             more = {"interval": interval, "reason": "the picture is too small"}
             rows.append(meaning_row(NATURALNESS_QUESTION, stratum.words, measure, mean, len(places), **more))
         if stratum.condition != CLEAN:
-            one, clean = (features[each] if len(features) else features for each in (places, pool.rows(0)))
-            rows += distance_rows(stratum.words, one, clean)
+            sides = (places, pool.rows(0))
+            one, clean = (features[each] if len(features) else features for each in sides)
+            rows += distance_rows(stratum.words, one, clean, (seeds[places], seeds[pool.rows(0)]))
     return rows
 
 
@@ -156,7 +157,7 @@ def _push(
 
 def onset_rows(
     failures: pl.DataFrame,
-    read: ReadImage,
+    read: ReadPixels,
     design: CampaignDesign,
     states: Mapping[str, SlotState],
     clean: Mapping[str, NDArray[np.int32]],
@@ -188,7 +189,7 @@ def onset_rows(
 
 def _layer_gains(
     names: Sequence[str],
-    read: ReadImage,
+    read: ReadPixels,
     design: CampaignDesign,
     states: Mapping[str, SlotState],
     clean: Mapping[str, NDArray[np.int32]],

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from camdrift.coverage.base import NeuronBatch, neuron_layout, observe_batch
 from camdrift.coverage.bitmaps import SlotState
 from camdrift.coverage.profile import features_of
-from camdrift.explanations.metrics import picture_ssim
 from camdrift.fuzzing.affine import Matrix, moved
+from camdrift.fuzzing.constraints import paired_distances
 from camdrift.fuzzing.design import CampaignDesign
 from camdrift.fuzzing.diverse import DiversePGD
 from camdrift.fuzzing.mutations import Mutation
@@ -31,8 +31,6 @@ ATTACK_STRENGTHS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 NOISE_STRENGTHS: Final = (1.0, 4.0, 16.0, 32.0)
 # How often a mutant that is not valid is drawn again.
 _ATTEMPTS: Final = 50
-# The smallest picture that structural similarity can be told of.
-_LEAST_SIDE: Final = 6
 
 
 @dataclass(frozen=True)
@@ -106,11 +104,11 @@ class Pool:
 
     def cells(self, seeds: int) -> NDArray[np.int64]:
         """Places of images (strata, seeds, draws); a seed with fewer images in a stratum shows some again."""
-        of = {(s, k): list[int]() for s in range(len(self.strata)) for k in range(seeds)}
+        lists = {(s, k): list[int]() for s in range(len(self.strata)) for k in range(seeds)}
         for place, key in enumerate(zip(self.stratum, self.seed, strict=True)):
-            of[key].append(place)
-        draws = max(map(len, of.values()))
-        grid = [[np.resize(of[s, k], draws) for k in range(seeds)] for s in range(len(self.strata))]
+            lists[key].append(place)
+        draws = max(map(len, lists.values()))
+        grid = [[np.resize(lists[s, k], draws) for k in range(seeds)] for s in range(len(self.strata))]
         return np.array(grid, np.int64)
 
     def is_failure(self) -> NDArray[np.bool_]:
@@ -119,7 +117,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Made:
+class StratumImages:
     """Images of a stratum: their seeds' places, and matrices by which pictures were moved."""
 
     images: Images
@@ -164,18 +162,18 @@ class PoolMaker:
         total = 1 + len(self._design.operators) + len(NOISE_STRENGTHS) + len(ATTACK_STRENGTHS)
         for number, (stratum, made) in enumerate(self._strata()):
             show(number, total)
-            if len(set(made.seeds)) < len(self._images):
+            if len(set(batch.seeds)) < len(self._images):
                 pool.left_out.append(stratum.words)
                 continue
             pool.strata.append(stratum)
-            for rows in batches(range(len(made.seeds)), self._design.group):
-                self._add(pool, made, rows)
+            for rows in batches(range(len(batch.seeds)), self._design.group):
+                self._add(pool, batch, rows)
         show(total, total)
         return pool
 
-    def _strata(self) -> Iterator[tuple[Stratum, Made]]:
+    def _strata(self) -> Iterator[tuple[Stratum, StratumImages]]:
         n = len(self._images)
-        yield Stratum(CLEAN), Made(self._images, range(n), [None] * n)
+        yield Stratum(CLEAN), StratumImages(self._images, range(n), [None] * n)
         for name in self._design.operators:
             yield Stratum(MUTANT, name), self._mutants(name)
         seeds = [place for place in range(n) for _ in range(self._draws)]
@@ -196,13 +194,13 @@ class PoolMaker:
         for strength in NOISE_STRENGTHS:
             yield Stratum(NOISE, strength=strength), self._scaled(sources, torch.stack(noise), seeds, strength)
 
-    def _scaled(self, sources: Images, changes: Images, seeds: Sequence[int], strength: float) -> Made:
-        return Made(perturbed(sources, changes, strength), seeds, [None] * len(seeds))
+    def _scaled(self, sources: Images, changes: Images, seeds: Sequence[int], strength: float) -> StratumImages:
+        return StratumImages(perturbed(sources, changes, strength), seeds, [None] * len(seeds))
 
     def _stream(self, place: int, purpose: str) -> int:
         return stream_seed(self._design.rng_seed, self._design.starts[place].seed_id, f"meaning {purpose}")
 
-    def _mutants(self, name: str) -> Made:
+    def _mutants(self, name: str) -> StratumImages:
         """Valid mutants of every seed by one operator, drawn anew: what a campaign keeps was chosen by coverage."""
         images, seeds, matrices = list[torch.Tensor](), list[int](), list[Matrix | None]()
         for place, seed in enumerate(self._images):
@@ -221,11 +219,11 @@ class PoolMaker:
                     valid += 1
                 if valid == self._draws:
                     break
-        return Made(torch.stack(images) if images else self._images[:0], seeds, matrices)
+        return StratumImages(torch.stack(images) if images else self._images[:0], seeds, matrices)
 
-    def _add(self, pool: Pool, made: Made, rows: Sequence[int]) -> None:
+    def _add(self, pool: Pool, batch: StratumImages, rows: Sequence[int]) -> None:
         """Pass some images through the models, and note what comes of them."""
-        images, places = made.images[list(rows)], [made.seeds[row] for row in rows]
+        images, places = batch.images[list(rows)], [batch.seeds[row] for row in rows]
         neurons = observe_batch(self._design.classifier, images)
         with torch.no_grad():
             logits = [neurons.logits, *(other(images) for other in self._design.oracle.others)]
@@ -238,14 +236,13 @@ class PoolMaker:
         pool.seed += places
         for name, state in self._states.items():
             pool.slots[name].append(state.rule.counted(neurons).astype(np.int32))
-        self._compare(pool, images, moved(self._images[places], [made.matrices[row] for row in rows]))
+        self._compare(pool, images, moved(self._images[places], [batch.matrices[row] for row in rows]))
 
     def _compare(self, pool: Pool, images: Images, seeds: Images) -> None:
         """Hold images against their seeds, and show them to the judge."""
-        side = images.shape[-1]
-        similar = picture_ssim(images, seeds).tolist() if side >= _LEAST_SIDE else [np.nan] * len(images)
+        similar, lengths = paired_distances(images, seeds)
         pool.ssim += similar
-        pool.l2 += torch.linalg.vector_norm((images - seeds).flatten(1).double(), dim=1).tolist()
+        pool.l2 += lengths
         if self._judge is not None:
             batch = observe_batch(self._judge.classifier, images)
             pool.judged += batch.logits.argmax(1).tolist()
