@@ -160,7 +160,7 @@ class PoolMaker:
         """
         pool = Pool(slots={name: [] for name in self._states})
         total = 1 + len(self._design.operators) + len(NOISE_STRENGTHS) + len(ATTACK_STRENGTHS)
-        for number, (stratum, made) in enumerate(self._strata()):
+        for number, (stratum, batch) in enumerate(self._strata()):
             show(number, total)
             if len(set(batch.seeds)) < len(self._images):
                 pool.left_out.append(stratum.words)
@@ -195,7 +195,8 @@ class PoolMaker:
             yield Stratum(NOISE, strength=strength), self._scaled(sources, torch.stack(noise), seeds, strength)
 
     def _scaled(self, sources: Images, changes: Images, seeds: Sequence[int], strength: float) -> StratumImages:
-        return StratumImages(perturbed(sources, changes, strength), seeds, [None] * len(seeds))
+        images = [perturbed(*pair, strength) for pair in zip(sources, changes, strict=True)]
+        return StratumImages(torch.stack(images), seeds, [None] * len(seeds))
 
     def _stream(self, place: int, purpose: str) -> int:
         return stream_seed(self._design.rng_seed, self._design.starts[place].seed_id, f"meaning {purpose}")
