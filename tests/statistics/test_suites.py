@@ -1,9 +1,11 @@
 """Coverage and failures over suites: unions worked out naively, a planted effect, and what pure chance says."""
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy.stats import binom, spearmanr
 
+from camdrift.statistics.meaning import guidance_rows, with_holm
 from camdrift.statistics.naturalness import evenness, evenness_null, frechet, frechet_of_moments, kid
 from camdrift.statistics.placement import placements
 from camdrift.statistics.suites import (
@@ -145,6 +147,34 @@ def test_evenness_by_hand():
     assert np.isnan(evenness(np.zeros(3, int)))
     null = evenness_null(np.ones(1000, int), 5, 50, np.random.default_rng(0))
     assert null.max() <= np.log(5) / np.log(1000) + 1e-12  # five predictions cannot be even over a thousand classes
+
+
+def test_guidance_is_held_against_each_control():
+    finds = {"deephunter(mutants=5)": [3, 5, 7], "random": [1, 5, 6], "dlfuzz": [9, 9, 9], "gini": [4]}
+    growth = pl.DataFrame(
+        {"framework": name, "trial": trial, "mark": mark, "seed_classes": mark // 100 * value}
+        for name, values in finds.items()
+        for trial, value in enumerate(values)
+        for mark in (0, 100)
+    )
+    rows = {row["setting"]: row for row in with_holm(guidance_rows(growth, "nc", rng_seed=0))}
+    against = rows["deephunter against random"]
+    assert against["estimate"] == pytest.approx(5.5 / 9)  # F11
+    assert (against["low"], against["high"], against["p_holm"], against["n"]) == (0, 1, against["p_value"], 3)
+    assert rows["deephunter against gini"]["undefined_reason"] == "one trial: no statement about differences"
+    assert rows["deephunter against margin"]["undefined_reason"] == "the control margin is missing"
+    assert "not one of guidance alone" in rows["dlfuzz against the controls"]["undefined_reason"]
+    without = guidance_rows(growth.filter(framework="random"), "nc", rng_seed=0)
+    assert all(row["undefined_reason"].startswith("no trial of deephunter") for row in without)
+
+
+def test_images_of_one_seed_are_no_independent_pairs():
+    rng = np.random.default_rng(5)
+    one = rng.normal(size=(40, 3))
+    seeds = np.arange(40)
+    same = kid(one, one, (seeds, seeds))
+    assert same == pytest.approx(0, abs=1e-12)
+    assert kid(one, one) < -0.05
 
 
 def test_gains_in_the_layer_of_the_onset():
