@@ -160,7 +160,10 @@ def test_guidance_is_held_against_each_control():
     rows = {row["setting"]: row for row in with_holm(guidance_rows(growth, "nc", rng_seed=0))}
     against = rows["deephunter against random"]
     assert against["estimate"] == pytest.approx(5.5 / 9)  # F11
-    assert (against["low"], against["high"], against["p_holm"], against["n"]) == (0, 1, against["p_value"], 3)
+    assert (against["p_holm"], against["n"]) == (against["p_value"], 3)
+    # of three trials the first may be drawn thrice: 3 against 1, 5, 6 is 1/3 of a pair; the last against the first is 1
+    assert 0 <= against["low"] <= 1 / 3
+    assert against["high"] == 1
     assert rows["deephunter against gini"]["undefined_reason"] == "one trial: no statement about differences"
     assert rows["deephunter against margin"]["undefined_reason"] == "the control margin is missing"
     assert "not one of guidance alone" in rows["dlfuzz against the controls"]["undefined_reason"]

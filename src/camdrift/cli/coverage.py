@@ -67,12 +67,13 @@ def _ask(run: str | None, options: Options) -> None:
         before = recorded(Launch(out=campaign.path))
         models = replace(models, **before.models)
         status.update(f"loading {models.model}")
+        judge = None if criteria.judge is None else replace(models, model=criteria.judge, weights=None).classifier()
         meaning = coverage_meaning(
             campaign,
             [models.classifier(), *models.other_classifiers()],
             criteria=criteria.criteria,
             profile=criteria.profile,
-            judge=models.judge_classifier(),
+            judge=judge,
             on_stage=lambda stage, done, total: status.update(f"{stage}: {done:,} of {total:,}"),
         )
     rows, page = meaning.meaning.to_dicts(), str(campaign.path / REPORT)

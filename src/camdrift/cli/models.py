@@ -22,7 +22,6 @@ class Models:
         surrogate: Spec of the surrogate; None for none.
         surrogate_weights: Its state dict.
         others: Specs of models that are asked beside the first.
-        judge: Spec of a model that judges how natural images are; None for none.
     """
 
     model: str = "efficientnet-lite0"
@@ -32,7 +31,6 @@ class Models:
     surrogate: str | None = None
     surrogate_weights: Path | None = None
     others: tuple[str, ...] = ()
-    judge: str | None = None
 
     def __post_init__(self) -> None:
         if self.surrogate is None and self.surrogate_weights is not None:
@@ -49,10 +47,6 @@ class Models:
     def other_classifiers(self) -> "list[Classifier]":
         """Load the models that are asked beside the first."""
         return [self._load(spec, None) for spec in self.others]
-
-    def judge_classifier(self) -> "Classifier | None":
-        """Load the judge, if there is one."""
-        return None if self.judge is None else self._load(self.judge, None)
 
     def _load(self, spec: str, weights: Path | None) -> "Classifier":
         # Here and not above, so that --help comes at once: torch takes seconds to import.

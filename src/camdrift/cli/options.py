@@ -209,7 +209,7 @@ OPTIONS: Final = (
         "answers into the campaign. Model and seeds are the campaign's.",
     ),
     Option(
-        "judge", Models, TEXT, "SPEC", _COVERAGE,
+        "judge", Criteria, TEXT, "SPEC", _COVERAGE,
         "With --meaning: another model of the same classes and input size, which judges how natural images are.",
     ),
     Option(

@@ -24,7 +24,7 @@ from camdrift.tables.meaning import (
 from camdrift.tables.table import Row
 
 Ends = tuple[float, float]
-UNKNOWN: Final[Ends] = (np.nan, np.nan)
+NO_INTERVAL: Final[Ends] = (np.nan, np.nan)
 # Frameworks that mutate as DeepHunter does, so that they differ from it in what they keep alone.
 GUIDED: Final = "deephunter"
 CONTROLS: Final = ("random", "keep-all", "keep-random", "margin", "gini")
@@ -48,8 +48,8 @@ def meaning_row(question: str, setting: str, measure: str, estimate: float, n: i
         n: Number behind it.
         **others: `criterion`, `interval`, `null`, `p_value`, `p_holm`, and `reason` where there is no value.
     """
-    low, high = others.pop("interval", UNKNOWN)
-    null_low, null_high = others.pop("null", UNKNOWN)
+    low, high = others.pop("interval", NO_INTERVAL)
+    null_low, null_high = others.pop("null", NO_INTERVAL)
     reason = others.pop("reason", None)
     row: Row = {
         "question": question,
@@ -131,7 +131,7 @@ def guidance_rows(growth: pl.DataFrame, criterion: str | None, *, rng_seed: int)
     for name in CONTROLS:
         other = values.get(name)
         size = 0 if own is None or other is None else min(len(own), len(other))
-        estimate, interval, p_value = np.nan, UNKNOWN, np.nan
+        estimate, interval, p_value = np.nan, NO_INTERVAL, np.nan
         if own is None:
             reason = f"no trial of {GUIDED}, the framework that differs from the controls in its guidance alone"
         elif other is None:
@@ -169,10 +169,10 @@ def mean_over_seeds(values: Floats, seeds: Ints, rng: np.random.Generator) -> tu
     is_defined = ~np.isnan(values)
     values, seeds = values[is_defined], seeds[is_defined]
     if not len(values):
-        return np.nan, UNKNOWN
+        return np.nan, NO_INTERVAL
     names, places = np.unique(seeds, return_inverse=True)
     if len(names) == 1:
-        return float(values.mean()), UNKNOWN
+        return float(values.mean()), NO_INTERVAL
     totals, counts = np.bincount(places, values), np.bincount(places)
     draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_REPLICATES)
     interval = percentile_interval((draws @ totals) / (draws @ counts))
