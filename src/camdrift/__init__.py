@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from camdrift.pipeline.noise import matched_noise as matched_noise
     from camdrift.study.campaign import Campaign as Campaign
     from camdrift.study.campaign import open_campaign as open_campaign
+    from camdrift.study.defend import Defending as Defending
+    from camdrift.study.defend import defend as defend
     from camdrift.study.detect import detect as detect
     from camdrift.study.explain import explain as explain
     from camdrift.study.fuzz import fuzz as fuzz
@@ -47,6 +49,7 @@ _PUBLIC: Final = {
     "Classifier": "models.classifier",
     "CoverageMeaning": "study.meaning",
     "CoverageMeasurement": "study.measurement",
+    "Defending": "study.defend",
     "ImageError": "errors",
     "ModelError": "errors",
     "StoreError": "errors",
@@ -56,6 +59,7 @@ _PUBLIC: Final = {
     "check": "study.gate",
     "compare": "comparison.compare",
     "coverage_meaning": "study.meaning",
+    "defend": "study.defend",
     "detect": "study.detect",
     "explain": "study.explain",
     "fuzz": "study.fuzz",

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold, cross_val_predict
 
 import camdrift
-from camdrift.defences.detector import Examples, assess, out_of_fold, roc_corners, seed_folds, weighted_auc
+from camdrift.detectors.cross_validation import Examples, assess, out_of_fold, roc_corners, seed_folds, weighted_auc
 from camdrift.errors import UserError
 from camdrift.figures.detection import DETECTION_FIGURE, detection_figure
 from camdrift.figures.study import study_figures

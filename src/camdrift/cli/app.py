@@ -9,6 +9,7 @@ import typer
 
 from camdrift.cli.coverage import coverage_command
 from camdrift.cli.defaults import source_of, value_of
+from camdrift.cli.defend import defend_command
 from camdrift.cli.fuzz import fuzz_command
 from camdrift.cli.gate import check_command
 from camdrift.cli.help import EXAMPLES, GroupedCommand
@@ -67,6 +68,7 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., Any], str]]] = {
     "compare": (compare_command, "Compare runs layer by layer."),
     "sweep": (sweep_command, "Study several models under several attacks."),
     "detect": (detect_command, "Tell adversarial images from noisy ones."),
+    "defend": (defend_command, "Judge defences on a run."),
     "reproduce": (reproduce_command, "Run the paper of 2022, and judge its claims."),
     "fuzz": (fuzz_command, "Fuzz a classifier with one or several frameworks."),
     "report": (report_command, "Make a run's report again from its tables."),

@@ -17,7 +17,7 @@ from camdrift.models.classifier import Classifier
 from camdrift.tables.arrays import Flags, Floats
 from camdrift.tensors import Images
 
-# Images of every pass: few on a processor, where that is as fast as any.
+# Images of every pass.
 _ON_PROCESSOR: Final = 4
 _ELSEWHERE: Final = 16
 # Arrays of a state by name: all that a checkpoint keeps of it.
@@ -52,7 +52,7 @@ def joined(parts: Sequence[NeuronBatch]) -> NeuronBatch:
     return NeuronBatch(*map(torch.cat, columns))
 
 
-def observe_batch(classifier: Classifier, images: Images) -> NeuronBatch:
+def observe_batch(classifier: Classifier, images: Images, size: int = 0) -> NeuronBatch:
     """All neurons on a batch, from one forward pass of each image without gradients.
 
     The pass is in float32 even where the classifier computes in a lower precision: that would move values across the
@@ -64,14 +64,25 @@ def observe_batch(classifier: Classifier, images: Images) -> NeuronBatch:
     Args:
         classifier: The model.
         images: Batch in pixel space; it may be empty.
+        size: Images of every pass; 0 for a number that suits the device.
     """
-    full = classifier
-    if classifier.precision != "fp32":
-        full = copy(classifier)
-        full.precision = "fp32"
-    size = _ON_PROCESSOR if classifier.device.type == "cpu" else _ELSEWHERE
+    full, count = full_precision(classifier), size or pass_size(classifier)
     with full.numerics():
-        return joined([_pass(full, part, size) for part in images.split(size)])
+        return joined([_pass(full, part, count) for part in images.split(count)])
+
+
+def full_precision(classifier: Classifier) -> Classifier:
+    """The classifier, or a copy of it that computes in float32."""
+    if classifier.precision == "fp32":
+        return classifier
+    full = copy(classifier)
+    full.precision = "fp32"
+    return full
+
+
+def pass_size(classifier: Classifier) -> int:
+    """Images of every pass: few on a processor, where that is as fast as any."""
+    return _ON_PROCESSOR if classifier.device.type == "cpu" else _ELSEWHERE
 
 
 def _pass(classifier: Classifier, images: Images, size: int) -> NeuronBatch:

@@ -1,1 +1,1 @@
-"""Detectors of adversarial images."""
+"""Purifiers of images."""

@@ -17,6 +17,7 @@ from camdrift.figures.gain import gain_figure
 from camdrift.figures.heatmaps import has_layer_grid, heatmaps_figure, layer_grid_figure
 from camdrift.figures.ladder import ladder_figure
 from camdrift.figures.released import released_figure
+from camdrift.figures.restoration import defences_figure, restoration_figure
 from camdrift.figures.similarity import (
     similarity_adversarial_figure,
     similarity_noise_figure,
@@ -46,6 +47,8 @@ FigureName = Literal[
     "released",
     "controls",
     "flips",
+    "restoration",
+    "defences",
     "layer_grid",
 ]
 
@@ -96,6 +99,8 @@ FIGURE_ROWS: Final = (
     StudyFigure("figure_12_released", _of_tables(released_figure), _with("ladder", "emulation")),
     StudyFigure("figure_13_controls", _of_tables(controls_figure), lambda tables, _: has_controls(tables)),
     StudyFigure("figure_14_flips", _of_tables(flips_figure)),
+    StudyFigure("figure_15_restoration", _of_tables(restoration_figure), _with("restoration")),
+    StudyFigure("figure_16_defences", _of_tables(defences_figure), _with("defences")),
     StudyFigure("layer_grid", layer_grid_figure, has_layer_grid),
 )
 

@@ -5,7 +5,6 @@ escapes a broken file, no warning either, and no setting of Pillow's is changed.
 """
 
 import hashlib
-import io
 import math
 import re
 import threading
@@ -13,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -194,7 +194,7 @@ def read_adversarial(
 def _array(data: bytes, size: int) -> Image:
     """Return the image in the bytes of a .npy file."""
     try:
-        values: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+        values: NDArray[Any] = np.load(BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise ImageError("not a .npy file of numbers") from error
     if values.shape == (size, size, 3):
@@ -204,6 +204,19 @@ def _array(data: bytes, size: int) -> Image:
     if values.dtype.kind != "f" or not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
         raise ImageError("an array that does not hold floats in [0, 1]")
     return torch.tensor(values.astype(np.float32))
+
+
+def jpeg_copy(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Pixels encoded as JPEG and decoded, (height, width, 3).
+
+    Args:
+        pixels: (height, width, 3).
+        quality: Pillow's quality, 1 to 95.
+    """
+    buffer = BytesIO()
+    PIL.Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    with PIL.Image.open(buffer) as picture:
+        return np.array(picture.convert("RGB"))
 
 
 @cache
@@ -224,7 +237,7 @@ def _decode(data: bytes) -> PIL.Image.Image:
     with _DECODING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image = PIL.Image.open(io.BytesIO(data), formats=_formats())
+            image = PIL.Image.open(BytesIO(data), formats=_formats())
             _refuse(image)
             image.load()
             picture, turn = _as_rgb(image), _turn(image)
@@ -240,7 +253,7 @@ def _is_deep(data: bytes) -> bool:
     with _DECODING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image = PIL.Image.open(io.BytesIO(data), formats=_formats())
+            image = PIL.Image.open(BytesIO(data), formats=_formats())
             layout = str([tile[3] for tile in image.tile])  # such as RGB;16B, or a largest value of 65535
             return image.mode == "F" or image.mode.startswith("I") or ";16" in layout or "65535" in layout
         except Exception:  # `_decode` gives the reason

@@ -76,9 +76,7 @@ def attack(
     """
     if not seeds:
         return []
-    results = plan.attack(plan.victim, _seed_batch(plan, seeds), batch_size=plan.batch_size, advance=advance)
-    for remark in dict.fromkeys(result.remark for result in results if result.remark):
-        warn(remark)
+    results = raw_attack(plan, seeds, warn, advance)
     attacked_seeds = [
         AttackedSeed(**vars(seed), iterations=result.iterations, target_class=result.target_class)
         for seed, result in zip(seeds, results, strict=True)
@@ -93,6 +91,26 @@ def attack(
         _without_perturbation(seed, result) if result.base_perturbation is None else next(judgements)
         for seed, result in pairs
     ]
+
+
+def raw_attack(
+    plan: Plan,
+    seeds: Sequence[CleanSeed],
+    warn: Callable[[str], None],
+    advance: Callable[[int, int], None] = lambda count, successes: None,
+) -> list[Attacked]:
+    """What the attack makes of some seeds, whether or not it fools the studied model.
+
+    Args:
+        plan: The plan of the study.
+        seeds: The chunk's seeds, one or more.
+        warn: Called with every remark of the attack.
+        advance: As for `attacks.base.Attack`.
+    """
+    results = plan.attack(plan.victim, _seed_batch(plan, seeds), batch_size=plan.batch_size, advance=advance)
+    for remark in dict.fromkeys(result.remark for result in results if result.remark):
+        warn(remark)
+    return results
 
 
 def _seed_batch(plan: Plan, seeds: Sequence[CleanSeed]) -> SeedBatch:

@@ -127,13 +127,24 @@ def _noisy_seeds(
     def advance_attack(count: int, successes: int) -> None:
         advance("attack", count - successes, successes)
 
-    with clock("read"):
-        seeds = [_read(plan, file) for file in files]
+    clean = clean_seeds(plan, files)
     with clock("attack"):
-        clean = further(further(seeds, partial(classify_clean, plan)), partial(show_surrogate, plan))
         adversarial = further(clean, partial(attack, plan, advance=advance_attack, warn=warn))
     with clock("noise"):
         return further(adversarial, partial(_add_noise, plan))
+
+
+def clean_seeds(plan: Plan, files: Sequence[ImageFile]) -> list[CleanSeed | LeftOut]:
+    """The chunk's seeds, read and classified, in the order of the files.
+
+    Args:
+        plan: The plan of the study.
+        files: The chunk's images.
+    """
+    with plan.clock("read"):
+        seeds = [_read(plan, file) for file in files]
+    with plan.clock("attack"):
+        return further(further(seeds, partial(classify_clean, plan)), partial(show_surrogate, plan))
 
 
 def _read(plan: Plan, file: ImageFile) -> ReadSeed | LeftOut:

@@ -19,6 +19,7 @@ from typing import Final
 import polars as pl
 
 from camdrift.errors import StoreError
+from camdrift.storage.defence_files import ASIDE
 from camdrift.storage.disk import Write, on_disk, refuse_links, remove
 from camdrift.storage.lock import LOCK, locked
 from camdrift.storage.replacement import (
@@ -82,6 +83,7 @@ class RunDirectory(RunContents):
             path.mkdir(parents=True, exist_ok=True)
             settle(path, is_file_of_run)
             remove(path / NEXT)
+            remove(path / ASIDE)
             clear(path, is_file_of_run)
         return cls(path)
 

@@ -10,12 +10,12 @@ from camdrift.masking import public
 from camdrift.storage.disk import on_disk, read_small
 from camdrift.storage.lock import LOCK
 from camdrift.storage.replacement import IsOurs, leftovers
-from camdrift.tables.file_names import CHUNKS, FIGURES, GALLERY, RECORD, REPORT
+from camdrift.tables.file_names import CHUNKS, DEFENCE_PICTURES, FIGURES, GALLERY, LEARNT, RECORD, REPORT
 from camdrift.tables.further import RUN_TABLES
 from camdrift.tables.words import SCHEMA_VERSION
 
 # The record is last, so that a folder in which clearing was cut short still counts as a run.
-FILES: Final = (GALLERY, REPORT, *(f"{name}.parquet" for name in RUN_TABLES), RECORD)
+FILES: Final = (GALLERY, DEFENCE_PICTURES, REPORT, *(f"{name}.parquet" for name in RUN_TABLES), RECORD)
 # What may be done where a run lies already; `explain` goes on with none.
 TAKEN: Final = (
     "--overwrite starts again, another --out or --name leaves it alone; `run` and `reproduce` go on with --resume"
@@ -35,7 +35,8 @@ def record_bytes(record: Mapping[str, Any]) -> bytes:
 def is_file_of_run(name: str) -> bool:
     """Is this the name, below a run directory, of a file (or of the folder of chunks) that camdrift writes?"""
     folder, _, figure = name.rpartition("/")
-    return name in (*FILES, CHUNKS, FIGURES) or (folder == FIGURES and is_figure(figure))
+    is_learnt = re.fullmatch(re.escape(LEARNT).replace(r"\{\}", "[0-9a-f]{12}"), name) is not None
+    return name in (*FILES, CHUNKS, FIGURES) or is_learnt or (folder == FIGURES and is_figure(figure))
 
 
 def is_unused(path: Path, is_ours: IsOurs = is_file_of_run) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from camdrift.defences.detector import LEAST_FOLDED_SEEDS, Examples, assess
+from camdrift.detectors.cross_validation import LEAST_FOLDED_SEEDS, Examples, assess
 from camdrift.errors import UserError
 from camdrift.figures.detection import DETECTION_FIGURE, detection_figure
 from camdrift.report.encoding import figure_files

@@ -5,7 +5,7 @@ from typing import Final, Unpack
 
 import polars as pl
 
-from camdrift.defences.detector import LEAST_FOLDED_SEEDS
+from camdrift.detectors.cross_validation import LEAST_FOLDED_SEEDS
 from camdrift.errors import UserError
 from camdrift.masking import masked
 from camdrift.models.classifier import Classifier

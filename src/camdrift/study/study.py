@@ -4,6 +4,7 @@ import os
 import sys
 import weakref
 import webbrowser
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -26,12 +27,13 @@ from camdrift.report.notebook import framed, notebook_html
 from camdrift.report.study import headline, headline_strength, report_files, summary
 from camdrift.statistics.flips import flips
 from camdrift.statistics.ranks import ranked
+from camdrift.storage.defence_files import DefenceFiles
 from camdrift.storage.disk import read_small, readable
 from camdrift.storage.integrity import check_fit
 from camdrift.storage.remote_directory import RemoteDirectory, is_url, working_copy
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.arrays import Gallery
-from camdrift.tables.file_names import FIGURES, REPORT
+from camdrift.tables.file_names import DEFENCE_KEYS, FIGURES, REPORT
 from camdrift.tables.further import FLIPS, FURTHER_TABLES, RUN_TABLES, RunTables, TableName
 from camdrift.tables.gallery import Photos
 from camdrift.tables.measures import of_first_measure
@@ -213,6 +215,13 @@ class Study(RunTables):
         with self._directory.open_gallery() as gallery:
             yield gallery
 
+    @contextmanager
+    def _open_pictures(self) -> Iterator[Gallery]:
+        """The arrays of the gallery, with the pictures behind defences."""
+        with self.open_gallery() as gallery, DefenceFiles(self.path).open_pictures() as pictures:
+            more = {DEFENCE_KEYS.format(key): array for key, array in pictures.items()}
+            yield ChainMap(more, gallery) if more else gallery  # type: ignore[arg-type]
+
     def check_fit(self) -> None:
         """Raise `StoreError` unless tables and record fit each other."""
         check_fit(self._directory)
@@ -225,7 +234,7 @@ class Study(RunTables):
         """
         check_fit(self._directory, is_drawn=True)
         tables = self._tables
-        with self.open_gallery() as gallery:
+        with self._open_pictures() as gallery:
             self._directory.write_report(report_files(tables, self.record, gallery))
         self.keep(REPORT, FIGURES)
         return self.path / REPORT

@@ -1,41 +1,31 @@
 """Verification of a finished run: against itself, and against a second computation of some of its seeds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from random import Random
-from typing import Any, Final, TypedDict, Unpack
+from typing import Final, Unpack
 
 import polars as pl
 
-from camdrift.attacks.registry import is_function
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
 from camdrift.images.places import ImageFile
-from camdrift.images.selection import select_images
-from camdrift.masking import is_masked, with_home
 from camdrift.models.classifier import Classifier
-from camdrift.models.loading import load_model
-from camdrift.models.registry import is_factory
 from camdrift.pipeline.chunk import fit_chunk
-from camdrift.pipeline.clock import Clock
-from camdrift.pipeline.plan import Plan, parts, study_plan
-from camdrift.pipeline.settings import Settings
 from camdrift.storage.integrity import disagreements, read_whole
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.launch import ImageSource, check_known, spelled_out
-from camdrift.study.record import identity_changes, run_record
+from camdrift.study.recomputation import LoadingKeywords, Recomputation, recomputation
 from camdrift.study.study import open_study
 from camdrift.tables.reading import collected, scan
-from camdrift.tables.run_json import Record, effective, passed
 from camdrift.tables.words import count
 
 TOLERANCE: Final = 1e-4
 _KEYS: Final = ("seed_id", "condition", "strength", "draw", "target", "explanation", "metric", "layer")
 _SEED: Final = ("sha256", "status", "clean_class", "adversarial_class")
 _NOT_WANTED: Final = "similarities: no seed was to be computed again"
-_WEIGHTS: Final = (".safetensors", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -67,21 +57,6 @@ class Verification:
             *(f"differs: {text}" for text in self.problems),
             f"{self.place}: {count(len(self.problems), 'difference') if self.problems else 'nothing differs'}",
         ]
-
-
-class LoadingKeywords(TypedDict, total=False):
-    """Weights and device of a model, in place of those in `run.json`."""
-
-    weights: str | Path | None
-    device: str | None
-
-
-@dataclass(frozen=True)
-class _Computation:
-    """Everything that computes the chunks of a run once more."""
-
-    plan: Plan
-    chunks: Sequence[Sequence[ImageFile]]
 
 
 @spelled_out()
@@ -134,7 +109,7 @@ def verify(
         gaps.append("similarities: their table or that of the seeds cannot be read")
     else:
         try:
-            computation = _computation(study.record, model, images, loading, trust=trust)
+            computation = recomputation(study.record, model, images, loading, trust=trust)
         except UserError as error:
             gaps.append(f"similarities: {error}")
         else:
@@ -144,83 +119,8 @@ def verify(
     return Verification(study.place, tuple(checks), tuple(gaps), tuple(problems))
 
 
-def _refuse_code(record: Record, attack: str, model: str | Classifier | None) -> None:
-    """Raise `UserError` if the record names Python code that the caller has not named."""
-    surrogate = record["surrogate"]
-    specs = [] if model is not None else [str(effective(record)["model"])]
-    specs += [] if surrogate is None else [str(surrogate["spec"])]
-    code = [spec for spec in specs if is_factory(spec)]
-    code += [attack] if is_function(attack) else []
-    if code:
-        raise UserError(
-            f"the run names Python code, which is not run unasked: {', '.join(code)}",
-            "--trust runs it; --model SPEC names a model's factory yourself",
-        )
-
-
-def _refuse_masked(record: Record) -> None:
-    """Raise `UserError` if the record leaves out a secret that the computation needs."""
-    arguments = effective(record)
-    specs = [str(arguments[name]) for name in ("model", "attack", "surrogate") if arguments.get(name)]
-    for spec in filter(is_masked, specs):
-        raise UserError(f"a setting that is a secret is needed, and no record keeps one: {spec}")
-
-
-def _found(value: Any) -> Any:
-    """Return a setting of a record with the folder of the user in place of `~`."""
-    return with_home(value) if isinstance(value, str) else value
-
-
-def _computation(
-    record: Record, model: str | Classifier | None, images: ImageSource, loading: LoadingKeywords, *, trust: bool
-) -> _Computation:
-    """The run's plan and chunks; raises `UserError` if model or images are missing or differ from the run's."""
-    arguments = effective(record)
-    _refuse_masked(record)
-    options = {name: _found(value) for name, value in passed(record).items() if name in Settings.names()}
-    settings = replace(Settings(**options), batch_size=arguments["batch_size"])
-    if not trust:
-        _refuse_code(record, settings.attack, model)
-    classifier = model if isinstance(model, Classifier) else _load(record, model, loading)
-    source = _found(passed(record)["images"]) if images is None else images
-    files = select_images(source, limit=settings.limit, per_class=settings.per_class, rng_seed=settings.rng_seed).files
-    surrogate = _load_surrogate(record, classifier)
-    plan = study_plan(classifier, files, settings, Clock(), surrogate=surrogate)
-    now = run_record(plan, files, source, command=None, kind=record["kind"])
-    changes = identity_changes(record, now)
-    if changes:
-        raise UserError(f"this is another study: {'; '.join(changes)}", "give --model, --weights, IMAGES of the run")
-    return _Computation(plan, parts(files, settings))
-
-
-def _load(record: Record, spec: str | None, loading: LoadingKeywords) -> Classifier:
-    """Load the model of this spec, or the run's."""
-    arguments, weights = effective(record), loading.get("weights")
-    if spec is None:
-        spec = with_home(str(arguments["model"]))
-        weights = weights or _weights_file(arguments["weights"])
-    device = loading.get("device") or arguments["device"]
-    return load_model(spec, weights=weights, device=device, precision=arguments["precision"])
-
-
-def _load_surrogate(record: Record, classifier: Classifier) -> Classifier | None:
-    """Load the run's surrogate beside a classifier; None if it had none."""
-    surrogate = record["surrogate"]
-    if surrogate is None:
-        return None
-    weights, device = _weights_file(surrogate["weights"]), str(classifier.device)
-    return load_model(
-        with_home(surrogate["spec"]), weights=weights, device=device, precision=effective(record)["precision"]
-    )
-
-
-def _weights_file(weights: str | None) -> str | None:
-    """Return the weights of a record, if they are a file and no name that the spec stands for."""
-    return with_home(weights) if weights is not None and weights.endswith(_WEIGHTS) else None
-
-
 def _recompute(
-    computation: _Computation,
+    computation: Recomputation,
     tables: Mapping[str, pl.DataFrame],
     sample: int,
     random: Random,

@@ -9,6 +9,11 @@ INDEX: Final = "index.html"
 FIGURES: Final = "figures"
 GALLERY: Final = "gallery.npz"
 CHUNKS: Final = "chunks"
+# Pictures behind defences, and what defences have learnt: defence-KEY.safetensors.
+DEFENCE_PICTURES: Final = "defences.npz"
+# How a page finds them beside the arrays of the gallery.
+DEFENCE_KEYS: Final = "defences/{}"
+LEARNT: Final = "defence-{}.safetensors"
 
 COMPARISON_RECORD: Final = "comparison.json"
 COMPARISON_PAGE: Final = "comparison.html"

@@ -7,7 +7,16 @@ from typing import Final, Literal, overload
 
 import polars as pl
 
-from camdrift.tables.detection import DETECTION, DETECTION_TABLES, ROC
+from camdrift.tables.defences import (
+    CERTIFIED,
+    DEFENCE_TABLES,
+    DEFENCES_TABLE,
+    DEFENDED_IMAGES,
+    PURIFIED_MAPS,
+    RESTORATION,
+    SANITY,
+)
+from camdrift.tables.detection import DETECTION, DETECTION_TABLES, DETECTORS_TABLE, ROC
 from camdrift.tables.reproduction import CLAIMS, EMULATION, LADDER, REPRODUCTION_TABLES
 from camdrift.tables.study import (
     CONTROLS,
@@ -93,7 +102,17 @@ NEWLY_COVERED: Final = table(
     summary="The neurons that each seed adds to coverage; their numbers add up to the table `coverage`.",
 )
 
-_FURTHER_TABLES: Final = (FLIPS, CEILING, NEWLY_COVERED, *REPRODUCTION_TABLES, DENOISED, PRECISION, *DETECTION_TABLES)
+_FURTHER_TABLES: Final = (
+    FLIPS,
+    CEILING,
+    NEWLY_COVERED,
+    *REPRODUCTION_TABLES,
+    DENOISED,
+    PRECISION,
+    *DETECTION_TABLES,
+    *DEFENCE_TABLES,
+    DETECTORS_TABLE,
+)
 FURTHER_TABLES: Final = {t.name: t for t in _FURTHER_TABLES}
 # The names of all tables, for completion.
 TableName = Literal[
@@ -116,6 +135,13 @@ TableName = Literal[
     "newly_covered",
     "detection",
     "roc",
+    "defences",
+    "restoration",
+    "defended_images",
+    "purified_maps",
+    "sanity",
+    "certified",
+    "detectors",
 ]
 # Every table that a run directory may have.
 RUN_TABLES: Final = TABLES | FURTHER_TABLES
@@ -163,6 +189,13 @@ class RunTables:
     newly_covered = StoredTable(NEWLY_COVERED)
     detection = StoredTable(DETECTION)
     roc = StoredTable(ROC)
+    defences = StoredTable(DEFENCES_TABLE)
+    restoration = StoredTable(RESTORATION)
+    defended_images = StoredTable(DEFENDED_IMAGES)
+    purified_maps = StoredTable(PURIFIED_MAPS)
+    sanity = StoredTable(SANITY)
+    certified = StoredTable(CERTIFIED)
+    detectors = StoredTable(DETECTORS_TABLE)
 
     def _read(self, table: Table) -> pl.DataFrame:
         """Return a table; whoever holds a run says how."""

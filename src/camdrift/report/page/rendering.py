@@ -10,6 +10,7 @@ from typing import Any, Final
 from camdrift.figures.scope import few_seeds, scope_of
 from camdrift.report.checks import checks_section
 from camdrift.report.defects import defects_section
+from camdrift.report.defences import defences_section
 from camdrift.report.explorer import explorer_section
 from camdrift.report.focus import focus_section
 from camdrift.report.making import making_section
@@ -29,7 +30,7 @@ _SCRIPTS: Final = (
     *("text", "state", "address", "terms", "controls", "strip", "layer", "pictures", "first", "saving", "explorer"),
     *("grid", "charts", "dose", "flips", "focus", "defects", "table", "main"),
 )
-_SHEETS: Final = ("style", "reproduction")
+_SHEETS: Final = ("style", "reproduction", "defences")
 # Templates in the order of the page, and what fills each; None for one that the values common to all are enough for.
 _SECTIONS: Final[dict[str, Callable[[Material], dict[str, Any]] | None]] = {
     "opening": opening_section,
@@ -39,6 +40,7 @@ _SECTIONS: Final[dict[str, Callable[[Material], dict[str, Any]] | None]] = {
     "layer": None,
     "explorer": explorer_section,
     "focus": focus_section,
+    "defences": defences_section,
     "charts": None,
     "table": None,
     "measures": measures_section,
@@ -75,7 +77,8 @@ def _contents(material: Material) -> list[tuple[str, str]]:
     tables = material.tables
     reproduction = [("claims", "The paper")] if "claims" in tables else []
     controls = [("checks", "Controls")] if tables["controls"].height else []
-    return [*_CONTENTS[:2], *reproduction, *_CONTENTS[2:6], *controls, *_CONTENTS[6:]]
+    defences = [("defences", "Defences")] if "defences" in tables else []
+    return [*_CONTENTS[:2], *reproduction, *_CONTENTS[2:4], *defences, *_CONTENTS[4:6], *controls, *_CONTENTS[6:]]
 
 
 def _common(material: Material) -> dict[str, Any]:

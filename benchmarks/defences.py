@@ -1,0 +1,96 @@
+"""What defences keep on real networks: the tables of docs/defences.md.
+
+    python benchmarks/defences.py OUT [--train FOLDER] [--images FOLDER --model SPEC] [--limit N]
+
+Each attack is run and each defence judged on it; both go on where they were stopped. Without `--model` the network is
+EfficientNet-Lite0 on the twenty photographs that foolbox ships.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import polars as pl
+
+import camdrift
+
+DEFENCES = ("jpeg(quality=75)", "median(window=3)", "bits(depth=3)", "dae(train='{train}', steps={steps})")
+DETECTORS = ("softmax", "energy", "squeeze", "denoised")
+ATTACKS = {
+    "pgd": "pgd(eps=1/255, steps=10)",
+    "dlfuzz": "dlfuzz(scores='logit', step=1/255)",
+}
+
+
+def judged(classifier, images, attack, defences, out, **options):
+    """Seconds of the study and of `defend`, and what `defend` found."""
+    start = time.perf_counter()
+    done = (out / "run.json").is_file() and camdrift_is_done(out)
+    study = (
+        camdrift.open(out)
+        if done
+        else camdrift.run(classifier, images, attack=attack, out=out, resume=out.exists(), **options)
+    )
+    middle = time.perf_counter()
+    defending = camdrift.defend(study, defences, detectors=DETECTORS, model=classifier, adaptive=())
+    static = time.perf_counter() - middle
+    defending = camdrift.defend(study, defences, detectors=DETECTORS, model=classifier)
+    study.report()
+    return study.record["timings"].get("total", middle - start), static, defending
+
+
+def camdrift_is_done(out):
+    """Is there a finished run?"""
+    try:
+        camdrift.open(out)
+    except camdrift.StoreError:
+        return False
+    return True
+
+
+def lines(defending):
+    """Rows of a Markdown table."""
+    rows = defending.restoration.filter(pl.col("returned").is_null())
+    for row in defending.cells()[1]:
+        part = rows.filter(defence=row[0]).sort("layer_index")
+        last = part.filter(pl.col("restoration").is_not_null()).tail(1)
+        value = "" if last.is_empty() else f"{last['restoration'][0]:.2f} [{last['low'][0]:.2f}, {last['high'][0]:.2f}]"
+        yield f"| `{row[0]}` | {row[1]} | {row[2]} | {row[3]} | {row[4]} | {value} |"
+
+
+def main():
+    """Print a table for each attack."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--train", default=None, help="folder that the autoencoder learns from")
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--images", default=None)
+    parser.add_argument("--model", default="efficientnet-lite0")
+    parser.add_argument("--limit", type=int, default=None)
+    parser.add_argument("--attacks", default=",".join(ATTACKS))
+    parser.add_argument("--eps", default="1/255", help="bound of PGD")
+    options = parser.parse_args()
+    classifier = camdrift.load_model(options.model)
+    names = DEFENCES if options.train else DEFENCES[:-1]
+    defences = [name.format(train=options.train, steps=options.steps) for name in names]
+    for name in options.attacks.split(","):
+        attack = ATTACKS[name].replace("1/255, steps", f"{options.eps}, steps")
+        seconds, static, defending = judged(
+            classifier, options.images, attack, defences, options.out / name, limit=options.limit
+        )
+        print(
+            f"\n{options.model}, {attack}: study {seconds:.0f} s, static {static:.0f} s ({static / seconds:.2f} times)\n"
+        )
+        print("| defence | keeps clean | static | adaptive | comes back from | last layer |")
+        print("|---|---|---|---|---|---|")
+        print("\n".join(lines(defending)))
+        print()
+        heads, rows = defending.detector_cells()
+        print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
+        print("\n".join("| " + " | ".join(row) + " |" for row in rows))
+        for note in defending.notes()[1:]:
+            print(note)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Detectors of adversarial images: their scores, and how well these tell."""

@@ -1,0 +1,164 @@
+"""Images on their way through the detectors: every pass through the network is made once, however many read it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from camdrift.coverage.base import NeuronBatch, full_precision, joined, observe_batch, pass_size
+from camdrift.coverage.neurons import NeuronObserver
+from camdrift.defences.median import median_of_windows
+from camdrift.explanations.attribution import explain_batch
+from camdrift.explanations.registry import make_explainer
+from camdrift.layers import hooks
+from camdrift.models.classifier import Classifier
+from camdrift.tensors import Classes, Images
+
+# The explanations that detectors read: globally weighted and cell by cell.
+GLOBAL_MAPS: Final = "gradcam"
+LOCAL_MAPS: Final = "layercam"
+_WINDOW: Final = 3
+
+# Maps (images, h, w) by explanation and layer.
+MapsOf = Mapping[str, Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Neurons and maps of a batch, from one forward and one backward pass of each image."""
+
+    neurons: NeuronBatch
+    maps: MapsOf
+
+
+class ImageBatch:
+    """A batch of images as detectors see it.
+
+    Every pass has the same number of images, on a processor one, so that no score depends on the others of a batch.
+    """
+
+    def __init__(self, classifier: Classifier, images: Images, layers: Sequence[str], *, has_maps: bool) -> None:
+        """Prepare the passes.
+
+        Args:
+            classifier: The model.
+            images: Batch in pixel space.
+            layers: Layers whose maps are read.
+            has_maps: Are maps read? Then neurons come from the same pass.
+        """
+        self.images = images
+        self._classifier, self._layers, self._has_maps = classifier, tuple(layers), has_maps
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def neurons(self) -> NeuronBatch:
+        """Neurons and logits of the images."""
+        return (
+            self._explained.neurons
+            if self._has_maps
+            else observe_batch(self._classifier, self.images, images_per_pass(self._classifier))
+        )
+
+    @property
+    def maps(self) -> MapsOf:
+        """Maps of the images, each for its own class."""
+        return self._explained.maps
+
+    @cached_property
+    def maps_of_denoised(self) -> MapsOf:
+        """Maps of the median-filtered images, each for the class of the image itself."""
+        copies = median_of_windows(self.images, _WINDOW)
+        return explain_neurons(self._classifier, copies, self._layers, self.neurons.logits.argmax(1)).maps
+
+    def logits_of(self, copies: Images) -> Tensor:
+        """Logits of changed images."""
+        return observe_batch(self._classifier, copies, images_per_pass(self._classifier)).logits
+
+    @cached_property
+    def _explained(self) -> Explained:
+        return explain_neurons(self._classifier, self.images, self._layers, None)
+
+
+def images_per_pass(classifier: Classifier) -> int:
+    """One on a processor, where it takes no longer: the last bits of an image also depend on its place in a pass."""
+    return 1 if classifier.device.type == "cpu" else pass_size(classifier)
+
+
+def explain_neurons(
+    classifier: Classifier, images: Images, layers: Sequence[str], classes: Classes | None
+) -> Explained:
+    """Neurons and maps of a batch, in passes of a fixed size and in float32.
+
+    Args:
+        classifier: The model.
+        images: Batch in pixel space.
+        layers: Layers whose maps are made.
+        classes: The classes to explain; None for each image's own.
+    """
+    full, size = full_precision(classifier), images_per_pass(classifier)
+    with full.numerics():
+        starts = range(0, max(1, len(images)), size)
+        parts = [
+            _explained_part(full, images[i : i + size], layers, None if classes is None else classes[i : i + size])
+            for i in starts
+        ]
+    maps = {
+        spec: {layer: torch.cat([part.maps[spec][layer] for part in parts]) for layer in layers}
+        for spec in (GLOBAL_MAPS, LOCAL_MAPS)
+    }
+    return Explained(joined([part.neurons for part in parts]), maps)
+
+
+def _explained_part(
+    classifier: Classifier, images: Images, layers: Sequence[str], classes: Classes | None
+) -> Explained:
+    """Some images in a pass that is filled up with black ones."""
+    count, size = len(images), images_per_pass(classifier)
+    filling = images.new_zeros((size - count, *images.shape[1:]))
+    full_classes = None if classes is None else torch.cat([classes, classes.new_zeros(size - count)])
+    observer = NeuronObserver(classifier)
+    explanation = explain_batch(
+        classifier,
+        torch.cat([images, filling]),
+        [full_classes],
+        layers=layers,
+        explainers=[make_explainer(GLOBAL_MAPS), make_explainer(LOCAL_MAPS)],
+        observer=observer,
+    )
+    neurons = _neurons(classifier, observer, explanation.logits, is_detached=True).first(count)
+    maps = {
+        spec: {layer: maps[:count] for layer, maps in of_layers.items()}
+        for spec, of_layers in explanation.attributions[0].items()
+    }
+    return Explained(neurons, maps)
+
+
+def differentiable_neurons(classifier: Classifier, images: Images) -> NeuronBatch:
+    """Neurons and logits of a batch in one pass, with the graph that leads to the images."""
+    full, observer = full_precision(classifier), NeuronObserver(classifier)
+    with full.numerics(), full.undisturbed():
+        with torch.enable_grad(), hooks.capturing({}, observer.receivers):
+            logits = full(images)
+        return _neurons(full, observer, logits, is_detached=False)
+
+
+class DifferentiableBatch(ImageBatch):
+    """A batch whose neurons lead back to the images by a graph."""
+
+    @cached_property
+    def neurons(self) -> NeuronBatch:
+        """Neurons and logits of the images, with their graph."""
+        return differentiable_neurons(self._classifier, self.images)
+
+
+def _neurons(classifier: Classifier, observer: NeuronObserver, logits: Tensor, *, is_detached: bool) -> NeuronBatch:
+    """What an observer saw, with or without its graph."""
+    record = observer.record(logits)
+    raw = torch.cat([record.outputs[group.name] for group in classifier.neuron_groups], 1).float()
+    raw, scores = (raw.detach(), logits.detach()) if is_detached else (raw, logits)
+    return NeuronBatch(record.values.float(), raw, scores.float())

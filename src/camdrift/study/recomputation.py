@@ -1,0 +1,137 @@
+"""A finished run computed again: its plan and chunks, from its record."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypedDict
+
+from camdrift.attacks.registry import is_function
+from camdrift.errors import UserError
+from camdrift.images.places import ImageFile
+from camdrift.images.selection import select_images
+from camdrift.masking import is_masked, with_home
+from camdrift.models.classifier import Classifier
+from camdrift.models.loading import load_model
+from camdrift.models.registry import is_factory
+from camdrift.pipeline.clock import Clock
+from camdrift.pipeline.plan import Plan, parts, study_plan
+from camdrift.pipeline.settings import Settings
+from camdrift.study.launch import ImageSource
+from camdrift.study.record import identity_changes, run_record
+from camdrift.tables.run_json import Record, effective, passed
+
+_WEIGHTS: Final = (".safetensors", ".pt", ".pth")
+
+
+class LoadingKeywords(TypedDict, total=False):
+    """Weights and device of a model, in place of those in `run.json`."""
+
+    weights: str | Path | None
+    device: str | None
+
+
+class SourceKeywords(LoadingKeywords, total=False):
+    """Model and images of a run, in place of those in `run.json`."""
+
+    model: str | Classifier | None
+    images: ImageSource
+    trust: bool
+
+
+@dataclass(frozen=True)
+class Recomputation:
+    """Everything that computes the chunks of a run once more.
+
+    Attributes:
+        plan: The run's plan.
+        chunks: Its images, chunk by chunk.
+    """
+
+    plan: Plan
+    chunks: Sequence[Sequence[ImageFile]]
+
+
+def _refuse_code(record: Record, attack: str, model: str | Classifier | None) -> None:
+    """Raise `UserError` if the record names Python code that the caller has not named."""
+    surrogate = record["surrogate"]
+    specs = [] if model is not None else [str(effective(record)["model"])]
+    specs += [] if surrogate is None else [str(surrogate["spec"])]
+    code = [spec for spec in specs if is_factory(spec)]
+    code += [attack] if is_function(attack) else []
+    if code:
+        raise UserError(
+            f"the run names Python code, which is not run unasked: {', '.join(code)}",
+            "--trust runs it; --model SPEC names a model's factory yourself",
+        )
+
+
+def _refuse_masked(record: Record) -> None:
+    """Raise `UserError` if the record leaves out a secret that the computation needs."""
+    arguments = effective(record)
+    specs = [str(arguments[name]) for name in ("model", "attack", "surrogate") if arguments.get(name)]
+    for spec in filter(is_masked, specs):
+        raise UserError(f"a setting that is a secret is needed, and no record keeps one: {spec}")
+
+
+def _found(value: Any) -> Any:
+    """Return a setting of a record with the folder of the user in place of `~`."""
+    return with_home(value) if isinstance(value, str) else value
+
+
+def recomputation(
+    record: Record, model: str | Classifier | None, images: ImageSource, loading: LoadingKeywords, *, trust: bool
+) -> Recomputation:
+    """The plan and the chunks of a finished run.
+
+    Args:
+        record: Its record.
+        model: Spec or classifier; None for the spec of the record.
+        images: As for `run`; None for those of the record.
+        loading: Weights and device, in place of those of the record.
+        trust: Also run Python code that the record names.
+
+    Raises:
+        UserError: Model or images are missing, or differ from the run's.
+    """
+    arguments = effective(record)
+    _refuse_masked(record)
+    options = {name: _found(value) for name, value in passed(record).items() if name in Settings.names()}
+    settings = replace(Settings(**options), batch_size=arguments["batch_size"])
+    if not trust:
+        _refuse_code(record, settings.attack, model)
+    classifier = model if isinstance(model, Classifier) else _load(record, model, loading)
+    source = _found(passed(record)["images"]) if images is None else images
+    files = select_images(source, limit=settings.limit, per_class=settings.per_class, rng_seed=settings.rng_seed).files
+    surrogate = _load_surrogate(record, classifier)
+    plan = study_plan(classifier, files, settings, Clock(), surrogate=surrogate)
+    now = run_record(plan, files, source, command=None, kind=record["kind"])
+    changes = identity_changes(record, now)
+    if changes:
+        raise UserError(f"this is another study: {'; '.join(changes)}", "give --model, --weights, IMAGES of the run")
+    return Recomputation(plan, parts(files, settings))
+
+
+def _load(record: Record, spec: str | None, loading: LoadingKeywords) -> Classifier:
+    """Load the model of this spec, or the run's."""
+    arguments, weights = effective(record), loading.get("weights")
+    if spec is None:
+        spec = with_home(str(arguments["model"]))
+        weights = weights or _weights_file(arguments["weights"])
+    device = loading.get("device") or arguments["device"]
+    return load_model(spec, weights=weights, device=device, precision=arguments["precision"])
+
+
+def _load_surrogate(record: Record, classifier: Classifier) -> Classifier | None:
+    """Load the run's surrogate beside a classifier; None if it had none."""
+    surrogate = record["surrogate"]
+    if surrogate is None:
+        return None
+    weights, device = _weights_file(surrogate["weights"]), str(classifier.device)
+    return load_model(
+        with_home(surrogate["spec"]), weights=weights, device=device, precision=effective(record)["precision"]
+    )
+
+
+def _weights_file(weights: str | None) -> str | None:
+    """Return the weights of a record, if they are a file and no name that the spec stands for."""
+    return with_home(weights) if weights is not None and weights.endswith(_WEIGHTS) else None

@@ -1,0 +1,204 @@
+"""Purifiers by hand and against SciPy, and what a purifier may not do."""
+
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter, median_filter
+
+from camdrift.defences.base import BPDA, EXACT, Defence, check_defence
+from camdrift.defences.bits import squeezed_to_bits
+from camdrift.defences.making import Workshop, make_defence
+from camdrift.defences.registry import DEFENCES
+from camdrift.defences.total_variation import smoothed
+from camdrift.errors import UserError
+from support.studies import picture, tiny_classifier, write_images
+
+GEOMETRY = tiny_classifier().geometry
+WORKSHOP = Workshop(geometry=GEOMETRY)
+PLAIN = [name for name in DEFENCES if name != "dae"]
+
+
+def images(count=3, size=12, rng_seed=0):
+    return torch.rand((count, 3, size, size), generator=torch.Generator().manual_seed(rng_seed))
+
+
+def purified(spec, batch, keys=None):
+    return make_defence(spec, WORKSHOP).purify(batch, keys or [str(i) for i in range(len(batch))], rng_seed=0)
+
+
+def test_bits_by_hand():
+    """0.4 of 7 levels is 2.8, so 3/7; 0.5 of one level is a tie, which goes to the even 0 (D4)."""
+    assert squeezed_to_bits(torch.tensor([0.4], dtype=torch.float64), 3).item() == pytest.approx(3 / 7, abs=1e-12)
+    assert squeezed_to_bits(torch.tensor([0.5]), 1).item() == 0
+
+
+@pytest.mark.parametrize("window", [2, 3, 4, 5])
+def test_median_is_scipys(window):
+    batch = images()
+    expected = median_filter(batch.numpy(), size=(1, 1, window, window), mode="reflect")
+    assert np.array_equal(purified(f"median({window})", batch).numpy(), expected)
+
+
+def test_blur_is_scipys():
+    batch = images().double()
+    expected = gaussian_filter(batch.numpy(), sigma=(0, 0, 1.3, 1.3), mode="nearest", truncate=4.0)
+    # SciPy rounds the radius, ours is its ceiling.
+    assert np.abs(purified("blur(1.3)", batch).numpy() - expected).max() < 2e-4
+
+
+def test_jpeg_is_what_pillow_writes():
+    batch = images(1)
+    pixels = (batch[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=40)
+    expected = np.asarray(PIL.Image.open(file))
+    assert np.array_equal((purified("jpeg(40)", batch)[0].permute(1, 2, 0) * 255).round().numpy(), expected)
+
+
+def test_total_variation_falls_and_the_mean_stays():
+    """Of two pixels a and b apart by d the minimiser moves each by the weight (at most d / 2): by hand."""
+    pair = torch.tensor([0.2, 0.8], dtype=torch.float64).view(1, 1, 1, 2)
+    assert smoothed(pair, 0.1, 400).flatten().tolist() == pytest.approx([0.3, 0.7], abs=1e-6)
+    assert smoothed(pair, 5.0, 2000).flatten().tolist() == pytest.approx([0.5, 0.5], abs=1e-3)
+
+
+def test_resizing_keeps_the_shape_and_pads_with_black():
+    batch = torch.ones(1, 3, 20, 20)
+    answers = torch.cat([purified("resize-pad(0.5)", batch, [str(key)]) for key in range(20)])
+    shares = answers.mean((1, 2, 3))
+    assert 0.2 < shares.min() < shares.max() <= 1.0001
+    assert len(shares.unique()) > 5
+
+
+@pytest.mark.parametrize("spec", PLAIN)
+def test_every_purifier_keeps_shape_and_range_alone_and_in_a_batch(spec):
+    defence = make_defence(spec, WORKSHOP)
+    check_defence(defence, images(size=32), rng_seed=0)
+    assert make_defence(defence.spec, WORKSHOP).spec == defence.spec
+    batch = images(size=32)
+    together, alone = purified(spec, batch), torch.cat([purified(spec, batch[i : i + 1], [str(i)]) for i in range(3)])
+    assert torch.allclose(together, alone, atol=1e-6)
+    assert defence.gradient in (EXACT, BPDA)
+    assert torch.equal(purified("identity", batch), batch)
+
+
+class TestRefused:
+    """One line, with the cure."""
+
+    @pytest.mark.parametrize(
+        ("spec", "message"),
+        [
+            ("jpg", "did you mean `jpeg`"),
+            ("jpeg(quality=0)", "from 1 to 95, got: 0"),
+            ("bits(depth=2.5)", "a whole number from 1 to 8"),
+            ("median(size=3)", "no such setting, got: size"),
+            ("dae", "must have `train` or `file`"),
+        ],
+    )
+    def test_specs(self, spec, message):
+        with pytest.raises(UserError, match=message):
+            make_defence(spec, WORKSHOP)
+
+    @pytest.mark.parametrize(
+        ("answer", "message"),
+        [
+            (lambda batch: batch[:, :, 1:], "must keep the shape"),
+            (lambda batch: batch * 3 - 1, "must return pixels in"),
+            (lambda batch: batch / 0 * 0, "must return pixels in"),
+            (lambda batch: (batch * 255).byte(), "must return a float tensor"),
+            (lambda batch: batch.numpy(), "must return a float tensor"),
+        ],
+    )
+    def test_answers_that_are_no_images(self, answer, message):
+        with pytest.raises(UserError, match=message):
+            Defence("mine", lambda batch, _: answer(batch)).purify(images(), ["a", "b", "c"], rng_seed=0)
+
+    def test_random_without_saying_so(self):
+        generator = torch.Generator().manual_seed(0)
+
+        def noisy(batch, _):
+            return (batch + 0.1 * torch.rand(batch.shape, generator=generator)).clamp(0, 1)
+
+        with pytest.raises(UserError, match="must give the same image twice"):
+            check_defence(Defence("mine", noisy), images(), rng_seed=0)
+
+    def test_statistics_of_the_batch(self):
+        with pytest.raises(UserError, match="alone as in a batch"):
+            check_defence(Defence("mine", lambda batch, _: 0 * batch + batch.mean()), images(), rng_seed=0)
+
+
+class TestFunction:
+    """A function of the user's own."""
+
+    def spec(self, tmp_path, code):
+        (tmp_path / "mine.py").write_text(code)
+        return f"{tmp_path}/mine.py:purify"
+
+    def test_it_gets_its_settings(self, tmp_path):
+        spec = self.spec(tmp_path, "def purify(images, factor=1.0):\n    return images * factor\n")
+        defence = make_defence(f"{spec}(factor=0.5)", WORKSHOP)
+        batch = images()
+        assert torch.equal(defence.purify(batch, ["", "", ""], rng_seed=0), batch * 0.5)
+        assert defence.gradient == BPDA
+        assert "mine.py" in defence.checksum
+
+    def test_a_random_one_draws_from_its_generator(self, tmp_path):
+        code = (
+            "import torch\n\ndef purify(images, generator):\n"
+            "    return (images + 0.1 * torch.rand(images.shape, generator=generator)).clamp(0, 1)\n\n"
+            "purify.random = True\npurify.differentiable = True\n"
+        )
+        defence = make_defence(self.spec(tmp_path, code), WORKSHOP)
+        check_defence(defence, images(), rng_seed=0)
+        assert (defence.is_random, defence.gradient) == (True, EXACT)
+
+    def test_other_arguments_are_refused(self, tmp_path):
+        with pytest.raises(UserError, match=r"must take \(images\)"):
+            make_defence(self.spec(tmp_path, "def purify():\n    pass\n"), WORKSHOP)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve images to learn from."""
+    return write_images(tmp_path_factory.mktemp("train"), 12)
+
+
+class TestAutoencoder:
+    """The denoising autoencoder, trained for a moment."""
+
+    def test_it_takes_noise_out_and_learns_once(self, folder):
+        kept = {}
+
+        class Memory:
+            def find(self, key):
+                return kept.get(key)
+
+            def keep(self, key, tensors):
+                kept[key] = tensors
+
+        workshop = Workshop(geometry=GEOMETRY, learnt=Memory())
+        spec = f"dae(train='{folder}', steps=150)"
+        defence = make_defence(spec, workshop)
+        clean = torch.stack([torch.from_numpy(np.array(picture(n, (32, 32)))).permute(2, 0, 1) for n in (50, 51)])
+        clean = clean.float() / 255
+        noisy = (clean + 16 / 255 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+        answer = defence.purify(noisy, ["", ""], rng_seed=0)
+        assert ((answer - clean) ** 2).mean() < 0.6 * ((noisy - clean) ** 2).mean()
+        assert ((defence.purify(clean, ["", ""], rng_seed=0) - clean) ** 2).mean() < 2e-4
+        lines = []
+        again = make_defence(spec, Workshop(geometry=GEOMETRY, learnt=Memory(), show=lines.append))
+        assert (lines, again.checksum) == ([], defence.checksum)
+
+    def test_seed_images_are_refused(self, folder):
+        from camdrift.images.files import file_checksum
+
+        seeds = frozenset([file_checksum(folder / "img_03.png")])
+        with pytest.raises(UserError, match=r"must not learn from seed images of the run, got: img_03"):
+            make_defence(f"dae(train='{folder}')", Workshop(geometry=GEOMETRY, seeds=seeds))
+
+    def test_too_few(self, tmp_path):
+        with pytest.raises(UserError, match="must have 10 images to learn from, got: 3"):
+            make_defence(f"dae(train='{write_images(tmp_path / 'few', 3)}')", WORKSHOP)

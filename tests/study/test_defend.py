@@ -1,0 +1,255 @@
+"""`camdrift defend` on a finished run of a tiny network: the stages, restoration, resumption, the page, bad input."""
+
+import re
+import shutil
+
+import polars as pl
+import pytest
+import torch
+from polars.testing import assert_frame_equal
+
+import camdrift
+from camdrift.errors import UserError
+from camdrift.report.page.rendering import render
+from camdrift.statistics.smoothing import certificate
+from camdrift.storage.defence_files import ASIDE
+from camdrift.study import defence_parts
+from camdrift.study.defence_parts import Smoothing
+from support.studies import skip_report, study_of, tiny_classifier, write_images
+
+OPTIONS = {"strengths": (0.5, 1.0), "noise_ladder": (4.0,), "chunk_size": 4, "layers": ["stem", "body", "last"]}
+ATTACK = "pgd(eps=4/255, steps=5)"
+TABLES = ("defences", "restoration", "defended_images", "purified_maps", "sanity", "certified", "detectors")
+
+
+@pytest.fixture(scope="module")
+def net():
+    return tiny_classifier()
+
+
+@pytest.fixture(scope="module")
+def folder(net, tmp_path_factory):
+    """Eight images, and a finished run of them."""
+    folder = tmp_path_factory.mktemp("defend")
+    with pytest.MonkeyPatch.context() as patch:
+        skip_report(patch)
+        study_of(net, write_images(folder / "eight", 8), folder / "run", attack=ATTACK, **OPTIONS)
+    return folder
+
+
+@pytest.fixture
+def run(folder, tmp_path):
+    return shutil.copytree(folder / "run", tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def defending(folder, net, tmp_path_factory):
+    """The result for four purifiers and two detectors, in a copy of the run."""
+    copy = shutil.copytree(folder / "run", tmp_path_factory.mktemp("all") / "run")
+    oracle = write_oracle(copy.parent, folder / "eight", net)
+    specs = ["identity", "bits(depth=2)", "resize-pad(least=0.8)", oracle]
+    return camdrift.defend(copy, specs, detectors=["softmax", "squeeze"], draws=3, model=net, trust=True)
+
+
+def write_oracle(folder, images, net):
+    """A purifier that returns the clean image that lies nearest; returns its spec."""
+    from camdrift.images.pixels import read_image
+    from camdrift.images.selection import select_images
+
+    pixels = torch.stack([read_image(f, **net.geometry).pixels for f in select_images(images).files])
+    torch.save(pixels, folder / "clean.pt")
+    (folder / "oracle.py").write_text(
+        f"import torch\nCLEAN = torch.load({str(folder / 'clean.pt')!r})\n\n\ndef purify(images):\n"
+        "    distances = ((images[:, None] - CLEAN[None]) ** 2).flatten(2).sum(2)\n"
+        "    return CLEAN[distances.argmin(1)]\n"
+    )
+    return f"{folder}/oracle.py:purify"
+
+
+def stable(run, name):
+    """A table without its times."""
+    table = pl.read_parquet(run / f"{name}.parquet")
+    return table.drop("seconds", strict=False)
+
+
+def section_of(study):
+    """The section on defences of a study's page."""
+    with study._open_pictures() as gallery:
+        page = render(study._tables, study.record, gallery)
+    return page[page.index('id="defences"') : page.index("What was checked")]
+
+
+class TestStages:
+    """Clean, static, noise and adaptive."""
+
+    def test_the_identity_is_the_network_without_a_defence(self, defending):
+        images = defending.images.filter(pl.col("stage") != "adaptive").drop("seconds", "defence")
+        bare, same = (
+            images.filter(defending.images.filter(pl.col("stage") != "adaptive")["defence"] == name)
+            for name in ("none", "identity")
+        )
+        assert_frame_equal(bare, same)
+
+    def test_adaptive_is_never_above_static(self, defending):
+        rows = defending.defences
+        for name in rows.filter(stage="adaptive")["defence"]:
+            adaptive = rows.filter(defence=name, stage="adaptive")["correct"][0]
+            assert adaptive <= rows.filter(defence=name, stage="static", strength=1.0)["correct"][0]
+            assert adaptive <= rows.filter(defence=name, stage="clean")["correct"][0]
+
+    def test_the_attack_fools_the_network_without_a_defence(self, defending):
+        row = defending.defences.filter(defence="none", stage="static", strength=1.0).row(0, named=True)
+        assert row["correct"] < row["n"] == 8
+        assert (row["eps"], row["norm"], row["steps"]) == (4 / 255, "linf", 5)
+
+    def test_the_oracle_keeps_everything_and_brings_every_layer_home(self, defending):
+        (oracle,) = {name for name in defending.defences["defence"] if "oracle" in name}
+        kept = defending.defences.filter(pl.col("defence") == oracle, pl.col("stage") != "adaptive")
+        assert (kept["share"] == 1).all()
+        rows = defending.restoration.filter(pl.col("defence") == oracle, pl.col("returned").is_null())
+        defined = rows.filter(pl.col("restoration").is_not_null())
+        assert defined.height >= 2
+        assert defined.select("restoration", "low", "high", "ceiling").unique().rows() == [(1.0, 1.0, 1.0, 1.0)]
+        assert defending.depth(oracle) == rows["layer_label"][0]
+
+    def test_the_identity_restores_nothing(self, defending):
+        rows = defending.restoration.filter(pl.col("defence") == "identity", pl.col("restoration").is_not_null())
+        assert rows["restoration"].unique().to_list() == [0.0]
+        assert rows["restoration_noise"].drop_nulls().unique().to_list() == [0.0]
+
+    def test_random_ones_say_how_often_they_are_drawn(self, defending):
+        eot = dict(defending.defences.select("defence", "eot").unique().iter_rows())
+        assert eot["resize-pad(least=0.8)"] == 3
+        assert eot["identity"] is None
+
+    def test_detectors_are_judged_on_the_same_images(self, defending):
+        heads, rows = defending.detector_cells()
+        assert [row[0] for row in rows] == ["softmax", "squeeze"]
+        assert heads[1:] == ("attack from clean", "attack from noise", "noise from clean")
+
+
+def test_it_goes_on_where_it_was_stopped(run, net, monkeypatch):
+    """Stopped at every part in turn: equal tables, and no part is computed twice."""
+    reference = shutil.copytree(run, run.parent / "reference")
+    specs, parts = ["median(window=3)", "bits(depth=2)"], []
+    camdrift.defend(reference, specs, model=net)
+    write = defence_parts.DefenceFiles.write_chunk
+
+    def stop(self, index, tables, arrays):
+        write(self, index, tables, arrays)
+        parts.append(index)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(defence_parts.DefenceFiles, "write_chunk", stop)
+    for _ in range(6):
+        with pytest.raises(KeyboardInterrupt):
+            camdrift.defend(run, specs, model=net)
+    monkeypatch.undo()
+    assert parts == [0, 1, 2, 3, 4, 5]
+    camdrift.defend(run, specs, model=net)
+    for name in TABLES:
+        assert_frame_equal(stable(run, name), stable(reference, name))
+    assert not (run / ASIDE).exists()
+    assert camdrift.verify(run, net, sample=0).problems == ()
+
+
+def test_certificates_count_votes_of_noise(run, net):
+    """Hardly any noise leaves every prediction; noise that drowns the image leaves no majority of the clean class."""
+    lines = []
+    smoothing = Smoothing((1e-6, 2.0), draws=60)
+    result = camdrift.defend(run, smoothing=smoothing, model=net, on_progress=lambda p: lines.extend(p.warnings))
+    faint, loud = (result.certified.filter(sigma=sigma) for sigma in smoothing.sigmas)
+    assert faint.height == loud.height == 8
+    assert (faint["clean_votes"] == 60).all()
+    assert (faint["predicted_class"] == faint["clean_class"]).all()
+    assert faint["radius"].unique().to_list() == [pytest.approx(certificate(60, 60, 1e-6, 0.001).radius)]
+    assert loud["clean_votes"].mean() < 45
+    assert "noise of standard deviation 1e-06 leaves" in lines[0]
+    assert result.certificates()[0].startswith("Smoothed by noise of 1e-06, of 8 images")
+    assert "8 within 0" in result.certificates()[0]
+    with pytest.raises(UserError, match="must lie above 0"):
+        Smoothing((0.0,))
+
+
+def test_other_defences_begin_anew(run, net, monkeypatch):
+    def stop(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(defence_parts.DefenceParts, "sheet", stop)
+        with pytest.raises(KeyboardInterrupt):
+            camdrift.defend(run, "bits(depth=2)", model=net, adaptive=())
+    result = camdrift.defend(run, "bits(depth=4)", model=net, adaptive=())
+    assert set(result.defences["defence"]) == {"none", "bits(depth=4)"}
+
+
+def test_without_an_adaptive_attack_every_number_says_so(run, net):
+    result = camdrift.defend(run, ["bits", "median"], model=net, adaptive=())
+    _, rows = result.cells()
+    assert [row[3] for row in rows] == ["", "static only", "static only"]
+    assert "static only: no claim about robustness: bits(depth=3), median(window=3)" in result.notes()
+    section = section_of(camdrift.open(run))
+    assert section.count("static only") == 2
+    assert "nothing is said about robustness" in section
+
+
+def test_the_page_shows_photos_behind_every_defence(defending):
+    study = camdrift.open(defending.place)
+    section = section_of(study)
+    titles = re.findall(r"<figcaption>([^<]*)<b", section)
+    assert titles[:5] == ["clean", "under attack", "identity", "bits(depth=2)", "resize-pad(least=0.8)"]
+    assert section.count('class="returning"') == 4
+    assert "Which detectors tell" in section
+    assert len(study.plot("restoration").get_axes()) == 4
+    assert len(study.plot("defences").get_axes()) == 1
+
+
+def test_seeds_whose_prediction_is_not_their_label_are_left_out(net, tmp_path, monkeypatch):
+    skip_report(monkeypatch)
+    labelled = camdrift.wrap(net.module, mean=net.mean, std=net.std, size=net.size, labels=[f"c{i}" for i in range(10)])
+    for name in ("c0", "c1"):
+        write_images(tmp_path / "images" / name, 3)
+    study_of(labelled, tmp_path / "images", tmp_path / "run", attack=ATTACK, **OPTIONS)
+    seeds = camdrift.open(tmp_path / "run").seeds
+    right = seeds.filter(pl.col("clean_class") == pl.col("label")).height
+    result = camdrift.defend(tmp_path / "run", "bits", model=labelled, adaptive=())
+    assert result.defences["n"].unique().to_list() == [right]
+
+
+class TestRefused:
+    """One line, with the cure; nothing in the run directory changes."""
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"defences": ()}, "must name one or more"),
+            ({"defences": "bits", "draws": 0}, "`draws` must be at least 1"),
+            ({"defences": ["bits", "bits(depth=3)"]}, "got twice: bits"),
+            ({"defences": "bits", "adaptive": "pdg"}, "did you mean `pgd`"),
+            ({"defences": "resize-pad", "adaptive": "dlfuzz"}, "must not meet a random defence"),
+            ({"defences": (), "detectors": ["mahalanobis"]}, "needs a profile"),
+            ({"defences": "bits", "images": "/nowhere"}, "nowhere"),
+            ({"defences": "bits", "model": tiny_classifier(2)}, "another study"),
+        ],
+    )
+    def test_options(self, run, net, options, message):
+        before = sorted(path.name for path in run.iterdir())
+        with pytest.raises(UserError, match=message):
+            camdrift.defend(run, **{"model": net, **options})
+        assert sorted(path.name for path in run.iterdir()) == before
+
+
+def test_the_command_prints_three_columns(folder, tmp_path, monkeypatch, capsys):
+    from camdrift.cli.app import _code
+    from support.studies import write_factory
+
+    model = write_factory(tmp_path)
+    skip_report(monkeypatch)
+    study_of(camdrift.load_model(model), folder / "eight", tmp_path / "run", attack=ATTACK, **OPTIONS)
+    monkeypatch.setattr("sys.argv", ["camdrift", "defend", str(tmp_path / "run"), "--defence", "bits(2)", "--trust"])
+    assert _code() == 0
+    output = capsys.readouterr()
+    head, line = (next(row for row in output.out.splitlines() if row.startswith(name)) for name in ("defence", "bits"))
+    assert head.split("  ")[0] == "defence"
+    assert len(re.findall(r"\d+ % \[\d+, \d+\]", line)) == 3
+    assert output.out.splitlines()[-1] == f"{tmp_path / 'run'}/report.html"
