@@ -10,7 +10,7 @@ from camdrift.statistics.bootstrap import Ints, percentile_interval
 from camdrift.statistics.estimates import holm
 from camdrift.statistics.naturalness import evenness, evenness_null, frechet, kid
 from camdrift.statistics.placement import placements
-from camdrift.statistics.suites import Association, permutation_p, quantiles
+from camdrift.statistics.suites import Association, middle_range, permutation_p
 from camdrift.statistics.trials import a12, mann_whitney_p
 from camdrift.streams import stream_seed
 from camdrift.tables.arrays import Flags, Floats
@@ -27,7 +27,7 @@ Ends = tuple[float, float]
 NO_INTERVAL: Final[Ends] = (np.nan, np.nan)
 # Frameworks that mutate as DeepHunter does, so that they differ from it in what they keep alone.
 GUIDED: Final = "deephunter"
-CONTROLS: Final = ("random", "keep-all", "keep-random", "margin", "gini")
+GUIDANCE_CONTROLS: Final = ("random", "keep-all", "keep-random", "margin", "gini")
 # Other mutants, so that a difference from a control is not one of guidance.
 OTHERS: Final = ("dlfuzz", "tensorfuzz", "deepxplore")
 UNIQUE_COUNT: Final = "seed_classes"
@@ -128,7 +128,7 @@ def guidance_rows(growth: pl.DataFrame, criterion: str | None, *, rng_seed: int)
         for (name,), part in finals.group_by("framework", maintain_order=True)
     }
     own, rows = values.get(GUIDED), []
-    for name in CONTROLS:
+    for name in GUIDANCE_CONTROLS:
         other = values.get(name)
         size = 0 if own is None or other is None else min(len(own), len(other))
         estimate, interval, p_value = np.nan, NO_INTERVAL, np.nan
@@ -155,7 +155,7 @@ def guidance_rows(growth: pl.DataFrame, criterion: str | None, *, rng_seed: int)
 def _a12_interval(own: Floats, other: Floats, rng: np.random.Generator) -> Ends:
     draws = [rng.choice(each, size=(_REPLICATES, len(each))) for each in (own, other)]
     above = (draws[0][:, :, None] > draws[1][:, None]) + 0.5 * (draws[0][:, :, None] == draws[1][:, None])
-    return quantiles(above.mean((1, 2)))
+    return middle_range(above.mean((1, 2)))
 
 
 def mean_over_seeds(values: Floats, seeds: Ints, rng: np.random.Generator) -> tuple[float, Ends]:
@@ -216,7 +216,7 @@ def impartiality_row(setting: str, classes: Ints, clean: Ints, n_classes: int, *
     rng = np.random.default_rng(stream_seed(rng_seed, setting, "evenness"))
     estimate = evenness(np.bincount(classes, minlength=n_classes))
     null = evenness_null(np.bincount(clean, minlength=n_classes), len(classes), _REPLICATES, rng)
-    more = {"null": quantiles(null), "p_value": permutation_p(estimate, null), "reason": "one class"}
+    more = {"null": middle_range(null), "p_value": permutation_p(estimate, null), "reason": "one class"}
     return meaning_row(IMPARTIALITY_QUESTION, setting, "evenness", estimate, len(classes), **more)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from camdrift.statistics.bootstrap import Ints
-from camdrift.statistics.suites import permutation_p, quantiles
+from camdrift.statistics.suites import middle_range, permutation_p
 from camdrift.tables.arrays import Floats
 
 
@@ -44,7 +44,7 @@ def placements(gains: Floats, onsets: Ints, permutations: int, rng: np.random.Ge
     with_mean = np.concatenate([null, _means(null)[:, None]], axis=1)
     estimates = [*values, float(_means(values[None])[0])]
     return [
-        Placement(layer, float(estimate), quantiles(chance), permutation_p(float(estimate), chance), n)
+        Placement(layer, float(estimate), middle_range(chance), permutation_p(float(estimate), chance), n)
         for layer, estimate, chance, n in zip(
             [*layers.tolist(), None], estimates, with_mean.T, [*counts.tolist(), len(onsets)], strict=True
         )

@@ -233,7 +233,7 @@ def _of_kind(
                     outcome,
                     estimate,
                     (float(interval.low), float(interval.high)),
-                    quantiles(null),
+                    middle_range(null),
                     permutation_p(estimate, null),
                 )
             )
@@ -274,7 +274,7 @@ def permutation_p(estimate: float, null: Floats) -> float:
     return float(min(1.0, 2 * (1 + min(tails)) / (1 + len(null))))
 
 
-def quantiles(values: Floats) -> tuple[float, float]:
-    """2.5 and 97.5 % quantiles of the defined values; NaN where there are none."""
+def middle_range(values: Floats) -> tuple[float, float]:
+    """2.5 and 97.5 % middle_range of the defined values; NaN where there are none."""
     interval = percentile_interval(values)
     return float(interval.low), float(interval.high)
