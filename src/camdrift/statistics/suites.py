@@ -275,6 +275,6 @@ def permutation_p(estimate: float, null: Floats) -> float:
 
 
 def middle_range(values: Floats) -> tuple[float, float]:
-    """2.5 and 97.5 % middle_range of the defined values; NaN where there are none."""
+    """2.5 and 97.5 % quantiles of the defined values; NaN where there are none."""
     interval = percentile_interval(values)
     return float(interval.low), float(interval.high)
