@@ -74,13 +74,12 @@ def main():
     names = DEFENCES if options.train else DEFENCES[:-1]
     defences = [name.format(train=options.train, steps=options.steps) for name in names]
     for name in options.attacks.split(","):
-        attack = ATTACKS[name].replace("1/255, steps", f"{options.eps}, steps")
+        attack = ATTACKS[name].replace("eps=1/255", f"eps={options.eps}")
         seconds, static, defending = judged(
             classifier, options.images, attack, defences, options.out / name, limit=options.limit
         )
-        print(
-            f"\n{options.model}, {attack}: study {seconds:.0f} s, static {static:.0f} s ({static / seconds:.2f} times)\n"
-        )
+        times = f"study {seconds:.0f} s, static {static:.0f} s ({static / seconds:.2f} times)"
+        print(f"\n{options.model}, {attack}: {times}\n")
         print("| defence | keeps clean | static | adaptive | comes back from | last layer |")
         print("|---|---|---|---|---|---|")
         print("\n".join(lines(defending)))

@@ -10,6 +10,7 @@ from camdrift.tables.campaign import CAMPAIGN_TABLES
 from camdrift.tables.comparison import COMPARISON_TABLES
 from camdrift.tables.criteria import MEASUREMENT_TABLES
 from camdrift.tables.further import RUN_TABLES
+from camdrift.tables.meaning import MEANING_TABLES
 from camdrift.tables.measures import EXPLANATION_ROWS, METRIC_ROWS
 from camdrift.tables.table import Table
 
@@ -29,6 +30,9 @@ def tables_page() -> str:
     parts += ["`numpy.load` reads it, one array at a time.\n"]
     parts += ["# Tables of a campaign\n", "What `camdrift fuzz` writes; [fuzzing.md](fuzzing.md) explains them.\n"]
     for table in CAMPAIGN_TABLES.values():
+        parts += _section(table)
+    parts += ["What `camdrift coverage RUN --meaning` adds; [coverage.md](coverage.md) explains it.\n"]
+    for table in MEANING_TABLES.values():
         parts += _section(table)
     parts += ["# Tables of a comparison\n", "What `camdrift compare` writes; [compare.md](compare.md) explains them.\n"]
     for table in COMPARISON_TABLES.values():

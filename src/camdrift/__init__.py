@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from camdrift.study.gate import check as check
     from camdrift.study.heads import TrainedHead as TrainedHead
     from camdrift.study.heads import train_head as train_head
+    from camdrift.study.meaning import CoverageMeaning as CoverageMeaning
+    from camdrift.study.meaning import coverage_meaning as coverage_meaning
     from camdrift.study.measurement import CoverageMeasurement as CoverageMeasurement
     from camdrift.study.measurement import measure_coverage as measure_coverage
     from camdrift.study.reproduce import reproduce as reproduce
@@ -49,6 +51,7 @@ __version__ = camdrift_version()
 _PUBLIC: Final = {
     "Campaign": "study.campaign",
     "Classifier": "models.classifier",
+    "CoverageMeaning": "study.meaning",
     "CoverageMeasurement": "study.measurement",
     "Defending": "study.defend",
     "ImageError": "errors",
@@ -61,6 +64,7 @@ _PUBLIC: Final = {
     "check": "study.gate",
     "compare": "comparison.compare",
     "cross": "comparison.crossing",
+    "coverage_meaning": "study.meaning",
     "defend": "study.defend",
     "detect": "study.detect",
     "explain": "study.explain",

@@ -12,8 +12,8 @@ GROUPS: Final = {
         "frameworks", "criterion", "budget", "trials", "constraint", "oracle", "mutators", "as-released", "study",
     ),
     "How": (
-        "criteria", "profile", "strengths", "target", "explain", "similarity", "layers", "noise-draws", "noise-ladder",
-        "denoised", "lime", "lime-design", "rng-seed", "align", "cross", "trust",
+        "criteria", "profile", "meaning", "judge", "strengths", "target", "explain", "similarity", "layers",
+        "noise-draws", "noise-ladder", "denoised", "lime", "lime-design", "rng-seed", "align", "cross", "trust",
     ),
     "Where the results go": ("out", "name", "resume", "overwrite", "gallery", "open", "json"),
     "On which machine": (

@@ -193,6 +193,15 @@ OPTIONS: Final = (
         "profile.npz of an earlier measurement. Left out: only nc, tknc, tknp and nlc have values.",
     ),
     Option(
+        "meaning", Criteria, SWITCH, None, _COVERAGE,
+        "Is coverage meaningful in the finished campaign that IMAGES names? It asks with controls, and writes the "
+        "answers into the campaign. Model and seeds are the campaign's.",
+    ),
+    Option(
+        "judge", Criteria, TEXT, "SPEC", _COVERAGE,
+        "With --meaning: another model of the same classes and input size, which judges how natural images are.",
+    ),
+    Option(
         "strengths", Settings, NUMBER_LIST, "LIST", _STUDIES,
         "Factors on the perturbation, for attack and noise.",
     ),

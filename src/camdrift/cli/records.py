@@ -43,7 +43,11 @@ class Criteria:
     Attributes:
         criteria: Specs of coverage criteria.
         profile: Where ordinary images lie, or the file of a profile; None for none.
+        meaning: Ask a finished campaign whether coverage is meaningful there.
+        judge: Spec of a model that judges how natural images are; None for none.
     """
 
     criteria: tuple[str, ...] = (ALL,)
     profile: str | None = None
+    meaning: bool = False
+    judge: str | None = None

@@ -35,10 +35,13 @@ def open_command(
     ] = None,
 ) -> None:
     """Open a run's report in the browser, and print its path; over SSH only print it."""
+    from camdrift.study.campaign import is_campaign, open_campaign
     from camdrift.study.runs import find_run
     from camdrift.study.study import open_study
 
-    typer.echo(escaped(str(open_study(find_run(run)).explore())))
+    path = find_run(run, has_campaigns=True)
+    page = open_campaign(path).explore() if is_campaign(path) else open_study(path).explore()
+    typer.echo(escaped(str(page)))
 
 
 def cite_command(

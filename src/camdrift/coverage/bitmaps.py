@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from camdrift.coverage.base import Arrays, CoverageReading, NeuronBatch, NeuronLayout
@@ -36,18 +37,33 @@ class SlotRule:
         """Number of slots."""
         return self.is_counted.size * self.sections
 
+    def counted(self, batch: NeuronBatch) -> NDArray[np.int64]:
+        """Slots of a batch that coverage counts (batch, columns); the number of all slots stands for "none"."""
+        slots: NDArray[np.int64] = self.hit(batch).cpu().numpy()
+        is_counted = np.append(np.repeat(self.is_counted.ravel(), self.sections), False)
+        return np.asarray(np.where(is_counted[slots], slots, self.slots))
+
+    def neurons(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The neuron of each slot."""
+        return np.asarray(slots // self.sections % self.is_counted.shape[1])
+
 
 class SlotState:
-    """The set of slots that any image hit."""
+    """The set of slots that any image hit.
+
+    Attributes:
+        rule: Which slots an image hits.
+        layout: Which neurons belong to which layer; None where slots belong to no neurons.
+    """
 
     def __init__(self, rule: SlotRule, layout: NeuronLayout | None) -> None:
-        self._rule, self._layout = rule, layout
+        self.rule, self.layout = rule, layout
         self._bits = torch.zeros(rule.slots + 1, dtype=torch.bool)
         self._bits[-1] = True  # "none" is never new
 
     def fold(self, batch: NeuronBatch, is_admitted: Flags) -> Floats:
         """Number of slots that each image is the first to hit."""
-        rows = self._rule.hit(batch)
+        rows = self.rule.hit(batch)
         self._bits = self._bits.to(rows.device)
         gains = torch.zeros(len(rows), device=rows.device)
         for image, row in enumerate(rows):
@@ -62,15 +78,15 @@ class SlotState:
 
     def by_layer(self) -> Mapping[str, CoverageReading]:
         """The same, of each layer; nothing where slots belong to no neurons."""
-        slices = {} if self._layout is None else self._layout.slices
+        slices = {} if self.layout is None else self.layout.slices
         return {name: self._reading(columns) for name, columns in slices.items()}
 
     def _reading(self, columns: slice) -> CoverageReading:
-        is_counted = self._rule.is_counted[:, columns]
-        hits = self._bits[:-1].view(*self._rule.is_counted.shape, self._rule.sections).sum(2).cpu().numpy()
-        count, total = int(hits[:, columns][is_counted].sum()), int(is_counted.sum()) * self._rule.sections
+        is_counted = self.rule.is_counted[:, columns]
+        hits = self._bits[:-1].view(*self.rule.is_counted.shape, self.rule.sections).sum(2).cpu().numpy()
+        count, total = int(hits[:, columns][is_counted].sum()), int(is_counted.sum()) * self.rule.sections
         if not total:
-            return CoverageReading(None, count, total, self._rule.if_none)
+            return CoverageReading(None, count, total, self.rule.if_none)
         return CoverageReading(count / total, count, total)
 
     def arrays(self) -> Arrays:
@@ -79,7 +95,7 @@ class SlotState:
 
     def restore(self, arrays: Arrays) -> None:
         """Take over slots."""
-        bits = np.unpackbits(arrays["bits"], count=self._rule.slots).astype(np.bool_)
+        bits = np.unpackbits(arrays["bits"], count=self.rule.slots).astype(np.bool_)
         self._bits[:-1] = torch.from_numpy(bits).to(self._bits.device)
 
     def merge(self, other: "SlotState") -> None:

@@ -69,6 +69,8 @@ CONSTRAINTS: Final[dict[str, _Kind]] = {
 }
 # An image on the bound is not beyond it for being rounded to float32.
 _SLACK: Final = 1e-5
+# The smallest picture that has a structural similarity.
+_LEAST_SIDE: Final = 6
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,19 @@ class Constraint:
             use = self.use(images, seeds).clamp_min(1).view(-1, 1, 1, 1)
             return seeds + change / use
         return images
+
+
+def paired_distances(images: Images, seeds: Images) -> tuple[list[float], list[float]]:
+    """Return structural similarity and L2 distance of each image and its seed; the former NaN for tiny pictures.
+
+    Args:
+        images: (batch, 3, height, width) in pixel space.
+        seeds: Their seeds.
+    """
+    is_tiny = min(images.shape[2:]) < _LEAST_SIDE
+    similar = [float("nan")] * len(images) if is_tiny else picture_ssim(images, seeds).tolist()
+    lengths: list[float] = torch.linalg.vector_norm((images - seeds).flatten(1).double(), dim=1).tolist()
+    return similar, lengths
 
 
 def parse_constraint(spec: str) -> Constraint:

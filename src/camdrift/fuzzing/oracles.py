@@ -129,27 +129,29 @@ def make_oracle(name: str | None, classifier: Classifier, others: Sequence[Class
     if name != DISAGREE and others:
         raise UserError(f"`models` must come with the oracle disagree, got: {name}", "leave --oracle or --models out")
     for other in others:
-        _check_fit(classifier, other)
+        check_models_fit(classifier, other)
     if name == PRECISION:
         return Oracle(name, (_in_bfloat16(classifier),))
     return Oracle(name, tuple(others))
 
 
-def _check_fit(classifier: Classifier, other: Classifier) -> None:
+def check_models_fit(classifier: Classifier, other: Classifier, option: str = "models") -> None:
+    """Raise `UserError` unless another classifier has the classes and the input size of the one that is fuzzed."""
     for what, own, its in (
         ("classes", classifier.classes, other.classes),
         ("input size", classifier.size, other.size),
     ):
         if own != its:
             raise UserError(
-                f"`models` must have the {what} of the model, got: {its} ({other.spec}) and {own} ({classifier.spec})",
+                f"`{option}` must have the {what} of the model, got: {its} ({other.spec}) and {own} "
+                f"({classifier.spec})",
                 "they get the same images, and their predictions are compared",
             )
     if classifier.labels and other.labels and classifier.labels != other.labels:
         place, (own_name, name) = next(
             (n, pair) for n, pair in enumerate(zip(classifier.labels, other.labels, strict=True)) if len(set(pair)) > 1
         )
-        raise UserError(f"`models` must name classes alike, got: class {place} is {own_name} and {name}")
+        raise UserError(f"`{option}` must name classes alike, got: class {place} is {own_name} and {name}")
 
 
 def _in_bfloat16(classifier: Classifier) -> Classifier:

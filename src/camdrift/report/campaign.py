@@ -18,6 +18,7 @@ from camdrift.report.campaign_story import (
 )
 from camdrift.report.curves import HEIGHT, WIDTH, drawn_chart
 from camdrift.report.encoding import figure_files
+from camdrift.report.meaning import meaning_section
 from camdrift.report.numbers import UNDEFINED, percent, percent_between, spec_text, value_text
 from camdrift.report.page.assets import fill_page
 from camdrift.tables.arrays import Gallery
@@ -43,7 +44,7 @@ def campaign_files(tables: Tables, record: Record, gallery: Gallery) -> Iterator
     The same tables, record and gallery give the same bytes.
 
     Args:
-        tables: Tables of `tables.campaign.CAMPAIGN_TABLES` by name.
+        tables: Tables of `tables.campaign.CAMPAIGN_TABLES` by name, and `meaning` where somebody has asked.
         record: The record, as `fuzz.json` holds it.
         gallery: Pictures, as `study/campaign_gallery.py` makes them; may be empty.
     """
@@ -66,6 +67,7 @@ def render_campaign(tables: Tables, record: Record, gallery: Gallery) -> str:
         **_frameworks(tables, record),
         **_growth(tables, record),
         **_clusters(tables, record, gallery),
+        **meaning_section(tables),
         "way": longest_way(tables, record, gallery),
         "mutators": _mutators(tables),
         "making": _making(record),

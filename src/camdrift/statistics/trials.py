@@ -75,7 +75,7 @@ def compared(finals: pl.DataFrame) -> pl.DataFrame:
     ]
     for count in FAILURE_COUNTS if pairs else ():
         values = [(by_framework[one][count], by_framework[other][count]) for one, other in pairs]
-        p_values = np.array([_p_value(first, second) for first, second in values])
+        p_values = np.array([mann_whitney_p(first, second) for first, second in values])
         for (one, other), (first, second), p_value, p_holm in zip(pairs, values, p_values, holm(p_values), strict=True):
             rows.append(
                 {
@@ -109,7 +109,7 @@ def _interval(values: TrialCounts, rng: np.random.Generator) -> tuple[float, flo
     return float(low), float(high)
 
 
-def _p_value(one: TrialCounts, other: TrialCounts) -> float:
+def mann_whitney_p(one: TrialCounts, other: TrialCounts) -> float:
     """Mann-Whitney U test, two-sided; 1 where all values are equal."""
     if len(np.unique(np.concatenate([one, other]))) == 1:
         return 1.0

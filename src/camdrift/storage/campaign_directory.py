@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 from zipfile import ZIP_DEFLATED, ZIP_STORED
 
+import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
@@ -43,11 +44,12 @@ from camdrift.storage.disk import (
 )
 from camdrift.storage.image_stack import FileStack
 from camdrift.storage.lock import LOCK, locked
-from camdrift.storage.replacement import drop_leftovers, is_unsettled, replace_files, settle, write_files
+from camdrift.storage.replacement import drop_leftovers, is_unsettled, replace_files, settle
 from camdrift.storage.run_files import MOST_BYTES_OF_RECORD, is_made_by_camdrift, is_unused, record_bytes
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.campaign import CAMPAIGN_TABLES
 from camdrift.tables.file_names import FIGURES, GALLERY, PROFILE, REPORT
+from camdrift.tables.meaning import MEANING_TABLES
 
 CAMPAIGN_RECORD: Final = "fuzz.json"
 TRIALS: Final = "trials"
@@ -59,7 +61,7 @@ _FILES: Final = (
     GALLERY,
     PROFILE,
     REPORT,
-    *(f"{name}.parquet" for name in CAMPAIGN_TABLES),
+    *(f"{name}.parquet" for name in (*CAMPAIGN_TABLES, *MEANING_TABLES)),
 )
 _OWN: Final = re.compile(rf"{FAILURES}/\d+-\d+\.npy|{FIGURES}/fuzz_[a-z_]+\.(png|pdf)")
 _STATE: Final = "state.npz"
@@ -252,6 +254,26 @@ class CampaignDirectory:
         with readable(self.path / f"{name}.parquet") as path:
             return pl.read_parquet(path, glob=False)
 
+    def has_table(self, name: str) -> bool:
+        """Is there a table that not every campaign has?"""
+        return (self.path / f"{name}.parquet").is_file()
+
+    def read_failure(self, name: str) -> NDArray[np.float32]:
+        """Return the image of a failure, (3, height, width).
+
+        Args:
+            name: Its file, as the table `failures` names it.
+
+        Raises:
+            StoreError: It is not there, or damaged.
+        """
+        path = self.path / name
+        try:
+            image: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path} cannot be read: {error}") from error
+        return image
+
     def open_gallery(self) -> AbstractContextManager[Gallery]:
         """Give the arrays of the gallery, each read when it is asked for.
 
@@ -260,14 +282,22 @@ class CampaignDirectory:
         """
         return open_arrays(self.path / GALLERY)
 
-    def write_report(self, files: Iterable[tuple[str, bytes]]) -> None:
+    def write_report(
+        self, files: Iterable[tuple[str, bytes]], tables: Mapping[str, pl.DataFrame] | None = None
+    ) -> None:
         """Write page and figures in the place of those that lie here, all or none.
 
         Args:
             files: Names below the directory, and bytes.
+            tables: Tables of `MEANING_TABLES` by name, to be written with them.
         """
+        new: list[tuple[str, Write]] = [(name, partial(Path.write_bytes, data=data)) for name, data in files]
+        for name, table in (tables or {}).items():
+            if table.schema != MEANING_TABLES[name].schema:
+                raise ValueError(f"table `{name}` must have the schema {MEANING_TABLES[name].schema}")
+            new.append((f"{name}.parquet", table.write_parquet))
         with self.writing():
-            write_files(self.path, files, is_ours)
+            replace_files(self.path, new, is_ours)
 
     def _trial(self, trial: int) -> Path:
         return self.trials / f"{trial:05d}"

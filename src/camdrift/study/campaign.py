@@ -18,6 +18,7 @@ from camdrift.storage.remote_directory import is_url, local_folder
 from camdrift.study.study import has_screen
 from camdrift.tables.campaign import CAMPAIGN_TABLES
 from camdrift.tables.file_names import REPORT
+from camdrift.tables.meaning import MEANING, MEANING_TABLES
 
 
 class Campaign:
@@ -79,6 +80,18 @@ class Campaign:
         return self._table("clusters")
 
     @property
+    def meaning(self) -> pl.DataFrame:
+        """Whether coverage is meaningful here.
+
+        Raises:
+            StoreError: Nobody has asked yet.
+        """
+        if not self._directory.has_table(MEANING.name):
+            hint = f"`camdrift coverage {self.path} --meaning` makes it"
+            raise StoreError(f"no {MEANING.name}.parquet in {self.path}", hint)
+        return self._table(MEANING.name)
+
+    @property
     def failures_list(self) -> Path | None:
         """The list of failures that `camdrift run --adversarial` takes; None where there are none."""
         path = self.path / FAILURES_LIST
@@ -106,9 +119,22 @@ class Campaign:
         Raises:
             StoreError: A file is missing or damaged, or the run directory cannot be written.
         """
-        with self._directory.open_gallery() as gallery:
-            self._directory.write_report(campaign_files(self._all(), self.record, gallery))
+        self._write_report({})
         return self.path / REPORT
+
+    def add_meaning(self, table: pl.DataFrame) -> None:
+        """Write the table `meaning`, and the page anew with it.
+
+        Raises:
+            StoreError: As `report`.
+        """
+        self._tables[MEANING.name] = table
+        self._write_report({MEANING.name: table})
+
+    def _write_report(self, new: Mapping[str, pl.DataFrame]) -> None:
+        with self._directory.open_gallery() as gallery:
+            files = campaign_files({**self._all(), **new}, self.record, gallery)
+            self._directory.write_report(files, new)
 
     def explore(self) -> Path:
         """Open the page in a browser on this screen, and return its path; one that is missing is made first.
@@ -123,8 +149,9 @@ class Campaign:
         return page
 
     def _all(self) -> Mapping[str, pl.DataFrame]:
-        """All tables by name."""
-        return {name: self._table(name) for name in CAMPAIGN_TABLES}
+        """All tables by name; those of `MEANING_TABLES` where they are there."""
+        further = [name for name in MEANING_TABLES if self._directory.has_table(name)]
+        return {name: self._table(name) for name in (*CAMPAIGN_TABLES, *further)}
 
 
 def is_campaign(path: str | PathLike[str]) -> bool:

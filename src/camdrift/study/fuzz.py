@@ -5,67 +5,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Unpack
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from camdrift.coverage.base import neuron_layout
 from camdrift.coverage.criteria import Criterion, features_for, make_criterion
 from camdrift.coverage.profile import Profile
 from camdrift.engine.progress import Progress
-from camdrift.errors import ImageError, UserError
-from camdrift.fuzzing.budget import PASSES, parse_budget
-from camdrift.fuzzing.constraints import parse_constraint
-from camdrift.fuzzing.design import CampaignDesign, FuzzSeed
+from camdrift.errors import UserError
+from camdrift.fuzzing.budget import PASSES
+from camdrift.fuzzing.design import CampaignDesign
 from camdrift.fuzzing.frameworks import ChosenFramework, Setup, parse_frameworks
-from camdrift.fuzzing.names import PREDICTION
-from camdrift.fuzzing.oracles import Oracle, make_oracle
+from camdrift.fuzzing.oracles import make_oracle
 from camdrift.fuzzing.settings import FuzzKeywords, FuzzSettings, settings_of
-from camdrift.images.pixels import read_image
-from camdrift.images.places import ImageFile, display_path
 from camdrift.images.selection import select_images
-from camdrift.masking import public, without_home
+from camdrift.masking import public
 from camdrift.models.classifier import Classifier
-from camdrift.models.memory import batches
-from camdrift.pipeline.plan import checked, folder_labels
+from camdrift.pipeline.plan import checked
 from camdrift.storage.campaign_directory import CampaignDirectory
 from camdrift.storage.measurement import write_profile
 from camdrift.storage.remote_directory import local_folder
 from camdrift.study import provenance
 from camdrift.study.campaign import Campaign
+from camdrift.study.campaign_setup import CampaignSeeds, campaign_design, read_seeds
 from camdrift.study.launch import ImageSource, Launch, LaunchKeywords, fresh_folder, launch_from, spelled_out
 from camdrift.study.measurement import profile_remarks
 from camdrift.study.profiling import NamedProfile, profile_of
 from camdrift.study.record import model_record
 from camdrift.study.trials import CampaignRunner, PlannedTrial
 from camdrift.tables.file_names import PROFILE
-from camdrift.tables.table import Row
 
 _DEFAULT: Final = "foolbox (20 ImageNet photographs)"
 _PATHS: Final = "paths"
 _BOUNDARIES: Final = "nbc"
 # Frameworks that walk through their corpus from the first entry to the last, and keep some mutants.
 _WALKERS: Final = ("deephunter", "keep-all", "keep-random", "margin", "gini")
-_FUZZED, _LEFT_OUT, _UNREADABLE = "fuzzed", "left_out", "unreadable"
 
 
 class CampaignKeywords(LaunchKeywords, FuzzKeywords, total=False):
     """The keywords of `camdrift.fuzz`: a launch, and the options of a campaign."""
-
-
-@dataclass(frozen=True)
-class _Seeds:
-    """The seed images of a campaign.
-
-    Attributes:
-        rows: Their rows of the table `starts`.
-        starts: Those that are fuzzed.
-        images: Images of those, (3, height, width) each.
-    """
-
-    rows: list[Row]
-    starts: list[FuzzSeed]
-    images: list[NDArray[np.float32]]
 
 
 @spelled_out(Launch, FuzzSettings)
@@ -130,11 +107,12 @@ def recorded(launch: Launch) -> Recorded:
     """
     directory = CampaignDirectory(local_folder("out", launch.out or ""))
     record = directory.read_record()
-    images, specs = record["images"], [model["loaded_from"] for model in (record["model"], *record["models"])]
-    if images == _PATHS or None in specs:
+    specs = [model["loaded_from"] for model in (record["model"], *record["models"])]
+    if record["images"] == _PATHS or None in specs:
         raise UserError(
-            f"`resume` must come with images and model, got: {directory.path}, which was begun in Python",
-            "camdrift.fuzz(classifier, images, out=..., resume=True) goes on with it",
+            f"`run` must name its images and its model, got: {directory.path}, which was begun in Python",
+            "camdrift.fuzz(classifier, images, out=..., resume=True) goes on with it, and "
+            "camdrift.coverage_meaning(run, classifier, images=...) asks about coverage",
         )
     (model, weights), *others = specs
     models = {
@@ -142,7 +120,22 @@ def recorded(launch: Launch) -> Recorded:
         "weights": None if weights is None else Path(weights),
         "others": tuple(spec for spec, _ in others),
     }
-    return Recorded(None if images == _DEFAULT else images, settings_of(record["settings"]), models)
+    return Recorded(image_source(record), settings_of(record["settings"]), models)
+
+
+def image_source(record: Mapping[str, Any]) -> str | None:
+    """Return the seed images that the record of a campaign names; None for the default.
+
+    Raises:
+        UserError: They have no name.
+    """
+    images: str = record["images"]
+    if images == _PATHS:
+        raise UserError(
+            "`images` must come with a campaign that was begun in Python, got: none",
+            "images= takes what the campaign was given",
+        )
+    return None if images == _DEFAULT else images
 
 
 def _fuzz(
@@ -163,8 +156,8 @@ def _fuzz(
     elif directory.is_done and not directory.is_going_on:
         return Campaign(directory)
     criterion, reference = _criterion(classifier, profile, settings, launch, directory)
-    seeds = _seeds(classifier, oracle, select_images(images, limit=settings.limit).files, settings.batch_size)
-    design = _design(classifier, oracle, seeds, criterion, settings)
+    seeds = read_seeds(classifier, oracle, select_images(images, limit=settings.limit).files, settings.batch_size)
+    design = campaign_design(classifier, oracle, seeds, criterion, settings)
     _check_budget(design)
     record = {**_record(design, settings, images, launch.command), "profile": reference.words, "started": begin}
     setup = Setup(design, seeds.images, reference.profile)
@@ -180,24 +173,6 @@ def _fuzz(
         launch.show(Progress("start", 0, 1, 0, warnings=remarks, unit=PASSES))
         CampaignRunner(directory, setup, _plans(frameworks, settings.trials), launch).run(record, seeds.rows)
     return Campaign(directory)
-
-
-def _design(
-    classifier: Classifier, oracle: Oracle, seeds: _Seeds, criterion: Criterion, settings: FuzzSettings
-) -> CampaignDesign:
-    """What all trials share."""
-    return CampaignDesign(
-        classifier=classifier,
-        starts=seeds.starts,
-        oracle=oracle,
-        constraint=parse_constraint(settings.constraint),
-        budget=parse_budget(settings.budget),
-        operators=settings.mutators,
-        criterion=criterion,
-        batch_size=settings.batch_size,
-        rng_seed=settings.rng_seed,
-        as_released=settings.as_released,
-    )
 
 
 def _plans(frameworks: Sequence[ChosenFramework], trials: int) -> list[PlannedTrial]:
@@ -243,7 +218,7 @@ def _short_budgets(design: CampaignDesign, frameworks: Sequence[ChosenFramework]
     ]
 
 
-def _remarks(seeds: _Seeds, reference: NamedProfile, criterion: str) -> tuple[str, ...]:
+def _remarks(seeds: CampaignSeeds, reference: NamedProfile, criterion: str) -> tuple[str, ...]:
     """What a person should know of the profile beside these seeds."""
     if reference.profile is None:
         return ()
@@ -261,51 +236,6 @@ def _check_budget(design: CampaignDesign) -> None:
             f"{design.budget.spec}",
             "raise --budget, or fuzz fewer images with --limit",
         )
-
-
-def _seeds(classifier: Classifier, oracle: Oracle, files: Sequence[ImageFile], batch_size: int) -> _Seeds:
-    """Read the seeds, and leave out those that fail from the start."""
-    labels = folder_labels(classifier, files)
-    rows, starts, images = list[Row](), list[FuzzSeed](), list[NDArray[np.float32]]()
-    for batch in batches(files, batch_size):
-        read: list[tuple[Row, torch.Tensor]] = []
-        for file in batch:
-            label = _label(classifier, file, labels)
-            row: Row = {"seed_id": file.seed_id, "path": without_home(display_path(file.path)), "label": label}
-            rows.append(row)
-            try:
-                picture = read_image(file, **classifier.geometry)
-            except ImageError as error:
-                row |= {"status": _UNREADABLE, "reason": error.message}
-                continue
-            row["sha256"] = picture.sha256
-            read.append((row, picture.pixels))
-        if not read:
-            continue
-        pixels = torch.stack([image for _, image in read]).to(classifier.device)
-        logits = [model(pixels) for model in (classifier, *oracle.others)]
-        probabilities, classes = logits[0].softmax(1).max(1)
-        for place, (row, image) in enumerate(read):
-            row |= {"clean_class": int(classes[place]), "clean_probability": float(probabilities[place])}
-            seed_class = row["label"] if oracle.name == PREDICTION and row["label"] is not None else row["clean_class"]
-            reason = oracle.objection([each[place] for each in logits], seed_class)
-            row |= {"status": _LEFT_OUT, "reason": reason} if reason else {"status": _FUZZED}
-            if not reason:
-                starts.append(FuzzSeed(row["seed_id"], seed_class))
-                images.append(image.cpu().numpy())
-    if not starts:
-        reasons = sorted({row["reason"] for row in rows})
-        raise UserError(
-            f"`images` must hold a seed that can be fuzzed, got: {len(rows)} images and none ({'; '.join(reasons)})",
-            "are the labels those of the model? `camdrift run` on the same images shows what it predicts",
-        )
-    return _Seeds(rows, starts, images)
-
-
-def _label(classifier: Classifier, file: ImageFile, labels: Mapping[str, int]) -> int | None:
-    if file.folder is not None and file.folder in labels:
-        return labels[file.folder]
-    return file.label if file.place.counts(classifier.classes) else None
 
 
 def _record(design: CampaignDesign, settings: FuzzSettings, images: Any, command: str | None) -> dict[str, Any]:

@@ -14,11 +14,14 @@ import polars as pl
 
 from camdrift.errors import StoreError, UserError, one_line
 from camdrift.masking import public
+from camdrift.report.campaign_story import FUZZED
 from camdrift.report.index import GENERATOR, Card, index_page, thumbnail
 from camdrift.specs import nearest
+from camdrift.storage.campaign_directory import CampaignDirectory
 from camdrift.storage.disk import is_link, read_small, write_whole
 from camdrift.storage.remote_directory import local_folder
 from camdrift.storage.run_directory import RunDirectory
+from camdrift.study.campaign import is_campaign, open_campaign
 from camdrift.study.launch import RUNS
 from camdrift.study.study import Study, study_in
 from camdrift.tables.file_names import INDEX, RECORD, REPORT
@@ -28,6 +31,7 @@ from camdrift.tables.words import ANALYSED, count
 _DONE: Final = "done"
 _UNFINISHED: Final = "not complete"
 _DAMAGED: Final = "cannot be read"
+STUDY, CAMPAIGN = "study", "campaign"
 # Ten thousand runs on a page take 200 MB.
 _MOST_BYTES: Final = 2**28
 
@@ -41,10 +45,11 @@ class RunEntry:
         state: done, not complete, or cannot be read.
         date: Its end, or its beginning where it is not complete: ISO 8601 in UTC; empty where unknown.
         model: Spec of the model.
-        attack: Spec of the attack.
+        attack: Spec of the attack; the frameworks of a campaign.
         images: Seed images.
-        analysed: Those with an adversarial example; None where the run is not complete.
+        analysed: Those with an adversarial example, or that were fuzzed; None where the run is not complete.
         headline: Its main result in a sentence, or what is wrong with it.
+        kind: `study` or `campaign`.
     """
 
     path: Path
@@ -55,6 +60,7 @@ class RunEntry:
     images: int | None = None
     analysed: int | None = None
     headline: str = ""
+    kind: str = STUDY
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry as JSON values."""
@@ -76,8 +82,12 @@ def list_runs(folder: str | PathLike[str] = RUNS) -> list[RunEntry]:
     return sorted(map(_entry, _places(path)), key=lambda entry: entry.date, reverse=True)
 
 
-def find_run(name: str | PathLike[str] | None = None) -> Path:
+def find_run(name: str | PathLike[str] | None = None, *, has_campaigns: bool = False) -> Path:
     """Return the directory of a run: by its path, by its name in `runs/`, or the latest one there that is complete.
+
+    Args:
+        name: Its path or name; None for the latest.
+        has_campaigns: May the latest be a campaign of fuzzing?
 
     Raises:
         StoreError: There is none.
@@ -85,6 +95,7 @@ def find_run(name: str | PathLike[str] | None = None) -> Path:
     if name is not None:
         return _named(local_folder("run", name))
     entries = [entry for entry in list_runs() if entry.state == _DONE] if RUNS.is_dir() else []
+    entries = [entry for entry in entries if has_campaigns or entry.kind == STUDY]
     if not entries:
         raise StoreError(f"no run in {RUNS} is complete", "`camdrift run` makes one; elsewhere, name its folder")
     return entries[0].path
@@ -93,7 +104,7 @@ def find_run(name: str | PathLike[str] | None = None) -> Path:
 def _named(path: Path) -> Path:
     """The run directory at a path, or of that name in `runs/`."""
     for place in (path, RUNS / path):
-        if (place / RECORD).is_file():
+        if _is_run(place):
             return place
     names = [place.name for place in _places(RUNS)]
     raise StoreError(
@@ -117,21 +128,51 @@ def write_index(folder: Path = RUNS) -> None:
 
 def _places(folder: Path) -> Iterator[Path]:
     """Yield the run directories in a folder."""
-    if (folder / RECORD).is_file():
+    if _is_run(folder):
         yield folder
-    else:
-        yield from (path.parent for path in folder.glob(f"*/{RECORD}") if path.is_file())
+    elif folder.is_dir():
+        yield from (path for path in folder.iterdir() if path.is_dir() and _is_run(path))
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / RECORD).is_file() or is_campaign(folder)
 
 
 def _entry(path: Path) -> RunEntry:
     try:
+        if is_campaign(path):
+            return _of_campaign(path)
         directory = RunDirectory.open(path)
         record = public(directory.read_run())
         return _finished(study_in(directory)) if record["status"] == _DONE else _begun(path, record)
     except UserError as error:
-        return RunEntry(path, _DAMAGED, headline=error.message)
+        return RunEntry(path, _DAMAGED, headline=error.message, kind=_kind(path))
     except Exception as error:  # a run of before, or of somebody else, may hold anything
-        return RunEntry(path, _DAMAGED, headline=one_line(error))
+        return RunEntry(path, _DAMAGED, headline=one_line(error), kind=_kind(path))
+
+
+def _kind(path: Path) -> str:
+    return CAMPAIGN if is_campaign(path) else STUDY
+
+
+def _of_campaign(path: Path) -> RunEntry:
+    record = public(CampaignDirectory(path).read_record())
+    frameworks = ", ".join(record["settings"]["frameworks"])
+    if record["finished"] is None:
+        seeds = len(record["seeds"])
+        return RunEntry(path, _UNFINISHED, record["started"], model_name(record), frameworks, seeds, kind=CAMPAIGN)
+    campaign = open_campaign(path)
+    return RunEntry(
+        path,
+        _DONE,
+        record["finished"],
+        model_name(record),
+        frameworks,
+        campaign.starts.height,
+        campaign.starts.filter(status=FUZZED).height,
+        campaign.headline(),
+        CAMPAIGN,
+    )
 
 
 def _begun(path: Path, record: Record) -> RunEntry:
@@ -175,7 +216,7 @@ def _facts(entry: RunEntry) -> list[str]:
     """Model, attack, images and date, as far as they are known."""
     images = "" if entry.images is None else count(entry.images, "image")
     if entry.analysed is not None:
-        images = f"{entry.analysed:,} of {images} fooled the model"
+        images = f"{entry.analysed:,} of {images} {'fuzzed' if entry.kind == CAMPAIGN else 'fooled the model'}"
     return [text for text in (entry.model, entry.attack, images, day(entry.date)) if text]
 
 
