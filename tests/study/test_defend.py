@@ -10,11 +10,11 @@ from polars.testing import assert_frame_equal
 
 import camdrift
 from camdrift.errors import UserError
+from camdrift.pipeline.smoothing import Smoothing
 from camdrift.report.page.rendering import render
 from camdrift.statistics.smoothing import certificate
 from camdrift.storage.defence_files import ASIDE
 from camdrift.study import defence_parts
-from camdrift.study.defence_parts import Smoothing
 from support.studies import skip_report, study_of, tiny_classifier, write_images
 
 OPTIONS = {"strengths": (0.5, 1.0), "noise_ladder": (4.0,), "chunk_size": 4, "layers": ["stem", "body", "last"]}
@@ -125,7 +125,11 @@ class TestStages:
     def test_detectors_are_judged_on_the_same_images(self, defending):
         heads, rows = defending.detector_cells()
         assert [row[0] for row in rows] == ["softmax", "squeeze"]
-        assert heads[1:] == ("attack from clean", "attack from noise", "noise from clean")
+        assert heads[1:] == ("attack from clean", "attack from noise", "noise from clean", "undetected")
+        assert re.fullmatch(r"\d+ % \[\d+, \d+\]", rows[0][-1])
+        assert rows[1][-1] == "static only"  # it has no gradient
+        row = defending.detectors.filter(pl.col("undetected").is_not_null()).row(0, named=True)
+        assert (row["detector"], row["stage"], row["eps"]) == ("softmax", "adaptive", 4 / 255)
 
 
 def test_it_goes_on_where_it_was_stopped(run, net, monkeypatch):

@@ -67,7 +67,7 @@ def defend_command(
     with show_progress(Console(stderr=True), _how_to_go_on) as display:
         display.say(f"reading {run}")
         display.start(run)
-        from camdrift.study.defence_parts import Smoothing
+        from camdrift.pipeline.smoothing import Smoothing
         from camdrift.study.defend import defend
         from camdrift.study.study import open_study
 
@@ -102,7 +102,8 @@ def _print(defending: "Defending", *, is_json: bool) -> None:
     heads, rows = defending.detector_cells()
     if rows:
         print_text(
-            f"AUC of detectors at strength {defending.strength:g}, with 95 % intervals over images; 0.5 is chance."
+            f"AUC of detectors at strength {defending.strength:g}, with 95 % intervals over images; 0.5 is chance. "
+            "Undetected: share of images that an attack which knows the detector gets past it."
         )
         print_table(heads, rows)
     print_text("\n".join([*notes, *defending.certificates()]))

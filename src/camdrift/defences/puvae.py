@@ -104,9 +104,9 @@ def defence(spec: str, settings: dict[str, Any], workshop: Workshop) -> Defence:
     steps = ranged_setting(spec, settings, "steps", 1, 10**6, is_whole=True)
     classifier = workshop.classifier
     if classifier is None or classifier.classes > MOST_CLASSES or classifier.size > MOST_PIXELS:
-        got = "no network" if classifier is None else f"{classifier.classes} classes of {classifier.size} px"
+        words = "no network" if classifier is None else f"{classifier.classes} classes of {classifier.size} px"
         raise UserError(
-            f"`defence` puvae must have at most {MOST_CLASSES} classes and images of {MOST_PIXELS} px, got: {got}",
+            f"`defence` puvae must have at most {MOST_CLASSES} classes and images of {MOST_PIXELS} px, got: {words}",
             "it reconstructs every image once for each class; dae learns from images of any size",
         )
     if classifier.size % 4:

@@ -139,6 +139,25 @@ def _judged(detectors: Detectors, name: str, images: Images, classes: Classes, t
     return Undetected(images, is_fooling, values <= thresholds.cpu().numpy())
 
 
+def attackable(detectors: Detectors, static: ScoreSheet) -> list[str]:
+    """Names of the detectors that an attack can follow."""
+    return [name for name in static.detectors if detectors.is_differentiable(name)]
+
+
+def adaptive_sheet(detectors: Detectors, static: ScoreSheet, *, epsilon: float, steps: int = 40) -> ScoreSheet:
+    """An empty sheet for attacks that know the detectors, with the clean images of the run.
+
+    Args:
+        detectors: The detectors.
+        static: Scores of the run.
+        epsilon: Bound, in pixel units.
+        steps: Number of steps.
+    """
+    spec = write_spec(ORTHOGONAL_PGD, {"eps": epsilon, "steps": steps})
+    clean = {name: {(CLEAN, 0.0): static.parts[name][CLEAN, 0.0]} for name in attackable(detectors, static)}
+    return replace(static, attack=spec, stage=ADAPTIVE_STAGE, epsilon=epsilon, parts=clean, undetected={})
+
+
 def undetected_sheet(
     detectors: Detectors,
     static: ScoreSheet,
@@ -160,10 +179,8 @@ def undetected_sheet(
         steps: Number of steps.
         percent: False positive rate of the thresholds, in percent.
     """
-    names = [name for name in static.detectors if detectors.is_differentiable(name)]
-    spec = write_spec(ORTHOGONAL_PGD, {"eps": epsilon, "steps": steps})
-    clean = {name: {(CLEAN, 0.0): static.parts[name][CLEAN, 0.0]} for name in names}
-    sheet = replace(static, attack=spec, stage=ADAPTIVE_STAGE, epsilon=epsilon, parts=clean, undetected={})
+    names = attackable(detectors, static)
+    sheet = adaptive_sheet(detectors, static, epsilon=epsilon, steps=steps)
     limits = {name: seed_thresholds(static, name, percent=percent) for name in names}
     for batch in batches:
         for name in names:

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 import torch
 
+from camdrift.errors import UserError
 from camdrift.models.memory import batches
 from camdrift.pipeline.defending import Example
 from camdrift.pipeline.plan import Plan
@@ -16,6 +18,30 @@ from camdrift.tables.table import Row
 
 # Draws that choose the class; others count its votes.
 CHOICE_DRAWS: Final = 100
+_LARGEST_SIGMA: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """Noises of randomised smoothing.
+
+    Attributes:
+        sigmas: Their standard deviations, in pixel units.
+        draws: Draws that count votes.
+    """
+
+    sigmas: tuple[float, ...] = ()
+    draws: int = 1000
+
+    def __post_init__(self) -> None:
+        for sigma in self.sigmas:
+            if not 0 < sigma <= _LARGEST_SIGMA:
+                raise UserError(f"`certify` must lie above 0 and up to {_LARGEST_SIGMA:g}, got: {sigma}")
+        if self.draws < 1:
+            raise UserError(f"`certify_draws` must be at least 1, got: {self.draws}")
+
+
+UNSMOOTHED: Final = Smoothing()
 
 
 def certify_chunk(

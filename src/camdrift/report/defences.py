@@ -163,7 +163,22 @@ def _detectors(tables: Tables, strength: float) -> list[dict[str, Any]]:
         return []
     rows = tables["detectors"].filter(pl.col("setting") == UNSUPERVISED, pl.col("strength") == strength)
     names = rows["detector"].unique(maintain_order=True).to_list()
-    return [{"name": name, "cells": [_auc(rows.filter(detector=name), *pair) for pair in _TOLD]} for name in names]
+    adaptive = tables["detectors"].filter(pl.col("undetected").is_not_null())
+    undetected = {row["detector"]: _undetected(row) for row in adaptive.iter_rows(named=True)}
+    return [
+        {
+            "name": name,
+            "cells": [
+                *(_auc(rows.filter(detector=name), *pair) for pair in _TOLD),
+                undetected.get(name, (STATIC_ONLY, "")),
+            ],
+        }
+        for name in names
+    ]
+
+
+def _undetected(row: Row) -> tuple[str, str]:
+    return percent(row["undetected"]), percent_between(row["undetected_low"], row["undetected_high"])
 
 
 def _auc(rows: pl.DataFrame, positive: str, negative: str) -> tuple[str, str]:

@@ -12,13 +12,14 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 
 from camdrift.attacks.base import Attack
+from camdrift.detectors.adaptive import SeedImages, adaptive_sheet, undetected_sheet
 from camdrift.detectors.opening import Detectors
 from camdrift.detectors.sheet import DetectorScores, ScoreSheet
 from camdrift.engine.progress import OnProgress, Progress
-from camdrift.errors import UserError
 from camdrift.models.memory import batches
 from camdrift.pipeline.adaptive import Knowing, adaptive_chunk
 from camdrift.pipeline.defending import (
@@ -30,7 +31,7 @@ from camdrift.pipeline.defending import (
     examples_of,
 )
 from camdrift.pipeline.seeds import stack
-from camdrift.pipeline.smoothing import CHOICE_DRAWS, certify_chunk, noisy_agreement
+from camdrift.pipeline.smoothing import CHOICE_DRAWS, Smoothing, certify_chunk, noisy_agreement
 from camdrift.statistics.smoothing import with_certificates
 from camdrift.storage.defence_files import DefenceFiles
 from camdrift.study import provenance
@@ -50,6 +51,14 @@ UNIT: Final = "images behind defences"
 # Seconds of the run's attack on each image of a chunk; scores of detectors.
 _TIMES: Final = "times"
 _SCORES: Final = "scores"
+_UNDETECTED: Final = "undetected"
+_UNDETECTED_SCHEMA: Final[dict[str, Any]] = {
+    "detector": pl.String(),
+    "sha256": pl.String(),
+    "is_undetected": pl.Boolean(),
+    "combined": pl.Float64(),
+    "layers": pl.List(pl.Float64()),
+}
 _SCORE_SCHEMA: Final[dict[str, Any]] = {
     "detector": pl.String(),
     "condition": pl.String(),
@@ -59,33 +68,9 @@ _SCORE_SCHEMA: Final[dict[str, Any]] = {
     "layers": pl.List(pl.Float64()),
 }
 _RESULT: Final = "fooled image"
-_LARGEST_SIGMA: Final = 2.0
 # Images whose pictures are kept.
 _PICTURES: Final = 6
 _SEED_IDS: Final = "seed_ids"
-
-
-@dataclass(frozen=True)
-class Smoothing:
-    """Noises of randomised smoothing.
-
-    Attributes:
-        sigmas: Their standard deviations, in pixel units.
-        draws: Draws that count votes.
-    """
-
-    sigmas: tuple[float, ...] = ()
-    draws: int = 1000
-
-    def __post_init__(self) -> None:
-        for sigma in self.sigmas:
-            if not 0 < sigma <= _LARGEST_SIGMA:
-                raise UserError(f"`certify` must lie above 0 and up to {_LARGEST_SIGMA:g}, got: {sigma}")
-        if self.draws < 1:
-            raise UserError(f"`certify_draws` must be at least 1, got: {self.draws}")
-
-
-UNSMOOTHED: Final = Smoothing()
 
 
 @dataclass(frozen=True)
@@ -98,6 +83,7 @@ class DefenceParts:
         attacks: Attacks that know the defence.
         detectors: Detectors, fitted; None without any.
         smoothing: Noises that a smoothed classifier is certified with.
+        is_static: Are there no attacks that know defences or detectors?
         files: Finished parts.
         show: Called whenever there is something to show.
     """
@@ -107,6 +93,7 @@ class DefenceParts:
     attacks: tuple[Attack, ...]
     detectors: Detectors | None
     smoothing: Smoothing
+    is_static: bool
     files: DefenceFiles
     show: OnProgress
 
@@ -128,6 +115,7 @@ class DefenceParts:
             str(self.evaluation.draws),
             *self._detector_words,
             str(self.smoothing),
+            str(self.is_static),
         ]
         return sha256("\n".join(words).encode()).hexdigest()
 
@@ -136,7 +124,7 @@ class DefenceParts:
         n_images, n_chunks = sum(map(len, self._chunks)), len(self._chunks)
         pairs = self._pairs
         sigmas = self.smoothing.sigmas
-        progress = _Going(self.show, n_images * (1 + len(pairs) + len(sigmas)))
+        progress = _Going(self.show, n_images * (1 + len(pairs) + len(sigmas) + self._knows_detectors))
         for number in range(n_chunks):
             progress.stage = "defend"
             if not self.files.has_chunk(number):
@@ -149,6 +137,15 @@ class DefenceParts:
             if not self.files.has_chunk(index):
                 self._certify(index, number, sigmas[place], progress)
             progress.finish(len(self._chunks[number]))
+        if self._knows_detectors:
+            progress.stage = "detectors"
+            progress.tell(
+                f"attacks that know the detectors: 40 steps for each image and {count(self._n_able, 'detector')}"
+            )
+            for number in range(n_chunks):
+                if not self.files.has_chunk(self._first_undetected + number):
+                    self._attack_detectors(self._first_undetected + number, number, progress)
+                progress.finish(len(self._chunks[number]))
         if pairs:
             progress.tell(self._cost(len(pairs)))
         for place, number in product(range(len(pairs)), range(n_chunks)):
@@ -173,7 +170,7 @@ class DefenceParts:
 
     def certified(self) -> pl.DataFrame:
         """Return the rows of table `certified`."""
-        numbers = [index for index in sorted(self.files.chunks_done()) if index >= self._n_parts]
+        numbers = [i for i in sorted(self.files.chunks_done()) if self._n_parts <= i < self._first_undetected]
         parts = [CERTIFIED.frame(), *(self.files.read_chunk(index, CERTIFIED.name) for index in numbers)]
         return with_certificates(pl.concat(parts))
 
@@ -203,6 +200,67 @@ class DefenceParts:
             sheet.add(str(condition), float(str(strength)), scores, seeds)
         return sheet
 
+    def sheets(self) -> list[ScoreSheet]:
+        """Return the scores under the run's attack, and under attacks that know the detectors, if there are any."""
+        return [sheet for sheet in (self.sheet(), self.adaptive_sheet()) if sheet is not None]
+
+    def adaptive_sheet(self) -> ScoreSheet | None:
+        """Return the scores under attacks that know the detectors; None where there are none."""
+        static = self.sheet()
+        if self.detectors is None or static is None or not self._knows_detectors:
+            return None
+        sheet = adaptive_sheet(self.detectors, static, epsilon=self._epsilon)
+        for number in range(len(self._chunks)):
+            rows = self.files.read_chunk(self._first_undetected + number, _UNDETECTED)
+            for (name,), part in rows.partition_by("detector", as_dict=True, maintain_order=True).items():
+                sheet.add(ADVERSARIAL, 1.0, {str(name): _scores_of(part)}, part["sha256"].to_list())
+                sheet.undetected.setdefault(str(name), []).extend(part["is_undetected"].to_list())
+        return sheet
+
+    @property
+    def _n_able(self) -> int:
+        """Number of detectors that an attack can follow."""
+        detectors = self.detectors
+        return 0 if detectors is None else sum(map(detectors.is_differentiable, detectors.by_name))
+
+    @property
+    def _epsilon(self) -> float:
+        """Bound on the largest change of a pixel, if the run's attack has one; else 0."""
+        threat = self.computation.plan.attack.threat
+        return threat.epsilon if threat is not None and threat.norm == "linf" else 0.0
+
+    @property
+    def _knows_detectors(self) -> bool:
+        """Are there attacks that know the detectors?"""
+        return self._n_able > 0 and self._epsilon > 0 and not self.is_static
+
+    @property
+    def _first_undetected(self) -> int:
+        return self._n_parts + len(self._chunks) * len(self.smoothing.sigmas)
+
+    def _attack_detectors(self, index: int, number: int, progress: "_Going") -> None:
+        """Attacks on every detector that has a gradient, for the seeds of a chunk that the run's attack fools."""
+        static, plan = self.sheet(), self.computation.plan
+        assert self.detectors is not None
+        assert static is not None
+        scores = self.files.read_chunk(number, _SCORES)
+        checksums = set(scores["sha256"])
+        names = set(self.files.read_chunk(number, IMAGES)["seed_id"])
+        examples = [e for e in clean_examples(plan, self._chunks[number], names) if e.seed.sha256 in checksums]
+        rows = [pl.DataFrame(schema=_UNDETECTED_SCHEMA)]
+        for count_now, batch in enumerate(batches(examples, plan.batch_size)):
+            classes = torch.tensor([each.seed.clean_class for each in batch])
+            seeds = [each.seed.sha256 for each in batch]
+            images = SeedImages(stack(each.seed.pixels for each in batch), classes, seeds)
+            sheet = undetected_sheet(self.detectors, static, [images], epsilon=self._epsilon)
+            for name, flags in sheet.undetected.items():
+                (part,) = sheet.parts[name][ADVERSARIAL, 1.0]
+                columns = {"combined": part.scores.combined.tolist(), "layers": part.scores.layers.tolist()}
+                keys = {"detector": [name] * len(seeds), "sha256": seeds, "is_undetected": flags}
+                rows.append(pl.DataFrame({**keys, **columns}, schema=_UNDETECTED_SCHEMA))
+            progress(min(len(examples), (1 + count_now) * plan.batch_size))
+        self.files.write_chunk(index, {_UNDETECTED: pl.concat(rows)}, {})
+
     @property
     def _n_parts(self) -> int:
         """Number of parts that are about defences."""
@@ -218,12 +276,12 @@ class DefenceParts:
 
     def _score(self, examples: Sequence[Example]) -> pl.DataFrame:
         """Scores of the images that the attack fools, clean, attacked and noisy, by every detector."""
-        rows, fooled = [pl.DataFrame(schema=_SCORE_SCHEMA)], [each for each in examples if each.is_fooled]
+        rows, victims = [pl.DataFrame(schema=_SCORE_SCHEMA)], [each for each in examples if each.is_fooled]
         plan = self.computation.plan
         cells = [(CLEAN, CLEAN_STAGE, 0.0)]
         for strength in plan.settings.strengths:
             cells += [(ADVERSARIAL, STATIC_STAGE, strength), (NOISE, NOISE_STAGE, strength)]
-        for batch, (condition, stage, strength) in product([*batches(fooled, plan.batch_size)], cells):
+        for batch, (condition, stage, strength) in product([*batches(victims, plan.batch_size)], cells):
             assert self.detectors is not None
             seeds = [each.seed.sha256 for each in batch]
             images = stack(each.image(stage, strength) for each in batch)
@@ -266,11 +324,11 @@ class DefenceParts:
         """What noise leaves of the predictions, and how long certificates take: told before anybody waits."""
         plan, names = self.computation.plan, set(self.files.read_chunk(0, IMAGES)["seed_id"])
         examples, before = clean_examples(plan, self._chunks[0], names), perf_counter()
-        stayed = noisy_agreement(plan, examples, sigma)
+        agreement = noisy_agreement(plan, examples, sigma)
         n_images, draws = sum(map(len, self._chunks)), CHOICE_DRAWS + self.smoothing.draws
         minutes = (perf_counter() - before) / max(1, len(examples)) * draws * n_images / 60
         return (
-            f"noise of standard deviation {sigma:g} leaves {stayed} of {count(len(examples), 'prediction')}; "
+            f"noise of standard deviation {sigma:g} leaves {agreement} of {count(len(examples), 'prediction')}; "
             f"certificates take {draws:,} passes an image, about {count(max(1, round(minutes)), 'minute')}"
         )
 

@@ -25,6 +25,7 @@ from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import UserError
 from camdrift.pipeline.defending import Evaluation, reference_strength
 from camdrift.pipeline.plan import Plan
+from camdrift.pipeline.smoothing import UNSMOOTHED, Smoothing
 from camdrift.specs import parse_spec
 from camdrift.statistics.defences import AttackWords, Trait, defence_rows, sanity
 from camdrift.statistics.restoration import depth_of_return, restoration
@@ -32,7 +33,7 @@ from camdrift.statistics.smoothing import certified_share
 from camdrift.storage.defence_files import DefenceFiles
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study import provenance
-from camdrift.study.defence_parts import IMAGES, MAPS, UNIT, UNSMOOTHED, DefenceParts, Smoothing
+from camdrift.study.defence_parts import IMAGES, MAPS, UNIT, DefenceParts
 from camdrift.study.judging import detectors_of
 from camdrift.study.launch import ImageSource, check_known, spelled_out
 from camdrift.study.recomputation import LoadingKeywords, Recomputation, SourceKeywords, recomputation
@@ -52,12 +53,13 @@ from camdrift.tables.defences import (
 )
 from camdrift.tables.detection import DETECTORS_TABLE, UNSUPERVISED
 from camdrift.tables.file_names import DEFENCE_PICTURES, RECORD
+from camdrift.tables.table import Row
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE, count
 
 # Fresh draws of a random purifier, in an attack and in a verdict.
 EOT_DRAWS: Final = 20
 _HEADS: Final = ("defence", "keeps clean", "static", "adaptive", "comes back from", "ms an image")
-_DETECTOR_HEADS: Final = ("detector", "attack from clean", "attack from noise", "noise from clean")
+_DETECTOR_HEADS: Final = ("detector", "attack from clean", "attack from noise", "noise from clean", "undetected")
 # What is told from what.
 _TOLD: Final = ((ADVERSARIAL, CLEAN), (ADVERSARIAL, NOISE), (NOISE, CLEAN))
 # Settings by which attacks call the number of their steps, and of their restarts.
@@ -114,14 +116,17 @@ class Defending:
         """Return heads and rows of a table of the detectors as they are: their AUC at the strength of the words."""
         rows = self.detectors.filter(pl.col("setting") == UNSUPERVISED, pl.col("strength") == self.strength)
         names = rows["detector"].unique(maintain_order=True).to_list()
-        return _DETECTOR_HEADS, [(name, *(_auc(rows, name, *pair) for pair in _TOLD)) for name in names]
+        adaptive = self.detectors.filter(pl.col("undetected").is_not_null())
+        undetected = {row["detector"]: _undetected(row) for row in adaptive.iter_rows(named=True)}
+        cells = [(*(_auc(rows, name, *pair) for pair in _TOLD), undetected.get(name, STATIC_ONLY)) for name in names]
+        return _DETECTOR_HEADS, [(name, *row) for name, row in zip(names, cells, strict=True)]
 
     def certificates(self) -> list[str]:
         """Return what randomised smoothing certifies, a line for each noise."""
         lines = []
         for (sigma,), rows in self.certified.group_by("sigma", maintain_order=True):
             sizes = [(radius, certified_share(rows, radius)) for radius in (0.0, 0.25, 0.5, 1.0)]
-            words = ", ".join(f"{kept} within {radius:g}" for radius, (kept, _) in sizes)
+            words = ", ".join(f"{hits} within {radius:g}" for radius, (hits, _) in sizes)
             silent = rows["radius"].null_count()
             lines.append(
                 f"Smoothed by noise of {sigma:g}, of {count(rows.height, 'image')} certified to keep the class in "
@@ -213,7 +218,7 @@ def defend(
     attacks = _attacks(plan, adaptive) if purifiers else ()
     with directory.writing(), plan.classifier.numerics():
         detecting = _detectors(names, source.get("profile"), study, plan)
-        parts = DefenceParts(computation, evaluation, attacks, detecting, smoothing, files, show)
+        parts = DefenceParts(computation, evaluation, attacks, detecting, smoothing, adaptive == (), files, show)
         files.begin(parts.key(study.record))
         parts.compute()
         defending = _written(study, directory, parts)
@@ -308,7 +313,7 @@ def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defe
         PURIFIED_MAPS.name: maps,
         SANITY.name: sanity(images, rows, traits),
         CERTIFIED.name: parts.certified(),
-        DETECTORS_TABLE.name: DETECTORS_TABLE.frame([] if (sheet := parts.sheet()) is None else detector_rows([sheet])),
+        DETECTORS_TABLE.name: DETECTORS_TABLE.frame(detector_rows(parts.sheets())),
     }
     parts.files.write_pictures(parts.pictures())
     directory.replace_tables(tables)
@@ -339,6 +344,12 @@ def _entry(parts: DefenceParts, traits: Mapping[str, Trait]) -> dict[str, Any]:
         "detectors": [] if parts.detectors is None else [*parts.detectors.by_name],
         "smoothing": asdict(parts.smoothing),
     }
+
+
+def _undetected(row: Row) -> str:
+    """The share of seeds that an attack which knows the detector gets past, with its interval."""
+    share, low, high = (100 * row[name] for name in ("undetected", "undetected_low", "undetected_high"))
+    return f"{share:.0f} % [{low:.0f}, {high:.0f}]"
 
 
 def _auc(rows: pl.DataFrame, detector: str, positive: str, negative: str) -> str:
