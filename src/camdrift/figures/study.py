@@ -51,6 +51,7 @@ FigureName = Literal[
     "flips",
     "restoration",
     "defences",
+    "detectors",
     "lime",
     "layer_grid",
 ]
