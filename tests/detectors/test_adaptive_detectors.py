@@ -84,7 +84,7 @@ def test_rows(detectors, seeds, static):
         (name, "adaptive", "clean", 20) for name in ("softmax", "mahalanobis")
     ]  # dsa has no gradient
     for row in rows:
-        assert row["tested_on"] == "orthogonal-pgd(eps=0.1, steps=5)"
+        assert row["tested_on"] == "selective-pgd(eps=0.1, steps=5)"
         assert row["undetected"] == sum(sheet.undetected[row["detector"]]) / 20
         assert row["undetected_low"] <= row["undetected"] <= row["undetected_high"]
         assert row["eps"] == EPSILON

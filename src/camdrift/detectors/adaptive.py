@@ -21,7 +21,7 @@ from camdrift.tables.words import ADVERSARIAL, CLEAN
 from camdrift.tensors import PIXELS, Classes, Images
 
 # Name of the attack in tables, and the strength of its images.
-ORTHOGONAL_PGD: Final = "orthogonal-pgd"
+SELECTIVE_PGD: Final = "selective-pgd"
 _STRENGTH: Final = 1.0
 # A step as a share of the bound, as PGD's.
 _RELATIVE_STEP: Final = 1 / 8
@@ -73,10 +73,11 @@ def undetected_attack(
 ) -> Undetected:
     """Images within L-inf `epsilon` that fool the network and pass a detector, as far as they are found.
 
-    Orthogonal projected gradient descent (Bryniarski et al. 2021, section 4.2). While an image is not misclassified it
-    climbs the cross-entropy, along the part of its gradient at a right angle to that of the score; while it is and its
-    score lies above the threshold, it descends the score at a right angle to the gradient of the cross-entropy. Steps
-    are those of signs. The first image that does both is kept.
+    Selective projected gradient descent, with and without orthogonal steps (Bryniarski et al. 2021, sections 4.1, 4.2).
+    While an image is not misclassified it climbs the cross-entropy; while it is and its score lies above the threshold,
+    it descends the score. Orthogonal steps go along the part of a gradient at a right angle to the other one. They stall
+    where both are nearly parallel, as for `softmax`, so that both ways are tried. Steps are those of signs. The first
+    image that does both is kept.
 
     Args:
         detectors: The detectors.
@@ -85,7 +86,7 @@ def undetected_attack(
         classes: Classes that the network predicts for them.
         thresholds: Threshold of each (images,).
         epsilon: Bound, in pixel units.
-        steps: Number of steps.
+        steps: Number of steps, each way.
 
     Raises:
         UserError: The detector has no gradient.
@@ -95,22 +96,24 @@ def undetected_attack(
     limits, labels = thresholds.to(seeds.device, torch.float64), classes.to(seeds.device)
     current, best = seeds.clone(), seeds.clone()
     is_done = torch.zeros(len(seeds), dtype=torch.bool, device=seeds.device)
+    ways = [(is_orthogonal, number) for is_orthogonal in (False, True) for number in range(steps + 1)]
     with classifier.undisturbed():
-        for number in range(steps + 1):
-            step, is_both = _step(detectors, name, current, labels, limits)
+        for is_orthogonal, number in ways:
+            current = seeds.clone() if number == 0 else current
+            step, is_both = _step(detectors, name, current, labels, limits, is_orthogonal=is_orthogonal)
             best = torch.where((is_both & ~is_done)[:, None, None, None], current, best)
             is_done |= is_both
-            if number == steps or bool(is_done.all()):
+            if bool(is_done.all()):
                 break
-            further = current + epsilon * _RELATIVE_STEP * step.sign()
-            current = seeds + (further - seeds).clamp(-epsilon, epsilon)
-            current = current.clamp(*PIXELS)
+            if number < steps:
+                further = current + epsilon * _RELATIVE_STEP * step.sign()
+                current = (seeds + (further - seeds).clamp(-epsilon, epsilon)).clamp(*PIXELS)
     best = torch.where(is_done[:, None, None, None], best, current)
     return _judged(detectors, name, best, labels, limits)
 
 
 def _step(
-    detectors: Detectors, name: str, images: Images, classes: Classes, thresholds: Tensor
+    detectors: Detectors, name: str, images: Images, classes: Classes, thresholds: Tensor, *, is_orthogonal: bool
 ) -> tuple[Tensor, Tensor]:
     """The direction in which each image goes on, and whether it already fools and passes."""
     pixels = images.detach().clone().requires_grad_()
@@ -119,7 +122,8 @@ def _step(
     (climb,) = torch.autograd.grad(loss, pixels, retain_graph=True)
     (rise,) = torch.autograd.grad(scores.nan_to_num().sum(), pixels)
     is_fooling, is_passing = logits.argmax(1) != classes, scores <= thresholds
-    toward = torch.where(is_fooling[:, None, None, None], _orthogonal(-rise, climb), _orthogonal(climb, rise))
+    away, up = (_orthogonal(-rise, climb), _orthogonal(climb, rise)) if is_orthogonal else (-rise, climb)
+    toward = torch.where(is_fooling[:, None, None, None], away, up)
     return toward, is_fooling & is_passing
 
 
@@ -153,7 +157,7 @@ def adaptive_sheet(detectors: Detectors, static: ScoreSheet, *, epsilon: float, 
         epsilon: Bound, in pixel units.
         steps: Number of steps.
     """
-    spec = write_spec(ORTHOGONAL_PGD, {"eps": epsilon, "steps": steps})
+    spec = write_spec(SELECTIVE_PGD, {"eps": epsilon, "steps": steps})
     clean = {name: {(CLEAN, 0.0): static.parts[name][CLEAN, 0.0]} for name in attackable(detectors, static)}
     return replace(static, attack=spec, stage=ADAPTIVE_STAGE, epsilon=epsilon, parts=clean, undetected={})
 
