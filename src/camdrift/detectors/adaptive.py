@@ -73,8 +73,8 @@ def undetected_attack(
 ) -> Undetected:
     """Images within L-inf `epsilon` that fool the network and pass a detector, as far as they are found.
 
-    Selective projected gradient descent, with and without orthogonal steps (Bryniarski et al. 2021, section 4). While an
-    image is not misclassified it climbs the cross-entropy; while it is and its score lies above the threshold, it
+    Selective projected gradient descent, with and without orthogonal steps (Bryniarski et al. 2021, section 4). While
+    an image is not misclassified it climbs the cross-entropy; while it is and its score lies above the threshold, it
     descends the score. Orthogonal steps go along the part of a gradient at a right angle to the other one. They stall
     where both are nearly parallel, as for `softmax`, so that both ways are tried. Steps are those of signs. The first
     image that does both is kept.
