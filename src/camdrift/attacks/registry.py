@@ -68,6 +68,9 @@ _LOGITS: Final = (
 ADVICE: Final = dict.fromkeys(PRESETS, _LOGITS)
 # Settings that bound a perturbation, as libraries call them; and that allow more steps.
 BOUNDS: Final = ("eps", "epsilon", "max_epsilon", "radius")
+# Length of a step as a share of the bound, where a spec leaves it out: it does not depend on the number of steps.
+_STEPS_OF_BOUND: Final = {"pgd": 0.01 / 0.3, "mifgsm": 0.2, "foolbox:LinfPGD": 0.01 / 0.3, "foolbox:L2PGD": 0.025}
+_WHOLE: Final = 0.999
 _STEPS: Final = ("steps", "max_iter", "step_num", "iterations", "max_iterations", "num_steps")
 
 # Library (none for one of camdrift's own), attack, and the settings that the short name stands for.
@@ -93,8 +96,10 @@ def advice(spec: str) -> str:
     """Which setting of an attack would fool more images, as far as that is known; empty if it is not.
 
     Example:
-        >>> advice("pgd(eps=1/255, steps=5)")
+        >>> advice("mifgsm(eps=1/255, steps=5)")
         'a larger `eps` (now 1/255) or more `steps` (now 5) may fool more'
+        >>> advice("pgd(steps=10)")
+        'more `steps` (now 10) or a larger `rel_stepsize` (10 steps reach 0.33 of the bound) may fool more'
     """
     attack = parse_spec(spec)
     settings = attack.settings
@@ -104,6 +109,9 @@ def advice(spec: str) -> str:
         return f"more `iterations` (now {settings.get('iterations', 3)}) or a larger `step` may fool more"
     wishes = [f"a larger `{name}` (now {write_literal(settings[name])})" for name in BOUNDS if name in settings]
     wishes += [f"more `{name}` (now {settings[name]})" for name in _STEPS if name in settings]
+    reach = settings.get("steps", 0) * settings.get("rel_stepsize", _STEPS_OF_BOUND.get(attack.name, 0))
+    if 0 < reach < _WHOLE and "abs_stepsize" not in settings:
+        wishes.append(f"a larger `rel_stepsize` ({settings['steps']} steps reach {reach:.2f} of the bound)")
     return f"{' or '.join(wishes)} may fool more" if wishes else ""
 
 
