@@ -6,7 +6,7 @@ from torch import nn
 
 import camdrift
 from camdrift.images.selection import select_images
-from camdrift.pipeline.chunk import _noisy_seeds
+from camdrift.pipeline.chunk import noisy_seeds
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.focus import FocusCollector
 from camdrift.pipeline.gallery import HeatmapCollector
@@ -42,7 +42,7 @@ def reads(photos, monkeypatch, *, images, layers, strengths, batch_size=256):
     settings = Settings(attack=ATTACK, strengths=strengths, noise_ladder=(4.0,), batch_size=batch_size)
     files = select_images(photos).files[:images]
     plan = study_plan(classifier(layers), files, settings, Clock())
-    seeds = in_hand(_noisy_seeds(plan, files, lambda *_: None, lambda _: None))
+    seeds = in_hand(noisy_seeds(plan, files, lambda *_: None, lambda _: None))
     assert len(seeds) >= 2
     receivers = {
         "focus": FocusCollector(plan, seeds),

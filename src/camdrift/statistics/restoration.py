@@ -74,8 +74,8 @@ def restored(behind: Floats, before: Floats) -> Floats:
     NaN are left out; NaN where none is left, or where the lower median is 0.
 
     Example:
-        >>> restored(np.array([0.1, 0.3, 0.5]), np.array([0.4, 0.2, 0.5]))
-        np.float64(0.25)
+        >>> round(float(restored(np.array([0.1, 0.3, 0.5]), np.array([0.4, 0.2, 0.5]))), 6)
+        0.25
     """
     return _restored(_median(behind), _median(before))
 

@@ -149,8 +149,8 @@ def rank_correlation(one: Floats, other: Floats) -> Floats:
         other: (..., n), of a shape that fits.
 
     Example:
-        >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 4.0])).round(4)
-        array(0.866)
+        >>> round(float(rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 4.0]))), 4)
+        0.866
     """
     first, second = (rankdata(each, axis=-1) - (each.shape[-1] + 1) / 2 for each in (one, other))
     product = np.sqrt((first**2).sum(-1) * (second**2).sum(-1))
