@@ -89,8 +89,8 @@ def _lead(lines: list[dict[str, Any]]) -> str:
         return "Static only: the attack did not know the defences, so that nothing is said about robustness."
     best = max(candidates, key=lambda line: float(line["value"]))
     if best["value"] == 0:
-        most = max(float(line["static_value"]) for line in candidates)
-        return f"Once the attack knows the defence, none keeps a prediction, against up to {percent(most)} while it does not."
+        most = percent(max(float(line["static_value"]) for line in candidates))
+        return f"Once the attack knows the defence, none keeps a prediction, against up to {most} while it does not."
     back = best["depth"]
     place = "its maps come back at no layer" if back == "no layer" else f"its maps come back from {back} on"
     share = " ".join(best["adaptive"])
