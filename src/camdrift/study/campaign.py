@@ -174,7 +174,9 @@ def open_campaign(path: str | PathLike[str]) -> Campaign:
     directory = CampaignDirectory(local_folder("campaign", path))
     if not directory.is_done:
         hint = (
-            f"`camdrift fuzz --resume --out {path}` goes on with it" if directory.is_going_on else "name a folder of it"
+            f"`camdrift fuzz --resume --out {path}` goes on with it"
+            if directory.is_going_on
+            else "name a folder that `camdrift fuzz` wrote"
         )
         raise StoreError(f"no finished campaign in {path} ({CAMPAIGN_RECORD} is missing)", hint)
     unknown = [name for name in CAMPAIGN_TABLES if not (directory.path / f"{name}.parquet").is_file()]
