@@ -184,7 +184,7 @@ def test_the_command(camdrift_command, campaign, meaning, judge, monkeypatch):
     [
         (["--meaning"], "`meaning` must come with a run of camdrift fuzz, got: none", "name its folder"),
         (["RUN", "--meaning", "--out", "x"], "`meaning` must come without `out`, got: x", "the answers are written"),
-        (["IMAGES", "--meaning"], "no finished campaign in ", "name a folder of it"),
+        (["IMAGES", "--meaning"], "no finished campaign in ", "name a folder that `camdrift fuzz` wrote"),
     ],
 )
 def test_mistakes_of_the_command(arguments, error, hint, camdrift_command, campaign, folder):
