@@ -172,6 +172,8 @@ def sanity(images: pl.DataFrame, rows: pl.DataFrame, traits: Mapping[str, Trait]
     return SANITY.frame(table)
 
 
+# How RobustBench's conditions on a defence begin.
+CONDITION: Final = "the defence "
 _Result = tuple[str, bool | None, str]
 _NO_ADAPTIVE: Final = "no attack that knows the defence was run"
 
@@ -226,7 +228,7 @@ def _conditions(trait: Trait) -> Sequence[_Result]:
     words = "its own" if exact else "none of its own: the attack takes that of the identity (BPDA)"
     draws: Any = "none" if not trait.is_random else f"yes: the attack averages {trait.eot} (EOT)"
     return (
-        ("the defence has a gradient", exact, words),
-        ("the defence is deterministic", not trait.is_random, f"random draws: {draws}"),
-        ("the defence does not optimise in steps", not trait.is_iterative, "in steps" if trait.is_iterative else "one"),
+        (f"{CONDITION}has a gradient", exact, words),
+        (f"{CONDITION}is deterministic", not trait.is_random, f"random draws: {draws}"),
+        (f"{CONDITION}does not optimise in steps", not trait.is_iterative, "in steps" if trait.is_iterative else "one"),
     )
