@@ -187,13 +187,15 @@ def test_other_defences_begin_anew(run, net, monkeypatch):
     assert set(result.defences["defence"]) == {"none", "bits(depth=4)"}
 
 
-def test_without_an_adaptive_attack_every_number_says_so(run, net):
-    result = camdrift.defend(run, ["bits", "median"], model=net, adaptive=())
+@pytest.mark.parametrize("nothing", [(), []])
+def test_without_an_adaptive_attack_every_number_says_so(run, net, nothing):
+    result = camdrift.defend(run, ["bits", "median"], detectors="softmax", model=net, adaptive=nothing)
+    assert result.detector_cells()[1][0][-1] == "static only"
     _, rows = result.cells()
     assert [row[3] for row in rows] == ["", "static only", "static only"]
     assert "static only: no claim about robustness: bits(depth=3), median(window=3)" in result.notes()
     section = section_of(camdrift.open(run))
-    assert section.count("static only") == 2
+    assert section.count("static only") == 3
     assert "nothing is said about robustness" in section
 
 

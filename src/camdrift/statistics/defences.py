@@ -175,13 +175,14 @@ def sanity(images: pl.DataFrame, rows: pl.DataFrame, traits: Mapping[str, Trait]
 # How RobustBench's conditions on a defence begin.
 CONDITION: Final = "the defence "
 _Result = tuple[str, bool | None, str]
+_NO_STRENGTH_1: Final = "the run has no strength 1"
 _NO_ADAPTIVE: Final = "no attack that knows the defence was run"
 
 
 def _fools(evidence: _Evidence) -> _Result:
     check, counts = "the attack fools the network without a defence", evidence.correct(STATIC_STAGE, 1.0)
     if counts is None:
-        return check, None, "the run has no strength 1"
+        return check, None, _NO_STRENGTH_1
     return check, counts[0] < counts[1] / 2, f"{counts[1] - counts[0]} of {counts[1]} images"
 
 
@@ -206,7 +207,7 @@ def _beats_transfer(evidence: _Evidence) -> _Result:
     check, own = "an attack that knows the defence beats one that does not", evidence.adaptive
     static = evidence.correct(STATIC_STAGE, 1.0)
     if own.is_empty() or static is None:
-        return check, None, _NO_ADAPTIVE
+        return check, None, _NO_ADAPTIVE if own.is_empty() else _NO_STRENGTH_1
     least = min(
         int(part["is_correct"].sum()) for _, part in own.filter(pl.col("is_correct").is_not_null()).group_by("attack")
     )

@@ -218,10 +218,10 @@ def defend(
     plan, directory = computation.plan, RunDirectory(study.path)
     purifiers = _purifiers(specs, study, plan, files, show)
     evaluation = Evaluation(purifiers, draws, plan.settings.rng_seed)
-    attacks = _attacks(plan, adaptive) if purifiers else ()
+    attacks, is_static = _attacks(plan, adaptive) if purifiers else (), adaptive is not None and not adaptive
     with directory.writing(), plan.classifier.numerics():
         detecting = _detectors(names, source.get("profile"), study, plan)
-        parts = DefenceParts(computation, evaluation, attacks, detecting, smoothing, adaptive == (), files, show)
+        parts = DefenceParts(computation, evaluation, attacks, detecting, smoothing, is_static, files, show)
         files.begin(parts.key(study.record))
         parts.compute()
         defending = _written(study, directory, parts)
