@@ -9,6 +9,7 @@ attacked, and the networks are trained on crops of the others. It takes about a 
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from torch.nn import functional
 DOCS = Path(__file__).parent
 FOLDER = DOCS / "robust"
 SIDE, LARGER = 32, 40
+# How images are prepared for `network`.
+MEAN, STD, SIZE = (0.5,) * 3, (0.25,) * 3, SIDE
 ATTACKED = 5
 STEPS, BATCH = 1000, 32
 EPS, PGD_STEPS = 8 / 255, 3
@@ -42,19 +45,21 @@ def network() -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
-def read(images: Path) -> tuple[list[Path], list[Tensor], Tensor]:
-    """The files that are attacked; pictures of 40 px to train on, uint8, of three crops each; their classes."""
+def read(images: Path, attacked: Path) -> tuple[list[Tensor], Tensor]:
+    """Pictures of 40 px to train on, uint8, and their classes; the photographs to attack are copied into a folder."""
     from PIL import Image
 
-    attacked, pictures, classes = [], [], []
+    pictures, classes = [], []
     for label, place in enumerate(sorted(path for path in images.iterdir() if path.is_dir())):
         files = sorted(file for file in place.iterdir() if file.is_file())
-        attacked += files[:ATTACKED]
+        for file in files[:ATTACKED]:
+            (attacked / place.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, attacked / place.name / file.name)
         for file in files[ATTACKED:]:
             picture = Image.open(file).convert("RGB")
             pictures.append(torch.from_numpy(np.array(picture.resize((LARGER, LARGER), Image.Resampling.BOX))))
             classes.append(label)
-    return attacked, pictures, torch.tensor(classes)
+    return pictures, torch.tensor(classes)
 
 
 def batch_of(pictures: Tensor, classes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -102,22 +107,33 @@ def train(pictures: Tensor, classes: Tensor, *, is_robust: bool) -> nn.Module:
 
 def compute(images: Path, folder: Path) -> None:
     """Train, study and compare both networks, and store what the page needs."""
+    from safetensors.torch import save_file
+
     import camdrift
 
-    attacked, pictures, classes = read(images)
+    attacked = folder / "attacked"
+    pictures, classes = read(images, attacked)
     stack = torch.stack(pictures).permute(0, 3, 1, 2) / 255
-    labels = {name: place for place, name in enumerate(sorted({file.parent.name for file in attacked}))}
-    runs, facts = [], {"trained": len(stack), "attacked": len(attacked), "attack": STUDY["attack"], "correct": {}}
+    labels = {name: place for place, name in enumerate(sorted(path.name for path in attacked.iterdir()))}
+    runs, facts = (
+        [],
+        {"trained": len(stack), "attacked": ATTACKED * len(labels), "attack": STUDY["attack"], "correct": {}},
+    )
     for name in NAMES:
-        module = train(stack, classes, is_robust=name == "robust")
-        classifier = camdrift.wrap(module, mean=(0.5,) * 3, std=(0.25,) * 3, size=SIDE)
-        run = camdrift.run(classifier, attacked, out=folder / name, name=name, overwrite=True, progress=False, **STUDY)
+        file = folder / f"{name}.safetensors"
+        if not file.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(train(stack, classes, is_robust=name == "robust").state_dict(), file)
+        classifier = camdrift.load_model(f"{Path(__file__).resolve()}:network", weights=str(file))
+        run = camdrift.run(classifier, attacked, out=folder / name, overwrite=True, progress=False, **STUDY)
         facts["correct"][name] = _correct(run, labels)
         runs.append(run)
-    comparison = camdrift.compare(*runs, out=folder / "comparison", overwrite=True, cross=True)
+    comparison = camdrift.compare(*runs, out=folder / "comparison", overwrite=True, cross=True, trust=True)
     FOLDER.mkdir(exist_ok=True)
+    names = dict(zip(comparison.tables["sides"]["side"].to_list(), NAMES, strict=True))
     for name in TABLES:
         table = comparison.tables[name].drop("run", strict=False)
+        table = table.with_columns(pl.col("^side(_a|_b)?$").replace(names))
         table.write_parquet(FOLDER / f"{name}.parquet", compression_level=19)
     facts["torch"] = runs[0].record["versions"]["torch"]
     (FOLDER / "robust.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
