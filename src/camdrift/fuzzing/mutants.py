@@ -78,7 +78,7 @@ class Mutating:
         return Mutation(name, OPERATORS[name].draw(rng), stream)
 
     def _mutants(self, trial: Trial, place: int, mutations: Sequence[Mutation], leaks: Sequence[Leak]) -> Candidates:
-        """Mutants of a parent; as released, one that moves the picture takes over the leak of the rejected one before."""
+        """Mutants of a parent; as released, one that moves the picture takes over the leak of a rejected one."""
         parent, constraint = trial.corpus.entries[place], trial.design.constraint
         matrices = [parent.matrix or matrix_of(mutation) for mutation in mutations]
         parents = [place] * len(mutations)
