@@ -149,10 +149,14 @@ class CampaignDirectory:
 
     def begin(self, record: Mapping[str, Any]) -> None:
         """Start a campaign; one that has ended stays until this one ends, too."""
+        # Killed on the way, it leaves a folder that the next command removes, and never trials without a record.
+        aside = self.path / f".{TRIALS}.tmp"
         with on_disk(self.path):
+            remove(aside)
+            aside.mkdir()
+            write_whole(aside, CAMPAIGN_RECORD, partial(Path.write_bytes, data=record_bytes(record)))
             remove(self.trials)
-            self.trials.mkdir()
-        write_whole(self.trials, CAMPAIGN_RECORD, partial(Path.write_bytes, data=record_bytes(record)))
+            aside.rename(self.trials)
 
     def read_record(self) -> dict[str, Any]:
         """Return the record of the campaign that goes on here, or of the one that has ended.
