@@ -1,7 +1,6 @@
 """The report in a browser: every control shows what the tables say, by mouse and by keys, on every screen."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,9 +9,8 @@ from PIL import Image
 
 from camdrift.figures.focus import MEASURES
 from camdrift.report import numbers
-from camdrift.report.page.rendering import render
 from camdrift.tables.study import FOCUS_MEASURES, LAYERS
-from camdrift.tables.words import ADVERSARIAL, ANALYSED, NOISE
+from camdrift.tables.words import ADVERSARIAL, NOISE
 from support import synthetic
 from support.pages import HOSTILE, attributes, descriptions, opened, pixels, plain, shown, violations, written
 
@@ -493,11 +491,3 @@ def test_on_paper_the_pictures_are_on_page_one_and_the_controls_gone(browser, st
         assert tab.locator("#chart-gain svg").is_visible()
         assert "strength 1, target seed" in tab.locator("#chart-gain .shown").inner_text()
         assert tab.pdf().startswith(b"%PDF")
-
-
-def test_a_long_study_stays_small(tmp_path):
-    made = synthetic.study(synthetic.EFFICIENTNET, analysed=40, gallery_seeds=40)
-    size = len(render(made.tables, made.record, made.gallery))
-    assert size < 10e6
-    assert made.tables["seeds"].filter(status=ANALYSED).height == 40
-    assert Path(tmp_path).is_dir()
