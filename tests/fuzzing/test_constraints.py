@@ -7,7 +7,7 @@ import torch
 from camdrift.coverage.criteria import NeuronBatch
 from camdrift.errors import UserError
 from camdrift.fuzzing.budget import parse_budget
-from camdrift.fuzzing.constraints import CONSTRAINTS, parse_constraint
+from camdrift.fuzzing.constraints import CONSTRAINTS, NO_LEAK, parse_constraint
 from camdrift.fuzzing.gradients import joint_objective
 from camdrift.fuzzing.guidance import ByUncertainty
 from camdrift.fuzzing.names import CONSTRAINT_WORDS
@@ -32,6 +32,17 @@ def changed(*entries):
 def test_deephunters_validity(count, levels, is_valid):
     constraint = parse_constraint("deephunter(alpha=0.02, beta=0.2)")
     assert constraint.holds(constraint.use(*changed(count, levels))).tolist() == [is_valid]
+
+
+def test_a_leak_counts_against_both_bounds_of_deephunter():
+    """3 of 300 entries change by 0.1: half of alpha, half of beta. With 1.5 % and 0.15 beside it, both are over."""
+    constraint = parse_constraint("deephunter(alpha=0.02, beta=0.2)")
+    seeds, images = torch.zeros(2, 3, 10, 10), torch.zeros(2, 3, 10, 10)
+    images[:, :, 0, 0] = 0.1
+    assert constraint.use(images, seeds).tolist() == pytest.approx([0.5, 0.5])
+    use = constraint.use_with([NO_LEAK, (0.015, 0.15)], images, seeds)
+    assert use.tolist() == pytest.approx([0.5, 1.25])
+    assert constraint.holds(use).tolist() == [True, False]
 
 
 def test_norms_by_hand():

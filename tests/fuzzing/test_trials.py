@@ -8,6 +8,7 @@ from camdrift.errors import UserError
 from camdrift.fuzzing.budget import FORWARD, GRADIENT
 from camdrift.fuzzing.campaign import new_trial, run_trial
 from camdrift.fuzzing.checkpoint import mutation_of, save, take_up_again
+from camdrift.fuzzing.constraints import NO_LEAK
 from camdrift.fuzzing.corpus import MemoryStack
 from camdrift.fuzzing.frameworks import FRAMEWORK_ROWS, Setup, nearest_distance, parse_framework
 from camdrift.fuzzing.names import FRAMEWORK_WORDS
@@ -209,6 +210,29 @@ def test_tensorfuzz_as_released_ends_at_its_first_failure(classifier, images):
     assert released.failures
     assert len(released.failures) < len(ours.failures)
     assert released.growth[-1]["mark"] == GROWTH_MARKS
+
+
+def test_deephunter_as_released_books_rejected_changes_on_moved_pictures(classifier, images):
+    options = {"operators": ("brightness", "translate"), "constraint": "deephunter(alpha=0.02, beta=0.02)"}
+    designs = [
+        design_of(classifier, images, as_released=flag, budget="200-passes", **options) for flag in (True, False)
+    ]
+    released, ours = (trial_of("keep-all", design, images) for design in designs)
+    assert {entry.leak for entry in ours.corpus.entries} == {NO_LEAK}
+    entries = released.corpus.entries
+    moved = [entry for entry in entries if entry.mutation and entry.mutation.operator == "translate"]
+    accounts = [entry.leak for entry in moved if entry.leak != NO_LEAK]
+    assert accounts
+    # Each was too large a change of the brightness; nearly all entries of a picture change by it.
+    assert min(share for share, _ in accounts) > 0.5
+    assert min(largest for _, largest in accounts) >= 0.02
+    # So none of their children is valid, while other moved pictures have children.
+    parents = {entry.parent for entry in entries}
+    assert not parents & {place for place, entry in enumerate(entries) if entry.leak != NO_LEAK}
+    again = new_trial(parse_framework("keep-all"), 0, Setup(designs[0], images), MemoryStack(), MemoryStack())
+    saved = save(released)
+    take_up_again(again, saved.tables, saved.arrays, saved.counts)
+    assert [entry.leak for entry in again.corpus.entries] == [entry.leak for entry in entries]
 
 
 def test_a_budget_must_outlast_the_dry_run(classifier, images):

@@ -7,6 +7,7 @@ import torch
 
 from camdrift.coverage.base import NeuronBatch, joined
 from camdrift.fuzzing.affine import Matrix
+from camdrift.fuzzing.constraints import Leak
 from camdrift.fuzzing.mutations import Mutation
 from camdrift.tensors import Images, Logits, Values
 
@@ -21,6 +22,7 @@ class Candidates:
         mutations: What was done to the parents.
         matrices: The affine mutation on the way of each; None for none.
         use: How much of the constraint each uses.
+        leaks: What rejected mutants have left on the account of each; empty for nothing.
     """
 
     images: Images
@@ -28,6 +30,7 @@ class Candidates:
     mutations: Sequence[Mutation]
     matrices: Sequence[Matrix | None]
     use: Values
+    leaks: Sequence[Leak] = ()
 
     def __len__(self) -> int:
         return len(self.parents)
@@ -40,6 +43,7 @@ class Candidates:
             [self.mutations[row] for row in rows],
             [self.matrices[row] for row in rows],
             self.use[list(rows)],
+            [self.leaks[row] for row in rows] if self.leaks else (),
         )
 
     @classmethod
@@ -51,6 +55,7 @@ class Candidates:
             [mutation for part in parts for mutation in part.mutations],
             [matrix for part in parts for matrix in part.matrices],
             torch.cat([part.use for part in parts]),
+            [leak for part in parts for leak in part.leaks],
         )
 
 

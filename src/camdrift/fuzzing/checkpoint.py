@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from camdrift.fuzzing.constraints import NO_LEAK
 from camdrift.fuzzing.corpus import Entry
 from camdrift.fuzzing.mutations import Mutation
 from camdrift.fuzzing.trial import Spending, Trial
@@ -20,6 +21,7 @@ _COLUMNS: Final[dict[str, Any]] = {
     "mutation": pl.String,
     "stream": pl.UInt64,
     "matrix": pl.List(pl.Float64),
+    "leak": pl.List(pl.Float64),
     "uncertainty": pl.Float64,
     "gain": pl.Float64,
     "reason": pl.String,
@@ -81,10 +83,11 @@ def take_up_again(
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    row = {name: getattr(entry, name) for name in _ENTRIES if name not in ("mutation", "stream", "matrix")}
+    row = {name: getattr(entry, name) for name in _ENTRIES if name not in ("mutation", "stream", "matrix", "leak")}
     mutation = entry.mutation
     row["mutation"], row["stream"] = (None, None) if mutation is None else (mutation.spec, mutation.stream)
     row["matrix"] = None if entry.matrix is None else list(entry.matrix)
+    row["leak"] = None if entry.leak == NO_LEAK else list(entry.leak)
     return row
 
 
@@ -92,7 +95,10 @@ def _entry(row: dict[str, Any]) -> Entry:
     spec, stream = row.pop("mutation"), row.pop("stream")
     matrix: Sequence[float] | None = row.pop("matrix")
     affine = None if matrix is None else (matrix[0], matrix[1], matrix[2], matrix[3], matrix[4], matrix[5])
-    return Entry(**row, mutation=None if spec is None else mutation_of(spec, stream), matrix=affine)
+    # Checkpoints of before lack it.
+    share, largest = row.pop("leak", None) or NO_LEAK
+    mutation = None if spec is None else mutation_of(spec, stream)
+    return Entry(**row, mutation=mutation, matrix=affine, leak=(share, largest))
 
 
 def mutation_of(spec: str, stream: int) -> Mutation:

@@ -1,6 +1,6 @@
 """Constraints that say which mutants are valid: how far a mutant may lie from its seed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +12,9 @@ from camdrift.explanations.metrics import picture_ssim
 from camdrift.specs import nearest, parse_spec, write_spec
 from camdrift.tensors import Images, Values
 
+# Share of entries that a rejected mutant has changed, and its largest change, which DeepHunter 2.0 books on another.
+Leak = tuple[float, float]
+NO_LEAK: Final[Leak] = (0.0, 0.0)
 # How much of a constraint an image uses: valid up to 1, or below 1 where `is_strict`.
 _Use = Callable[[Images, Images, Mapping[str, float]], Values]
 
@@ -99,6 +102,18 @@ class Constraint:
         """
         return CONSTRAINTS[self.name].use(images, seeds, self.settings)
 
+    def use_with(self, leaks: Sequence[Leak], images: Images, seeds: Images) -> Values:
+        """Return how much of DeepHunter's bound each image uses with a leak on its account.
+
+        Args:
+            leaks: The leak of each image.
+            images: As for `use`.
+            seeds: As for `use`.
+        """
+        own = torch.tensor([size_of_change(image, seed) for image, seed in zip(images, seeds, strict=True)])
+        both = own + torch.tensor([[*leak] for leak in leaks])
+        return torch.minimum(both[:, 0] / self.settings["alpha"], both[:, 1] / self.settings["beta"]).to(images.device)
+
     def holds(self, use: Values) -> Tensor:
         """Return which images are valid, by how much of the bound they use."""
         return use < 1 if CONSTRAINTS[self.name].is_strict else use <= 1 + _SLACK
@@ -113,6 +128,17 @@ class Constraint:
             use = self.use(images, seeds).clamp_min(1).view(-1, 1, 1, 1)
             return seeds + change / use
         return images
+
+
+def size_of_change(image: Tensor, seed: Tensor) -> Leak:
+    """Return the share of the entries in which two images differ, and the largest difference.
+
+    Args:
+        image: (3, height, width) in pixel space.
+        seed: The other one.
+    """
+    change = (image - seed).abs()
+    return float((change > 0).float().mean()), float(change.max())
 
 
 def paired_distances(images: Images, seeds: Images) -> tuple[list[float], list[float]]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camdrift.fuzzing.affine import IDENTITY, Matrix
+from camdrift.fuzzing.constraints import NO_LEAK, Leak
 from camdrift.fuzzing.mutations import Mutation
 
 # Why an entry is in the corpus.
@@ -65,6 +66,7 @@ class Entry:
         parent: Place of its parent in the corpus; None for a seed.
         mutation: What was done to the parent; None for a seed.
         matrix: The one affine mutation on its way, by which its seed has to be moved too; None for none.
+        leak: What rejected mutants have left on its account, as released.
         uncertainty: The network's, by the guidance that looks at it; 0 for others.
         gain: What it added to the guidance's criterion.
         reason: Why it is in the corpus.
@@ -77,6 +79,7 @@ class Entry:
     parent: int | None = None
     mutation: Mutation | None = None
     matrix: Matrix | None = None
+    leak: Leak = NO_LEAK
     uncertainty: float = 0.0
     gain: float = 0.0
     reason: str = SEED

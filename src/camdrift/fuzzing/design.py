@@ -65,6 +65,11 @@ class CampaignDesign:
         return group_size(self.classifier, self.batch_size)
 
     @property
+    def leaks(self) -> bool:
+        """Do rejected mutants leave something on the account of others, as in DeepHunter 2.0?"""
+        return self.as_released and self.constraint.name == "deephunter"
+
+    @property
     def models(self) -> tuple[Classifier, ...]:
         """All models: the one that is fuzzed, and the oracle's others."""
         return (self.classifier, *self.oracle.others)

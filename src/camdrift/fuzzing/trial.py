@@ -15,6 +15,7 @@ from camdrift.errors import UserError
 from camdrift.fuzzing.affine import Matrix, moved
 from camdrift.fuzzing.budget import FORWARD
 from camdrift.fuzzing.candidates import Candidates, PassOutputs, join_outputs
+from camdrift.fuzzing.constraints import NO_LEAK
 from camdrift.fuzzing.corpus import Corpus, Entry, ImageStack
 from camdrift.fuzzing.design import CampaignDesign
 from camdrift.fuzzing.guidance import Guidance
@@ -228,6 +229,7 @@ class Trial:
                 parent=parent,
                 mutation=candidates.mutations[row],
                 matrix=candidates.matrices[row],
+                leak=candidates.leaks[row] if candidates.leaks else NO_LEAK,
                 uncertainty=float(doubts[row]),
                 gain=float(gains[row]),
                 reason=self.guidance.reason,
