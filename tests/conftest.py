@@ -4,6 +4,7 @@ Torch is imported by those fixtures alone that need it: tests of tables and figu
 """
 
 import gc
+import os
 import random
 import signal
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.fixtures import classifier, eight, no_report  # noqa: F401
+from support.fixtures import classifier, eight, no_figures, no_report  # noqa: F401
 
 # Shells start what runs in the background deaf to Ctrl-C, and so would be every process that a test sends one to.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -65,6 +66,17 @@ def shared(*parts):
     if not path.exists():
         pytest.skip(f"needs ../shared/{'/'.join(parts)} beside the project")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cut():
+    """Nobody waits for the disk, which is a quarter of a small study: what a test writes need not outlast a power cut.
+
+    A descriptor that could not be flushed is told all the same.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: os.fstat(descriptor) and None)
+        yield
 
 
 @pytest.fixture(scope="session")

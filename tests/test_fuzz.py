@@ -361,7 +361,9 @@ class TestRuns:
         uses = {
             "page": lambda: study and render(study._tables, study.record, {}),
             "detect": lambda: study and camdrift.detect(study),
-            "compare": lambda: camdrift.compare(run, finished / "run", out=run.parent / "compared", overwrite=True),
+            "compare": lambda: camdrift.compare(
+                run, finished / "run", out=run.parent / "compared", overwrite=True, n_bootstrap=20
+            ),
             "verify": lambda: camdrift.verify(run, camdrift.load_model(f"{finished}/tiny.py:build"), sample=1),
             "resume": lambda: study_of(
                 camdrift.load_model(f"{finished}/tiny.py:build"), finished / "images", run, resume=True, **SMALL

@@ -12,7 +12,7 @@ from camdrift.figures.similarity import similarity_adversarial_figure
 from camdrift.report.page.rendering import render
 from camdrift.storage.integrity import repeated_images
 from camdrift.tables.study import SEEDS
-from support.studies import SMALL, skip_report, study_of, tiny_classifier, write_images
+from support.studies import SMALL, draw_only, skip_report, study_of, tiny_classifier, write_images
 
 CAUTION = "Caution: thresholds rest on as few as"
 
@@ -25,7 +25,8 @@ class TestRepeatedImages:
         assert warning.startswith("2 of 4 seed images repeat another one (first: c is a)")
         assert repeated_images(seeds.head(2)) == []
 
-    def test_console_record_and_report_have_the_warning(self, tmp_path):
+    def test_console_record_and_report_have_the_warning(self, tmp_path, monkeypatch):
+        draw_only(monkeypatch)
         images = write_images(tmp_path / "images", 5)
         shutil.copyfile(images / "img_01.png", images / "img_03.png")
         seen = []

@@ -28,7 +28,10 @@ _IS: Final = r"""(?:["']?\s*=\s*|["']\s*:\s*)"""
 def _setting(words: str, sign: str) -> re.Pattern[str]:
     """A setting whose name holds one of some words between others: `my_key`, `apiKey`, `key-id`; its sign and value."""
     in_capitals = "|".join(word.capitalize() for word in words.split("|"))
-    name = rf"(?:(?:[A-Za-z0-9]+[_-])*(?i:{words})|[A-Za-z0-9_-]*[a-z0-9](?:{in_capitals}))s?(?:[_-][A-Za-z0-9]+)*"
+    # Each begins where no other could: a name is looked through once, and not again from each of its letters.
+    in_words = rf"(?<![A-Za-z0-9][_-])(?:[A-Za-z0-9]+[_-])*(?i:{words})"
+    in_camels = rf"(?<![_-])[A-Za-z0-9_-]*[a-z0-9](?:{in_capitals})"
+    name = rf"(?:{in_words}|{in_camels})s?(?:[_-][A-Za-z0-9]+)*"
     return re.compile(rf"(?<![A-Za-z0-9])(?P<head>{name}{sign})(?P<value>{_VALUE})")
 
 

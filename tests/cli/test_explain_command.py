@@ -12,14 +12,15 @@ from camdrift.figures.scope import scope_of
 from camdrift.figures.study import study_figures
 from camdrift.report.study import summary
 from support import synthetic
-from support.studies import ATTACK, write_factory, write_images
+from support.studies import ATTACK, draw_only, skip_report, write_factory, write_images
 
 QUICK = ["--attack", ATTACK, "--strengths", "0.5,1"]
 
 
 @pytest.fixture
-def explain(camdrift_command):
-    """Runs the command in this process: exit code, stdout, stderr."""
+def explain(camdrift_command, monkeypatch):
+    """Runs the command in this process, with the grid for its one figure: exit code, stdout, stderr."""
+    draw_only(monkeypatch, "layer_grid")
     return partial(camdrift_command, "explain")
 
 
@@ -36,14 +37,10 @@ def spec(tmp_path_factory):
 @pytest.fixture(scope="module")
 def fooled(photos, spec, tmp_path_factory):
     """An image that the attack fools, and the numbers it shares with a study of all."""
-    study = camdrift.run(
-        camdrift.load_model(spec),
-        photos,
-        out=tmp_path_factory.mktemp("all") / "run",
-        attack=ATTACK,
-        strengths=(0.5, 1.0),
-        chunk_size=1,
-    )
+    out, options = tmp_path_factory.mktemp("all") / "run", {"strengths": (0.5, 1.0), "chunk_size": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        skip_report(patch)
+        study = camdrift.run(camdrift.load_model(spec), photos, out=out, attack=ATTACK, **options)
     return study.seeds.filter(status="analysed")["seed_id"][0], study
 
 

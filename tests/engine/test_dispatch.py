@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -24,6 +25,7 @@ from camdrift.errors import ImageError, StoreError, UserError
 from camdrift.models.copies import copy_of, restore
 from camdrift.storage.remote_directory import gather
 from camdrift.storage.run_directory import RunDirectory
+from support.comparisons import skip_page
 from support.rays import FakeRay, RayError
 from support.studies import (
     ATTACK,
@@ -269,6 +271,10 @@ class TestKinds:
 
     def test_a_sweep(self, eight, spec, tmp_path, monkeypatch):
         pytest.importorskip("ray")
+        skip_page(monkeypatch)
+        monkeypatch.setattr(
+            sys.modules["camdrift.comparison.sweep"], "compare", partial(camdrift.compare, n_bootstrap=20)
+        )
         monkeypatch.setattr(dispatch, "cluster", FakeRay().cluster)
         grid = tmp_path / "grid.toml"
         grid.write_text(

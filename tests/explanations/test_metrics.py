@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import linprog
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from camdrift.errors import UserError
 from camdrift.explanations.metrics import cka, relative_error
@@ -68,6 +67,9 @@ class TestAgainstOthers:
         expected = (top / ((mean_u**2 + mean_v**2 + c1) * (var_u + var_v + c2))).mean((1, 2))
         np.testing.assert_allclose(similarity(a, b, SIZE, metric="ssim"), expected, rtol=1e-5)
         both = [torch.from_numpy(part)[:, None].float() for part in (u, v)]
+        # Here, for it imports transformers, too.
+        from torchmetrics.functional.image import structural_similarity_index_measure
+
         theirs = structural_similarity_index_measure(*both, data_range=1.0, reduction="none")
         np.testing.assert_allclose(similarity(a, b, SIZE, metric="ssim"), theirs.flatten(), rtol=1e-5)
 

@@ -14,7 +14,7 @@ from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.further import CEILING
 from camdrift.tables.study import FLOOR, LAYERS, SIMILARITY
 from camdrift.tables.words import ADVERSARIAL, NOISE, ROUNDING, ZERO_MAP_SEED
-from support.studies import write_images
+from support.studies import skip_report, write_images
 from support.study_tables import cells, plain_norms
 
 GAIN = ("gain", "gain_low", "gain_high", "rank", "rank_low", "rank_high")
@@ -34,7 +34,9 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ceiling")
     write_images(folder / "images", 6)
     settings = {"attack": "pgd(eps=96/255, steps=10)", "strengths": (0.25, 1.0), "noise_ladder": (2.0,), "gallery": 0}
-    return camdrift.run(camdrift.wrap(net, size=32), folder / "images", out=folder / "run", **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        skip_report(patch)
+        return camdrift.run(camdrift.wrap(net, size=32), folder / "images", out=folder / "run", **settings)
 
 
 def test_maps_of_rounding_are_not_ranked(study):

@@ -11,7 +11,7 @@ from camdrift.pipeline.full_precision import FULL_SEEDS
 from camdrift.statistics.rounding import rounding
 from camdrift.tables.further import PRECISION
 from camdrift.tables.study import SIMILARITY, VARIANTS
-from support.studies import ATTACK, SMALL, skip_report, study_of, tiny_classifier, write_images
+from support.studies import ATTACK, SMALL, draw_only, skip_report, study_of, tiny_classifier, write_images
 
 KEYS = ["seed_id", "condition", "strength", "draw", "target", "explanation", "metric", "layer"]
 
@@ -122,6 +122,7 @@ class TestRounding:
 
 
 def test_summary_and_report_say_it(study, monkeypatch):
+    draw_only(monkeypatch)
     found = rounding(study.similarity, study.precision, study.variants)
     text = study.summary()
     seeds, change = found.n_seeds, f"{found.mean_change:.2g}"

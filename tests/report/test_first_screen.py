@@ -13,7 +13,7 @@ from camdrift.report.story import study_headline
 from camdrift.report.telling import most_telling
 from camdrift.tables.words import ADVERSARIAL, NOISE
 from support import synthetic
-from support.pages import descriptions, opened, plain, shown, written
+from support.pages import attributes, descriptions, opened, pixels, plain, shown, written
 
 pytestmark = pytest.mark.slow
 
@@ -81,22 +81,14 @@ def test_the_photo_is_the_one_that_shows_the_headline_best(tab, study):
 
 def test_heat_shows_as_much_as_it_is_large(tab):
     """Where a map is cold the photo stays as it is."""
-    clean, over = (canvas(tab, name) for name in ("first-clean", "first-map-clean"))
+    tab.wait_for_selector("#first[data-drawn]")
+    clean, over = (pixels(tab, name).astype(np.int64) for name in ("first-clean", "first-map-clean"))
     moved = np.abs(clean - over).sum(axis=2)
     tab.locator("#over-image").uncheck()
     tab.wait_for_timeout(100)
-    heat = canvas(tab, "map-clean").sum(axis=2)
+    heat = pixels(tab, "map-clean").sum(axis=2)
     tab.locator("#over-image").check()
     assert moved[heat <= np.quantile(heat, 0.2)].mean() < 12 < moved[heat >= np.quantile(heat, 0.95)].mean() / 4
-
-
-def canvas(tab, name):
-    """A canvas as (height, width, 3) numbers."""
-    tab.wait_for_selector("#first[data-drawn]")
-    data = tab.locator(f"#{name}").evaluate(
-        "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
-    )
-    return np.array(data, dtype=np.int64).reshape(224, 224, 4)[..., :3]
 
 
 def test_the_address_holds_the_view_and_brings_it_back(browser, tab, path):
@@ -137,7 +129,7 @@ def test_a_view_is_copied_and_saved(tab):
 
 def test_words_explain_themselves_where_they_stand(tab):
     words = tab.locator("#layer-facts .term")
-    names = {word.get_attribute("data-term") for word in words.all()}
+    names = set(attributes(words, "data-term"))
     assert {"gain", "rank", "floor", "ceiling", "auc", "undefined"} <= names
     for word in words.all()[:3]:
         word.click()
@@ -158,7 +150,7 @@ def test_images_are_filtered_by_success_confidence_and_class(tab, study):
 
     def listed(words):
         tab.locator("#filter").select_option(label=words)
-        return {option.get_attribute("title") for option in tab.locator(".seed").all()}
+        return set(attributes(tab.locator(".seed"), "title"))
 
     # The attack of the made study fools at 1 and above.
     tab.locator("#strength").fill("0")

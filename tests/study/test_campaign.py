@@ -22,13 +22,16 @@ CHOICE = ("deephunter", "tensorfuzz", "keep-random")
 OPTIONS = {"frameworks": CHOICE, "trials": 2, "budget": "240-passes"}
 
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
+
 @pytest.fixture(scope="module")
 def classifier():
     return tiny_classifier()
 
 
 @pytest.fixture(scope="module")
-def campaign(classifier, eight, tmp_path_factory):
+def campaign(classifier, eight, tmp_path_factory, no_figures):
     out = tmp_path_factory.mktemp("campaign") / "run"
     return camdrift.fuzz(classifier, eight, out=out, progress=False, **OPTIONS)
 
@@ -243,22 +246,19 @@ def test_frameworks_are_compared_over_trials():
     assert summarised(finals.filter(trial=0), rng_seed=0)["low"].to_list() == [None] * 2 * len(FAILURE_COUNTS)
 
 
-def test_the_command_fuzzes_and_goes_on(eight, tmp_path):
+def test_the_command_fuzzes_and_goes_on(eight, tmp_path, camdrift_command):
     spec = write_factory(tmp_path)
     command = [
         "fuzz", str(eight), "--model", spec, "--frameworks", "random,margin", "--budget", "100-passes",
         "--limit", "4", "--out", str(tmp_path / "run"), "--json",
     ]  # fmt: skip
-    code = "import sys; sys.argv = ['camdrift', *sys.argv[1:]]; from camdrift.cli.app import main; main()"
-    running = process(code, *command, cwd=tmp_path, text=True)
-    out, err = running.communicate(timeout=120)
-    assert running.returncode == 0, err
+    code, out, err = camdrift_command(*command)
+    assert code == 0, err
     result = json.loads(out)
     assert [row["framework"] for row in result["counts"]] == ["random", "margin"]
     assert result["run"] == str(tmp_path / "run")
-    again = process(code, "fuzz", "--resume", "--out", str(tmp_path / "run"), cwd=tmp_path, text=True)
-    out, err = again.communicate(timeout=120)
-    assert again.returncode == 0, err
+    code, out, err = camdrift_command("fuzz", "--resume", "--out", tmp_path / "run")
+    assert code == 0, err
     assert result["headline"] in out.replace("\n", " ")
 
 

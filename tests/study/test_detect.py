@@ -20,7 +20,7 @@ from camdrift.study.detect import detection_of, readings
 from camdrift.tables.detection import DETECTION, ROC
 from camdrift.tables.further import DENOISED
 from camdrift.tables.study import SEEDS, SIMILARITY
-from support.studies import picture, skip_report, study_of, tiny_classifier, write_factory, write_images
+from support.studies import draw_only, picture, skip_report, study_of, tiny_classifier, write_factory, write_images
 from support.study_tables import cells
 
 OPTIONS = {"strengths": (0.5, 1.0), "noise_ladder": (4.0,), "chunk_size": 5, "gallery": 0}
@@ -314,9 +314,21 @@ def runs(photos, tmp_path_factory):
         return first, study_of(classifier, photos, folder / "second", attack=STRONGER, **OPTIONS)
 
 
+@pytest.fixture(scope="module")
+def alone(runs):
+    """Detectors of the first run."""
+    return camdrift.detect(runs[0])
+
+
+@pytest.fixture(scope="module")
+def together(runs, alone):
+    """Detectors of both runs, from each to the other: what the first has stored now."""
+    return camdrift.detect(*runs)
+
+
 class TestStudies:
-    def test_tables_are_stored_and_read_again(self, runs):
-        found = camdrift.detect(runs[0])
+    def test_tables_are_stored_and_read_again(self, runs, alone):
+        found = alone
         again = camdrift.open(runs[0].path)
         assert_frame_equal(again.detection, found.detection)
         assert_frame_equal(again.roc, found.roc)
@@ -332,8 +344,8 @@ class TestStudies:
         assert {name: after[name] for name in before} == before
         assert set(after) - set(before) <= {"detection.parquet", "roc.parquet"}
 
-    def test_second_run_without_denoised_copies(self, runs):
-        found = camdrift.detect(*runs).detection
+    def test_second_run_without_denoised_copies(self, runs, together):
+        found = together.detection
         pairs = found.group_by("trained_on", "tested_on", maintain_order=True).agg(pl.col("reference").unique())
         assert pairs["reference"].list.sort().to_list() == [["denoised", "seed"], ["seed"], ["seed"], ["seed"]]
         assert found["trained_on"].unique(maintain_order=True).to_list() == [
@@ -349,8 +361,8 @@ class TestStudies:
             f"{attack} ({runs[0].path})", f"{attack} ({again.path})",
         ]  # fmt: skip
 
-    def test_words_say_which_needs_the_clean_image(self, runs):
-        found = camdrift.detect(runs[0])
+    def test_words_say_which_needs_the_clean_image(self, runs, alone, together):
+        found = alone
         heads, rows = found.cells()
         assert "0.5 is chance" in found.notes()[0]
         assert " ".join(heads) == "reference class told from strength 0.5 strength 1 all strengths seeds"
@@ -358,7 +370,7 @@ class TestStudies:
         assert starts == ["seed (needs the clean image)"] * 2 + ["denoised (needs no clean image)"] * 2
         first = found.detection.row(0, named=True)
         assert f"{first['auc']:.2f} [{first['auc_low']:.2f}, {first['auc_high']:.2f}]" in rows[0]
-        assert camdrift.detect(*runs).cells()[0][:3] == ["trained on", "tested on", "reference"]
+        assert together.cells()[0][:3] == ["trained on", "tested on", "reference"]
         assert camdrift.detect(runs[1]).notes()[-1] == (
             "Nothing was measured without the clean image: that needs a run with --denoised."
         )
@@ -436,8 +448,9 @@ class TestRefused:
 
 
 @pytest.mark.slow
-def test_command_line_from_run_to_figure(tmp_path, photos, camdrift_command):
+def test_command_line_from_run_to_figure(tmp_path, photos, camdrift_command, monkeypatch):
     """`camdrift run --denoised`, then `camdrift detect`, then `camdrift report` rebuilds the figure."""
+    draw_only(monkeypatch, DETECTION_FIGURE)
     spec, run = write_factory(tmp_path), tmp_path / "run"
     attack = ["--attack", STRONGER, "--strengths", "1", "--noise-ladder", "4"]
     assert camdrift_command("run", photos, "--model", spec, *attack, "--denoised", "--out", run)[0] == 0

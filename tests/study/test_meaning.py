@@ -17,6 +17,8 @@ from camdrift.tables.meaning import MEANING, QUESTION_WORDS, WITHIN
 from support.campaigns import pixels_of
 from support.studies import tiny_classifier, write_factory, write_images
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 DRAWS = MeaningDraws(draws=1, steps=1, repeats=1, suites=60, permutations=39, replicates=10)
 CRITERIA = ["nc(threshold=0.25)", "kmnc(k=1000)", "nbc", "snac", "tknc(k=1)"]
 
@@ -37,7 +39,7 @@ def classifier(spec):
 
 
 @pytest.fixture(scope="module")
-def campaign(classifier, folder):
+def campaign(classifier, folder, no_figures):
     images = write_images(folder / "images", 6)
     options = {"frameworks": ("deephunter", "keep-random"), "trials": 2, "budget": "40-passes"}
     options["mutators"] = ("rotate", "noise")

@@ -158,6 +158,8 @@ class TestEmulation:
 
     def test_batch_size_changes_nothing(self, study, classifier, photos, tmp_path, monkeypatch):
         skip_report(monkeypatch)
+        # What is worked out of the tables afterwards takes most of the time.
+        monkeypatch.setattr("camdrift.study.reproduce.finish", lambda *_: None)
         again = reproduce(classifier, photos, out=tmp_path / "run", **OPTIONS, batch_size=3)
         assert_frame_equal(study.emulation, again.emulation, abs_tol=2e-3)
 

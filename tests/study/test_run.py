@@ -22,6 +22,7 @@ from support import attacks
 from support.studies import (
     ATTACK,
     SIZE,
+    draw_only,
     naive_similarity,
     skip_report,
     study_of,
@@ -250,7 +251,8 @@ class TestGallery:
         assert (shown[0][0], shown[0][-1]) == (order[0], order[-1])
         assert shown[1] == order
 
-    def test_none(self, classifier, photos, tmp_path):
+    def test_none(self, classifier, photos, tmp_path, monkeypatch):
+        draw_only(monkeypatch, "figure_3_heatmaps")
         options = {"strengths": (1.0,), "noise_ladder": (), "limit": 4}
         found = study_of(classifier, photos, tmp_path / "run", gallery=0, **options)
         with np.load(found.path / "gallery.npz") as gallery:

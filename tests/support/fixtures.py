@@ -22,6 +22,16 @@ def no_report():
 
 
 @pytest.fixture(scope="module")
+def no_figures():
+    """All runs and campaigns of a module make their page, but write no figure."""
+    from support.studies import draw_only
+
+    with pytest.MonkeyPatch.context() as patch:
+        draw_only(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
 def eight(tmp_path_factory):
     """A folder of eight images."""
     from support.studies import write_images

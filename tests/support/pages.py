@@ -1,8 +1,13 @@
 """Pages in a browser, and figures and pages as plain text."""
 
+import base64
+import io
 from contextlib import contextmanager
 
+import numpy as np
+import pytest
 from matplotlib.text import Text
+from PIL import Image
 
 from camdrift.report.page.rendering import render
 
@@ -51,7 +56,26 @@ def shown(tab, chart):
     return tab.locator(f"#chart-{chart} svg")
 
 
+def pixels(tab, canvas):
+    """A canvas as (height, width, 3) bytes."""
+    address = tab.locator(f"#{canvas}").evaluate("canvas => canvas.toDataURL()")
+    data = base64.b64decode(address.partition(",")[2])
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
 def descriptions(tab, chart, marks):
     """The words of the marks of a chart for those who cannot see them: those of the tooltips."""
     figure = shown(tab, chart)
-    return [plain(mark.get_attribute("aria-label")) for mark in figure.locator(marks).all()]
+    return [plain(words) for words in attributes(figure.locator(marks), "aria-label")]
+
+
+def attributes(elements, name):
+    """An attribute of every element, asked for at once: each question to the browser takes its time."""
+    return elements.evaluate_all("(elements, name) => elements.map((element) => element.getAttribute(name))", name)
+
+
+def violations(tab):
+    """What axe finds wrong for a reader: the rule, how grave it is, and the first elements that break it."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    rows = axe.Axe().run(tab).response["violations"]
+    return [(row["id"], row["impact"], [node["html"][:200] for node in row["nodes"][:3]]) for row in rows]

@@ -146,6 +146,17 @@ def skip_report(monkeypatch):
     monkeypatch.setattr("camdrift.study.study.report_files", lambda *_: [("report.html", b"stub")])
 
 
+def draw_only(monkeypatch, *names):
+    """Let reports hold their page and these figures: every figure is made, but writing them all is most of a run."""
+    from camdrift.report import campaign, study
+
+    def chosen(make):
+        return lambda *parts: {name: figure for name, figure in make(*parts).items() if name in names}
+
+    for module, name in ((study, "study_figures"), (campaign, "campaign_figures")):
+        monkeypatch.setattr(module, name, chosen(getattr(module, name)))
+
+
 def stop_when(condition):
     """A progress callback that interrupts the run as Ctrl-C does, the first time that `condition` holds."""
 

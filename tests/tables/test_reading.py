@@ -179,6 +179,7 @@ def test_a_page_of_many_seeds_is_bounded(monkeypatch):
     """With pictures and numbers of as many seeds as fit, and no more."""
     most = 250_000
     made = synthetic.study(synthetic.EFFICIENTNET, analysed=40, gallery_seeds=40)
+    assert len(render(made.tables, made.record, made.gallery)) < 10e6
     for key, value in list(made.gallery.items()):
         if key.rpartition("/")[2] in ("clean", "perturbation", "noise"):
             made.gallery[key] = value[:4, :4]
