@@ -17,11 +17,23 @@ from camdrift.cli.defaults import settings, variable
 from camdrift.cli.groups import GROUPS
 from camdrift.cli.models import Models
 from camdrift.cli.records import Comparing, Criteria, Ending
-from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TEXT, WORD_LIST, Kind, count_or_word
+from camdrift.cli.words import (
+    FILE,
+    INTEGER,
+    NUMBER_LIST,
+    SPEC_LIST,
+    SPECS,
+    SWITCH,
+    TEXT,
+    WORD_LIST,
+    Kind,
+    count_or_word,
+)
 from camdrift.engine.engine import Engine
 from camdrift.fuzzing.names import CONSTRAINT_WORDS, FRAMEWORK_WORDS, ORACLE_WORDS
 from camdrift.fuzzing.settings import FuzzSettings
 from camdrift.models.registry import MODEL_FORMS
+from camdrift.perturbations.registry import PERTURBATION_FORMS
 from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
 from camdrift.study.launch import PAPER_ATTACK, RUNS, Launch
 from camdrift.tables.criteria import ALL, CRITERION_WORDS
@@ -85,7 +97,7 @@ class Option:
         defaults = {each.name: each.default for each in fields(self.record)}
         default = self.kind.write(self.defaults.get(command, defaults[self.target]))
         kind: Any = self.kind.type if default is not None else self.kind.type | None
-        annotation: Any = Annotated[kind, self.info(shows_default=default not in (None, ""), is_settable=True)]
+        annotation: Any = Annotated[kind, self.info(shows_default=default not in (None, "", []), is_settable=True)]
         return Parameter(self.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
     def info(self, *, shows_default: bool = False, is_settable: bool = False) -> Any:
@@ -288,6 +300,11 @@ OPTIONS: Final = (
     Option(
         "lime-design", Settings, TEXT, "SPEC", ("run",),
         "How: lime, lime:paper, or one of them with settings: 'lime(grid=8, samples=500)'.",
+    ),
+    Option(
+        "perturb", Settings, SPECS, "SPEC", ("run",),
+        f"A natural change to hold beside the attack, on the same scale: {' or '.join(PERTURBATION_FORMS)}, such as "
+        "'nrtk:BrightnessPerturber(factor=1.4)' (extra `nrtk`). It may be given several times.",
     ),
     Option(
         "align", Comparing, TEXT, "WAY", _COMPARE,

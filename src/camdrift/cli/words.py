@@ -42,6 +42,8 @@ SWITCH: Final = Kind(bool)
 FILE: Final = Kind(Path)
 WORD_LIST: Final = Kind(str, lambda _, text: parse_words(text), ",".join)
 SPEC_LIST: Final = Kind(str, lambda _, text: parse_specs(text), ",".join)
+# An option that may be given several times.
+SPECS: Final = Kind(list[str], lambda _, texts: tuple(spec for text in texts for spec in parse_specs(text)), list)
 NUMBER_LIST: Final = Kind(str, _parse_numbers, lambda numbers: ",".join(f"{number:g}" for number in numbers))
 
 
