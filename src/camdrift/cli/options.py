@@ -17,24 +17,13 @@ from camdrift.cli.defaults import settings, variable
 from camdrift.cli.groups import GROUPS
 from camdrift.cli.models import Models
 from camdrift.cli.records import Comparing, Criteria, Ending
-from camdrift.cli.words import (
-    FILE,
-    INTEGER,
-    NUMBER_LIST,
-    SPEC_LIST,
-    SPECS,
-    SWITCH,
-    TEXT,
-    WORD_LIST,
-    Kind,
-    count_or_word,
-)
+from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SPECS, SWITCH, TEXT, WORD_LIST, Kind, count_of
 from camdrift.engine.engine import Engine
 from camdrift.fuzzing.names import CONSTRAINT_WORDS, FRAMEWORK_WORDS, ORACLE_WORDS
 from camdrift.fuzzing.settings import FuzzSettings
 from camdrift.models.registry import MODEL_FORMS
 from camdrift.perturbations.registry import PERTURBATION_FORMS
-from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
+from camdrift.pipeline.settings import Settings
 from camdrift.study.launch import PAPER_ATTACK, RUNS, Launch
 from camdrift.tables.criteria import ALL, CRITERION_WORDS
 from camdrift.tables.measures import CAPTUM, EXPLANATIONS, MAP_METRICS, METRICS
@@ -117,11 +106,6 @@ class Option:
             envvar=variable(self.flag) if is_settable else None,
             show_envvar=False,
         )
-
-
-def _count(name: str, *, least: int = 1) -> Kind:
-    ((word, meaning),) = WORDS_FOR_NUMBERS[name].items()
-    return count_or_word(word, meaning, least=least)
 
 
 # In the order in which the help lists them.
@@ -269,15 +253,15 @@ OPTIONS: Final = (
         "Further strengths of the noise, to measure gains with.",
     ),
     Option(
-        "gallery", Settings, _count("gallery", least=0), "N", _MANY_IMAGES,
+        "gallery", Settings, count_of("gallery", least=0), "N", _MANY_IMAGES,
         "Images whose pictures and heatmaps are kept: N from the largest deviation to the smallest, or all.",
     ),
     Option(
-        "chunk-size", Settings, _count("chunk_size"), "N", _MANY_IMAGES,
+        "chunk-size", Settings, count_of("chunk_size"), "N", _MANY_IMAGES,
         "Images that share one coverage table and are stored together; or all.",
     ),
     Option(
-        "batch-size", Settings, _count("batch_size"), "N", _LIMITED,
+        "batch-size", Settings, count_of("batch_size"), "N", _LIMITED,
         "Images per pass, or auto.",
     ),
     Option(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from camdrift.errors import UserError
+from camdrift.pipeline.settings import WORDS_FOR_NUMBERS
 from camdrift.specs import parse_specs
 
 
@@ -47,8 +48,14 @@ SPECS: Final = Kind(list[str], lambda _, texts: tuple(spec for text in texts for
 NUMBER_LIST: Final = Kind(str, _parse_numbers, lambda numbers: ",".join(f"{number:g}" for number in numbers))
 
 
-def count_or_word(word: str, meaning: int | None, *, least: int = 1) -> Kind:
-    """Return the kind of an integer of at least `least`, or a word that means another number or None."""
+def count_of(name: str, *, least: int = 1) -> Kind:
+    """Return the kind of an integer of at least `least`, or of the word that means another number or None.
+
+    Args:
+        name: The option, which has one such word.
+        least: The least number.
+    """
+    ((word, meaning),) = WORDS_FOR_NUMBERS[name].items()
 
     def parse(flag: str, text: str) -> int | None:
         if text == word:

@@ -230,6 +230,7 @@ def _gallery(
         arrays |= numbered(place, {**pictures, **heatmaps.arrays(position)})
     for changes in plan.design.extra_tables:
         if isinstance(changes, NaturalChanges):
-            shown = changes.pictures(plan, [seeds[positions[seed_id]] for seed_id in candidates])
-            arrays |= {key: array for place, own in enumerate(shown) for key, array in numbered(place, own).items()}
+            pictures_after = changes.pictures(plan, [seeds[positions[seed_id]] for seed_id in candidates])
+            for place, own in enumerate(pictures_after):
+                arrays |= numbered(place, own)
     return arrays

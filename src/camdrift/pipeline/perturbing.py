@@ -110,12 +110,11 @@ def _plan_of_changes(plan: Plan) -> Plan:
 def _changed(plan: Plan, perturbation: Perturbation, seeds: Sequence[NoisySeed]) -> list[NoisySeed]:
     """The seeds with a natural change in place of the attack's perturbation, and with its noise."""
     rng_seed = plan.settings.rng_seed
-    changed = []
-    for seed in seeds:
-        change = perturbation.of_image(seed.pixels, rng_seed=rng_seed, seed_id=seed.seed_id)
-        noise = matched_noise(change, rng_seed=rng_seed, seed_id=seed.seed_id)
-        changed.append(replace(seed, perturbation=change, noise=(noise,)))
-    return changed
+    changes = [perturbation.of_image(seed.pixels, rng_seed=rng_seed, seed_id=seed.seed_id) for seed in seeds]
+    return [
+        replace(seed, perturbation=change, noise=(matched_noise(change, rng_seed=rng_seed, seed_id=seed.seed_id),))
+        for seed, change in zip(seeds, changes, strict=True)
+    ]
 
 
 def _advance(advance: Callable[[int], None], before: int, total: int, count: int) -> None:

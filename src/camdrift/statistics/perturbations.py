@@ -12,15 +12,15 @@ from camdrift.tables.study import SIMILARITY, VARIANTS
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
 
 
-def perturbations(perturbed: pl.DataFrame, seeds: pl.DataFrame) -> pl.DataFrame:
+def perturbations(images: pl.DataFrame, seeds: pl.DataFrame) -> pl.DataFrame:
     """Table `perturbations`: how many predictions each natural change flips, and noise of its size.
 
     Args:
-        perturbed: Table `perturbed`.
+        images: Table `perturbed`.
         seeds: Table `seeds`.
     """
     parts = [PERTURBATIONS.frame()]
-    for spec, rows in _as_attacks(perturbed):
+    for spec, rows in _as_attacks(images):
         variants = _variants(rows)
         sizes = variants.group_by("condition", "strength").agg(
             pl.col("realised_l2").median(), unchanged=(pl.col("realised_l2") == 0).sum().cast(pl.Int64)
@@ -32,19 +32,17 @@ def perturbations(perturbed: pl.DataFrame, seeds: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def perturbation_layers(
-    perturbed: pl.DataFrame, floor: AnyFrame, ceiling: pl.DataFrame, *, rng_seed: int
-) -> pl.DataFrame:
+def perturbation_layers(images: pl.DataFrame, floor: AnyFrame, ceiling: pl.DataFrame, *, rng_seed: int) -> pl.DataFrame:
     """Table `perturbation_layers`: what `layers` says of the attack, of each natural change (method section 3).
 
     Args:
-        perturbed: Table `perturbed`.
+        images: Table `perturbed`.
         floor: Table `floor`.
         ceiling: Table `ceiling`, for gains that rounding alone would make.
         rng_seed: Fixes the bootstrap; it draws the same seeds as for the attack where all are there.
     """
     parts = [PERTURBATION_LAYERS.frame()]
-    for spec, rows in _as_attacks(perturbed):
+    for spec, rows in _as_attacks(images):
         similarity = rows.with_columns(draw=pl.lit(0, dtype=pl.Int64)).select(SIMILARITY.schema.names())
         layers = layer_statistics(similarity, _variants(rows), floor, ceiling, rng_seed=rng_seed)
         table = layers.with_columns(
@@ -56,15 +54,15 @@ def perturbation_layers(
     return pl.concat(parts)
 
 
-def _as_attacks(perturbed: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+def _as_attacks(images: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     """Each natural change with its rows, in which it takes the attack's place."""
     is_noise = pl.col("condition") == NOISE
-    rows = perturbed.with_columns(condition=pl.when(is_noise).then("condition").otherwise(pl.lit(ADVERSARIAL)))
+    rows = images.with_columns(condition=pl.when(is_noise).then("condition").otherwise(pl.lit(ADVERSARIAL)))
     for (spec,), part in rows.group_by("perturbation", maintain_order=True):
         yield str(spec), part
 
 
 def _variants(rows: pl.DataFrame) -> pl.DataFrame:
     """One row per image, as in table `variants`."""
-    images = rows.unique(["seed_id", "condition", "strength"], keep="first", maintain_order=True)
-    return images.with_columns(draw=pl.lit(0, dtype=pl.Int64)).select(VARIANTS.schema.names())
+    first = rows.unique(["seed_id", "condition", "strength"], keep="first", maintain_order=True)
+    return first.with_columns(draw=pl.lit(0, dtype=pl.Int64)).select(VARIANTS.schema.names())

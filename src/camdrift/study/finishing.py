@@ -57,9 +57,9 @@ def _write_statistics(directory: RunDirectory, *, rng_seed: int) -> None:
     directory.write_table("counts", compromised_counts(similarity, layers))
     directory.write_table("controls", study_controls(of_first_measure(tables), rng_seed=rng_seed))
     if directory.has_table(PERTURBED.name):
-        perturbed = directory.read_table(PERTURBED.name)
-        changes = perturbation_layers(perturbed, floor, ceiling, rng_seed=rng_seed)
-        directory.write_table(PERTURBATIONS.name, perturbations(perturbed, tables["seeds"]))
+        images = directory.read_table(PERTURBED.name)
+        changes = perturbation_layers(images, floor, ceiling, rng_seed=rng_seed)
+        directory.write_table(PERTURBATIONS.name, perturbations(images, tables["seeds"]))
         directory.write_table(PERTURBATION_LAYERS.name, changes)
 
 
