@@ -26,6 +26,7 @@ from camdrift.pipeline.maps import as_maps, explain_all
 from camdrift.pipeline.noise import matched_noise
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.seeds import NoisySeed, stack
+from camdrift.pipeline.settings import Settings
 from camdrift.tables.perturbations import NATURAL, PERTURBED
 from camdrift.tables.words import ADVERSARIAL, TARGET_ORDER
 from camdrift.tensors import Images, perturbed
@@ -89,19 +90,29 @@ def natural_changes(specs: Sequence[str], size: int) -> NaturalChanges:
     return NaturalChanges(tuple(perturbations))
 
 
+def change_passes(settings: Settings) -> int:
+    """Return the number of images that go through the network for one seed, for all natural changes."""
+    own = _settings_of_changes(settings)
+    return len(settings.perturb) * (1 + len(own.strengths) + len(own.noise_strengths))
+
+
 def changes_of(plan: Plan) -> tuple[str, ...]:
     """The natural changes of a study, complete; none for a study without."""
     tables = [table for table in plan.design.extra_tables if isinstance(table, NaturalChanges)]
     return tables[0].specs if tables else ()
 
 
-def _plan_of_changes(plan: Plan) -> Plan:
-    """The plan with the headline's target and the first measure alone, one draw of the noise, and a longer ladder."""
-    settings = plan.settings
+def _settings_of_changes(settings: Settings) -> Settings:
+    """The settings with the headline's target alone, one draw of the noise, and a longer ladder."""
     target = next(target for target in TARGET_ORDER if target in settings.targets)
     # Noise also at the reciprocals of the ladder: most natural changes move a map less far than noise of their size.
     ladder = (*settings.noise_ladder, *(1 / strength for strength in settings.noise_ladder))
-    design = replace(plan.design, settings=replace(settings, targets=(target,), noise_draws=1, noise_ladder=ladder))
+    return replace(settings, targets=(target,), noise_draws=1, noise_ladder=ladder)
+
+
+def _plan_of_changes(plan: Plan) -> Plan:
+    """The plan with the settings of natural changes and the first measure alone."""
+    design = replace(plan.design, settings=_settings_of_changes(plan.settings))
     first = plan.measures[0]
     explainers = tuple(explainer for explainer in plan.explainers if explainer.spec == first.explanation)
     return replace(plan, design=design, explainers=explainers, measures=(first,), clock=Clock())

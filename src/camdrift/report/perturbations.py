@@ -175,6 +175,7 @@ def _marks(rows: pl.DataFrame, kind: str, height: Any) -> list[dict[str, Any]]:
         if row["gain"] is None or row["gain"] <= 0:
             continue
         has_interval = row["gain_low"] is not None and row["gain_high"] is not None and row["gain_low"] > 0
+        words = times(row["gain"], row["gain_censored"])
         low, high = (height(row[end]) if has_interval else None for end in ("gain_low", "gain_high"))
         marks.append(
             {
@@ -184,7 +185,7 @@ def _marks(rows: pl.DataFrame, kind: str, height: Any) -> list[dict[str, Any]]:
                 "low": low,
                 "length": None if low is None or high is None else round(high - low, 2),
                 "bound": {CENSORED_ABOVE: "above", CENSORED_BELOW: "below"}.get(row["gain_censored"], ""),
-                "words": f"{row['layer_label']}: {kind} {times(row['gain'], row['gain_censored'])} {times_between(row)}",
+                "words": f"{row['layer_label']}: {kind} {words} {times_between(row)}",
             }
         )
     return marks

@@ -21,7 +21,7 @@ from camdrift.pipeline.denoised import Denoised
 from camdrift.pipeline.failures import naming
 from camdrift.pipeline.full_precision import in_full_precision
 from camdrift.pipeline.lime import Lime, lime_passes
-from camdrift.pipeline.perturbing import natural_changes
+from camdrift.pipeline.perturbing import change_passes, natural_changes
 from camdrift.pipeline.plan import ExtraTable, Plan, checked, study_plan
 from camdrift.pipeline.preflight import MOST_PREFLIGHT_IMAGES, preflight
 from camdrift.pipeline.settings import Settings
@@ -258,12 +258,17 @@ def _preflight(plan: Plan, selection: Selection) -> tuple[Plan, dict[str, Any]]:
 
 
 def _cost(settings: Settings) -> list[str]:
-    """What LIME will take, in a line, before it begins."""
-    if not settings.lime:
-        return []
-    passes = lime_passes(settings.lime_design)
+    """What LIME and natural changes will take, in a line each, before they begin."""
     own = 1 + len(settings.strengths) + len(settings.noise_strengths) * settings.noise_draws
-    return [f"LIME shows the model {passes:,} images a seed, beside the {own:,} of the study itself"]
+    passes = {
+        "LIME": lime_passes(settings.lime_design) if settings.lime else 0,
+        "natural changes": change_passes(settings) if settings.perturb else 0,
+    }
+    return [
+        f"{name} show{'s' * (name == 'LIME')} the model {number:,} images a seed, beside the {own:,} of the study itself"
+        for name, number in passes.items()
+        if number
+    ]
 
 
 def _with_report(study: Study) -> Study:
