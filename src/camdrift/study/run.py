@@ -261,14 +261,11 @@ def _cost(settings: Settings) -> list[str]:
     """What LIME and natural changes will take, in a line each, before they begin."""
     own = 1 + len(settings.strengths) + len(settings.noise_strengths) * settings.noise_draws
     passes = {
-        "LIME": lime_passes(settings.lime_design) if settings.lime else 0,
-        "natural changes": change_passes(settings) if settings.perturb else 0,
+        "LIME shows": lime_passes(settings.lime_design) if settings.lime else 0,
+        "natural changes show": change_passes(settings),
     }
-    return [
-        f"{name} show{'s' * (name == 'LIME')} the model {number:,} images a seed, beside the {own:,} of the study itself"
-        for name, number in passes.items()
-        if number
-    ]
+    own_words = f"beside the {own:,} of the study itself"
+    return [f"{what} the model {number:,} images a seed, {own_words}" for what, number in passes.items() if number]
 
 
 def _with_report(study: Study) -> Study:
