@@ -75,16 +75,14 @@ def test_gains_come_from_the_table(place):
     """The table of layers follows from that of images; a deviation that is made larger makes its gain larger."""
     _, file, _, study = place
     images = study.perturbed.filter(perturbation=f"{file}:grain")
-    further = (pl.col("condition") == "natural") & pl.col("similarity").is_not_null()
-    moved = images.with_columns(
-        similarity=pl.when(further).then(1 - 2 * (1 - pl.col("similarity"))).otherwise("similarity")
-    )
+    further = pl.when(pl.col("condition") == "natural").then(2 * pl.col("similarity") - 1).otherwise("similarity")
+    moved = images.with_columns(similarity=further)
     one, other = (perturbation_layers(t, study.floor, CEILING.frame(), rng_seed=0) for t in (images, moved))
     assert (other["gain"] > one["gain"]).all()
 
 
 def test_other_chunks_and_batches_change_nothing(place, tmp_path):
-    photos, file, options, study = place
+    photos, _, options, study = place
     other = study_of(tiny_classifier(), photos, tmp_path / "r", **{**options, "chunk_size": 0, "batch_size": 5})
     keys = ["perturbation", "condition", *KEYS]
     one, two = (s.perturbed.select(*keys, "similarity", "realised_l2").sort(keys) for s in (study, other))
@@ -92,7 +90,7 @@ def test_other_chunks_and_batches_change_nothing(place, tmp_path):
 
 
 def test_pictures_and_record(place):
-    _, file, options, study = place
+    _, _, options, study = place
     assert study.record["perturbations"]["specs"] == options["perturb"]
     assert list(study.record["perturbations"]["code"]) == ["code.py"]
     with study.open_gallery() as gallery:
@@ -107,7 +105,7 @@ def test_pictures_and_record(place):
 
 
 def test_figure_and_settings(place):
-    _, _, options, study = place
+    study = place[-1]
     assert len(study.plot("perturbations").axes) >= 2
     settings = Settings(perturb=["a:b", "a:b"])
     assert settings.perturb == ("a:b",)

@@ -48,7 +48,7 @@ def test_its_values(material):
     assert titles[:2] == ["clean", "attacked"]
     assert titles[2].endswith("dim(share=0.5)")
     assert all(picture["map"].startswith("data:image/webp") for picture in values["photos"][0]["pictures"])
-    assert [line["name"] for line in values["lines"]][0] == "the attack"
+    assert values["lines"][0]["name"] == "the attack"
     assert len(values["photos"]) + len(values["further"]) <= 6
     (plot,) = values["plots"]["each"]
     gains = material.tables["perturbation_layers"].filter(strength=1.0)["gain"].drop_nulls().to_list()
