@@ -32,13 +32,14 @@ def test_its_sentence_is_true(material):
         tables["perturbations"].filter(condition=condition, strength=1.0).row(0, named=True)
         for condition in ("natural", "noise")
     )
-    assert f"dim(share=0.5) flips {flips['flipped']} of {flips['n']} predictions" in text
-    assert f"noise of its size {noise['flipped']}." in text
+    assert text.startswith("dim(share=0.5) flips ")
+    assert f"flips {flips['flipped']} of {flips['n']} predictions" in text
+    assert f"noise of its size flips {noise['flipped']}." in text
     layer = scope.headline.layer
     own = tables["perturbation_layers"].filter(layer=layer, strength=1.0).row(0, named=True)
     label = scope.labels[scope.layers.index(layer)]
     assert f"It moves the map of {label} " in text
-    assert own["gain_censored"] is not None or f"as far as noise {own['gain']:.2g}"[:20] in text
+    assert own["gain_censored"] is not None or f"as far as noise of {own['gain']:.2g}"[:20] in text
     assert text in study_sentences(tables, material.record, scope)
 
 
@@ -46,7 +47,7 @@ def test_its_values(material):
     values = perturbations_section(material)["changes"]
     titles = [picture["title"] for picture in values["photos"][0]["pictures"]]
     assert titles[:2] == ["clean", "attacked"]
-    assert titles[2].endswith("dim(share=0.5)")
+    assert titles[2] == "dim(share=0.5)"
     assert all(picture["map"].startswith("data:image/webp") for picture in values["photos"][0]["pictures"])
     assert values["lines"][0]["name"] == "the attack"
     assert len(values["photos"]) + len(values["further"]) <= 6

@@ -13,6 +13,7 @@ from camdrift.figures.scope import Scope
 from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, percent, percent_between, spec_text, times, times_between
 from camdrift.report.pictures import encoded
+from camdrift.specs import parse_spec, write_spec
 from camdrift.statistics.flips import flips_of
 from camdrift.tables.arrays import Bytes, Gallery
 from camdrift.tables.gallery import heatmaps_of, picture_of
@@ -77,15 +78,27 @@ def perturbation_sentences(tables: Tables, scope: Scope) -> list[str]:
         if not flips:
             continue
         text = (
-            f"{at}{spec_text(name)} flips {flips['flipped']:,} of {count(flips['n'], 'prediction')} "
-            f"({percent(flips['share'])} {percent_between(flips['low'], flips['high'])}), noise of its size "
-            f"{noise.get('flipped', 0):,}."
+            f"{at}{change_name(name)} flips {flips['flipped']:,} of {count(flips['n'], 'prediction')} "
+            f"({percent(flips['share'])} {percent_between(flips['low'], flips['high'])}); noise of its size "
+            f"flips {noise.get('flipped', 0):,}."
         )
         own, its = (rows.filter(layer=layer).to_dicts() for rows in (change, attack))
         if own and its:
             text += f" It moves the map of {label} {_as_far(own[0])}; the attack {_as_far(its[0])}."
         sentences.append(text)
     return sentences
+
+
+def change_name(spec: str) -> str:
+    """A natural change in short: without its library, or the file that it lies in.
+
+    Example:
+        >>> change_name("nrtk:BrightnessPerturber(factor=1.4)"), change_name("my/changes.py:warm(amount=0.2)")
+        ('Brightness(factor=1.4)', 'warm(amount=0.2)')
+    """
+    request = parse_spec(spec, option="perturb")
+    name = request.name.rpartition(":")[2].removesuffix("Perturber")
+    return spec_text(write_spec(name, request.settings))
 
 
 def _layer(scope: Scope) -> tuple[str, str]:
@@ -104,7 +117,7 @@ def _as_far(row: Row) -> str:
         is_rounding = row["gain_undefined_reason"] == ROUNDING
         return "no further than rounding alone" if is_rounding else "by what could not be measured"
     bounds = f" {times_between(row)}" if times_between(row) else ""
-    words = f"noise {times(row['gain'])}{'' if row['gain_censored'] else bounds} times as strong"
+    words = f"noise of {times(row['gain'])}{'' if row['gain_censored'] else bounds} times its size"
     return {
         CENSORED_ABOVE: f"further than {words}, the strongest that was tried",
         CENSORED_BELOW: f"less far than {words}, the weakest that was tried",
@@ -138,7 +151,8 @@ def _gain(rows: pl.DataFrame, scope: Scope) -> tuple[str, str]:
     row = rows.filter(layer=_layer(scope)[0]).to_dicts()
     if not row:
         return UNDEFINED, ""
-    return times(row[0]["gain"], row[0]["gain_censored"]), times_between(row[0])
+    interval = "" if row[0]["gain_censored"] else times_between(row[0])
+    return times(row[0]["gain"], row[0]["gain_censored"]), interval
 
 
 def _size(value: Any) -> str:
@@ -160,7 +174,7 @@ def _plots(gains: Mapping[str, tuple[pl.DataFrame, pl.DataFrame]]) -> dict[str, 
         "ticks": [{"words": f"{tick:g}", "bottom": height(tick), "is_one": tick == 1} for tick in ticks],
         "each": [
             {
-                "name": spec_text(name),
+                "name": change_name(name),
                 "marks": [*_marks(attack, "attack", height), *_marks(change, "change", height)],
                 "ends": (change["layer_label"][0], change["layer_label"][-1]),
             }
@@ -233,7 +247,7 @@ def _pictures(
         (CLEAN, "clean", picture_of(gallery, place, CLEAN, strength), None if maps is None else maps[0]),
         (ADVERSARIAL, "attacked", picture_of(gallery, place, ADVERSARIAL, strength), None if maps is None else maps[1]),
     ]
-    triples += [(spec, spec_text(spec), *_after(gallery, place, number, index)) for number, spec in enumerate(specs)]
+    triples += [(spec, change_name(spec), *_after(gallery, place, number, index)) for number, spec in enumerate(specs)]
     return [
         {
             "title": title,
