@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 import camdrift
+from camdrift.report.numbers import times, times_between
 
 DEFENCES = ("jpeg(quality=75)", "median(window=3)", "bits(depth=3)", "dae(train='{train}', steps={steps})")
 DETECTORS = ("softmax", "energy", "squeeze", "denoised")
@@ -55,7 +56,15 @@ def lines(defending):
         part = rows.filter(defence=row[0]).sort("layer_index")
         last = part.filter(pl.col("restoration").is_not_null()).tail(1)
         value = "" if last.is_empty() else f"{last['restoration'][0]:.2f} [{last['low'][0]:.2f}, {last['high'][0]:.2f}]"
-        yield f"| `{row[0]}` | {row[1]} | {row[2]} | {row[3]} | {row[4]} | {value} |"
+        left = "" if last.is_empty() else gain_left(last.row(0, named=True))
+        yield f"| `{row[0]}` | {row[1]} | {row[2]} | {row[3]} | {row[4]} | {value} | {left} |"
+
+
+def gain_left(row):
+    """The gain of a layer under the attack, and what is left of it behind a defence."""
+    attack = times(row["gain"], row["gain_censored"])
+    left = times(row["residual_gain"], row["residual_gain_censored"])
+    return f"{attack}, {left} {times_between(row, 'residual_gain')}"
 
 
 def main():
@@ -80,8 +89,8 @@ def main():
         )
         times = f"study {seconds:.0f} s, static {static:.0f} s ({static / seconds:.2f} times)"
         print(f"\n{options.model}, {attack}: {times}\n")
-        print("| defence | keeps clean | static | adaptive | comes back from | last layer |")
-        print("|---|---|---|---|---|---|")
+        print("| defence | keeps clean | static | adaptive | comes back from | last layer | its gain, before, behind |")
+        print("|---|---|---|---|---|---|---|")
         print("\n".join(lines(defending)))
         print()
         heads, rows = defending.detector_cells()

@@ -69,6 +69,22 @@ attack = "{ATTACK.replace("8/255", "16/255")}"
 """
 STUDY = ("images", "--model", "net.py:build", "--chunk-size", "2", "--strengths", "1", "--noise-ladder", "4")
 SMALL = (*STUDY, "--gallery", "1", "--target", "seed", "--attack", ATTACK)
+DEFENCES = (
+    "--defence",
+    "bits",
+    "--defence",
+    "median",
+    "--detector",
+    "softmax",
+    "--adaptive",
+    "pgd(eps=8/255, steps=2)",
+)
+CAMPAIGN = (
+    "images", "--model", "net.py:build", "--frameworks", "deephunter,keep-random", "--trials", "2",
+    "--budget", "80-passes",
+)  # fmt: skip
+# Columns that no two runs of a command share.
+TIMES = ("run", "seconds")
 WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "shutil.rmtree"}
 
 
@@ -103,6 +119,8 @@ def commands() -> list[Command]:
     lone = [("run", *SMALL, "--limit", "4", "--rng-seed", seed, "--out", f"w{seed}") for seed in "012"]
     compare = ("compare", "w0", "w1", "--out", "c")
     anew = ("compare", "w0", "w2", "--out", "c", "--overwrite")
+    defend = ("defend", "r", *DEFENCES, "--model", "net.py:build")
+    fuzz = ("fuzz", *CAMPAIGN, "--out", "f")
     reproduce = ("reproduce", *STUDY, "--limit", "4", "--gallery", "1", "--out", "r")
     sweep = ("sweep", "grid.toml")
     resume, overwrite = (*run, "--resume"), (*run, "--overwrite")
@@ -118,6 +136,8 @@ def commands() -> list[Command]:
         Command("compare", "c", compare, (compare, (*compare, "--overwrite")), tuple(lone[:2]), weight=2),
         Command("compare --overwrite", "c", anew, (anew,), (*lone, compare), weight=4),
         Command("detect", "r", ("detect", "r"), (("detect", "r"),), (run,), is_drawn=True, weight=2),
+        Command("defend", "r", defend, (defend,), (run,), weight=3),
+        Command("fuzz", "f", fuzz, (fuzz, (*fuzz, "--resume")), weight=3),
         Command("reproduce", "r", reproduce, (reproduce, (*reproduce, "--resume")), weight=2),
         Command("sweep", "runs", sweep, (sweep,), weight=3),
         Command("sweep again", "runs", sweep, (sweep,), (sweep,), weight=3),
@@ -153,7 +173,15 @@ def import_all() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for name in ("cli.app", "comparison.sweep", "study.detect", "study.reproduce", "study.verify"):
+    for name in (
+        "cli.app",
+        "comparison.sweep",
+        "study.defend",
+        "study.detect",
+        "study.fuzz",
+        "study.reproduce",
+        "study.verify",
+    ):
         __import__(f"camdrift.{name}")
     import PIL.Image
 
@@ -244,11 +272,11 @@ def go_on(command: Command, words: tuple[str, ...], references: tuple[Path, Path
 
 def next_words(command: Command, number: int) -> tuple[str, ...]:
     """The command line that follows a stop: the same again, or one that goes on where something can."""
-    record = "comparison.json" if command.words[0] == "compare" else "run.json"
+    record = {"compare": "comparison.json", "fuzz": "fuzz.json"}.get(command.words[0], "run.json")
     if command.name == "run --overwrite":
         goes_on = number % 2 and (Path(command.folder) / ".next" / record).exists()
     else:
-        places = (Path(command.folder) / name for name in ("", ".ready.tmp", ".moving.tmp"))
+        places = (Path(command.folder) / name for name in ("", "trials", ".ready.tmp", ".moving.tmp"))
         goes_on = any((place / record).exists() for place in places)
     return command.again[-1 if goes_on else 0]
 
@@ -311,6 +339,9 @@ def draw_nothing() -> None:
     sys.modules["camdrift.study.study"].report_files = lambda *_: [
         ("figures/figure_1.png", b"picture"), ("figures/figure_1.pdf", b"picture"), ("report.html", b"page"),
     ]  # fmt: skip
+    sys.modules["camdrift.study.fuzz"].campaign_files = lambda *_: [
+        ("figures/figure_1.png", b"picture"), ("report.html", b"page"),
+    ]  # fmt: skip
     sys.modules["camdrift.comparison.compare"].comparison_files = lambda tables, *_: [
         ("figures/comparison_1.png", b"picture"),
         ("comparison.html", ", ".join(tables["sides"]["side"]).encode()),
@@ -346,7 +377,7 @@ def still_whole(command: Command, before: Path, whole: Path) -> None:
     import camdrift
 
     folder = Path(command.folder)
-    if command.name in ("report", "detect", "run --overwrite", "run --resume, larger"):
+    if command.name in ("report", "detect", "defend", "run --overwrite", "run --resume, larger"):
         camdrift.open(folder)  # a reader ends what was begun
         assert camdrift.verify(folder, sample=0).problems == ()
         sides = [tables(place / folder) for place in (before, whole)]
@@ -365,7 +396,8 @@ def tables(folder: Path) -> dict:
     import polars as pl
 
     paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.parquet")}
-    return {name: pl.read_parquet(path, glob=False) for name, path in paths.items() if f"/{name}".count("/.") == 0}
+    visible = {name: path for name, path in paths.items() if f"/{name}".count("/.") == 0}
+    return {name: pl.read_parquet(path, glob=False).drop(TIMES, strict=False) for name, path in visible.items()}
 
 
 def equal_tables(mine: dict, theirs: dict) -> bool:
@@ -380,7 +412,7 @@ def equal(folder: Path, whole: Path) -> int:
     if mine != theirs:
         print(f"more: {sorted(mine - theirs)}, fewer: {sorted(theirs - mine)}")
         return 1
-    one, other = ({n: t.drop("run", strict=False) for n, t in tables(place).items()} for place in (folder, whole))
+    one, other = tables(folder), tables(whole)
     if not equal_tables(one, other):
         print(f"tables differ: {[name for name in one if not one[name].equals(other[name])]}")
         return 1

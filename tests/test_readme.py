@@ -84,6 +84,12 @@ def test_the_help_lists_every_explanation_and_metric(option, names):
     assert [name for name in re.findall(r"[\w+-]+(?::CLASS)?", help_text) if name in names] == [*names]
 
 
+@pytest.mark.parametrize("name", ["heads", "robust"])
+def test_results_come_from_the_stored_tables(name):
+    made = runpy.run_path(str(ROOT / f"docs/make_{name}.py"))["page"]()
+    assert (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") == made
+
+
 def test_the_page_on_the_paper_is_the_one_that_its_tables_make():
     made = runpy.run_path(str(ROOT / "docs/make_paper.py"))["page"]()
     assert (ROOT / "docs/paper.md").read_text(encoding="utf-8") == made

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from camdrift.statistics.defences import AttackWords, Trait, defence_rows, sanity, worst_case
+from camdrift.statistics.residual import noise_ruler
 from camdrift.statistics.restoration import depth_of_return, restoration, restored
 from camdrift.statistics.smoothing import certificate
 from camdrift.tables.defences import DEFENDED_IMAGES, NOTHING_MOVED, PURIFIED_MAPS
@@ -70,6 +71,34 @@ def test_the_identity_restores_nothing_and_the_clean_image_everything():
 def test_a_layer_that_nothing_moves_has_a_reason():
     row = restoration(maps(filled([[0.0, 0.0]], [[0.0, 0.1]])), rng_seed=0).row(0, named=True)
     assert (row["restoration"], row["n"], row["undefined_reason"]) == (None, 0, NOTHING_MOVED)
+
+
+def test_leverage_left_by_hand():
+    """Noise of strength s has length 2 s and moves the map by s / 10, the attack of length 2 moves it by 0.4: gain 4.
+
+    Behind the purifier it is moved by 0.1: noise of length 2 does that, so 1 is left. A map that is back leaves less
+    than the ladder's first step, 0.5.
+    """
+    seeds, ladder = ["s00", "s01", "s02"], (0.5, 1.0, 2.0, 4.0, 8.0)
+    common = {"explanation": "grad_cam", "metric": "cosine", "target": "seed", "layer_label": "L", "draw": 0}
+    similarity, variants = [], []
+    for seed in seeds:
+        for condition, strengths in (("adversarial", (1.0,)), ("noise", ladder)):
+            for strength in strengths:
+                key = {"seed_id": seed, "condition": condition, "strength": strength}
+                variants.append({**key, "draw": 0, "realised_l2": 2 * strength})
+                for layer in range(2):
+                    moved = 0.4 if condition == "adversarial" else strength / 10
+                    names = {"layer": f"l{layer}", "layer_index": layer, "similarity": 1 - moved}
+                    similarity.append({**key, **common, **names})
+    ruler = noise_ruler(pl.DataFrame(similarity), pl.DataFrame(variants), seeds)
+    table = restoration(maps(filled(np.full((2, 3), 0.4), [[0.1] * 3, [0.0] * 3])), ruler, rng_seed=0)
+    first, second = table.filter(pl.col("returned").is_null()).iter_rows(named=True)
+    values = ("gain", "residual_gain", "residual_gain_low", "residual_gain_high")
+    assert [first[name] for name in values] == pytest.approx([4, 1, 1, 1])
+    assert first["gain_censored"] is first["residual_gain_censored"] is None
+    assert (second["residual_gain"], second["residual_gain_censored"]) == (pytest.approx(0.5), "below")
+    assert noise_ruler(pl.DataFrame(similarity).filter(target="own"), pl.DataFrame(variants), seeds) is None
 
 
 def test_images_that_return_stand_apart():

@@ -117,6 +117,15 @@ class TestStages:
         assert rows["restoration"].unique().to_list() == [0.0]
         assert rows["restoration_noise"].drop_nulls().unique().to_list() == [0.0]
 
+    def test_the_leverage_left_is_all_behind_the_identity_and_none_behind_the_oracle(self, defending):
+        rows = defending.restoration.filter(pl.col("returned").is_null())
+        same = rows.filter(defence="identity")
+        assert same["residual_gain"].to_list() == same["gain"].to_list()
+        home = rows.filter(pl.col("defence").str.contains("oracle"))
+        assert home["residual_gain_censored"].to_list() == ["below"] * 3
+        layers = camdrift.open(defending.place).layers.filter(target="seed", strength=defending.strength)
+        assert same["gain"].to_list() == pytest.approx(layers["gain"].to_list(), rel=1e-4)
+
     def test_random_ones_say_how_often_they_are_drawn(self, defending):
         eot = dict(defending.defences.select("defence", "eot").unique().iter_rows())
         assert eot["resize-pad(least=0.8)"] == 3
@@ -205,6 +214,7 @@ def test_the_page_shows_photos_behind_every_defence(defending):
     titles = re.findall(r"<figcaption>([^<]*)<b", section)
     assert titles[:5] == ["clean", "under attack", "identity", "bits(depth=2)", "resize-pad(least=0.8)"]
     assert section.count('class="returning"') == 4
+    assert section.count("which the attack moves most, is moved as by noise") == 4
     assert "Which detectors tell" in section
     assert len(study.plot("restoration").get_axes()) == 4
     assert len(study.plot("defences").get_axes()) == 1

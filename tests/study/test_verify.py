@@ -10,6 +10,7 @@ import camdrift
 from camdrift.errors import StoreError, UserError
 from camdrift.storage.integrity import disagreements
 from camdrift.storage.run_directory import RunDirectory
+from camdrift.study.recomputation import recomputation
 from camdrift.study.verify import TOLERANCE
 from support.studies import SMALL, listing, skip_report, study_of, write_factory, write_images
 
@@ -158,6 +159,12 @@ class TestRecomputed:
         assert len(found.checked) == 2
         assert found.skipped[0].startswith("similarities: ")
         assert reason in found.skipped[0]
+
+    def test_a_list_of_images_is_asked_for(self, folder):
+        record = camdrift.open(folder / "run").record
+        arguments = {**record["arguments"], "passed": {**record["arguments"]["passed"], "images": "8 paths"}}
+        with pytest.raises(UserError, match=r"a list of images, which no record keeps: 8 paths \(hint: give IMAGES"):
+            recomputation({**record, "arguments": arguments}, None, None, {}, trust=True)
 
     def test_another_model_is_not_compared(self, folder, tmp_path):
         spec = write_factory(tmp_path, rng_seed=5)

@@ -11,6 +11,7 @@ from camdrift.report.encoding import figure_files
 from camdrift.report.numbers import UNDEFINED, percent, percent_between, spec_text, times, value_text
 from camdrift.report.page.assets import fill_page, script
 from camdrift.report.photos import SidePhoto, photo_rows
+from camdrift.report.terms import comparison_terms
 from camdrift.tables.file_names import COMPARISON_PAGE
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
@@ -25,7 +26,7 @@ _WORDS: Final = {
     "explanation": "Explanation",
     "metric": "Metric",
 }
-_SCRIPTS: Final = ("text", "comparison_charts", "comparison")
+_SCRIPTS: Final = ("text", "terms", "comparison_charts", "comparison")
 _SHEETS: Final = ("style", "comparison")
 
 
@@ -71,6 +72,7 @@ def render_comparison(
         "words": list(words.values()),
         "side_rows": [_side(row, links, tuple(words)) for row in tables["sides"].iter_rows(named=True)],
         "target_words": TARGET_WORDS,
+        "terms": comparison_terms(),
         "making": _making(record),
         "version": record.get("camdrift") or "",
         "data": comparison_data(tables, sides),

@@ -6,7 +6,15 @@ from typing import Any, Final
 import polars as pl
 
 from camdrift.report.material import Material
-from camdrift.report.numbers import UNDEFINED, between, fraction, percent, percent_between
+from camdrift.report.numbers import (
+    UNDEFINED,
+    between,
+    fraction,
+    percent,
+    percent_between,
+    times,
+    times_between,
+)
 from camdrift.report.pictures import encoded
 from camdrift.statistics.restoration import RETURNED, depth_of_return
 from camdrift.tables.arrays import Gallery
@@ -16,7 +24,7 @@ from camdrift.tables.file_names import DEFENCE_KEYS
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import class_name
 from camdrift.tables.table import Row, Rows
-from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
+from camdrift.tables.words import ADVERSARIAL, CENSORED_ABOVE, CLEAN, NOISE
 
 _QUALITY: Final = 80
 # What detectors tell from what.
@@ -147,6 +155,8 @@ def _strip(name: str, rows: pl.DataFrame) -> dict[str, Any]:
     for row in rows.sort("layer_index").iter_rows(named=True):
         value = row["restoration"]
         words = UNDEFINED if value is None else f"{fraction(value)} {between(row['low'], row['high'])}"
+        if row["residual_gain"] is not None:
+            words += f", gain {_gain(row)} under the attack, {_residual(row)} behind the defence"
         ceiling = "" if row["ceiling"] is None else f", ceiling {fraction(row['ceiling'])}"
         cells.append(
             {
@@ -157,7 +167,30 @@ def _strip(name: str, rows: pl.DataFrame) -> dict[str, Any]:
             }
         )
     depth = depth_of_return(rows)
-    return {"name": name, "cells": cells, "depth": depth, "words": f"back from {depth} on" if depth else "not back"}
+    words = f"back from {depth} on" if depth else "not back"
+    return {"name": name, "cells": cells, "depth": depth, "words": words, "leverage": _leverage(rows)}
+
+
+def _leverage(rows: pl.DataFrame) -> str:
+    """What is left of the attack's leverage on the layer that it moves most, in a sentence."""
+    gains = rows.drop_nulls(["gain", "residual_gain"])
+    if gains.is_empty():
+        return ""
+    # A bound above is larger than its value.
+    row = gains.sort(pl.col("gain_censored").eq_missing(CENSORED_ABOVE), "gain", descending=True).row(0, named=True)
+    return (
+        f"{row['layer_label']}, which the attack moves most, is moved as by noise {_gain(row)} times as strong; "
+        f"behind the defence as by noise {_residual(row)} times as strong."
+    )
+
+
+def _gain(row: Row) -> str:
+    return times(row["gain"], row["gain_censored"])
+
+
+def _residual(row: Row) -> str:
+    """The gain that is left, with its interval."""
+    return f"{times(row['residual_gain'], row['residual_gain_censored'])} {times_between(row, 'residual_gain')}".strip()
 
 
 def _detectors(tables: Tables, strength: float) -> list[dict[str, Any]]:

@@ -29,12 +29,17 @@ def times(value: float | None, bound: str | None = None) -> str:
     return f"{sign}{value:.1f}" if value >= 0.995 else f"{sign}{value:.2g}"
 
 
-def times_between(row: dict[str, Any]) -> str:
-    """The interval of a gain from a row of table `layers`, `[24, 40]`; empty if there is none."""
-    if row["gain_low"] is None or row["gain_high"] is None:
+def times_between(row: dict[str, Any], gain: str = "gain") -> str:
+    """The interval of a gain from a row of table `layers`, `[24, 40]`; empty if there is none.
+
+    Args:
+        row: The row.
+        gain: Name of its column.
+    """
+    if row[f"{gain}_low"] is None or row[f"{gain}_high"] is None:
         return ""
-    low = times(row["gain_low"], row["gain_low_censored"])
-    high = times(row["gain_high"], row["gain_high_censored"])
+    low = times(row[f"{gain}_low"], row[f"{gain}_low_censored"])
+    high = times(row[f"{gain}_high"], row[f"{gain}_high_censored"])
     return f"[{low}, {high}]"
 
 

@@ -103,12 +103,58 @@ _TERMS: Final = (
         "more than 56 cells along a side are averaged down to 56. focus.parquet has them image by image.",
     ),
     Term(
+        "coverage",
+        "Neuron coverage",
+        "Share of the neurons that at least one image so far has raised above the threshold, each layer's outputs "
+        "scaled to 0 to 1.",
+    ),
+    Term(
         "flipped",
         "Flipped, fooled",
         "The network's prediction differs from what it said of the clean image.",
     ),
 )
 
+
+_OF_PAIRS: Final = (
+    Term(
+        "pair",
+        "Pair",
+        "Two sides are compared on the images that have an adversarial example in both, image by image: the same "
+        "file by name and checksum. Where they share fewer than two, all images of either side count, as independent "
+        "samples; the text above the charts says so.",
+    ),
+    Term(
+        "aligned",
+        "Aligned layers",
+        "By name where at least half of the names are shared; otherwise every layer of the shallower network stands "
+        "beside the layer of the deeper one that is nearest in relative depth.",
+    ),
+    Term(
+        "ratio",
+        "Gain ratio",
+        "Both gains on the images of the pair, with a bootstrap interval in which both sides draw the same images. It "
+        "has no value where a gain is only a bound.",
+    ),
+    Term(
+        "deviation",
+        "Difference of deviation",
+        "Mean over the images of one minus similarity, second side minus first; a t interval, Welch's where the images "
+        "differ. Left out where the metrics differ, since the scales do.",
+    ),
+    Term(
+        "tau",
+        "Kendall's tau",
+        "Tau-b of two rankings of the aligned layers; uncertain rankings agree less, whatever they are rankings of.",
+    ),
+    Term(
+        "rank",
+        "Rank",
+        "By gain among the layers of one study, 1 the highest; intervals by bootstrap over images.",
+    ),
+)
+# Words of a study's page that a comparison needs, too.
+_SHARED: Final = ("gain", "strength", "target", "interval")
 
 # Words for statistics, which one image has not.
 _OF_MANY: Final = ("rank", "interval", "compromised", "difference", "auc")
@@ -119,6 +165,11 @@ def terms_section(material: Material) -> dict[str, Any]:
     terms = study_terms(*material.scope.measure.words)
     is_single = material.scope.analysed == 1
     return {"terms": [term for term in terms if not (is_single and term.name in _OF_MANY)]}
+
+
+def comparison_terms() -> list[Term]:
+    """The words of the page of a comparison."""
+    return [*_OF_PAIRS, *(term for term in _TERMS if term.name in _SHARED)]
 
 
 def study_terms(explanation: str, metric: str) -> list[Term]:

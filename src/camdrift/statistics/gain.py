@@ -34,8 +34,8 @@ class Gains:
     least: Floats
     most: Floats
 
-    def __getitem__(self, index: int | slice) -> "Gains":
-        """The gains of some replicates: `index` along the first axis."""
+    def __getitem__(self, index: int | slice | tuple[slice, int]) -> "Gains":
+        """The gains of some replicates: `index` along the first axes."""
         return Gains(self.value[index], self.censored[index], self.least[index], self.most[index])
 
     def without(self, is_undefined: NDArray[np.bool_]) -> "Gains":

@@ -303,9 +303,9 @@ def _gain(arrays: SimilarityArrays, is_rounding: NDArray[np.bool_], gains: Gains
         "gain": sample.value,
         "gain_low": low,
         "gain_high": high,
-        "gain_censored": _words(sample.censored),
-        "gain_low_censored": _words(np.where(is_enough, flags.low, 0)),
-        "gain_high_censored": _words(np.where(is_enough, flags.high, 0)),
+        "gain_censored": sides(sample.censored),
+        "gain_low_censored": sides(np.where(is_enough, flags.low, 0)),
+        "gain_high_censored": sides(np.where(is_enough, flags.high, 0)),
         "rank_low": rank_low,
         "rank_high": rank_high,
     }
@@ -323,7 +323,7 @@ def _norms(variants: pl.DataFrame, condition: str, strengths: Floats, seeds: Seq
     return cells.dense().values[:, 0]
 
 
-def _words(codes: Floats | Ints) -> list[str | None]:
+def sides(codes: Floats | Ints) -> list[str | None]:
     """Words for the sides of censored gains; None where measured."""
     return [_SIDES.get(int(code)) for code in codes.ravel()]
 

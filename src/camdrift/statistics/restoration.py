@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from camdrift.statistics.bootstrap import percentile_interval, resample_counts, resampled_medians
+from camdrift.statistics.residual import NoiseRuler, gains_left
 from camdrift.tables.arrays import Floats
 from camdrift.tables.defences import NOTHING_MOVED, RESTORATION
 from camdrift.tables.table import Rows
@@ -17,7 +18,9 @@ _LAYERS: Final = ("layer", "layer_label", "layer_index")
 RETURNED: Final = 0.5
 
 
-def restoration(maps: pl.DataFrame, *, rng_seed: int, n_bootstrap: int = 1000) -> pl.DataFrame:
+def restoration(
+    maps: pl.DataFrame, ruler: NoiseRuler | None = None, *, rng_seed: int, n_bootstrap: int = 1000
+) -> pl.DataFrame:
     """Table `restoration`: per defence and layer 1 - median deviation purified / median deviation attacked.
 
     Median over median, not the median of ratios, which explode where an attack hardly moves a map. Seeds whose map the
@@ -25,6 +28,7 @@ def restoration(maps: pl.DataFrame, *, rng_seed: int, n_bootstrap: int = 1000) -
 
     Args:
         maps: Table `purified_maps`.
+        ruler: What noise does to the layers; None leaves gains out.
         rng_seed: Fixes the bootstrap.
         n_bootstrap: Number of resamples of the seeds.
     """
@@ -34,15 +38,18 @@ def restoration(maps: pl.DataFrame, *, rng_seed: int, n_bootstrap: int = 1000) -
             subset_rows = part if subset is None else part.filter(pl.col("returned") == subset)
             if subset_rows.height:
                 keys = {"defence": defence, "strength": strength, "returned": subset}
-                rows += _layer_rows(keys, subset_rows, rng_seed, n_bootstrap)
+                rows += _layer_rows(keys, subset_rows, ruler, rng_seed, n_bootstrap)
     return RESTORATION.frame(rows)
 
 
-def _layer_rows(keys: Mapping[str, Any], maps: pl.DataFrame, rng_seed: int, n_bootstrap: int) -> Rows:
+def _layer_rows(
+    keys: Mapping[str, Any], maps: pl.DataFrame, ruler: NoiseRuler | None, rng_seed: int, n_bootstrap: int
+) -> Rows:
     """One row per layer of one defence, strength and subset."""
     ordered_maps = maps.sort("layer_index", "seed_id")
     layers = ordered_maps.select(_LAYERS).unique(maintain_order=True)
-    shape = (layers.height, ordered_maps["seed_id"].n_unique())
+    seeds = ordered_maps["seed_id"].unique().sort().to_list()
+    shape = (layers.height, len(seeds))
     values = {name: _array(ordered_maps[name]).reshape(shape) for name in _DEVIATIONS}
     usable = _usable(values)
     resamples = resample_counts(shape[1], n_bootstrap, rng_seed=rng_seed)
@@ -53,12 +60,18 @@ def _layer_rows(keys: Mapping[str, Any], maps: pl.DataFrame, rng_seed: int, n_bo
     interval = percentile_interval(_restored(medians["purified"], medians["attacked"]))
     columns |= {"low": interval.low, "high": interval.high}
     columns |= {f"deviation_{name}": _median(usable[name]) for name in _DEVIATIONS}
+    gains: Rows = [{}] * layers.height
+    if ruler is not None:
+        usable_gains = (
+            ruler.gains(usable[name], seeds, keys["strength"], resamples) for name in ("attacked", "purified")
+        )
+        gains = gains_left(*usable_gains)
     rows: Rows = []
     for place, layer in enumerate(layers.iter_rows(named=True)):
         n = int(np.count_nonzero(~np.isnan(usable["attacked"][place])))
         numbers = {name: _or_none(float(column[place])) for name, column in columns.items()}
         reason = NOTHING_MOVED if numbers["restoration"] is None else None
-        rows.append({**keys, **layer, **numbers, "n": n, "undefined_reason": reason})
+        rows.append({**keys, **layer, **numbers, "n": n, "undefined_reason": reason, **gains[place]})
     return rows
 
 

@@ -28,6 +28,7 @@ from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.smoothing import UNSMOOTHED, Smoothing
 from camdrift.specs import parse_spec
 from camdrift.statistics.defences import CONDITION, AttackWords, Trait, defence_rows, sanity
+from camdrift.statistics.residual import NoiseRuler, noise_ruler
 from camdrift.statistics.restoration import depth_of_return, restoration
 from camdrift.statistics.smoothing import certified_share
 from camdrift.storage.defence_files import DefenceFiles
@@ -53,6 +54,7 @@ from camdrift.tables.defences import (
 )
 from camdrift.tables.detection import DETECTORS_TABLE, UNSUPERVISED
 from camdrift.tables.file_names import DEFENCE_PICTURES, RECORD
+from camdrift.tables.measures import first_measure
 from camdrift.tables.table import Row
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE, count
 
@@ -311,7 +313,7 @@ def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defe
     rows = defence_rows(images, traits, words, rng_seed=rng_seed)
     tables = {
         DEFENCES_TABLE.name: rows,
-        RESTORATION.name: restoration(maps, rng_seed=rng_seed),
+        RESTORATION.name: restoration(maps, _ruler(study, maps), rng_seed=rng_seed),
         DEFENDED_IMAGES.name: images,
         PURIFIED_MAPS.name: maps,
         SANITY.name: sanity(images, rows, traits),
@@ -333,6 +335,11 @@ def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defe
         strength=strength,
         place=study.place,
     )
+
+
+def _ruler(study: Study, maps: pl.DataFrame) -> NoiseRuler | None:
+    """What the run's noise does to the layers; None if no map of the seed's class was compared."""
+    return noise_ruler(first_measure(study.scan("similarity")), study.variants, maps["seed_id"].unique().to_list())
 
 
 def _entry(parts: DefenceParts, traits: Mapping[str, Trait]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A finished run computed again: its plan and chunks, from its record."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,6 +79,18 @@ def _found(value: Any) -> Any:
     return with_home(value) if isinstance(value, str) else value
 
 
+def _recorded_images(record: Record) -> Any:
+    """Return the images of a record.
+
+    Raises:
+        UserError: They were a list, which no record keeps.
+    """
+    source = _found(passed(record)["images"])
+    if isinstance(source, str) and re.fullmatch(r"\d+ paths", source):
+        raise UserError(f"the run was given a list of images, which no record keeps: {source}", "give IMAGES, too")
+    return source
+
+
 def recomputation(
     record: Record, model: str | Classifier | None, images: ImageSource, loading: LoadingKeywords, *, trust: bool
 ) -> Recomputation:
@@ -100,7 +113,7 @@ def recomputation(
     if not trust:
         _refuse_code(record, settings.attack, model)
     classifier = model if isinstance(model, Classifier) else _load(record, model, loading)
-    source = _found(passed(record)["images"]) if images is None else images
+    source = _recorded_images(record) if images is None else images
     files = select_images(source, limit=settings.limit, per_class=settings.per_class, rng_seed=settings.rng_seed).files
     surrogate = _load_surrogate(record, classifier)
     plan = study_plan(classifier, files, settings, Clock(), surrogate=surrogate)

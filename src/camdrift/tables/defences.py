@@ -17,6 +17,17 @@ UNDEFENDED: Final = "none"
 STATIC_ONLY: Final = "static only"
 # Why there is no radius.
 ABSTAINED: Final = "abstained: no class has a majority that is sure"
+# Columns of table `restoration` that the noise of the run gives.
+GAINS_LEFT: Final = (
+    "gain",
+    "gain_censored",
+    "residual_gain",
+    "residual_gain_low",
+    "residual_gain_high",
+    "residual_gain_censored",
+    "residual_gain_low_censored",
+    "residual_gain_high_censored",
+)
 # Why a restoration is undefined.
 NOTHING_MOVED: Final = "no map that the attack moves"
 
@@ -76,8 +87,21 @@ RESTORATION: Final = table(
     ("restoration_noise", pl.Float64, "1 - deviation_noise_purified / deviation_noise"),
     ("n", pl.Int64, "images with all maps"),
     ("undefined_reason", pl.String, "why restoration is null"),
-    summary="At which layer a purified image's map comes back.",
+    ("gain", pl.Float64, "noise-equivalent gain of the attack on these images; a bound where censored"),
+    ("gain_censored", pl.String, "above: gain is a lower bound; below: an upper bound; null: measured"),
+    (
+        "residual_gain",
+        pl.Float64,
+        "L2 norm of the noise that moves the layer as far as it still is behind the purifier, over that of the attack",
+    ),
+    ("residual_gain_low", pl.Float64, "lower end of its bootstrap 95 % interval over seed images"),
+    ("residual_gain_high", pl.Float64, "upper end of its bootstrap 95 % interval over seed images"),
+    ("residual_gain_censored", pl.String, "the same as gain_censored for residual_gain"),
+    ("residual_gain_low_censored", pl.String, "the same for the lower end of its interval"),
+    ("residual_gain_high_censored", pl.String, "the same for the upper end of its interval"),
+    summary="At which layer a purified image's map comes back, and how much of the attack's leverage is left.",
     is_replaced=True,
+    additions=GAINS_LEFT,
 )
 
 DEFENDED_IMAGES: Final = table(

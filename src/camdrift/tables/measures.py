@@ -237,11 +237,11 @@ def of_first_measure(tables: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.Data
         tables: Tables by name; one without measures stays as it is. What is not read yet stays so.
     """
     if isinstance(tables, Stored):
-        return Stored({name: _first(table) for name, table in tables.scans.items()})
-    return {name: collected(_first(table.lazy())) for name, table in tables.items()}
+        return Stored({name: first_measure(table) for name, table in tables.scans.items()})
+    return {name: collected(first_measure(table.lazy())) for name, table in tables.items()}
 
 
-def _first(table: pl.LazyFrame) -> pl.LazyFrame:
+def first_measure(table: pl.LazyFrame) -> pl.LazyFrame:
     """The rows of the first measure of a table."""
     if not set(MEASURE) <= set(table.collect_schema()):
         return table

@@ -51,6 +51,7 @@ DENOISED_REFERENCE: Final = "denoised"
 # Targets: whose class is explained.
 Target = Literal["own", "seed", "label"]
 TARGETS: Final[tuple[Target, ...]] = get_args(Target)
+SEED_TARGET: Final = "seed"
 
 # The headline target first: under `own` a flipped prediction adds the change of class to every layer.
 TARGET_ORDER: Final = ("seed", "own", "label")

@@ -294,6 +294,8 @@ for (const which of ["a", "b"]) byId(`side-${which}`).addEventListener("change",
 byId("depth-note").hidden = isShared;
 byId("key-rest").hidden = names.length < 3;
 bindTips();
+bindTerms();
+bindRoving();
 draw();
 new ResizeObserver(() => draw()).observe(byId("plot-profiles"));
 document.documentElement.dataset.ready = "true";
