@@ -314,7 +314,10 @@ def attack_code(attack: Attack) -> Code | None:
 def perturbation_code(specs: Sequence[str]) -> Code | None:
     """Checksums of the user's code behind natural changes; None for those of nrtk alone."""
     places = dict.fromkeys(filter(None, map(perturbation_place, specs)))
-    codes = [code_of(place) or {} for place in places]
+    try:
+        codes = [code_of(place) or {} for place in places]
+    except OSError:
+        return None  # a file that is not here is none of those that a study began with
     return {name: checksum for code in codes for name, checksum in code.items()} or None
 
 

@@ -66,7 +66,7 @@ def run_record(
         },
         "model": model_record(model),
         "attack": _attack_record(plan.attack),
-        "perturbations": {"specs": [*changes_of(plan)], "code": perturbation_code(settings.perturb)},
+        "perturbations": {"specs": [*changes_of(plan)], "code": perturbation_code(changes_of(plan))},
         "surrogate": None if plan.surrogate is None else model_record(plan.surrogate),
         "layers": [{**asdict(info), "shape": list(info.shape)} for info in model.layer_infos],
         "images": {"source": source, "n": len(files), "listing_sha256": listing, "sha256": None},
