@@ -5,6 +5,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from camdrift.pipeline.perturbing import change_passes
+from camdrift.pipeline.plan import perturbation_code
 from camdrift.pipeline.settings import Settings
 from camdrift.statistics.perturbations import perturbation_layers
 from camdrift.tables.further import CEILING
@@ -113,3 +114,4 @@ def test_figure_and_settings(place):
     before = {name: value for name, value in Settings().as_record().items() if name != "perturb"}
     assert Settings().differences(before) == []
     assert "perturb was [], now ['a:b']" in settings.differences(before)
+    assert perturbation_code(["nrtk:Haze", "gone.py:change"]) is None
