@@ -10,7 +10,7 @@ import torch
 
 from camdrift.errors import UserError
 from camdrift.perturbations.making import make_perturbation
-from camdrift.perturbations.registry import MOVING, PERTURBERS
+from camdrift.perturbations.registry import MOVERS, PERTURBERS
 
 FUNCTIONS = """
 import numpy as np
@@ -102,7 +102,7 @@ def test_without_nrtk_the_extra_is_named(monkeypatch):
     assert "did you mean `brightness`?" in refusal("nrtk:BrightnesPerturber")
 
 
-@pytest.mark.parametrize("name", MOVING)
+@pytest.mark.parametrize("name", MOVERS)
 def test_pictures_stay_where_they_are(name):
     assert f"must leave the picture where it is, got: nrtk:{name}" in refusal(f"nrtk:{name}")
 
@@ -111,7 +111,7 @@ def test_the_page_lists_every_perturber():
     text = (Path(__file__).parents[2] / "docs" / "perturbations.md").read_text(encoding="utf-8")
     for name, row in PERTURBERS.items():
         assert f"| `{name}` | `{row.example}` | {row.help} |" in text
-    assert all(f"`{name}`" in text for name in MOVING)
+    assert all(f"`{name}`" in text for name in MOVERS)
 
 
 class TestNrtk:

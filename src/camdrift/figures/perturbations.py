@@ -26,7 +26,7 @@ def change_strength(scope: Scope) -> float:
     return min(scope.strengths, key=lambda strength: abs(strength - 1))
 
 
-def gain_rows(tables: Tables, scope: Scope) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
+def gains_by_change(tables: Tables, scope: Scope) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
     """By natural change the rows of its layers and those of the attack, in execution order, at one strength."""
     rows = tables[PERTURBATION_LAYERS.name].filter(strength=change_strength(scope))
     gains = {}
@@ -50,7 +50,7 @@ def gain_limits(gains: dict[str, tuple[pl.DataFrame, pl.DataFrame]]) -> tuple[fl
 def perturbations_figure(tables: Tables, record: Record) -> Figure:
     """Figure 19: the gain of every natural change per layer, and the attack's; open marks are bounds."""
     scope = scope_of(tables, record)
-    gains = gain_rows(tables, scope)
+    gains = gains_by_change(tables, scope)
     limits = gain_limits(gains)
     if limits is None:
         return blank_figure(_TITLE, reason_for_nothing(scope) if not scope.analysed else "No gain was measured.")

@@ -13,7 +13,7 @@ from numpy.random import Generator
 
 from camdrift.errors import FOREIGN, UserError, install_hint, one_line
 from camdrift.perturbations.base import Perturbation, Picture
-from camdrift.perturbations.registry import MOVING, NRTK, PERTURBERS, Perturber
+from camdrift.perturbations.registry import MOVERS, NRTK, PERTURBERS, Perturber
 from camdrift.specs import nearest, write_spec
 
 _SUFFIX: Final = "Perturber"
@@ -77,9 +77,9 @@ def perturbation(name: str, settings: dict[str, Any]) -> Perturbation:
 
 def _full_name(name: str) -> str:
     """The name of a perturber as nrtk writes it."""
-    spellings = {n.removesuffix(_SUFFIX).lower(): n for n in (*PERTURBERS, *MOVING)}
+    spellings = {n.removesuffix(_SUFFIX).lower(): n for n in (*PERTURBERS, *MOVERS)}
     full = spellings.get(name.lower().removesuffix(_SUFFIX.lower()), name)
-    if full in MOVING:
+    if full in MOVERS:
         raise UserError(
             f"`perturb` must leave the picture where it is, got: {NRTK}:{full}",
             "maps move with the picture, so that nothing can be read from how far; `camdrift fuzz` moves pictures",

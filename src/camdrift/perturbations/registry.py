@@ -43,7 +43,7 @@ PERTURBERS: Final[dict[str, Perturber]] = {
     "WaterDropletPerturber": Perturber("environment", "waterdroplet", "num_drops=20", "drops on the lens"),
 }
 # Maps move with a picture that is moved, so that nothing could be read from how far they are.
-MOVING: Final = (
+MOVERS: Final = (
     *("RandomCropPerturber", "RandomTranslationPerturber", "RandomRotationPerturber", "RandomScalePerturber"),
     "RadialDistortionPerturber",
 )

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from camdrift.figures.overlay import over
-from camdrift.figures.perturbations import change_strength, gain_limits, gain_rows
+from camdrift.figures.perturbations import change_strength, gain_limits, gains_by_change
 from camdrift.figures.scope import Scope
 from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, percent, percent_between, spec_text, times, times_between
@@ -43,7 +43,7 @@ def perturbations_section(material: Material) -> dict[str, Any]:
     tables, scope = material.tables, material.scope
     if not has_changes(tables):
         return {"changes": None}
-    gains = gain_rows(tables, scope)
+    gains = gains_by_change(tables, scope)
     photos = _photos(material)
     return {
         "changes": {
@@ -72,7 +72,7 @@ def perturbation_sentences(tables: Tables, scope: Scope) -> list[str]:
     strength, (layer, label) = change_strength(scope), _layer(scope)
     at = "" if strength == 1 else f"At strength {strength_text(strength)} "
     sentences = []
-    for name, (change, attack) in gain_rows(tables, scope).items():
+    for name, (change, attack) in gains_by_change(tables, scope).items():
         flips = _flips(tables, name, NATURAL, strength)
         noise = _flips(tables, name, NOISE, strength)
         if not flips:
@@ -128,7 +128,7 @@ def _attack_line(tables: Tables, scope: Scope) -> dict[str, Any]:
     """The attack's row of the table."""
     strength = change_strength(scope)
     flips = flips_of(tables).filter(strength=strength, draw=0)
-    (_, attack), *_ = gain_rows(tables, scope).values()
+    (_, attack), *_ = gains_by_change(tables, scope).values()
     shares = [flips.filter(condition=condition).to_dicts() for condition in (ADVERSARIAL, NOISE)]
     size = tables["variants"].filter(condition=ADVERSARIAL, strength=strength)["realised_l2"].median()
     cells = [_share(rows[0] if rows else {}) for rows in shares]
@@ -139,7 +139,7 @@ def _line(tables: Tables, scope: Scope, name: str) -> dict[str, Any]:
     """The row of a natural change."""
     strength = change_strength(scope)
     flips, noise = (_flips(tables, name, condition, strength) for condition in (NATURAL, NOISE))
-    cells = [_share(flips), _share(noise), _gain(gain_rows(tables, scope)[name][0], scope)]
+    cells = [_share(flips), _share(noise), _gain(gains_by_change(tables, scope)[name][0], scope)]
     return {"name": spec_text(name), "cells": cells, "size": _size(flips.get("realised_l2")), "is_attack": False}
 
 
