@@ -196,7 +196,12 @@ def test_functions_take_few_parameters():
 
 def test_no_public_name_means_two_things():
     """A contract alone may have one name in every file that keeps it."""
-    contracts = {"recipe": "attacks.from_", "defence": "defences.", "compute": "engine."}
+    contracts = {
+        "recipe": "attacks.from_",
+        "defence": "defences.",
+        "perturbation": "perturbations.from_",
+        "compute": "engine.",
+    }
     for name, places in HOUSE.definitions().items():
         if len(places) > 1:
             assert name in contracts, f"{name} is defined in {', '.join(sorted(places))}"

@@ -68,7 +68,8 @@ def test_it_is_typed_and_every_extra_is_in_all():
     assert files("camdrift").joinpath("py.typed").is_file()
     extras = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     names = extras["all"][0].partition("[")[2].rstrip("]").split(",")
-    assert set(names) == set(extras) - {"all", "bench", "dev", "docs"}
+    # What nrtk needs wants a newer requests than torchattacks allows.
+    assert set(names) == set(extras) - {"all", "bench", "dev", "docs", "nrtk"}
 
 
 @pytest.mark.parametrize(

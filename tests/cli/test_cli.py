@@ -409,7 +409,7 @@ class TestHelp:
             "model", "weights", "attack", "strengths", "target", "layers", "out", "limit", "sample", "rng-seed",
             "noise-draws", "noise-ladder", "gallery", "chunk-size", "batch-size", "device", "precision", "resume",
             "overwrite", "denoised", "adversarial", "surrogate", "surrogate-weights", "explain", "similarity",
-            "engine", "address", "workers", "name", "open", "json", "head", "lime", "lime-design",
+            "engine", "address", "workers", "name", "open", "json", "head", "lime", "lime-design", "perturb",
         }  # fmt: skip
         assert "[IMAGES]" in out
         assert re.findall(r"^(\S.*):$", out, re.MULTILINE) == [

@@ -53,10 +53,12 @@ def test_without_options_a_command_does_what_python_does(command):
 
 def test_words_become_values():
     given = {"strengths": "2, 1,", "explain": "gradcam,captum:X(a=1, b=2)", "gallery": "all", "chunk-size": "all"}
+    given |= {"perturb": ["a:b(c=1, d=2)", "e:f, g:h", "e:f"]}
     rows = {row: given[row.flag] for row in RUN if row.flag in given}
     settings = Options(rows).record(Settings, batch_size=7)
     assert (settings.strengths, settings.gallery, settings.chunk_size) == ((1.0, 2.0), None, 0)
     assert (settings.explanations, settings.batch_size) == (("gradcam", "captum:X(a=1, b=2)"), 7)
+    assert settings.perturb == ("a:b(c=1, d=2)", "e:f", "g:h")
 
 
 def command(monkeypatch, capsys, *arguments):

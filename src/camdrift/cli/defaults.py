@@ -17,7 +17,18 @@ from camdrift.specs import nearest
 # Names the settings file; without it that in the user's own configuration counts.
 SETTINGS: Final = "CAMDRIFT_SETTINGS"
 # What one run is about is said for each run.
-_OF_ONE_RUN: Final = ("adversarial", "cross", "limit", "name", "out", "overwrite", "resume", "sample", "trust")
+_OF_ONE_RUN: Final = (
+    "adversarial",
+    "cross",
+    "limit",
+    "name",
+    "out",
+    "overwrite",
+    "perturb",
+    "resume",
+    "sample",
+    "trust",
+)
 
 
 def variable(flag: str) -> str | None:

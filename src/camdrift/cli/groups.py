@@ -13,7 +13,8 @@ GROUPS: Final = {
     ),
     "How": (
         "criteria", "profile", "meaning", "judge", "strengths", "target", "explain", "similarity", "layers",
-        "noise-draws", "noise-ladder", "denoised", "lime", "lime-design", "rng-seed", "align", "cross", "trust",
+        "noise-draws", "noise-ladder", "denoised", "lime", "lime-design", "perturb", "rng-seed", "align", "cross",
+        "trust",
     ),
     "Where the results go": ("out", "name", "resume", "overwrite", "gallery", "open", "json"),
     "On which machine": (

@@ -17,12 +17,13 @@ from camdrift.cli.defaults import settings, variable
 from camdrift.cli.groups import GROUPS
 from camdrift.cli.models import Models
 from camdrift.cli.records import Comparing, Criteria, Ending
-from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SWITCH, TEXT, WORD_LIST, Kind, count_or_word
+from camdrift.cli.words import FILE, INTEGER, NUMBER_LIST, SPEC_LIST, SPECS, SWITCH, TEXT, WORD_LIST, Kind, count_of
 from camdrift.engine.engine import Engine
 from camdrift.fuzzing.names import CONSTRAINT_WORDS, FRAMEWORK_WORDS, ORACLE_WORDS
 from camdrift.fuzzing.settings import FuzzSettings
 from camdrift.models.registry import MODEL_FORMS
-from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
+from camdrift.perturbations.registry import PERTURBATION_FORMS
+from camdrift.pipeline.settings import Settings
 from camdrift.study.launch import PAPER_ATTACK, RUNS, Launch
 from camdrift.tables.criteria import ALL, CRITERION_WORDS
 from camdrift.tables.measures import CAPTUM, EXPLANATIONS, MAP_METRICS, METRICS
@@ -85,7 +86,7 @@ class Option:
         defaults = {each.name: each.default for each in fields(self.record)}
         default = self.kind.write(self.defaults.get(command, defaults[self.target]))
         kind: Any = self.kind.type if default is not None else self.kind.type | None
-        annotation: Any = Annotated[kind, self.info(shows_default=default not in (None, ""), is_settable=True)]
+        annotation: Any = Annotated[kind, self.info(shows_default=default not in (None, "", []), is_settable=True)]
         return Parameter(self.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
     def info(self, *, shows_default: bool = False, is_settable: bool = False) -> Any:
@@ -105,11 +106,6 @@ class Option:
             envvar=variable(self.flag) if is_settable else None,
             show_envvar=False,
         )
-
-
-def _count(name: str, *, least: int = 1) -> Kind:
-    ((word, meaning),) = WORDS_FOR_NUMBERS[name].items()
-    return count_or_word(word, meaning, least=least)
 
 
 # In the order in which the help lists them.
@@ -257,15 +253,15 @@ OPTIONS: Final = (
         "Further strengths of the noise, to measure gains with.",
     ),
     Option(
-        "gallery", Settings, _count("gallery", least=0), "N", _MANY_IMAGES,
+        "gallery", Settings, count_of("gallery", least=0), "N", _MANY_IMAGES,
         "Images whose pictures and heatmaps are kept: N from the largest deviation to the smallest, or all.",
     ),
     Option(
-        "chunk-size", Settings, _count("chunk_size"), "N", _MANY_IMAGES,
+        "chunk-size", Settings, count_of("chunk_size"), "N", _MANY_IMAGES,
         "Images that share one coverage table and are stored together; or all.",
     ),
     Option(
-        "batch-size", Settings, _count("batch_size"), "N", _LIMITED,
+        "batch-size", Settings, count_of("batch_size"), "N", _LIMITED,
         "Images per pass, or auto.",
     ),
     Option(
@@ -288,6 +284,11 @@ OPTIONS: Final = (
     Option(
         "lime-design", Settings, TEXT, "SPEC", ("run",),
         "How: lime, lime:paper, or one of them with settings: 'lime(grid=8, samples=500)'.",
+    ),
+    Option(
+        "perturb", Settings, SPECS, "SPEC", ("run",),
+        f"A natural change to hold beside the attack, on the same scale: {' or '.join(PERTURBATION_FORMS)}, such as "
+        "'nrtk:BrightnessPerturber(factor=1.4)' (extra `nrtk`). It may be given several times.",
     ),
     Option(
         "align", Comparing, TEXT, "WAY", _COMPARE,

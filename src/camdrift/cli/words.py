@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from camdrift.errors import UserError
+from camdrift.pipeline.settings import WORDS_FOR_NUMBERS
 from camdrift.specs import parse_specs
 
 
@@ -42,11 +43,19 @@ SWITCH: Final = Kind(bool)
 FILE: Final = Kind(Path)
 WORD_LIST: Final = Kind(str, lambda _, text: parse_words(text), ",".join)
 SPEC_LIST: Final = Kind(str, lambda _, text: parse_specs(text), ",".join)
+# An option that may be given several times.
+SPECS: Final = Kind(list[str], lambda _, texts: tuple(spec for text in texts for spec in parse_specs(text)), list)
 NUMBER_LIST: Final = Kind(str, _parse_numbers, lambda numbers: ",".join(f"{number:g}" for number in numbers))
 
 
-def count_or_word(word: str, meaning: int | None, *, least: int = 1) -> Kind:
-    """Return the kind of an integer of at least `least`, or a word that means another number or None."""
+def count_of(name: str, *, least: int = 1) -> Kind:
+    """Return the kind of an integer of at least `least`, or of the word that means another number or None.
+
+    Args:
+        name: The option, which has one such word.
+        least: The least number.
+    """
+    ((word, meaning),) = WORDS_FOR_NUMBERS[name].items()
 
     def parse(flag: str, text: str) -> int | None:
         if text == word:

@@ -16,7 +16,7 @@ from camdrift.images.places import ImageFile
 from camdrift.models.copies import ModelCopy, copy_of, restore
 from camdrift.pipeline.chunk import fit_chunk
 from camdrift.pipeline.clock import Clock
-from camdrift.pipeline.plan import Design, Plan, assemble, attack_code
+from camdrift.pipeline.plan import Design, Plan, assemble, attack_code, perturbation_code
 from camdrift.storage.remote_directory import RemoteDirectory, directory_at
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.words import ANALYSED, UNREADABLE
@@ -52,6 +52,7 @@ class Task:
         surrogate: A copy of the model that is attacked, if that is another.
         workplace: The surroundings of the study.
         attack_code: The user's code that must be behind the attack.
+        perturbation_code: The user's code that must be behind the natural changes.
     """
 
     design: Design
@@ -59,6 +60,7 @@ class Task:
     surrogate: ModelCopy | None
     workplace: Workplace
     attack_code: Mapping[str, str] | None = None
+    perturbation_code: Mapping[str, str] | None = None
 
 
 def task_of(plan: Plan, directory: RunDirectory) -> Task:
@@ -78,6 +80,7 @@ def task_of(plan: Plan, directory: RunDirectory) -> Task:
             started=directory.read_record()["started"],
         ),
         attack_code=attack_code(plan.attack),
+        perturbation_code=perturbation_code(plan.settings.perturb),
     )
 
 
@@ -154,6 +157,12 @@ class Worker:
             raise UserError(
                 f"`attack` must be the same on every worker, got: {plan.attack.spec}, whose file has changed since the "
                 "study was started",
+                "put the file back; --resume goes on",
+            )
+        if perturbation_code(plan.settings.perturb) != task.perturbation_code:
+            raise UserError(
+                f"`perturb` must be the same on every worker, got: {', '.join(plan.settings.perturb)}, whose file has "
+                "changed since the study was started",
                 "put the file back; --resume goes on",
             )
         self._plan = plan

@@ -18,6 +18,7 @@ from camdrift.figures.gain import gain_figure
 from camdrift.figures.heatmaps import has_layer_grid, heatmaps_figure, layer_grid_figure
 from camdrift.figures.ladder import ladder_figure
 from camdrift.figures.lime import lime_figure
+from camdrift.figures.perturbations import perturbations_figure
 from camdrift.figures.released import released_figure
 from camdrift.figures.restoration import defences_figure, restoration_figure
 from camdrift.figures.similarity import (
@@ -53,6 +54,7 @@ FigureName = Literal[
     "defences",
     "detectors",
     "lime",
+    "perturbations",
     "layer_grid",
 ]
 
@@ -107,6 +109,7 @@ FIGURE_ROWS: Final = (
     StudyFigure("figure_16_defences", _of_tables(defences_figure), _with("defences")),
     StudyFigure("figure_17_detectors", _of_tables(detectors_figure), _with("detectors")),
     StudyFigure("figure_18_lime", lime_figure, _with("lime")),
+    StudyFigure("figure_19_perturbations", _of_tables(perturbations_figure), _with("perturbation_layers")),
     StudyFigure("layer_grid", layer_grid_figure, has_layer_grid),
 )
 

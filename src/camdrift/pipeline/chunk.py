@@ -19,6 +19,7 @@ from camdrift.pipeline.focus import FocusCollector
 from camdrift.pipeline.gallery import HeatmapCollector, deviations, header, numbered, picture_arrays, share, spanning
 from camdrift.pipeline.maps import ExplainedChunk, explain_all
 from camdrift.pipeline.noise import matched_noise
+from camdrift.pipeline.perturbing import NaturalChanges
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.receivers import MapReceiver
 from camdrift.pipeline.seeds import AdversarialSeed, CleanSeed, LeftOut, NoisySeed, ReadSeed, Seed, further, in_hand
@@ -227,4 +228,9 @@ def _gallery(
         seed = seeds[position]
         pictures = picture_arrays(seed.pixels, seed.perturbation, seed.noise[0])
         arrays |= numbered(place, {**pictures, **heatmaps.arrays(position)})
+    for changes in plan.design.extra_tables:
+        if isinstance(changes, NaturalChanges):
+            pictures_after = changes.pictures(plan, [seeds[positions[seed_id]] for seed_id in candidates])
+            for place, own in enumerate(pictures_after):
+                arrays |= numbered(place, own)
     return arrays

@@ -12,6 +12,8 @@ A gallery is a mapping of arrays; `gallery.npz` holds that of a study. With n se
     i/map/L          (T, 1 + 2 S, h, w) uint8   heatmaps of the study's L-th layer, from 0: of the clean image, of the
                                                 adversarial images by ascending strength, of the noisy images (first
                                                 draw) by ascending strength
+    i/change/K       (H, W, 3) uint8      the image after the study's K-th natural change, at the strength nearest to 1
+    i/change/K/map/L (h, w) uint8         its heatmap of the study's L-th layer
 
 clip(clean / 255 + s * peak * value / 127, 0, 1) is the variant of strength s to within rounding: an error of at most
 1/510 + s * peak / 254 in pixel units. Heatmaps are scaled by their own maximum to 0..255; those of a layer with more
@@ -95,7 +97,7 @@ class HeatmapCollector:
         heatmaps: dict[str, Tensor] = {}
         for shape, names in by_shape.items():
             # Layers of one size together cost little more than one.
-            values = _heatmap(torch.cat([maps[name] for name in names])).flatten(1)
+            values = display_heatmaps(torch.cat([maps[name] for name in names])).flatten(1)
             heatmaps |= dict(zip(names, values.split(shape[0]), strict=True))
         return np.asarray(torch.cat([heatmaps[name] for name in self._layers], dim=1).cpu().numpy())
 
@@ -197,7 +199,7 @@ def _stored_shape(maps: Maps) -> tuple[int, int]:
     return (min(maps.shape[1], LARGEST_HEATMAP_SIDE), min(maps.shape[2], LARGEST_HEATMAP_SIDE))
 
 
-def _heatmap(maps: Maps) -> Tensor:
+def display_heatmaps(maps: Maps) -> Tensor:
     """Attributions of one layer as heatmaps of 8 bit, (batch, h, w)."""
     shape = _stored_shape(maps)
     cells = maps if shape == maps.shape[1:] else F.adaptive_avg_pool2d(maps, shape)

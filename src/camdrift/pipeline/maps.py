@@ -106,10 +106,11 @@ def _variants(plan: Plan, seeds: Sequence[NoisySeed]) -> list[Variant]:
 def _target_maps(explanation: Explanation) -> TargetMaps:
     """The maps to look at: the first explanation's, of a representation its length over channels."""
     maps = TargetMaps(explanation.maps, explanation.same_as)
-    return TargetMaps(tuple(maps.each(_as_maps)), explanation.same_as)
+    return TargetMaps(tuple(maps.each(as_maps)), explanation.same_as)
 
 
-def _as_maps(attributions: Mapping[str, Tensor]) -> Mapping[str, Maps]:
+def as_maps(attributions: Mapping[str, Tensor]) -> Mapping[str, Maps]:
+    """By layer one map per image: a representation counts by its length over channels."""
     is_map = next(iter(attributions.values())).ndim == 3
     return attributions if is_map else {name: value.norm(dim=1) for name, value in attributions.items()}
 

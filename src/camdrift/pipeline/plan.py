@@ -23,6 +23,7 @@ from camdrift.models.class_names import class_index
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches, largest_batch
 from camdrift.models.source_code import Code, code_of
+from camdrift.perturbations.making import make_perturbation, perturbation_place
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.seeds import NoisySeed
 from camdrift.pipeline.settings import Settings
@@ -196,11 +197,13 @@ def assemble(
 
 
 def check_makable(settings: Settings) -> None:
-    """Raise `UserError` for an attack or an explanation that cannot be made here."""
+    """Raise `UserError` for an attack, an explanation or a natural change that cannot be made here."""
     if settings.adversarial is None:
         make_attack(settings.attack)
     for spec in settings.explanations:
         make_explainer(spec)
+    for spec in settings.perturb:
+        make_perturbation(spec)
     for name in settings.similarities:
         find_metric(name)
 
@@ -306,6 +309,16 @@ def attack_code(attack: Attack) -> Code | None:
     """Checksums of the user's code behind an attack; None for one of a library, or for stored images."""
     place = None if isinstance(attack, StoredImages) else function_place(attack.spec)
     return None if place is None else code_of(place)
+
+
+def perturbation_code(specs: Sequence[str]) -> Code | None:
+    """Checksums of the user's code behind natural changes; None for those of nrtk alone."""
+    places = dict.fromkeys(filter(None, map(perturbation_place, specs)))
+    try:
+        codes = [code_of(place) or {} for place in places]
+    except OSError:
+        return None  # a file that is not here is none of those that a study began with
+    return {name: checksum for code in codes for name, checksum in code.items()} or None
 
 
 def parts(files: Sequence[ImageFile], settings: Settings) -> list[Sequence[ImageFile]]:

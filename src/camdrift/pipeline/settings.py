@@ -114,6 +114,11 @@ def _names(name: str, values: Any) -> tuple[str, ...]:
     return names
 
 
+def _specs(name: str, values: Any) -> tuple[str, ...]:
+    """Specs, each once."""
+    return tuple(dict.fromkeys(_names(name, values)))
+
+
 def _targets(name: str, values: Any) -> tuple[str, ...]:
     targets = _names(name, values)
     if not targets or not set(targets) <= set(TARGETS) or len(set(targets)) < len(targets):
@@ -158,6 +163,7 @@ class Settings:
         denoised: Is every image also held against a denoised copy of itself?
         lime: Is every image also explained by LIME on its input?
         lime_design: Its segments, masks and regression: `lime`, `lime:paper`, or one of them with settings.
+        perturb: Natural changes to hold beside the attack: `nrtk:NAME(...)`, or `path/to/file.py:function`.
         adversarial: Where adversarial images lie that take the place of an attack; None for none.
         surrogate: Spec of the model that the attack sees, if that is not the one that is studied.
 
@@ -182,6 +188,7 @@ class Settings:
     denoised: Annotated[bool, _boolean] = False
     lime: Annotated[bool, _boolean] = False
     lime_design: Annotated[str, _lime] = LIME
+    perturb: Annotated[tuple[str, ...], _specs] = ()
     adversarial: Annotated[str | None, _path_or_none] = None
     surrogate: Annotated[str | None, _text_or_none] = None
 
@@ -232,7 +239,8 @@ class Settings:
         """Return a sentence on every setting but some that differs from a stored record and changes the tables."""
         mine = public(self.as_record())
         # Records from before these options existed lack them.
-        record = public({"denoised": False, "lime": False, "lime_design": LIME, "sample": None, **record})
+        before = {"denoised": False, "lime": False, "lime_design": LIME, "sample": None, "perturb": []}
+        record = public({**before, **record})
         names = [name for name in self.names() if name not in (*_COMPARED_ELSEWHERE, *without)]
         return [f"{name} was {record.get(name)}, now {mine[name]}" for name in names if record.get(name) != mine[name]]
 
@@ -257,6 +265,7 @@ class SettingsKeywords(TypedDict, total=False):
     denoised: bool
     lime: bool
     lime_design: str
+    perturb: str | Sequence[str]
     adversarial: str | PathLike[str] | None
 
 

@@ -11,6 +11,7 @@ from camdrift.figures.scope import Scope, few_seeds, span
 from camdrift.report import single, threat, verdicts
 from camdrift.report.lime import lime_sentence
 from camdrift.report.numbers import UNDEFINED, percent, percent_between, share_of, times, times_between
+from camdrift.report.perturbations import perturbation_sentences
 from camdrift.statistics.flips import flips_of, flips_of_readable
 from camdrift.statistics.headline import Certainty, Headline
 from camdrift.statistics.ranks import LEAST_IMAGES
@@ -46,7 +47,7 @@ _EXPLAINING = {
 def study_sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
     """The findings in full sentences; those that the study cannot support are left out."""
     first = verdicts.verdict_sentences(tables, record, scope.labels) if verdicts.is_reproduction(tables) else []
-    last = [lime_sentence(tables, record), precision(tables, record, scope)]
+    last = [*perturbation_sentences(tables, scope), lime_sentence(tables, record), precision(tables, record, scope)]
     return first + _sentences(tables, record, scope) + [sentence for sentence in last if sentence]
 
 

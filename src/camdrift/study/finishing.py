@@ -16,11 +16,13 @@ from camdrift.pipeline.plan import Plan
 from camdrift.statistics.controls import study_controls
 from camdrift.statistics.flips import flips
 from camdrift.statistics.layers import compromised_counts, layer_statistics
+from camdrift.statistics.perturbations import perturbation_layers, perturbations
 from camdrift.storage.integrity import repeated_images
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study import provenance
 from camdrift.tables.further import CEILING, FLIPS, NEWLY_COVERED
 from camdrift.tables.measures import of_first_measure
+from camdrift.tables.perturbations import PERTURBATION_LAYERS, PERTURBATIONS, PERTURBED
 from camdrift.tables.reading import scan
 from camdrift.tables.words import ANALYSED
 
@@ -54,6 +56,11 @@ def _write_statistics(directory: RunDirectory, *, rng_seed: int) -> None:
     directory.write_table("layers", layers)
     directory.write_table("counts", compromised_counts(similarity, layers))
     directory.write_table("controls", study_controls(of_first_measure(tables), rng_seed=rng_seed))
+    if directory.has_table(PERTURBED.name):
+        images = directory.read_table(PERTURBED.name)
+        changes = perturbation_layers(images, floor, ceiling, rng_seed=rng_seed)
+        directory.write_table(PERTURBATIONS.name, perturbations(images, tables["seeds"]))
+        directory.write_table(PERTURBATION_LAYERS.name, changes)
 
 
 def _gallery(plan: Plan, directory: RunDirectory) -> Iterator[tuple[str, NDArray[Any]]]:

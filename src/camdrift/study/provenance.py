@@ -23,7 +23,9 @@ _PACKAGES: Final = (
 )
 # Named only where they are installed: those that explain and load models, and the libraries of attacks.
 _ATTACKS: Final = [library.package for library in LIBRARIES.values() if library.package not in _PACKAGES]
-_EXTRAS: Final = tuple(dict.fromkeys(("captum", "transformers", "pot", "pytorch-ood", *_ATTACKS)))
+_EXTRAS: Final = tuple(
+    dict.fromkeys(("captum", "transformers", "pot", "pytorch-ood", "nrtk", "scikit-image", *_ATTACKS))
+)
 
 
 def camdrift_version() -> str:

@@ -16,7 +16,8 @@ from camdrift.images.places import ImageFile
 from camdrift.images.protocol import ObjectImages, is_protocol_data_set
 from camdrift.masking import public
 from camdrift.models.classifier import Classifier
-from camdrift.pipeline.plan import Plan, attack_code
+from camdrift.pipeline.perturbing import changes_of
+from camdrift.pipeline.plan import Plan, attack_code, perturbation_code
 from camdrift.study import provenance
 from camdrift.study.launch import fresh_folder
 from camdrift.tables.run_json import effective, input_of
@@ -65,6 +66,7 @@ def run_record(
         },
         "model": model_record(model),
         "attack": _attack_record(plan.attack),
+        "perturbations": {"specs": [*changes_of(plan)], "code": perturbation_code(changes_of(plan))},
         "surrogate": None if plan.surrogate is None else model_record(plan.surrogate),
         "layers": [{**asdict(info), "shape": list(info.shape)} for info in model.layer_infos],
         "images": {"source": source, "n": len(files), "listing_sha256": listing, "sha256": None},
@@ -149,9 +151,9 @@ def identity_changes(before: Mapping[str, Any], now: Mapping[str, Any], *, witho
 def _code_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a sentence on every part of the study whose Python files have changed."""
     sentences = []
-    for part in ("model", "attack", "surrogate"):
+    for part in ("model", "attack", "surrogate", "perturbations"):
         # Records of before this entry existed lack it.
-        old, new = ((record[part] or {}).get("code") for record in (before, now))
+        old, new = ((record.get(part) or {}).get("code") for record in (before, now))
         if old is not None and new is not None and old != new:
             names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
             sentences.append(f"the code of the {part} was another: {', '.join(names)} changed")

@@ -21,6 +21,7 @@ from camdrift.pipeline.denoised import Denoised
 from camdrift.pipeline.failures import naming
 from camdrift.pipeline.full_precision import in_full_precision
 from camdrift.pipeline.lime import Lime, lime_passes
+from camdrift.pipeline.perturbing import change_passes, natural_changes
 from camdrift.pipeline.plan import ExtraTable, Plan, checked, study_plan
 from camdrift.pipeline.preflight import MOST_PREFLIGHT_IMAGES, preflight
 from camdrift.pipeline.settings import Settings
@@ -83,14 +84,20 @@ def run(
     """
     launch, own = launch_from(options)
     settings = _with_surrogate(settings_from(settings, own), surrogate)
-    kind = RunKind(extra_tables=_extra_tables(settings))
+    kind = RunKind(extra_tables=_extra_tables(settings, checked(classifier, "classifier").size))
     return run_study(classifier, images, settings, launch, kind=kind, surrogate=surrogate)
 
 
-def _extra_tables(settings: Settings) -> tuple[ExtraTable, ...]:
-    """The tables that a user may ask for beside those of a study."""
-    denoised: tuple[ExtraTable, ...] = (Denoised(),) if settings.denoised else ()
-    return (*denoised, Lime(settings.lime_design)) if settings.lime else denoised
+def _extra_tables(settings: Settings, size: int) -> tuple[ExtraTable, ...]:
+    """The tables that a user may ask for beside those of a study of images of some size."""
+    tables = list[ExtraTable]()
+    if settings.denoised:
+        tables.append(Denoised())
+    if settings.lime:
+        tables.append(Lime(settings.lime_design))
+    if settings.perturb:
+        tables.append(natural_changes(settings.perturb, size))
+    return tuple(tables)
 
 
 @dataclass(frozen=True)
@@ -251,12 +258,14 @@ def _preflight(plan: Plan, selection: Selection) -> tuple[Plan, dict[str, Any]]:
 
 
 def _cost(settings: Settings) -> list[str]:
-    """What LIME will take, in a line, before it begins."""
-    if not settings.lime:
-        return []
-    passes = lime_passes(settings.lime_design)
+    """What LIME and natural changes will take, in a line each, before they begin."""
     own = 1 + len(settings.strengths) + len(settings.noise_strengths) * settings.noise_draws
-    return [f"LIME shows the model {passes:,} images a seed, beside the {own:,} of the study itself"]
+    passes = {
+        "LIME shows": lime_passes(settings.lime_design) if settings.lime else 0,
+        "natural changes show": change_passes(settings),
+    }
+    own_words = f"beside the {own:,} of the study itself"
+    return [f"{what} the model {number:,} images a seed, {own_words}" for what, number in passes.items() if number]
 
 
 def _with_report(study: Study) -> Study:

@@ -17,6 +17,12 @@ from camdrift.tables.defences import (
     SANITY,
 )
 from camdrift.tables.detection import DETECTION, DETECTION_TABLES, DETECTORS_TABLE, ROC
+from camdrift.tables.perturbations import (
+    PERTURBATION_LAYERS,
+    PERTURBATION_TABLES,
+    PERTURBATIONS,
+    PERTURBED,
+)
 from camdrift.tables.reproduction import CLAIMS, EMULATION, LADDER, REPRODUCTION_TABLES
 from camdrift.tables.study import (
     CONTROLS,
@@ -132,6 +138,7 @@ _FURTHER_TABLES: Final = (
     *REPRODUCTION_TABLES,
     DENOISED,
     LIME_TABLE,
+    *PERTURBATION_TABLES,
     PRECISION,
     *DETECTION_TABLES,
     *DEFENCE_TABLES,
@@ -156,6 +163,9 @@ TableName = Literal[
     "claims",
     "denoised",
     "lime",
+    "perturbations",
+    "perturbation_layers",
+    "perturbed",
     "precision",
     "newly_covered",
     "detection",
@@ -211,6 +221,9 @@ class RunTables:
     claims = StoredTable(CLAIMS)
     denoised = StoredTable(DENOISED)
     lime = StoredTable(LIME_TABLE)
+    perturbations = StoredTable(PERTURBATIONS)
+    perturbation_layers = StoredTable(PERTURBATION_LAYERS)
+    perturbed = StoredTable(PERTURBED)
     precision = StoredTable(PRECISION)
     newly_covered = StoredTable(NEWLY_COVERED)
     detection = StoredTable(DETECTION)

@@ -19,6 +19,7 @@ from camdrift.report.measures import measures_section
 from camdrift.report.missing import missing_section
 from camdrift.report.opening import opening_section
 from camdrift.report.page.assets import fill_page, plotting_library, script
+from camdrift.report.perturbations import has_changes, perturbations_section
 from camdrift.report.terms import terms_section
 from camdrift.report.verdicts import verdicts_section
 from camdrift.tables.arrays import Gallery
@@ -30,7 +31,7 @@ _SCRIPTS: Final = (
     *("text", "state", "address", "terms", "controls", "strip", "layer", "pictures", "first", "saving", "explorer"),
     *("grid", "charts", "dose", "flips", "focus", "defects", "table", "main"),
 )
-_SHEETS: Final = ("style", "reproduction", "defences")
+_SHEETS: Final = ("style", "reproduction", "defences", "perturbations")
 # Templates in the order of the page, and what fills each; None for one that the values common to all are enough for.
 _SECTIONS: Final[dict[str, Callable[[Material], dict[str, Any]] | None]] = {
     "opening": opening_section,
@@ -40,6 +41,7 @@ _SECTIONS: Final[dict[str, Callable[[Material], dict[str, Any]] | None]] = {
     "layer": None,
     "explorer": explorer_section,
     "focus": focus_section,
+    "perturbations": perturbations_section,
     "defences": defences_section,
     "charts": None,
     "table": None,
@@ -78,7 +80,17 @@ def _contents(material: Material) -> list[tuple[str, str]]:
     reproduction = [("claims", "The paper")] if "claims" in tables else []
     controls = [("checks", "Controls")] if tables["controls"].height else []
     defences = [("defences", "Defences")] if "defences" in tables else []
-    return [*_CONTENTS[:2], *reproduction, *_CONTENTS[2:4], *defences, *_CONTENTS[4:6], *controls, *_CONTENTS[6:]]
+    changes = [("changes", "Changes")] if has_changes(tables) else []
+    return [
+        *_CONTENTS[:2],
+        *reproduction,
+        *_CONTENTS[2:4],
+        *changes,
+        *defences,
+        *_CONTENTS[4:6],
+        *controls,
+        *_CONTENTS[6:],
+    ]
 
 
 def _common(material: Material) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Natural changes: an image in, the same picture changed out, as light, weather and lenses change it."""
