@@ -205,11 +205,15 @@ def kill_all(command: Command, kills: int, draw: random.Random) -> tuple[int, in
     """Kill a command so many times; return the number of kills, and that of its file operations."""
     home = Path.cwd()
     with tempfile.TemporaryDirectory(dir=home.parent) as folder:
-        before, whole = (make(command, Path(folder) / name, home) for name in ("before", "whole"))
-        os.chdir(whole)
+        before, whole, place = (Path(folder) / name for name in ("before", "whole", "killed"))
+        # All of it happens in one place: records and tables of a sweep hold absolute paths.
+        make(command, place, home).rename(before)
+        shutil.copytree(before, place)
+        os.chdir(place)
         start = time.monotonic()
         status, text = in_child(lambda: invoke(command.words, command, is_told=True))
         assert status == 0, text
+        place.rename(whole)
         seconds = time.monotonic() - start
         told = json.loads(text.rsplit("told ", 1)[1])
         operations = told["operations"]
@@ -223,7 +227,6 @@ def kill_all(command: Command, kills: int, draw: random.Random) -> tuple[int, in
         points += [draw.uniform(0, seconds) for _ in range(kills - len(points))]
         done = 0
         for number, point in enumerate(points):
-            place = Path(folder) / "killed"
             shutil.rmtree(place, ignore_errors=True)
             shutil.copytree(before, place)
             os.chdir(place)

@@ -453,10 +453,11 @@ class TestMissing:
                 try:
                     use(study.path)
                 except StoreError as error:
-                    refused[key] = error.message
+                    refused[key] = f"{error.message} ({error.hint})"
         del refused["schema_version"]
         assert {"camdrift", "arguments", "model", "attack", "surrogate", "layers", "images", "status"} <= refused.keys()
         assert all(f"{key} is missing" in message for key, message in refused.items())
+        assert "an older camdrift" in refused["attack"]
         for way, value in (
             (("arguments", "passed"), {}),
             (("arguments", "effective", "rng_seed"), -1),

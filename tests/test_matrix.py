@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from camdrift.errors import UserError
 from camdrift.explanations.attribution import attribute, explain_batch
 from camdrift.explanations.registry import make_explainer
 from camdrift.layers import hooks
@@ -24,6 +25,9 @@ pytestmark = pytest.mark.slow
 
 NAMES = (*GRADIENT_BASED, "eigencam", "activation")
 EXPLAINERS = [make_explainer(name) for name in NAMES]
+# Networks that only add up what their last layer returns, and those that have modules behind it which Captum follows.
+LINEAR_AT_THE_END = ("shufflenet", "squeezenet", "googlenet", "efficientnet", "nfnet")
+FOLLOWED_TO_THE_END = ("vgg, in-place ReLU", "resnet")
 # Layers of an architecture that the oracle is asked about: first, last, and some between.
 LAYERS = 5
 
@@ -158,6 +162,27 @@ class TestArchitecture:
                 ours, theirs = (each[layer] for each in found.values())
                 atol = 1e-12 * largest_sum(*leaf_and_gradient(classifier, images, classes, layer))
                 torch.testing.assert_close(theirs, ours, rtol=STORED, atol=atol, check_dtype=False)
+
+    def test_deep_lift_is_complete_or_refused(self, name):
+        """Behind the last convolution most networks are linear: there DeepLIFT is gradient times change."""
+        classifier = classifier_of(name)
+        images, classes, layer = images_for(classifier).double(), torch.tensor([1, 3]), classifier.layers[-1]
+
+        def deep_lift():
+            return attribute(classifier, images, classes, explanation="captum:LayerDeepLift", layers=[layer])[layer]
+
+        with in_float64(classifier):
+            if not name.startswith(LINEAR_AT_THE_END + FOLLOWED_TO_THE_END):
+                with pytest.raises(UserError, match=r"no DeepLIFT at|doesn't require gradient"):
+                    deep_lift()
+                return
+            a, g = leaf_and_gradient(classifier, images, classes, layer)
+            black, _ = leaf_and_gradient(classifier, torch.zeros_like(images), classes, layer)
+            expected, atol = np.maximum((g * (a - black)).sum(1), 0), 1e-12 * largest_sum(a, g)
+            ours = deep_lift()
+            assert ours.any()
+            if name.startswith(LINEAR_AT_THE_END):
+                np.testing.assert_allclose(ours, expected, rtol=STORED, atol=atol)
 
 
 def test_ablation_of_tokens_leaves_other_tokens_alone():

@@ -240,7 +240,8 @@ class TestDeepLift:
         settings = {} if method == "LayerDeepLift" else {"n_steps": 400, "internal_batch_size": 4}
         network = from_captum._Tapped(classifier, classifier.taps([name])[name])
         with torch.enable_grad(), classifier.undisturbed():
-            raw = from_captum._call(getattr(attr, method), network, IMAGES, classes, settings, is_crossed=True)
+            leaf = IMAGES.clone().requires_grad_()
+            raw = getattr(attr, method)(network, network.here).attribute(leaf, target=classes, **settings)
         change = (classifier(IMAGES) - classifier(torch.zeros_like(IMAGES)))[[0, 1], classes]
         # Parts that cancel leave a small change: a path in 400 steps is exact to a thousandth of what they amount to.
         assert ((raw.flatten(1).sum(1) - change).abs() <= 1e-3 * raw.flatten(1).abs().sum(1)).all()
@@ -262,3 +263,25 @@ class TestDeepLift:
         classifier = Classifier(fixed(Functional()), size=SIZE)
         with pytest.raises(UserError, match="is no DeepLIFT at layer first"):
             attribute(classifier, IMAGES, 0, explanation="captum:LayerDeepLift", layers=["first"])
+
+    def test_ways_past_the_layer(self):
+        """There the sum is none of the logit's change, but what is behind the layer still has to be followed."""
+        pytest.importorskip("captum")
+
+        class Residual(nn.Module):
+            def __init__(self, last):
+                super().__init__()
+                self.first, self.second, self.third, self.head = conv(3, 4), conv(4, 4), conv(4, 4), nn.Linear(4, 3)
+                self.between, self.last = nn.ReLU(), last
+
+            def forward(self, x):
+                x = self.first(x)
+                x = x + self.third(self.between(self.second(x)))
+                return self.head(self.last(x).mean((2, 3)))
+
+        classifier = Classifier(fixed(Residual(nn.ReLU())), size=SIZE)
+        maps = attribute(classifier, IMAGES, 0, explanation="captum:LayerDeepLift", layers=["second"])
+        assert maps["second"].any()
+        classifier = Classifier(fixed(Residual(nn.GELU())), size=SIZE)
+        with pytest.raises(UserError, match="is no DeepLIFT at layer second"):
+            attribute(classifier, IMAGES, 0, explanation="captum:LayerDeepLift", layers=["second"])

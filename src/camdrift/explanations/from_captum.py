@@ -28,6 +28,11 @@ CLASSES: Final = (
 )
 # Share of the logit's change that DeepLIFT's attributions may miss; and of their sum without signs, which is rounding.
 _MOST_OFF, _ROUNDING = 0.01, 1e-4
+_NOT_FOLLOWED: Final = (
+    "Captum follows ReLU, ELU, LeakyReLU, Sigmoid, Tanh and Softplus as modules, each used once; no functions, no "
+    "other activations, no norms of layers, no products of activations; no max pooling right behind an activation or "
+    "with windows that overlap: choose layers behind these by `--layers`, or LayerIntegratedGradients"
+)
 # Images times steps at once would fill the memory of most machines.
 _IN_PARTS: Final = "internal_batch_size"
 
@@ -79,6 +84,36 @@ class _Tapped(nn.Module):
             return self._classifier(images)
 
 
+class _Behind(nn.Module):
+    """What a classifier makes of a tapped activation, where all that does not come from there stays the image's."""
+
+    def __init__(self, classifier: Classifier, tap: AnyTap, images: Images) -> None:
+        super().__init__()
+        self.network = classifier.module
+        self.here = nn.Identity()
+        self._classifier, self._tap = classifier, tap
+        # Captum's hooks on activations in front of the tap need a gradient there.
+        self._images = images.detach().clone().requires_grad_()
+
+    def forward(self, activation: Tensor) -> Tensor:
+        images = self._images.repeat(len(activation) // len(self._images), 1, 1, 1)
+        with hooks.replacing(self._tap, lambda _: self.here(activation).clone()):
+            return self._classifier(images)
+
+
+def _activation(classifier: Classifier, tap: AnyTap, images: Images) -> Tensor:
+    """Return a tapped activation, (batch, channels, height, width)."""
+    activations: list[Tensor] = []
+
+    def keep(activation: Tensor) -> Tensor:
+        activations.append(activation.detach().clone())
+        return activation
+
+    with torch.no_grad(), hooks.replacing(tap, keep):
+        classifier(images)
+    return activations[-1]
+
+
 def _attribute(
     method: Any,
     spec: str,
@@ -97,13 +132,16 @@ def _attribute(
     for name, tap in classifier.taps(layers).items():
         try:
             with torch.enable_grad(), classifier.undisturbed():
-                network = _Tapped(classifier, tap)
-                attribution = _call(method, network, images, classes, settings, classifier.is_crossed_by_all(name))
+                if method.__name__ == "LayerDeepLift":
+                    attribution = _deep_lift(method, classifier, name, images, classes, settings)
+                else:
+                    network = _Tapped(classifier, tap)
+                    attribution = method(network, network.here).attribute(images.detach(), target=classes, **settings)
         except _IncompleteError as error:
             raise UserError(
                 f"`explain` {spec} is no DeepLIFT at layer {name}: attributions sum to {error.total:.3g}, where the "
                 f"logit changes by {error.change:.3g}",
-                "Captum follows activations that are modules alone: write them as modules, each used once",
+                _NOT_FOLLOWED,
             ) from error
         except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as error:
             line = (str(error).splitlines() or [type(error).__name__])[0][:200]
@@ -123,22 +161,41 @@ class _IncompleteError(Exception):
         self.total, self.change = total, change
 
 
-def _call(
-    method: Any, network: nn.Module, images: Images, classes: Classes, settings: Mapping[str, Any], is_crossed: bool
+def _deep_lift(
+    method: Any, classifier: Classifier, layer: str, images: Images, classes: Classes, settings: Mapping[str, Any]
 ) -> Tensor:
-    """What Captum's method returns for one layer; for DeepLIFT, checked where all ways lead through the layer."""
-    explainer = method(network, network.here)
-    if method.__name__ != "LayerDeepLift":
-        attribution: Tensor = explainer.attribute(images.detach(), target=classes, **settings)
-        return attribution
+    """Captum's DeepLIFT of one layer, whose attributions must sum to the change of the logit.
+
+    Where ways lead past the layer, they change the logit, too. There the rules behind the layer are held to the same
+    promise, with the activation of the image and that of the baseline while all else stays the image's.
+    """
+    tap = classifier.taps([layer])[layer]
+    network = _Tapped(classifier, tap)
     # Captum's hooks on activations in front of the layer need a gradient there.
     leaf = images.detach().clone().requires_grad_()
-    attribution, delta = explainer.attribute(leaf, target=classes, return_convergence_delta=True, **settings)
+    attribution: Tensor
+    attribution, delta = method(network, network.here).attribute(
+        leaf, target=classes, return_convergence_delta=True, **settings
+    )
+    if classifier.is_crossed_by_all(layer):
+        _check_sum(attribution, delta)
+        return attribution
+    baseline = torch.zeros_like(images) + (settings.get("baselines") or 0)
+    activation, other = (_activation(classifier, tap, batch) for batch in (images, baseline))
+    behind = _Behind(classifier, tap, images)
+    parts = method(behind, behind.here).attribute(
+        activation.requires_grad_(), baselines=other, target=classes, return_convergence_delta=True
+    )
+    _check_sum(*parts)
+    return attribution
+
+
+def _check_sum(attribution: Tensor, delta: Tensor) -> None:
+    """Raise `_IncompleteError` where attributions, (batch, ...), sum to more or less than they should by `delta`."""
     totals = attribution.detach().flatten(1).sum(1)
     changes = totals - delta
     is_rounding = delta.abs() <= _ROUNDING * attribution.detach().abs().flatten(1).sum(1)
     is_off = (delta.abs() > _MOST_OFF * changes.abs()) & ~is_rounding
-    if is_crossed and bool(is_off.any()):
+    if bool(is_off.any()):
         worst = int(is_off.int().argmax())
         raise _IncompleteError(float(totals[worst]), float(changes[worst]))
-    return attribution

@@ -89,7 +89,8 @@ class RunContents(Chunks):
         record = self.read_record()
         if (problem := misfit(record)) is not None:
             raise StoreError(
-                f"{self.place}/{RECORD} is not what camdrift wrote: {problem}", "put back a copy of the file"
+                f"{self.place}/{RECORD} is not what camdrift wrote: {problem}",
+                "put back a copy of the file; a run of an older camdrift is read by that one, or studied again",
             )
         return record
 
