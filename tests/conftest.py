@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from jaxtyping import config
 
 from support.fixtures import classifier, eight, no_figures, no_report  # noqa: F401
 
@@ -38,6 +39,13 @@ def pytest_fixture_setup():
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Shapes of tensors are checked call by call where they are the subject: a quarter of the time of a small study."""
+    place = item.path.relative_to(ROOT).with_suffix("").as_posix()
+    config.update("jaxtyping_disable", not place.startswith(SHAPED))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call():
     """What a test draws at random without a generator of its own is the same each time, in any order of tests."""
     seed_all()
@@ -47,6 +55,16 @@ def pytest_collection_modifyitems(items):
     """Files with a slow test come first: with several processes none works on alone at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+ROOT = Path(__file__).parents[1]
+# Tests of rooms that say the shapes of their tensors, examples of docstrings, and one whole study.
+SHAPED = (
+    *(f"tests/{room}/" for room in ("attacks", "coverage", "explanations", "images", "layers", "models", "pipeline")),
+    "tests/test_matrix",
+    "tests/study/test_run",
+    "src/",
+)
 
 
 def seed_all():

@@ -126,8 +126,8 @@ class TestFiles:
         assert record == study.record
         assert set(record) == {
             "schema_version", "camdrift", "kind", "status", "command", "started", "finished", "arguments", "model",
-            "attack", "surrogate", "layers", "images", "versions", "machine", "device", "timings", "preflight",
-            "files", "engine",
+            "attack", "perturbations", "surrogate", "layers", "images", "versions", "machine", "device", "timings",
+            "preflight", "files", "engine",
         }  # fmt: skip
         assert record["engine"] == {"name": "local", "address": None, "workers": None}
         assert record["preflight"].keys() == {
