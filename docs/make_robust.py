@@ -4,7 +4,7 @@ python docs/make_robust.py                 the numbers from the stored tables
 python docs/make_robust.py IMAGES FOLDER   first train both networks, study and compare them, in FOLDER
 
 IMAGES is a folder of photographs in sub-folders that are their classes, such as Imagenette. Of every class five are
-attacked, and the networks are trained on crops of the others. It takes about a quarter of an hour on one core.
+attacked, and the networks are trained on crops of the others. Training takes some minutes on one core.
 """
 
 import json

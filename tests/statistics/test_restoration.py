@@ -91,14 +91,26 @@ def test_leverage_left_by_hand():
                     moved = 0.4 if condition == "adversarial" else strength / 10
                     names = {"layer": f"l{layer}", "layer_index": layer, "similarity": 1 - moved}
                     similarity.append({**key, **common, **names})
-    ruler = noise_ruler(pl.DataFrame(similarity), pl.DataFrame(variants), seeds)
+    layers = {"target": ["seed"], "strength": [1.0], "layer": ["l1"], "gain_undefined_reason": [None]}
+    runs = pl.DataFrame(similarity), pl.DataFrame(variants), seeds
+    whole = pl.DataFrame(layers, schema_overrides={"gain_undefined_reason": pl.String})
+    ruler = noise_ruler(*runs, whole)
     table = restoration(maps(filled(np.full((2, 3), 0.4), [[0.1] * 3, [0.0] * 3])), ruler, rng_seed=0)
     first, second = table.filter(pl.col("returned").is_null()).iter_rows(named=True)
     values = ("gain", "residual_gain", "residual_gain_low", "residual_gain_high")
     assert [first[name] for name in values] == pytest.approx([4, 1, 1, 1])
     assert first["gain_censored"] is first["residual_gain_censored"] is None
     assert (second["residual_gain"], second["residual_gain_censored"]) == (pytest.approx(0.5), "below")
-    assert noise_ruler(pl.DataFrame(similarity).filter(target="own"), pl.DataFrame(variants), seeds) is None
+    assert noise_ruler(runs[0].filter(target="own"), *runs[1:], whole) is None
+    blurred = noise_ruler(*runs, whole.with_columns(gain_undefined_reason=pl.lit("rounding")))
+    rows = restoration(maps(filled(np.full((2, 3), 0.4), [[0.1] * 3, [0.0] * 3])), blurred, rng_seed=0)
+    assert rows.filter(pl.col("returned").is_null())["gain"].to_list() == [pytest.approx(4), None]
+
+
+def test_one_image_has_no_interval():
+    table = restoration(maps(filled([[0.4]], [[0.1]])), rng_seed=0)
+    assert table.select("restoration", "low", "high", "n").row(0) == (pytest.approx(0.75), None, None, 1)
+    assert depth_of_return(table.filter(pl.col("returned").is_null())) is None
 
 
 def test_images_that_return_stand_apart():

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from camdrift.statistics.bootstrap import Counts
 from camdrift.statistics.cells import Dense, SimilarityArrays, seed_arrays
@@ -14,7 +15,7 @@ from camdrift.statistics.layers import all_gains, sides
 from camdrift.tables.arrays import Floats
 from camdrift.tables.defences import GAINS_LEFT
 from camdrift.tables.reading import AnyFrame
-from camdrift.tables.words import SEED_TARGET
+from camdrift.tables.words import ROUNDING, SEED_TARGET
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,13 @@ class NoiseRuler:
         arrays: Similarities of one measure and of the seed's class.
         variants: Table `variants`, for the L2 norms that the strengths realise.
         seeds: Names of the seeds, in the order of the arrays.
+        rounding: Strengths and layers whose maps move no further than rounding moves them, and which have no gain.
     """
 
     arrays: SimilarityArrays
     variants: pl.DataFrame
     seeds: Sequence[str]
+    rounding: frozenset[tuple[float, str]] = frozenset()
 
     def gains(self, deviation: Floats, seeds: Sequence[str], strength: float, resamples: Counts) -> Gains:
         """Noise-equivalent gains of deviations at the attack's L2 norm, (1 + replicates, layers); the sample first.
@@ -40,7 +43,8 @@ class NoiseRuler:
             strength: Strength of the attack.
             resamples: Number of times that each replicate draws each seed, (replicates, seeds).
         """
-        places = [self.seeds.index(seed) for seed in seeds]
+        order = {seed: place for place, seed in enumerate(self.seeds)}
+        places = [order[seed] for seed in seeds]
         noise = self.arrays.noise
         deviated = replace(
             self.arrays,
@@ -48,40 +52,51 @@ class NoiseRuler:
             adversarial=Dense(1 - deviation[None, ..., None], np.ones((1, len(deviation)), np.int64)),
             noise=Dense(noise.values[:, :, places], noise.rows),
         )
-        return all_gains(deviated, self.variants, seeds, resamples)[:, 0]
+        gains = all_gains(deviated, self.variants, seeds, resamples)[:, 0]
+        names = self.arrays.layers["layer"].to_list()
+        return gains.without(np.array([(strength, name) in self.rounding for name in names]))
 
 
-def noise_ruler(similarity: AnyFrame, variants: pl.DataFrame, seeds: Sequence[str]) -> NoiseRuler | None:
+def noise_ruler(
+    similarity: AnyFrame, variants: pl.DataFrame, seeds: Sequence[str], layers: pl.DataFrame
+) -> NoiseRuler | None:
     """The ruler of some seeds; None if no map of the seed's class was compared.
 
     Args:
         similarity: Table `similarity`, rows of one measure.
         variants: Table `variants`.
         seeds: Names of the seeds.
+        layers: Table `layers` of that measure, for layers that rounding leaves without a gain.
     """
     names = sorted(seeds)
     rows = similarity.lazy().filter(pl.col("target") == SEED_TARGET, pl.col("seed_id").is_in(names))
-    return NoiseRuler(seed_arrays(rows, names), variants, names) if rows.head(1).collect().height else None
+    if rows.head(1).collect().is_empty():
+        return None
+    without = layers.filter(target=SEED_TARGET, gain_undefined_reason=ROUNDING)
+    rounding = frozenset(without.select("strength", "layer").iter_rows())
+    return NoiseRuler(seed_arrays(rows, names), variants, names, rounding)
 
 
-def gains_left(attack: Gains, purified: Gains) -> list[dict[str, Any]]:
+def gains_left(attack: Gains, purified: Gains, *, has_interval: NDArray[np.bool_]) -> list[dict[str, Any]]:
     """The columns on gain of table `restoration`, one mapping per layer.
 
     Args:
         attack: Gains under the attack, (1 + replicates, layers).
         purified: The same behind the purifier.
+        has_interval: Layers of enough images for one, (layers,).
     """
     sample = purified[0]
-    ends, flags = gain_interval(sample, purified[1:])
+    ends, flags = (
+        [np.where(has_interval, end, nothing) for end in pair]
+        for pair, nothing in zip(gain_interval(sample, purified[1:]), (np.nan, 0), strict=True)
+    )
     columns = (
         attack.value[0],
         sides(attack.censored[0]),
         sample.value,
-        ends.low,
-        ends.high,
+        *ends,
         sides(sample.censored),
-        sides(flags.low),
-        sides(flags.high),
+        *map(sides, flags),
     )
     rows = zip(*columns, strict=True)
     return [dict(zip(GAINS_LEFT, (_or_none(value) for value in row), strict=True)) for row in rows]

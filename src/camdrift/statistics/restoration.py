@@ -57,21 +57,23 @@ def _layer_rows(
     shares["restoration_noise"] = ("noise_purified", "noise")
     columns = {name: restored(usable[top], usable[bottom]) for name, (top, bottom) in shares.items()}
     medians = {name: resampled_medians(usable[name][..., None], resamples) for name in ("purified", "attacked")}
+    counts = np.count_nonzero(~np.isnan(usable["attacked"]), axis=-1)
+    # One image has no interval.
+    has_interval = counts > 1
     interval = percentile_interval(_restored(medians["purified"], medians["attacked"]))
-    columns |= {"low": interval.low, "high": interval.high}
+    columns |= {name: np.where(has_interval, end, np.nan) for name, end in zip(("low", "high"), interval, strict=True)}
     columns |= {f"deviation_{name}": _median(usable[name]) for name in _DEVIATIONS}
     gains: Rows = [{}] * layers.height
     if ruler is not None:
         usable_gains = (
             ruler.gains(usable[name], seeds, keys["strength"], resamples) for name in ("attacked", "purified")
         )
-        gains = gains_left(*usable_gains)
+        gains = gains_left(*usable_gains, has_interval=has_interval)
     rows: Rows = []
     for place, layer in enumerate(layers.iter_rows(named=True)):
-        n = int(np.count_nonzero(~np.isnan(usable["attacked"][place])))
         numbers = {name: _or_none(float(column[place])) for name, column in columns.items()}
         reason = NOTHING_MOVED if numbers["restoration"] is None else None
-        rows.append({**keys, **layer, **numbers, "n": n, "undefined_reason": reason, **gains[place]})
+        rows.append({**keys, **layer, **numbers, "n": int(counts[place]), "undefined_reason": reason, **gains[place]})
     return rows
 
 

@@ -339,7 +339,8 @@ def _written(study: Study, directory: RunDirectory, parts: DefenceParts) -> Defe
 
 def _ruler(study: Study, maps: pl.DataFrame) -> NoiseRuler | None:
     """What the run's noise does to the layers; None if no map of the seed's class was compared."""
-    return noise_ruler(first_measure(study.scan("similarity")), study.variants, maps["seed_id"].unique().to_list())
+    similarity, layers = (first_measure(table) for table in (study.scan("similarity"), study.layers.lazy()))
+    return noise_ruler(similarity, study.variants, maps["seed_id"].unique().to_list(), layers.collect())
 
 
 def _entry(parts: DefenceParts, traits: Mapping[str, Trait]) -> dict[str, Any]:
