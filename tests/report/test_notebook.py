@@ -125,6 +125,7 @@ def test_the_page_works_in_a_frame(made, browser):
     assert [picture["alt"].partition(" ")[0] for picture in small.pictures] == ["the"] * 3 + ["where"] * 3
     page = framed(render(made.tables, made.record, made.gallery), 700)
     context = browser.new_context()
+    context.add_init_script("window.requestIdleCallback = () => {}")  # charts grow while the reader is on the way
     tab = context.new_page()
     troubles = []
     tab.on("console", lambda message: troubles.append(message.text))

@@ -475,10 +475,15 @@ function fill(view, rows) {
   view.run();
 }
 
-async function drawChart(name) {
-  const box = byId(`chart-${name}`);
-  if (box.dataset.drawn) return;
-  box.dataset.drawn = "soon";
+const drawings = {};
+
+// Settles when the chart is drawn, however often it is asked for.
+function drawChart(name) {
+  drawings[name] ??= embedChart(name, byId(`chart-${name}`));
+  return drawings[name];
+}
+
+async function embedChart(name, box) {
   const { view } = await vegaEmbed(box.querySelector(".plot"), specOf(name), {
     ast: true,
     renderer: "svg",
@@ -513,17 +518,25 @@ function describeChart(name) {
 
 // Charts near the reader first, the others when the browser has nothing else to do, so that printing finds all.
 function bindCharts() {
-  const waiting = Object.keys(charts).filter((name) => byId(`chart-${name}`));
+  const names = Object.keys(charts).filter((name) => byId(`chart-${name}`));
   const seen = new IntersectionObserver(
     (entries) => {
       for (const { isIntersecting, target } of entries) if (isIntersecting) drawChart(target.id.replace("chart-", ""));
     },
     { rootMargin: "400px" },
   );
-  for (const name of waiting) seen.observe(byId(`chart-${name}`));
+  for (const name of names) seen.observe(byId(`chart-${name}`));
+  const waiting = [...names];
   const idle = window.requestIdleCallback ?? ((task) => setTimeout(task, 200));
   const next = () => {
     if (waiting.length) drawChart(waiting.shift()).then(() => idle(next));
   };
   idle(next);
+  // Charts that grow on the way to a section would leave the reader short of it.
+  document.addEventListener("click", async (event) => {
+    const link = event.target.closest?.('a[href^="#"]');
+    if (!link) return;
+    await Promise.allSettled(names.map(drawChart));
+    byId(link.hash.slice(1))?.scrollIntoView();
+  });
 }
