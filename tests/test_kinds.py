@@ -193,6 +193,7 @@ def test_a_twist_changes_no_map_and_nothing_of_the_module(kind):
     assert_by_hand(module)
     assert module.training == mode
     assert not hasattr(module, "last")
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in module.parameters())
     assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
 
 
