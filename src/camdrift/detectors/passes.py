@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from camdrift.coverage.base import NeuronBatch, full_precision, joined, observe_batch, pass_size
+from camdrift.coverage.base import NeuronBatch, filled, full_precision, joined, observe_batch, pass_size
 from camdrift.coverage.neurons import NeuronObserver
 from camdrift.defences.median import median_of_windows
 from camdrift.explanations.attribution import explain_batch
@@ -118,11 +118,6 @@ def joined_maps(parts: Sequence[MapsOf]) -> MapsOf:
         spec: {layer: torch.cat([part[spec][layer] for part in parts]) for layer in of_layers}
         for spec, of_layers in parts[0].items()
     }
-
-
-def filled(images: Images, size: int) -> Images:
-    """Images with black ones behind them, `size` in all."""
-    return torch.cat([images, images.new_zeros((size - len(images), *images.shape[1:]))])
 
 
 def _explained(
