@@ -85,7 +85,7 @@ def pass_size(classifier: Classifier) -> int:
     return _ON_PROCESSOR if classifier.device.type == "cpu" else _ELSEWHERE
 
 
-def filled(images: Images, size: int) -> Images:
+def filled(images: Images, size: int) -> Tensor:
     """Images with black ones behind them, `size` in all."""
     return torch.cat([images, images.new_zeros((size - len(images), *images.shape[1:]))])
 
