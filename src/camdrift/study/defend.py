@@ -155,13 +155,22 @@ class Defending:
         adaptive = set(self.defences.filter(pl.col("stage") == ADAPTIVE_STAGE)["defence"])
         if lone := [name for name in names if name not in adaptive]:
             lines.append(f"{STATIC_ONLY}: no claim about robustness: {', '.join(lone)}")
-        lines += self._other_bounds()
+        lines += [*self._other_bounds(), *self._missing_aucs()]
         failures = self.sanity.filter(~pl.col("passed"))
         for row in failures.iter_rows(named=True):
             # A condition is a trait of the defence, no fault of its evaluation.
             words = "not so" if row["check"].startswith(CONDITION) else "check failed"
             lines.append(f"{words}: {row['defence']}: {row['check']} ({row['detail']})")
         return lines
+
+    def _missing_aucs(self) -> list[str]:
+        """A line for every reason for which detectors have no AUC at the strength of the words."""
+        rows = self.detectors.filter(pl.col("setting") == UNSUPERVISED, pl.col("strength") == self.strength)
+        reasons = rows.filter(pl.col("auc").is_null()).group_by("undefined_reason", maintain_order=True)
+        return [
+            f"no AUC of {', '.join(part['detector'].unique(maintain_order=True))}: {reason}"
+            for (reason,), part in reasons
+        ]
 
     def _other_bounds(self) -> list[str]:
         """A line for every attack that knows the defence and may change more, or less, than the run's attack."""
@@ -382,13 +391,13 @@ def _undetected(row: Row) -> str:
 
 
 def _auc(rows: pl.DataFrame, detector: str, positive: str, negative: str) -> str:
-    """The AUC of a detector with its interval; the reason where there is none."""
+    """The AUC of a detector with its interval, or that there is none."""
     cell = rows.filter(pl.col("detector") == detector, pl.col("positive") == positive, pl.col("negative") == negative)
     if cell.is_empty():
         return ""
-    auc, low, high, reason = cell.select("auc", "auc_low", "auc_high", "undefined_reason").row(0)
+    auc, low, high = cell.select("auc", "auc_low", "auc_high").row(0)
     ends = "" if low is None else f" [{low:.2f}, {high:.2f}]"
-    return str(reason) if auc is None else f"{auc:.2f}{ends}"
+    return "none" if auc is None else f"{auc:.2f}{ends}"
 
 
 def _words(attack: Attack) -> AttackWords:
