@@ -13,6 +13,7 @@ from camdrift.fuzzing.corpus import MemoryStack
 from camdrift.fuzzing.frameworks import FRAMEWORK_ROWS, Setup, nearest_distance, parse_framework
 from camdrift.fuzzing.names import FRAMEWORK_WORDS
 from camdrift.fuzzing.operators import replay
+from camdrift.fuzzing.settings import FuzzSettings
 from camdrift.fuzzing.trial import GROWTH_MARKS
 from camdrift.models.classifier import Classifier
 from camdrift.tables.campaign import FAILURES_TABLE
@@ -38,6 +39,14 @@ def facts(trial):
     growth = [{key: value for key, value in row.items() if key != "seconds"} for row in trial.growth]
     entries = [{**vars(entry), "uncertainty": None} for entry in trial.corpus.entries]
     return FAILURES_TABLE.frame(trial.failures).to_dicts(), growth, entries, trial.tally
+
+
+def test_names_may_stand_in_one_text():
+    """As on the command line; a comma in brackets separates settings."""
+    settings = FuzzSettings(frameworks="deephunter(mutants=2),random, margin", mutators="contrast,blur")
+    assert settings.frameworks == ("deephunter(mutants=2)", "random", "margin")
+    assert settings.mutators == ("contrast", "blur")
+    assert FuzzSettings(frameworks=["random"]).frameworks == FuzzSettings(frameworks="random").frameworks == ("random",)
 
 
 def test_every_framework_has_a_sentence():

@@ -1,5 +1,7 @@
 """Classifiers of the protocol of maite: the network inside is studied, after a check that both answer alike."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,22 @@ def test_the_network_inside_is_taken(model):
 def test_one_that_answers_otherwise_is_refused(model, settings, message):
     with pytest.raises(ModelError, match=message):
         camdrift.wrap(model, size=SIZE, **settings)
+
+
+def test_a_factory_may_return_one(tmp_path):
+    parts = (f"MEAN, STD, SIZE = {MEAN}, {STD}, {SIZE}", *map(inspect.getsource, (TinyNet, Model)))
+    head = "import numpy as np\nimport torch\nimport torch.nn.functional as F\nfrom torch import nn"
+    file = tmp_path / "made.py"
+    file.write_text(
+        "\n\n\n".join((head, *parts, "def build():\n    return Model()\n\n\ndef other():\n    return Model(shift=1)\n"))
+    )
+    classifier, own = camdrift.load_model(f"{file}:build"), camdrift.wrap(Model(), mean=MEAN, std=STD, size=SIZE)
+    images = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(classifier(images), own(images), atol=1e-5)
+    assert classifier.labels == own.labels
+    assert classifier.spec == f"{file}:build"
+    with pytest.raises(ModelError, match=r"must answer as its network does .* MEAN, STD, SIZE beside a factory"):
+        camdrift.load_model(f"{file}:other")
 
 
 def test_a_study_of_both_is_that_of_the_same_pictures_in_a_folder(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from camdrift.pipeline.perturbing import change_passes
 from camdrift.pipeline.plan import perturbation_code
 from camdrift.pipeline.settings import Settings
 from camdrift.statistics.perturbations import perturbation_layers
+from camdrift.study.verify import verify
 from camdrift.tables.further import CEILING
 from camdrift.tables.perturbations import PERTURBATION_LAYERS, PERTURBATIONS, PERTURBED
 from support.studies import SMALL, study_of, tiny_classifier, write_images
@@ -103,6 +104,20 @@ def test_pictures_and_record(place):
             maps, attacked = gallery[f"{place_of_seed}/change/0/map/0"], gallery[f"{place_of_seed}/map/0"]
             target = gallery["targets"].tolist().index("seed")
             assert abs(maps.astype(int) - attacked[target, 2].astype(int)).max() <= 1
+
+
+def test_the_path_of_a_home_stays_out_of_tables(place, tmp_path, monkeypatch):
+    """They name a change as the record does, so that the report and `verify` find it."""
+    photos, file, options, _ = place
+    monkeypatch.setenv("HOME", str(file.parent))
+    changes = {"perturb": f"{file}:paler", "strengths": (1.0,), "limit": 3}
+    study = study_of(tiny_classifier(), photos, tmp_path / "r", **{**options, **changes})
+    assert study.record["perturbations"]["specs"] == ["~/code.py:paler"]
+    for table in (study.perturbed, study.perturbations, study.perturbation_layers):
+        assert table["perturbation"].unique().to_list() == ["~/code.py:paler"]
+    found = verify(study.path, tiny_classifier(), trust=True)
+    assert (found.problems, found.skipped) == ((), ())
+    assert "under natural changes" in found.checked[-1]
 
 
 def test_figure_and_settings(place):

@@ -154,6 +154,20 @@ def test_differences_name_old_and_new(changed, message):
     assert replace(Settings(), **changed).differences(record) == [message]
 
 
+def test_a_spec_may_be_spelled_otherwise_on_resume():
+    settings = Settings(
+        attack="pgd(eps=8/255, steps=3)", perturb=["a.py:f(x=1, y='b')"], explanations=["captum:A(n=1)"]
+    )
+    record = settings.as_record()
+    record |= {"attack": f"pgd( eps={8 / 255!r},steps=3 )", "perturb": ["a.py:f(x=1,y='b')"]}
+    assert settings.differences(record) == []
+    for other in ("pgd(eps=8/255, steps=4)", "pgd(eps=8/255)", "pgd(eps=8/255, steps=3.0)", "pgd(eps=", "fgsm"):
+        (text,) = settings.differences({**record, "attack": other})
+        assert text == f"attack was {other}, now pgd(eps=8/255, steps=3)"
+    (text,) = settings.differences({**record, "perturb": []})
+    assert text.startswith("perturb was []")
+
+
 def test_batch_size_may_change_on_resume():
     assert Settings(batch_size=7).differences(Settings().as_record()) == []
 

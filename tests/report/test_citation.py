@@ -56,6 +56,25 @@ def test_the_paragraph_says_what_the_record_says(run):
     assert r"scores='logit'" in cited.latex
 
 
+def test_natural_changes_are_named_with_their_settings(run):
+    assert "Beside the attack" not in run.cite().methods
+    specs = ["nrtk:HazePerturber(factor=0.5)", "/home/me/mine.py:warm(amount=0.01568627450980392)", "mine:pale"]
+    record = record_of(run, versions={"nrtk": "1.1.0"}, perturbations={"specs": specs, "code": {}})
+    cited = citation(run._tables, record)
+    assert (
+        "Beside the attack, the same images underwent 3 natural changes: Haze of nrtk 1.1.0 (Kitware) "
+        "(nrtk:HazePerturber(factor=0.5)), a function of our own (mine.py:warm(amount=4/255)) and a function of our "
+        "own (mine:pale). The difference"
+    ) in cited.methods
+    assert r"1.1.0 \cite{nrtk} (\texttt{nrtk" in cited.latex
+    assert "@misc{nrtk,\n  author = {{Kitware, Inc.}}," in cited.bibtex
+    assert "version 1.1.0" in cited.bibtex
+    alone = citation(run._tables, record_of(run, perturbations={"specs": specs[1:2]}))
+    assert "1 natural change: a function" in alone.methods
+    assert "nrtk" not in "".join(alone)
+    assert "Beside" not in citation(run._tables, {k: v for k, v in run.record.items() if k != "perturbations"}).methods
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -1,7 +1,5 @@
 """Numbers and pictures inside the page: every entry where the script looks for it."""
 
-import base64
-import io
 import json
 
 import numpy as np
@@ -16,6 +14,7 @@ from camdrift.report.pictures import LARGEST_MAP, picture_data
 from camdrift.tables.study import FOCUS_MEASURES
 from camdrift.tables.words import ADVERSARIAL, CLEAN, NOISE
 from support import synthetic
+from support.pages import decoded
 
 LABELS = ("one", "two", "three")
 
@@ -125,10 +124,6 @@ def test_json_holds_any_name_and_ends_no_element():
     assert json.loads(text) == {"name": hostile.replace("\udce9", "?"), "value": 0.25, "none": None}
 
 
-def decoded(address):
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("L"), dtype=float)
-
-
 def test_every_heatmap_lies_where_its_place_says(made, scope):
     ids, pictures = picture_data(made.gallery, scope.indices)
     assert ids == [str(i) for i in made.gallery["seed_ids"]]
@@ -165,4 +160,4 @@ def test_a_gallery_too_large_for_a_page_is_thinned_evenly(made, scope, monkeypat
 
 
 def test_no_gallery_no_pictures(scope):
-    assert picture_data({}, scope.indices) == ([], {"targets": [], "places": [], "seeds": []})
+    assert picture_data({}, scope.indices) == ([], {"targets": [], "places": [], "changePlaces": [], "seeds": []})

@@ -1,6 +1,7 @@
 """`camdrift verify`: a run as it was written passes, anything else is named."""
 
 import json
+import re
 import shutil
 
 import polars as pl
@@ -209,6 +210,63 @@ class TestCode:
     def test_a_model_that_is_named_is_run(self, folder):
         found = camdrift.verify(folder / "run", f"{folder}/tiny.py:build", sample=1)
         assert (found.problems, found.skipped) == ((), ())
+
+
+GRAIN = """
+def grain(image, rng):
+    return (image + 0.05 * rng.standard_normal(image.shape)).clip(0, 1)
+"""
+
+
+@pytest.fixture(scope="module")
+def changed(folder, tmp_path_factory):
+    """A run whose natural change lies in a file beside it."""
+    place = tmp_path_factory.mktemp("grain")
+    (place / "changes.py").write_text(GRAIN)
+    model = camdrift.load_model(f"{folder}/tiny.py:build")
+    with pytest.MonkeyPatch.context() as patch:
+        skip_report(patch)
+        study_of(model, folder / "eight", place / "run", perturb=[f"{place}/changes.py:grain"], **SMALL)
+    return place
+
+
+class TestNaturalChanges:
+    @pytest.fixture
+    def place(self, changed, tmp_path):
+        """The same, to be changed; its record names the file of its own."""
+        return shutil.copytree(changed, tmp_path / "place")
+
+    def test_they_are_computed_again(self, changed):
+        found = verify(changed / "run")
+        rows = camdrift.open(changed / "run").perturbed.height
+        assert (found.problems, found.skipped) == ((), ())
+        words = f"{rows:,} similarities under natural changes of 8 seed images computed again, equal within 0.0001"
+        assert found.checked[-1] == words
+
+    def test_a_changed_similarity_is_found(self, place):
+        rewrite(place / "run", "perturbed", moved(0.01, rows=2))
+        found = verify(place / "run", sample=8)
+        (problem,) = found.problems
+        assert re.search(
+            r"img_\d+\.png: 2 similarities differ \(most: .*/changes.py:grain, natural, strength 1, ", problem
+        )
+        assert "computed again, equal within" in found.checked[-2]
+        assert "natural changes of 8 seed images computed again, compared within" in found.checked[-1]
+
+    def test_code_is_not_run_unasked_and_not_when_it_is_another(self, folder, changed):
+        spec, file = f"{folder}/tiny.py:build", changed / "changes.py"
+        found = camdrift.verify(changed / "run", spec, sample=1)
+        unasked = "the run names Python code, which is not run unasked"
+        said = f"natural changes: {unasked}: {file}:grain (hint: --trust runs it)"
+        assert (found.problems, found.skipped) == ((), (said,))
+        assert "equal within" in found.checked[-1]  # the attack's similarities are computed again all the same
+        file.write_text(GRAIN + "raise SystemExit\n")
+        try:
+            found = verify(changed / "run", sample=1)
+        finally:
+            file.write_text(GRAIN)
+        said = "natural changes: the code of the perturbations was another: changes.py changed"
+        assert (found.problems, found.skipped) == ((), (said,))
 
 
 class TestTables:

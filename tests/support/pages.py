@@ -31,6 +31,11 @@ def written(made, folder):
     return path
 
 
+def decoded(address):
+    """A picture that an address holds, in grey: (height, width)."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("L"), dtype=float)
+
+
 @contextmanager
 def opened(browser, path, **options):
     """A page in a new tab; afterwards it must have logged nothing and asked for nothing."""

@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack
 import polars as pl
 
 from camdrift.comparison.alignment import AUTO, WAYS, Way
+from camdrift.comparison.changes import side_changes
 from camdrift.comparison.directory import ComparisonDirectory
 from camdrift.comparison.pairs import Contrasts, OnCross, OnPair
 from camdrift.comparison.photos import side_photos
@@ -18,6 +19,8 @@ from camdrift.errors import UserError
 from camdrift.masking import with_home, without_home
 from camdrift.report.comparison import comparison_files
 from camdrift.report.contrasts import comparison_sentences
+from camdrift.report.perturbations import change_name
+from camdrift.report.side_changes import side_change_sentences
 from camdrift.report.standing import comparison_headline
 from camdrift.storage.remote_directory import local_folder
 from camdrift.study import provenance
@@ -41,6 +44,9 @@ class Comparison:
         agreement: One row per pair of sides, target, strength and quantity that layers are ranked by.
         trends: One row per side, target and strength: how gains go with depth.
         flips: One row per side, condition, strength and draw: how many predictions change.
+        perturbations: One row per run, natural change that all runs share, condition and strength: predictions flipped;
+            empty without `run --perturb`.
+        perturbation_layers: One row per run, natural change that all runs share, strength and layer: its gain.
         crossed: One row per pair of sides, quantity, target, strength and layer: parts of their difference; empty
             without `cross`.
         notes: Sentences on what was left out.
@@ -53,6 +59,8 @@ class Comparison:
     agreement: pl.DataFrame
     trends: pl.DataFrame
     flips: pl.DataFrame
+    perturbations: pl.DataFrame
+    perturbation_layers: pl.DataFrame
     crossed: pl.DataFrame
     notes: tuple[str, ...] = ()
 
@@ -66,7 +74,8 @@ class Comparison:
 
     def summary(self) -> str:
         """Return the main result and the findings in a few sentences with intervals and n."""
-        return "\n".join([f"{comparison_headline(self.tables)}.", *comparison_sentences(self.tables), *self.notes])
+        sentences = [*comparison_sentences(self.tables), *side_change_sentences(self.tables), *self.notes]
+        return "\n".join([f"{comparison_headline(self.tables)}.", *sentences])
 
 
 class MeasureKeywords(TypedDict, total=False):
@@ -141,7 +150,9 @@ def compare(
     contrasts = Contrasts(sides, common, by=align, rng_seed=rng_seed, n_bootstrap=n_bootstrap).tables(on_pair)
     own = {"sides": sides_table(sides), "profiles": profiles(sides, common), "flips": flips_table(sides)}
     own["crossed"] = _crossed(sides, common, options)
-    comparison = Comparison(path, **own, **contrasts, notes=_notes(common))
+    changes = side_changes(sides, common.strengths)
+    own |= {"perturbations": changes.flips, "perturbation_layers": changes.layers}
+    comparison = Comparison(path, **own, **contrasts, notes=_notes(common, changes.dropped))
     links = {run: directory.link(Path(with_home(run))) for run in comparison.sides["run"]}
     photos = side_photos(sides, comparison.tables)
     files = list(comparison_files(comparison.tables, record, links, comparison.notes, photos))
@@ -159,10 +170,9 @@ def _crossed(sides: Sequence[Side], common: Common, options: CompareKeywords) ->
     return crossings(sides, common, trust=options.get("trust", False), on_cross=options.get("on_cross"))
 
 
-def _notes(common: Common) -> tuple[str, ...]:
-    if not common.dropped:
-        return ()
-    return (f"Left out, since not all runs have it: {', '.join(common.dropped)}.",)
+def _notes(common: Common, changes: Sequence[str]) -> tuple[str, ...]:
+    words = [*common.dropped, *(f"natural change {change_name(spec)}" for spec in changes)]
+    return (f"Left out, since not all runs have it: {', '.join(words)}.",) if words else ()
 
 
 def _record(studies: Sequence[Study], sides: Sequence[Side], common: Common, align: str) -> dict[str, Any]:

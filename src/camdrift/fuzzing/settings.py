@@ -6,6 +6,7 @@ from typing import Any, Final, TypedDict
 
 from camdrift.errors import UserError
 from camdrift.fuzzing.names import IMAGE_OPERATORS
+from camdrift.specs import parse_specs
 
 DEFAULT_BUDGET: Final = "2000-passes"
 
@@ -15,7 +16,8 @@ class FuzzSettings:
     """The options of a campaign.
 
     Attributes:
-        frameworks: Frameworks, run side by side with equal budgets: specs of `FRAMEWORK_ROWS`.
+        frameworks: Frameworks, run side by side with equal budgets: specs of `FRAMEWORK_ROWS`, in a text with commas
+            between them.
         criterion: Coverage criterion that guides, and that every trial reports; None for `kmnc` with a profile, else
             `nc`.
         budget: What a trial may spend: NUMBER-passes, NUMBER-iterations or NUMBER-minutes.
@@ -47,7 +49,7 @@ class FuzzSettings:
     def __post_init__(self) -> None:
         for name in ("frameworks", "mutators"):
             value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+            object.__setattr__(self, name, parse_specs(value) if isinstance(value, str) else tuple(value))
         for name, least in (("trials", 1), ("batch_size", 1), ("rng_seed", 0), ("limit", 1)):
             value = getattr(self, name)
             is_whole = isinstance(value, int) and not isinstance(value, bool) and value >= least

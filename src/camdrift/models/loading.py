@@ -40,8 +40,8 @@ def load_model(
     Args:
         spec: `efficientnet-lite0`, `torchvision/NAME[@WEIGHTS]`, `timm/NAME`, `hf/NAME_OR_FOLDER` (transformers),
             `keras-vgg16@FILE` (the 2022 paper's network, of Keras's .h5 weights), `FILE.pt2` (torch.export),
-            `path/to/file.py:factory` or `package.module:factory`. A factory returns an `nn.Module` or an exported
-            program; MEAN, STD, SIZE, LABELS and OUTPUT beside it count.
+            `path/to/file.py:factory` or `package.module:factory`. A factory returns an `nn.Module`, an exported
+            program or a classifier of the protocol of maite; MEAN, STD, SIZE, LABELS and OUTPUT beside it count.
         weights: A .safetensors file, or a .pt or .pth file that is read with `weights_only=True`.
         device: auto, cpu, cuda or cuda:N.
         precision: fp32, tf32 or bf16.

@@ -47,7 +47,7 @@ def network_of(model: ProtocolModel) -> nn.Module:
         raise ModelError(
             f"`model` {model.metadata['id']} must hold one torch network as an attribute, got: "
             f"{', '.join(networks) or 'none'}",
-            "camdrift.wrap(NETWORK, mean=..., std=..., size=...) takes the network itself",
+            "camdrift.wrap(NETWORK, mean=..., std=..., size=...) takes the network itself, as a factory may return it",
         )
     return next(iter(networks.values()))
 
@@ -71,7 +71,7 @@ def check_answers(model: ProtocolModel, classifier: Classifier) -> None:
     if not any(_is_alike(_answers(model, [way(image) for image in levels]), logits) for way in ways):
         raise ModelError(
             f"`model` {model.metadata['id']} must answer as its network does on pixels in [0, 1], got: other numbers",
-            "camdrift.wrap(model, mean=..., std=..., size=...) says what it does to pixels before",
+            "wrap(..., mean=..., std=..., size=...), or MEAN, STD, SIZE beside a factory, say what it does to pixels",
         )
 
 

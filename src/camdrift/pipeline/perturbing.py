@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from camdrift.explanations.attribution import explain_batch
+from camdrift.masking import public
 from camdrift.models.memory import batches
 from camdrift.perturbations.base import Perturbation
 from camdrift.perturbations.making import make_perturbation
@@ -144,7 +145,8 @@ def _rows(plan: Plan, seeds: Sequence[NoisySeed], spec: str, advance: Callable[[
     rows = chunk.similarity.join(answers, on=_IMAGE, how="inner", maintain_order="left")
     is_change = pl.col("condition") == ADVERSARIAL
     condition = pl.when(is_change).then(pl.lit(NATURAL)).otherwise("condition")
-    return PERTURBED.frame(rows.drop("draw").with_columns(condition=condition, perturbation=pl.lit(spec)).to_dict())
+    words = {"condition": condition, "perturbation": pl.lit(public(spec))}
+    return PERTURBED.frame(rows.drop("draw").with_columns(**words).to_dict())
 
 
 def _pictures(plan: Plan, seeds: Sequence[NoisySeed], images: Images) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from camdrift.attacks.registry import AttackName
 from camdrift.errors import UserError
 from camdrift.explanations.lime_design import LIME, parse_lime
 from camdrift.masking import public
+from camdrift.specs import parse_spec, write_spec
 from camdrift.tables.measures import ExplanationName, MetricName, measures
 from camdrift.tables.words import (
     DEFAULT_EXPLANATIONS,
@@ -138,6 +139,10 @@ def _sample(name: str, value: Any) -> str | None:
     return f"{match[1]}-per-class"
 
 
+# Options whose values are specs.
+_SPELLED: Final = ("attack", "explanations", "lime_design", "perturb")
+
+
 @dataclass(frozen=True)
 class Settings:
     """Options of a study.
@@ -242,7 +247,11 @@ class Settings:
         before = {"denoised": False, "lime": False, "lime_design": LIME, "sample": None, "perturb": []}
         record = public({**before, **record})
         names = [name for name in self.names() if name not in (*_COMPARED_ELSEWHERE, *without)]
-        return [f"{name} was {record.get(name)}, now {mine[name]}" for name in names if record.get(name) != mine[name]]
+        return [
+            f"{name} was {record.get(name)}, now {mine[name]}"
+            for name in names
+            if _meaning(name, record.get(name)) != _meaning(name, mine[name])
+        ]
 
 
 class SettingsKeywords(TypedDict, total=False):
@@ -267,6 +276,19 @@ class SettingsKeywords(TypedDict, total=False):
     lime_design: str
     perturb: str | Sequence[str]
     adversarial: str | PathLike[str] | None
+
+
+def _meaning(name: str, value: Any) -> Any:
+    """The value of an option, specs in it as camdrift writes them: however they are spelled, they mean the same."""
+    if name not in _SPELLED or value is None:
+        return value
+    if not isinstance(value, str):
+        return [_meaning(name, each) for each in value]
+    try:
+        spec = parse_spec(value, option=name)
+    except UserError:  # the record of another version
+        return value
+    return write_spec(spec.name, spec.settings)
 
 
 @cache

@@ -16,8 +16,10 @@ from camdrift.report.literature import (
     Publication,
     bibtex,
     software,
+    toolkit,
 )
 from camdrift.report.numbers import spec_text
+from camdrift.report.perturbations import change_name
 from camdrift.tables.measures import CAPTUM, EXPLANATION_ROWS, METRIC_ROWS
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record, effective, model_name
@@ -35,6 +37,7 @@ _PACKAGES: Final = {
 }  # fmt: skip
 # Libraries of attacks whose package has another name than specs have.
 _LIBRARY_PACKAGES: Final = {"art": "adversarial-robustness-toolbox", "advlib": "adv-lib"}
+_NRTK: Final = "nrtk"
 # Digits of a checksum that tell files apart.
 _DIGITS: Final = 16
 
@@ -91,7 +94,19 @@ def citation(tables: Tables, record: Record) -> Citation:
 
 
 def _paragraph(study: _Study, style: _Style) -> str:
-    sentences = (_network, _images, _attack, _success, _conditions, _maps, _comparison, _gain, _tests, _making)
+    sentences = (
+        _network,
+        _images,
+        _attack,
+        _success,
+        _conditions,
+        _changes,
+        _maps,
+        _comparison,
+        _gain,
+        _tests,
+        _making,
+    )
     return " ".join(text for sentence in sentences if (text := sentence(study, style)))
 
 
@@ -165,6 +180,28 @@ def _conditions(study: _Study, style: _Style) -> str:
         f"Gaussian noise ({draws} per image). Perturbation and noise were scaled by {_listed(arguments['strengths'])}"
         f"{further}, added to the seed image, and clipped to [0, 1]."
     )
+
+
+def _changes(study: _Study, style: _Style) -> str:
+    """The natural changes beside the attack; empty for none."""
+    specs = (study.record.get("perturbations") or {}).get("specs") or ()
+    if not specs:
+        return ""
+    *first, last = [_change(study.record, str(spec), style) for spec in specs]
+    changes = f"{', '.join(first)} and {last}" if first else last
+    return (
+        f"Beside the attack, the same images underwent {count(len(specs), 'natural change')}: {changes}. The "
+        "difference of a changed image and its seed image then took the place of the perturbation, with its own noise."
+    )
+
+
+def _change(record: Record, spec: str, style: _Style) -> str:
+    """A natural change by its name, with its settings and its source."""
+    code = style.code(spec_text(_without_folders(spec)))
+    if not spec.startswith(f"{_NRTK}:"):
+        return f"a function of our own ({code})"
+    name, version = change_name(spec).partition("(")[0], str((record.get("versions") or {}).get(_NRTK) or "")
+    return f"{style.text(name)} of {style.text(_with_version(record, _NRTK))} {style.cite(toolkit(version))} ({code})"
 
 
 def _maps(study: _Study, style: _Style) -> str:

@@ -11,6 +11,7 @@ from camdrift.report.encoding import figure_files
 from camdrift.report.numbers import UNDEFINED, percent, percent_between, spec_text, times, value_text
 from camdrift.report.page.assets import fill_page, script
 from camdrift.report.photos import SidePhoto, photo_rows
+from camdrift.report.side_changes import side_change_sentences, side_changes_section
 from camdrift.report.terms import comparison_terms
 from camdrift.tables.file_names import COMPARISON_PAGE
 from camdrift.tables.reading import Tables
@@ -27,7 +28,7 @@ _WORDS: Final = {
     "metric": "Metric",
 }
 _SCRIPTS: Final = ("text", "terms", "comparison_charts", "comparison")
-_SHEETS: Final = ("style", "comparison")
+_SHEETS: Final = ("style", "comparison", "perturbations")
 
 
 def comparison_files(
@@ -66,7 +67,8 @@ def render_comparison(
         "photos": photo_rows(list(photos)),
         "photo": photos[0].seed_id if photos else "",
         "reading": _reading(tables, sides),
-        "sentences": [*contrasts.comparison_sentences(tables), *notes],
+        "sentences": [*contrasts.comparison_sentences(tables), *side_change_sentences(tables), *notes],
+        "changes": side_changes_section(tables),
         "facts": _facts(tables, sides),
         "sides": sides,
         "words": list(words.values()),

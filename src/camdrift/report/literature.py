@@ -226,6 +226,13 @@ METRIC_SOURCES: Final[Mapping[str, Publication]] = {
 }
 
 
+def toolkit(version: str) -> Publication:
+    """nrtk, in a version; it names no publication of its own."""
+    fields = {"author": "{Kitware, Inc.}", "title": "{nrtk}: Natural Robustness Toolkit"}
+    note = f"Python package, version {version}" if version else "Python package"
+    return Publication("nrtk", "misc", "Kitware", {**fields, "note": note})
+
+
 def software(version: str) -> Publication:
     """camdrift itself, in a version."""
     fields = {"author": "{The camdrift authors}", "title": "{camdrift}", "note": f"Python package, version {version}"}

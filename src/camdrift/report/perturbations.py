@@ -36,6 +36,7 @@ _QUALITY: Final = 80
 # Photos that are shown at once; some more are folded.
 _MOST_SHOWN: Final = 2
 _MOST_PHOTOS: Final = 6
+_KINDS: Final = {"change": "change", "attack": "attack"}
 
 
 def perturbations_section(material: Material) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def perturbations_section(material: Material) -> dict[str, Any]:
             "sentences": perturbation_sentences(tables, scope),
             "photos": photos[:_MOST_SHOWN],
             "further": photos[_MOST_SHOWN:],
-            "plots": _plots(gains),
+            "plots": gain_plots(gains),
             "lines": [_attack_line(tables, scope), *(_line(tables, scope, name) for name in gains)],
             "layer": _layer(scope)[1],
             "strength": strength_text(change_strength(scope)),
@@ -159,8 +160,15 @@ def _size(value: Any) -> str:
     return UNDEFINED if value is None else f"{float(value):.3g}"
 
 
-def _plots(gains: Mapping[str, tuple[pl.DataFrame, pl.DataFrame]]) -> dict[str, Any] | None:
-    """A plot for every natural change: places of marks in percent of a plot, on one logarithmic scale."""
+def gain_plots(
+    gains: Mapping[str, tuple[pl.DataFrame, pl.DataFrame]], kinds: Mapping[str, str] = _KINDS
+) -> dict[str, Any] | None:
+    """A plot for every natural change: places of marks in percent of a plot, on one logarithmic scale.
+
+    Args:
+        gains: By natural change two series of layers with their gains, in execution order.
+        kinds: By class in the page the word for either series.
+    """
     limits = gain_limits(dict(gains))
     if limits is None:
         return None
@@ -175,15 +183,21 @@ def _plots(gains: Mapping[str, tuple[pl.DataFrame, pl.DataFrame]]) -> dict[str, 
         "each": [
             {
                 "name": change_name(name),
-                "marks": [*_marks(attack, "attack", height), *_marks(change, "change", height)],
-                "ends": (change["layer_label"][0], change["layer_label"][-1]),
+                "marks": _marks_of(pair, kinds, height),
+                "ends": (pair[0]["layer_label"][0], pair[0]["layer_label"][-1]),
             }
-            for name, (change, attack) in gains.items()
+            for name, pair in gains.items()
         ],
     }
 
 
-def _marks(rows: pl.DataFrame, kind: str, height: Any) -> list[dict[str, Any]]:
+def _marks_of(pair: tuple[pl.DataFrame, pl.DataFrame], kinds: Mapping[str, str], height: Any) -> list[dict[str, Any]]:
+    """The marks of two series, the second below the first."""
+    series = [_marks(rows, kind, word, height) for rows, (kind, word) in zip(pair, kinds.items(), strict=True)]
+    return [*series[1], *series[0]]
+
+
+def _marks(rows: pl.DataFrame, kind: str, word: str, height: Any) -> list[dict[str, Any]]:
     marks = []
     for place, row in enumerate(rows.iter_rows(named=True)):
         if row["gain"] is None or row["gain"] <= 0:
@@ -199,7 +213,7 @@ def _marks(rows: pl.DataFrame, kind: str, height: Any) -> list[dict[str, Any]]:
                 "low": low,
                 "length": None if low is None or high is None else round(high - low, 2),
                 "bound": {CENSORED_ABOVE: "above", CENSORED_BELOW: "below"}.get(row["gain_censored"], ""),
-                "words": f"{row['layer_label']}: {kind} {words} {times_between(row)}",
+                "words": f"{row['layer_label']}: {word} {words} {times_between(row)}",
             }
         )
     return marks

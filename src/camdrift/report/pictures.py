@@ -1,12 +1,14 @@
 """Images and heatmaps of the explorer: the gallery as small pictures inside the page.
 
 The page rebuilds every variant from three pictures of a seed, as clip(x + s * delta): its clean image, its
-perturbation and its noise. All heatmaps of a seed and target lie side by side in one picture.
+perturbation and its noise. All heatmaps of a seed and target lie side by side in one picture. A natural change has a
+picture of its own, and one of its heatmaps.
 """
 
 import base64
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from itertools import chain, takewhile
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -46,13 +48,13 @@ def picture_data(gallery: Gallery, layer_indices: Sequence[int]) -> tuple[list[s
     """
     ids = [str(seed_id) for seed_id in gallery.get("seed_ids", ())]
     if not ids:
-        return [], {"targets": [], "places": [], "seeds": []}
+        return [], {"targets": [], "places": [], "changePlaces": [], "seeds": []}
     places, size = _places([gallery[f"0/map/{index}"].shape[1:] for index in layer_indices])
     first = _seed(gallery, 0, layer_indices, places, size)
     choice = _choice(gallery, first, len(layer_indices))
     seeds = [first if i == 0 else _seed(gallery, i, layer_indices, places, size) for i in choice]
     data = {"targets": [str(target) for target in gallery["targets"]], "places": places, "seeds": seeds}
-    return [ids[i] for i in choice], data
+    return [ids[i] for i in choice], {**data, "changePlaces": _change_places(gallery, layer_indices)[0]}
 
 
 def shown_places(gallery: Gallery, layer_indices: Sequence[int]) -> list[int]:
@@ -73,7 +75,7 @@ def _choice(gallery: Gallery, first: Mapping[str, Any], layers: int) -> list[int
 
 
 def _texts(seed: Mapping[str, Any]) -> list[str]:
-    return [seed["clean"], seed["perturbation"], seed["noise"], *seed["maps"]]
+    return [seed["clean"], seed["perturbation"], seed["noise"], *seed["maps"], *chain(*seed["changes"])]
 
 
 def _seed(
@@ -85,7 +87,27 @@ def _seed(
         **{name: encoded(_planes(gallery[f"{i}/{name}"]), _QUALITY[name]) for name in ("perturbation", "noise")},
         "peaks": [float(f"{peak:.6g}") for peak in gallery[f"{i}/peaks"]],
         "maps": [_sprite([layer[target] for layer in maps], places, size) for target in range(len(maps[0]))],
+        "changes": _changes(gallery, i, layer_indices),
     }
+
+
+def _changes(gallery: Gallery, i: int, layer_indices: Sequence[int]) -> list[list[str]]:
+    """For each natural change of a seed its picture, and one picture of its heatmaps."""
+    places, size = _change_places(gallery, layer_indices)
+    count = len(list(takewhile(lambda number: f"{i}/change/{number}" in gallery, range(len(gallery)))))
+    return [
+        [
+            encoded(gallery[f"{i}/change/{number}"], _QUALITY["clean"]),
+            _sprite([gallery[f"{i}/change/{number}/map/{index}"][None] for index in layer_indices], places, size),
+        ]
+        for number in range(count if places else 0)
+    ]
+
+
+def _change_places(gallery: Gallery, layer_indices: Sequence[int]) -> tuple[list[PictureStrip], tuple[int, int]]:
+    """The places of a natural change's heatmaps, one of each layer; none where the gallery has no natural changes."""
+    keys = [f"0/change/0/map/{index}" for index in layer_indices]
+    return _places([(1, *gallery[key].shape) for key in keys]) if keys[0] in gallery else ([], (0, 0))
 
 
 def _places(shapes: Sequence[Sequence[int]]) -> tuple[list[PictureStrip], tuple[int, int]]:

@@ -20,7 +20,7 @@ _ATTACK: Final = ("attack", "surrogate")
 
 def comparison_headline(tables: Tables) -> str:
     """The main result as a sentence without its full stop."""
-    sides, names = compared_sides(tables), _short_names(tables)
+    sides, names = compared_sides(tables), short_names(tables)
     rows = tables["sides"].filter(pl.col("success").is_not_null()).to_dicts()
     has_networks, has_attacks = (tables["sides"].select(kind).n_unique() > 1 for kind in (_NETWORK, _ATTACK))
     places = _places(tables, sides, names, by="in" if has_networks else "under" if has_attacks else "by")
@@ -35,7 +35,7 @@ def comparison_headline(tables: Tables) -> str:
     return f"{rates}; the attack {places}" if places else rates
 
 
-def _short_names(tables: Tables) -> dict[str, str]:
+def short_names(tables: Tables) -> dict[str, str]:
     """A name of each side in as few words as tell it from the others: its model's, its attack's, or its own."""
     # Settings of an attack stand in brackets.
     parts = [re.split(r", (?![^(]*\))", name) for name in tables["sides"]["side"]]

@@ -1,7 +1,7 @@
 """A finished run computed again: its plan and chunks, from its record."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypedDict
@@ -14,14 +14,17 @@ from camdrift.masking import is_masked, with_home
 from camdrift.models.classifier import Classifier
 from camdrift.models.loading import load_model
 from camdrift.models.registry import is_factory
+from camdrift.perturbations.making import perturbation_place
 from camdrift.pipeline.clock import Clock
-from camdrift.pipeline.plan import Plan, parts, study_plan
+from camdrift.pipeline.perturbing import natural_changes
+from camdrift.pipeline.plan import Plan, parts, perturbation_code, study_plan
 from camdrift.pipeline.settings import Settings
 from camdrift.study.launch import ImageSource
-from camdrift.study.record import identity_changes, run_record
+from camdrift.study.record import code_changes, identity_changes, run_record
 from camdrift.tables.run_json import Record, effective, passed
 
 _WEIGHTS: Final = (".safetensors", ".pt", ".pth")
+_UNASKED: Final = "the run names Python code, which is not run unasked"
 
 
 class LoadingKeywords(TypedDict, total=False):
@@ -60,16 +63,12 @@ def _refuse_code(record: Record, attack: str, model: str | Classifier | None) ->
     code = [spec for spec in specs if is_factory(spec)]
     code += [attack] if is_function(attack) else []
     if code:
-        raise UserError(
-            f"the run names Python code, which is not run unasked: {', '.join(code)}",
-            "--trust runs it; --model SPEC names a model's factory yourself",
-        )
+        hint = "--trust runs it; --model SPEC names a model's factory yourself"
+        raise UserError(f"{_UNASKED}: {', '.join(code)}", hint)
 
 
-def _refuse_masked(record: Record) -> None:
-    """Raise `UserError` if the record leaves out a secret that the computation needs."""
-    arguments = effective(record)
-    specs = [str(arguments[name]) for name in ("model", "attack", "surrogate") if arguments.get(name)]
+def _refuse_masked(specs: Iterable[str]) -> None:
+    """Raise `UserError` if a record leaves out a secret that the computation needs."""
     for spec in filter(is_masked, specs):
         raise UserError(f"a setting that is a secret is needed, and no record keeps one: {spec}")
 
@@ -107,7 +106,7 @@ def recomputation(
         UserError: Model or images are missing, or differ from the run's.
     """
     arguments = effective(record)
-    _refuse_masked(record)
+    _refuse_masked(str(arguments[name]) for name in ("model", "attack", "surrogate") if arguments.get(name))
     options = {name: _found(value) for name, value in passed(record).items() if name in Settings.names()}
     settings = replace(Settings(**options), batch_size=arguments["batch_size"])
     if not trust:
@@ -122,6 +121,31 @@ def recomputation(
     if changes:
         raise UserError(f"this is another study: {'; '.join(changes)}", "give --model, --weights, IMAGES of the run")
     return Recomputation(plan, parts(files, settings))
+
+
+def with_changes(computation: Recomputation, record: Record, *, trust: bool) -> Recomputation:
+    """The computation with the natural changes of a run; as it was for a run without.
+
+    Args:
+        computation: What `recomputation` returned.
+        record: The record of the run.
+        trust: Also run Python code that the record names.
+
+    Raises:
+        UserError: A change cannot be made here, is Python code that is not trusted, or is no longer the run's.
+    """
+    entry = record.get("perturbations") or {}  # which older records lack
+    specs = [with_home(spec) for spec in entry.get("specs") or ()]
+    if not specs:
+        return computation
+    _refuse_masked(specs)
+    if (code := [spec for spec in specs if perturbation_place(spec) is not None]) and not trust:
+        raise UserError(f"{_UNASKED}: {', '.join(code)}", "--trust runs it")
+    if changes := code_changes(record, {"perturbations": {"code": perturbation_code(specs)}}):
+        raise UserError("; ".join(changes))
+    plan = computation.plan
+    tables = (*plan.design.extra_tables, natural_changes(specs, plan.classifier.size))
+    return replace(computation, plan=replace(plan, design=replace(plan.design, extra_tables=tables)))
 
 
 def _load(record: Record, spec: str | None, loading: LoadingKeywords) -> Classifier:

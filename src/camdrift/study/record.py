@@ -145,11 +145,11 @@ def identity_changes(before: Mapping[str, Any], now: Mapping[str, Any], *, witho
     """Return a sentence on every difference, but for some, that makes two records those of two studies."""
     both = zip(identity(public(before)).items(), identity(public(now)).values(), strict=True)
     changes = [f"{name} was {old}, now {new}" for (name, old), new in both if old != new and name not in without]
-    return [*changes, *_code_changes(before, now)]
+    return [*changes, *code_changes(before, now)]
 
 
-def _code_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a sentence on every part of the study whose Python files have changed."""
+def code_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a sentence on every part of the study whose Python files have changed; only of those in both records."""
     sentences = []
     for part in ("model", "attack", "surrogate", "perturbations"):
         # Records of before this entry existed lack it.

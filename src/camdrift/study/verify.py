@@ -14,16 +14,19 @@ from camdrift.errors import UserError
 from camdrift.images.places import ImageFile
 from camdrift.models.classifier import Classifier
 from camdrift.pipeline.chunk import fit_chunk
+from camdrift.pipeline.perturbing import changes_of
 from camdrift.storage.integrity import disagreements, read_whole
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.launch import ImageSource, check_known, spelled_out
-from camdrift.study.recomputation import LoadingKeywords, Recomputation, recomputation
+from camdrift.study.recomputation import LoadingKeywords, Recomputation, recomputation, with_changes
 from camdrift.study.study import open_study
+from camdrift.tables.perturbations import PERTURBED
 from camdrift.tables.reading import collected, scan
+from camdrift.tables.study import SIMILARITY
 from camdrift.tables.words import count
 
 TOLERANCE: Final = 1e-4
-_KEYS: Final = ("seed_id", "condition", "strength", "draw", "target", "explanation", "metric", "layer")
+_KEYS: Final = ("perturbation", "seed_id", "condition", "strength", "draw", "target", "explanation", "metric", "layer")
 _SEED: Final = ("sha256", "status", "clean_class", "adversarial_class")
 _NOT_WANTED: Final = "similarities: no seed was to be computed again"
 
@@ -113,8 +116,12 @@ def verify(
         except UserError as error:
             gaps.append(f"similarities: {error}")
         else:
-            check, differences = _recompute(computation, tables, sample, Random(rng_seed), on_progress)
-            checks.append(check)
+            try:
+                computation = with_changes(computation, study.record, trust=trust)
+            except UserError as error:
+                gaps.append(f"natural changes: {error}")
+            made, differences = _recompute(computation, tables, sample, Random(rng_seed), on_progress)
+            checks += made
             problems += differences
     return Verification(study.place, tuple(checks), tuple(gaps), tuple(problems))
 
@@ -125,10 +132,12 @@ def _recompute(
     sample: int,
     random: Random,
     on_progress: OnProgress | None,
-) -> tuple[str, list[str]]:
-    """Compute some chunks again; return a sentence on them, and a line on every difference."""
+) -> tuple[list[str], list[str]]:
+    """Compute some chunks again; return a sentence on each table of similarities, and a line on every difference."""
     chunks = _some_chunks(computation.chunks, sample, random)
-    total, n_seeds, n_rows, differences = sum(map(len, chunks)), 0, 0, list[str]()
+    total, n_seeds, differences = sum(map(len, chunks)), 0, list[str]()
+    names = [SIMILARITY.name, *(PERTURBED.name for _ in changes_of(computation.plan)[:1] if PERTURBED.name in tables)]
+    n_rows, n_wrong = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     for files in chunks:
 
         def advance(stage: str, seeds: int, successes: int, base: int = n_seeds) -> None:
@@ -137,17 +146,24 @@ def _recompute(
 
         with computation.plan.classifier.numerics():
             _, result = fit_chunk(computation.plan, files, advance, _no_matter)
-        ids = [file.seed_id for file in files]
-        before = {
-            name: collected(scan(tables, name).filter(pl.col("seed_id").is_in(ids))) for name in ("seeds", "similarity")
-        }
-        others = _other_seeds(before["seeds"], result.tables["seeds"])
+        is_here = pl.col("seed_id").is_in([file.seed_id for file in files])
+        others = _other_seeds(collected(scan(tables, "seeds").filter(is_here)), result.tables["seeds"])
         differences += others.values()
-        differences += _other_rows(before["similarity"], result.tables["similarity"], without=list(others))
-        n_rows += before["similarity"].height
+        for name in names:
+            before = collected(scan(tables, name).filter(is_here))
+            lines = _other_rows(before, result.tables[name], without=list(others))
+            differences += lines
+            n_rows[name] += before.height
+            n_wrong[name] += len(others) + len(lines)
         n_seeds += len(files)
-    text = f"{n_rows:,} similarities of {total:,} seed images computed again, equal within {TOLERANCE:g}"
-    return text if not differences else text.replace(", equal within", ", compared within"), differences
+    return [_sentence(name, n_rows[name], total, is_equal=not n_wrong[name]) for name in names], differences
+
+
+def _sentence(name: str, n_rows: int, n_seeds: int, *, is_equal: bool) -> str:
+    """What was computed again of a table."""
+    cause = " under natural changes" if name == PERTURBED.name else ""
+    result = "equal" if is_equal else "compared"
+    return f"{n_rows:,} similarities{cause} of {n_seeds:,} seed images computed again, {result} within {TOLERANCE:g}"
 
 
 def _no_matter(warning: str) -> None:
@@ -178,7 +194,8 @@ def _other_seeds(before: pl.DataFrame, now: pl.DataFrame) -> dict[str, str]:
 
 def _other_rows(before: pl.DataFrame, now: pl.DataFrame, *, without: Sequence[str]) -> list[str]:
     """A line on every seed with similarities that differ by more than the tolerance, except the seeds in `without`."""
-    both = before.join(now, on=_KEYS, how="full", coalesce=True, suffix="_now", nulls_equal=True)
+    keys = [name for name in _KEYS if name in before.columns]
+    both = before.join(now, on=keys, how="full", coalesce=True, suffix="_now", nulls_equal=True)
     both = both.filter(~pl.col("seed_id").is_in(without)).with_columns(
         by=(pl.col("similarity") - pl.col("similarity_now")).abs(),
         lone=pl.col("similarity").is_null() != pl.col("similarity_now").is_null(),
@@ -188,9 +205,9 @@ def _other_rows(before: pl.DataFrame, now: pl.DataFrame, *, without: Sequence[st
     lines = []
     for (seed_id,), part in wrong.group_by("seed_id", maintain_order=True):
         first = part.sort("by", descending=True, nulls_last=False).row(0, named=True)
-        where = (
-            f"{first['condition']}, strength {first['strength']:g}, target {first['target']}, layer {first['layer']}"
-        )
+        places = [first.get("perturbation"), first["condition"], f"strength {first['strength']:g}"]
+        places += [f"target {first['target']}", f"layer {first['layer']}"]
+        where = ", ".join(filter(None, places))
         values = f"{_number(first['similarity'])} is stored, now {_number(first['similarity_now'])}"
         lines.append(f"seed {seed_id}: {part.height:,} similarities differ (most: {where}: {values})")
     return lines

@@ -5,6 +5,7 @@ from typing import Final
 import polars as pl
 
 from camdrift.tables.further import FLIPS
+from camdrift.tables.perturbations import PERTURBATION_LAYERS, PERTURBATIONS
 from camdrift.tables.table import Column, Table, table
 
 BY_GAIN: Final = "gain"
@@ -166,6 +167,26 @@ SIDE_FLIPS: Final = Table(
     (Column("side", pl.String(), "name of the side"), *FLIPS.columns),
 )
 
+_SIDE: Final = Column("side", pl.String(), "name of the first side of a run")
+
+SIDE_PERTURBATIONS: Final = Table(
+    PERTURBATIONS.name,
+    "run x natural change of all runs x condition x strength; empty without `run --perturb`",
+    (
+        _SIDE,
+        Column(
+            "shared", pl.Boolean(), "true: over the images analysed in all runs; false: fewer than two, so the run's"
+        ),
+        *PERTURBATIONS.columns,
+    ),
+)
+
+SIDE_PERTURBATION_LAYERS: Final = Table(
+    PERTURBATION_LAYERS.name,
+    "run x natural change of all runs x strength x layer: the runs' own tables `perturbation_layers`",
+    (_SIDE, *PERTURBATION_LAYERS.columns),
+)
+
 CROSSED: Final = table(
     "crossed",
     "pair of sides x quantity x target x strength x layer of the same name; empty without `compare --cross`",
@@ -193,5 +214,15 @@ CROSSED: Final = table(
     ("attack_high", pl.Float64, "upper end"),
 )
 
-_TABLES: Final = (SIDES, PROFILES, DIFFERENCES, AGREEMENT, TRENDS, SIDE_FLIPS, CROSSED)
+_TABLES: Final = (
+    SIDES,
+    PROFILES,
+    DIFFERENCES,
+    AGREEMENT,
+    TRENDS,
+    SIDE_FLIPS,
+    SIDE_PERTURBATIONS,
+    SIDE_PERTURBATION_LAYERS,
+    CROSSED,
+)
 COMPARISON_TABLES: Final = {t.name: t for t in _TABLES}

@@ -208,5 +208,6 @@ function bindExplorer() {
   if (!study.seeds.length) return;
   bindSeeds();
   bindImages();
+  bindChanges();
   bindGrid();
 }

@@ -63,9 +63,12 @@ function perturbed(parts, condition, strength) {
 
 // The heatmap of a layer: values 0 to 255 at stored resolution.
 function heatmap(parts, layer, condition, target = state.target, strength = state.strength) {
-  const [x, y, width, height, step] = pictures.places[layer];
   const slot = condition === "clean" ? 0 : 1 + strength + (condition === NOISE ? study.strengths.length : 0);
-  const sprite = parts.maps[pictures.targets.indexOf(study.targets[target])];
+  return tile(parts.maps[pictures.targets.indexOf(study.targets[target])], pictures.places[layer], slot);
+}
+
+// One of the heatmaps that lie side by side in a picture.
+function tile(sprite, [x, y, width, height, step], slot) {
   const values = new Uint8Array(width * height);
   for (let row = 0; row < height; row += 1) {
     for (let column = 0; column < width; column += 1) {

@@ -28,7 +28,8 @@ from camdrift.tables.run_json import Record
 from camdrift.tables.words import TARGET_WORDS, strength_text
 
 _SCRIPTS: Final = (
-    *("text", "state", "address", "terms", "controls", "strip", "layer", "pictures", "first", "saving", "explorer"),
+    *("text", "state", "address", "terms", "controls", "strip", "layer", "pictures", "first", "saving"),
+    *("changes", "explorer"),
     *("grid", "charts", "dose", "flips", "focus", "defects", "table", "main"),
 )
 _SHEETS: Final = ("style", "reproduction", "defences", "perturbations")
