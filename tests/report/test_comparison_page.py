@@ -30,7 +30,7 @@ def tab(browser, made):
 
 def rows(tab, table):
     lines = tab.locator(f"#{table} tbody tr").all()
-    return [[plain(text) for text in line.locator("th, td").all_inner_texts()] for line in lines]
+    return [[plain(text) for text in line.locator("th, td").all_text_contents()] for line in lines]
 
 
 def matrix(tab):
@@ -50,10 +50,18 @@ def set_state(tab, *, strength=0, target="seed", a=0, b=1, ranked="gain"):
 def test_it_lists_the_sides_and_what_was_found(tab, made):
     names = made.sides["side"].to_list()
     assert names == ["dlfuzz, gradcam", "dlfuzz, hirescam", "pgd, gradcam"]
-    assert tab.locator(".sides tbody th").all_inner_texts() == names
+    assert tab.locator("[aria-label='The sides'] tbody th").all_inner_texts() == names
     headline, *findings = map(plain, made.summary().splitlines())
     assert plain(tab.locator("h1").inner_text()) == headline
     assert [plain(text) for text in tab.locator(".findings li").all_inner_texts()] == findings
+
+
+def test_whom_the_attack_fools_has_a_line_for_every_two_runs(tab, made):
+    """Both runs fool all of the same eight images."""
+    ((a, b, n, both, *rest),) = rows(tab, "outcomes")
+    assert (a, b, n, both) == ("dlfuzz, gradcam", "pgd, gradcam", "8", "8")
+    assert rest == ["0", "0", "0", "100 %", "100 %", "0 [-33, 33]", "1.00"]
+    assert made.outcomes.height == 2
 
 
 @pytest.mark.parametrize("ranked", ["gain", "deviation"])

@@ -13,12 +13,12 @@ from camdrift.comparison.directory import ComparisonDirectory
 from camdrift.comparison.pairs import Contrasts, OnCross, OnPair
 from camdrift.comparison.photos import side_photos
 from camdrift.comparison.sides import Side, sides_of
-from camdrift.comparison.tables import Common, common_to, flips_table, profiles, sides_table
+from camdrift.comparison.tables import Common, common_to, flips_table, outcomes_table, profiles, sides_table
 from camdrift.errors import UserError
 from camdrift.masking import with_home, without_home
 from camdrift.report.comparison import comparison_files
 from camdrift.report.contrasts import comparison_sentences
-from camdrift.report.standing import comparison_headline
+from camdrift.report.standing import comparison_headline, outcome_sentences
 from camdrift.storage.remote_directory import local_folder
 from camdrift.study import provenance
 from camdrift.study.launch import check_known, fresh_folder, spelled_out
@@ -41,6 +41,7 @@ class Comparison:
         agreement: One row per pair of sides, target, strength and quantity that layers are ranked by.
         trends: One row per side, target and strength: how gains go with depth.
         flips: One row per side, condition, strength and draw: how many predictions change.
+        outcomes: One row per pair of sides of different runs: whom the attack fools, of the images that both attacked.
         crossed: One row per pair of sides, quantity, target, strength and layer: parts of their difference; empty
             without `cross`.
         notes: Sentences on what was left out.
@@ -53,6 +54,7 @@ class Comparison:
     agreement: pl.DataFrame
     trends: pl.DataFrame
     flips: pl.DataFrame
+    outcomes: pl.DataFrame
     crossed: pl.DataFrame
     notes: tuple[str, ...] = ()
 
@@ -66,7 +68,8 @@ class Comparison:
 
     def summary(self) -> str:
         """Return the main result and the findings in a few sentences with intervals and n."""
-        return "\n".join([f"{comparison_headline(self.tables)}.", *comparison_sentences(self.tables), *self.notes])
+        sentences = [*outcome_sentences(self.tables), *comparison_sentences(self.tables), *self.notes]
+        return "\n".join([f"{comparison_headline(self.tables)}.", *sentences])
 
 
 class MeasureKeywords(TypedDict, total=False):
@@ -140,6 +143,7 @@ def compare(
     rng_seed = int(effective(studies[0].record)["rng_seed"])
     contrasts = Contrasts(sides, common, by=align, rng_seed=rng_seed, n_bootstrap=n_bootstrap).tables(on_pair)
     own = {"sides": sides_table(sides), "profiles": profiles(sides, common), "flips": flips_table(sides)}
+    own["outcomes"] = outcomes_table(sides)
     own["crossed"] = _crossed(sides, common, options)
     comparison = Comparison(path, **own, **contrasts, notes=_notes(common))
     links = {run: directory.link(Path(with_home(run))) for run in comparison.sides["run"]}

@@ -1,6 +1,6 @@
 """One photo in every side of a comparison: attacked, and where the layer that is moved most looks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import polars as pl
@@ -56,7 +56,7 @@ def _photo(side: Side, seed_id: str, layer: Row) -> SidePhoto:
     with side.study.open_gallery() as gallery:
         place = [str(name) for name in gallery["seed_ids"]].index(seed_id)
         clean, attacked = (picture_of(gallery, place, kind, layer["strength"]) for kind in (CLEAN, ADVERSARIAL))
-        maps = _maps(gallery, place, layer) if _is_first_measure(side) else []
+        maps = _maps(gallery, place, layer) if _has_maps(side) else []
     return SidePhoto(
         side=side.name,
         seed_id=seed_id,
@@ -71,10 +71,9 @@ def _photo(side: Side, seed_id: str, layer: Row) -> SidePhoto:
     )
 
 
-def _is_first_measure(side: Side) -> bool:
-    """Is this the measure whose maps the run's gallery holds?"""
-    first: Mapping[str, Any] = side.study.layers.row(0, named=True)
-    return all(first[name] == side.words[name] for name in ("explanation", "metric"))
+def _has_maps(side: Side) -> bool:
+    """Does the run's gallery hold the maps of this explanation, the run's first?"""
+    return bool(side.study.layers["explanation"][0] == side.words["explanation"])
 
 
 def _maps(gallery: Gallery, place: int, layer: Row) -> list[Bytes]:

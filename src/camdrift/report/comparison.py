@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import polars as pl
+
 from camdrift.figures.comparison import comparison_figures
 from camdrift.figures.sides import Sides, compared_sides
 from camdrift.report import contrasts, standing
 from camdrift.report.comparison_data import comparison_data
 from camdrift.report.encoding import figure_files
-from camdrift.report.numbers import UNDEFINED, percent, percent_between, spec_text, times, value_text
+from camdrift.report.numbers import UNDEFINED, between, p_text, percent, percent_between, spec_text, times, value_text
 from camdrift.report.page.assets import fill_page, script
 from camdrift.report.photos import SidePhoto, photo_rows
 from camdrift.report.terms import comparison_terms
@@ -66,7 +68,8 @@ def render_comparison(
         "photos": photo_rows(list(photos)),
         "photo": photos[0].seed_id if photos else "",
         "reading": _reading(tables, sides),
-        "sentences": [*contrasts.comparison_sentences(tables), *notes],
+        "outcomes": _outcomes(tables, sides),
+        "sentences": [*standing.outcome_sentences(tables), *contrasts.comparison_sentences(tables), *notes],
         "facts": _facts(tables, sides),
         "sides": sides,
         "words": list(words.values()),
@@ -117,6 +120,29 @@ def _side(row: dict[str, Any], links: Mapping[str, str], words: tuple[str, ...])
         "success": (percent(row["success"]), percent_between(row["success_low"], row["success_high"])),
         "sizes": [times(row["relative_l2"]), linf],
     }
+
+
+def _outcomes(tables: Tables, sides: Sides) -> list[list[str]]:
+    """Whom the attack fools, one line for every two runs: words and numbers, cell by cell."""
+    run_of = dict(tables["sides"].select("side", "run").iter_rows())
+    rows = {}
+    for row in (
+        tables["outcomes"]
+        .filter(pl.all_horizontal(pl.col("side_a", "side_b").is_in(sides.names)))
+        .iter_rows(named=True)
+    ):
+        rows.setdefault((run_of[row["side_a"]], run_of[row["side_b"]]), row)
+    counts = ("n", "both", "only_a", "only_b", "neither")
+    return [
+        [
+            *(row["side_a"], row["side_b"]),
+            *(f"{row[name]:,}" for name in counts),
+            *(percent(row["share_a"]), percent(row["share_b"])),
+            f"{100 * row['difference']:.0f} {between(*(100 * row[f'difference_{end}'] for end in ('low', 'high')), 0)}",
+            p_text(row["p"]),
+        ]
+        for row in rows.values()
+    ]
 
 
 def _making(record: Record) -> list[tuple[str, str]]:
