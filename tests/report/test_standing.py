@@ -139,7 +139,7 @@ def test_the_shares_on_the_same_images_and_their_difference_are_told():
     (sentence,) = outcome_sentences(with_outcomes(tables, 4, 15, 0, 1))
     assert plain(sentence) == (
         "On the 20 images that both runs attacked the attack succeeds on 95 % in a and on 20 % in b, a difference of "
-        "-75 [-88, -46] percentage points: 15 are fooled in a alone, 0 in b alone (McNemar's exact test, p < 0.001)."
+        "-75 [-88, -46] percentage points: 15 fooled in a alone, 0 in b alone (McNemar's exact test, p < 0.001)."
     )
 
 
@@ -196,7 +196,8 @@ class TestPhotos:
         # Cold places of a map leave the photo as it is.
         cold = Image.new("L", (7, 7), 0)
         photos[0].maps[0] = np.asarray(cold)
-        assert photo_rows(photos)[0]["maps"][0] == row["clean"]
+        row = photo_rows(photos)[0]
+        assert (row["maps"][0], row["are_zero"]) == (row["clean"], [True, False])
 
     def test_are_of_an_image_that_is_fooled_where_there_is_one(self, tmp_path):
         """The first image of both galleries is fooled in neither side, the second in both, the third in one."""
@@ -212,6 +213,28 @@ class TestPhotos:
         sides = sides_of([open_study(tmp_path / name) for name in flips])
         tables = tables_of(*((side.name, "a", side.name, 8) for side in sides), fooled=(8, 8))
         assert {photo.seed_id for photo in side_photos(sides, tables)} == {"s02"}
+
+    def test_are_of_an_image_with_maps_where_there_is_one(self, runs):
+        """Of two images in both galleries the first has maps that are zero in one side."""
+        for run in runs:
+            arrays = gallery_of(["s01", "s02"], strengths=(0.5, 1.0), targets=("own",), layers=5)
+            if run is runs[1]:
+                arrays |= {f"0/map/{i}": 0 * arrays[f"0/map/{i}"] for i in range(5)}
+            np.savez(run.path / "gallery.npz", **arrays)
+            path = run.path / "variants.parquet"
+            pl.read_parquet(path).with_columns(is_flipped=pl.lit(value=True)).write_parquet(path)
+        sides = sides_of([open_study(run.path) for run in runs])
+        tables = tables_of(*((side.name, "a", side.name, 8) for side in sides), fooled=(8, 8))
+        tables["profiles"] = tables["profiles"].with_columns(target=pl.lit("own"))
+        assert {photo.seed_id for photo in side_photos(sides, tables)} == {"s02"}
+
+    def test_maps_are_those_of_the_explanation_whatever_the_metric(self, tmp_path):
+        measures = [("gradcam", "cosine"), ("gradcam", "pearson"), ("hirescam", "cosine")]
+        folder = random_run(tmp_path / "x", measures=measures)
+        np.savez(folder / "gallery.npz", **gallery_of(["s01"], strengths=(0.5, 1.0), targets=("seed",), layers=5))
+        sides = sides_of([open_study(folder)])
+        tables = tables_of(*((side.name, "a", "x", 8) for side in sides), fooled=(8, 8))
+        assert [len(photo.maps) for photo in side_photos(sides, tables)] == [2, 2, 0]
 
     def test_are_none_where_the_sides_show_no_image_in_common(self, runs):
         sides = sides_of(runs)

@@ -13,7 +13,7 @@ from camdrift.comparison.sides import Side
 from camdrift.errors import UserError
 from camdrift.masking import without_home
 from camdrift.statistics.estimates import paired_shares, wilson_interval
-from camdrift.tables.comparison import OUTCOMES, PROFILES, SIDE_FLIPS, SIDES
+from camdrift.tables.comparison import PROFILES, SIDE_FLIPS, SIDE_OUTCOMES, SIDES
 from camdrift.tables.words import ANALYSED, NO_ADVERSARIAL, TARGET_ORDER
 
 _LEAST_PAIRED: Final = 2
@@ -130,7 +130,7 @@ def outcomes_table(sides: Sequence[Side]) -> pl.DataFrame:
     attacked = {side.study.path: _attacked(side) for side in sides}
     pairs = ((a, b) for a, b in combinations(sides, 2) if a.study.path != b.study.path)
     rows = (_outcome(a, b, attacked[a.study.path], attacked[b.study.path]) for a, b in pairs)
-    return OUTCOMES.frame([row for row in rows if row["n"] >= _LEAST_PAIRED])
+    return SIDE_OUTCOMES.frame([row for row in rows if row["n"] >= _LEAST_PAIRED])
 
 
 def _attacked(side: Side) -> pl.DataFrame:

@@ -8,7 +8,6 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.markers import CARETUPBASE
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from camdrift.figures.canvas import (
@@ -49,7 +48,7 @@ def gain_figure(tables: Tables, record: Record) -> Figure:
         "with an arrow is no value but a bound, where the noise tried ends: the attack moves the layer further (arrow "
         "up) or less far (arrow down)."
     )
-    bound = Line2D([], [], color=MUTED, marker=CARETUPBASE, markersize=6, ls="-", lw=2.2, label="bound, not a value")
+    bound = Line2D([], [], color=MUTED, marker="^", markersize=5, ls="-", lw=2.2, label="bound, not a value")
     handles = [*strength_handles(scope), bound]
     figure, panels = layer_panels(scope, title, note, height=2.5, handles=handles)
     limits = _limits(layers)

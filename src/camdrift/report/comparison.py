@@ -13,6 +13,7 @@ from camdrift.report.encoding import figure_files
 from camdrift.report.numbers import UNDEFINED, between, p_text, percent, percent_between, spec_text, times, value_text
 from camdrift.report.page.assets import fill_page, script
 from camdrift.report.photos import SidePhoto, photo_rows
+from camdrift.report.story import strength_words
 from camdrift.report.terms import comparison_terms
 from camdrift.tables.file_names import COMPARISON_PAGE
 from camdrift.tables.reading import Tables
@@ -66,6 +67,7 @@ def render_comparison(
     values = {
         "headline": standing.comparison_headline(tables),
         "photos": photo_rows(list(photos)),
+        "strength_words": strength_words(sides.reference),
         "photo": photos[0].seed_id if photos else "",
         "reading": _reading(tables, sides),
         "outcomes": _outcomes(tables, sides),

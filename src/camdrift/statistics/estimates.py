@@ -66,9 +66,9 @@ def paired_shares(both: int, only_first: int, only_second: int, neither: int) ->
     shares, ends = hits / n, wilson_interval(hits, np.array([n, n]))
     below, above = shares - ends.low, ends.high - shares
     product = float(np.prod(hits / n * (1 - hits / n)))
-    excess = both * neither - only_first * only_second
+    excess = float(both * neither - only_first * only_second)
     # The correlation of the two, its numerator towards 0 by n / 2 where it is positive.
-    excess = max(excess - n / 2, 0) if excess > 0 else excess
+    excess = max(excess - n / 2, 0.0) if excess > 0 else excess
     correlation = excess / n**2 / np.sqrt(product) if product else 0.0
     difference = float(shares[1] - shares[0])
     apart = only_first + only_second

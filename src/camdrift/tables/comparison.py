@@ -166,7 +166,7 @@ SIDE_FLIPS: Final = Table(
     (Column("side", pl.String(), "name of the side"), *FLIPS.columns),
 )
 
-OUTCOMES: Final = table(
+SIDE_OUTCOMES: Final = table(
     "outcomes",
     "pair of sides of different runs: whom the attack fools, on the images that both runs attacked (same seed_id and "
     "checksum), if there are two or more",
@@ -212,5 +212,5 @@ CROSSED: Final = table(
     ("attack_high", pl.Float64, "upper end"),
 )
 
-_TABLES: Final = (SIDES, PROFILES, DIFFERENCES, AGREEMENT, TRENDS, SIDE_FLIPS, OUTCOMES, CROSSED)
+_TABLES: Final = (SIDES, PROFILES, DIFFERENCES, AGREEMENT, TRENDS, SIDE_FLIPS, SIDE_OUTCOMES, CROSSED)
 COMPARISON_TABLES: Final = {t.name: t for t in _TABLES}
