@@ -18,6 +18,7 @@ from camdrift.report.terms import comparison_terms
 from camdrift.tables.file_names import COMPARISON_PAGE
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
+from camdrift.tables.table import Row
 from camdrift.tables.words import TARGET_WORDS, count, strength_text
 
 # Columns of the table of sides; what all sides share stands among the facts.
@@ -127,12 +128,9 @@ def _side(row: dict[str, Any], links: Mapping[str, str], words: tuple[str, ...])
 def _outcomes(tables: Tables, sides: Sides) -> list[list[str]]:
     """Whom the attack fools, one line for every two runs: words and numbers, cell by cell."""
     run_of = dict(tables["sides"].select("side", "run").iter_rows())
-    rows = {}
-    for row in (
-        tables["outcomes"]
-        .filter(pl.all_horizontal(pl.col("side_a", "side_b").is_in(sides.names)))
-        .iter_rows(named=True)
-    ):
+    are_shown = pl.all_horizontal(pl.col("side_a", "side_b").is_in(sides.names))
+    rows: dict[tuple[str, str], Row] = {}
+    for row in tables["outcomes"].filter(are_shown).iter_rows(named=True):
         rows.setdefault((run_of[row["side_a"]], run_of[row["side_b"]]), row)
     counts = ("n", "both", "only_a", "only_b", "neither")
     return [
@@ -140,7 +138,7 @@ def _outcomes(tables: Tables, sides: Sides) -> list[list[str]]:
             *(row["side_a"], row["side_b"]),
             *(f"{row[name]:,}" for name in counts),
             *(percent(row["share_a"]), percent(row["share_b"])),
-            f"{100 * row['difference']:.0f} {between(*(100 * row[f'difference_{end}'] for end in ('low', 'high')), 0)}",
+            f"{100 * row['difference']:.0f} {between(100 * row['difference_low'], 100 * row['difference_high'], 0)}",
             p_text(row["p"]),
         ]
         for row in rows.values()
