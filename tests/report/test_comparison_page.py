@@ -7,7 +7,7 @@ import pytest
 from camdrift.comparison.compare import compare
 from camdrift.report import numbers
 from support.comparisons import random_run
-from support.pages import HOSTILE, attributes, opened, plain, violations
+from support.pages import HOSTILE, attributes, opened, plain, stops, violations
 
 pytestmark = pytest.mark.slow
 
@@ -148,6 +148,17 @@ def test_ranks_in_numbers(tab, made):
         its = here.filter(layer_label=shown[0])
         expected = [f"{r['rank']} [{r['rank_low']}, {r['rank_high']}]" for r in its.iter_rows(named=True)]
         assert shown[1:] == expected
+
+
+def test_the_keyboard_reaches_everything_in_few_stops(tab):
+    """Of three sides: nine cells are one stop, in which arrows go to the sides and up and down."""
+    set_state(tab)
+    assert len(stops(tab)) < 27
+    cells = tab.locator("#matrix button")
+    cells.nth(1).focus()
+    for key, place in (("ArrowDown", 4), ("ArrowRight", 5), ("ArrowUp", 2), ("Home", 0), ("End", 8)):
+        tab.keyboard.press(key)
+        assert cells.nth(place).evaluate("cell => cell === document.activeElement"), key
 
 
 def test_keys_do_what_the_mouse_does(tab):
