@@ -48,7 +48,7 @@ def gain_figure(tables: Tables, record: Record) -> Figure:
         "with an arrow is no value but a bound, where the noise tried ends: the attack moves the layer further (arrow "
         "up) or less far (arrow down)."
     )
-    bound = Line2D([], [], color=MUTED, marker="^", markersize=5, ls="-", lw=2.2, label="bound, not a value")
+    bound = Line2D([], [], color=MUTED, marker="^", markersize=5, ls="-", lw=1.4, label="bound, not a value")
     handles = [*strength_handles(scope), bound]
     figure, panels = layer_panels(scope, title, note, height=2.5, handles=handles)
     limits = _limits(layers)
@@ -84,7 +84,7 @@ def _target(axes: Axes, scope: Scope, layers: pl.DataFrame, target: str) -> None
         label = f"strength {strength_text(scope.strengths[row])}"
         axes.plot(x[is_measured], values[row][is_measured], label=label, **look)
         bound = np.where(is_measured, np.nan, values[row])
-        hlines(axes, np.arange(x.size), bound, 0.9, colors=colour, linewidths=1.6, zorder=1.6, label="bound")
+        hlines(axes, np.arange(x.size), bound, 0.9, colors=colour, linewidths=1.1, zorder=1.6, label="bound")
         _arrows(axes, x, values[row], bounds[row], colour)
         if not is_crowded(scope):
             _arrows(axes, x, high[row], np.where(is_measured, high_bounds[row], 0), colour, alpha=0.5)
