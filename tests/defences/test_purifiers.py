@@ -19,7 +19,49 @@ from support.studies import picture, tiny_classifier, write_images
 
 GEOMETRY = tiny_classifier().geometry
 WORKSHOP = Workshop(geometry=GEOMETRY)
-PLAIN = [name for name in DEFENCES if name not in ("dae", "puvae", "defense-gan")]
+PLAIN = [name for name in DEFENCES if name not in ("dae", "puvae", "defense-gan", "diffusion")]
+
+
+# A pipeline of a model that has seen one grey alone, (2 * 0.7 - 1), and a scheduler without chance.
+GREY = """
+from types import SimpleNamespace
+import torch
+from torch import nn
+
+ALPHAS = torch.linspace(0.999, 0.9, 100).cumprod(0)
+GREY = 0.4
+
+
+class Unet(nn.Module):
+    config = SimpleNamespace(sample_size=SIDE)
+
+    def forward(self, x, step):
+        assert x.shape[2:] == (SIDE, SIDE)
+        a = ALPHAS[step]
+        return SimpleNamespace(sample=(x - a.sqrt() * GREY) / (1 - a).sqrt())
+
+
+class Scheduler:
+    config = SimpleNamespace(num_train_timesteps=100)
+
+    def set_timesteps(self, steps):
+        self.gap = 100 // steps
+        self.timesteps = torch.arange(0, 100, self.gap).flip(0)
+
+    def add_noise(self, x, noise, steps):
+        a = ALPHAS[steps].view(-1, 1, 1, 1)
+        return a.sqrt() * x + (1 - a).sqrt() * noise
+
+    def step(self, e, step, x, generator):
+        a, before = ALPHAS[step], step - self.gap
+        b = ALPHAS[before] if before >= 0 else torch.tensor(1.0)
+        start = (x - (1 - a).sqrt() * e) / a.sqrt()
+        return SimpleNamespace(prev_sample=b.sqrt() * start + (1 - b).sqrt() * e)
+
+
+def build():
+    return SimpleNamespace(unet=Unet(), scheduler=Scheduler())
+"""
 
 
 def images(count=3, size=12, rng_seed=0):
@@ -212,8 +254,33 @@ class TestReconstructions:
         halves = [batch[..., :2].mean((1, 2, 3)), batch[..., 2:].mean((1, 2, 3))]
         assert torch.allclose(answer[:, 0, 0, 0], halves[0], atol=1e-3)
         assert torch.allclose(answer[:, 2, 3, 3], halves[1], atol=1e-3)
+        assert defence.checksum.startswith("gan.py ")
         with pytest.raises(UserError, match="must have a generator of yours"):
             make_defence("defense-gan", WORKSHOP)
+
+    @pytest.mark.parametrize("side", [8, 16])
+    def test_diffusion_goes_back_along_the_path_of_its_model(self, tmp_path, side):
+        """A model that knows images of one grey: whatever the noise, the way back ends there, from whichever start.
+
+        The scheduler is DDIM's by hand: x0 = (x - sqrt(1 - a) e) / sqrt(a), and x = sqrt(b) x0 + sqrt(1 - b) e for the
+        a of the step and the b of the one before. On the way up x has sqrt(a) (2 image - 1), which is noted.
+        """
+        (tmp_path / "grey.py").write_text(GREY.replace("SIDE", str(side)))
+        spec = f"diffusion(pipeline='{tmp_path}/grey.py:build', time=0.5, steps=10)"
+        defence = make_defence(spec, WORKSHOP)
+        assert (defence.is_random, defence.is_iterative, defence.gradient) == (True, True, "bpda")
+        batch = images(2, 8)
+        answer = defence.purify(batch, ["a", "b"], rng_seed=0)
+        torch.testing.assert_close(answer, torch.full_like(batch, 0.7), atol=1e-5, rtol=0)
+        assert torch.equal(defence.purify(batch, ["a", "b"], rng_seed=0), answer)
+        assert defence.checksum.startswith("grey.py ")
+
+    def test_diffusion_needs_a_pipeline(self, tmp_path):
+        with pytest.raises(UserError, match="must have a pipeline of yours"):
+            make_defence("diffusion", WORKSHOP)
+        (tmp_path / "other.py").write_text("def build():\n    return 3\n")
+        with pytest.raises(UserError, match="must build a pipeline with unet and scheduler, got: int"):
+            make_defence(f"diffusion(pipeline='{tmp_path}/other.py:build')", WORKSHOP)
 
 
 class TestAutoencoder:

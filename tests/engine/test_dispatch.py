@@ -1,5 +1,6 @@
 """Chunks are handed out one by one; lost ones again; nothing is handed out after a stop. No process is started here."""
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -60,7 +61,7 @@ def _here(monkeypatch):
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(worker, "_PATIENCE", 0.0)
+    monkeypatch.setattr(worker, "PATIENCE", 0.0)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -81,7 +82,7 @@ def study(monkeypatch, eight, tmp_path):
 
 
 def is_chunk(call, index):
-    return call.name == "study" and call.arguments[0] == index
+    return call.name == "compute" and call.arguments[0] == index
 
 
 class TestChunks:
@@ -102,7 +103,7 @@ class TestChunks:
 
         class Slow(FakeRay):
             def wait(self, calls, *, num_returns=1, timeout=None):
-                if num_returns == 1 and calls[0].name == "study" and not seen:
+                if num_returns == 1 and calls[0].name == "compute" and not seen:
                     calls[0].handle.actor._worker.progress = worker.ChunkProgress("explain", 2, 1)
                     seen.append(calls[0])
                     return [], calls
@@ -133,7 +134,7 @@ class TestChunks:
 
         class Mortal(FakeRay):
             def after(self, call, said):
-                if call.name == "study":
+                if call.name == "compute":
                     computed.append(call.arguments[0])
                 if is_chunk(call, 0):
                     raise RayError("killed")
@@ -272,9 +273,8 @@ class TestKinds:
     def test_a_sweep(self, eight, spec, tmp_path, monkeypatch):
         pytest.importorskip("ray")
         skip_page(monkeypatch)
-        monkeypatch.setattr(
-            sys.modules["camdrift.comparison.sweep"], "compare", partial(camdrift.compare, n_bootstrap=20)
-        )
+        module = importlib.import_module("camdrift.comparison.sweep")  # the package has a function of this name
+        monkeypatch.setattr(module, "compare", partial(camdrift.compare, n_bootstrap=20))
         monkeypatch.setattr(dispatch, "cluster", FakeRay().cluster)
         grid = tmp_path / "grid.toml"
         grid.write_text(

@@ -4,14 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from camdrift.errors import UserError
 from camdrift.explanations import from_captum
 from camdrift.explanations.attribution import attribute
 from camdrift.layers.state import undisturbed
 from camdrift.models.classifier import Classifier
-from support.nets import Plain, conv, fixed
+from support.nets import conv, fixed
 
 SIZE = 16
 IMAGES = torch.rand((2, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
@@ -99,56 +98,6 @@ def test_what_a_pass_remembers_moves_no_tap_and_is_forgotten():
     assert (module.count, module.seen, hasattr(module, "last")) == (0, [], False)
 
 
-@pytest.mark.parametrize("reentrant", [True, False])
-def test_checkpoints_change_no_map(reentrant):
-    class Checkpointed(Plain):
-        def forward(self, x):
-            return self.head(checkpoint(self.features, x, use_reentrant=reentrant).mean((2, 3)))
-
-    assert_same(fixed(Checkpointed()), fixed(Plain()))
-
-
-def test_hooks_on_the_backward_pass_do_not_run():
-    def fails(*_):
-        raise ValueError("No activations detected")
-
-    module = net(nn.ReLU())
-    for part in module:
-        part.register_full_backward_hook(fails)
-    assert_same(module, net(nn.ReLU()))
-
-
-def test_tensors_that_are_no_parameters():
-    factor = torch.ones(1, requires_grad=True)
-    hidden = net(nn.ReLU())
-    assert_same(Function(lambda x: hidden(x * factor)), net(nn.ReLU()))
-    assert factor.grad is None
-
-
-@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
-def test_a_frozen_backbone(without):
-    class Frozen(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = net(nn.ReLU())
-
-        def forward(self, x):
-            with without():
-                x = self.inner[:3](x)
-            return self.inner[3:](x)
-
-    assert_same(Frozen(), net(nn.ReLU()))
-
-
-def test_surroundings_stay_outside():
-    module = net(nn.ReLU())
-    expected = maps(module)
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = maps(module)
-    for name, values in expected.items():
-        torch.testing.assert_close(inside[name], values, rtol=0, atol=0)
-
-
 def test_other_convolutions_are_studied_or_listed():
     class Unfolded(nn.Module):
         def __init__(self):
@@ -164,46 +113,11 @@ def test_other_convolutions_are_studied_or_listed():
     assert notes == {"0": False, "3": False, "5": True, "6": False}
 
 
-def test_numbers_without_gradients_are_refused():
-    with torch.device("meta"):
-        module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
-    with pytest.raises(UserError, match=r"0\.weight on the meta device"):
-        Classifier(module, size=SIZE)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_another_type_is_said(dtype):
     classifier = Classifier(net(nn.ReLU()).to(dtype), size=SIZE)
     assert f"computed in {str(dtype)[6:]}" in classifier.remarks[0]
     assert set(attribute(classifier, IMAGES, 0)) == {"0", "3"}
-
-
-def test_one_image_behind_an_instance_norm_in_channels_last_order():
-    parts = [conv(3, 4), nn.ReLU(), nn.InstanceNorm2d(4), conv(4, 4), nn.ReLU()]
-    module = fixed(nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)))
-    classifier = Classifier(module.to(memory_format=torch.channels_last), size=SIZE)
-
-    def gradient(images):
-        images = images.clone().requires_grad_()
-        return torch.autograd.grad(classifier(images)[:, 0].sum(), images)[0]
-
-    together = gradient(IMAGES)
-    torch.testing.assert_close(gradient(IMAGES[:1]), together[:1], rtol=1e-3, atol=1e-4 * float(together.abs().max()))
-
-
-def test_bytes_and_arrays_are_pixels():
-    classifier = Classifier(net(nn.ReLU()), size=SIZE)
-    pixels = (IMAGES * 255).to(torch.uint8)
-    expected = attribute(classifier, pixels.float() / 255, 0)
-    for images in (pixels, pixels.numpy(), pixels.double() / 255):
-        torch.testing.assert_close(attribute(classifier, images, 0)["0"], expected["0"])
-    for images, message in (
-        (IMAGES * 255, "divide them by 255"),
-        (IMAGES.movedim(1, 3), "permute"),
-        (IMAGES[0], "a batch of one"),
-    ):
-        with pytest.raises(UserError, match=message):
-            attribute(classifier, images, 0)
 
 
 def test_buffers_are_the_users_own_afterwards():

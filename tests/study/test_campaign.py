@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -12,10 +13,13 @@ import pytest
 import torch
 
 import camdrift
+from camdrift.engine import dispatch
 from camdrift.errors import StoreError, UserError
 from camdrift.pipeline.onset import onset_of
 from camdrift.statistics.trials import a12, compared, summarised
+from camdrift.study import trial_jobs
 from camdrift.tables.campaign import CAMPAIGN_TABLES, FAILURE_COUNTS
+from support.rays import FakeRay, RayError
 from support.studies import process, skip_report, tiny_classifier, write_factory
 
 CHOICE = ("deephunter", "tensorfuzz", "keep-random")
@@ -118,7 +122,7 @@ def test_a_killed_campaign_goes_on_to_equal_tables(campaign, eight, tmp_path, cl
         "import sys, camdrift, camdrift.study.trials as trials\n"
         "sys.path.insert(0, 'TESTS')\n"
         "from support.studies import tiny_classifier\n"
-        "trials._EVERY = 0.05\n"
+        "trials.EVERY = 0.05\n"
         "camdrift.fuzz(tiny_classifier(), sys.argv[1], out=sys.argv[2], resume=True, progress=False, "
         f"frameworks={CHOICE!r}, trials=2, budget='240-passes')\n"
     ).replace("TESTS", str(Path(__file__).parents[1]))
@@ -268,3 +272,86 @@ def test_a_large_corpus_is_told_and_its_images_leave_no_file(classifier, eight, 
     )
     assert campaign.corpus.height == campaign.growth["corpus"][-1] > 300
     assert not list((tmp_path / "run").rglob("*.f32"))
+
+
+class TestWorkers:
+    """Trials on the workers of a `FakeRay`, each from one iteration to the next checkpoint."""
+
+    @pytest.fixture
+    def fuzzed(self, monkeypatch, eight, tmp_path):
+        pytest.importorskip("ray")
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
+            monkeypatch.setenv(name, "1")
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.setattr(trial_jobs, "EVERY", 0.0)
+        threads, trials = torch.get_num_threads(), []
+
+        class Noted(trial_jobs.TrialInHand):
+            """The files of a process that dies are closed with it."""
+
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                trials.append(self)
+
+        monkeypatch.setattr(trial_jobs, "TrialInHand", Noted)
+
+        def fuzz(fake, **options):
+            monkeypatch.setattr(dispatch, "cluster", fake.cluster)
+            options = {**OPTIONS, "engine": "ray", "workers": 3, "progress": False, **options}
+            return camdrift.fuzz(tiny_classifier(), eight, out=tmp_path / "run", **options)
+
+        yield fuzz
+        for trial in trials:
+            trial.close()
+        torch.set_num_threads(threads)
+
+    def test_side_by_side_they_find_the_same(self, fuzzed, campaign):
+        """A trial that keeps as many as another did begins when that one has ended."""
+        fake, calls = FakeRay(processors=(3,)), []
+        fake.before = lambda call: (
+            calls.append((call.handle.number, call.arguments)) if call.name == "compute" else None
+        )
+        assert_equal(fuzzed(fake), campaign)
+        assert {number for number, _ in calls} == {0, 1, 2}
+        following = [arguments for _, arguments in calls if arguments[0] in (4, 5)]
+        assert all(0 < rates["deephunter"] < 1 for _, rates, _ in following)
+        assert max(place for place, (_, arguments) in enumerate(calls) if arguments[0] == 0) > min(
+            place for place, (_, arguments) in enumerate(calls) if arguments[0] == 1
+        )
+
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_a_worker_that_dies_is_replaced(self, fuzzed, campaign, when):
+        fake, calls, seen = FakeRay(processors=(3,)), [], []
+
+        def die(call, answer=None):
+            calls.append(call.name)
+            if call.name == "compute" and calls.count("compute") in (2, 9):
+                raise RayError("killed")
+            return answer
+
+        setattr(fake, when, die)
+        made = fuzzed(fake, on_progress=lambda progress: seen.extend(progress.warnings))
+        assert_equal(made, campaign)
+        assert len(fake.handles) == 5
+        # What was stored before its worker died is not done again.
+        assert len([words for words in seen if "is done again" in words]) == (2 if when == "before" else 0)
+
+    def test_asked_to_stop_it_goes_on_here(self, fuzzed, campaign, classifier, eight, tmp_path):
+        calls = []
+
+        def stop(progress):
+            calls.append(progress)
+            if [one.stage for one in calls].count("write") == 7:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fuzzed(FakeRay(processors=(3,)), on_progress=stop)
+        assert 0 < calls[-1].seeds_done < calls[-1].seeds_total == 6 * 240
+        again = camdrift.fuzz(classifier, eight, out=tmp_path / "run", resume=True, progress=False, **OPTIONS)
+        assert_equal(again, campaign)
+
+    def test_a_folder_that_a_worker_does_not_see(self, fuzzed, monkeypatch):
+        monkeypatch.setattr(trial_jobs, "PATIENCE", 0.0)
+        monkeypatch.setattr(trial_jobs.TrialWorker, "_is_there", lambda _: False)
+        with pytest.raises(StoreError, match="`out` must be a folder that every worker sees"):
+            fuzzed(FakeRay())

@@ -269,3 +269,17 @@ def test_the_command_prints_three_columns(folder, tmp_path, monkeypatch, capsys)
     assert head.split("  ")[0] == "defence"
     assert len(re.findall(r"\d+ % \[\d+, \d+\]", line)) == 3
     assert output.out.splitlines()[-1] == f"{tmp_path / 'run'}/report.html"
+
+
+def test_attacks_of_two_budgets_are_told_apart(run, net):
+    """The run's attack may change 4/255, the one that knows the defence half of it."""
+    result = camdrift.defend(run, "bits(depth=2)", model=net, adaptive="fgsm(eps=2/255)")
+    words = [line for line in result.notes() if line.startswith("another bound")]
+    assert words == [
+        "another bound: fgsm(eps=2/255) may change 0.00784 (linf), the run's attack 0.0157 (linf): "
+        "the two columns are not of one budget"
+    ]
+
+
+def test_attacks_of_one_budget_need_no_word(defending):
+    assert not [line for line in defending.notes() if line.startswith("another bound")]

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from camdrift.cli.progress import show_progress
 from camdrift.cli.records import Criteria, Ending
 from camdrift.cli.studies import ImagesArgument
 from camdrift.cli.terminal import command_line, print_json, print_table, print_text
+from camdrift.engine.engine import Engine
 from camdrift.engine.interruption import resuming
 from camdrift.errors import escaped
 from camdrift.fuzzing.settings import FuzzSettings
@@ -46,7 +47,7 @@ def _campaign(images: str | None, options: Options) -> "Campaign":
     settings = options.record(
         FuzzSettings, limit=common.limit, rng_seed=common.rng_seed, batch_size=common.batch_size or _BATCH
     )
-    launch = options.record(Launch, command=command_line())
+    launch = options.record(Launch, engine=options.record(Engine), command=command_line())
     with show_progress(Console(stderr=True), _how_to_go_on) as watch:
         if launch.resume and images is None:
             from camdrift.study.fuzz import recorded
@@ -63,13 +64,8 @@ def _campaign(images: str | None, options: Options) -> "Campaign":
             models=models.other_classifiers(),
             profile=options.record(Criteria).profile,
             settings=settings,
-            **_keywords(launch),
+            **vars(launch),
         )
-
-
-def _keywords(launch: Launch) -> dict[str, Any]:
-    """A launch by name, but for its engine: trials run in this process."""
-    return {name: value for name, value in vars(launch).items() if name != "engine"}
 
 
 def _study(campaign: "Campaign", options: Options) -> None:

@@ -85,10 +85,14 @@ def pass_size(classifier: Classifier) -> int:
     return _ON_PROCESSOR if classifier.device.type == "cpu" else _ELSEWHERE
 
 
+def filled(images: Images, size: int) -> Tensor:
+    """Images with black ones behind them, `size` in all."""
+    return torch.cat([images, images.new_zeros((size - len(images), *images.shape[1:]))])
+
+
 def _pass(classifier: Classifier, images: Images, size: int) -> NeuronBatch:
     """Some images in a pass of exactly `size`."""
-    filling = images.new_zeros((size - len(images), *images.shape[1:]))
-    logits, record = observe(classifier, torch.cat([images, filling]))
+    logits, record = observe(classifier, filled(images, size))
     raw = torch.cat([record.outputs[group.name] for group in classifier.neuron_groups], 1)
     return NeuronBatch(record.values.float(), raw.float(), logits.float()).first(len(images))
 

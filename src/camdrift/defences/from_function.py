@@ -6,9 +6,8 @@ from typing import Any, Final
 from torch import Generator
 
 from camdrift.defences.base import BPDA, EXACT, Defence
-from camdrift.defences.making import Workshop
+from camdrift.defences.making import Workshop, code_checksum
 from camdrift.errors import UserError, one_line
-from camdrift.models.source_code import code_of
 from camdrift.specs import write_spec
 from camdrift.tensors import Images
 from camdrift.user_code import importing, load_function, module_folder
@@ -42,13 +41,12 @@ def defence(name: str, settings: dict[str, Any], workshop: Workshop) -> Defence:
             f"`defence` {name} must take (images) and the settings given, got: {one_line(error)}",
             "docs/defences.md has an example",
         ) from error
-    place = name.rpartition(":")[0]
-    folder = module_folder(place)
+    folder = module_folder(name.rpartition(":")[0])
 
     def purify(images: Images, generator: Generator | None) -> Any:
         draws = {_GENERATOR: generator} if takes_generator else {}
         with importing(folder):
             return function(images, **settings, **draws)
 
-    code = " ".join(f"{file} {checksum}" for file, checksum in sorted((code_of(place) or {}).items()))
-    return Defence(write_spec(name, settings), purify, EXACT if is_exact else BPDA, is_random=is_random, checksum=code)
+    gradient, code = EXACT if is_exact else BPDA, code_checksum(name)
+    return Defence(write_spec(name, settings), purify, gradient, is_random=is_random, checksum=code)

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from camdrift.defences.base import Defence
-from camdrift.defences.making import Workshop, check_setting_names, ranged_setting
+from camdrift.defences.making import Workshop, check_setting_names, code_checksum, ranged_setting
 from camdrift.errors import UserError
 from camdrift.tensors import Images
 from camdrift.user_code import load_function
@@ -82,4 +82,4 @@ def defence(spec: str, settings: dict[str, Any], workshop: Workshop) -> Defence:
         assert generator is not None
         return nearest_generated(images, make, latent, steps=steps, restarts=restarts, generator=generator)
 
-    return Defence(spec, purify, is_random=True, is_iterative=True)
+    return Defence(spec, purify, is_random=True, is_iterative=True, checksum=code_checksum(place))

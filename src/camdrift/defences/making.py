@@ -11,6 +11,7 @@ from camdrift.defences.base import Defence
 from camdrift.defences.registry import DEFENCE_FORMS, DEFENCE_LIBRARIES, DEFENCES
 from camdrift.errors import UserError, install_hint, one_line
 from camdrift.models.classifier import Classifier
+from camdrift.models.source_code import code_of
 from camdrift.specs import nearest, parse_spec, write_spec
 from camdrift.user_code import is_user_code
 
@@ -79,6 +80,16 @@ def make_defence(spec: str, workshop: Workshop) -> Defence:
         f"`defence` must be one of {', '.join(DEFENCES)}, or name one of a library, got: {request.name}",
         f"{nearest(request.name, DEFENCES)}{', '.join(DEFENCE_FORMS)}",
     )
+
+
+def code_checksum(function: str) -> str:
+    """The checksum of a defence behind which a user's function is: that of its code.
+
+    Args:
+        function: `path/to/file.py:NAME` or `package.module:NAME`.
+    """
+    code = code_of(function.rpartition(":")[0]) or {}
+    return " ".join(f"{file} {checksum}" for file, checksum in sorted(code.items()))
 
 
 def _with_names(spec: str) -> str:

@@ -48,6 +48,11 @@ DEFENCES: Final[dict[str, DefenceRow]] = {
         {"steps": 200, "restarts": 10},
         "the nearest image that a `generator` of yours makes (Samangouei, ICLR 2018)",
     ),
+    "diffusion": DefenceRow(
+        "diffusion",
+        {"time": 0.1, "steps": 100},
+        "noise up to `time`, and the way back by a diffusion `pipeline` of yours (Nie, ICML 2022)",
+    ),
 }
 # Libraries whose classes are defences, and the files that make them.
 DEFENCE_LIBRARIES: Final = {"art": "from_art"}

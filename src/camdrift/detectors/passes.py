@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from camdrift.coverage.base import NeuronBatch, full_precision, joined, observe_batch, pass_size
+from camdrift.coverage.base import NeuronBatch, filled, full_precision, joined, observe_batch, pass_size
 from camdrift.coverage.neurons import NeuronObserver
 from camdrift.defences.median import median_of_windows
 from camdrift.explanations.attribution import explain_batch
@@ -72,16 +72,21 @@ class ImageBatch:
     @cached_property
     def maps_of_denoised(self) -> MapsOf:
         """Maps of the median-filtered images, each for the class of the image itself."""
-        copies = median_of_windows(self.images, _WINDOW)
-        return explain_neurons(self._classifier, copies, self._layers, self.neurons.logits.argmax(1)).maps
+        copies, own = median_of_windows(self.images, _WINDOW), self.neurons.logits.argmax(1)
+        size, full = images_per_pass(self._classifier), full_precision(self._classifier)
+        with full.numerics():
+            parts = zip(copies.split(size), own.split(size), strict=True)
+            return joined_maps([_explained(full, part, self._layers, classes, None)[1] for part, classes in parts])
 
     def logits_of(self, copies: Images) -> Tensor:
-        """Logits of changed images."""
-        return observe_batch(self._classifier, copies, images_per_pass(self._classifier)).logits
+        """Logits of changed images, from a forward pass of each that nobody looks into."""
+        size, full = images_per_pass(self._classifier), full_precision(self._classifier)
+        with full.numerics(), torch.no_grad():
+            return torch.cat([full(filled(part, size))[: len(part)].float() for part in copies.split(size)])
 
     @cached_property
     def _explained(self) -> Explained:
-        return explain_neurons(self._classifier, self.images, self._layers, None)
+        return explain_neurons(self._classifier, self.images, self._layers)
 
 
 def images_per_pass(classifier: Classifier) -> int:
@@ -89,53 +94,54 @@ def images_per_pass(classifier: Classifier) -> int:
     return 1 if classifier.device.type == "cpu" else pass_size(classifier)
 
 
-def explain_neurons(
-    classifier: Classifier, images: Images, layers: Sequence[str], classes: Classes | None
-) -> Explained:
-    """Neurons and maps of a batch, in passes of a fixed size and in float32.
+def explain_neurons(classifier: Classifier, images: Images, layers: Sequence[str]) -> Explained:
+    """Neurons and maps of a batch, each image for its own class, in passes of a fixed size and in float32.
 
     Args:
         classifier: The model.
         images: Batch in pixel space.
         layers: Layers whose maps are made.
-        classes: The classes to explain; None for each image's own.
     """
-    full, size = full_precision(classifier), images_per_pass(classifier)
+    full, neurons, maps = full_precision(classifier), list[NeuronBatch](), list[MapsOf]()
     with full.numerics():
-        starts = range(0, max(1, len(images)), size)
-        parts = [
-            _explained_part(full, images[i : i + size], layers, None if classes is None else classes[i : i + size])
-            for i in starts
-        ]
-    maps = {
-        spec: {layer: torch.cat([part.maps[spec][layer] for part in parts]) for layer in layers}
-        for spec in (GLOBAL_MAPS, LOCAL_MAPS)
+        for part in images.split(images_per_pass(classifier)):
+            observer = NeuronObserver(full)
+            logits, of_part = _explained(full, part, layers, None, observer)
+            neurons.append(_neurons(full, observer, logits, is_detached=True).first(len(part)))
+            maps.append(of_part)
+    return Explained(joined(neurons), joined_maps(maps))
+
+
+def joined_maps(parts: Sequence[MapsOf]) -> MapsOf:
+    """Maps of several passes, one behind the other."""
+    return {
+        spec: {layer: torch.cat([part[spec][layer] for part in parts]) for layer in of_layers}
+        for spec, of_layers in parts[0].items()
     }
-    return Explained(joined([part.neurons for part in parts]), maps)
 
 
-def _explained_part(
-    classifier: Classifier, images: Images, layers: Sequence[str], classes: Classes | None
-) -> Explained:
-    """Some images in a pass that is filled up with black ones."""
+def _explained(
+    classifier: Classifier,
+    images: Images,
+    layers: Sequence[str],
+    classes: Classes | None,
+    observer: NeuronObserver | None,
+) -> tuple[Tensor, MapsOf]:
+    """Logits of a pass that is filled up, and the maps of its images."""
     count, size = len(images), images_per_pass(classifier)
-    filling = images.new_zeros((size - count, *images.shape[1:]))
-    full_classes = None if classes is None else torch.cat([classes, classes.new_zeros(size - count)])
-    observer = NeuronObserver(classifier)
     explanation = explain_batch(
         classifier,
-        torch.cat([images, filling]),
-        [full_classes],
+        filled(images, size),
+        [None if classes is None else torch.cat([classes, classes.new_zeros(size - count)])],
         layers=layers,
         explainers=[make_explainer(GLOBAL_MAPS), make_explainer(LOCAL_MAPS)],
         observer=observer,
     )
-    neurons = _neurons(classifier, observer, explanation.logits, is_detached=True).first(count)
     maps = {
         spec: {layer: maps[:count] for layer, maps in of_layers.items()}
         for spec, of_layers in explanation.attributions[0].items()
     }
-    return Explained(neurons, maps)
+    return explanation.logits, maps
 
 
 def differentiable_neurons(classifier: Classifier, images: Images) -> NeuronBatch:

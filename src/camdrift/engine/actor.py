@@ -3,14 +3,12 @@
 import os
 import pickle
 import traceback
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from camdrift.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    from camdrift.engine.worker import ChunkProgress, Outcome, Worker
-    from camdrift.images.places import ImageFile
+    from camdrift.engine.jobs import JobWorker
 
 
 class Actor:
@@ -25,31 +23,29 @@ class Actor:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
             os.environ[name] = str(threads)
         self._threads = threads
-        self._worker: Worker | None = None
+        self._worker: JobWorker | None = None
 
     def prepare(self, task: bytes) -> Exception | None:
-        """Make the model of a pickled `Task`; return the error, if there is one."""
+        """Make what all jobs of a pickled task need; return the error, if there is one."""
         try:
             self._limit()
-            from camdrift.engine.worker import Worker
-
-            self._worker = Worker(pickle.loads(task))
+            self._worker = pickle.loads(task).worker()
             self._worker.prepare()
         except Exception as error:
             return portable(error)
         return None
 
-    def study(self, index: int, files: "Sequence[ImageFile]") -> "Outcome | Exception":
-        """Compute and store one chunk; return its outcome, or the error."""
+    def compute(self, number: int, *arguments: Any) -> Any:
+        """Do one job; return its outcome, or the error."""
         assert self._worker is not None
         try:
             self._limit()
-            return self._worker.study(index, files)
+            return self._worker.compute(number, *arguments)
         except Exception as error:
             return portable(error)
 
-    def progress(self) -> "ChunkProgress":
-        """The worker's progress with the chunk in hand."""
+    def progress(self) -> Any:
+        """The worker's progress with the job in hand."""
         assert self._worker is not None
         return self._worker.progress
 

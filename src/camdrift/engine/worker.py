@@ -22,7 +22,7 @@ from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.words import ANALYSED, UNREADABLE
 
 # A shared folder may show late what another machine has written.
-_PATIENCE: Final = 30.0
+PATIENCE: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,10 @@ class Task:
     workplace: Workplace
     attack_code: Mapping[str, str] | None = None
     perturbation_code: Mapping[str, str] | None = None
+
+    def worker(self) -> "Worker":
+        """As `JobTask`."""
+        return Worker(self)
 
 
 def task_of(plan: Plan, directory: RunDirectory) -> Task:
@@ -149,7 +153,7 @@ class Worker:
             UserError: This machine lacks something, or has another.
         """
         task = self.task
-        _enter(task.workplace.folder, task.workplace.modules)
+        enter(task.workplace.folder, task.workplace.modules)
         _find(task.workplace)
         surrogate = None if task.surrogate is None else restore(task.surrogate)
         plan = assemble(task.design, restore(task.classifier), surrogate=surrogate)
@@ -167,7 +171,7 @@ class Worker:
             )
         self._plan = plan
 
-    def study(self, index: int, files: Sequence[ImageFile]) -> Outcome:
+    def compute(self, number: int, files: Sequence[ImageFile]) -> Outcome:
         """Compute and store one chunk.
 
         Raises:
@@ -183,15 +187,23 @@ class Worker:
 
         with plan.classifier.numerics():
             # The next chunk begins with as many images per pass as this one had room for.
-            self._plan, result = fit_chunk(plan.at_chunk(index), files, advance, warnings.append)
+            self._plan, result = fit_chunk(plan.at_chunk(number), files, advance, warnings.append)
         with plan.clock("write"), directory_at(self.task.workplace.out) as directory:
-            directory.write_chunk(index, result.tables, result.gallery)
+            directory.write_chunk(number, result.tables, result.gallery)
         outcome = _outcome(result.tables["seeds"], self._plan.batch_size)
         return replace(outcome, seconds=plan.clock.seconds, warnings=tuple(warnings))
 
 
-def _enter(folder: Path, modules: Sequence[str]) -> None:
-    """Give relative paths and names of modules the meaning that they have where the study was started."""
+def enter(folder: Path, modules: Sequence[str]) -> None:
+    """Give relative paths and names of modules the meaning that they have where the study was started.
+
+    Args:
+        folder: The working directory there.
+        modules: Folders in which Python looks for modules there.
+
+    Raises:
+        UserError: There is no such folder here.
+    """
     try:
         os.chdir(folder)
     except OSError as error:
@@ -204,7 +216,7 @@ def _enter(folder: Path, modules: Sequence[str]) -> None:
 
 def _find(workplace: Workplace) -> None:
     """Raises `StoreError` unless the run directory is here and is the one that the study was started with."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while not _is_there(workplace):
         if time.monotonic() > deadline:
             raise StoreError(

@@ -7,8 +7,8 @@ from camdrift.fuzzing.corpus import Corpus, ImageStack
 from camdrift.fuzzing.frameworks import ChosenFramework, Setup
 from camdrift.fuzzing.trial import Trial
 
-# Called after every iteration.
-OnIteration = Callable[[Trial], None]
+# Called after every iteration; True pauses the trial there.
+OnIteration = Callable[[Trial], bool | None]
 
 
 def new_trial(framework: ChosenFramework, number: int, setup: Setup, corpus: ImageStack, failing: ImageStack) -> Trial:
@@ -33,14 +33,14 @@ def new_trial(framework: ChosenFramework, number: int, setup: Setup, corpus: Ima
     )
 
 
-def run_trial(trial: Trial, framework: ChosenFramework, setup: Setup, after: OnIteration) -> None:
-    """Run a trial to the end of its budget, from wherever it is.
+def run_trial(trial: Trial, framework: ChosenFramework, setup: Setup, after: OnIteration) -> bool:
+    """Run a trial from wherever it is to the end of its budget; has it come there, or was it paused?
 
     Args:
         trial: A new trial, or one that was taken up again.
         framework: Its framework.
         setup: What its guidance may be made of.
-        after: Called after every iteration.
+        after: Called after every iteration; True pauses the trial.
 
     Raises:
         UserError: The budget does not allow the dry run.
@@ -48,15 +48,18 @@ def run_trial(trial: Trial, framework: ChosenFramework, setup: Setup, after: OnI
     step = framework.step
     if not len(trial.corpus):
         trial.begin(setup.images)
-        after(trial)
+        if after(trial):
+            return False
     while not trial.is_spent and not _is_over(trial, framework):
         begin = monotonic()
         trial.counts.iterations += 1
         step(trial)
         trial.counts.seconds += monotonic() - begin
         trial.note_growth()
-        after(trial)
+        if after(trial):
+            return False
     trial.close()
+    return True
 
 
 def _is_over(trial: Trial, framework: ChosenFramework) -> bool:

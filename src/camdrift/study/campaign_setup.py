@@ -44,20 +44,24 @@ class CampaignSeeds:
 
 
 def campaign_design(
-    classifier: Classifier, oracle: Oracle, seeds: CampaignSeeds, criterion: Criterion | None, settings: FuzzSettings
+    classifier: Classifier,
+    oracle: Oracle,
+    starts: Sequence[FuzzSeed],
+    criterion: Criterion | None,
+    settings: FuzzSettings,
 ) -> CampaignDesign:
     """What all trials share.
 
     Args:
         classifier: The classifier that is fuzzed.
         oracle: Says what a failure is.
-        seeds: The seeds.
+        starts: The seeds that are fuzzed.
         criterion: The campaign's criterion; None for none.
         settings: The campaign's options.
     """
     return CampaignDesign(
         classifier=classifier,
-        starts=seeds.starts,
+        starts=starts,
         oracle=oracle,
         constraint=parse_constraint(settings.constraint),
         budget=parse_budget(settings.budget),

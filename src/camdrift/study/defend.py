@@ -64,6 +64,8 @@ _HEADS: Final = ("defence", "keeps clean", "static", "adaptive", "comes back fro
 _DETECTOR_HEADS: Final = ("detector", "attack from clean", "attack from noise", "noise from clean", "undetected")
 # What is told from what.
 _TOLD: Final = ((ADVERSARIAL, CLEAN), (ADVERSARIAL, NOISE), (NOISE, CLEAN))
+# Bounds that differ by such a share are equal.
+_ROUNDING: Final = 1e-6
 # Settings by which attacks call the number of their steps, and of their restarts.
 _STEPS: Final = ("steps", "max_iter", "iterations", "num_steps")
 _RESTARTS: Final = ("restarts", "n_restarts", "num_random_init")
@@ -153,12 +155,28 @@ class Defending:
         adaptive = set(self.defences.filter(pl.col("stage") == ADAPTIVE_STAGE)["defence"])
         if lone := [name for name in names if name not in adaptive]:
             lines.append(f"{STATIC_ONLY}: no claim about robustness: {', '.join(lone)}")
+        lines += self._other_bounds()
         failures = self.sanity.filter(~pl.col("passed"))
         for row in failures.iter_rows(named=True):
             # A condition is a trait of the defence, no fault of its evaluation.
             words = "not so" if row["check"].startswith(CONDITION) else "check failed"
             lines.append(f"{words}: {row['defence']}: {row['check']} ({row['detail']})")
         return lines
+
+    def _other_bounds(self) -> list[str]:
+        """A line for every attack that knows the defence and may change more, or less, than the run's attack."""
+        bounds = self.defences.filter(pl.col("eps").is_not_null())
+        static = bounds.filter(pl.col("stage") == STATIC_STAGE, pl.col("strength") == self.strength)
+        adaptive = bounds.filter(pl.col("stage") == ADAPTIVE_STAGE).unique("attack", maintain_order=True)
+        if static.is_empty():
+            return []
+        eps, norm = static.select("eps", "norm").row(0)
+        return [
+            f"another bound: {row['attack']} may change {row['eps']:.3g} ({row['norm']}), the run's attack {eps:.3g} "
+            f"({norm}): the two columns are not of one budget"
+            for row in adaptive.iter_rows(named=True)
+            if row["norm"] != norm or abs(row["eps"] - eps) > _ROUNDING * eps
+        ]
 
 
 class DefendKeywords(SourceKeywords, total=False):

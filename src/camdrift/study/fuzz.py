@@ -31,7 +31,9 @@ from camdrift.study.launch import ImageSource, Launch, LaunchKeywords, fresh_fol
 from camdrift.study.measurement import profile_remarks
 from camdrift.study.profiling import NamedProfile, profile_of
 from camdrift.study.record import model_record
-from camdrift.study.trials import CampaignRunner, PlannedTrial
+from camdrift.study.trial_jobs import CampaignTask, campaign_task
+from camdrift.study.trial_slices import PlannedTrial
+from camdrift.study.trials import CampaignRunner
 from camdrift.tables.file_names import PROFILE
 
 _DEFAULT: Final = "foolbox (20 ImageNet photographs)"
@@ -157,7 +159,7 @@ def _fuzz(
         return Campaign(directory)
     criterion, reference = _criterion(classifier, profile, settings, launch, directory)
     seeds = read_seeds(classifier, oracle, select_images(images, limit=settings.limit).files, settings.batch_size)
-    design = campaign_design(classifier, oracle, seeds, criterion, settings)
+    design = campaign_design(classifier, oracle, seeds.starts, criterion, settings)
     _check_budget(design)
     record = {**_record(design, settings, images, launch.command), "profile": reference.words, "started": begin}
     setup = Setup(design, seeds.images, reference.profile)
@@ -171,7 +173,13 @@ def _fuzz(
                 write_profile(directory.trials / PROFILE, reference.profile.arrays())
         launch.begin(directory.path)
         launch.show(Progress("start", 0, 1, 0, warnings=remarks, unit=PASSES))
-        CampaignRunner(directory, setup, _plans(frameworks, settings.trials), launch).run(record, seeds.rows)
+        cells = _plans(frameworks, settings.trials)
+        spec = _criterion_spec(settings, has_profile=reference.profile is not None)
+
+        def task() -> CampaignTask:
+            return campaign_task(directory, setup, (classifier, *models), settings, spec, cells)
+
+        CampaignRunner(directory, setup, cells, launch).run(record, seeds.rows, task)
     return Campaign(directory)
 
 
@@ -189,9 +197,7 @@ def _criterion(
     directory: CampaignDirectory,
 ) -> tuple[Criterion, NamedProfile]:
     """The campaign's criterion, and the profile that it measures against."""
-    spec = settings.criterion or ("nc" if profile is None else "kmnc")
-    if settings.as_released and spec == _BOUNDARIES:
-        spec = f"{_BOUNDARIES}(as_released=True)"
+    spec = _criterion_spec(settings, has_profile=profile is not None)
     if profile is None:
         return make_criterion(spec, classifier), NamedProfile()
     reference = profile_of(
@@ -203,6 +209,12 @@ def _criterion(
         show=lambda stage, images, total: launch.show(Progress(stage, images, total, 0, unit="profile images")),
     )
     return make_criterion(spec, classifier, reference.profile), reference
+
+
+def _criterion_spec(settings: FuzzSettings, *, has_profile: bool) -> str:
+    """The spec of the campaign's criterion."""
+    spec = settings.criterion or ("kmnc" if has_profile else "nc")
+    return f"{_BOUNDARIES}(as_released=True)" if settings.as_released and spec == _BOUNDARIES else spec
 
 
 def _short_budgets(design: CampaignDesign, frameworks: Sequence[ChosenFramework]) -> list[str]:

@@ -154,7 +154,7 @@ def _design(
     if len(now) < _FEWEST_SEEDS:
         hint = "fuzz more images"
         raise UserError(f"`run` must have {_FEWEST_SEEDS} seeds or more that are fuzzed, got: {len(now)}", hint)
-    design = campaign_design(classifier, oracle, seeds, None, settings)
+    design = campaign_design(classifier, oracle, seeds.starts, None, settings)
     return design, torch.as_tensor(np.stack(seeds.images)).to(classifier.device)
 
 

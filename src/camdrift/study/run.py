@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Unpack
 
 from camdrift.attacks.library import REMARK
-from camdrift.engine import dispatch, local
+from camdrift.engine import chunks, local
 from camdrift.engine.engine import LOCAL, RAY, Engine
 from camdrift.engine.progress import OnProgress, Progress
 from camdrift.errors import StoreError, UserError
@@ -294,7 +294,7 @@ def _compute(
     Raises:
         StoreError: Chunks that were stored are gone again.
     """
-    compute, indexes = {LOCAL: local.compute, RAY: dispatch.compute}[engine.name], range(plan.design.chunks)
+    compute, indexes = {LOCAL: local.compute, RAY: chunks.compute}[engine.name], range(plan.design.chunks)
     for _ in range(_TRIES):
         with plan.classifier.numerics():
             plan, entry = compute(engine, plan, files, directory, on_progress)

@@ -1,25 +1,23 @@
-"""The trials of a campaign, one after the other, and the tables of all of them."""
+"""The trials of a campaign, here or on workers, and the tables of all of them."""
 
 import csv
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
-from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from camdrift.engine.dispatch import hand_out
+from camdrift.engine.engine import LOCAL
 from camdrift.engine.progress import Progress
-from camdrift.fuzzing.budget import PASSES
-from camdrift.fuzzing.campaign import new_trial, run_trial
-from camdrift.fuzzing.checkpoint import save, take_up_again
-from camdrift.fuzzing.frameworks import ChosenFramework, Setup
-from camdrift.fuzzing.trial import TALLY, Trial
+from camdrift.errors import StoreError
+from camdrift.fuzzing.frameworks import Setup
+from camdrift.fuzzing.trial import TALLY
 from camdrift.masking import public
 from camdrift.report.campaign import campaign_files
 from camdrift.statistics.trials import compared, summarised
@@ -27,7 +25,6 @@ from camdrift.storage.campaign_directory import (
     FAILURES,
     FAILURES_LIST,
     CampaignDirectory,
-    Checkpoint,
     Contents,
     gallery_bytes,
 )
@@ -36,44 +33,43 @@ from camdrift.study import provenance
 from camdrift.study.campaign_gallery import campaign_gallery
 from camdrift.study.clusters import ReadFailure, clusters, with_onsets
 from camdrift.study.launch import Launch
+from camdrift.study.trial_jobs import EVERY, CampaignTask, TrialJobs
+from camdrift.study.trial_slices import PlannedTrial, TrialInHand
 from camdrift.tables.campaign import CORPUS, FAILURES_TABLE, GROWTH_TABLE, MUTATORS, STARTS
 from camdrift.tables.file_names import GALLERY
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.table import Row
 
-# Seconds between two checkpoints.
-_EVERY: Final = 10.0
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """One trial of one framework, in the order in which they run."""
-
-    place: int
-    framework: ChosenFramework
-    number: int
-
 
 class CampaignRunner:
-    """Runs the trials of a campaign one after the other, each from its last checkpoint on."""
+    """Runs the trials of a campaign, each from its last checkpoint on, here or on workers."""
 
     def __init__(
         self, directory: CampaignDirectory, setup: Setup, cells: Sequence[PlannedTrial], launch: Launch
     ) -> None:
         self._directory, self._setup, self._cells, self._launch = directory, setup, cells, launch
         self._side = setup.design.classifier.size
-        self._finished = dict[int, Checkpoint]()
-        self._last = monotonic()
+        self._jobs = TrialJobs(directory, setup.design.budget, cells, launch.show)
+        self._finished = dict[int, Tables]()
         self._stacks = dict[tuple[int, str], FileStack]()
 
-    def run(self, record: dict[str, Any], rows: Sequence[Row]) -> None:
-        """Run what is left, and write the final files."""
-        for cell in self._cells:
-            with ExitStack() as stack:
-                self._run(cell, stack)
-        self._launch.show(self._progress("statistics", self._cells[-1], None))
-        finals = pl.concat([self._finished[cell.place].tables["growth"].tail(1) for cell in self._cells])
+    def run(self, record: dict[str, Any], rows: Sequence[Row], task: Callable[[], CampaignTask]) -> None:
+        """Run what is left, and write the final files.
+
+        Args:
+            record: The campaign's record.
+            rows: Rows of the table `starts`.
+            task: Makes what workers are made of.
+        """
+        if self._launch.engine.name == LOCAL:
+            self._run_here()
+        else:
+            is_gpu = self._setup.design.classifier.device.type != "cpu"
+            hand_out(self._launch.engine, self._jobs, task, is_gpu=is_gpu)
+        self._jobs.show("statistics")
+        self._finished = {cell.place: self._tables(cell) for cell in self._cells}
+        finals = pl.concat([self._finished[cell.place]["growth"].tail(1) for cell in self._cells])
         parts = self._merged()
         parts["failures"] = self._with_onsets(parts["failures"])
         rng_seed = self._setup.design.rng_seed
@@ -85,10 +81,21 @@ class CampaignRunner:
             "clusters": clusters(parts["failures"], rng_seed=rng_seed),
         }
         record["finished"] = provenance.now()
-        self._launch.show(self._progress("report", self._cells[-1], None))
+        self._jobs.show("report")
         self._directory.finish(tables, record, self._files(tables, record))
         for images in self._stacks.values():
             images.close()
+
+    def _run_here(self) -> None:
+        """Run the trials one after the other."""
+        for place in self._jobs.missing():
+            rates, _ = self._jobs.arguments(place) or ({}, 0)
+            with closing(TrialInHand(self._directory, self._cells[place], self._setup, rates)) as trial:
+                is_finished = False
+                while not is_finished:
+                    part = trial.advance(EVERY, lambda progress: self._jobs.show_hands([(trial.place, progress)]))
+                    is_finished, _ = self._jobs.take(place, part)
+                    self._jobs.show("write")
 
     def _files(self, tables: Tables, record: Record) -> Iterator[tuple[str, Contents]]:
         """Names of the final files beside tables and record, and what returns the bytes of each."""
@@ -101,67 +108,22 @@ class CampaignRunner:
         for name, data in campaign_files(tables, public(record), gallery):
             yield name, partial(bytes, data)
 
-    def _run(self, cell: PlannedTrial, stack: ExitStack) -> None:
-        """Run one trial, or what is left of it."""
+    def _tables(self, cell: PlannedTrial) -> Tables:
+        """The tables of a trial that has ended.
+
+        Raises:
+            StoreError: It is gone.
+        """
         checkpoint = self._directory.read_checkpoint(cell.place)
-        if checkpoint is not None and checkpoint.counts["is_finished"]:
-            self._finished[cell.place] = checkpoint
-            return
-        stacks = [self._directory.stack(cell.place, name, self._side) for name in ("corpus", "failing")]
-        for each in stacks:
-            stack.callback(each.close)
-        setup = replace(self._setup, rates=self._rates(cell))
-        trial = new_trial(cell.framework, cell.number, setup, *stacks)
         if checkpoint is None:
-            for each in stacks:
-                each.truncate(0)
-        else:
-            take_up_again(trial, checkpoint.tables, checkpoint.arrays, checkpoint.counts)
-
-        def write(*, is_finished: bool) -> Checkpoint:
-            for each in stacks:
-                each.sync()
-            tables, arrays, counts = save(trial)
-            state = Checkpoint(tables, arrays, {**counts, "is_finished": is_finished})
-            # A finished trial may have as many iterations as its last checkpoint.
-            self._directory.write_checkpoint(cell.place, 2 * trial.counts.iterations + is_finished, state)
-            self._last = monotonic()
-            return state
-
-        def after(_: Trial) -> None:
-            self._launch.show(self._progress("fuzz", cell, trial))
-            if monotonic() - self._last > _EVERY:
-                write(is_finished=False)
-                self._launch.show(self._progress("write", cell, trial))
-
-        run_trial(trial, cell.framework, setup, after)
-        self._finished[cell.place] = write(is_finished=True)
-        self._launch.show(self._progress("write", cell, trial))
-
-    def _rates(self, cell: PlannedTrial) -> dict[str, float]:
-        """Share of admitted mutants that the same trial of other frameworks kept, by framework."""
-        rates = {}
-        for other in self._cells:
-            if other.number == cell.number and other.place in self._finished:
-                counts = self._finished[other.place].counts
-                rates[other.framework.name] = counts["kept"] / max(1, counts["admitted"])
-        return rates
-
-    def _progress(self, stage: str, cell: PlannedTrial, trial: Trial | None) -> Progress:
-        """Progress in passes, or in percent of the budget where that is not in passes."""
-        budget = self._setup.design.budget
-        unit, each = (PASSES, int(budget.amount)) if budget.unit == PASSES else ("percent", 100)
-        share = 1.0 if trial is None else min(1.0, trial.share)
-        passes = cell.place * each + int(share * each)
-        failures = sum(state.counts["failures"] for state in self._finished.values())
-        failures += 0 if trial is None or cell.place in self._finished else trial.counts.failures
-        return Progress(stage, passes, each * len(self._cells), failures, unit=unit, result="failure")
+            raise StoreError(f"{cell.words} is gone from {self._directory.trials}", "--resume runs it again")
+        return checkpoint.tables
 
     def _merged(self) -> dict[str, pl.DataFrame]:
         """The tables of all trials."""
         failures, growth, corpus, mutators = [FAILURES_TABLE.frame()], [GROWTH_TABLE.frame()], list[Row](), list[Row]()
         for cell in self._cells:
-            tables = self._finished[cell.place].tables
+            tables = self._finished[cell.place]
             key = {"framework": cell.framework.spec, "trial": cell.number}
             image = pl.format(f"{FAILURES}/{cell.place:03d}-{{}}.npy", pl.col("image"))
             failures.append(tables["failures"].with_columns(image=image))
