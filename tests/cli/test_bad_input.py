@@ -271,7 +271,7 @@ class TestReports:
         covered = study.coverage.pivot("condition", index=["step"], values="covered", aggregate_function="max")
         assert covered["adversarial"].to_list() == covered["clean"].to_list() == covered["noise"].to_list()
         page = Page(study.path / "report.html")
-        assert "3 kept the model's prediction" in page.text
+        assert "3 withstood the attack" in page.text
         assert "DLFuzz fools the network on none of 3 images." in page.text
         assert {path.suffix for path in (study.path / "figures").iterdir()} == {".png", ".pdf"}
 

@@ -19,7 +19,7 @@ from camdrift.report.contrasts import comparison_sentences
 from camdrift.report.standing import comparison_headline
 from camdrift.tables.comparison import COMPARISON_TABLES
 from camdrift.tables.study import SIMILARITY
-from camdrift.tables.words import ADVERSARIAL, NOISE
+from camdrift.tables.words import ADVERSARIAL, ANALYSED, NO_ADVERSARIAL, NOISE
 from support.comparisons import break_schema, measured, random_run, seeds_of, skip_page, write_study
 from support.studies import WITHOUT_TORCH, python
 from support.study_tables import cells, plain_norms
@@ -195,6 +195,32 @@ class TestTables:
         assert (row["success_low"], row["success_high"]) == pytest.approx((interval.low, interval.high))
         assert (row["linf"], row["surrogate"]) == (8 / 255, None)
         assert made.sides["surrogate"][1] == "vgg"
+
+    def test_outcomes_are_of_the_images_that_both_runs_attacked(self, tmp_path):
+        """Of three images fooled in x two are in y; of two that resist one is another file in y."""
+        x, y = (two_layers({"a": values}) for values in ([0.9, 0.8, 0.7], [0.9, 0.8]))
+        seeds = seeds_of(x, resistant=2), seeds_of(y, resistant=2)
+        third = seeds[0].filter(pl.col("status") == ANALYSED).tail(1).with_columns(status=pl.lit(NO_ADVERSARIAL))
+        other = pl.when(pl.col("seed_id") == "r1").then(pl.lit("other")).otherwise("sha256")
+        runs = [
+            write_study(tmp_path / "x", x, plain_norms(3), attack="x", seeds=seeds[0]),
+            write_study(
+                tmp_path / "y",
+                y,
+                plain_norms(2),
+                attack="y",
+                seeds=pl.concat([seeds[1], third]).with_columns(sha256=other),
+            ),
+        ]
+        (row,) = compare(*runs, out=tmp_path / "c", n_bootstrap=5).outcomes.to_dicts()
+        assert [row[name] for name in ("side_a", "side_b", "n", "both", "only_a", "only_b", "neither")] == [
+            *("x", "y", 4, 2, 1, 0, 1)
+        ]
+        assert (row["share_a"], row["share_b"], row["difference"], row["p"]) == (0.75, 0.5, -0.25, 1.0)
+
+    def test_sides_of_one_run_have_no_outcomes(self, tmp_path):
+        run = random_run(tmp_path / "x", measures=[("gradcam", "cosine"), ("hirescam", "cosine")])
+        assert compare(run, out=tmp_path / "c", n_bootstrap=5).outcomes.is_empty()
 
 
 class TestNames:

@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from camdrift.figures.canvas import COLOURS, MARGIN, printable, sheet, text_width
+from camdrift.figures.canvas import COLOURS, MARGIN, layer_names, printable, sheet, text_width
 from camdrift.figures.compromise import compromised_layers_figure, compromised_probability_figure
 from camdrift.figures.coverage import coverage_by_condition_figure, coverage_by_strength_figure
 from camdrift.figures.flips import flips_figure
@@ -81,13 +81,23 @@ def strokes(axes: Axes, label: str) -> np.ndarray:
     [
         {},
         {"labels": EFFICIENTNET[:22], "gallery_seeds": 1},
+        {"labels": [f"model.encoder.layers.{i}.attention.self.query" for i in range(66)], "strengths": (1.0,)},
         {"strengths": (1.0,), "targets": ("seed",)},
         {"strengths": (0.5, 2.0), "targets": ("own", "seed", "label"), "draws": 2, "labels": VGG16[:3]},
         {"analysed": 1, "labels": VGG16[:2], "strengths": (2.0,)},
         {"analysed": 0},
         {"analysed": 0, "resistant": 0, "unreadable": 0},
     ],
-    ids=["default", "long names", "one strength, one target", "three targets", "one seed", "none", "no images"],
+    ids=[
+        "default",
+        "long names",
+        "many long names",
+        "one strength, one target",
+        "three targets",
+        "one seed",
+        "none",
+        "no images",
+    ],
 )
 def test_every_figure_stays_on_its_page(options):
     for name, figure in all_figures(study(**options)).items():
@@ -214,8 +224,8 @@ def test_gain_keeps_bounds_apart_from_measured_values(vgg):
             np.testing.assert_array_equal(lines(axes)[f"strength {strength:g}"], measured["gain"])
     bounds = vgg.tables["layers"].filter(pl.col("gain_censored") == "above")
     assert bounds.height > 20
-    hollow = [line for axes in figure.axes for line in axes.lines if to_hex(line.get_markerfacecolor()) == "#ffffff"]
-    assert sorted(y for line in hollow for y in line.get_ydata()) == sorted(bounds["gain"])
+    dashes = [c for axes in figure.axes for c in axes.collections if c.get_label() == "bound"]
+    assert sorted(y for c in dashes for ((_, y), _) in c.get_segments()) == sorted(bounds["gain"])
     # An arrow for every bound, and for every end of a measured value's interval that is one.
     ends = vgg.tables["layers"].filter(pl.col("gain_censored").is_null(), pl.col("gain_high_censored") == "above")
     tips = [y for axes in figure.axes for line in axes.lines if line.get_marker() == "^" for y in line.get_ydata()]
@@ -425,6 +435,45 @@ def test_names_are_text_whatever_signs_they_hold():
     assert "x_{1}^2" in said
     assert "\ufffd\ufffd" in said
     assert "tab here" in said
+
+
+def test_long_names_of_layers_stay_short_and_apart():
+    """The number of a block outlives its words; names that would become alike keep more of them."""
+    deep = [f"model.encoder.layers.{i}.{part}" for i in (9, 11) for part in ("mlp.fc2", "attention.self.query")]
+    assert layer_names(deep) == [
+        *("model.encoder.layers.9.mlp.fc2", "…layers.9.attention.self.query"),
+        *("…encoder.layers.11.mlp.fc2", "…layers.11…self.query"),
+    ]
+    assert layer_names(["swin.encoder.layers.2.blocks.17.attention.self.query"]) == ["…layers.2.blocks.17…self.query"]
+    assert layer_names(["features10.a_word.another_word.and_a_last"]) == ["features10…and_a_last"]
+    alike = [f"0.{sign * 30}.conv" for sign in "ab"]
+    assert layer_names(alike) == alike
+    assert layer_names(["one name.0.conv", "one name.0.conv"]) == ["one name.0.conv"] * 2
+
+
+def test_two_hundred_layers_are_bands_and_their_names_say_which_block():
+    labels = [f"model.encoder.layers.{i}.{part}" for i in range(33) for part in ("mlp.fc1", "mlp.fc2")]
+    made = study(labels, strengths=(1.0,), targets=("seed",), analysed=4, gallery_seeds=1)
+    figures = {name: figure.axes[0] for name, figure in all_figures(made).items()}
+    for name, low, high in (
+        ("figure_6_compromised_probability", "compromised_low", "compromised_high"),
+        ("figure_8_gain", "gain_low", "gain_high"),
+    ):
+        (band,) = (c for c in figures[name].collections if type(c).__name__ == "FillBetweenPolyCollection")
+        for end, column_name in ((np.min, low), (np.max, high)):
+            drawn = [end(band.get_paths()[0].vertices[:, 1])]
+            np.testing.assert_allclose(drawn, end(column(made, column_name, "seed", 1.0)))
+        named = [text.get_text() for text in figures[name].texts if "layers." in text.get_text()]
+        assert (named[0], named[-1], len(set(named))) == (labels[0], "…encoder.layers.32.mlp.fc1", 33)
+    rows = made.tables["similarity"].filter(condition=ADVERSARIAL, strength=1.0, target="seed")
+    tails = rows.group_by("layer_index").agg(pl.col("similarity").quantile(0.05, "linear")).sort("layer_index")
+    pale, dark = (
+        c
+        for c in figures["figure_4a_similarity_adversarial"].collections
+        if type(c).__name__ == "FillBetweenPolyCollection"
+    )
+    assert min(pale.get_paths()[0].vertices[:, 1]) == pytest.approx(tails["similarity"].min())
+    assert min(dark.get_paths()[0].vertices[:, 1]) > min(pale.get_paths()[0].vertices[:, 1])
 
 
 def test_long_names_keep_both_ends():

@@ -165,6 +165,13 @@ class TestDeviations:
         ]
         assert found(rows, seeds_table("a"), strengths=strengths, targets=targets) == [("a", expected)]
 
+    def test_it_counts_the_attack_at_the_strength_that_is_asked_for(self):
+        rows = [*similarity_rows("a", [0.875]), *similarity_rows("a", [0.75], strength=0.5)]
+        settings = Settings(strengths=(0.5, 1.0))
+        assert deviations(seeds_table("a"), SIMILARITY.frame(rows), settings=settings, strength=0.5).rows() == [
+            ("a", 0.25)
+        ]
+
 
 def moved(values):
     """A table of deviations: seeds by name, or by letter in order."""

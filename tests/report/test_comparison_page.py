@@ -7,7 +7,7 @@ import pytest
 from camdrift.comparison.compare import compare
 from camdrift.report import numbers
 from support.comparisons import random_run
-from support.pages import HOSTILE, attributes, opened, plain, violations
+from support.pages import HOSTILE, attributes, opened, plain, stops, violations
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ def tab(browser, made):
 
 def rows(tab, table):
     lines = tab.locator(f"#{table} tbody tr").all()
-    return [[plain(text) for text in line.locator("th, td").all_inner_texts()] for line in lines]
+    return [[plain(text) for text in line.locator("th, td").all_text_contents()] for line in lines]
 
 
 def matrix(tab):
@@ -50,10 +50,18 @@ def set_state(tab, *, strength=0, target="seed", a=0, b=1, ranked="gain"):
 def test_it_lists_the_sides_and_what_was_found(tab, made):
     names = made.sides["side"].to_list()
     assert names == ["dlfuzz, gradcam", "dlfuzz, hirescam", "pgd, gradcam"]
-    assert tab.locator(".sides tbody th").all_inner_texts() == names
+    assert tab.locator("[aria-label='The sides'] tbody th").all_inner_texts() == names
     headline, *findings = map(plain, made.summary().splitlines())
     assert plain(tab.locator("h1").inner_text()) == headline
     assert [plain(text) for text in tab.locator(".findings li").all_inner_texts()] == findings
+
+
+def test_whom_the_attack_fools_has_a_line_for_every_two_runs(tab, made):
+    """Both runs fool all of the same eight images."""
+    ((a, b, n, both, *rest),) = rows(tab, "outcomes")
+    assert (a, b, n, both) == ("dlfuzz, gradcam", "pgd, gradcam", "8", "8")
+    assert rest == ["0", "0", "0", "100 %", "100 %", "0 [-33, 33]", "1.00"]
+    assert made.outcomes.height == 2
 
 
 @pytest.mark.parametrize("ranked", ["gain", "deviation"])
@@ -140,6 +148,17 @@ def test_ranks_in_numbers(tab, made):
         its = here.filter(layer_label=shown[0])
         expected = [f"{r['rank']} [{r['rank_low']}, {r['rank_high']}]" for r in its.iter_rows(named=True)]
         assert shown[1:] == expected
+
+
+def test_the_keyboard_reaches_everything_in_few_stops(tab):
+    """Of three sides: nine cells are one stop, in which arrows go to the sides and up and down."""
+    set_state(tab)
+    assert len(stops(tab)) < 27
+    cells = tab.locator("#matrix button")
+    cells.nth(1).focus()
+    for key, place in (("ArrowDown", 4), ("ArrowRight", 5), ("ArrowUp", 2), ("Home", 0), ("End", 8)):
+        tab.keyboard.press(key)
+        assert cells.nth(place).evaluate("cell => cell === document.activeElement"), key
 
 
 def test_keys_do_what_the_mouse_does(tab):

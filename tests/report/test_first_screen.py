@@ -77,6 +77,19 @@ def test_the_photo_is_the_one_that_shows_the_headline_best(tab, study):
     seed = study.tables["seeds"].row(by_predicate=pl.col("seed_id") == chosen, named=True)
     assert tab.locator("#first-said-clean").inner_text().startswith(synthetic.CLASSES[seed["clean_class"]])
     assert tab.locator("#first-said-adversarial").inner_text().startswith(synthetic.CLASSES[seed["adversarial_class"]])
+    values = {c: 1 - rows.filter(seed_id=chosen)[c][0] for c in (ADVERSARIAL, NOISE)}
+    for condition, value in values.items():
+        words = plain(tab.locator(f"#first-map-said-{condition}").inner_text())
+        assert float(words.removeprefix("map moved by ").removesuffix(" %")) == pytest.approx(100 * value, abs=0.51)
+
+
+def test_a_picture_below_the_whole_strength_says_so(browser, path):
+    with opened(browser, path) as tab:
+        shares = []
+        for place in range(3):
+            tab.locator("#strength").fill(str(place))
+            shares.append([plain(tab.locator(f"#first-at-{c}").text_content()).strip() for c in (ADVERSARIAL, NOISE)])
+        assert shares == [["0.5 \u00d7"] * 2, ["", ""], ["2 \u00d7"] * 2]
 
 
 def test_heat_shows_as_much_as_it_is_large(tab):

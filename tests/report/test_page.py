@@ -12,7 +12,7 @@ from camdrift.report import numbers
 from camdrift.tables.study import FOCUS_MEASURES, LAYERS
 from camdrift.tables.words import ADVERSARIAL, NOISE
 from support import synthetic
-from support.pages import HOSTILE, attributes, descriptions, opened, pixels, plain, shown, violations, written
+from support.pages import HOSTILE, attributes, descriptions, opened, pixels, plain, shown, stops, violations, written
 
 pytestmark = pytest.mark.slow
 
@@ -356,21 +356,10 @@ def test_the_explorer_by_keyboard(tab):
 
 def test_the_keyboard_reaches_everything_in_few_stops(tab):
     set_state(tab)
-    tab.evaluate("() => { document.activeElement.blur(); window.scrollTo(0, 0); }")
-    tab.locator("body").click(position={"x": 1, "y": 1})
-    stops = []
-    for _ in range(40):
-        tab.keyboard.press("Tab")
-        stop = tab.evaluate(
-            "() => { const a = document.activeElement; if (a.dataset.stop) return null; a.dataset.stop = 1;"
-            " return a.id || a.name || a.textContent.trim(); }"
-        )
-        if not stop:
-            break
-        stops.append(stop)
-    assert len(stops) < 25
-    assert {"strength", "condition", "target", "measure", "strip", "filter", "order", "seeds", "stage"} <= set(stops)
-    assert {"over-image", "focus-measure", "table-filter", "table-save", "Network", "Strength"} <= set(stops)
+    places = stops(tab)
+    assert len(places) < 25
+    assert {"strength", "condition", "target", "measure", "strip", "filter", "order", "seeds", "stage"} <= set(places)
+    assert {"over-image", "focus-measure", "table-filter", "table-save", "Network", "Strength"} <= set(places)
     # Arrows go on inside a group: from a word to the buttons beside it, layers of the grid, words with their meanings.
     tab.locator(".controls [data-term=strength]").focus()
     tab.keyboard.press("ArrowRight")

@@ -5,7 +5,7 @@ import pytest
 
 from camdrift.figures import rungs
 from camdrift.report import numbers, verdicts
-from support.pages import HOSTILE, attributes, descriptions, opened, plain, shown, violations, written
+from support.pages import HOSTILE, attributes, descriptions, opened, plain, shown, stops, violations, written
 from support.reproductions import LABELS, reproduction
 
 pytestmark = pytest.mark.slow
@@ -69,6 +69,17 @@ def test_the_rows_of_the_table_choose_too_and_hold_the_agreement(tab, study):
     found = rungs.rung_numbers(study.tables).filter(defects="wrong_base").row(0)
     assert [plain(text) for text in row.locator("td").all_inner_texts()] == [numbers.measured(v) for v in found[1:]]
     assert tab.locator("#rung-table tr[data-rung]").count() == 21
+
+
+def test_the_keyboard_reaches_everything_in_few_stops(tab):
+    """The 21 sets of defects are one stop."""
+    places = stops(tab)
+    assert len(places) < 30
+    assert {"rung", "strip", "strength", "order", "table-filter"} <= set(places)
+    rows = tab.locator("#rung-table button")
+    rows.nth(3).focus()
+    tab.keyboard.press("ArrowDown")
+    assert rows.nth(4).evaluate("row => row === document.activeElement")
 
 
 def test_rows_of_compromised_layers_carry_their_mean(tab, study):

@@ -11,12 +11,13 @@ from camdrift.comparison.photos import side_photos
 from camdrift.comparison.sides import sides_of
 from camdrift.figures.sides import compared_sides
 from camdrift.report.photos import first_layers, photo_rows
-from camdrift.report.standing import comparison_headline
-from camdrift.statistics.estimates import wilson_interval
+from camdrift.report.standing import comparison_headline, outcome_sentences
+from camdrift.statistics.estimates import paired_shares, wilson_interval
 from camdrift.study.study import open_study
 from camdrift.tables.comparison import COMPARISON_TABLES
 from camdrift.tables.words import ADVERSARIAL
 from support.comparisons import random_run
+from support.pages import plain
 from support.synthetic import gallery_of
 
 LABELS = ("stem", "block1.a", "block1.b", "block2.a", "block2.b")
@@ -61,7 +62,7 @@ def tables_of(*sides, gains=None, fooled=(9, 9)):
         (
             [("pgd", "a", "pgd(steps=10)", 19), ("fgsm", "a", "fgsm", 3)],
             {"pgd": (9, 1, 2, 3, 4)},
-            "pgd fools the network on 19 of 20 images, fgsm only on 3 of 20 images; the attack takes hold in the last "
+            "pgd fools the network more: on 19 of 20 images, fgsm on 3 of 20 images; the attack takes hold in the last "
             "block under fgsm (under pgd it cannot be told where)",
         ),
         (
@@ -84,7 +85,7 @@ def tables_of(*sides, gains=None, fooled=(9, 9)):
         (
             [("pgd(eps=4/255, steps=5)", "a", "p4", 4), ("pgd(eps=8/255, steps=9)", "a", "p8", 19)],
             {"pgd(eps=4/255, steps=5)": (0.1, 0.2, 0.3, 0.4, 0.5)},
-            "pgd(eps=8/255, steps=9) fools the network on 19 of 20 images, pgd(eps=4/255, steps=5) only on 4 of 20 "
+            "pgd(eps=8/255, steps=9) fools the network more: on 19 of 20 images, pgd(eps=4/255, steps=5) on 4 of 20 "
             "images; the attack takes hold in no layer under pgd(eps=4/255, steps=5) and in the last block under "
             "pgd(eps=8/255, steps=9)",
         ),
@@ -92,6 +93,65 @@ def tables_of(*sides, gains=None, fooled=(9, 9)):
 )
 def test_the_sentence_says_who_stands_it_better_and_where(sides, gains, sentence):
     assert comparison_headline(tables_of(*sides, gains=gains)) == sentence
+
+
+def with_outcomes(tables, both, only_a, only_b, neither):
+    """The tables with the outcome of their two sides on the same images."""
+    a, b = tables["sides"]["side"]
+    n = both + only_a + only_b + neither
+    change = paired_shares(both, only_a, only_b, neither)
+    row = {"side_a": a, "side_b": b, "n": n, "both": both, "only_a": only_a, "only_b": only_b, "neither": neither}
+    row |= {"share_a": (both + only_a) / n, "share_b": (both + only_b) / n, "difference": change.difference}
+    row |= {"difference_low": change.low, "difference_high": change.high, "p": change.p}
+    return tables | {"outcomes": COMPARISON_TABLES["outcomes"].frame([row])}
+
+
+@pytest.mark.parametrize(
+    ("counts", "sides", "beginning"),
+    [
+        # Six images are fooled in a alone, p = 2 / 2^6, though the intervals of 17 and 11 of 20 overlap.
+        ((11, 6, 0, 3), "ab", "b stands the attack better: of the same 20 images it is fooled on 11, a on 17;"),
+        (
+            (10, 7, 2, 1),
+            "ab",
+            "Whether b or a stands the attack better cannot be told: of the same 20 images b is fooled on 12, a on 17;",
+        ),
+        ((11, 6, 0, 3), "pf", "p fools the network more: of the same 20 images on 17, f on 11;"),
+        (
+            (10, 7, 2, 1),
+            "pf",
+            "Whether p or f fools the network more cannot be told: of the same 20 images p fools it on 17, f on 12;",
+        ),
+    ],
+)
+def test_the_same_images_decide_by_a_paired_test(counts, sides, beginning):
+    hits = (counts[0] + counts[1], counts[0] + counts[2])
+    is_of_attacks = sides == "pf"
+    rows = [
+        (s, "a" if is_of_attacks else s, s if is_of_attacks else "pgd", h) for s, h in zip(sides, hits, strict=True)
+    ]
+    assert comparison_headline(with_outcomes(tables_of(*rows), *counts)).startswith(beginning)
+
+
+def test_the_shares_on_the_same_images_and_their_difference_are_told():
+    tables = tables_of(("a", "a", "pgd", 19), ("b", "b", "pgd", 4))
+    assert outcome_sentences(tables) == []
+    (sentence,) = outcome_sentences(with_outcomes(tables, 4, 15, 0, 1))
+    assert plain(sentence) == (
+        "On the 20 images that both runs attacked the attack succeeds on 95 % in a and on 20 % in b, a difference of "
+        "-75 [-88, -46] percentage points: 15 fooled in a alone, 0 in b alone (McNemar's exact test, p < 0.001)."
+    )
+
+
+def test_of_several_runs_those_furthest_apart_must_pass_a_stricter_test():
+    """Six images alone in a: p = 2 / 2^6 = 0.03, three times as much among the pairs of three runs."""
+    tables = with_outcomes(tables_of(("a", "a", "pgd", 17), ("b", "b", "pgd", 11)), 11, 6, 0, 3)
+    third = tables["sides"].head(1).with_columns(side=pl.lit("c"), run=pl.lit("c"), model=pl.lit("c"), success=0.7)
+    more = tables | {"sides": pl.concat([tables["sides"], third])}
+    more["profiles"] = pl.concat(
+        [tables["profiles"], tables["profiles"].filter(side="a").with_columns(side=pl.lit("c"))]
+    )
+    assert comparison_headline(more).startswith("Whether b or a stands the attack better cannot be told")
 
 
 def test_the_strength_is_the_lowest_at_which_half_of_every_side_still_fool():
@@ -136,7 +196,8 @@ class TestPhotos:
         # Cold places of a map leave the photo as it is.
         cold = Image.new("L", (7, 7), 0)
         photos[0].maps[0] = np.asarray(cold)
-        assert photo_rows(photos)[0]["maps"][0] == row["clean"]
+        row = photo_rows(photos)[0]
+        assert (row["maps"][0], row["are_zero"]) == (row["clean"], [True, False])
 
     def test_are_of_an_image_that_is_fooled_where_there_is_one(self, tmp_path):
         """The first image of both galleries is fooled in neither side, the second in both, the third in one."""
@@ -152,6 +213,28 @@ class TestPhotos:
         sides = sides_of([open_study(tmp_path / name) for name in flips])
         tables = tables_of(*((side.name, "a", side.name, 8) for side in sides), fooled=(8, 8))
         assert {photo.seed_id for photo in side_photos(sides, tables)} == {"s02"}
+
+    def test_are_of_an_image_with_maps_where_there_is_one(self, runs):
+        """Of two images in both galleries the first has maps that are zero in one side."""
+        for run in runs:
+            arrays = gallery_of(["s01", "s02"], strengths=(0.5, 1.0), targets=("own",), layers=5)
+            if run is runs[1]:
+                arrays |= {f"0/map/{i}": 0 * arrays[f"0/map/{i}"] for i in range(5)}
+            np.savez(run.path / "gallery.npz", **arrays)
+            path = run.path / "variants.parquet"
+            pl.read_parquet(path).with_columns(is_flipped=pl.lit(value=True)).write_parquet(path)
+        sides = sides_of([open_study(run.path) for run in runs])
+        tables = tables_of(*((side.name, "a", side.name, 8) for side in sides), fooled=(8, 8))
+        tables["profiles"] = tables["profiles"].with_columns(target=pl.lit("own"))
+        assert {photo.seed_id for photo in side_photos(sides, tables)} == {"s02"}
+
+    def test_maps_are_those_of_the_explanation_whatever_the_metric(self, tmp_path):
+        measures = [("gradcam", "cosine"), ("gradcam", "pearson"), ("hirescam", "cosine")]
+        folder = random_run(tmp_path / "x", measures=measures)
+        np.savez(folder / "gallery.npz", **gallery_of(["s01"], strengths=(0.5, 1.0), targets=("seed",), layers=5))
+        sides = sides_of([open_study(folder)])
+        tables = tables_of(*((side.name, "a", "x", 8) for side in sides), fooled=(8, 8))
+        assert [len(photo.maps) for photo in side_photos(sides, tables)] == [2, 2, 0]
 
     def test_are_none_where_the_sides_show_no_image_in_common(self, runs):
         sides = sides_of(runs)

@@ -150,9 +150,9 @@ def gained(gain, low=1, high=1, **rest):
         (
             [gained(2.0), gained(4.0), gained(8.0), gained(3.0)],
             {},
-            "PGD fools the network on 14 of 17 images, at half its strength still on 14; there a middle layer is moved "
-            "as far as by noise 8.0 times as strong",
-            "Clear: with other images it would still come first of 4 layers. deep.1.conv, layer 3 of 4, ",
+            "PGD fools the network on 14 of 17 images, at half its strength still on 14; there the map of a middle "
+            "layer is moved as far as by noise 8.0 times as strong",
+            "Clear: with other images it would very likely still come first of 4 layers. deep.1.conv, layer 3 of 4, ",
         ),
         (
             [gained(2.0), gained(4.0), gained(3.0), gained(8.0, 1, 4)],
@@ -163,8 +163,8 @@ def gained(gain, low=1, high=1, **rest):
         (
             [gained(0.5), gained(0.4), gained(0.3), gained(0.2)],
             {"flipped": (0, 5, 6)},
-            "PGD fools the network on 14 of 17 images, but on only 5 at its full strength; no layer is moved further "
-            "than by noise of the same size",
+            "PGD fools the network on 14 of 17 images, but on only 5 at its full strength; no layer's map is moved "
+            "further than by noise of the same size",
             "Clear: ",
         ),
         (
@@ -193,7 +193,8 @@ def test_layers_beyond_the_ladder_are_told_as_such():
         study_of(gained(2.0), gained(3.0), gained(16.0, **beyond), gained(16.0, **beyond), flipped=(0, 9, 9))
     )
     assert said.endswith(
-        "a middle layer and 1 other layer are moved further than by noise 16 times as strong, the strongest tried"
+        "the maps of a middle layer and 1 other layer are moved further than by noise 16 times as strong, the "
+        "strongest tried"
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from camdrift.statistics.estimates import holm, wilcoxon_p, wilson_interval
+from camdrift.statistics.estimates import holm, paired_shares, wilcoxon_p, wilson_interval
 
 NAN = np.nan
 
@@ -45,3 +45,30 @@ def test_wilcoxon_equals_scipy(n):
     differences = np.random.default_rng(n).normal(0.2, 1, (2, 3, n))
     found = wilcoxon_p(differences)
     np.testing.assert_array_equal(found, scipy.stats.wilcoxon(differences, axis=-1).pvalue)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        # Wilson: 19 of 20 [.763866, .991119], 4 of 20 [.080658, .416017]; 4 * 1 < 20 / 2, so no correlation.
+        # sqrt(.119342^2 + .041119^2) = .126227, sqrt(.216017^2 + .186134^2) = .285150.
+        ((4, 15, 0, 1), (-0.75, -0.876227, -0.464850, 2 / 2**15)),
+        # 10 of 20 [.299298, .700702], 8 of 20 [.218811, .613414]; correlation (2 * 4 - 8 * 6) / sqrt(10 * 10 * 8 * 12).
+        ((2, 8, 6, 4), (-0.1, -0.420629, 0.247563, 0.790527)),
+        # 9 of 20 [.258198, .657914] twice; correlation (8 * 10 - 1 * 1 - 20 / 2) / (9 * 11) = .69697.
+        ((8, 1, 1, 10), (0.0, -0.156295, 0.156295, 1.0)),
+        # None fooled: 0 of 5 [0, .434482].
+        ((0, 0, 0, 5), (0.0, -0.434482, 0.434482, 1.0)),
+    ],
+)
+def test_paired_shares_by_hand(counts, expected):
+    assert paired_shares(*counts) == pytest.approx(expected, abs=5e-6)
+
+
+def test_the_interval_of_paired_shares_holds_the_true_difference():
+    """Shares .6 and .4 of 40 images, half of which both attacks fool or neither: 95 % of 2000 samples, or nearly."""
+    samples = np.random.default_rng(0).multinomial(40, [0.25, 0.35, 0.15, 0.25], size=2000)
+    ends = [paired_shares(*counts) for counts in np.unique(samples, axis=0).tolist()]
+    weights = np.unique(samples, axis=0, return_counts=True)[1]
+    held = [change.low <= -0.2 <= change.high for change in ends]
+    assert 0.93 < np.average(held, weights=weights) < 0.98

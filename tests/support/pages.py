@@ -79,6 +79,23 @@ def attributes(elements, name):
     return elements.evaluate_all("(elements, name) => elements.map((element) => element.getAttribute(name))", name)
 
 
+def stops(tab):
+    """What the Tab key reaches from the start of a page, in its order."""
+    tab.evaluate("() => { document.activeElement.blur(); window.scrollTo(0, 0); }")
+    tab.locator("body").click(position={"x": 1, "y": 1})
+    places = []
+    for _ in range(60):
+        tab.keyboard.press("Tab")
+        place = tab.evaluate(
+            "() => { const a = document.activeElement; if (a.dataset.stop) return null; a.dataset.stop = 1;"
+            " return a.id || a.name || a.textContent.trim(); }"
+        )
+        if not place:
+            break
+        places.append(place)
+    return places
+
+
 def violations(tab):
     """What axe finds wrong for a reader: the rule, how grave it is, and the first elements that break it."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")

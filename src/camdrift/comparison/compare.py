@@ -14,14 +14,14 @@ from camdrift.comparison.directory import ComparisonDirectory
 from camdrift.comparison.pairs import Contrasts, OnCross, OnPair
 from camdrift.comparison.photos import side_photos
 from camdrift.comparison.sides import Side, sides_of
-from camdrift.comparison.tables import Common, common_to, flips_table, profiles, sides_table
+from camdrift.comparison.tables import Common, common_to, flips_table, outcomes_table, profiles, sides_table
 from camdrift.errors import UserError
 from camdrift.masking import with_home, without_home
 from camdrift.report.comparison import comparison_files
 from camdrift.report.contrasts import comparison_sentences
 from camdrift.report.perturbations import change_name
 from camdrift.report.side_changes import side_change_sentences
-from camdrift.report.standing import comparison_headline
+from camdrift.report.standing import comparison_headline, outcome_sentences
 from camdrift.storage.remote_directory import local_folder
 from camdrift.study import provenance
 from camdrift.study.launch import check_known, fresh_folder, spelled_out
@@ -44,6 +44,7 @@ class Comparison:
         agreement: One row per pair of sides, target, strength and quantity that layers are ranked by.
         trends: One row per side, target and strength: how gains go with depth.
         flips: One row per side, condition, strength and draw: how many predictions change.
+        outcomes: One row per pair of sides of different runs: whom the attack fools, of the images that both attacked.
         perturbations: One row per run, natural change that all runs share, condition and strength: predictions flipped;
             empty without `run --perturb`.
         perturbation_layers: One row per run, natural change that all runs share, strength and layer: its gain.
@@ -59,6 +60,7 @@ class Comparison:
     agreement: pl.DataFrame
     trends: pl.DataFrame
     flips: pl.DataFrame
+    outcomes: pl.DataFrame
     perturbations: pl.DataFrame
     perturbation_layers: pl.DataFrame
     crossed: pl.DataFrame
@@ -74,7 +76,8 @@ class Comparison:
 
     def summary(self) -> str:
         """Return the main result and the findings in a few sentences with intervals and n."""
-        sentences = [*comparison_sentences(self.tables), *side_change_sentences(self.tables), *self.notes]
+        changes = side_change_sentences(self.tables)
+        sentences = [*outcome_sentences(self.tables), *comparison_sentences(self.tables), *changes, *self.notes]
         return "\n".join([f"{comparison_headline(self.tables)}.", *sentences])
 
 
@@ -149,6 +152,7 @@ def compare(
     rng_seed = int(effective(studies[0].record)["rng_seed"])
     contrasts = Contrasts(sides, common, by=align, rng_seed=rng_seed, n_bootstrap=n_bootstrap).tables(on_pair)
     own = {"sides": sides_table(sides), "profiles": profiles(sides, common), "flips": flips_table(sides)}
+    own["outcomes"] = outcomes_table(sides)
     own["crossed"] = _crossed(sides, common, options)
     changes = side_changes(sides, common.strengths)
     own |= {"perturbations": changes.flips, "perturbation_layers": changes.layers}

@@ -7,7 +7,7 @@ import polars as pl
 
 from camdrift.comparison.sides import Side
 from camdrift.report.photos import SidePhoto, first_layers
-from camdrift.tables.arrays import Bytes, Gallery
+from camdrift.tables.arrays import Bytes
 from camdrift.tables.gallery import heatmaps_of, picture_of
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record, class_name
@@ -30,7 +30,7 @@ def side_photos(sides: Sequence[Side], tables: Tables) -> list[SidePhoto]:
     same = [seed_id for seed_id in common if len({side.seeds.get(seed_id) for side in first}) == 1]
     if not same:
         return []
-    seed_id = max(same, key=lambda name: sum(_is_fooled(side, name, layers[side.name]) for side in first))
+    seed_id = max(same, key=lambda name: _worth(first, name, layers))
     return [_photo(side, seed_id, layers[side.name]) for side in first]
 
 
@@ -46,8 +46,11 @@ def _variant(side: Side, seed_id: str, layer: Row) -> dict[str, Any]:
     return rows[0] if rows else {}
 
 
-def _is_fooled(side: Side, seed_id: str, layer: Row) -> bool:
-    return bool(_variant(side, seed_id, layer).get("is_flipped"))
+def _worth(sides: Sequence[Side], seed_id: str, layers: Mapping[str, Row]) -> tuple[int, int]:
+    """Number of sides in which an image is fooled, and of its maps there that are not zero."""
+    variants = (_variant(side, seed_id, layers[side.name]) for side in sides)
+    maps = (heat for side in sides for heat in _stored_maps(side, seed_id, layers[side.name]))
+    return sum(bool(variant.get("is_flipped")) for variant in variants), sum(bool(heat.any()) for heat in maps)
 
 
 def _photo(side: Side, seed_id: str, layer: Row) -> SidePhoto:
@@ -56,14 +59,13 @@ def _photo(side: Side, seed_id: str, layer: Row) -> SidePhoto:
     with side.study.open_gallery() as gallery:
         place = [str(name) for name in gallery["seed_ids"]].index(seed_id)
         clean, attacked = (picture_of(gallery, place, kind, layer["strength"]) for kind in (CLEAN, ADVERSARIAL))
-        maps = _maps(gallery, place, layer) if _is_first_measure(side) else []
     return SidePhoto(
         side=side.name,
         seed_id=seed_id,
         layer=str(layer["layer_label"]),
         clean=clean,
         attacked=attacked,
-        maps=maps,
+        maps=_stored_maps(side, seed_id, layer),
         said=(
             _said(record, seed["clean_class"], seed["clean_probability"]),
             _said(record, variant.get("predicted_class"), variant.get("probability")),
@@ -71,15 +73,18 @@ def _photo(side: Side, seed_id: str, layer: Row) -> SidePhoto:
     )
 
 
-def _is_first_measure(side: Side) -> bool:
-    """Is this the measure whose maps the run's gallery holds?"""
-    first: Mapping[str, Any] = side.study.layers.row(0, named=True)
-    return all(first[name] == side.words[name] for name in ("explanation", "metric"))
+def _has_maps(side: Side) -> bool:
+    """Does the run's gallery hold the maps of this explanation, the run's first?"""
+    return bool(side.study.layers["explanation"][0] == side.words["explanation"])
 
 
-def _maps(gallery: Gallery, place: int, layer: Row) -> list[Bytes]:
+def _stored_maps(side: Side, seed_id: str, layer: Row) -> list[Bytes]:
     """Heatmaps of the clean and of the attacked image at a layer; none where the gallery lacks them."""
-    heatmaps = heatmaps_of(gallery, place, layer["layer_index"], layer["target"], layer["strength"])
+    if not _has_maps(side):
+        return []
+    with side.study.open_gallery() as gallery:
+        place = [str(name) for name in gallery["seed_ids"]].index(seed_id)
+        heatmaps = heatmaps_of(gallery, place, layer["layer_index"], layer["target"], layer["strength"])
     return [] if heatmaps is None else [*heatmaps[:2]]
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -11,9 +12,11 @@ from camdrift.comparison.alignment import relative_depth
 from camdrift.comparison.sides import Side
 from camdrift.errors import UserError
 from camdrift.masking import without_home
-from camdrift.statistics.estimates import wilson_interval
-from camdrift.tables.comparison import PROFILES, SIDE_FLIPS, SIDES
+from camdrift.statistics.estimates import paired_shares, wilson_interval
+from camdrift.tables.comparison import PROFILES, SIDE_FLIPS, SIDE_OUTCOMES, SIDES
 from camdrift.tables.words import ANALYSED, NO_ADVERSARIAL, TARGET_ORDER
+
+_LEAST_PAIRED: Final = 2
 
 
 @dataclass(frozen=True)
@@ -120,3 +123,31 @@ def flips_table(sides: Sequence[Side]) -> pl.DataFrame:
     """Return the table `flips` of a comparison: the runs' own, side by side."""
     parts = [side.study.flips.select(pl.lit(side.name).alias("side"), pl.all()) for side in sides]
     return pl.concat(parts).select(SIDE_FLIPS.schema.names())
+
+
+def outcomes_table(sides: Sequence[Side]) -> pl.DataFrame:
+    """Return the table `outcomes`: whom the attack fools, of the images that two runs attacked."""
+    attacked = {side.study.path: _attacked(side) for side in sides}
+    pairs = ((a, b) for a, b in combinations(sides, 2) if a.study.path != b.study.path)
+    rows = (_outcome(a, b, attacked[a.study.path], attacked[b.study.path]) for a, b in pairs)
+    return SIDE_OUTCOMES.frame([row for row in rows if row["n"] >= _LEAST_PAIRED])
+
+
+def _attacked(side: Side) -> pl.DataFrame:
+    """Name and checksum of the images that a side's attack ran on, and whether they have an adversarial example."""
+    seeds = side.study.seeds.filter(pl.col("status").is_in([ANALYSED, NO_ADVERSARIAL]), pl.col("sha256").is_not_null())
+    return seeds.select("seed_id", "sha256", (pl.col("status") == ANALYSED).alias("hit"))
+
+
+def _outcome(a: Side, b: Side, of_a: pl.DataFrame, of_b: pl.DataFrame) -> dict[str, Any]:
+    pairs = of_a.join(of_b, on=("seed_id", "sha256"), suffix="_b")
+    counts = [pairs.filter(hit=hit, hit_b=hit_b).height for hit in (True, False) for hit_b in (True, False)]
+    both, only_a, only_b, neither = counts
+    n = pairs.height
+    row = {"side_a": a.name, "side_b": b.name, "n": n}
+    row |= {"both": both, "only_a": only_a, "only_b": only_b, "neither": neither}
+    if not n:
+        return row
+    change = paired_shares(both, only_a, only_b, neither)
+    shares = {"share_a": (both + only_a) / n, "share_b": (both + only_b) / n, "difference": change.difference}
+    return row | shares | {"difference_low": change.low, "difference_high": change.high, "p": change.p}

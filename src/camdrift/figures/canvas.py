@@ -6,6 +6,7 @@ twice; one weight of one font, since a PDF embeds each weight that it uses, whic
 
 import functools
 import itertools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -116,6 +117,48 @@ def printable(text: str, longest: int = _LONGEST_LABEL) -> str:
         return line
     tail = (longest - 1) * 2 // 3
     return f"{line[: longest - 1 - tail]}…{line[-tail:]}"
+
+
+def layer_names(labels: Sequence[str], longest: int = _LONGEST_LABEL) -> list[str]:
+    """Names of layers short enough to stand side by side, as different from each other as the labels are.
+
+    A name that is too long loses whole words, those that tell least first: its beginning, then what stands between
+    its last number and its last word, then the words between numbers.
+
+    Args:
+        labels: Display names of the layers.
+        longest: Signs that a name should not exceed; names take more where they would become alike.
+
+    Example:
+        >>> layer_names(["model.encoder.layers.11.mlp.fc2", "model.encoder.layers.11.attention.self.query"])
+        ['…encoder.layers.11.mlp.fc2', '…layers.11…self.query']
+    """
+    names = [printable(_condensed(label, longest), longest) for label in labels]
+    if len(set(names)) < len(set(labels)) and longest < max(map(len, labels)):
+        return layer_names(labels, longest + 8)
+    return names
+
+
+def _condensed(label: str, longest: int) -> str:
+    """A dotted name without the words that tell least, until it is short enough."""
+    words = label.split(".")
+    places = [place for place, word in enumerate(words) if any(map(str.isdigit, word))]
+    if not places:
+        return label
+    first, last = max(places[0] - words[places[0]].isdigit(), 0), places[-1]
+    between = [place for place in range(first, last) if place not in places]
+    rest = set(range(len(words)))
+    for place in [*range(first), *range(last + 1, len(words) - 1), *between]:
+        if len(_joined(words, rest)) <= longest:
+            break
+        rest.remove(place)
+    return _joined(words, rest)
+
+
+def _joined(words: Sequence[str], rest: set[int]) -> str:
+    """The remaining words of a dotted name, an ellipsis where some are left out."""
+    parts = (word if place in rest else "" for place, word in enumerate(words))
+    return re.sub(r"^\.+|\.{2,}", "…", ".".join(parts))
 
 
 def wrapped(text: str, size: float, width: float) -> list[str]:
@@ -237,7 +280,7 @@ def layer_panels(
     titles = names_of_panels or [TARGET_WORDS.get(target, target) for target in scope.targets]
     count, rows, gap = len(scope.labels), len(titles), 0.36
     width = float(np.interp(count, [16, 48], [8.0, 11.0]))
-    names = LayerNames([printable(label) for label in scope.labels])
+    names = LayerNames(layer_names(scope.labels))
     page = sheet(title, note, width=width, body=names.foot + rows * height + (rows - 1) * gap + 0.26, handles=handles)
     panels = []
     for row, words in enumerate(titles):
@@ -302,6 +345,20 @@ def mark_size(scope: Scope) -> float:
 def dodge(count: int, width: float = 0.62) -> np.ndarray:
     """Offsets that set `count` marks of one layer side by side."""
     return (np.arange(count) - (count - 1) / 2) * (width / max(count, 3))
+
+
+def is_crowded(scope: Scope) -> bool:
+    """Whether there are so many layers that marks and bars side by side run into each other."""
+    return len(scope.labels) > _MOST_NAMES
+
+
+def intervals(axes: Axes, scope: Scope, x: np.ndarray, ends: tuple[np.ndarray, np.ndarray], colour: Any) -> None:
+    """Draw the interval of every layer: as a bar, or all as one band where bars would run into each other."""
+    low, high = ends
+    if is_crowded(scope):
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0, zorder=1.4)
+    else:
+        vlines(axes, x, low, high, colors=colour, linewidths=1.0, alpha=0.5, zorder=2)
 
 
 def vlines(axes: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, **look: Any) -> LineCollection:

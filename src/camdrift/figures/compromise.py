@@ -17,6 +17,8 @@ from camdrift.figures.canvas import (
     blank_figure,
     boxes,
     dodge,
+    intervals,
+    is_crowded,
     layer_panels,
     mark_size,
     sheet,
@@ -24,7 +26,6 @@ from camdrift.figures.canvas import (
     strength_handles,
     styled,
     text_width,
-    vlines,
 )
 from camdrift.figures.scope import Scope, few_seeds, grid, reason_for_nothing, scope_of, span
 from camdrift.tables.reading import Tables
@@ -48,7 +49,8 @@ def compromised_probability_figure(tables: Tables, record: Record) -> Figure:
         return blank_figure(title, reason_for_nothing(scope))
     n = span(layers["n"].filter(layers["n"] > 0).to_list())
     note = (
-        f"{scope.model}; n = {n} seeds per layer and strength. Bars: Wilson 95 % intervals. {_caution(tables, scope)}"
+        f"{scope.model}; n = {n} seeds per layer and strength. {'Bands' if is_crowded(scope) else 'Bars'}: Wilson 95 % "
+        f"intervals. {_caution(tables, scope)}"
     )
     half = Line2D([], [], color=INK, lw=0.9, ls=(0, (5, 3)), label="0.5: no worse than noise")
     figure, panels = layer_panels(scope, title, note, height=1.9, handles=[*strength_handles(scope), half])
@@ -71,14 +73,15 @@ def _shares(axes: Axes, scope: Scope, shares: np.ndarray, ends: list[np.ndarray]
     looks = zip(strength_colours(scope), itertools.cycle(MARKERS), strict=False)
     for row, (colour, marker) in zip(range(len(scope.strengths)), looks, strict=False):
         x = np.arange(shares.shape[1]) + offsets[row]
-        vlines(axes, x, low[row], high[row], colors=colour, linewidths=0.9, alpha=0.55, zorder=2)
+        intervals(axes, scope, x, (low[row], high[row]), colour)
         label = f"strength {strength_text(scope.strengths[row])}"
         axes.plot(
             x,
             shares[row],
             color=colour,
             marker=marker,
-            ls="",
+            ls="-" if is_crowded(scope) else "",
+            lw=0.7,
             markersize=mark_size(scope),
             zorder=3,
             label=label,

@@ -16,6 +16,9 @@ from camdrift.figures.canvas import (
     MUTED,
     blank_figure,
     dodge,
+    hlines,
+    intervals,
+    is_crowded,
     layer_panels,
     mark_size,
     strength_colours,
@@ -41,10 +44,11 @@ def gain_figure(tables: Tables, record: Record) -> Figure:
         return blank_figure(title, reason_for_nothing(scope))
     n = span(layers["n_pairs"].filter(layers["n_pairs"] > 0).to_list() or [0])
     note = (
-        f"{scope.model}; n = {n} seeds. Bars: bootstrap 95 % intervals. Open marks with an arrow are bounds: "
-        "the attack moves the layer further (arrow up) or less far (arrow down) than any noise tried."
+        f"{scope.model}; n = {n} seeds. {'Bands' if is_crowded(scope) else 'Bars'}: bootstrap 95 % intervals. A dash "
+        "with an arrow is no value but a bound, where the noise tried ends: the attack moves the layer further (arrow "
+        "up) or less far (arrow down)."
     )
-    bound = Line2D([], [], color=MUTED, marker="o", mfc="white", ls="", label="bound only")
+    bound = Line2D([], [], color=MUTED, marker="^", markersize=5, ls="-", lw=1.4, label="bound, not a value")
     handles = [*strength_handles(scope), bound]
     figure, panels = layer_panels(scope, title, note, height=2.5, handles=handles)
     limits = _limits(layers)
@@ -71,7 +75,7 @@ def _target(axes: Axes, scope: Scope, layers: pl.DataFrame, target: str) -> None
     looks = zip(strength_colours(scope), itertools.cycle(MARKERS), strict=False)
     for row, (colour, marker) in zip(range(len(scope.strengths)), looks, strict=False):
         x = np.arange(values.shape[1]) + offsets[row]
-        vlines(axes, x, low[row], high[row], colors=colour, linewidths=1.0, alpha=0.5, zorder=2)
+        intervals(axes, scope, x, (low[row], high[row]), colour)
         is_measured = bounds[row] == 0
         trace = np.where(is_measured, values[row], np.nan)
         axes.plot(x, trace, color=colour, lw=0.8, alpha=0.35, zorder=1.5)
@@ -79,10 +83,12 @@ def _target(axes: Axes, scope: Scope, layers: pl.DataFrame, target: str) -> None
         look |= {"markersize": mark_size(scope), "markeredgewidth": 0.8}
         label = f"strength {strength_text(scope.strengths[row])}"
         axes.plot(x[is_measured], values[row][is_measured], label=label, **look)
-        axes.plot(x[~is_measured], values[row][~is_measured], mfc="white", **look)
+        bound = np.where(is_measured, np.nan, values[row])
+        hlines(axes, np.arange(x.size), bound, 0.9, colors=colour, linewidths=1.1, zorder=1.6, label="bound")
         _arrows(axes, x, values[row], bounds[row], colour)
-        _arrows(axes, x, high[row], np.where(is_measured, high_bounds[row], 0), colour, alpha=0.5)
-        _arrows(axes, x, low[row], np.where(is_measured, low_bounds[row], 0), colour, alpha=0.5)
+        if not is_crowded(scope):
+            _arrows(axes, x, high[row], np.where(is_measured, high_bounds[row], 0), colour, alpha=0.5)
+            _arrows(axes, x, low[row], np.where(is_measured, low_bounds[row], 0), colour, alpha=0.5)
 
 
 def _censored(scope: Scope, layers: pl.DataFrame, column: str, target: str) -> np.ndarray:

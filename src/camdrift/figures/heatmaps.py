@@ -9,7 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from camdrift.figures.canvas import COLOURS, MARGIN, MUTED, Sheet, blank_figure, printable, sheet, styled, text_width
+from camdrift.figures.canvas import (
+    COLOURS,
+    MARGIN,
+    MUTED,
+    Sheet,
+    blank_figure,
+    layer_names,
+    printable,
+    sheet,
+    styled,
+    text_width,
+)
 from camdrift.figures.scope import Scope, reason_for_nothing, scope_of
 from camdrift.figures.subjects import Answer, Subject, subject_of
 from camdrift.tables.arrays import Gallery
@@ -118,7 +129,7 @@ def _note(scope: Scope, columns: tuple[int, ...], seeds: int) -> str:
 def _layout(scope: Scope, columns: tuple[int, ...]) -> tuple[float, _Layout]:
     """Width of the page, and its measures."""
     width, left = float(np.interp(len(columns), [6, 14], [8.0, 11.0])), 1.42
-    names = [text_width(printable(scope.labels[i]), 7.0) for i in columns]
+    names = [text_width(name, 7.0) for name in layer_names([scope.labels[i] for i in columns])]
     # Slanted names reach past the last column: the last one most, unless one before it is longer.
     reach = [name * 0.77 - 0.45 * after for after, name in enumerate(reversed(names))]
     right = max(MARGIN, max(reach) - 0.2)
@@ -150,7 +161,7 @@ def _names(page: Sheet, layout: _Layout, scope: Scope, columns: tuple[int, ...],
     axes = page.axes(layout.left, top, page.width - layout.left, layout.head, xlim=(0, page.width - layout.left))
     axes.set_ylim(0, layout.head)
     axes.set_axis_off()
-    for column, name in enumerate(["image", *(printable(scope.labels[i]) for i in columns)]):
+    for column, name in enumerate(["image", *layer_names([scope.labels[i] for i in columns])]):
         x = layout.place(column) + layout.cell * 0.42
         axes.text(x, 0.06, name, rotation=40, rotation_mode="anchor", ha="left", va="bottom", size=7.0)
 

@@ -15,6 +15,7 @@ from camdrift.figures.canvas import (
     MARKERS,
     LayerNames,
     dodge,
+    layer_names,
     printable,
     shade_stages,
     sheet,
@@ -69,7 +70,7 @@ def _overlaid(tables: Tables, sides: Sides, title: str, note: str, limits: tuple
         Line2D([], [], color=c, marker=m, ls=d, lw=1.1, markersize=4, label=printable(name, 48))
         for name, (c, m, d) in zip(sides.names, looks, strict=False)
     ]
-    names = LayerNames([printable(label) for label in sides.labels] or ["0", "1"])
+    names = LayerNames(layer_names(sides.labels) or ["0", "1"])
     width = float(np.interp(len(sides.labels), [16, 48], [8.0, 11.0]))
     page = sheet(title, note, width=width, body=names.foot + 3.0, handles=handles)
     axes = page.axes(names.left, names.foot, width - names.left - MARGIN, 2.9)

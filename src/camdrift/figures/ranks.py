@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from camdrift.figures.canvas import INK, MUTED, printable, sheet, styled, text_width
+from camdrift.figures.canvas import INK, MUTED, layer_names, printable, sheet, styled, text_width
 from camdrift.figures.sides import Sides, compared_sides
 from camdrift.tables.reading import Tables
 from camdrift.tables.words import TARGET_WORDS, strength_text
@@ -20,7 +20,7 @@ def ranks_figure(tables: Tables) -> Figure:
     """Rank by gain of every layer in every side, rank 1 on top; colour is depth. Sides must share their layers."""
     sides = compared_sides(tables)
     table = rank_table(tables, sides)
-    labels = [printable(label) for label in sides.labels]
+    labels = layer_names(sides.labels)
     names = [printable(name, 40) for name in sides.names]
     aside = max(text_width(label, 6.5) for label in labels) + 0.35
     head = 0.25 + (max(text_width(name, 7.0) for name in names) * 0.6 if len(sides.names) > 3 else 0.1)

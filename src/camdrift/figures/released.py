@@ -19,8 +19,8 @@ from camdrift.figures.canvas import (
     MUTED,
     LayerNames,
     blank_figure,
+    layer_names,
     mark_size,
-    printable,
     shade_stages,
     sheet,
     strength_colours,
@@ -84,7 +84,7 @@ class _Column:
 
 def _figure(scope: Scope, columns: list[_Column], reading: Reading) -> Figure:
     count = len(scope.labels)
-    names = LayerNames([printable(label) for label in scope.labels], crowd=12)
+    names = LayerNames(layer_names(scope.labels), crowd=12)
     width = float(np.interp(count, [13, 48], [9.2, 12.6]))
     strip = _ROW * len(scope.strengths)
     shades = [Patch(facecolor=_SHADES(v), edgecolor=MUTED, lw=0.5, label=_percent(v)) for v in (0.0, 0.5, 1.0)]

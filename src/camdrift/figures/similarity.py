@@ -19,7 +19,9 @@ from camdrift.figures.canvas import (
     blank_figure,
     boxes,
     hlines,
+    is_crowded,
     layer_panels,
+    mark_size,
     strength_colours,
     strength_handles,
     styled,
@@ -69,13 +71,15 @@ def _distribution(tables: Tables, scope: Scope, condition: str) -> Figure:
     if not any(len(values) for layers in samples.values() for values in layers):
         return blank_figure(title, reason_for_nothing(scope))
     boxes_are = "Boxes: quartiles and median; whiskers: 5th to 95th percentile."
+    if is_crowded(scope):
+        boxes_are = "Dark bands: quartiles; pale bands: 5th to 95th percentile."
     note = f"{scope.model}; {_sizes(samples, scope, condition)} {boxes_are} {_axis_note(scope)}"
     if condition == ADVERSARIAL:
         note = f"{note} {few_seeds(tables, scope)}".rstrip()
     figure, panels = layer_panels(scope, title, note, height=2.0, handles=_distribution_handles(condition))
     low = _lowest(tables, scope)
     for axes, target in zip(panels, scope.targets, strict=True):
-        _boxplots(axes, samples[target], COLOURS[condition])
+        _boxplots(axes, scope, samples[target], COLOURS[condition])
         _floor(axes, tables, scope, target)
         if condition == ADVERSARIAL:
             tau = reference_row(scope, tables["layers"], "threshold", target)
@@ -94,13 +98,19 @@ def _samples(similarity: pl.LazyFrame, scope: Scope, condition: str, target: str
     return [groups.get(layer, np.empty(0)) for layer in scope.layers]
 
 
-def _boxplots(axes: Axes, samples: list[np.ndarray], colour: str) -> None:
+def _boxplots(axes: Axes, scope: Scope, samples: list[np.ndarray], colour: str) -> None:
+    """Draw the distribution of every layer: a box with its points, or bands where boxes would run into each other."""
     x = np.arange(len(samples))
     five = np.full((len(samples), 5), np.nan)
     for i, values in enumerate(samples):
         if len(values):
             five[i] = np.percentile(values, [5, 25, 50, 75, 95])
     low, first, middle, third, high = five.T
+    hlines(axes, x, middle, 0.56, colors=INK, linewidths=1.6, zorder=5, label="median")
+    if is_crowded(scope):
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0, zorder=2)
+        axes.fill_between(x, first, third, color=colour, alpha=0.4, lw=0, zorder=2)
+        return
     edge = {"colors": colour, "linewidths": 0.9}
     vlines(axes, x, low, first, zorder=2, **edge)
     vlines(axes, x, third, high, zorder=2, **edge)
@@ -115,7 +125,6 @@ def _boxplots(axes: Axes, samples: list[np.ndarray], colour: str) -> None:
         linewidths=0.9,
         zorder=2,
     )
-    hlines(axes, x, middle, 0.56, colors=INK, linewidths=1.6, zorder=5, label="median")
     if 0 < max(len(values) for values in samples) <= _SHOW_POINTS_UP_TO:
         spread = [i + 0.4 * ((np.arange(len(v)) * 0.618034) % 1 - 0.5) for i, v in enumerate(samples)]
         look: dict[str, Any] = {"s": 4, "color": colour, "alpha": 0.55, "linewidths": 0, "zorder": 3}
@@ -211,7 +220,13 @@ def _means(tables: Tables, scope: Scope, condition: str) -> Figure:
 def _curves(axes: Axes, scope: Scope, means: np.ndarray, condition: str) -> None:
     looks = zip(scope.strengths, means, strength_colours(scope), itertools.cycle(MARKERS), strict=False)
     for strength, row, colour, marker in looks:
-        look = {"color": colour, "marker": marker, "markersize": 3.2, "ls": DASHES[condition], "lw": 1.2}
+        look = {
+            "color": colour,
+            "marker": marker,
+            "markersize": min(3.2, mark_size(scope)),
+            "ls": DASHES[condition],
+            "lw": 1.2,
+        }
         axes.plot(np.arange(len(row)), row, label=f"strength {strength_text(strength)}", **look)
 
 

@@ -2,7 +2,7 @@
 
 A gallery is a mapping of arrays; `gallery.npz` holds that of a study. With n seeds, S strengths, T targets:
 
-    seed_ids         (n,) str             the seeds, largest deviation first
+    seed_ids         (n,) str             the seeds, largest deviation first, at the strength that the page opens at
     strengths        (S,) float64         the study's strengths, ascending
     targets          (T,) str             the study's targets, in its order
     i/clean          (H, W, 3) uint8      clean image of the i-th seed: round(255 x)
@@ -136,18 +136,21 @@ def renumbered(gallery: Gallery, seed_ids: Sequence[str]) -> Iterator[tuple[str,
             yield f"{place}/{rest}", gallery[key]
 
 
-def deviations(seeds: pl.DataFrame, similarity: pl.DataFrame, *, settings: Settings) -> pl.DataFrame:
+def deviations(
+    seeds: pl.DataFrame, similarity: pl.DataFrame, *, settings: Settings, strength: float | None = None
+) -> pl.DataFrame:
     """Deviation of the maps of each analysed seed under the attack, in the seeds' order: columns seed_id, deviation.
 
-    The deviation of a seed is the mean of 1 - similarity over its layers, of the adversarial image at the strength
-    nearest to 1, for the target `seed` if the study has it, else for the first; null if no layer has a similarity.
+    The deviation of a seed is the mean of 1 - similarity over its layers, of the adversarial image at one strength,
+    for the target `seed` if the study has it, else for the first; null if no layer has a similarity.
 
     Args:
         seeds: Rows of the `seeds` table.
         similarity: Their rows of the `similarity` table; its first measure counts.
         settings: The study's options.
+        strength: The strength; None for the one nearest to 1.
     """
-    reference = min(settings.strengths, key=lambda strength: abs(strength - 1))
+    reference = min(settings.strengths, key=lambda value: abs(value - 1)) if strength is None else strength
     target = "seed" if "seed" in settings.targets else settings.targets[0]
     rows = of_first_measure({"similarity": similarity})["similarity"].filter(
         pl.col("condition") == ADVERSARIAL, pl.col("strength") == reference, pl.col("target") == target

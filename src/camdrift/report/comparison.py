@@ -3,19 +3,23 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import polars as pl
+
 from camdrift.figures.comparison import comparison_figures
 from camdrift.figures.sides import Sides, compared_sides
 from camdrift.report import contrasts, standing
 from camdrift.report.comparison_data import comparison_data
 from camdrift.report.encoding import figure_files
-from camdrift.report.numbers import UNDEFINED, percent, percent_between, spec_text, times, value_text
+from camdrift.report.numbers import UNDEFINED, between, p_text, percent, percent_between, spec_text, times, value_text
 from camdrift.report.page.assets import fill_page, script
 from camdrift.report.photos import SidePhoto, photo_rows
 from camdrift.report.side_changes import side_change_sentences, side_changes_section
+from camdrift.report.story import strength_words
 from camdrift.report.terms import comparison_terms
 from camdrift.tables.file_names import COMPARISON_PAGE
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
+from camdrift.tables.table import Row
 from camdrift.tables.words import TARGET_WORDS, count, strength_text
 
 # Columns of the table of sides; what all sides share stands among the facts.
@@ -65,9 +69,16 @@ def render_comparison(
     values = {
         "headline": standing.comparison_headline(tables),
         "photos": photo_rows(list(photos)),
+        "strength_words": strength_words(sides.reference),
         "photo": photos[0].seed_id if photos else "",
         "reading": _reading(tables, sides),
-        "sentences": [*contrasts.comparison_sentences(tables), *side_change_sentences(tables), *notes],
+        "outcomes": _outcomes(tables, sides),
+        "sentences": [
+            *standing.outcome_sentences(tables),
+            *contrasts.comparison_sentences(tables),
+            *side_change_sentences(tables),
+            *notes,
+        ],
         "changes": side_changes_section(tables),
         "facts": _facts(tables, sides),
         "sides": sides,
@@ -119,6 +130,26 @@ def _side(row: dict[str, Any], links: Mapping[str, str], words: tuple[str, ...])
         "success": (percent(row["success"]), percent_between(row["success_low"], row["success_high"])),
         "sizes": [times(row["relative_l2"]), linf],
     }
+
+
+def _outcomes(tables: Tables, sides: Sides) -> list[list[str]]:
+    """Whom the attack fools, one line for every two runs: words and numbers, cell by cell."""
+    run_of = dict(tables["sides"].select("side", "run").iter_rows())
+    are_shown = pl.all_horizontal(pl.col("side_a", "side_b").is_in(sides.names))
+    rows: dict[tuple[str, str], Row] = {}
+    for row in tables["outcomes"].filter(are_shown).iter_rows(named=True):
+        rows.setdefault((run_of[row["side_a"]], run_of[row["side_b"]]), row)
+    counts = ("n", "both", "only_a", "only_b", "neither")
+    return [
+        [
+            *(row["side_a"], row["side_b"]),
+            *(f"{row[name]:,}" for name in counts),
+            *(percent(row["share_a"]), percent(row["share_b"])),
+            f"{100 * row['difference']:.0f} {between(100 * row['difference_low'], 100 * row['difference_high'], 0)}",
+            p_text(row["p"]),
+        ]
+        for row in rows.values()
+    ]
 
 
 def _making(record: Record) -> list[tuple[str, str]]:

@@ -223,13 +223,13 @@ def precision(tables: Tables, record: Record, scope: Scope) -> str:
 def reading_of(scope: Scope) -> str:
     """The images that the study rests on, in one sentence."""
     names = {
-        "no_adversarial": "kept the model's prediction",
+        "no_adversarial": "withstood the attack",
         "unreadable": "could not be read",
         "failed": "failed",
     }
     rest = [f"{scope.statuses[status]:,} {words}" for status, words in names.items() if scope.statuses.get(status)]
     tail = f"; {', '.join(rest)}" if rest else ""
-    return f"{count(scope.total, 'image')}: {scope.analysed:,} analysed{tail}."
+    return f"{count(scope.total, 'image')}: {scope.analysed:,} fooled, and analysed{tail}."
 
 
 def _strength(strength: float) -> str:

@@ -97,11 +97,11 @@ def _said(subject: Subject, condition: str) -> str:
 
 
 def _map_said(subject: Subject, scope: Scope, condition: str) -> str:
-    """How much of the clean map a variant keeps."""
+    """How far a variant's map lies from the clean one."""
     if condition == CLEAN:
         return "for comparison"
     value = subject.similarities.get((condition, scope.headline.layer or ""))
-    return "no map to compare" if value is None else f"map {percent(max(value, 0.0))} like the clean one"
+    return "no map to compare" if value is None else f"map moved by {percent(1 - value)}"
 
 
 def _layers(scope: Scope) -> list[tuple[str, ...]]:

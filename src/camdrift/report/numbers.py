@@ -91,6 +91,18 @@ def between(low: float | None, high: float | None, digits: int = 2) -> str:
     return f"[{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
 
 
+def p_text(p: float) -> str:
+    """A p-value: two digits, small ones as a bound.
+
+    Example:
+        >>> p_text(0.0319), p_text(0.5), p_text(1.0), p_text(0.00002)
+        ('0.032', '0.50', '1.00', '< 0.001')
+    """
+    if p < 0.001:
+        return "< 0.001"
+    return f"{p:.2f}" if p >= 0.1 else f"{p:.3f}"
+
+
 def spec_text(spec: str) -> str:
     """A spec with its long numbers in short.
 

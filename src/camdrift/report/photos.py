@@ -61,6 +61,7 @@ def photo_rows(photos: list[SidePhoto]) -> list[dict[str, Any]]:
             "attacked": encoded(photo.attacked, _QUALITY),
             "said": [f"{name}, {percent(share)}" if name else "" for name, share in photo.said],
             "is_changed": photo.said[0][0] != photo.said[1][0],
+            "are_zero": [not heat.any() for heat in photo.maps],
             "maps": [
                 encoded(over(image, heat), _QUALITY)
                 for image, heat in zip((photo.clean, photo.attacked), photo.maps, strict=False)

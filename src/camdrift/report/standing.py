@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from math import comb
+from typing import Final, NamedTuple
 
 import polars as pl
 
 from camdrift.figures.scope import part_of
 from camdrift.figures.sides import Sides, compared_sides, profile
 from camdrift.report.contrasts import named
+from camdrift.report.numbers import between, p_text, percent
 from camdrift.statistics.headline import Certainty, certainty_of, moves_further
 from camdrift.tables.reading import Tables
 from camdrift.tables.table import Row
@@ -16,23 +18,95 @@ from camdrift.tables.words import count
 
 _NETWORK: Final = ("model", "weights")
 _ATTACK: Final = ("attack", "surrogate")
+_LEVEL: Final = 0.05
 
 
 def comparison_headline(tables: Tables) -> str:
     """The main result as a sentence without its full stop."""
     sides, names = compared_sides(tables), short_names(tables)
-    rows = tables["sides"].filter(pl.col("success").is_not_null()).to_dicts()
+    extremes = _extremes(tables)
     has_networks, has_attacks = (tables["sides"].select(kind).n_unique() > 1 for kind in (_NETWORK, _ATTACK))
     places = _places(tables, sides, names, by="in" if has_networks else "under" if has_attacks else "by")
-    if len(rows) < 2 or not (has_networks or has_attacks):
+    if extremes is None or not (has_networks or has_attacks):
         return f"The same attack {places}" if places else f"The same attack, seen in {sides.total} ways"
-    least, *_, most = sorted(rows, key=lambda row: (row["success"], row["side"]))
+    least, most = extremes
     # Networks can be told apart under one attack, attacks on one network.
     if has_networks and has_attacks:
         rates = _counts(least, most)
     else:
-        rates = _rates(least, most, names, is_of_attacks=has_attacks)
+        rates = _rates(_duel(tables, least, most), names, is_of_attacks=has_attacks)
     return f"{rates}; the attack {places}" if places else rates
+
+
+def outcome_sentences(tables: Tables) -> list[str]:
+    """How far the shares of fooled images lie apart on the same images, in the two sides that differ most."""
+    extremes = _extremes(tables)
+    row = _outcome(tables, *extremes) if extremes else None
+    if row is None:
+        return []
+    a, b = named(row["side_a"]), named(row["side_b"])
+    ends = between(100 * row["difference_low"], 100 * row["difference_high"], 0)
+    p = p_text(row["p"])
+    return [
+        f"On the {row['n']:,} images that both runs attacked the attack succeeds on {percent(row['share_a'])} in {a} "
+        f"and on {percent(row['share_b'])} in {b}, a difference of {100 * row['difference']:.0f} {ends} percentage "
+        f"points: {row['only_a']:,} fooled in {a} alone, {row['only_b']:,} in {b} alone (McNemar's exact test, "
+        f"p {p if p.startswith('<') else f'= {p}'})."
+    ]
+
+
+def _extremes(tables: Tables) -> tuple[Row, Row] | None:
+    """The sides whose attacks succeed least and most; None where there are no two."""
+    rows = tables["sides"].filter(pl.col("success").is_not_null()).sort("success", "side").to_dicts()
+    return (rows[0], rows[-1]) if len(rows) > 1 else None
+
+
+def _outcome(tables: Tables, one: Row, other: Row) -> Row | None:
+    """The row of table `outcomes` of two sides; None where they share no images."""
+    names = [one["side"], other["side"]]
+    return next(
+        iter(tables["outcomes"].filter(pl.all_horizontal(pl.col("side_a", "side_b").is_in(names))).to_dicts()), None
+    )
+
+
+class _Duel(NamedTuple):
+    """Two sides, and on how many images their attacks succeed.
+
+    Attributes:
+        first: Name of the side with fewer of them.
+        last: Name of the other.
+        few: Images that are fooled in the first.
+        many: Images that are fooled in the last.
+        n: Images that the attack ran on, in either.
+        are_same: Are they the same images?
+        is_open: Can it not be told which side has more?
+    """
+
+    first: str
+    last: str
+    few: int
+    many: int
+    n: tuple[int, int]
+    are_same: bool
+    is_open: bool
+
+
+def _duel(tables: Tables, least: Row, most: Row) -> _Duel:
+    """Two sides against each other: on the images that both attacked, or on all of either where they share none.
+
+    Same images are told apart by McNemar's exact test, others by intervals that do not overlap. Of several runs these
+    two are those that lie furthest apart, so p is multiplied by the number of pairs.
+    """
+    row = _outcome(tables, least, most)
+    if row is None:
+        counts, n = (least["n_analysed"], most["n_analysed"]), (least["n_attacked"], most["n_attacked"])
+        is_open = least["success_high"] >= most["success_low"]
+        return _Duel(least["side"], most["side"], *counts, n, are_same=False, is_open=is_open)
+    hits = sorted((row["both"] + row[f"only_{end}"], row[f"side_{end}"]) for end in "ab")
+    n_pairs = comb(tables["sides"]["run"].n_unique(), 2)
+    is_open = row["p"] * n_pairs >= _LEVEL
+    (few, first), (many, last) = hits
+    return _Duel(first, last, few, many, (row["n"], row["n"]), are_same=True, is_open=is_open)
 
 
 def short_names(tables: Tables) -> dict[str, str]:
@@ -52,21 +126,25 @@ def _counts(least: Row, most: Row) -> str:
     return f"The fewest images are fooled in {named(least['side'])}, {few}, the most in {named(most['side'])}, {many}"
 
 
-def _rates(least: Row, most: Row, names: Mapping[str, str], *, is_of_attacks: bool) -> str:
+def _rates(duel: _Duel, names: Mapping[str, str], *, is_of_attacks: bool) -> str:
     """Which network stands the attack better, or which attack fools more, with counts."""
-    few, many = (f"{row['n_analysed']:,} of {count(row['n_attacked'], 'image')}" for row in (least, most))
-    first, last = names[least["side"]], names[most["side"]]
-    is_open = least["success_high"] >= most["success_low"]
+    first, last = names[duel.first], names[duel.last]
+    # Of the same images their number is said once, where it is first needed.
+    few, many = (f"{hits:,} of {count(n, 'image')}" for hits, n in zip((duel.few, duel.many), duel.n, strict=True))
+    if duel.are_same:
+        few, many = f"{duel.few:,}", f"{duel.many:,}"
+    same = f"of the same {count(duel.n[0], 'image')} " if duel.are_same else ""
     if is_of_attacks:
-        if is_open:
+        if duel.is_open:
             return (
-                f"Whether {last} or {first} fools the network more cannot be told: {last} on {many}, {first} on {few}"
+                f"Whether {last} or {first} fools the network more cannot be told: {same}{last} fools it on {many}, "
+                f"{first} on {few}"
             )
-        return f"{last} fools the network on {many}, {first} only on {few}"
-    if is_open:
+        return f"{last} fools the network more: {same}on {many}, {first} on {few}"
+    if duel.is_open:
         question = f"Whether {first} or {last} stands the attack better cannot be told"
-        return f"{question}: {first} is fooled on {few}, {last} on {many}"
-    return f"{first} stands the attack better: it is fooled on {few}, {last} on {many}"
+        return f"{question}: {same}{first} is fooled on {few}, {last} on {many}"
+    return f"{first} stands the attack better: {same}it is fooled on {few}, {last} on {many}"
 
 
 def _places(tables: Tables, sides: Sides, names: Mapping[str, str], *, by: str) -> str:

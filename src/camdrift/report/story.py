@@ -115,15 +115,16 @@ def _layers_moved(scope: Scope) -> str:
         if top["gain_censored"] != CENSORED_ABOVE or len(headline.tops) < 2:
             return f"which of its {headline.n_ranked} layers is {there}moved most cannot be told"
         # What these layers share is known: the bound.
-        return f"{there}{count(len(headline.tops), 'layer')} are moved {distance(top)}, and which most cannot be told"
+        maps = f"the maps of {count(len(headline.tops), 'layer')}"
+        return f"{there}{maps} are moved {distance(top)}, and which most cannot be told"
     if not moves_further(top):
-        return f"{there}no layer is moved further than by noise of the same size"
+        return f"{there}no layer's map is moved further than by noise of the same size"
     others = len(headline.tops) - 1
-    subject = part_of(scope.labels, scope.layers.index(str(top["layer"])))
-    verb = "is"
+    # The strength before it is the attack's, the layer the network's.
+    part = part_of(scope.labels, scope.layers.index(str(top["layer"]))).replace("its ", "the ")
     if others:
-        subject, verb = f"{subject} and {count(others, 'other layer')}", "are"
-    return f"{there}{subject} {verb} moved {distance(top)}"
+        return f"{there}the maps of {part} and {count(others, 'other layer')} are moved {distance(top)}"
+    return f"{there}the map of {part} is moved {distance(top)}"
 
 
 def distance(row: Row) -> str:
@@ -148,7 +149,7 @@ def _reason(scope: Scope) -> str:
     if headline.certainty == Certainty.UNKNOWN:
         return f"with other images any of the {headline.n_ranked} layers could come first"
     if top["rank_low"] == top["rank_high"]:
-        return f"with other images it would still come first of {headline.n_ranked} layers"
+        return f"with other images it would very likely still come first of {headline.n_ranked} layers"
     rest = "" if headline.n_ranked == len(scope.layers) else " that could be ranked"
-    most = f"among the {top['rank_high']} that are moved most, of the {headline.n_ranked} layers{rest}"
-    return f"with other images this layer would be {most}"
+    most = f"among the {top['rank_high']} moved most, of {headline.n_ranked} layers{rest}"
+    return f"with other images it would very likely be {most}"

@@ -30,6 +30,60 @@ def wilson_interval(successes: Ints, trials: Ints) -> Interval:
     return Interval(low.reshape(np.shape(successes)), high.reshape(np.shape(successes)))
 
 
+class PairedShares(NamedTuple):
+    """How far two shares of the same images lie apart, the second minus the first.
+
+    Attributes:
+        difference: Of the shares.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        p: Of McNemar's exact test that both shares are the same, two-sided.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_shares(both: int, only_first: int, only_second: int, neither: int) -> PairedShares:
+    """Return how far two shares of the same images lie apart.
+
+    The interval is Newcombe's of two Wilson intervals and their correlation (1998, paired data, method 10).
+
+    Args:
+        both: Images that count for both shares; there must be an image in one of the four groups.
+        only_first: Images that count for the first alone.
+        only_second: Images that count for the second alone.
+        neither: Images that count for neither.
+
+    Example:
+        >>> paired_shares(4, 15, 0, 1).p == 2 / 2**15
+        True
+    """
+    n = both + only_first + only_second + neither
+    hits = np.array([both + only_first, both + only_second])
+    shares, ends = hits / n, wilson_interval(hits, np.array([n, n]))
+    below, above = shares - ends.low, ends.high - shares
+    product = float(np.prod(hits / n * (1 - hits / n)))
+    excess = float(both * neither - only_first * only_second)
+    # The correlation of the two, its numerator towards 0 by n / 2 where it is positive.
+    excess = max(excess - n / 2, 0.0) if excess > 0 else excess
+    correlation = excess / n**2 / np.sqrt(product) if product else 0.0
+    difference = float(shares[1] - shares[0])
+    apart = only_first + only_second
+    return PairedShares(
+        difference,
+        difference - _distance(below[1], above[0], correlation),
+        difference + _distance(above[1], below[0], correlation),
+        float(scipy.stats.binomtest(only_first, apart).pvalue) if apart else 1.0,
+    )
+
+
+def _distance(one: float, other: float, correlation: float) -> float:
+    return float(np.sqrt(one**2 - 2 * correlation * one * other + other**2))
+
+
 def calibration_error(confidence: Floats, is_right: NDArray[np.bool_], *, bins: int = 15) -> float:
     """Return the expected calibration error (Guo 2017, Eq. 3): how far confidence and accuracy lie apart.
 

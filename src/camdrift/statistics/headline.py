@@ -75,7 +75,7 @@ def headline_of(layers: pl.DataFrame, flips: pl.DataFrame, strengths: Sequence[f
     """
     present = set(layers["target"])
     target = next((target for target in TARGET_ORDER if target in present), TARGET_ORDER[0])
-    strength, fooling, n = _strength(flips, strengths)
+    strength, fooling, n = fooling_strength(flips, strengths)
     at = layers.filter(pl.col("target") == target, pl.col("strength") == strength)
     ranks = at.filter(pl.col("rank").is_not_null()).sort("rank", "layer_index").to_dicts()
     if not ranks:
@@ -95,10 +95,14 @@ def _furthest(at: pl.DataFrame, *, is_one: bool) -> tuple[Row, ...]:
     return tuple(rows.head(1).to_dicts())
 
 
-def _strength(flips: pl.DataFrame, strengths: Sequence[float]) -> tuple[float, int, int]:
-    """The strength, the adversarial examples that fool the network at it, and all of them.
+def fooling_strength(flips: pl.DataFrame, strengths: Sequence[float]) -> tuple[float, int, int]:
+    """The strength of a headline, the adversarial examples that fool the network at it, and all of them.
 
-    Where less than half do at every strength it is the one closest to 1.
+    It is the lowest strength at which at least half of them do; where there is none, the one closest to 1.
+
+    Args:
+        flips: Table `flips`.
+        strengths: Strengths of the attack.
     """
     rows = flips.filter(pl.col("condition") == ADVERSARIAL, pl.col("strength").is_in(list(strengths)), pl.col("n") > 0)
     half = rows.filter(2 * pl.col("flipped") >= pl.col("n")).sort("strength")

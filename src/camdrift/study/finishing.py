@@ -15,6 +15,7 @@ from camdrift.pipeline.gallery import deviations, header, renumbered, spanning
 from camdrift.pipeline.plan import Plan
 from camdrift.statistics.controls import study_controls
 from camdrift.statistics.flips import flips
+from camdrift.statistics.headline import fooling_strength
 from camdrift.statistics.layers import compromised_counts, layer_statistics
 from camdrift.statistics.perturbations import perturbation_layers, perturbations
 from camdrift.storage.integrity import repeated_images
@@ -64,9 +65,15 @@ def _write_statistics(directory: RunDirectory, *, rng_seed: int) -> None:
 
 
 def _gallery(plan: Plan, directory: RunDirectory) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield keys and arrays of the study's gallery, reading one chunk at a time and no more of it than is needed."""
+    """Yield keys and arrays of the study's gallery, reading one chunk at a time and no more of it than is needed.
+
+    Its seeds span the deviations at the strength that the page opens at. A chunk, which knows the strength of no
+    headline, has chosen its candidates at the one nearest to 1.
+    """
+    changes = flips(directory.read_table("variants"), directory.read_table("seeds"))
+    strength, _, _ = fooling_strength(changes, plan.settings.strengths)
     chunks = zip(directory.chunk_tables("seeds"), directory.chunk_tables("similarity"), strict=True)
-    shifts = pl.concat([deviations(*tables, settings=plan.settings) for tables in chunks])
+    shifts = pl.concat([deviations(*tables, settings=plan.settings, strength=strength) for tables in chunks])
     candidates = [seed_id for gallery in directory.chunk_galleries() for seed_id in gallery["seed_ids"].tolist()]
     names = spanning(shifts, plan.settings.gallery, candidates)
     yield from header(names, plan.settings).items()

@@ -167,6 +167,25 @@ SIDE_FLIPS: Final = Table(
     (Column("side", pl.String(), "name of the side"), *FLIPS.columns),
 )
 
+SIDE_OUTCOMES: Final = table(
+    "outcomes",
+    "pair of sides of different runs: whom the attack fools, on the images that both runs attacked (same seed_id and "
+    "checksum), if there are two or more",
+    ("side_a", pl.String, "first side"),
+    ("side_b", pl.String, "second side"),
+    ("n", pl.Int64, "images that both attacked"),
+    ("both", pl.Int64, "of these, images with an adversarial example in both"),
+    ("only_a", pl.Int64, "images with one in the first alone"),
+    ("only_b", pl.Int64, "images with one in the second alone"),
+    ("neither", pl.Int64, "images without one in either"),
+    ("share_a", pl.Float64, "share of the images with an adversarial example in the first"),
+    ("share_b", pl.Float64, "the same of the second"),
+    ("difference", pl.Float64, "share_b - share_a"),
+    ("difference_low", pl.Float64, "lower end of its 95 % interval (Newcombe 1998, paired data, method 10)"),
+    ("difference_high", pl.Float64, "upper end"),
+    ("p", pl.Float64, "of McNemar's exact test that the shares are the same, two-sided; not corrected"),
+)
+
 _SIDE: Final = Column("side", pl.String(), "name of the first side of a run")
 
 SIDE_PERTURBATIONS: Final = Table(
@@ -221,6 +240,7 @@ _TABLES: Final = (
     AGREEMENT,
     TRENDS,
     SIDE_FLIPS,
+    SIDE_OUTCOMES,
     SIDE_PERTURBATIONS,
     SIDE_PERTURBATION_LAYERS,
     CROSSED,

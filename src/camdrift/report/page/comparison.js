@@ -72,6 +72,7 @@ function drawMatrix() {
   const rows = names.map((name, i) => element("tr", {}, element("th", { scope: "row", class: look(i), title: name }, name), ...names.map((_, j) => matrixCell(i, j))));
   byId("matrix").classList.toggle("many", names.length > 12);
   byId("matrix").replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
+  byId("matrix").refresh?.();
 }
 
 const look = (side) => (side === state.a ? "a" : side === state.b ? "b" : null);

@@ -5,6 +5,11 @@ function saidOf(condition, seed = state.seed) {
   return said ? `${className(said[0])}, ${percent(said[1])}` : DASH;
 }
 
+// The share of the attack's own strength at which a picture is shown; nothing for all of it.
+function shareText() {
+  return study.strengths[state.strength] === 1 ? "" : ` ${strengthText()}\u00a0\u00d7`;
+}
+
 function bindFirst() {
   const draw = async () => {
     const { seed } = state;
@@ -20,6 +25,7 @@ function bindFirst() {
     byId("first-layer").textContent = `${study.layers[state.layer].label}, ${placeText()}`;
     for (const condition of CONDITIONS) {
       byId(`first-said-${condition}`).textContent = saidOf(condition);
+      if (condition !== "clean") byId(`first-at-${condition}`).textContent = shareText();
       const isChanged = condition !== "clean" && Boolean(study.seeds[state.seed][condition].said[state.strength]?.[2]);
       byId(`first-said-${condition}`).classList.toggle("flipped", isChanged);
       byId(`first-map-said-${condition}`).textContent = condition === "clean" ? "for comparison" : movedText(condition);
@@ -33,8 +39,8 @@ function bindFirst() {
   draw();
 }
 
-// How much of the clean map a variant keeps, in words that need none of the others.
+// How far a variant's map lies from the clean one, in the headline's word.
 function movedText(condition) {
   const value = similarityOf(state.seed, condition, state.layer);
-  return value === null ? "no map to compare" : `map ${percent(Math.max(value, 0))} like the clean one`;
+  return value === null ? "no map to compare" : `map moved by ${percent(1 - value)}`;
 }

@@ -29,7 +29,8 @@ function rove(group) {
   const items = () => [...group.querySelectorAll(FOCUSABLE)].filter((item) => !item.closest("details:not([open]) > :not(summary)"));
   const settle = (chosen) => items().forEach((item) => item.setAttribute("tabindex", item === chosen ? "0" : "-1"));
   group.addEventListener("keydown", (event) => {
-    const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity };
+    const across = Number(group.dataset.roving) || 1; // columns of a matrix
+    const steps = { ArrowRight: 1, ArrowDown: across, ArrowLeft: -1, ArrowUp: -across, Home: -Infinity, End: Infinity };
     const list = items();
     const at = list.indexOf(event.target);
     if (at < 0 || !(event.key in steps)) return;
