@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from camdrift.pipeline.noise import matched_noise as matched_noise
     from camdrift.study.campaign import Campaign as Campaign
     from camdrift.study.campaign import open_campaign as open_campaign
-    from camdrift.study.defend import Defending as Defending
+    from camdrift.study.defence_results import Defending as Defending
     from camdrift.study.defend import defend as defend
     from camdrift.study.detect import detect as detect
     from camdrift.study.explain import explain as explain
@@ -53,7 +53,7 @@ _PUBLIC: Final = {
     "Classifier": "models.classifier",
     "CoverageMeaning": "study.meaning",
     "CoverageMeasurement": "study.measurement",
-    "Defending": "study.defend",
+    "Defending": "study.defence_results",
     "ImageError": "errors",
     "ModelError": "errors",
     "StoreError": "errors",

@@ -15,7 +15,7 @@ from camdrift.errors import escaped
 from camdrift.tables.file_names import REPORT
 
 if TYPE_CHECKING:
-    from camdrift.study.defend import Defending
+    from camdrift.study.defence_results import Defending
 
 
 _Model = Annotated[

@@ -127,9 +127,9 @@ def flips_table(sides: Sequence[Side]) -> pl.DataFrame:
 
 def outcomes_table(sides: Sequence[Side]) -> pl.DataFrame:
     """Return the table `outcomes`: whom the attack fools, of the images that two runs attacked."""
-    attacked = {side.study.path: _attacked(side) for side in sides}
+    victims = {side.study.path: _attacked(side) for side in sides}
     pairs = ((a, b) for a, b in combinations(sides, 2) if a.study.path != b.study.path)
-    rows = (_outcome(a, b, attacked[a.study.path], attacked[b.study.path]) for a, b in pairs)
+    rows = (_outcome(a, b, victims[a.study.path], victims[b.study.path]) for a, b in pairs)
     return SIDE_OUTCOMES.frame([row for row in rows if row["n"] >= _LEAST_PAIRED])
 
 

@@ -33,9 +33,9 @@ def diffused(images: Images, pipeline: Any, *, time: float, steps: int, generato
     last = int(time * (scheduler.config.num_train_timesteps - 1))
     scheduler.set_timesteps(steps)
     side = getattr(unet.config, "sample_size", None) or images.shape[2:]
-    sized = _resized(images, side)
-    noise = torch.randn(sized.shape, generator=generator).to(sized)
-    x = scheduler.add_noise(2 * sized - 1, noise, torch.full((len(sized),), last, device=sized.device))
+    copies = _resized(images, side)
+    noise = torch.randn(copies.shape, generator=generator).to(copies)
+    x = scheduler.add_noise(2 * copies - 1, noise, torch.full((len(copies),), last, device=copies.device))
     with torch.no_grad():
         for step in scheduler.timesteps:
             if step <= last:

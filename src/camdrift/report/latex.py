@@ -50,8 +50,8 @@ def latex_text(text: str) -> str:
 
 def latex_code(text: str) -> str:
     """A name or spec in a typewriter's letters; lines may break behind its slashes, dots and commas."""
-    marked = "".join(f"{letter}\0" if letter in _BREAKS else letter for letter in text)
-    return rf"\texttt{{{latex_text(marked)}}}".replace("\0", r"\allowbreak{}")
+    with_breaks = "".join(f"{letter}\0" if letter in _BREAKS else letter for letter in text)
+    return rf"\texttt{{{latex_text(with_breaks)}}}".replace("\0", r"\allowbreak{}")
 
 
 def latex_layers(rows: list[Row], caption: str) -> str:

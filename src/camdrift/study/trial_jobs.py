@@ -95,10 +95,10 @@ class TrialJobs:
         """Progress in passes, or in percent of the budget where that is not in passes."""
         unit, each = (PASSES, int(self._budget.amount)) if self._budget.unit == PASSES else ("percent", 100)
         parts = {**{place: part.progress for place, part in self._slices.items()}, **hands}
-        spent = sum(int(part.share * each) for part in parts.values())
+        passes = sum(int(part.share * each) for part in parts.values())
         failures = sum(part.failures for part in parts.values())
         total = each * len(self._cells)
-        self._on_progress(Progress(stage, spent, total, failures, warnings, unit=unit, result="failure"))
+        self._on_progress(Progress(stage, passes, total, failures, warnings, unit=unit, result="failure"))
 
     def _read(self, place: int) -> Slice | None:
         checkpoint = self._directory.read_checkpoint(place)

@@ -120,8 +120,8 @@ def verify(
                 computation = with_changes(computation, study.record, trust=trust)
             except UserError as error:
                 gaps.append(f"natural changes: {error}")
-            made, differences = _recompute(computation, tables, sample, Random(rng_seed), on_progress)
-            checks += made
+            answers, differences = _recompute(computation, tables, sample, Random(rng_seed), on_progress)
+            checks += answers
             problems += differences
     return Verification(study.place, tuple(checks), tuple(gaps), tuple(problems))
 
