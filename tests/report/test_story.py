@@ -152,7 +152,7 @@ def gained(gain, low=1, high=1, **rest):
             {},
             "PGD fools the network on 14 of 17 images, at half its strength still on 14; there the map of a middle "
             "layer is moved as far as by noise 8.0 times as strong",
-            "Clear: with other images it would very likely still come first of 4 layers. deep.1.conv, layer 3 of 4, ",
+            "Clear: with other images it would nearly always come first of 4 layers. deep.1.conv, layer 3 of 4, ",
         ),
         (
             [gained(2.0), gained(4.0), gained(3.0), gained(8.0, 1, 4)],

@@ -149,7 +149,7 @@ def _reason(scope: Scope) -> str:
     if headline.certainty == Certainty.UNKNOWN:
         return f"with other images any of the {headline.n_ranked} layers could come first"
     if top["rank_low"] == top["rank_high"]:
-        return f"with other images it would very likely still come first of {headline.n_ranked} layers"
+        return f"with other images it would nearly always come first of {headline.n_ranked} layers"
     rest = "" if headline.n_ranked == len(scope.layers) else " that could be ranked"
     most = f"among the {top['rank_high']} moved most, of {headline.n_ranked} layers{rest}"
-    return f"with other images it would very likely be {most}"
+    return f"with other images it would nearly always be {most}"
