@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -49,7 +50,7 @@ class Table:
     is_replaced: bool = False
     additions: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def schema(self) -> PolarsSchema:
         """Names and types of the columns."""
         return pl.Schema({column.name: column.dtype for column in self.columns})
