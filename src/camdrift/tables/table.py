@@ -72,7 +72,8 @@ class Table:
             return pl.DataFrame(list(data), schema=self.schema, orient="row")
         partial = pl.DataFrame(dict(data), schema_overrides={n: t for n, t in self.schema.items() if n in data})
         missing = [pl.lit(None, dtype=t).alias(n) for n, t in self.schema.items() if n not in data]
-        return partial.with_columns(missing).select(self.schema.names())
+        complete = partial.with_columns(missing) if missing else partial
+        return complete.select(self.schema.names())
 
     def completed(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         """The rows of a run of before with null in the columns of `additions`; other rows as they are."""
