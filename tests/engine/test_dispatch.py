@@ -1,5 +1,6 @@
 """Chunks are handed out one by one; lost ones again; nothing is handed out after a stop. No process is started here."""
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -273,7 +274,7 @@ class TestKinds:
         pytest.importorskip("ray")
         skip_page(monkeypatch)
         monkeypatch.setattr(
-            sys.modules["camdrift.comparison.sweep"], "compare", partial(camdrift.compare, n_bootstrap=20)
+            importlib.import_module("camdrift.comparison.sweep"), "compare", partial(camdrift.compare, n_bootstrap=20)
         )
         monkeypatch.setattr(dispatch, "cluster", FakeRay().cluster)
         grid = tmp_path / "grid.toml"
