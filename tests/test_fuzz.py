@@ -38,6 +38,7 @@ from camdrift.models.keras_vgg16 import read_keras_layers
 from camdrift.models.weights import load_weights
 from camdrift.pipeline.settings import Settings
 from camdrift.report.page.rendering import render
+from support.comparisons import skip_figures
 from support.studies import SMALL, listing, skip_report, study_of, write_factory, write_images
 
 MANY = int(os.environ.get("CAMDRIFT_FUZZ", "0"))
@@ -350,6 +351,7 @@ class TestRuns:
     @pytest.fixture
     def copy(self, finished, tmp_path, monkeypatch):
         skip_report(monkeypatch)
+        skip_figures(monkeypatch)
         return tmp_path / "run"
 
     def read(self, finished, run, how):

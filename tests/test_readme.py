@@ -11,6 +11,7 @@ from typer.main import get_command
 from camdrift.cli.app import app
 from camdrift.fuzzing.names import CONSTRAINT_WORDS, FRAMEWORK_WORDS, OPERATOR_WORDS, ORACLE_WORDS
 from camdrift.tables.measures import CAPTUM, EXPLANATIONS, METRICS
+from support.studies import draw_only
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,6 +21,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_python_examples_run_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SSH_TTY", "/dev/pts/0")  # so that no browser is opened
+    draw_only(monkeypatch)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) == 2
     names: dict = {}

@@ -20,6 +20,7 @@ from support.studies import (
     SMALL,
     WITHOUT_TORCH,
     assert_same,
+    draw_only,
     listing,
     process,
     python,
@@ -291,6 +292,7 @@ class TestAgain:
         self, number, expected, camdrift_command, spec, tmp_path, monkeypatch
     ):
         """A real signal, sent when the first chunk has been stored."""
+        draw_only(monkeypatch)
         photos = write_images(tmp_path / "photos", 16)
         line = ["run", str(photos), "--model", spec, *QUICK, "--chunk-size", "2", "--out", "a run"]
         with process(MAIN, *line, cwd=tmp_path, text=True) as running:

@@ -15,7 +15,8 @@ from camdrift.defences.puvae import nearest_reconstruction
 from camdrift.defences.registry import DEFENCES
 from camdrift.defences.total_variation import smoothed
 from camdrift.errors import UserError
-from support.studies import picture, tiny_classifier, write_images
+from camdrift.models.classifier import Classifier
+from support.studies import TinyNet, picture, tiny_classifier, write_images
 
 GEOMETRY = tiny_classifier().geometry
 WORKSHOP = Workshop(geometry=GEOMETRY)
@@ -209,6 +210,17 @@ def folder(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("train"), 12)
 
 
+def small_classifier(size):
+    """The tiny classifier for smaller images: learning takes as long as they have pixels."""
+    return Classifier(TinyNet().eval(), mean=(0.5,) * 3, std=(0.25,) * 3, size=size)
+
+
+def pictures(size, numbers):
+    """Pictures as the classifier of this size takes them."""
+    pixels = [np.array(picture(number, (size, size))) for number in numbers]
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
+
+
 class TestReconstructions:
     """PuVAE and Defense-GAN."""
 
@@ -221,13 +233,12 @@ class TestReconstructions:
         assert nearest_reconstruction(image, copies).tolist() == [[0.1, 0.9, 0.9]]
 
     def test_puvae_learns_to_reconstruct(self, folder):
-        net = tiny_classifier()
+        net = small_classifier(16)
         spec = f"puvae(train='{folder}', steps={{}})"
         short, long = (
             make_defence(spec.format(steps), Workshop(geometry=net.geometry, classifier=net)) for steps in (1, 250)
         )
-        batch = torch.stack([torch.from_numpy(np.array(picture(n, (32, 32)))).permute(2, 0, 1) for n in range(4)])
-        batch = batch.float() / 255
+        batch = pictures(16, range(4))
         errors = [((each.purify(batch, 4 * [""], rng_seed=0) - batch) ** 2).mean().item() for each in (short, long)]
         assert errors[1] < 0.6 * errors[0]
         check_defence(long, batch, rng_seed=0)
@@ -296,17 +307,17 @@ class TestAutoencoder:
             def keep(self, key, tensors):
                 kept[key] = tensors
 
-        workshop = Workshop(geometry=GEOMETRY, learnt=Memory())
+        geometry = small_classifier(20).geometry
+        workshop = Workshop(geometry=geometry, learnt=Memory())
         spec = f"dae(train='{folder}', steps=150)"
         defence = make_defence(spec, workshop)
-        clean = torch.stack([torch.from_numpy(np.array(picture(n, (32, 32)))).permute(2, 0, 1) for n in (50, 51)])
-        clean = clean.float() / 255
+        clean = pictures(20, (50, 51))
         noisy = (clean + 16 / 255 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
         answer = defence.purify(noisy, ["", ""], rng_seed=0)
         assert ((answer - clean) ** 2).mean() < 0.6 * ((noisy - clean) ** 2).mean()
         assert ((defence.purify(clean, ["", ""], rng_seed=0) - clean) ** 2).mean() < 2e-4
         lines = []
-        again = make_defence(spec, Workshop(geometry=GEOMETRY, learnt=Memory(), show=lines.append))
+        again = make_defence(spec, Workshop(geometry=geometry, learnt=Memory(), show=lines.append))
         assert (lines, again.checksum) == ([], defence.checksum)
 
     def test_seed_images_are_refused(self, folder):

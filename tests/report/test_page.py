@@ -33,8 +33,13 @@ def study():
 
 
 @pytest.fixture(scope="module")
-def tab(browser, study, tmp_path_factory):
-    with opened(browser, written(study, tmp_path_factory.mktemp("page"))) as tab:
+def path(study, tmp_path_factory):
+    return written(study, tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def tab(browser, path):
+    with opened(browser, path) as tab:
         yield tab
 
 
@@ -456,22 +461,30 @@ def test_without_pictures_everything_else_works(browser, study, tmp_path):
         assert len(table_rows(tab)) == len(LABELS)
 
 
-@pytest.mark.parametrize(("width", "schemes"), [(360, ["dark"]), (1200, ["light", "dark"])])
-def test_readable_on_every_screen_and_by_every_reader(browser, study, tmp_path, width, schemes):
-    size = {"width": width, "height": 800}
-    with opened(browser, written(study, tmp_path), viewport=size, color_scheme=schemes[0]) as tab:
-        assert tab.evaluate("() => document.documentElement.scrollWidth") <= width
-        for chart in ("dose", "focus", *CHARTS):
-            shown(tab, chart)
-        for scheme in schemes:
-            tab.emulate_media(color_scheme=scheme)
-            paper = tab.evaluate("() => getComputedStyle(document.body).backgroundColor")
-            assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 28)"}[scheme]
-            assert violations(tab) == []
+def assert_readable(tab, width, *schemes):
+    assert tab.evaluate("() => document.documentElement.scrollWidth") <= width
+    for chart in ("dose", "focus", *CHARTS):
+        shown(tab, chart)
+    for scheme in schemes:
+        tab.emulate_media(color_scheme=scheme)
+        paper = tab.evaluate("() => getComputedStyle(document.body).backgroundColor")
+        assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 28)"}[scheme]
+        assert violations(tab) == []
 
 
-def test_on_paper_the_pictures_are_on_page_one_and_the_controls_gone(browser, study, tmp_path):
-    with opened(browser, written(study, tmp_path)) as tab:
+def test_readable_on_a_screen_and_by_every_reader(tab):
+    assert_readable(tab, 1200, "dark", "light")
+
+
+def test_readable_on_a_telephone_and_by_every_reader(browser, path):
+    """Opened in the dark, as its charts then are drawn."""
+    options = {"viewport": {"width": 360, "height": 800}, "color_scheme": "dark"}
+    with opened(browser, path, **options) as tab:
+        assert_readable(tab, 360, "dark")
+
+
+def test_on_paper_the_pictures_are_on_page_one_and_the_controls_gone(browser, path):
+    with opened(browser, path) as tab:
         tab.wait_for_function(
             "() => [...document.querySelectorAll('.chart')].every((chart) => chart.dataset.drawn === 'yes')"
         )

@@ -436,13 +436,24 @@ def test_figures_of_the_usual_signs_share_one_font_and_the_order_of_figures_chan
         return encoding._pdf(figure)
 
     encoding._font.cache_clear()
-    original = _backend_pdf_ps.get_glyphs_subset
+    original = _backend_pdf_ps.get_glyphs_subset, _backend_pdf_ps.font_as_file
     first = [pdf(text) for text in ("conv1 [2, 3]", "Häuser 3 \u00d7 4", "gain > 128")]
     # Two fonts are cut: one of the usual signs, one with the ä.
     assert encoding._font.cache_info().misses == 2
-    assert _backend_pdf_ps.get_glyphs_subset is original
+    assert (_backend_pdf_ps.get_glyphs_subset, _backend_pdf_ps.font_as_file) == original
     encoding._font.cache_clear()
     assert [pdf(text) for text in ("gain > 128", "Häuser 3 \u00d7 4", "conv1 [2, 3]")] == first[::-1]
+
+
+def test_a_font_is_written_once_and_embedded_as_matplotlib_writes_it(monkeypatch):
+    def pdf():
+        figure = Figure()
+        figure.text(0.1, 0.5, "gain > 128")
+        return encoding._pdf(figure)
+
+    again = pdf()
+    monkeypatch.setattr(encoding, "_font_bytes", lambda font: encoding._as_file(font).getvalue())
+    assert pdf() == again
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 4), (4, 4), (1, 14), (14, 18), (480, 1000)])

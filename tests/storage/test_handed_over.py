@@ -99,6 +99,16 @@ class TestHandedOver:
         with pytest.raises(StoreError, match=r"roc.parquet unpacks to 500 rows, too many for [\d,]+ bytes"):
             directory.read_table("roc")
 
+    def test_rows_are_counted_again_when_the_file_is_another(self, done, monkeypatch):
+        directory = RunDirectory.open(done)
+        directory.write_table("roc", RUN_TABLES["roc"].frame([{"trained_on": "a"}]))
+        monkeypatch.setattr("camdrift.storage.run_contents._FEW_ROWS", 10)
+        monkeypatch.setattr("camdrift.storage.run_contents._ROWS_OF_BYTE", 0)
+        assert directory.read_table("roc").height == 1
+        directory.write_table("roc", RUN_TABLES["roc"].frame([{"trained_on": "a"}] * 500))
+        with pytest.raises(StoreError, match=r"roc.parquet unpacks to 500 rows"):
+            directory.read_table("roc")
+
     def test_rows_that_were_not_written(self, done):
         record = json.loads((done / "run.json").read_text())
         record["files"]["roc.parquet"] = {"sha256": checksum(done / "floor.parquet"), "rows": 3}

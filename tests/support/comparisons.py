@@ -80,6 +80,11 @@ def skip_page(monkeypatch):
     monkeypatch.setattr("camdrift.comparison.compare.comparison_files", lambda *_: ())
 
 
+def skip_figures(monkeypatch):
+    """Let comparisons make their page, but no figure."""
+    monkeypatch.setattr("camdrift.report.comparison.comparison_figures", lambda tables: {})
+
+
 def break_schema(folder):
     """Make a run of an older schema of a run."""
     path = folder / "run.json"

@@ -6,6 +6,7 @@ code and what follows from it; the letters below are its sections. Only `reprodu
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Final, NamedTuple
 
 import matplotlib as mpl
@@ -172,6 +173,7 @@ def pooled_compromise(adversarial: Floats, noise: Floats) -> Floats:
     return np.where(np.isnan(adversarial), np.nan, below)
 
 
+@cache
 def _jet_colours() -> Floats:
     """The 256 colours of jet, (256, 3), in [0, 1]."""
     colours: Floats = mpl.colormaps["jet"](np.arange(256))[:, :3]

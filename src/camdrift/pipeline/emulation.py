@@ -139,7 +139,7 @@ def _rows(plan: Plan, seed: NoisySeed, seed_mixtures: Sequence[Mixture]) -> pl.D
     for batch in batches(list(distinct), plan.batch_size):
         images = [_image(plan, seed, distinct[key]) for key in batch]
         outcomes |= dict(zip(batch, clean.compare(images, [key in full for key in batch]), strict=True))
-    return pl.concat([_mixture_rows(plan, seed, mixture, outcomes[mixture.image_key]) for mixture in seed_mixtures])
+    return _seed_rows(plan, seed, seed_mixtures, outcomes)
 
 
 def _image(plan: Plan, seed: NoisySeed, mixture: Mixture) -> Image:
@@ -219,21 +219,28 @@ class _Clean:
         return [jet_direction(attribution, self.plan.size) for attribution in rows]
 
 
-def _mixture_rows(plan: Plan, seed: NoisySeed, mixture: Mixture, outcome: _Outcome) -> pl.DataFrame:
-    """The rows of one mixture: every reading of its image."""
-    readings = list(outcome.similarity)
-    target, score, metric = zip(*readings, strict=True)
-    return EMULATION.frame(
-        crossed(
-            {"target": target, "clean_score": score, "metric": metric},
-            plan.layer_columns,
-            {"similarity": np.stack([outcome.similarity[reading] for reading in readings])},
-            seed_id=seed.seed_id,
-            condition=mixture.condition,
-            strength=mixture.strength,
-            draw=mixture.draw,
-            is_accumulated=mixture.is_accumulated,
-            is_truncated=mixture.is_truncated,
-            **outcome.columns,
-        )
-    )
+def _mixture_columns(mixture: Mixture) -> dict[str, Any]:
+    """The columns of the table that describe a mixture."""
+    return {
+        "condition": mixture.condition,
+        "strength": mixture.strength,
+        "draw": mixture.draw,
+        "is_accumulated": mixture.is_accumulated,
+        "is_truncated": mixture.is_truncated,
+    }
+
+
+def _seed_rows(
+    plan: Plan, seed: NoisySeed, seed_mixtures: Sequence[Mixture], outcomes: Mapping[Any, _Outcome]
+) -> pl.DataFrame:
+    """The rows of all mixtures of a seed: every reading of each image."""
+    keys, similarity = [], []
+    for mixture in seed_mixtures:
+        outcome = outcomes[mixture.image_key]
+        common = {**_mixture_columns(mixture), **outcome.columns}
+        for (target, score, metric), values in outcome.similarity.items():
+            keys.append({"target": target, "clean_score": score, "metric": metric, **common})
+            similarity.append(values)
+    columns = {name: [row[name] for row in keys] for name in keys[0]}
+    values_by_name = {"similarity": np.stack(similarity)}
+    return EMULATION.frame(crossed(columns, plan.layer_columns, values_by_name, seed_id=seed.seed_id))

@@ -126,10 +126,10 @@ class Outcomes:
         measures = [measure._asdict() for measure in plan.measures]
         return SIMILARITY.frame(
             {
-                **{name: column.gather(places[0]) for name, column in columns.items()},
-                "target": pl.Series(plan.settings.targets).gather(places[1]),
-                **{name: pl.Series([m[name] for m in measures]).gather(places[2]) for name in measures[0]},
-                **{name: pl.Series([*column]).gather(places[3]) for name, column in plan.layer_columns.items()},
+                **{name: column[places[0]] for name, column in columns.items()},
+                "target": pl.Series(plan.settings.targets)[places[1]],
+                **{name: pl.Series([m[name] for m in measures])[places[2]] for name in measures[0]},
+                **{name: pl.Series([*column])[places[3]] for name, column in plan.layer_columns.items()},
                 "similarity": pl.Series(values=values["similarity"][*places], nan_to_null=True),
                 "undefined_reason": pl.Series(values["undefined_reason"][*places].tolist(), dtype=pl.String()),
             }

@@ -25,6 +25,7 @@ _FEW_COLOURS: Final = 1 << 13
 _SIGNS: Final = (f" {printable.strip()}\u00b1\u00b5\u00d7", "\u2013\u2026\u2192\u2212\u2264\u2265")
 # matplotlib's own: called with a font's file and the signs wanted, or from 3.11 on the numbers of their glyphs.
 _subset: Final[Any] = _backend_pdf_ps.get_glyphs_subset
+_as_file: Final[Any] = _backend_pdf_ps.font_as_file
 
 
 def figure_files(name: str, figure: Figure) -> Iterator[tuple[str, bytes]]:
@@ -84,14 +85,15 @@ def _pdf(figure: Figure) -> bytes:
 def _one_font() -> Iterator[None]:
     """Inside the block figures that need no sign but the usual ones share one font.
 
-    Cutting a font down to a figure's signs takes longer than drawing the figure.
+    Cutting a font down to a figure's signs takes longer than drawing the figure, and writing it a tenth of that.
     """
     module: Any = _backend_pdf_ps
     module.get_glyphs_subset = lambda file, wanted: nullcontext(_font(file, _with_usual(file, wanted)))
+    module.font_as_file = lambda font: BytesIO(_font_bytes(font))
     try:
         yield
     finally:
-        module.get_glyphs_subset = _subset
+        module.get_glyphs_subset, module.font_as_file = _subset, _as_file
 
 
 def _with_usual(file: Any, wanted: Any) -> Any:
@@ -107,3 +109,10 @@ def _with_usual(file: Any, wanted: Any) -> Any:
 def _font(file: Any, wanted: Any) -> Any:
     with _subset(file, wanted) as font:
         return font
+
+
+@cache
+def _font_bytes(font: Any) -> bytes:
+    """The file of a font that `_font` keeps."""
+    content: bytes = _as_file(font).getvalue()
+    return content

@@ -332,6 +332,8 @@ def _frame(columns: dict[str, Any]) -> pl.DataFrame:
     """Rows of table `layers` from arrays of any shape; NaN becomes null."""
     data = {}
     for name, values in columns.items():
-        series = pl.Series(name, values.ravel() if isinstance(values, np.ndarray) else values)
-        data[name] = (series.fill_nan(None) if series.dtype.is_float() else series).cast(LAYERS.schema[name])
+        dtype = LAYERS.schema[name]
+        cells = np.asarray(values, np.float64) if dtype.is_float() else values
+        flat = cells.ravel() if isinstance(cells, np.ndarray) else cells
+        data[name] = pl.Series(name, flat, nan_to_null=True).cast(dtype)
     return LAYERS.frame(data)

@@ -1,7 +1,7 @@
 """The contents of a run directory: the run record, the final tables, the gallery, each checked before it is used."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +41,7 @@ class RunContents(Chunks):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._checked = Checked()
+        self._heights: dict[Path, tuple[tuple[int, int, int], int]] = {}
 
     @property
     def place(self) -> Path | str:
@@ -148,7 +149,7 @@ class RunContents(Chunks):
         Raises:
             StoreError: A table is damaged.
         """
-        entries = entries_of(self.path, names or RUN_TABLES)
+        entries = entries_of(self.path, names or RUN_TABLES, self._height)
         if not names and (self.path / GALLERY).is_file():
             entries[GALLERY] = {"sha256": checksum(self.path / GALLERY)}
         return entries
@@ -195,12 +196,22 @@ class RunContents(Chunks):
     def _check_size(self, path: Path) -> None:
         """Raise `StoreError` if a table has not the rows that were written, or far more than its file can hold."""
         with readable(path):
-            size, n_rows = path.stat().st_size, _rows(path)
+            size, n_rows = path.stat().st_size, self._height(path)
         rows = self._files().get(path.name, {}).get("rows", n_rows)
         if rows != n_rows:
             raise StoreError(f"{path} has {n_rows:,} rows, {rows:,} were written", _CURE)
         if n_rows > max(_FEW_ROWS, _ROWS_OF_BYTE * size):
             raise StoreError(f"{path} unpacks to {n_rows:,} rows, too many for {size:,} bytes", _CURE)
+
+    def _height(self, path: Path) -> int:
+        """Number of rows of a table, counted once while it is the same file of the same size and time."""
+        stat = path.stat()
+        state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        before, n_rows = self._heights.get(path, (None, 0))
+        if before != state:
+            n_rows = _rows(path)
+            self._heights[path] = (state, n_rows)
+        return n_rows
 
     def _table(self, name: str) -> Path:
         """Path of a final table that is there and whole.
@@ -235,10 +246,13 @@ def check_schema(name: str, table: pl.DataFrame) -> None:
         raise ValueError(f"table `{name}` must have the schema {RUN_TABLES[name].schema}, got: {table.schema}")
 
 
-def entries_of(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Checksum and rows of those of some tables that lie in a folder, by file name."""
+def entries_of(
+    folder: Path, names: Iterable[str], height_of: Callable[[Path], int] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Checksum and rows of those of some tables that lie in a folder, by file name; `height_of` counts the rows."""
+    height_of = height_of or _rows
     paths = (folder / f"{name}.parquet" for name in names)
-    return {path.name: {"sha256": checksum(path), "rows": _rows(path)} for path in paths if path.is_file()}
+    return {path.name: {"sha256": checksum(path), "rows": height_of(path)} for path in paths if path.is_file()}
 
 
 def _rows(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -49,7 +50,7 @@ class Table:
     is_replaced: bool = False
     additions: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def schema(self) -> PolarsSchema:
         """Names and types of the columns."""
         return pl.Schema({column.name: column.dtype for column in self.columns})
@@ -71,7 +72,8 @@ class Table:
             return pl.DataFrame(list(data), schema=self.schema, orient="row")
         partial = pl.DataFrame(dict(data), schema_overrides={n: t for n, t in self.schema.items() if n in data})
         missing = [pl.lit(None, dtype=t).alias(n) for n, t in self.schema.items() if n not in data]
-        return partial.with_columns(missing).select(self.schema.names())
+        complete = partial.with_columns(missing) if missing else partial
+        return complete.select(self.schema.names())
 
     def completed(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         """The rows of a run of before with null in the columns of `additions`; other rows as they are."""
