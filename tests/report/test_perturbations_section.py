@@ -68,7 +68,8 @@ def test_its_values(material):
 
 def test_the_explorer_has_the_maps_of_every_layer(material):
     values = explorer_section(material)
-    assert values["changed"] == {"names": ["dim(share=0.5)"], "strength": "1"}
+    words = {"names": ["dim(share=0.5)"], "strength": "1", "class_words": "the seed's class"}
+    assert values["changed"] == words
     images = material.tables["perturbed"].filter(condition="natural", strength=1.0)
     ids = [str(name) for name in material.gallery["seed_ids"]]
     for place, (name, (change,)) in enumerate(zip(ids, values["study"]["changes"], strict=True)):

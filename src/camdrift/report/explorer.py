@@ -17,7 +17,7 @@ from camdrift.report.pictures import picture_data
 from camdrift.tables.perturbations import NATURAL, PERTURBED
 from camdrift.tables.reading import collected, scan
 from camdrift.tables.run_json import class_name
-from camdrift.tables.words import count, strength_text
+from camdrift.tables.words import TARGET_CLASSES, count, strength_text
 
 
 def explorer_section(material: Material) -> dict[str, Any]:
@@ -26,11 +26,13 @@ def explorer_section(material: Material) -> dict[str, Any]:
         return {"shown_seeds": "", "changed": None, "study": {}, "pictures": {}}
     seed_ids, pictures = picture_data(material.gallery, material.scope.indices)
     study = study_data(material.tables, material.record, material.scope, seed_ids)
-    words = _shown_seeds(len(seed_ids), material.scope)
+    shown = _shown_seeds(len(seed_ids), material.scope)
     names = [change_name(spec) for spec in _specs(material)] if pictures["changePlaces"] else []
     study |= {"ramps": colour_ramps(), "changes": _changes(material, seed_ids) if names else []}
-    changed = {"names": names, "strength": strength_text(change_strength(material.scope))} if names else None
-    return {"shown_seeds": words, "changed": changed, "study": study, "pictures": pictures}
+    words = TARGET_CLASSES[material.scope.headline.target]
+    strength = strength_text(change_strength(material.scope))
+    changed = {"names": names, "strength": strength, "class_words": words} if names else None
+    return {"shown_seeds": shown, "changed": changed, "study": study, "pictures": pictures}
 
 
 def _specs(material: Material) -> list[str]:

@@ -28,6 +28,7 @@ from camdrift.tables.words import (
     CLEAN,
     NOISE,
     ROUNDING,
+    TARGET_CLASSES,
     count,
     strength_text,
 )
@@ -55,6 +56,7 @@ def perturbations_section(material: Material) -> dict[str, Any]:
             "lines": [_attack_line(tables, scope), *(_line(tables, scope, name) for name in gains)],
             "layer": _layer(scope)[1],
             "strength": strength_text(change_strength(scope)),
+            "class_words": TARGET_CLASSES[scope.headline.target],
             "is_itself": change_strength(scope) == 1,
             "n": int(tables[PERTURBATIONS.name]["n"].max() or 0),  # type: ignore[arg-type]
         }

@@ -60,6 +60,8 @@ TARGET_WORDS: Final = {
     "own": "explained class: each image's own prediction (target own)",
     "label": "explained class: the true class (target label)",
 }
+# The class that a target explains, inside a sentence.
+TARGET_CLASSES: Final = {"seed": "the seed's class", "own": "each image's own class", "label": "the true class"}
 
 DEFAULT_STRENGTHS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 DEFAULT_NOISE_LADDER: Final = (8.0, 16.0, 32.0)
