@@ -16,12 +16,12 @@ import torch
 from polars.testing import assert_frame_equal
 
 import camdrift
-from camdrift.engine import dispatch, worker
+from camdrift.engine import dispatch, workplace
 from camdrift.engine.actor import portable
 from camdrift.engine.engine import Engine, engine_of
 from camdrift.engine.interruption import Stopped
 from camdrift.engine.ray_cluster import Team, _own_ray, cluster, team
-from camdrift.engine.worker import Worker
+from camdrift.engine.worker import ChunkProgress, Worker
 from camdrift.errors import ImageError, StoreError, UserError
 from camdrift.models.copies import copy_of, restore
 from camdrift.storage.remote_directory import gather
@@ -61,7 +61,7 @@ def _here(monkeypatch):
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(worker, "PATIENCE", 0.0)
+    monkeypatch.setattr(workplace, "_PATIENCE", 0.0)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -104,7 +104,7 @@ class TestChunks:
         class Slow(FakeRay):
             def wait(self, calls, *, num_returns=1, timeout=None):
                 if num_returns == 1 and calls[0].name == "compute" and not seen:
-                    calls[0].handle.actor._worker.progress = worker.ChunkProgress("explain", 2, 1)
+                    calls[0].handle.actor._worker.progress = ChunkProgress("explain", 2, 1)
                     seen.append(calls[0])
                     return [], calls
                 return super().wait(calls, num_returns=num_returns, timeout=timeout)
@@ -329,12 +329,12 @@ class TestErrors:
         assert_same(study(FakeRay(), images=images), local)
 
     def test_of_a_run_directory_that_a_worker_does_not_see(self, study, monkeypatch):
-        monkeypatch.setattr(worker, "_is_there", lambda task: False)
+        monkeypatch.setattr(workplace.Workplace, "_is_there", lambda *_: False)
         with pytest.raises(StoreError, match="`out` must be a folder that every worker sees"):
             study(FakeRay())
 
     def test_of_a_folder_that_a_worker_lacks(self, study, monkeypatch, tmp_path):
-        monkeypatch.setattr(worker.Path, "cwd", lambda: tmp_path / "elsewhere")
+        monkeypatch.setattr(workplace.Path, "cwd", lambda: tmp_path / "elsewhere")
         with pytest.raises(UserError, match=r"needs the folder of the command on every worker, got: none"):
             study(FakeRay())
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import camdrift
-from camdrift.engine import dispatch
+from camdrift.engine import dispatch, workplace
 from camdrift.errors import StoreError, UserError
 from camdrift.pipeline.onset import onset_of
 from camdrift.statistics.trials import a12, compared, summarised
@@ -351,7 +351,7 @@ class TestWorkers:
         assert_equal(again, campaign)
 
     def test_a_folder_that_a_worker_does_not_see(self, fuzzed, monkeypatch):
-        monkeypatch.setattr(trial_jobs, "PATIENCE", 0.0)
-        monkeypatch.setattr(trial_jobs.TrialWorker, "_is_there", lambda _: False)
+        monkeypatch.setattr(workplace, "_PATIENCE", 0.0)
+        monkeypatch.setattr(workplace.Workplace, "_is_there", lambda *_: False)
         with pytest.raises(StoreError, match="`out` must be a folder that every worker sees"):
             fuzzed(FakeRay())

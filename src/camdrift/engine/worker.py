@@ -1,17 +1,14 @@
 """One worker of a study: it has a model of its own, computes chunks and stores them."""
 
-import os
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
 from camdrift.engine.progress import attacked_seeds
-from camdrift.errors import StoreError, UserError
+from camdrift.engine.workplace import Workplace
+from camdrift.errors import UserError
 from camdrift.images.places import ImageFile
 from camdrift.models.copies import ModelCopy, copy_of, restore
 from camdrift.pipeline.chunk import fit_chunk
@@ -21,25 +18,7 @@ from camdrift.storage.remote_directory import RemoteDirectory, directory_at
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.words import ANALYSED, UNREADABLE
 
-# A shared folder may show late what another machine has written.
-PATIENCE: Final = 30.0
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """The surroundings of a study, which every worker must find again.
-
-    Attributes:
-        folder: Working directory, from which relative paths count.
-        modules: Folders in which Python looks for modules.
-        out: Path or URL of the run directory.
-        started: The time at which the run began, as its record has it.
-    """
-
-    folder: Path
-    modules: tuple[str, ...]
-    out: Path | str
-    started: str
+_CURE: Final = "choose an --out that all machines share, or a URL such as s3://BUCKET/run"
 
 
 @dataclass(frozen=True)
@@ -77,11 +56,9 @@ def task_of(plan: Plan, directory: RunDirectory) -> Task:
         design=plan.design,
         classifier=copy_of(plan.classifier),
         surrogate=None if plan.surrogate is None else copy_of(plan.surrogate),
-        workplace=Workplace(
-            folder=Path.cwd(),
-            modules=tuple(os.path.abspath(place) for place in sys.path),  # noqa: PTH100, "" is the working directory
-            out=directory.place if isinstance(directory, RemoteDirectory) else directory.path.absolute(),
-            started=directory.read_record()["started"],
+        workplace=Workplace.here(
+            directory.place if isinstance(directory, RemoteDirectory) else directory.path,
+            directory.read_record()["started"],
         ),
         attack_code=attack_code(plan.attack),
         perturbation_code=perturbation_code(plan.settings.perturb),
@@ -153,8 +130,7 @@ class Worker:
             UserError: This machine lacks something, or has another.
         """
         task = self.task
-        enter(task.workplace.folder, task.workplace.modules)
-        _find(task.workplace)
+        task.workplace.enter(self._read_record, _CURE)
         surrogate = None if task.surrogate is None else restore(task.surrogate)
         plan = assemble(task.design, restore(task.classifier), surrogate=surrogate)
         if attack_code(plan.attack) != task.attack_code:
@@ -193,42 +169,6 @@ class Worker:
         outcome = _outcome(result.tables["seeds"], self._plan.batch_size)
         return replace(outcome, seconds=plan.clock.seconds, warnings=tuple(warnings))
 
-
-def enter(folder: Path, modules: Sequence[str]) -> None:
-    """Give relative paths and names of modules the meaning that they have where the study was started.
-
-    Args:
-        folder: The working directory there.
-        modules: Folders in which Python looks for modules there.
-
-    Raises:
-        UserError: There is no such folder here.
-    """
-    try:
-        os.chdir(folder)
-    except OSError as error:
-        raise UserError(
-            f"`engine` ray needs the folder of the command on every worker, got: none at {folder} ({error.strerror})",
-            "start the command in a folder that all machines share",
-        ) from error
-    sys.path += [place for place in modules if place not in sys.path]
-
-
-def _find(workplace: Workplace) -> None:
-    """Raises `StoreError` unless the run directory is here and is the one that the study was started with."""
-    deadline = time.monotonic() + PATIENCE
-    while not _is_there(workplace):
-        if time.monotonic() > deadline:
-            raise StoreError(
-                f"`out` must be a folder that every worker sees, got: {workplace.out}, which one does not",
-                "choose an --out that all machines share, or a URL such as s3://BUCKET/run",
-            )
-        time.sleep(0.5)
-
-
-def _is_there(workplace: Workplace) -> bool:
-    try:
-        with directory_at(workplace.out) as directory:
-            return bool(directory.read_record().get("started") == workplace.started)
-    except StoreError:
-        return False
+    def _read_record(self) -> dict[str, Any]:
+        with directory_at(self.task.workplace.out) as directory:
+            return directory.read_record()

@@ -1,8 +1,5 @@
 """The trials of a campaign as jobs: what is left, how far each is, and the worker that runs one to a checkpoint."""
 
-import os
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +12,7 @@ from numpy.typing import NDArray
 from camdrift.coverage.criteria import make_criterion
 from camdrift.coverage.profile import Profile
 from camdrift.engine.progress import OnProgress, Progress
-from camdrift.engine.worker import PATIENCE, enter
-from camdrift.errors import StoreError
+from camdrift.engine.workplace import Workplace
 from camdrift.fuzzing.budget import PASSES, Budget
 from camdrift.fuzzing.design import FuzzSeed
 from camdrift.fuzzing.frameworks import Setup
@@ -31,6 +27,7 @@ from camdrift.study.trial_slices import PlannedTrial, Slice, TrialInHand, TrialP
 # Seconds between two checkpoints.
 EVERY: Final = 10.0
 _FUZZ: Final = "fuzz"
+_CURE: Final = "choose an --out that all machines share"
 
 
 class TrialJobs:
@@ -116,10 +113,7 @@ class CampaignTask:
     """What every worker of a campaign is made of.
 
     Attributes:
-        folder: Working directory, from which relative paths count.
-        modules: Folders in which Python looks for modules.
-        out: The campaign's directory.
-        started: The time at which it began, as its record has it.
+        workplace: The surroundings of the campaign.
         models: Copies of the classifier that is fuzzed, and of the oracle's others.
         settings: Options of the campaign.
         criterion: Spec of its criterion.
@@ -129,10 +123,7 @@ class CampaignTask:
         cells: All trials.
     """
 
-    folder: Path
-    modules: tuple[str, ...]
-    out: Path
-    started: str
+    workplace: Workplace
     models: tuple[ModelCopy, ...]
     settings: FuzzSettings
     criterion: str
@@ -168,10 +159,7 @@ def campaign_task(
         UserError: A model cannot be given to them.
     """
     return CampaignTask(
-        folder=Path.cwd(),
-        modules=tuple(os.path.abspath(place) for place in sys.path),  # noqa: PTH100, "" is the working directory
-        out=directory.path.absolute(),
-        started=directory.read_record()["started"],
+        workplace=Workplace.here(directory.path, directory.read_record()["started"]),
         models=tuple(copy_of(model) for model in models),
         settings=settings,
         criterion=criterion,
@@ -193,7 +181,7 @@ class TrialWorker:
 
     def __init__(self, task: CampaignTask) -> None:
         self.progress = TrialProgress()
-        self._task, self._directory = task, CampaignDirectory(task.out)
+        self._task, self._directory = task, CampaignDirectory(Path(task.workplace.out))
         self._setup: Setup | None = None
         self._trial: TrialInHand | None = None
 
@@ -204,8 +192,7 @@ class TrialWorker:
             UserError: This machine lacks something, or has another.
         """
         task = self._task
-        enter(task.folder, task.modules)
-        self._find()
+        task.workplace.enter(self._directory.read_record, _CURE)
         classifier, *others = map(restore, task.models)
         with torch.no_grad(), classifier.numerics():
             oracle = make_oracle(task.settings.oracle, classifier, tuple(others))
@@ -243,20 +230,3 @@ class TrialWorker:
         if self._trial is not None:
             self._trial.close()
             self._trial = None
-
-    def _find(self) -> None:
-        """Raises `StoreError` unless the campaign's directory is here and is the one that was begun."""
-        deadline = time.monotonic() + PATIENCE
-        while not self._is_there():
-            if time.monotonic() > deadline:
-                raise StoreError(
-                    f"`out` must be a folder that every worker sees, got: {self._task.out}, which one does not",
-                    "choose an --out that all machines share",
-                )
-            time.sleep(0.5)
-
-    def _is_there(self) -> bool:
-        try:
-            return bool(self._directory.read_record().get("started") == self._task.started)
-        except StoreError:
-            return False
