@@ -87,7 +87,8 @@ def pass_size(classifier: Classifier) -> int:
 
 def filled(images: Images, size: int) -> Tensor:
     """Images with black ones behind them, `size` in all."""
-    return torch.cat([images, images.new_zeros((size - len(images), *images.shape[1:]))])
+    missing = size - len(images)
+    return torch.cat([images, images.new_zeros((missing, *images.shape[1:]))]) if missing else images
 
 
 def _pass(classifier: Classifier, images: Images, size: int) -> NeuronBatch:

@@ -84,7 +84,7 @@ def _min_max(mean: Tensor, lowest: Tensor, highest: Tensor, layer: Tensor) -> Te
     # The mean of scaled values is the scaled mean. A constant layer's mean may be rounded off its only value, so that
     # 0/0 has to be made: it is NaN, which no threshold lies below.
     span = torch.where(highest > lowest, highest - lowest, torch.nan)
-    return (mean - lowest[:, layer]) / span[:, layer]
+    return (mean - lowest.index_select(1, layer)) / span.index_select(1, layer)
 
 
 @lru_cache(maxsize=16)
