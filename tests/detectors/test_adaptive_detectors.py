@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from camdrift.defences.median import median_of_windows
 from camdrift.detectors.adaptive import SeedImages, _orthogonal, undetected_attack, undetected_sheet
 from camdrift.detectors.assessment import detector_rows, seed_thresholds
 from camdrift.detectors.opening import open_detectors
@@ -88,6 +89,45 @@ def test_rows(detectors, seeds, static):
         assert row["undetected"] == sum(sheet.undetected[row["detector"]]) / 20
         assert row["undetected_low"] <= row["undetected"] <= row["undetected_high"]
         assert row["eps"] == EPSILON
+
+
+class TestSqueeze:
+    def test_gradient_is_that_of_the_median_and_takes_bits_for_the_identity(self, net, seeds, monkeypatch):
+        # without non-local means, so that one copy alone makes the score
+        monkeypatch.setattr("camdrift.detectors.squeezing.find_spec", lambda name: None)
+        detectors = open_detectors(["squeeze(bits=0, median=2)", "squeeze(bits=3, median=0)"], net, layers=net.layers)
+        median, bits = detectors.by_name
+
+        def gradient_of(name):
+            pixels = seeds.images.clone().requires_grad_()
+            _, scores = detectors.differentiable_score(name, pixels)
+            assert np.allclose(scores.detach().numpy(), detectors.scores(seeds.images)[name].combined, atol=1e-6)
+            (gradient,) = torch.autograd.grad(scores.sum(), pixels)
+            return gradient
+
+        def by_hand(change):
+            pixels = seeds.images.clone().requires_grad_()
+            copies = change(pixels)
+            (net(pixels).softmax(1) - net(copies).softmax(1)).abs().sum().backward()
+            return pixels.grad
+
+        rounded = lambda images: images + ((images * 7).round() / 7 - images).detach()  # noqa: E731
+        assert torch.allclose(gradient_of(bits), by_hand(rounded), atol=1e-6)
+        assert torch.allclose(gradient_of(median), by_hand(lambda images: median_of_windows(images, 2)), atol=1e-6)
+        assert gradient_of(bits).abs().amax((1, 2, 3)).min() > 0
+
+    def test_an_attack_that_knows_it_passes_more_often(self, net, seeds):
+        detectors = open_detectors(["squeeze"], net, layers=net.layers)
+        (name,) = detectors.by_name
+        sheet = detectors.sheet("pgd", epsilon=EPSILON)
+        sheet.add("clean", 0.0, detectors.scores(seeds.images), NAMES)
+        limits = seed_thresholds(sheet, name)
+        thresholds = torch.tensor([limits[seed] for seed in NAMES], dtype=torch.float64)
+        knowing = undetected_attack(detectors, name, *seeds[:2], thresholds, epsilon=EPSILON, steps=10)
+        infinite = torch.full((20,), torch.inf, dtype=torch.float64)
+        unknowing = undetected_attack(detectors, name, *seeds[:2], infinite, epsilon=EPSILON, steps=10)
+        is_passing = detectors.scores(unknowing.images)[name].combined <= thresholds.numpy()
+        assert knowing.is_undetected.sum() > (unknowing.is_fooling & is_passing).sum()
 
 
 def test_needs_a_gradient(net, detectors, seeds):

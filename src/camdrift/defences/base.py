@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Final
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from camdrift.errors import UserError, is_foreign, one_line
 from camdrift.streams import stream_seed
@@ -71,6 +71,32 @@ class Defence:
                 raise
             raise UserError(f"`defence` {self.spec} failed: {one_line(error)}") from error
         return purified(self.spec, images, answer)
+
+
+def as_identity(change: Callable[[Images], Images], images: Images) -> Images:
+    """Changed images whose gradient is that of the identity (BPDA, Athalye 2018).
+
+    Args:
+        change: What is done to the images.
+        images: Batch in pixel space.
+    """
+    with torch.no_grad():
+        answer = change(images)
+    return _AsIdentity.apply(images, answer) if images.requires_grad else answer
+
+
+class _AsIdentity(torch.autograd.Function):
+    """Changed images that lead back to the images as if nothing had been done to them."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, answer: Tensor) -> Tensor:
+        """The changed images."""
+        return answer.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """The gradient as it is."""
+        return gradients[0], None
 
 
 def purified(spec: str, images: Images, answer: Any) -> Images:

@@ -5,9 +5,9 @@ from hashlib import sha256
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from camdrift.defences.base import BPDA, Defence
+from camdrift.defences.base import BPDA, Defence, as_identity
 from camdrift.models.classifier import Classifier
 from camdrift.tensors import Images, Logits
 
@@ -44,25 +44,7 @@ class DefendedNetwork(nn.Module):
         def purify(batch: Images) -> Images:
             return self._defence.purify(batch, keys, rng_seed=self._rng_seed)
 
-        if self._defence.gradient != BPDA:
-            return purify(images)
-        with torch.no_grad():
-            answer = purify(images)
-        return _PassedThrough.apply(images, answer) if images.requires_grad else answer
-
-
-class _PassedThrough(torch.autograd.Function):
-    """Purified images whose gradient is that of the identity."""
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, answer: Tensor) -> Tensor:
-        """The purified images."""
-        return answer.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """The gradient as it is."""
-        return gradients[0], None
+        return as_identity(purify, images) if self._defence.gradient == BPDA else purify(images)
 
 
 def _keys(images: Images) -> list[str]:

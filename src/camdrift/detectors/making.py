@@ -114,7 +114,7 @@ def make_detector(spec: str, setup: DetectorSetup) -> Detector:
     if not squeezers:
         raise UserError("`detector` squeeze must have a squeezer, got: none", "squeeze(bits=5)")
     remarks = () if len(squeezers) > 2 or "non-local means" in squeezers else (WITHOUT_PATCHES,)
-    return Detector(name, (WHOLE,), partial(squeeze_score, squeezers), remarks=remarks)
+    return Detector(name, (WHOLE,), partial(squeeze_score, squeezers), is_differentiable=True, remarks=remarks)
 
 
 def profile_layers(specs: Sequence[str], classifier: Classifier, layers: Sequence[str]) -> tuple[str, ...]:

@@ -161,6 +161,12 @@ class DifferentiableBatch(ImageBatch):
         """Neurons and logits of the images, with their graph."""
         return differentiable_neurons(self._classifier, self.images)
 
+    def logits_of(self, copies: Images) -> Tensor:
+        """Logits of changed images, with their graph."""
+        full = full_precision(self._classifier)
+        with full.numerics(), full.undisturbed(), torch.enable_grad():
+            return full(copies).float()
+
 
 def _neurons(classifier: Classifier, observer: NeuronObserver, logits: Tensor, *, is_detached: bool) -> NeuronBatch:
     """What an observer saw, with or without its graph."""

@@ -96,6 +96,7 @@ DETECTORS: Final[Mapping[str, DetectorRow]] = {
         "largest L1 distance of the probabilities of the image and of a squeezed copy",
         "Xu, NDSS 2018",
         {"bits": 5, "median": 2},
+        is_differentiable=True,
     ),
     "denoised": DetectorRow(
         READS_MAPS, "mean deviation of the maps of the image and of its median-filtered copy", "camdrift detect"

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from camdrift.defences.base import as_identity
 from camdrift.defences.bits import squeezed_to_bits
 from camdrift.defences.median import median_of_windows
 from camdrift.detectors.passes import ImageBatch
@@ -24,16 +25,18 @@ WITHOUT_PATCHES: Final = "squeeze: without non-local means, since scikit-image i
 def squeezers_of(settings: Mapping[str, Any]) -> dict[str, Callable[[Images], Images]]:
     """The squeezers by name: bits, median and, where scikit-image is installed, non-local means.
 
+    An attack follows the median's own gradient, and takes the others for the identity.
+
     Args:
         settings: `bits` and `median`; 0 for none.
     """
     squeezers: dict[str, Callable[[Images], Images]] = {}
     if settings["bits"]:
-        squeezers["bits"] = partial(squeezed_to_bits, depth=settings["bits"])
+        squeezers["bits"] = partial(as_identity, partial(squeezed_to_bits, depth=settings["bits"]))
     if settings["median"]:
         squeezers["median"] = partial(median_of_windows, window=settings["median"])
     if find_spec("skimage") is not None:
-        squeezers["non-local means"] = smoothed_by_patches
+        squeezers["non-local means"] = partial(as_identity, smoothed_by_patches)
     return squeezers
 
 
@@ -43,7 +46,7 @@ def smoothed_by_patches(images: Images) -> Images:
 
     copies = [
         denoise_nl_means(
-            image.cpu().numpy(),
+            image.detach().cpu().numpy(),
             patch_size=_PATCH,
             patch_distance=_SEARCH // 2,
             h=_STRENGTH,
