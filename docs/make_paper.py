@@ -2,6 +2,8 @@
 
 python docs/make_paper.py                       the page from the stored tables
 python docs/make_paper.py vgg16=RUN lite0=RUN   first store the tables of these reproductions
+
+`vgg16_five` is the attack of the paper with five iterations, so that more images are fooled.
 """
 
 import json
@@ -21,7 +23,8 @@ from camdrift.tables.words import ARTEFACT, FAILS, HOLDS, UNDECIDED
 FOLDER = Path(__file__).with_name("paper")
 TABLES = ("claims", "ladder", "controls", "layers", "detection")
 FIGURES = ("figure_11_ladder", "figure_12_released")
-TITLES = {"vgg16": "VGG-16", "lite0": "EfficientNet-Lite0"}
+TITLES = {"vgg16": "VGG-16", "vgg16_five": "VGG-16, five iterations", "lite0": "EfficientNet-Lite0"}
+IMAGES = {"vgg16": "of Imagenette, ten classes", "vgg16_five": "of Imagenette", "lite0": "photographs of ImageNet"}
 WORDS = {HOLDS: "holds", ARTEFACT: "artefact", FAILS: "fails", UNDECIDED: "undecided"}
 FINDINGS = {
     "half_one": "distance of the curves 0.5 and 1",
@@ -65,7 +68,7 @@ class Run:
     """The stored tables of one reproduction."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.title = name, TITLES[name]
+        self.name, self.title, self.images = name, TITLES[name], IMAGES[name]
         self.facts: dict[str, Any] = json.loads((FOLDER / name / "facts.json").read_text(encoding="utf-8"))
         for table in (*TABLES, "focus"):
             setattr(self, table, pl.read_parquet(FOLDER / name / f"{table}.parquet"))
