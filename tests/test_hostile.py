@@ -466,6 +466,7 @@ class TestMissing:
             (("files", "seeds.parquet", "rows"), None),
             (("timings", "total"), float("inf")),
             (("timings", "total"), float("nan")),
+            (("engine", "threads"), "2"),
         ):
             record = json.loads(json.dumps(whole))
             reduce(dict.__getitem__, way[:-1], record)[way[-1]] = value

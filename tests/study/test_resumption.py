@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 import camdrift
 from camdrift.errors import StoreError, UserError
@@ -108,6 +109,22 @@ class TestResume:
         with pytest.raises(StoreError, match="batch_size was 64, now 2"):
             study_of(classifier, eight, broken, **SMALL, resume=True, batch_size=2)
         assert_same(study_of(classifier, eight, broken, **SMALL, resume=True, batch_size=64), whole)
+
+    def test_another_number_of_threads_is_told(self, classifier, eight, tmp_path, monkeypatch):
+        """They add up in another order, which an iterated attack amplifies; what goes on alike is not told."""
+        threads, warnings = torch.get_num_threads(), {}
+        for before in (threads, threads + 1):
+            with monkeypatch.context() as patch:
+                patch.setattr(torch, "get_num_threads", lambda before=before: before)
+                out = self.interrupt(classifier, eight, tmp_path / str(before), lambda p: p.seeds_done >= 6)
+            study = study_of(classifier, eight, out, **SMALL, resume=True)
+            assert study.record["engine"]["threads"] == threads
+            texts = study.record["preflight"]["warnings"]
+            warnings[before] = [text for text in texts if text.startswith("resumed where ")]
+        assert warnings[threads] == []
+        (text,) = warnings[threads + 1]
+        change = f"the number of threads was {threads + 1}, now {threads} (OMP_NUM_THREADS={threads + 1} keeps it)"
+        assert text.startswith(f"resumed where {change}: similarities before and after may differ")
 
     def test_a_finished_run_is_returned_untouched(self, classifier, eight, whole):
         before = listing(whole.path)

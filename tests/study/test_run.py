@@ -129,7 +129,12 @@ class TestFiles:
             "attack", "perturbations", "surrogate", "layers", "images", "versions", "machine", "device", "timings",
             "preflight", "files", "engine",
         }  # fmt: skip
-        assert record["engine"] == {"name": "local", "address": None, "workers": None}
+        assert record["engine"] == {
+            "name": "local",
+            "address": None,
+            "workers": None,
+            "threads": torch.get_num_threads(),
+        }
         assert record["preflight"].keys() == {
             "n",
             "n_labelled",

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import polars as pl
+import torch
 
 from camdrift.engine.engine import Engine
 from camdrift.engine.progress import OnProgress, Progress, attacked_seeds
@@ -13,6 +14,11 @@ from camdrift.pipeline.chunk import fit_chunk
 from camdrift.pipeline.plan import Plan, parts
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.tables.words import ANALYSED
+
+
+def record_of(engine: Engine) -> dict[str, Any]:
+    """The engine for the record, with the threads that torch has in this process."""
+    return {**engine.as_record(), "threads": torch.get_num_threads()}
 
 
 def compute(
@@ -47,4 +53,4 @@ def compute(
         seeds_done += len(part)
         successes += directory.read_chunk(index, "seeds").filter(pl.col("status") == ANALYSED).height
         on_progress(Progress("write", seeds_done, len(files), successes))
-    return plan, engine.as_record()
+    return plan, record_of(engine)

@@ -156,7 +156,8 @@ def _more_images(directory: RunDirectory) -> str:
 def continued(plan: Plan, record: dict[str, Any], directory: RunDirectory) -> Plan:
     """Return the plan with the batch size of the run that it continues, and complete the new record from the old one.
 
-    The record says where two halves of the run were computed by other versions, or on another device.
+    The record says where two halves of the run were computed by other versions, on another device, or with another
+    number of threads.
     """
     before = directory.read_run()
     arguments, old = record["arguments"]["effective"], effective(before)
@@ -175,11 +176,15 @@ def continued(plan: Plan, record: dict[str, Any], directory: RunDirectory) -> Pl
 
 
 def _other_surroundings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return a sentence on every library and device that is another than when the run was begun."""
+    """Return a sentence on all that is another than when the run was begun: libraries, device, threads."""
     old, new = before.get("versions") or {}, now["versions"]
     changes = [f"{name} was {old[name]}, now {new[name]}" for name in old if name in new and old[name] != new[name]]
     devices = before.get("device"), now["device"]
-    return changes + ([] if devices[0] == devices[1] else ["device was {}, now {}".format(*devices)])
+    changes += [] if devices[0] == devices[1] else ["device was {}, now {}".format(*devices)]
+    threads = [(record.get("engine") or {}).get("threads") for record in (before, now)]
+    if None not in threads and threads[0] != threads[1]:
+        changes.append("the number of threads was {0}, now {1} (OMP_NUM_THREADS={0} keeps it)".format(*threads))
+    return changes
 
 
 def chunk_seconds(directory: RunDirectory, index: int) -> dict[str, float]:

@@ -169,6 +169,8 @@ def _run_study(
         extra_tables = (*kind.extra_tables, *in_full_precision(checked(classifier, "classifier")))
         plan = study_plan(classifier, selection.files, settings, clock, surrogate=surrogate, extra_tables=extra_tables)
         record = run_record(plan, selection.files, images, command=launch.command, kind=kind.name)
+        if launch.engine.name == LOCAL:  # others say how many threads their workers have had when they are done
+            record["engine"] = local.record_of(launch.engine)
         if not launch.resume:
             plan, record["preflight"] = _preflight(plan, selection)
             record["timings"] = {"preflight": clock.seconds["preflight"]}

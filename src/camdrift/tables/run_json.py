@@ -149,6 +149,7 @@ _RUN: Final = _object(
     "preflight",
     "files",
     "finished",
+    "engine",
     camdrift=_text,
     kind=_text,
     status=_text,
@@ -163,6 +164,7 @@ _RUN: Final = _object(
     versions=_or_none(_mapping(_or_none(_text))),
     timings=_or_none(_mapping(_NUMBER)),
     preflight=_or_none(_object("warnings", warnings=_or_none(_TEXTS))),
+    engine=_or_none(_object("threads", threads=_COUNT)),
     files=_or_none(_mapping(_object("rows", sha256=_text, rows=_COUNT))),
 )
 
