@@ -19,7 +19,7 @@ from camdrift.figures.scope import scope_of
 from camdrift.figures.study import study_figures
 from camdrift.report import encoding, findings, focus, numbers
 from camdrift.report.page.rendering import render
-from camdrift.report.study import report_files
+from camdrift.report.study import report_files, summary
 from camdrift.statistics.ranks import ranked
 from camdrift.storage.replacement import write_files
 from camdrift.tables.further import FLIPS
