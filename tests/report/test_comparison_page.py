@@ -153,7 +153,7 @@ def test_ranks_in_numbers(tab, made):
 def test_the_keyboard_reaches_everything_in_few_stops(tab):
     """Of three sides: nine cells are one stop, in which arrows go to the sides and up and down."""
     set_state(tab)
-    assert len(stops(tab)) < 27
+    assert len(stops(tab)) < 25
     cells = tab.locator("#matrix button")
     cells.nth(1).focus()
     for key, place in (("ArrowDown", 4), ("ArrowRight", 5), ("ArrowUp", 2), ("Home", 0), ("End", 8)):

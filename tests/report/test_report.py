@@ -19,7 +19,7 @@ from camdrift.figures.scope import scope_of
 from camdrift.figures.study import study_figures
 from camdrift.report import encoding, findings, focus, numbers
 from camdrift.report.page.rendering import render
-from camdrift.report.study import report_files
+from camdrift.report.study import report_files, summary
 from camdrift.statistics.ranks import ranked
 from camdrift.storage.replacement import write_files
 from camdrift.tables.further import FLIPS
@@ -116,8 +116,8 @@ def sentence(*rows: dict) -> str:
 
 def test_gain_sentence_names_both_ends_with_interval_and_n():
     assert sentence(SHALLOW, DEEP | {"rank_low": 1, "rank_high": 1}) == (
-        "At strength 0.25 the attack moves block5_conv3 as far as noise 31 [24, 40] times as strong; block1_conv1 "
-        "only 8.3 [6.1, 11] times (n = 14; block5_conv3 ranks 1 [1] of 2 layers)."
+        "At strength 0.25 the attack moves the map of block5_conv3 as far as noise 31 [24, 40] times as strong; the "
+        "map of block1_conv1 only 8.3 [6.1, 11] times (n = 14; block5_conv3 ranks 1 [1] of 2 layers)."
     )
 
 
@@ -137,14 +137,15 @@ def test_gain_sentence_says_what_a_bound_is():
     bound = {"gain": 128.0, "gain_censored": "above", **ends, "rank_low": 1, "rank_high": 1}
     tied = [{"layer_label": name, **bound} for name in ("block5_conv1", "block5_conv2", "block5_conv3")]
     assert sentence(SHALLOW, *tied) == (
-        "At strength 0.25 the attack moves block5_conv1 and 2 other layers further than noise 128 times as strong, "
-        "the strongest that was tried; block1_conv1 only 8.3 [6.1, 11] times (n = 14; block5_conv1 ranks 1 [1, 3] of 4 "
-        "layers)."
+        "At strength 0.25 the attack moves the maps of block5_conv1 and 2 other layers further than noise 128 times as "
+        "strong, the strongest that was tried; the map of block1_conv1 only 8.3 [6.1, 11] times (n = 14; block5_conv1 "
+        "ranks 1 [1, 3] of 4 layers)."
     )
     low = {"layer_label": "a", "gain": 0.25, "gain_censored": "below"}
-    assert "; a only < 0.25 times (n = 14" in sentence(DEEP, low)
+    assert "; the map of a only < 0.25 times (n = 14" in sentence(DEEP, low)
     assert sentence(low).startswith(
-        "At strength 0.25 the attack moves a less far than noise 0.25 times as strong, the weakest that was tried"
+        "At strength 0.25 the attack moves the map of a less far than noise 0.25 times as strong, the weakest that was "
+        "tried"
     )
 
 
@@ -153,11 +154,11 @@ def test_layers_measured_on_few_images_are_not_named():
     half = {"layer_label": "half", "gain": 2.0, "gain_low": None, "n_pairs": 7}
     said = sentence(DEEP, half, rare, rare | {"gain": 99.0})
     assert said.startswith(
-        "At strength 0.25 the attack moves block5_conv3 as far as noise 31 [24, 40] times as strong;"
+        "At strength 0.25 the attack moves the map of block5_conv3 as far as noise 31 [24, 40] times as strong;"
     )
     assert said.endswith(
-        "; half only 2.0 times (n = 7 to 14; which of 2 layers comes first cannot be told: 1 [\u2013]; 2 layers "
-        "measured on too few images to be ranked)."
+        "; the map of half only 2.0 times (n = 7 to 14; which of 2 layers comes first cannot be told: 1 [\u2013]; "
+        "2 layers measured on too few images to be ranked)."
     )
 
 
@@ -172,7 +173,10 @@ def test_headline_is_in_plain_words_at_a_strength_that_fools(vgg):
     assert "DLFuzz fools the network on 14 of 18 images; the map of the last block is moved as far as by noise " in text
     assert f"noise {top['gain'][0]:.0f} times as strong." in text
     assert "Clear: with other images it would nearly always be among the 2 moved most, of 13 layers." in plain(text)
-    assert "Random noise of the same size fools the network on 1 of these 14." in text
+    number = f"{top['gain'][0]:.0f}"
+    caution = f"\u201c{number} times\u201d compares how far maps move, not how often the network is fooled."
+    assert f"Random noise of the same size fools the network on 1 of these 14. {caution}" in text
+    assert summary(vgg.tables, vgg.record)[0].endswith(f"noise {number} times as strong. {caution}")
 
 
 def test_success_is_a_share_of_readable_images_with_wilson_interval(vgg):

@@ -157,7 +157,7 @@ def gained(gain, low=1, high=1, **rest):
         (
             [gained(2.0), gained(4.0), gained(3.0), gained(8.0, 1, 4)],
             {"flipped": (3, 14, 14)},
-            "PGD fools the network on 14 of 17 images; which of its 4 layers is moved most cannot be told",
+            "PGD fools the network on 14 of 17 images; which of its 4 layers' maps is moved most cannot be told",
             "Cannot be told: with other images any of the 4 layers could come first. head, layer 4 of 4, its ",
         ),
         (
@@ -170,8 +170,8 @@ def gained(gain, low=1, high=1, **rest):
         (
             [gained(2.0), gained(9.0), {}, {}],
             {"n": 4, "flipped": (1, 4, 4)},
-            "PGD fools the network on 4 of 7 images; too few images to say which layer it moves most",
-            "Too few images: it takes 6 images to rank layers; shown is the layer that moved most in these. deep",
+            "PGD fools the network on 4 of 7 images; too few images to say which layer's map it moves most",
+            "Too few images: it takes 6 images to rank layers; shown is the layer whose map moved most in these. deep",
         ),
         (
             [{}, {}, {}, {}],

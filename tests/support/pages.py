@@ -87,8 +87,8 @@ def stops(tab):
     for _ in range(60):
         tab.keyboard.press("Tab")
         place = tab.evaluate(
-            "() => { const a = document.activeElement; if (a.dataset.stop) return null; a.dataset.stop = 1;"
-            " return a.id || a.name || a.textContent.trim(); }"
+            "() => { const a = document.activeElement; if (a === document.body || a.dataset.stop) return null;"
+            " a.dataset.stop = 1; return a.id || a.name || a.textContent.trim(); }"
         )
         if not place:
             break

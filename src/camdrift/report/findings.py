@@ -139,9 +139,9 @@ def gains(tables: Tables, scope: Scope) -> str:
         n = max(_n_pairs(tables, scope), default=0)
         return f"{at} no layer has a rank: it takes {LEAST_IMAGES} images with maps, and there are {n} at most."
     top, bottom = headline.tops, _last(headline)
-    text = f"{at} the attack{_EXPLAINING.get(headline.target, '')} moves {_named(top)} {_as_far_as(top[0])}"
+    text = f"{at} the attack{_EXPLAINING.get(headline.target, '')} moves {_maps_of(top)} {_as_far_as(top[0])}"
     if bottom:
-        text += f"; {_named(bottom)} only {_times_as_strong(bottom[0])}"
+        text += f"; {_maps_of(bottom)} only {_times_as_strong(bottom[0])}"
     notes = [f"n = {span([row['n_pairs'] or 0 for row in (*top, *bottom)])}"]
     if headline.certainty == Certainty.UNKNOWN:
         notes.append(f"which of {count(headline.n_ranked, 'layer')} comes first cannot be told: {_ranks(top[0])}")
@@ -268,9 +268,9 @@ def _shortened(names: list[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + (f" and {count(more, 'other layer')}" if more > 0 else "")
 
 
-def _named(rows: Sequence[Row]) -> str:
+def _maps_of(rows: Sequence[Row]) -> str:
     first = str(rows[0]["layer_label"])
-    return first if len(rows) == 1 else f"{first} and {count(len(rows) - 1, 'other layer')}"
+    return f"the map of {first}" if len(rows) == 1 else f"the maps of {first} and {count(len(rows) - 1, 'other layer')}"
 
 
 def _as_far_as(row: Row) -> str:

@@ -19,11 +19,11 @@ def is_single(tables: Tables) -> bool:
 
 
 def single_image_headline(tables: Tables, record: Record, scope: Scope) -> str:
-    """The change of the image's class, and the layer that moves furthest, without the full stop."""
+    """The change of the image's class, and the layer whose map moves furthest, without the full stop."""
     seed = tables["seeds"].row(0, named=True)
     before, after = (class_name(record, seed[f"{when}_class"]) for when in ("clean", "adversarial"))
     tops = scope.headline.tops
-    tail = f"; {part_of(scope.labels, scope.layers.index(tops[0]['layer']))} is moved most" if tops else ""
+    tail = f"; the map of {layer_part(scope, tops[0])} is moved most" if tops else ""
     title = threat.attack_title(record)
     if not scope.headline.is_fooling:
         tail = f", but no longer at strength {strength_text(scope.reference)}{tail}"
@@ -31,10 +31,15 @@ def single_image_headline(tables: Tables, record: Record, scope: Scope) -> str:
 
 
 def single_image_sentences(tables: Tables, record: Record, scope: Scope) -> list[str]:
-    """Sentences on the attack, on the layers that move furthest, and on noise of the same size."""
+    """Sentences on the attack, on the layers whose maps move furthest, and on noise of the same size."""
     bound = threat.bound(tables, record, scope)
     sentences = [_attack(tables, record), *([bound] if bound else []), *_moved(tables, scope)]
     return [*sentences, _noise(tables, record, scope), _caution()]
+
+
+def layer_part(scope: Scope, row: Row) -> str:
+    """A layer's part of the network, after a word on the attack: `the last layer`."""
+    return part_of(scope.labels, scope.layers.index(str(row["layer"]))).replace("its ", "the ")
 
 
 def _attack(tables: Tables, record: Record) -> str:

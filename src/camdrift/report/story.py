@@ -75,6 +75,14 @@ def contrast(tables: Tables, scope: Scope) -> str:
     return f"Random noise of the same size fools the network on {share}."
 
 
+def caution(tables: Tables, scope: Scope) -> str:
+    """What the headline's times are of, in a sentence; empty if it has none."""
+    if verdicts.is_reproduction(tables) or single.is_single(tables) or not _is_in_noise(scope):
+        return ""
+    number = times(scope.headline.tops[0]["gain"])
+    return f"\u201c{number} times\u201d compares how far maps move, not how often the network is fooled."
+
+
 def layer_place(scope: Scope, row: Row) -> str:
     """A layer's name and place in the network: `block5_conv3, layer 13 of 13, its last block`."""
     place = scope.layers.index(str(row["layer"]))
@@ -109,26 +117,36 @@ def _layers_moved(scope: Scope) -> str:
     if headline.certainty == Certainty.NOTHING:
         return "no layer could be measured"
     if headline.certainty == Certainty.TOO_FEW:
-        return "too few images to say which layer it moves most"
+        return "too few images to say which layer's map it moves most"
     top = headline.tops[0]
     if headline.certainty == Certainty.UNKNOWN:
-        if top["gain_censored"] != CENSORED_ABOVE or len(headline.tops) < 2:
-            return f"which of its {headline.n_ranked} layers is {there}moved most cannot be told"
+        if not _is_in_noise(scope):
+            return f"which of its {headline.n_ranked} layers' maps is {there}moved most cannot be told"
         # What these layers share is known: the bound.
         maps = f"the maps of {count(len(headline.tops), 'layer')}"
         return f"{there}{maps} are moved {distance(top)}, and which most cannot be told"
-    if not moves_further(top):
+    if not _is_in_noise(scope):
         return f"{there}no layer's map is moved further than by noise of the same size"
     others = len(headline.tops) - 1
-    # The strength before it is the attack's, the layer the network's.
-    part = part_of(scope.labels, scope.layers.index(str(top["layer"]))).replace("its ", "the ")
+    part = single.layer_part(scope, top)
     if others:
         return f"{there}the maps of {part} and {count(others, 'other layer')} are moved {distance(top)}"
     return f"{there}the map of {part} is moved {distance(top)}"
 
 
+def _is_in_noise(scope: Scope) -> bool:
+    """Does the headline tell how far maps move in strengths of noise?"""
+    headline = scope.headline
+    if headline.certainty in (Certainty.NOTHING, Certainty.TOO_FEW):
+        return False
+    top = headline.tops[0]
+    if headline.certainty == Certainty.UNKNOWN:
+        return top["gain_censored"] == CENSORED_ABOVE and len(headline.tops) > 1
+    return moves_further(top)
+
+
 def distance(row: Row) -> str:
-    """How far the attack moves a layer, in strengths of noise."""
+    """How far the attack moves a layer's map, in strengths of noise."""
     if row["gain_censored"] == CENSORED_ABOVE:
         return f"further than by noise {times(row['gain'])} times as strong, the strongest tried"
     return f"as far as by noise {times(row['gain'])} times as strong"
@@ -140,7 +158,7 @@ def _reason(scope: Scope) -> str:
     if headline.certainty == Certainty.NOTHING:
         return "every map is undefined, or moves no further than rounding does"
     if headline.certainty == Certainty.TOO_FEW:
-        return f"it takes {LEAST_IMAGES} images to rank layers; shown is the layer that moved most in these"
+        return f"it takes {LEAST_IMAGES} images to rank layers; shown is the layer whose map moved most in these"
     if headline.certainty == Certainty.ONLY:
         return "no other layer was measured on enough images"
     top = headline.tops[0]

@@ -38,7 +38,8 @@ def summary(tables: Tables, record: Record) -> list[str]:
     if not scope.analysed:
         return [reason_for_nothing(scope)]
     # A reproduction's sentences begin with its headline.
-    headline = [] if verdicts.is_reproduction(tables) else [f"{story.study_headline(tables, record, scope)}."]
+    words = f"{story.study_headline(tables, record, scope)}. {story.caution(tables, scope)}".rstrip()
+    headline = [] if verdicts.is_reproduction(tables) else [words]
     return headline + findings.study_sentences(tables, record, scope)
 
 

@@ -21,7 +21,7 @@ def explain(
     surrogate: Classifier | None = None,
     **options: Unpack[StudyKeywords],
 ) -> Study:
-    """Attack one image, and return a study of it: which layers are moved, and the maps of every layer.
+    """Attack one image, and return a study of it: how far the map of every layer moves, and the maps themselves.
 
     `study.plot("layer_grid")` draws the maps, where the attack succeeds.
 
@@ -38,7 +38,7 @@ def explain(
     Example:
         >>> study = camdrift.explain(classifier, "cat.jpg", attack="pgd(eps=2/255)")  # doctest: +SKIP
         >>> study.headline()  # doctest: +SKIP
-        'PGD (L-inf 2/255) makes the network see “fox” in place of “cat”; its last layer is moved most'
+        'PGD (L-inf 2/255) makes the network see “fox” in place of “cat”; the map of the last layer is moved most'
     """
     return run(classifier, _file(image), settings=settings, surrogate=surrogate, **options)
 

@@ -62,7 +62,7 @@ function bindTable() {
       .filter((layer) => `${study.layers[layer].label} ${study.layers[layer].name}`.toLowerCase().includes(word))
       .sort(compare);
     body.replaceChildren(...found.map(row));
-    body.closest("table").refresh?.();
+    body.closest("[data-roving]").refresh?.();
     byId("table-count").textContent = `${found.length} of ${study.layers.length} layers at strength ${strengthText()}, target ${study.targets[state.target]}`;
   };
   filter.addEventListener("input", draw);
