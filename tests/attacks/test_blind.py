@@ -9,7 +9,7 @@ from torch import nn
 from camdrift.attacks.gradients import CUT, ZERO
 from camdrift.attacks.library import REMARK, AttackRecipe, LibraryAttack
 from camdrift.attacks.making import make_attack
-from camdrift.attacks.registry import advice
+from camdrift.attacks.registry import advice, reach_warning
 from camdrift.errors import UserError
 from camdrift.models.classifier import Classifier
 from support.attacks import results_of
@@ -155,3 +155,19 @@ def test_advice_names_the_setting_that_fools_more():
     assert "dlfuzz(scores" not in advice("dlfuzz(scores='logit')")
     assert advice("fgsm(eps=8/255)") == "a larger `eps` (now 8/255) may fool more"
     assert advice("art:GeoDA") == ""
+
+
+def test_steps_that_cannot_reach_the_bound_are_told():
+    """Steps times step size against the bound, by hand; attacks left at their defaults reach it."""
+    words = "cannot reach its bound: "
+    assert reach_warning("pgd(eps=8/255, steps=10, rel_stepsize=0.05)") == (
+        f"pgd {words}10 steps go 0.5 of the way; rel_stepsize=0.25 takes it there"
+    )
+    assert reach_warning("mifgsm(eps=4/255, abs_stepsize=1/255, steps=3)") == (
+        f"mifgsm {words}3 steps go 0.75 of the way; abs_stepsize={0.833 * 4 / 255} takes it there"
+    )
+    assert reach_warning("foolbox:L2PGD(eps=1, steps=1)").startswith(f"foolbox:L2PGD {words}1 step go")
+    for spec in ("pgd(eps=8/255, steps=10, rel_stepsize=0.1)", "pgd(eps=4/255, steps=4, abs_stepsize=1/255)"):
+        assert reach_warning(spec) == ""
+    for name in ("fgsm", "pgd", "mifgsm", "apgd", "deepfool", "dlfuzz"):
+        assert reach_warning(make_attack(name).spec) == ""

@@ -11,11 +11,13 @@ from camdrift.comparison.sweep import sweep
 from camdrift.errors import UserError
 from camdrift.pipeline.settings import Settings
 from support.comparisons import skip_page
+from support.heads import write_head
 from support.studies import ATTACK, listing, skip_report, stop_when, write_factory, write_images
 
 STRONGER = ATTACK.replace("1/255", "2/255")
 HEAD = 'images = "photos"\nstrengths = [1]\nnoise_ladder = [4]\nchunk_size = 3\ngallery = 0\n'
 MODELS = '[[models]]\nmodel = "tiny.py:build"\nname = "tiny net"\n'
+NET = '[[models]]\nmodel = "net.py:build"\nname = "net"\n'
 ATTACKS = f'[[attacks]]\nattack = "{ATTACK}"\n[[attacks]]\nattack = "{STRONGER}"\n'
 
 
@@ -23,6 +25,21 @@ def write(folder, text=HEAD + MODELS + ATTACKS):
     path = folder / "grid.toml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def write_net(folder):
+    """A Python file whose `build` returns a net that ends in a linear layer; returns its spec."""
+    lines = (
+        "import torch",
+        "from torch import nn",
+        "SIZE = 32",
+        "def build():",
+        "    torch.manual_seed(0)",
+        "    average = (nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 10))",
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), *average)",
+    )
+    (folder / "net.py").write_text("\n".join(lines))
+    return f"{folder}/net.py:build"
 
 
 @pytest.fixture
@@ -105,6 +122,18 @@ class TestFile:
                 "`name` of model and attack must make a folder of its own for every cell, got twice: a-b-c",
                 "name = ",
             ),
+            (
+                MODELS + 'head = "zero@z.pt"\n' + ATTACKS,
+                "`head` must be one of linear.*, got: zero",
+                "heads are linear",
+            ),
+            (MODELS + 'head = "cosine"\n' + ATTACKS, "`head` must be KIND@FILE, got: cosine", "such as zero-bias@"),
+            (MODELS + "head = 1\n" + ATTACKS, "`head` must be a list of words in quotes, got: 1", ""),
+            (
+                MODELS + 'head = ["cosine@a.safetensors", "cosine@b.safetensors"]\n' + ATTACKS,
+                "`models` must be different, got twice: tiny net with cosine head",
+                "name = ",
+            ),
             ("a = \n", "`file` must be TOML, got: .*grid.toml", ""),
         ],
     )
@@ -179,6 +208,40 @@ class TestCells:
         ) as caught:
             sweep(write(tmp_path, text), out=tmp_path / "out", on_cell=pytest.fail)
         assert caught.value.hint.startswith("did you mean `torchvision/vgg16`?")
+        assert not (tmp_path / "out").exists()
+
+    def test_heads_are_cells_side_by_side(self, file, tmp_path):
+        """A model once with each of its heads, whose files lie beside the grid's."""
+        net = camdrift.load_model(write_net(tmp_path), device="cpu")
+        for kind in ("linear", "cosine"):
+            write_head(tmp_path / f"{kind}.safetensors", net, kind, classes=range(10))
+        heads = 'head = ["linear@linear.safetensors", "cosine@cosine.safetensors"]\n'
+        attack = '[[attacks]]\nattack = "fgsm(eps=32/255)"\n'
+        done = sweep(write(tmp_path, HEAD + NET + NET + heads + attack), out=tmp_path / "out")
+        assert done.failures == []
+        assert [study.path.name for study in done.studies] == [
+            "net-fgsm", "net-with-linear-head-fgsm", "net-with-cosine-head-fgsm",
+        ]  # fmt: skip
+        entries = [study.record["model"]["head"] for study in done.studies]
+        assert [entry and entry["kind"] for entry in entries] == [None, "linear", "cosine"]
+        assert done.comparison.sides["side"].to_list() == ["own head", "linear", "cosine"]
+
+    @pytest.mark.parametrize(
+        ("head", "words"),
+        [
+            ("linear@none.safetensors", "`head` must name a file, got: .*none.safetensors"),
+            ("cosine@own.safetensors", "`head` must name what the file holds, got: cosine"),
+            ("linear@other.safetensors", "`head` must be of this model, got: .*other.safetensors"),
+        ],
+    )
+    def test_a_head_that_does_not_fit_is_told_before_the_first_cell(self, file, tmp_path, head, words):
+        net = camdrift.load_model(write_net(tmp_path), device="cpu")
+        write_head(tmp_path / "own.safetensors", net)
+        write_head(tmp_path / "other.safetensors", net, model_sha256="0")
+        text = HEAD + MODELS + NET + f'head = "{head}"\n' + ATTACKS
+        kind = head.partition("@")[0]
+        with pytest.raises(UserError, match=rf"nothing has begun.* net with {kind} head \({words}"):
+            sweep(write(tmp_path, text), out=tmp_path / "out", on_cell=pytest.fail)
         assert not (tmp_path / "out").exists()
 
     def test_changed_settings_are_not_mixed(self, file, tmp_path):

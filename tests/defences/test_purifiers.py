@@ -102,6 +102,17 @@ def test_jpeg_is_what_pillow_writes():
     assert np.array_equal((purified("jpeg(40)", batch)[0].permute(1, 2, 0) * 255).round().numpy(), expected)
 
 
+def test_a_preprocessor_of_art_gets_pixels_with_channels_first():
+    """By hand: 4 bits leave sixteenths of the range; and its median is SciPy's over 3 x 3 pixels of each channel."""
+    pytest.importorskip("art")
+    batch = images(2)
+    squeezed = purified("art:FeatureSqueezing(bit_depth=4)", batch)
+    assert torch.allclose(squeezed, (batch * 15).round() / 15, atol=1e-6)
+    smooth = purified("art:SpatialSmoothing(window_size=3)", batch)
+    expected = median_filter(batch.numpy(), size=(1, 1, 3, 3), mode="reflect")
+    assert np.allclose(smooth.numpy(), expected, atol=1e-6)
+
+
 def test_total_variation_falls_and_the_mean_stays():
     """Of two pixels a and b apart by d the minimiser moves each by the weight (at most d / 2): by hand."""
     pair = torch.tensor([0.2, 0.8], dtype=torch.float64).view(1, 1, 1, 2)

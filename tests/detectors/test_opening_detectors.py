@@ -184,8 +184,17 @@ class TestBadInput:
         assert bool(detectors.remarks) == (few < 10)
 
 
+def test_maps_that_nobody_reads_are_not_made_and_change_no_score(net, images):
+    alone = open_detectors(["denoised"], net, layers=net.layers)
+    beside = open_detectors(["denoised", "noisecam-like"], net, layers=net.layers)
+    assert (alone.explanations, beside.explanations) == (("gradcam",), ("gradcam", "layercam"))
+    one, other = (detectors.scores(images)["denoised"] for detectors in (alone, beside))
+    assert np.array_equal(one.layers, other.layers, equal_nan=True)
+    assert np.isfinite(one.combined).any()
+
+
 def test_images_without_a_map_have_no_score(net):
     dark = torch.zeros((1, 3, 16, 16))
-    batch = passes.ImageBatch(net, dark, net.layers, has_maps=True)
+    batch = passes.ImageBatch(net, dark, net.layers, explanations=("gradcam", "layercam"))
     zero = {name: {layer: torch.zeros_like(maps) for layer, maps in of.items()} for name, of in batch.maps.items()}
     assert all(part.isnan().all() for part in differences_of_maps(zero, net.layers).values())

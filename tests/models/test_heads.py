@@ -1,7 +1,5 @@
 """Heads: the values of the released layer worked by hand, specs, files, and a head in the place of a last layer."""
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -11,7 +9,8 @@ import camdrift
 from camdrift.errors import ModelError
 from camdrift.models.head_specs import auto_scale, parse_head, split_head
 from camdrift.models.head_training import cross_validated, folds_of, train_layer
-from camdrift.models.heads import UNKNOWN_BELOW, CosineLayer, Head, last_linear, new_layer, with_head
+from camdrift.models.heads import UNKNOWN_BELOW, CosineLayer, last_linear, new_layer, with_head
+from support.heads import write_head
 from support.nets import Plain, fixed, snapshot
 from support.studies import tiny_classifier
 
@@ -130,18 +129,6 @@ class TestTraining:
             return lambda x: 100 * nn.functional.one_hot((~torch.isin(x[:, 0], seen)).long(), 2).float()
 
         assert cross_validated(train, features, classes, folds)[:, 1].tolist() == pytest.approx([1] * 10)
-
-
-def write_head(path, classifier, spec="linear", *, classes=(0, 1, 2, 3), listing=None, **changes):
-    """A file with an untrained head for a classifier; `changes` to its metadata."""
-    place, kind = last_linear(classifier), parse_head(spec)
-    layer = new_layer(kind, place.module.in_features, len(classes))
-    metadata = {
-        "kind": str(kind), "model_sha256": classifier.weights_checksum(), "features": str(place.module.in_features),
-        "classes": listing or json.dumps(list(classes)), "total": str(classifier.classes), "model": "net", **changes,
-    }  # fmt: skip
-    save_file(Head(layer, classes, classifier.classes).state_dict(), str(path), metadata)
-    return layer
 
 
 @pytest.fixture(scope="module")

@@ -184,6 +184,18 @@ def test_certificates_count_votes_of_noise(run, net):
         Smoothing((0.0,))
 
 
+def test_steps_that_cannot_reach_the_bound_are_told_by_run_and_defend(run, net):
+    """Five steps of a thirtieth of the bound each."""
+    line = "pgd cannot reach its bound: 5 steps go 0.17 of the way; rel_stepsize=0.5 takes it there"
+    assert line in camdrift.open(run).record["preflight"]["warnings"]
+    lines = list[str]()
+    camdrift.defend(run, "identity", model=net, on_progress=lambda p: lines.extend(p.warnings))
+    assert lines[0] == line
+    lines.clear()
+    camdrift.defend(run, "identity", adaptive=(), model=net, on_progress=lambda p: lines.extend(p.warnings))
+    assert line not in lines
+
+
 def test_other_defences_begin_anew(run, net, monkeypatch):
     def stop(self):
         raise KeyboardInterrupt

@@ -4,10 +4,11 @@ A library is one row of `LIBRARIES` and one file, which is imported when one of 
 the messages and the versions in `run.json` are made from the rows.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from camdrift.specs import parse_spec, write_literal
+from camdrift.specs import Spec, parse_spec, write_literal
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ BOUNDS: Final = ("eps", "epsilon", "max_epsilon", "radius")
 # Length of a step as a share of the bound, where a spec leaves it out: it does not depend on the number of steps.
 _STEPS_OF_BOUND: Final = {"pgd": 0.01 / 0.3, "mifgsm": 0.2, "foolbox:LinfPGD": 0.01 / 0.3, "foolbox:L2PGD": 0.025}
 _WHOLE: Final = 0.999
+# How far all steps together should go, in bounds (Madry 2018).
+_FAR: Final = 2.5
 _STEPS: Final = ("steps", "max_iter", "step_num", "iterations", "max_iterations", "num_steps")
 
 # Library (none for one of camdrift's own), attack, and the settings that the short name stands for.
@@ -109,10 +112,52 @@ def advice(spec: str) -> str:
         return f"more `iterations` (now {settings.get('iterations', 3)}) or a larger `step` may fool more"
     wishes = [f"a larger `{name}` (now {write_literal(settings[name])})" for name in BOUNDS if name in settings]
     wishes += [f"more `{name}` (now {settings[name]})" for name in _STEPS if name in settings]
-    reach = settings.get("steps", 0) * settings.get("rel_stepsize", _STEPS_OF_BOUND.get(attack.name, 0))
+    reach = _reach(attack)
     if 0 < reach < _WHOLE and "abs_stepsize" not in settings:
         wishes.append(f"a larger `rel_stepsize` ({settings['steps']} steps reach {reach:.2f} of the bound)")
     return f"{' or '.join(wishes)} may fool more" if wishes else ""
+
+
+def reach_warning(spec: str) -> str:
+    """A line with its cure where all steps of an attack together are shorter than its bound; empty where not.
+
+    Left at their defaults attacks reach their bounds; with fewer steps, or shorter ones, a network looks more robust
+    than it is. The cure is the rule of Madry 2018: all steps together go 2.5 times as far as the bound.
+
+    Args:
+        spec: The attack, complete.
+
+    Example:
+        >>> reach_warning("pgd(eps=8/255, steps=40)")
+        ''
+        >>> reach_warning("pgd(eps=8/255, steps=10)")
+        'pgd cannot reach its bound: 10 steps go 0.33 of the way; rel_stepsize=0.25 takes it there'
+        >>> reach_warning("mifgsm(eps=8/255, steps=4, abs_stepsize=1/255)")
+        'mifgsm cannot reach its bound: 4 steps go 0.5 of the way; abs_stepsize=5/255 takes it there'
+    """
+    attack = parse_spec(spec)
+    reach, settings = _reach(attack), attack.settings
+    if not 0 < reach < _WHOLE:
+        return ""
+    steps = settings["steps"]
+    share = min(1.0, round(_FAR / steps, 3))
+    is_absolute = settings.get("abs_stepsize") is not None
+    cure = f"abs_stepsize={write_literal(share * _bound(settings))}" if is_absolute else f"rel_stepsize={share:g}"
+    words = f"{steps} step{'' if steps == 1 else 's'} go {reach:.2g} of the way"
+    return f"{attack.name} cannot reach its bound: {words}; {cure} takes it there"
+
+
+def _reach(attack: Spec) -> float:
+    """How far all steps of an attack go as a share of its bound; 0 where that is not known."""
+    settings = attack.settings
+    share, bound = settings.get("rel_stepsize", _STEPS_OF_BOUND.get(attack.name, 0)), _bound(settings)
+    if bound and settings.get("abs_stepsize") is not None:
+        share = settings["abs_stepsize"] / bound
+    return float(settings.get("steps", 0) * share) if attack.name in _STEPS_OF_BOUND else 0.0
+
+
+def _bound(settings: Mapping[str, Any]) -> float:
+    return float(next((settings[name] for name in BOUNDS if name in settings), 0.0))
 
 
 def is_function(spec: str) -> bool:

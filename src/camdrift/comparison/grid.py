@@ -2,7 +2,7 @@
 
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from os import PathLike
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hin
 
 from camdrift.comparison.sides import attack_words
 from camdrift.errors import UserError
+from camdrift.models.head_specs import split_head
 from camdrift.pipeline.settings import WORDS_FOR_NUMBERS, Settings
 from camdrift.specs import DATA_SET
 from camdrift.storage.remote_directory import local_folder
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _MOST_DOTS: Final = 1000
 _OWN: Final = {"out": str, "images": str | tuple[str, ...], "device": str, "precision": str}
-_MODEL: Final = {"model": str, "weights": str, "name": str}
+_MODEL: Final = {"model": str, "weights": str, "head": tuple[str, ...], "name": str}
 # Settings that name files or models on the disk.
 _PATHS: Final = ("adversarial",)
 _MODELS: Final = ("surrogate",)
@@ -32,14 +33,21 @@ class ModelEntry:
     """A model of the grid.
 
     Attributes:
-        name: Its name in folders, tables and figures.
+        name: Its name in tables and figures.
         spec: Its spec, as `load_model` takes it.
         weights: File with its weights; None for the weights of the spec.
+        head: KIND@FILE in the place of its last linear layer; None for its own.
     """
 
     name: str
     spec: str
     weights: Path | None
+    head: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name with its head, as it tells cells and folders apart."""
+        return self.name if self.head is None else f"{self.name} with {split_head(self.head)[0]} head"
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class Grid:
 
     def folder(self, model: ModelEntry, attack: AttackEntry) -> Path:
         """Return the run directory of one cell."""
-        return self.out / f"{_slug(model.name)}-{_slug(attack.name)}"
+        return self.out / f"{_slug(model.title)}-{_slug(attack.name)}"
 
 
 def read_grid(path: str | PathLike[str], *, out: str | PathLike[str] | None = None) -> Grid:
@@ -97,7 +105,7 @@ def read_grid(path: str | PathLike[str], *, out: str | PathLike[str] | None = No
     _check(data, {**_OWN, **hints}, str(file), also=("models", "attacks"))
     folder = file.resolve().parent
     defaults = _settings(data, hints, folder)
-    models = tuple(_model(entry, folder, f"[[models]] in {file}") for entry in entries["models"])
+    models = tuple(model for entry in entries["models"] for model in _models(entry, folder, f"[[models]] in {file}"))
     attacks = _attacks(entries["attacks"], defaults, hints, folder, file)
     grid = Grid(
         out=local_folder("out", out) if out is not None else folder / _folder(data.get("out", f"runs/{file.stem}")),
@@ -192,14 +200,24 @@ def _settings(data: Mapping[str, Any], hints: Mapping[str, Any], folder: Path) -
     return options
 
 
-def _model(entry: Mapping[str, Any], folder: Path, where: str) -> ModelEntry:
+def _models(entry: Mapping[str, Any], folder: Path, where: str) -> Iterator[ModelEntry]:
+    """Yield the model of an entry, once with each of its heads."""
     _check(entry, _MODEL, where)
     if "model" not in entry:
         raise UserError(f"`model` must be in every entry of [[models]], got: {_shown(dict(entry))}")
     spec = entry["model"]
     weights = entry.get("weights")
     name = entry.get("name") or (spec.replace("\\", "/").rpartition("/")[2] if ".py:" in spec else spec)
-    return ModelEntry(name, _spec(spec, folder), None if weights is None else folder / Path(weights).expanduser())
+    heads = entry.get("head") or None
+    for head in heads if isinstance(heads, list) else [heads]:
+        file = None if weights is None else folder / Path(weights).expanduser()
+        yield ModelEntry(name, _spec(spec, folder), file, None if head is None else _head(head, folder))
+
+
+def _head(head: str, folder: Path) -> str:
+    """A head whose file is found from any folder."""
+    _, file = split_head(head)
+    return f"{head.partition('@')[0]}@{folder / Path(file).expanduser()}"
 
 
 def _spec(spec: str, folder: Path) -> str:
@@ -252,9 +270,10 @@ def _image_source(source: str, folder: Path) -> str:
 
 
 def _check_different(grid: Grid) -> None:
-    for option, entries in (("models", grid.models), ("attacks", grid.attacks)):
-        counts = Counter(_slug(entry.name) for entry in entries)
-        twice = [entry.name for entry in entries if counts[_slug(entry.name)] > 1]
+    names = {"models": [entry.title for entry in grid.models], "attacks": [entry.name for entry in grid.attacks]}
+    for option, words in names.items():
+        counts = Counter(map(_slug, words))
+        twice = [name for name in words if counts[_slug(name)] > 1]
         if twice:
             raise UserError(
                 f"`{option}` must be different, got twice: {twice[0]}", 'name = "..." in an entry tells two apart'

@@ -44,7 +44,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Model and attack in words."""
-        return f"{self.model.name}, {self.attack.name}"
+        return f"{self.model.title}, {self.attack.name}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def sweep(
 ) -> Sweep:
     """Study every model of a TOML file under every attack of it, and compare the finished studies.
 
-    Models and attacks that are not known are refused before the first cell. A finished cell is left as it is, an
+    Models, heads and attacks that cannot be had are refused before the first cell. A finished cell is left as it is, an
     interrupted one goes on, a failing one is reported and stops no other. The comparison lies in `comparison` beside
     the runs and is made anew each time.
 
@@ -142,9 +142,13 @@ def _fill(grid: Grid, result: Sweep, launch: Launch, on_cell: Callable[[Cell], N
 
 
 def _check_plan(grid: Grid) -> None:
-    """Raise `UserError` for what is wrong with a cell before it begins: a mistake in the third costs no two."""
+    """Raise `UserError` for what is wrong with a cell before it begins: a mistake in the third costs no two.
+
+    Only a model that is there shows whether a head is one of its own.
+    """
     checks: list[tuple[str, Callable[[], Any]]] = [
-        (entry.name, partial(find_source, entry.spec)) for entry in grid.models
+        (entry.title, partial(find_source, entry.spec) if entry.head is None else partial(_load, grid, entry))
+        for entry in grid.models
     ]
     checks += [(entry.name, partial(check_makable, entry.settings)) for entry in grid.attacks]
     mistakes: dict[str, UserError] = {}
@@ -168,12 +172,16 @@ def _cells(grid: Grid, result: Sweep) -> Iterator[tuple[Cell, Classifier]]:
             for number, attack in zip(numbers, grid.attacks, strict=True)
         ]
         try:
-            classifier = load_model(model.spec, weights=model.weights, device=grid.device, precision=grid.precision)
+            classifier = _load(grid, model)
         except UserError as error:
             result.failures.extend(Failure(cell.name, error) for cell in cells)
             continue
         for cell in cells:
             yield cell, classifier
+
+
+def _load(grid: Grid, model: ModelEntry) -> Classifier:
+    return load_model(model.spec, weights=model.weights, device=grid.device, precision=grid.precision, head=model.head)
 
 
 def _study(grid: Grid, cell: Cell, classifier: Classifier, launch: Launch) -> Study:

@@ -27,7 +27,7 @@ from camdrift.detectors.from_pytorch_ood import (
 from camdrift.detectors.gaussians import mahalanobis_score, relative_score
 from camdrift.detectors.maps import denoised_score, noisecam_score
 from camdrift.detectors.mixtures import FEWEST_FOR_MIXTURE, classes_without_mixture, mixture_score
-from camdrift.detectors.passes import ImageBatch
+from camdrift.detectors.passes import GLOBAL_MAPS, LOCAL_MAPS, ImageBatch
 from camdrift.detectors.registry import (
     DETECTORS,
     LIBRARY_NAMES,
@@ -146,6 +146,13 @@ def reads_of(request: Spec) -> str:
     if not reads_logits(kind):
         return READS_LAST
     return READS_PROFILE_LOGITS if requires_fit(kind) else READS_LOGITS
+
+
+def explanations_of(request: Spec) -> tuple[str, ...]:
+    """Explanations whose maps the detector of a spec reads."""
+    if reads_of(request) != READS_MAPS:
+        return ()
+    return (GLOBAL_MAPS,) if request.name == "denoised" else (GLOBAL_MAPS, LOCAL_MAPS)
 
 
 def _complete(request: Spec) -> str:

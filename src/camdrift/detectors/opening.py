@@ -8,9 +8,9 @@ from torch import Tensor
 
 from camdrift.coverage.profile import Profile
 from camdrift.detectors.base import Detector
-from camdrift.detectors.making import DetectorSetup, make_detector, reads_of
+from camdrift.detectors.making import DetectorSetup, explanations_of, make_detector
 from camdrift.detectors.passes import DifferentiableBatch, ImageBatch
-from camdrift.detectors.registry import READS_MAPS, parse_detector
+from camdrift.detectors.registry import parse_detector
 from camdrift.detectors.sheet import DetectorScores, ScoreSheet
 from camdrift.errors import UserError
 from camdrift.models.classifier import Classifier
@@ -26,12 +26,12 @@ class Detectors:
     Attributes:
         setup: What they are made for.
         by_name: The detectors by their complete spec.
-        has_maps: Does any read maps?
+        explanations: Explanations whose maps they read.
     """
 
     setup: DetectorSetup
     by_name: Mapping[str, Detector]
-    has_maps: bool
+    explanations: tuple[str, ...]
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -65,9 +65,8 @@ class Detectors:
             images: Batch in pixel space.
         """
         place = self.setup.classifier.device
-        batch = ImageBatch(
-            self.setup.classifier, images.detach().to(place, torch.float32), self.setup.layers, has_maps=self.has_maps
-        )
+        pixels = images.detach().to(place, torch.float32)
+        batch = ImageBatch(self.setup.classifier, pixels, self.setup.layers, explanations=self.explanations)
         results = {}
         with torch.no_grad():
             for name, detector in self.by_name.items():
@@ -90,7 +89,7 @@ class Detectors:
                 f"`detector` must have a gradient for an attack on it, got: {name}",
                 f"these have one: {', '.join(able)}" if able else "mahalanobis has one",
             )
-        batch = DifferentiableBatch(self.setup.classifier, images, self.setup.layers, has_maps=False)
+        batch = DifferentiableBatch(self.setup.classifier, images, self.setup.layers)
         return batch.neurons.logits, detector.combined(detector.score(batch).double())
 
 
@@ -110,8 +109,8 @@ def open_detectors(
     """
     setup = DetectorSetup(classifier, tuple(layers), profile)
     detectors = [make_detector(spec, setup) for spec in dict.fromkeys(specs)]
-    has_maps = any(reads_of(parse_detector(detector.name)) == READS_MAPS for detector in detectors)
-    return Detectors(setup, {detector.name: detector for detector in detectors}, has_maps)
+    read = {name for detector in detectors for name in explanations_of(parse_detector(detector.name))}
+    return Detectors(setup, {detector.name: detector for detector in detectors}, tuple(sorted(read)))
 
 
 def check_profile_images(profile: Profile, seeds: Collection[str]) -> None:

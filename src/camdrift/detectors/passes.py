@@ -40,17 +40,19 @@ class ImageBatch:
     Every pass has the same number of images, on a processor one, so that no score depends on the others of a batch.
     """
 
-    def __init__(self, classifier: Classifier, images: Images, layers: Sequence[str], *, has_maps: bool) -> None:
+    def __init__(
+        self, classifier: Classifier, images: Images, layers: Sequence[str], *, explanations: Sequence[str] = ()
+    ) -> None:
         """Prepare the passes.
 
         Args:
             classifier: The model.
             images: Batch in pixel space.
             layers: Layers whose maps are read.
-            has_maps: Are maps read? Then neurons come from the same pass.
+            explanations: Explanations whose maps are read. If there are any, neurons come from the same pass.
         """
         self.images = images
-        self._classifier, self._layers, self._has_maps = classifier, tuple(layers), has_maps
+        self._classifier, self._layers, self._explanations = classifier, tuple(layers), tuple(explanations)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -60,7 +62,7 @@ class ImageBatch:
         """Neurons and logits of the images."""
         return (
             self._explained.neurons
-            if self._has_maps
+            if self._explanations
             else observe_batch(self._classifier, self.images, images_per_pass(self._classifier))
         )
 
@@ -76,7 +78,10 @@ class ImageBatch:
         size, full = images_per_pass(self._classifier), full_precision(self._classifier)
         with full.numerics():
             parts = zip(copies.split(size), own.split(size), strict=True)
-            return joined_maps([_explained(full, part, self._layers, classes, None)[1] for part, classes in parts])
+            maps = [
+                _explained(full, part, self._layers, self._explanations, classes, None)[1] for part, classes in parts
+            ]
+            return joined_maps(maps)
 
     def logits_of(self, copies: Images) -> Tensor:
         """Logits of changed images, from a forward pass of each that nobody looks into."""
@@ -86,7 +91,7 @@ class ImageBatch:
 
     @cached_property
     def _explained(self) -> Explained:
-        return explain_neurons(self._classifier, self.images, self._layers)
+        return explain_neurons(self._classifier, self.images, self._layers, self._explanations)
 
 
 def images_per_pass(classifier: Classifier) -> int:
@@ -94,19 +99,22 @@ def images_per_pass(classifier: Classifier) -> int:
     return 1 if classifier.device.type == "cpu" else pass_size(classifier)
 
 
-def explain_neurons(classifier: Classifier, images: Images, layers: Sequence[str]) -> Explained:
+def explain_neurons(
+    classifier: Classifier, images: Images, layers: Sequence[str], explanations: Sequence[str]
+) -> Explained:
     """Neurons and maps of a batch, each image for its own class, in passes of a fixed size and in float32.
 
     Args:
         classifier: The model.
         images: Batch in pixel space.
         layers: Layers whose maps are made.
+        explanations: How they are made.
     """
     full, neurons, maps = full_precision(classifier), list[NeuronBatch](), list[MapsOf]()
     with full.numerics():
         for part in images.split(images_per_pass(classifier)):
             observer = NeuronObserver(full)
-            logits, of_part = _explained(full, part, layers, None, observer)
+            logits, of_part = _explained(full, part, layers, explanations, None, observer)
             neurons.append(_neurons(full, observer, logits, is_detached=True).first(len(part)))
             maps.append(of_part)
     return Explained(joined(neurons), joined_maps(maps))
@@ -124,6 +132,7 @@ def _explained(
     classifier: Classifier,
     images: Images,
     layers: Sequence[str],
+    explanations: Sequence[str],
     classes: Classes | None,
     observer: NeuronObserver | None,
 ) -> tuple[Tensor, MapsOf]:
@@ -134,7 +143,7 @@ def _explained(
         filled(images, size),
         [None if classes is None else torch.cat([classes, classes.new_zeros(size - count)])],
         layers=layers,
-        explainers=[make_explainer(GLOBAL_MAPS), make_explainer(LOCAL_MAPS)],
+        explainers=[make_explainer(name) for name in explanations],
         observer=observer,
     )
     maps = {

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from camdrift.attacks.base import Attack
+from camdrift.attacks.registry import reach_warning
 from camdrift.detectors.adaptive import SeedImages, adaptive_sheet, undetected_sheet
 from camdrift.detectors.opening import Detectors
 from camdrift.detectors.sheet import DetectorScores, ScoreSheet
@@ -125,8 +126,10 @@ class DefenceParts:
         pairs = self._pairs
         sigmas = self.smoothing.sigmas
         progress = _Going(self.show, n_images * (1 + len(pairs) + len(sigmas) + self._knows_detectors))
+        progress.stage = "defend"
+        for line in filter(None, (reach_warning(attack.spec) for attack in self.attacks)):
+            progress.tell(line)
         for number in range(n_chunks):
-            progress.stage = "defend"
             if not self.files.has_chunk(number):
                 self._compute_static(number, progress)
             progress.finish(len(self._chunks[number]))

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final, Unpack
 
 from camdrift.attacks.library import REMARK
+from camdrift.attacks.registry import reach_warning
+from camdrift.attacks.stored import StoredImages
 from camdrift.engine import chunks, local
 from camdrift.engine.engine import LOCAL, RAY, Engine
 from camdrift.engine.progress import OnProgress, Progress
@@ -255,7 +257,8 @@ def _preflight(plan: Plan, selection: Selection) -> tuple[Plan, dict[str, Any]]:
         observe = lambda size: preflight(plan.with_batch_size(size), selection.files)  # noqa: E731
         with naming(limit_images(selection.files, MOST_PREFLIGHT_IMAGES)):
             size, observation = within_memory(plan.batch_size, observe, retreats.append)
-    warnings = [*selection.remarks, *observation.warnings, *retreats, *_cost(plan.settings)]
+    reach = [] if isinstance(plan.attack, StoredImages) else filter(None, [reach_warning(plan.attack.spec)])
+    warnings = [*selection.remarks, *observation.warnings, *retreats, *reach, *_cost(plan.settings)]
     return plan.with_batch_size(size), {**asdict(observation), "warnings": warnings}
 
 

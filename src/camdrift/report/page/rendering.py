@@ -13,6 +13,7 @@ from camdrift.report.defects import defects_section
 from camdrift.report.defences import defences_section
 from camdrift.report.explorer import explorer_section
 from camdrift.report.focus import focus_section
+from camdrift.report.lime import has_lime, lime_section
 from camdrift.report.making import making_section
 from camdrift.report.material import Material
 from camdrift.report.measures import measures_section
@@ -32,7 +33,7 @@ _SCRIPTS: Final = (
     *("changes", "explorer"),
     *("grid", "charts", "dose", "flips", "focus", "defects", "table", "main"),
 )
-_SHEETS: Final = ("style", "reproduction", "defences", "perturbations")
+_SHEETS: Final = ("style", "reproduction", "defences", "perturbations", "lime")
 # Templates in the order of the page, and what fills each; None for one that the values common to all are enough for.
 _SECTIONS: Final[dict[str, Callable[[Material], dict[str, Any]] | None]] = {
     "opening": opening_section,
@@ -42,6 +43,7 @@ _SECTIONS: Final[dict[str, Callable[[Material], dict[str, Any]] | None]] = {
     "layer": None,
     "explorer": explorer_section,
     "focus": focus_section,
+    "lime": lime_section,
     "perturbations": perturbations_section,
     "defences": defences_section,
     "charts": None,
@@ -82,10 +84,12 @@ def _contents(material: Material) -> list[tuple[str, str]]:
     controls = [("checks", "Controls")] if tables["controls"].height else []
     defences = [("defences", "Defences")] if "defences" in tables else []
     changes = [("changes", "Changes")] if has_changes(tables) else []
+    lime = [("lime", "LIME")] if has_lime(tables) else []
     return [
         *_CONTENTS[:2],
         *reproduction,
         *_CONTENTS[2:4],
+        *lime,
         *changes,
         *defences,
         *_CONTENTS[4:6],
