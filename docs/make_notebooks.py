@@ -1,4 +1,6 @@
-"""Runs the notebooks of examples/ and keeps their outputs: python docs/make_notebooks.py (needs nbconvert and ipykernel).
+"""Runs the notebooks of examples/ and keeps their outputs: python docs/make_notebooks.py.
+
+It needs nbconvert and ipykernel.
 
 A notebook stores every picture as PNG, too, where it has a JPEG: six times as many bytes. The JPEG alone is kept.
 """
