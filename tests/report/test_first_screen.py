@@ -195,7 +195,10 @@ def test_one_image_has_no_statistics(browser, tmp_path):
         text = tab.locator("body").inner_text()
         for statistic in ("AUC", "Compromised", "Sort by", "found, 1 readable", "95 % interval", "Rank by gain"):
             assert statistic not in text, statistic
-        assert "DLFuzz makes the network see \u201ctabby cat\u201d in place of \u201ctench\u201d; the map of the last " in text
+        assert (
+            "DLFuzz makes the network see \u201ctabby cat\u201d in place of \u201ctench\u201d; the map of the last "
+            in text
+        )
         shown(tab, "strengths")
         assert tab.locator("#chart-gain").count() == 0
 
