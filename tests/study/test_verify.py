@@ -6,9 +6,11 @@ import shutil
 
 import polars as pl
 import pytest
+import torch
 
 import camdrift
 from camdrift.errors import StoreError, UserError
+from camdrift.pipeline.chunk import fit_chunk
 from camdrift.storage.integrity import disagreements
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.recomputation import recomputation
@@ -74,6 +76,22 @@ class TestSound:
         )
         assert found.lines()[-1].endswith("run: nothing differs")
         assert listing(folder) == before
+
+    def test_it_computes_with_the_threads_of_the_run(self, copy, monkeypatch):
+        """On a processor another number of threads adds in another order: DLFuzz made other images of it."""
+        threads = []
+
+        def noted(*arguments):
+            threads.append(torch.get_num_threads())
+            return fit_chunk(*arguments)
+
+        monkeypatch.setattr("camdrift.study.verify.fit_chunk", noted)
+        before = torch.get_num_threads()
+        for recorded in (before + 1, None):
+            with_record(copy, engine={"name": "local", "threads": recorded} if recorded else None)
+            assert verify(copy, sample=1).problems == ()
+        assert threads == [before + 1, before]
+        assert torch.get_num_threads() == before
 
     @pytest.mark.parametrize(("sample", "seeds"), [(1, {2, 3}), (4, {5, 6}), (7, {8}), (8, {8})])
     def test_seeds_are_drawn_by_whole_chunks(self, folder, sample, seeds):

@@ -161,7 +161,7 @@ def _bench(study: Study, model: Classifier | None, images: ImageSource, *, trust
     plan, stored, seeds = computation.plan, _classes(study), dict[str, NoisySeed]()
     chunks = [chunk for chunk in computation.chunks if any(file.seed_id in stored for file in chunk)]
     total = sum(map(len, chunks))
-    with plan.classifier.numerics():
+    with computation.numerics():
         for chunk in chunks:
             show(f"perturbations of {study.path.name}", len(seeds), total)
             found = in_hand(noisy_seeds(plan, chunk, lambda *_: None, lambda _: None))

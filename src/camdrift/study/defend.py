@@ -117,7 +117,7 @@ def defend(
     purifiers = _purifiers(specs, study, plan, files, show)
     evaluation = Evaluation(purifiers, draws, plan.settings.rng_seed)
     attacks, is_static = _attacks(plan, adaptive) if purifiers else (), adaptive is not None and not adaptive
-    with directory.writing(), plan.classifier.numerics():
+    with directory.writing(), computation.numerics():
         detecting = _detectors(names, source.get("profile"), study, plan)
         parts = DefenceParts(computation, evaluation, attacks, detecting, smoothing, is_static, files, show)
         files.begin(parts.key(study.record))

@@ -1,10 +1,13 @@
 """A finished run computed again: its plan and chunks, from its record."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypedDict
+
+import torch
 
 from camdrift.attacks.registry import is_function
 from camdrift.errors import UserError
@@ -49,10 +52,26 @@ class Recomputation:
     Attributes:
         plan: The run's plan.
         chunks: Its images, chunk by chunk.
+        threads: Threads that computed it on a processor; None if its record does not say.
     """
 
     plan: Plan
     chunks: Sequence[Sequence[ImageFile]]
+    threads: int | None = None
+
+    @contextmanager
+    def numerics(self) -> Iterator[None]:
+        """Hold arithmetic as the run did, in its precision and with its number of threads; restore both afterwards.
+
+        Another number of threads adds in another order, and an attack may turn that into another image.
+        """
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(self.threads or before)
+            with self.plan.classifier.numerics():
+                yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def _refuse_code(record: Record, attack: str, model: str | Classifier | None) -> None:
@@ -120,7 +139,7 @@ def recomputation(
     changes = identity_changes(record, now)
     if changes:
         raise UserError(f"this is another study: {'; '.join(changes)}", "give --model, --weights, IMAGES of the run")
-    return Recomputation(plan, parts(files, settings))
+    return Recomputation(plan, parts(files, settings), (record.get("engine") or {}).get("threads"))
 
 
 def with_changes(computation: Recomputation, record: Record, *, trust: bool) -> Recomputation:

@@ -144,7 +144,7 @@ def _recompute(
             if on_progress is not None:
                 on_progress(Progress(stage, base + seeds, total, successes))
 
-        with computation.plan.classifier.numerics():
+        with computation.numerics():
             _, result = fit_chunk(computation.plan, files, advance, _no_matter)
         is_here = pl.col("seed_id").is_in([file.seed_id for file in files])
         others = _other_seeds(collected(scan(tables, "seeds").filter(is_here)), result.tables["seeds"])
