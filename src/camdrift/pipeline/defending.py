@@ -261,7 +261,7 @@ class _Home:
         if defence is None or not defence.is_random:
             before = perf_counter()
             purified = self._purified(defence, images, stage, range(len(images)))
-            seconds = (perf_counter() - before) / len(images)
+            seconds = (perf_counter() - before) / len(images) if defence else 0.0
             classes, maps = self._passes(purified, places)
             return _Reading(classes, seconds, purified[places], maps)
         timed, draws, rng_seed = _Timed(defence.function), self._evaluation.draws, self._evaluation.rng_seed
