@@ -220,6 +220,16 @@ def test_steps_that_cannot_reach_the_bound_are_told_by_run_and_defend(run, net):
     assert line not in lines
 
 
+def test_progress_goes_on_while_detectors_score(run, net):
+    """Eight images count behind defences, and as often before detectors; chunks have four."""
+    seen = []
+    camdrift.defend(run, "identity", detectors=["softmax"], adaptive=(), model=net, on_progress=seen.append)
+    counts = [each.seeds_done for each in seen if not each.warnings]
+    assert counts == sorted(counts)
+    assert any(4 < count < 8 for count in counts)
+    assert (counts[-1], seen[-1].seeds_total) == (16, 16)
+
+
 def test_other_defences_begin_anew(run, net, monkeypatch):
     def stop(self):
         raise KeyboardInterrupt
