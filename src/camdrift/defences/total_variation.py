@@ -41,7 +41,7 @@ def _smoothed(images: Images, weight: float, iterations: int) -> Images:
 
 def _divergence(dual: Tensor) -> Tensor:
     """The negative adjoint of the forward differences."""
-    down, right = dual.clone()
+    down, right = dual[0].clone(), dual[1].clone()
     down[..., 1:, :] -= dual[0][..., :-1, :]
     right[..., 1:] -= dual[1][..., :-1]
     return down.add_(right)
