@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter, median_filter
 from camdrift.defences.base import BPDA, EXACT, Defence, check_defence
 from camdrift.defences.bits import squeezed_to_bits
 from camdrift.defences.making import Workshop, make_defence
+from camdrift.defences.median import median_of_windows
 from camdrift.defences.puvae import nearest_reconstruction
 from camdrift.defences.registry import DEFENCES
 from camdrift.defences.total_variation import smoothed
@@ -84,6 +85,8 @@ def test_median_is_scipys(window):
     batch = images()
     expected = median_filter(batch.numpy(), size=(1, 1, window, window), mode="reflect")
     assert np.array_equal(purified(f"median({window})", batch).numpy(), expected)
+    with_gradient = median_of_windows(batch.clone().requires_grad_(), window)
+    assert np.array_equal(with_gradient.detach().numpy(), expected)
 
 
 def test_blur_is_scipys():

@@ -193,6 +193,17 @@ def test_maps_that_nobody_reads_are_not_made_and_change_no_score(net, images):
     assert np.isfinite(one.combined).any()
 
 
+@pytest.mark.parametrize("spec", ["softmax", "squeeze", "denoised"])
+def test_neurons_that_nobody_reads_are_not_observed_and_change_no_score(net, profile, images, spec, monkeypatch):
+    beside = open_detectors([spec, "mahalanobis"], net, layers=net.layers, profile=profile)
+    one = beside.scores(images)[spec]
+    alone = open_detectors([spec], net, layers=net.layers)
+    monkeypatch.setattr(passes.NeuronObserver, "record", lambda self, logits: pytest.fail("neurons were observed"))
+    other = alone.scores(images)[spec]
+    assert np.array_equal(one.layers, other.layers, equal_nan=True)
+    assert np.isfinite(one.combined).any()
+
+
 def test_images_without_a_map_have_no_score(net):
     dark = torch.zeros((1, 3, 16, 16))
     batch = passes.ImageBatch(net, dark, net.layers, explanations=("gradcam", "layercam"))

@@ -79,11 +79,22 @@ def test_what_is_not_resolved_is_said(material):
         assert (text in values["sentence"]) != is_resolved
 
 
-def test_superpixels_have_numbers_and_no_maps(material):
+@pytest.mark.parametrize(
+    ("design", "has_maps"),
+    [
+        ("lime:paper", False),
+        ("lime:paper(samples=40)", False),
+        ("lime(segments='quickshift')", False),
+        ("lime:paper(segments='grid')", True),
+        ("lime(samples=40)", True),
+    ],
+)
+def test_superpixels_have_numbers_and_no_maps(material, design, has_maps):
     record = material.record
-    arguments = {**record["arguments"], "effective": {**record["arguments"]["effective"], "lime_design": "lime:paper"}}
+    arguments = {**record["arguments"], "effective": {**record["arguments"]["effective"], "lime_design": design}}
     photos = lime_section(replace(material, record={**record, "arguments": arguments}))["lime"]["photos"]
-    assert all(picture["map"] is None and picture["words"] for each in photos for picture in each["pictures"])
+    pictures = [picture for each in photos for picture in each["pictures"]]
+    assert all((picture["map"] is not None) == has_maps and picture["words"] for picture in pictures)
 
 
 def test_the_page_has_it_only_with_the_table(material):

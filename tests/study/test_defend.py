@@ -10,6 +10,7 @@ import torch
 from polars.testing import assert_frame_equal
 
 import camdrift
+from camdrift.defences.base import Defence
 from camdrift.errors import UserError
 from camdrift.pipeline.smoothing import Smoothing
 from camdrift.report.page.rendering import render
@@ -132,6 +133,11 @@ class TestStages:
         assert eot["resize-pad(least=0.8)"] == 3
         assert eot["identity"] is None
 
+    def test_seconds_are_those_of_the_purifier(self, defending):
+        seconds = dict(defending.defences.filter(stage="clean").select("defence", "seconds").iter_rows())
+        assert seconds["none"] == 0 < min(seconds["bits(depth=2)"], seconds["resize-pad(least=0.8)"])
+        assert [row[-1] == "" for row in defending.cells()[1]] == [True] + 4 * [False]
+
     def test_detectors_are_judged_on_the_same_images(self, defending):
         heads, rows = defending.detector_cells()
         assert [row[0] for row in rows] == ["softmax", "squeeze"]
@@ -139,6 +145,24 @@ class TestStages:
         assert all(re.fullmatch(r"\d+ % \[\d+, \d+\]", row[-1]) for row in rows)
         row = defending.detectors.filter(pl.col("undetected").is_not_null()).row(0, named=True)
         assert (row["detector"], row["stage"], row["eps"]) == ("softmax", "adaptive", 4 / 255)
+
+
+def test_every_image_is_purified_once_and_passes_once(run, net, monkeypatch):
+    """Eight seeds, clean, at two strengths and with noise, with a defence and without: no pass is for maps alone."""
+    purified, passes, whole, check = [], [], defence_parts.defend_chunk, Defence._checked
+
+    def counted(*arguments, **options):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                Defence, "_checked", lambda d, images, call: purified.extend(images) or check(d, images, call)
+            )
+            patch.setattr(type(net), "__call__", lambda c, images: passes.extend(images) or c._forward(images).float())
+            return whole(*arguments, **options)
+
+    monkeypatch.setattr(defence_parts, "defend_chunk", counted)
+    result = camdrift.defend(run, ["bits(depth=2)"], adaptive=(), model=net)
+    assert (len(purified), len(passes)) == (8 * 4, 2 * 8 * 4)
+    assert result.restoration.height >= 3
 
 
 def test_it_goes_on_where_it_was_stopped(run, net, monkeypatch):
@@ -194,6 +218,16 @@ def test_steps_that_cannot_reach_the_bound_are_told_by_run_and_defend(run, net):
     lines.clear()
     camdrift.defend(run, "identity", adaptive=(), model=net, on_progress=lambda p: lines.extend(p.warnings))
     assert line not in lines
+
+
+def test_progress_goes_on_while_detectors_score(run, net):
+    """Eight images count behind defences, and as often before detectors; chunks have four."""
+    seen = []
+    camdrift.defend(run, "identity", detectors=["softmax"], adaptive=(), model=net, on_progress=seen.append)
+    counts = [each.seeds_done for each in seen if not each.warnings]
+    assert counts == sorted(counts)
+    assert any(4 < count < 8 for count in counts)
+    assert (counts[-1], seen[-1].seeds_total) == (16, 16)
 
 
 def test_other_defences_begin_anew(run, net, monkeypatch):

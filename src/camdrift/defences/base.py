@@ -57,11 +57,13 @@ class Defence:
         """
         if not self.is_random:
             return self._checked(images, partial(self.function, images, None))
+        if not len(images):
+            return images
         parts = []
         for image, key in zip(images.split(1), keys, strict=True):
             generator = Generator().manual_seed(stream_seed(rng_seed, key, f"{_PURPOSE} {self.spec}"))
             parts.append(self._checked(image, partial(self.function, image, generator)))
-        return torch.cat(parts) if parts else images
+        return torch.cat(parts)
 
     def _checked(self, images: Images, call: Callable[[], Any]) -> Images:
         try:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,11 @@ def median_of_windows(images: Images, window: int) -> Images:
     before, after = window // 2, window - 1 - window // 2
     rows, columns = (_mirrored(length, before, after).to(images.device) for length in images.shape[2:])
     patches = images[:, :, rows][..., columns].unfold(2, window, 1).unfold(3, window, 1).flatten(4)
-    return patches.kthvalue(window * window // 2 + 1, dim=4).values
+    rank = window * window // 2
+    if patches.requires_grad or patches.device.type != "cpu":
+        return patches.kthvalue(rank + 1, dim=4).values
+    # The same values without a gradient, in half the time.
+    return torch.from_numpy(np.partition(patches.numpy(), rank, axis=4)[..., rank])
 
 
 def _mirrored(length: int, before: int, after: int) -> Tensor:

@@ -155,6 +155,11 @@ def explanations_of(request: Spec) -> tuple[str, ...]:
     return (GLOBAL_MAPS,) if request.name == "denoised" else (GLOBAL_MAPS, LOCAL_MAPS)
 
 
+def reads_neurons(request: Spec) -> bool:
+    """Does the detector of a spec read outputs of layers?"""
+    return reads_of(request) in (READS_LAYERS, READS_LAST)
+
+
 def _complete(request: Spec) -> str:
     """The spec, with what is set: what is off says nothing."""
     defaults = DETECTORS[request.name].settings if request.name in DETECTORS else {}
@@ -172,9 +177,7 @@ def _of_logits(name: str, request: Spec, setup: DetectorSetup) -> Detector:
         return Detector(name, (WHOLE,), lambda batch: _scores(batch, (LOGIT_FEATURES,), [score], setup.layout))
     of_logits = LOGIT_SCORES[request.name]
     compute = partial(of_logits, **request.settings)
-    return Detector(
-        name, (WHOLE,), lambda batch: compute(batch.neurons.logits.double())[:, None], is_differentiable=True
-    )
+    return Detector(name, (WHOLE,), lambda batch: compute(batch.logits.double())[:, None], is_differentiable=True)
 
 
 def _of_profile(name: str, request: Spec, setup: DetectorSetup, reads: str) -> Detector:
@@ -197,9 +200,10 @@ def _of_profile(name: str, request: Spec, setup: DetectorSetup, reads: str) -> D
 
 def _scores(batch: ImageBatch, columns: Sequence[str], scores: Sequence[Any], layout: NeuronLayout) -> Tensor:
     """Scores of all layers (images, layers)."""
-    neurons = batch.neurons
-    classes = neurons.logits.detach().argmax(1)
-    rows = [neurons.logits if column == LOGIT_FEATURES else neurons.raw[:, layout.slices[column]] for column in columns]
+    classes = batch.logits.detach().argmax(1)
+    rows = [
+        batch.logits if column == LOGIT_FEATURES else batch.neurons.raw[:, layout.slices[column]] for column in columns
+    ]
     return torch.stack([score(part.double(), classes) for score, part in zip(scores, rows, strict=True)], 1)
 
 

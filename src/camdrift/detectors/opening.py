@@ -8,7 +8,7 @@ from torch import Tensor
 
 from camdrift.coverage.profile import Profile
 from camdrift.detectors.base import Detector
-from camdrift.detectors.making import DetectorSetup, explanations_of, make_detector
+from camdrift.detectors.making import DetectorSetup, explanations_of, make_detector, reads_neurons
 from camdrift.detectors.passes import DifferentiableBatch, ImageBatch
 from camdrift.detectors.registry import parse_detector
 from camdrift.detectors.sheet import DetectorScores, ScoreSheet
@@ -27,11 +27,13 @@ class Detectors:
         setup: What they are made for.
         by_name: The detectors by their complete spec.
         explanations: Explanations whose maps they read.
+        reads_neurons: Does one of them read outputs of layers?
     """
 
     setup: DetectorSetup
     by_name: Mapping[str, Detector]
     explanations: tuple[str, ...]
+    reads_neurons: bool
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -66,7 +68,13 @@ class Detectors:
         """
         place = self.setup.classifier.device
         pixels = images.detach().to(place, torch.float32)
-        batch = ImageBatch(self.setup.classifier, pixels, self.setup.layers, explanations=self.explanations)
+        batch = ImageBatch(
+            self.setup.classifier,
+            pixels,
+            self.setup.layers,
+            explanations=self.explanations,
+            reads_neurons=self.reads_neurons,
+        )
         results = {}
         with torch.no_grad():
             for name, detector in self.by_name.items():
@@ -90,7 +98,7 @@ class Detectors:
                 f"these have one: {', '.join(able)}" if able else "mahalanobis has one",
             )
         batch = DifferentiableBatch(self.setup.classifier, images, self.setup.layers)
-        return batch.neurons.logits, detector.combined(detector.score(batch).double())
+        return batch.logits, detector.combined(detector.score(batch).double())
 
 
 def open_detectors(
@@ -109,8 +117,10 @@ def open_detectors(
     """
     setup = DetectorSetup(classifier, tuple(layers), profile)
     detectors = [make_detector(spec, setup) for spec in dict.fromkeys(specs)]
-    read = {name for detector in detectors for name in explanations_of(parse_detector(detector.name))}
-    return Detectors(setup, {detector.name: detector for detector in detectors}, tuple(sorted(read)))
+    requests = [parse_detector(detector.name) for detector in detectors]
+    read = {name for request in requests for name in explanations_of(request)}
+    by_name = {detector.name: detector for detector in detectors}
+    return Detectors(setup, by_name, tuple(sorted(read)), any(map(reads_neurons, requests)))
 
 
 def check_profile_images(profile: Profile, seeds: Collection[str]) -> None:

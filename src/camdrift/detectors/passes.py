@@ -15,7 +15,7 @@ from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.registry import make_explainer
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
-from camdrift.tensors import Classes, Images
+from camdrift.tensors import Classes, Images, Logits
 
 # The explanations that detectors read: globally weighted and cell by cell.
 GLOBAL_MAPS: Final = "gradcam"
@@ -28,10 +28,11 @@ MapsOf = Mapping[str, Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Explained:
-    """Neurons and maps of a batch, from one forward and one backward pass of each image."""
+    """Logits, maps and neurons, if they are read, from one forward and one backward pass of each image."""
 
-    neurons: NeuronBatch
+    logits: Logits
     maps: MapsOf
+    neurons: NeuronBatch | None
 
 
 class ImageBatch:
@@ -41,7 +42,13 @@ class ImageBatch:
     """
 
     def __init__(
-        self, classifier: Classifier, images: Images, layers: Sequence[str], *, explanations: Sequence[str] = ()
+        self,
+        classifier: Classifier,
+        images: Images,
+        layers: Sequence[str],
+        *,
+        explanations: Sequence[str] = (),
+        reads_neurons: bool = True,
     ) -> None:
         """Prepare the passes.
 
@@ -50,21 +57,28 @@ class ImageBatch:
             images: Batch in pixel space.
             layers: Layers whose maps are read.
             explanations: Explanations whose maps are read. If there are any, neurons come from the same pass.
+            reads_neurons: Are neurons read?
         """
-        self.images = images
+        self.images, self._reads_neurons = images, reads_neurons
         self._classifier, self._layers, self._explanations = classifier, tuple(layers), tuple(explanations)
 
     def __len__(self) -> int:
         return len(self.images)
 
     @cached_property
+    def logits(self) -> Logits:
+        """Logits of the images, from the pass that makes maps or neurons if these are read."""
+        if self._explanations:
+            return self._explained.logits
+        return self.neurons.logits if self._reads_neurons else self.logits_of(self.images)
+
+    @cached_property
     def neurons(self) -> NeuronBatch:
         """Neurons and logits of the images."""
-        return (
-            self._explained.neurons
-            if self._explanations
-            else observe_batch(self._classifier, self.images, images_per_pass(self._classifier))
-        )
+        if not self._explanations:
+            return observe_batch(self._classifier, self.images, images_per_pass(self._classifier))
+        assert self._explained.neurons is not None  # else they were not to be read
+        return self._explained.neurons
 
     @property
     def maps(self) -> MapsOf:
@@ -74,7 +88,7 @@ class ImageBatch:
     @cached_property
     def maps_of_denoised(self) -> MapsOf:
         """Maps of the median-filtered images, each for the class of the image itself."""
-        copies, own = median_of_windows(self.images, _WINDOW), self.neurons.logits.argmax(1)
+        copies, own = median_of_windows(self.images, _WINDOW), self.logits.argmax(1)
         size, full = images_per_pass(self._classifier), full_precision(self._classifier)
         with full.numerics():
             parts = zip(copies.split(size), own.split(size), strict=True)
@@ -91,7 +105,9 @@ class ImageBatch:
 
     @cached_property
     def _explained(self) -> Explained:
-        return explain_neurons(self._classifier, self.images, self._layers, self._explanations)
+        return explained(
+            self._classifier, self.images, self._layers, self._explanations, reads_neurons=self._reads_neurons
+        )
 
 
 def images_per_pass(classifier: Classifier) -> int:
@@ -99,25 +115,33 @@ def images_per_pass(classifier: Classifier) -> int:
     return 1 if classifier.device.type == "cpu" else pass_size(classifier)
 
 
-def explain_neurons(
-    classifier: Classifier, images: Images, layers: Sequence[str], explanations: Sequence[str]
+def explained(
+    classifier: Classifier,
+    images: Images,
+    layers: Sequence[str],
+    explanations: Sequence[str],
+    *,
+    reads_neurons: bool,
 ) -> Explained:
-    """Neurons and maps of a batch, each image for its own class, in passes of a fixed size and in float32.
+    """Logits, maps and neurons of a batch, each image for its own class, in passes of a fixed size and in float32.
 
     Args:
         classifier: The model.
         images: Batch in pixel space.
         layers: Layers whose maps are made.
         explanations: How they are made.
+        reads_neurons: Are neurons read, too?
     """
-    full, neurons, maps = full_precision(classifier), list[NeuronBatch](), list[MapsOf]()
+    full, logits, maps, neurons = full_precision(classifier), list[Tensor](), list[MapsOf](), list[NeuronBatch]()
     with full.numerics():
         for part in images.split(images_per_pass(classifier)):
-            observer = NeuronObserver(full)
-            logits, of_part = _explained(full, part, layers, explanations, None, observer)
-            neurons.append(_neurons(full, observer, logits, is_detached=True).first(len(part)))
+            observer = NeuronObserver(full) if reads_neurons else None
+            of_pass, of_part = _explained(full, part, layers, explanations, None, observer)
+            logits.append(of_pass[: len(part)].float())
             maps.append(of_part)
-    return Explained(joined(neurons), joined_maps(maps))
+            if observer is not None:
+                neurons.append(_neurons(full, observer, of_pass, is_detached=True).first(len(part)))
+    return Explained(torch.cat(logits), joined_maps(maps), joined(neurons) if neurons else None)
 
 
 def joined_maps(parts: Sequence[MapsOf]) -> MapsOf:

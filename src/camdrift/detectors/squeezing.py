@@ -69,4 +69,4 @@ def squeeze_distance(logits: Logits, copies: list[Logits]) -> Tensor:
 def squeeze_score(squeezers: Mapping[str, Callable[[Images], Images]], batch: ImageBatch) -> Tensor:
     """`squeeze_distance` of a batch (images, 1)."""
     copies = [batch.logits_of(squeeze(batch.images)) for squeeze in squeezers.values()]
-    return squeeze_distance(batch.neurons.logits, copies)[:, None]
+    return squeeze_distance(batch.logits, copies)[:, None]

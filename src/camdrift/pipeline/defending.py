@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 
-from camdrift.defences.base import Defence
+from camdrift.defences.base import Defence, Purify
 from camdrift.defences.defended import majority_classes
 from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.similarity import compare_layers
@@ -35,11 +35,12 @@ from camdrift.tables.defences import (
     STATIC_STAGE,
     UNDEFENDED,
 )
-from camdrift.tensors import Image, Images, perturbed
+from camdrift.tensors import Explanation, Image, Images, perturbed
 
 # Columns of `purified_maps` by the stage of their images: of purified ones, and of those as they are.
 _PURIFIED: Final = {STATIC_STAGE: "purified", CLEAN_STAGE: "clean_purified", NOISE_STAGE: "noise_purified"}
 _AS_THEY_ARE: Final = {STATIC_STAGE: "attacked", NOISE_STAGE: "noise"}
+_Pictures = dict[str, NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class DefendedChunk:
 
     images: pl.DataFrame
     maps: pl.DataFrame
-    pictures: dict[str, dict[str, NDArray[np.uint8]]]
+    pictures: dict[str, _Pictures]
 
 
 @dataclass(frozen=True)
@@ -161,99 +162,156 @@ def defend_chunk(
         n_pictures: Seeds whose pictures are kept, of those that the attack fools.
     """
     images, maps = [DEFENDED_IMAGES.frame()], [PURIFIED_MAPS.frame()]
-    with_pictures = [each.seed.seed_id for each in examples if each.is_fooled][:n_pictures]
-    pictures: dict[str, dict[str, NDArray[np.uint8]]] = {name: {} for name in with_pictures}
+    names = [each.seed.seed_id for each in examples if each.is_fooled][:n_pictures]
+    pictures: dict[str, _Pictures] = {name: {} for name in names}
     count = 0
     for batch in batches(examples, plan.batch_size):
         home = _Home(plan, batch, evaluation)
-        images.append(home.predictions(None))
+        home.show(pictures, "clean", home.clean)
+        home.show(pictures, "attacked", home.bare.attacked)
+        images.append(home.bare.predictions)
         for defence in evaluation.defences:
-            images.append(home.predictions(defence))
-            maps.append(home.maps(defence, images[-1]))
-        for name, picture in home.pictures(set(with_pictures)):
-            pictures[name] |= picture
+            behind = home.behind(defence)
+            home.show(pictures, defence.spec, behind.attacked)
+            images.append(behind.predictions)
+            maps.append(home.maps(defence, behind))
         count += len(batch)
         advance(count)
     return DefendedChunk(pl.concat(images), pl.concat(maps), pictures)
+
+
+@dataclass(frozen=True)
+class _Behind:
+    """What the network says of a batch behind a defence, or without one.
+
+    Attributes:
+        predictions: Rows of table `defended_images`: clean, at every strength of the attack, and with noise.
+        deviations: By stage how far the maps of the fooled seeds lie from the clean ones, (seeds, layers).
+        attacked: Their attacked images at the strength at which maps are compared, purified.
+    """
+
+    predictions: pl.DataFrame
+    deviations: Mapping[str, Floats]
+    attacked: Images
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What the network says of images of one stage.
+
+    Attributes:
+        classes: Their predictions.
+        seconds: Seconds of the purifier for each.
+        purified: Those whose maps are compared, purified.
+        maps: Maps of these by layer; None where there are none.
+    """
+
+    classes: Sequence[int]
+    seconds: float
+    purified: Images
+    maps: Mapping[str, Tensor] | None
 
 
 class _Home:
     """A batch of examples, and where their clean maps lie.
 
     The same images go through the same passes with a defence and without, so that one which changes nothing changes no
-    bit.
+    bit. An image is purified once, and predicted by the pass that explains it if one does.
+
+    Attributes:
+        clean: Clean images of the examples that the attack fools: their maps are compared.
+        bare: What the network says without a defence.
     """
 
     def __init__(self, plan: Plan, batch: Sequence[Example], evaluation: Evaluation) -> None:
         self._plan, self._batch, self._evaluation = plan, batch, evaluation
         self._reference = reference_strength(plan)
-        self._fooled = [each for each in batch if each.is_fooled]
-        self._clean = self._maps_of(self._images(self._fooled, CLEAN_STAGE)) if self._fooled else {}
-        self._unpurified = {
-            column: self._deviations(self._images(self._fooled, stage))
-            for stage, column in (_AS_THEY_ARE.items() if self._fooled else ())
-        }
+        self._fooled = [place for place, each in enumerate(batch) if each.is_fooled]
+        self._clean_maps: Mapping[str, Tensor] | None = None
+        self.clean = stack(each.seed.pixels for each in batch)[self._fooled]
+        self.bare = self.behind(None)
 
-    def _images(self, examples: Sequence[Example], stage: str, strength: float | None = None) -> Images:
-        return stack(each.image(stage, self._reference if strength is None else strength) for each in examples)
+    def behind(self, defence: Defence | None) -> _Behind:
+        """What the network says of the batch behind a defence; of the images as they are without one."""
+        stages = [(CLEAN_STAGE, 0.0), *((STATIC_STAGE, strength) for strength in self._plan.settings.strengths)]
+        rows, deviations, attacked = [], dict[str, Floats](), self.clean
+        for stage, strength in [*stages, (NOISE_STAGE, self._reference)]:
+            images = stack(each.image(stage, strength) for each in self._batch)
+            is_compared = stage != STATIC_STAGE or strength == self._reference
+            reading = self._read(defence, images, stage, self._fooled if is_compared else [])
+            rows.append(
+                image_rows(
+                    self._batch,
+                    images,
+                    reading.classes,
+                    defence=UNDEFENDED if defence is None else defence.spec,
+                    stage=stage,
+                    attack=self._plan.attack.spec if stage == STATIC_STAGE else None,
+                    strength=strength,
+                    seconds=reading.seconds,
+                )
+            )
+            if reading.maps is not None:
+                deviations[stage] = self._deviations(reading.maps)
+                attacked = reading.purified if stage == STATIC_STAGE else attacked
+        return _Behind(pl.concat(rows), deviations, attacked)
 
-    def _purified(self, defence: Defence | None, images: Images, examples: Sequence[Example], stage: str) -> Images:
+    def _read(self, defence: Defence | None, images: Images, stage: str, places: Sequence[int]) -> _Reading:
+        """Predictions of the images of a stage, and the maps of those at some places."""
+        if defence is None or not defence.is_random:
+            before = perf_counter()
+            purified = self._purified(defence, images, stage, range(len(images)))
+            seconds = (perf_counter() - before) / len(images) if defence else 0.0
+            classes, maps = self._passes(purified, places)
+            return _Reading(classes, seconds, purified[places], maps)
+        timed, draws, rng_seed = _Timed(defence.function), self._evaluation.draws, self._evaluation.rng_seed
+        network, in_time = self._plan.classifier, replace(defence, function=timed)
+        classes = majority_classes(network, in_time, images, draws=draws, rng_seed=rng_seed)
+        purified = self._purified(defence, images[places], stage, places)
+        maps = self._explained(purified, places).maps[0] if places else None
+        return _Reading(classes, timed.seconds / len(images), purified, maps)
+
+    def _purified(self, defence: Defence | None, images: Images, stage: str, places: Sequence[int]) -> Images:
         if defence is None:
             return images
-        keys = [f"{each.seed.seed_id} {stage}" for each in examples]
+        keys = [f"{self._batch[place].seed.seed_id} {stage}" for place in places]
         with torch.no_grad():
             return defence.purify(images, keys, rng_seed=self._evaluation.rng_seed)
 
-    def _maps_of(self, images: Images) -> Mapping[str, Tensor]:
-        classes = torch.tensor([each.seed.clean_class for each in self._fooled], device=images.device)
-        plan = self._plan
-        return explain_batch(
-            plan.classifier, images, [classes], layers=plan.layers, explainers=plan.explainers[:1]
-        ).maps[0]
+    def _passes(self, images: Images, places: Sequence[int]) -> tuple[list[int], Mapping[str, Tensor] | None]:
+        """Predictions of a batch, and the maps of the images at some places, from one forward pass of each image."""
+        classes, others = dict[int, int](), [place for place in range(len(images)) if place not in places]
+        if others:
+            with torch.no_grad():
+                classes |= zip(others, self._plan.classifier(images[others]).argmax(1).tolist(), strict=True)
+        if not places:
+            return [*classes.values()], None
+        explanation = self._explained(images[places], places)
+        classes |= zip(places, explanation.logits.argmax(1).tolist(), strict=True)
+        return [classes[place] for place in range(len(images))], explanation.maps[0]
 
-    def _deviations(self, images: Images) -> Floats:
-        """How far the maps of images lie from the clean ones: 1 - similarity, (seeds, layers); NaN where undefined."""
+    def _explained(self, images: Images, places: Sequence[int]) -> Explanation:
+        """The explanation of some images for the classes of their seeds."""
+        classes = torch.tensor([self._batch[place].seed.clean_class for place in places], device=images.device)
         plan = self._plan
-        comparison = compare_layers(self._clean, self._maps_of(images), plan.size, metric=plan.measures[0].metric)
+        return explain_batch(plan.classifier, images, [classes], layers=plan.layers, explainers=plan.explainers[:1])
+
+    def _deviations(self, maps: Mapping[str, Tensor]) -> Floats:
+        """How far maps lie from the clean ones: 1 - similarity, (seeds, layers); NaN where undefined."""
+        if self._clean_maps is None:
+            self._clean_maps = maps  # the first that there are: of clean images without a defence
+        comparison = compare_layers(self._clean_maps, maps, self._plan.size, metric=self._plan.measures[0].metric)
         return 1 - comparison.similarity.T
 
-    def predictions(self, defence: Defence | None) -> pl.DataFrame:
-        """Rows of table `defended_images`: clean, at every strength of the attack, and with noise."""
-        stages = [(CLEAN_STAGE, 0.0), *((STATIC_STAGE, strength) for strength in self._plan.settings.strengths)]
-        stages.append((NOISE_STAGE, self._reference))
-        return pl.concat([self._stage_rows(defence, stage, strength) for stage, strength in stages])
-
-    def _stage_rows(self, defence: Defence | None, stage: str, strength: float) -> pl.DataFrame:
-        images, before = self._images(self._batch, stage, strength), perf_counter()
-        if defence is None:
-            with torch.no_grad():
-                classes = self._plan.classifier(images).argmax(1).tolist()
-        else:
-            draws, rng_seed = self._evaluation.draws, self._evaluation.rng_seed
-            classes = majority_classes(self._plan.classifier, defence, images, draws=draws, rng_seed=rng_seed)
-        seconds = (perf_counter() - before) / len(images)
-        return image_rows(
-            self._batch,
-            images,
-            classes,
-            defence=UNDEFENDED if defence is None else defence.spec,
-            stage=stage,
-            attack=self._plan.attack.spec if stage == STATIC_STAGE else None,
-            strength=strength,
-            seconds=seconds,
-        )
-
-    def maps(self, defence: Defence, predictions: pl.DataFrame) -> pl.DataFrame:
+    def maps(self, defence: Defence, behind: _Behind) -> pl.DataFrame:
         """Rows of table `purified_maps`, of the seeds that the attack fools."""
         if not self._fooled:
             return PURIFIED_MAPS.frame()
-        values = dict(self._unpurified)
-        for stage, column in _PURIFIED.items():
-            images = self._images(self._fooled, stage)
-            values[column] = self._deviations(self._purified(defence, images, self._fooled, stage))
-        static = predictions.filter(pl.col("stage") == STATIC_STAGE, pl.col("strength") == self._reference)
+        values = {column: self.bare.deviations[stage] for stage, column in _AS_THEY_ARE.items()}
+        values |= {column: behind.deviations[stage] for stage, column in _PURIFIED.items()}
+        static = behind.predictions.filter(pl.col("stage") == STATIC_STAGE, pl.col("strength") == self._reference)
         is_home = dict(static.select("seed_id", "is_correct").iter_rows())
-        names = [each.seed.seed_id for each in self._fooled]
+        names = [self._batch[place].seed.seed_id for place in self._fooled]
         columns: dict[str, list[Any]] = {
             "defence": [defence.spec] * len(names),
             "strength": [self._reference] * len(names),
@@ -262,19 +320,24 @@ class _Home:
         }
         return PURIFIED_MAPS.frame(crossed(columns, self._plan.layer_columns, values))
 
-    def pictures(self, names: set[str]) -> list[tuple[str, dict[str, NDArray[np.uint8]]]]:
-        """Pictures of some seeds: clean, attacked, and the attacked one behind every defence."""
-        examples = [each for each in self._fooled if each.seed.seed_id in names]
-        if not examples:
-            return []
-        adversarial = self._images(examples, STATIC_STAGE)
-        columns = {"clean": self._images(examples, CLEAN_STAGE), "attacked": adversarial}
-        for defence in self._evaluation.defences:
-            columns[defence.spec] = self._purified(defence, adversarial, examples, STATIC_STAGE)
-        return [
-            (each.seed.seed_id, {key: _bytes_of(images[place]) for key, images in columns.items()})
-            for place, each in enumerate(examples)
-        ]
+    def show(self, pictures: Mapping[str, _Pictures], key: str, images: Images) -> None:
+        """Add images of the fooled seeds to the pictures of those that have some."""
+        for place, image in zip(self._fooled, images, strict=True):
+            if (name := self._batch[place].seed.seed_id) in pictures:
+                pictures[name][key] = _bytes_of(image)
+
+
+class _Timed:
+    """What a purifier does to images, and the seconds that it has taken."""
+
+    def __init__(self, function: Purify) -> None:
+        self._function, self.seconds = function, 0.0
+
+    def __call__(self, images: Images, generator: Generator | None) -> Any:
+        before = perf_counter()
+        answer = self._function(images, generator)
+        self.seconds += perf_counter() - before
+        return answer
 
 
 def _bytes_of(image: Image) -> NDArray[np.uint8]:

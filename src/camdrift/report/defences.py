@@ -77,7 +77,7 @@ def _line(name: str, rows: pl.DataFrame, restoration: pl.DataFrame, strength: fl
         "static": _share(static),
         "adaptive": _share(adaptive) if adaptive.height else ("" if is_bare else STATIC_ONLY, ""),
         "depth": "" if is_bare else depth or "no layer",
-        "milliseconds": f"{1000 * seconds[0]:.0f}" if seconds else UNDEFINED,
+        "milliseconds": "" if is_bare else f"{1000 * seconds[0]:.0f}" if seconds else UNDEFINED,
         "value": adaptive["share"][0] if adaptive.height else None,
         "static_value": static["share"][0] if static.height else None,
     }

@@ -9,6 +9,7 @@ import polars as pl
 from camdrift.report.material import Material
 from camdrift.report.numbers import UNDEFINED, between, fraction
 from camdrift.report.pictures import encoded
+from camdrift.specs import parse_spec
 from camdrift.statistics.focus import median_interval
 from camdrift.tables.arrays import Bytes, Floats
 from camdrift.tables.further import LIME_TABLE
@@ -148,8 +149,8 @@ def _pictures(material: Material, place: int, rows: pl.DataFrame) -> list[dict[s
 
 def _is_grid(record: Record) -> bool:
     """Are segments squares? Superpixels of other shapes are not stored."""
-    design = str(effective(record).get("lime_design"))
-    return "quickshift" not in design and "paper" not in design
+    design = parse_spec(str(effective(record).get("lime_design")))
+    return bool(design.settings.get("segments", "quickshift" if design.name == "lime:paper" else "grid") == "grid")
 
 
 def _painted(picture: Bytes, values: Floats) -> Bytes:

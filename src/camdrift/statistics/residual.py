@@ -81,8 +81,8 @@ def gains_left(attack: Gains, purified: Gains, *, has_interval: NDArray[np.bool_
     """The columns on gain of table `restoration`, one mapping per layer.
 
     Args:
-        attack: Gains under the attack, (1 + replicates, layers).
-        purified: The same behind the purifier.
+        attack: Gains under the attack, (1, layers): they have no interval here.
+        purified: The same behind the purifier, (1 + replicates, layers).
         has_interval: Layers of enough images for one, (layers,).
     """
     sample = purified[0]

@@ -65,10 +65,9 @@ def _layer_rows(
     columns |= {f"deviation_{name}": _median(usable[name]) for name in _DEVIATIONS}
     gains: Rows = [{}] * layers.height
     if ruler is not None:
-        usable_gains = (
-            ruler.gains(usable[name], seeds, keys["strength"], resamples) for name in ("attacked", "purified")
-        )
-        gains = gains_left(*usable_gains, has_interval=has_interval)
+        attack = ruler.gains(usable["attacked"], seeds, keys["strength"], resamples[:0])
+        left = ruler.gains(usable["purified"], seeds, keys["strength"], resamples)
+        gains = gains_left(attack, left, has_interval=has_interval)
     rows: Rows = []
     for place, layer in enumerate(layers.iter_rows(named=True)):
         numbers = {name: _or_none(float(column[place])) for name, column in columns.items()}

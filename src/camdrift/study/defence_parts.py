@@ -3,7 +3,7 @@
 A part is a chunk of the run behind all defences under the run's attack, or behind one under an attack that knows it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import product
@@ -125,14 +125,15 @@ class DefenceParts:
         n_images, n_chunks = sum(map(len, self._chunks)), len(self._chunks)
         pairs = self._pairs
         sigmas = self.smoothing.sigmas
-        progress = _Going(self.show, n_images * (1 + len(pairs) + len(sigmas) + self._knows_detectors))
+        n_static = 1 + (self.detectors is not None)  # behind defences, and before detectors
+        progress = _Going(self.show, n_images * (n_static + len(pairs) + len(sigmas) + self._knows_detectors))
         progress.stage = "defend"
         for line in filter(None, (reach_warning(attack.spec) for attack in self.attacks)):
             progress.tell(line)
         for number in range(n_chunks):
             if not self.files.has_chunk(number):
                 self._compute_static(number, progress)
-            progress.finish(len(self._chunks[number]))
+            progress.finish(n_static * len(self._chunks[number]))
         for sigma in sigmas:
             progress.tell(self._look(sigma))
         for place, number in product(range(len(sigmas)), range(n_chunks)):
@@ -277,15 +278,18 @@ class DefenceParts:
         profile = detectors.setup.profile
         return [*detectors.by_name, *(() if profile is None else sorted(profile.checksums))]
 
-    def _score(self, examples: Sequence[Example]) -> pl.DataFrame:
+    def _score(self, examples: Sequence[Example], advance: Callable[[int], None]) -> pl.DataFrame:
         """Scores of the images that the attack fools, clean, attacked and noisy, by every detector."""
         rows, victims = [pl.DataFrame(schema=_SCORE_SCHEMA)], [each for each in examples if each.is_fooled]
+        if self.detectors is None:
+            return rows[0]
         plan = self.computation.plan
         cells = [(CLEAN, CLEAN_STAGE, 0.0)]
         for strength in plan.settings.strengths:
             cells += [(ADVERSARIAL, STATIC_STAGE, strength), (NOISE, NOISE_STAGE, strength)]
-        for batch, (condition, stage, strength) in product([*batches(victims, plan.batch_size)], cells):
-            assert self.detectors is not None
+        pairs = [*product(batches(victims, plan.batch_size), cells)]
+        for number, (batch, (condition, stage, strength)) in enumerate(pairs):
+            advance(number * len(victims) // len(pairs))
             seeds = [each.seed.sha256 for each in batch]
             images = stack(each.image(stage, strength) for each in batch)
             for name, scores in self.detectors.scores(images).items():
@@ -313,7 +317,8 @@ class DefenceParts:
         seconds = (perf_counter() - before) / max(1, len(examples))
         chunk = defend_chunk(plan, examples, self.evaluation, progress, n_pictures=_PICTURES)
         times = pl.DataFrame({"seconds": [seconds] * len(examples)}, schema={"seconds": pl.Float64})
-        scores = pl.DataFrame(schema=_SCORE_SCHEMA) if self.detectors is None else self._score(examples)
+        n_images = len(self._chunks[number])
+        scores = self._score(examples, lambda count: progress(n_images + count))
         tables = {IMAGES: chunk.images, MAPS: chunk.maps, _TIMES: times, _SCORES: scores}
         self.files.write_chunk(number, tables, self._arrays(chunk))
 

@@ -53,10 +53,11 @@ class Defending:
     def _row(self, spec: str) -> tuple[str, ...]:
         rows = self.defences.filter(pl.col("defence") == spec)
         clean, static = self._share(rows, CLEAN_STAGE), self._share(rows, STATIC_STAGE)
-        adaptive = "" if spec == UNDEFENDED else self._share(rows, ADAPTIVE_STAGE) or STATIC_ONLY
+        if spec == UNDEFENDED:
+            return spec, clean, static, "", "", ""
+        adaptive, depth = self._share(rows, ADAPTIVE_STAGE) or STATIC_ONLY, self.depth(spec) or "no layer"
         seconds = rows.filter(pl.col("stage") == CLEAN_STAGE)["seconds"].mean()
-        back = "" if spec == UNDEFENDED else self.depth(spec) or "no layer"
-        return spec, clean, static, adaptive, back, f"{1000 * float(str(seconds or 0)):.0f}"
+        return spec, clean, static, adaptive, depth, f"{1000 * float(str(seconds or 0)):.0f}"
 
     def _share(self, rows: pl.DataFrame, stage: str) -> str:
         cell = rows.filter(pl.col("stage") == stage)
