@@ -28,7 +28,7 @@ _STEPS: Final = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS: Final = 10
 # Numbers that are drawn together: on a processor what its cache holds, on a card what keeps it busy.
 _SMALL_PIECE: Final = 2**15
-_LARGE_PIECE: Final = 2**21
+_LARGE_PIECE: Final = 2**19
 
 # Wichura (1988): numerator and denominator, highest power first, around the median, in the tails and far out.
 _SPLIT: Final = 0.425
@@ -87,7 +87,7 @@ def standard_normal(
     words = [[stream & _WORD for stream in streams], [stream >> 32 & _WORD for stream in streams]]
     keys = _array(torch.tensor(words, dtype=torch.int64, device=device)[..., None])
     target = _array(values)
-    piece = piece or (_LARGE_PIECE if target is values else _SMALL_PIECE)
+    piece = piece or piece_on(values.device)
     # Two numbers come of one counter.
     width = max(2, min(entries + entries % 2, piece - piece % 2))
     height = max(1, piece // width)
@@ -98,13 +98,19 @@ def standard_normal(
     return values
 
 
+def piece_on(device: torch.device) -> int:
+    """The number of entries that are best drawn together on a device."""
+    return _SMALL_PIECE if device.type == "cpu" else _LARGE_PIECE
+
+
 def row_moments(rows: Float[Tensor, "rows entries"]) -> tuple[Float[Tensor, "rows 1"], Float[Tensor, "rows 1"]]:
     """Mean and standard deviation of every row, float64, added up in one order on every device."""
     values = _array(rows.double())
     n = _space(values).full_like(values[:, :1], values.shape[1])
     mean = _sum(values) / n
     deviations = values - mean
-    variance = _sum(deviations * deviations) / n
+    deviations *= deviations
+    variance = _sum(deviations) / n
     return torch.as_tensor(mean), torch.as_tensor(_space(variance).sqrt(variance))
 
 

@@ -101,10 +101,11 @@ class TestStream:
 class TestDraws:
     KEYS = (("a", 0), ("a", 1), ("b", 0), ("c", 5), ("b", 1))
 
-    @pytest.mark.parametrize("group", [1, 2 * 3 * 20**2, 2**20])
-    def test_are_those_of_each_alone(self, group, monkeypatch):
+    @pytest.mark.parametrize("piece", [1, 2 * 3 * 20**2, 2**15])
+    def test_are_those_of_each_alone(self, piece, monkeypatch):
         """Also where memory holds one or two of them at a time."""
-        monkeypatch.setattr(noise, "_GROUP", group)
+        monkeypatch.setattr(noise, "_PIECES", 1)
+        monkeypatch.setattr(noise, "piece_on", lambda device: piece)
         deltas = [perturbation(size=20, std=0.01 * (i + 1), rng_seed=i) for i in range(len(self.KEYS))]
         alone = [
             matched_noise(delta, rng_seed=3, seed_id=name, draw=draw)

@@ -1,18 +1,19 @@
 """Gaussian noise with the mean and standard deviation of a perturbation, and noise that shares more with it."""
 
 from collections.abc import Iterator, Sequence
+from math import sqrt
 from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from camdrift.normal import row_moments, standard_normal
+from camdrift.normal import piece_on, row_moments, standard_normal
 from camdrift.streams import stream_seed
 from camdrift.tensors import Image
 
-# Entries that are drawn and scaled together, in float64: bounds the memory.
-_GROUP: Final = 2**20
+# Pieces that are drawn and scaled together, in float64: bounds the memory.
+_PIECES: Final = 8
 
 
 def matched_noise(perturbation: Image, *, rng_seed: int, seed_id: str, draw: int = 0) -> Image:
@@ -44,21 +45,23 @@ def matched_draws(perturbations: Sequence[Image], keys: Sequence[tuple[str, int]
     Raises:
         ArithmeticError: A draw does not have the moments of standard normal noise.
     """
+    if not perturbations:
+        return []
     streams = [stream_seed(rng_seed, seed_id, f"noise {draw}") for seed_id, draw in keys]
     noise, moments = list[Image](), list[Tensor]()
     for images, group in _groups(perturbations, streams):
         standard = standard_normal(group, images[0].numel(), device=images.device)
-        moments.append(torch.cat(row_moments(standard), 1))
+        moments.append(torch.stack([standard.mean(1), standard.square().mean(1)], 1))
         mean, std = row_moments(images.flatten(1))
         noise += standard.mul_(std).add_(mean).float().view_as(images)
-    if moments:
-        _verify(torch.cat(moments), perturbations[0].numel())
+    _verify(torch.cat(moments), perturbations[0].numel())
     return noise
 
 
 def _groups(perturbations: Sequence[Image], streams: Sequence[int]) -> Iterator[tuple[Tensor, Sequence[int]]]:
     """Perturbations and streams by groups that fit into memory."""
-    size = max(1, _GROUP // max(1, perturbations[0].numel())) if perturbations else 1
+    first = perturbations[0]
+    size = max(1, _PIECES * piece_on(first.device) // first.numel())
     for start in range(0, len(perturbations), size):
         yield torch.stack(list(perturbations[start : start + size])), streams[start : start + size]
 
@@ -106,7 +109,11 @@ def _standard(entries: int, key: tuple[int, str, str], device: torch.device) -> 
 
 
 def _verify(moments: Float[Tensor, "draws 2"], entries: int) -> None:
-    """Raises `ArithmeticError` beyond six standard errors of a moment: a good draw is rejected with chance 4e-9."""
-    for mean, std in moments.tolist():
+    """Raises `ArithmeticError` beyond six standard errors of a moment: a good draw is rejected with chance 4e-9.
+
+    The moments are the mean, and the mean square.
+    """
+    for mean, square in moments.tolist():
+        std = sqrt(square - mean**2)
         if max(abs(mean), abs(std - 1)) > 6 * entries**-0.5:
             raise ArithmeticError(f"noise must have mean 0 and standard deviation 1 before scaling, got: {mean}, {std}")
