@@ -105,7 +105,7 @@ def piece_on(device: torch.device) -> int:
 
 def row_moments(rows: Float[Tensor, "rows entries"]) -> tuple[Float[Tensor, "rows 1"], Float[Tensor, "rows 1"]]:
     """Mean and standard deviation of every row, float64, added up in one order on every device."""
-    values = _array(rows.double())
+    values = _array(rows.detach().double())
     n = _space(values).full_like(values[:, :1], values.shape[1])
     mean = _sum(values) / n
     deviations = values - mean

@@ -76,6 +76,12 @@ class TestStream:
         matched_noise(perturbation(), rng_seed=5, seed_id="a")
         assert torch.equal(torch.get_rng_state(), before)
 
+    @pytest.mark.parametrize("make", [matched_noise, channel_noise])
+    def test_a_perturbation_with_a_gradient_leaves_none_in_its_noise(self, make):
+        found = make(perturbation().requires_grad_(), rng_seed=5, seed_id="a")
+        assert not found.requires_grad
+        assert torch.equal(found, make(perturbation(), rng_seed=5, seed_id="a"))
+
     @pytest.mark.parametrize("key", [(1, "a", 0), (0, "b", 0), (0, "a", 1)])
     def test_every_part_of_the_key_counts(self, key):
         rng_seed, seed_id, draw = key
