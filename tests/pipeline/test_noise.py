@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from camdrift.pipeline import noise
-from camdrift.pipeline.noise import channel_noise, matched_noise, spectrum_noise
+from camdrift.pipeline.noise import channel_noise, matched_draws, matched_noise, spectrum_noise
 from camdrift.tensors import perturbed
 
 
@@ -52,12 +52,16 @@ class TestMoments:
             matched_noise(torch.full((3, 4, 4), 0.25), rng_seed=0, seed_id="a"), torch.full((3, 4, 4), 0.25)
         )
 
-    @pytest.mark.parametrize(("spoil", "moments"), [(lambda draw: draw + 0.1, "0.1"), (lambda draw: 1.1 * draw, "1.1")])
+    @pytest.mark.parametrize(
+        ("spoil", "moments"), [(lambda draw: draw + 0.1, (0.1, 1)), (lambda draw: 1.1 * draw, (0, 1.1))]
+    )
     def test_a_bad_draw_is_refused(self, spoil, moments, monkeypatch):
-        drawn = torch.randn
-        monkeypatch.setattr(noise.torch, "randn", lambda *args, **options: spoil(drawn(*args, **options)))
-        with pytest.raises(ArithmeticError, match=f"must have mean 0 and standard deviation 1.*{moments}"):
+        drawn = noise.standard_normal
+        monkeypatch.setattr(noise, "standard_normal", lambda *args, **options: spoil(drawn(*args, **options)))
+        with pytest.raises(ArithmeticError, match="must have mean 0 and standard deviation 1") as refusal:
             matched_noise(perturbation(), rng_seed=0, seed_id="a")
+        told = [float(number) for number in str(refusal.value).partition("got: ")[2].split(", ")]
+        assert told == pytest.approx(moments, abs=4 / perturbation().numel() ** 0.5)
 
 
 class TestStream:
@@ -71,6 +75,12 @@ class TestStream:
         before = torch.get_rng_state()
         matched_noise(perturbation(), rng_seed=5, seed_id="a")
         assert torch.equal(torch.get_rng_state(), before)
+
+    @pytest.mark.parametrize("make", [matched_noise, channel_noise])
+    def test_a_perturbation_with_a_gradient_leaves_none_in_its_noise(self, make):
+        found = make(perturbation().requires_grad_(), rng_seed=5, seed_id="a")
+        assert not found.requires_grad
+        assert torch.equal(found, make(perturbation(), rng_seed=5, seed_id="a"))
 
     @pytest.mark.parametrize("key", [(1, "a", 0), (0, "b", 0), (0, "a", 1)])
     def test_every_part_of_the_key_counts(self, key):
@@ -87,10 +97,45 @@ class TestStream:
         torch.testing.assert_close(other, 2 * base + 0.5, rtol=1e-5, atol=1e-6)
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-    def test_device_changes_nothing(self):
-        found = matched_noise(perturbation().cuda(), rng_seed=0, seed_id="a")
+    @pytest.mark.parametrize("make", [matched_noise, channel_noise])
+    def test_device_changes_nothing(self, make):
+        found = make(perturbation().cuda(), rng_seed=0, seed_id="a")
         assert found.is_cuda
-        torch.testing.assert_close(found.cpu(), matched_noise(perturbation(), rng_seed=0, seed_id="a"))
+        assert torch.equal(found.cpu(), make(perturbation(), rng_seed=0, seed_id="a"))
+
+
+class TestDraws:
+    KEYS = (("a", 0), ("a", 1), ("b", 0), ("c", 5), ("b", 1))
+
+    @pytest.mark.parametrize("piece", [1, 2 * 3 * 20**2, 2**15])
+    def test_are_those_of_each_alone(self, piece, monkeypatch):
+        """Also where memory holds one or two of them at a time."""
+        monkeypatch.setattr(noise, "_PIECES", 1)
+        monkeypatch.setattr(noise, "piece_on", lambda device: piece)
+        deltas = [perturbation(size=20, std=0.01 * (i + 1), rng_seed=i) for i in range(len(self.KEYS))]
+        alone = [
+            matched_noise(delta, rng_seed=3, seed_id=name, draw=draw)
+            for delta, (name, draw) in zip(deltas, self.KEYS, strict=True)
+        ]
+        found = matched_draws(deltas, self.KEYS, rng_seed=3)
+        assert all(map(torch.equal, found, alone))
+        assert len(found) == len(alone)
+
+    def test_of_nothing_are_none(self):
+        assert matched_draws([], [], rng_seed=0) == []
+
+    @pytest.mark.parametrize("make", [matched_noise, channel_noise, spectrum_noise])
+    def test_have_the_same_bits_with_two_threads(self, make):
+        delta = perturbation(size=224)
+        threads = torch.get_num_threads()
+        found = []
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            try:
+                found.append(make(delta, rng_seed=0, seed_id="a"))
+            finally:
+                torch.set_num_threads(threads)
+        assert torch.equal(*found)
 
 
 class TestPerturbed:

@@ -18,7 +18,7 @@ from camdrift.pipeline.failures import naming, noting
 from camdrift.pipeline.focus import FocusCollector
 from camdrift.pipeline.gallery import HeatmapCollector, deviations, header, numbered, picture_arrays, share, spanning
 from camdrift.pipeline.maps import ExplainedChunk, explain_all
-from camdrift.pipeline.noise import matched_noise
+from camdrift.pipeline.noise import matched_draws
 from camdrift.pipeline.perturbing import NaturalChanges
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.receivers import MapReceiver
@@ -165,14 +165,11 @@ def _read(plan: Plan, file: ImageFile) -> ReadSeed | LeftOut:
 
 
 def _add_noise(plan: Plan, seeds: Sequence[AdversarialSeed]) -> list[NoisySeed]:
-    settings = plan.settings
-    noise = [
-        tuple(
-            matched_noise(seed.perturbation, rng_seed=settings.rng_seed, seed_id=seed.seed_id, draw=draw)
-            for draw in range(settings.noise_draws)
-        )
-        for seed in seeds
-    ]
+    count = plan.settings.noise_draws
+    keys = [(seed.seed_id, draw) for seed in seeds for draw in range(count)]
+    perturbations = [seed.perturbation for seed in seeds for _ in range(count)]
+    flat = matched_draws(perturbations, keys, rng_seed=plan.settings.rng_seed)
+    noise = [tuple(flat[start : start + count]) for start in range(0, len(flat), count)]
     descriptions = describe_perturbations(
         [seed.pixels for seed in seeds], [seed.perturbation for seed in seeds], [draws[0] for draws in noise]
     )

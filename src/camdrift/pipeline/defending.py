@@ -22,7 +22,7 @@ from camdrift.images.places import ImageFile
 from camdrift.models.memory import batches
 from camdrift.pipeline.attacking import raw_attack
 from camdrift.pipeline.chunk import clean_seeds
-from camdrift.pipeline.noise import matched_noise
+from camdrift.pipeline.noise import matched_draws
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.seeds import CleanSeed, in_hand, stack
 from camdrift.tables.arrays import Floats
@@ -121,14 +121,17 @@ def examples_of(plan: Plan, files: Sequence[ImageFile], warn: Callable[[str], No
         warn: Called with every remark of the attack.
     """
     seeds = in_hand(clean_seeds(plan, files))
-    examples = []
-    for seed, result in zip(seeds, raw_attack(plan, seeds, warn) if seeds else [], strict=True):
-        if result.is_failure or seed.label not in (None, seed.clean_class):
-            continue
-        base = result.base_perturbation
-        delta = torch.zeros_like(seed.pixels) if base is None else base.to(seed.pixels)
-        noise = matched_noise(delta, rng_seed=plan.settings.rng_seed, seed_id=seed.seed_id, draw=0)
-        examples.append(Example(seed, delta, noise))
+    pairs = [
+        (seed, result)
+        for seed, result in zip(seeds, raw_attack(plan, seeds, warn) if seeds else [], strict=True)
+        if not result.is_failure and seed.label in (None, seed.clean_class)
+    ]
+    deltas = [
+        torch.zeros_like(seed.pixels) if result.base_perturbation is None else result.base_perturbation.to(seed.pixels)
+        for seed, result in pairs
+    ]
+    noise = matched_draws(deltas, [(seed.seed_id, 0) for seed, _ in pairs], rng_seed=plan.settings.rng_seed)
+    examples = [Example(seed, delta, draw) for (seed, _), delta, draw in zip(pairs, deltas, noise, strict=True)]
     classes = _predictions(plan, [each.image(STATIC_STAGE) for each in examples])
     return [
         replace(each, is_fooled=prediction != each.seed.clean_class)

@@ -10,7 +10,7 @@ from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.similarity import similarity
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
-from camdrift.pipeline.noise import matched_noise
+from camdrift.pipeline.noise import matched_draws
 from camdrift.tables.arrays import Floats
 from camdrift.tensors import Image, Images, perturbed
 
@@ -49,7 +49,7 @@ def onset(
         batch_size: Images per pass.
     """
     perturbation = image - seed
-    draws = [matched_noise(perturbation, rng_seed=rng_seed, seed_id=key, draw=draw) for draw in range(DRAWS)]
+    draws = matched_draws([perturbation] * DRAWS, [(key, draw) for draw in range(DRAWS)], rng_seed=rng_seed)
     variants = torch.stack([image, *(perturbed(seed, noise) for noise in draws)])
     values = onset_deviations(classifier, seed, variants, seed_class, batch_size=batch_size)
     return onset_of(values[:, 0], values[:, 1:])

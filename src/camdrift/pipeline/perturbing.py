@@ -24,7 +24,7 @@ from camdrift.pipeline.clean_maps import target_classes
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.gallery import display_heatmaps
 from camdrift.pipeline.maps import as_maps, explain_all
-from camdrift.pipeline.noise import matched_noise
+from camdrift.pipeline.noise import matched_draws
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.seeds import NoisySeed, stack
 from camdrift.pipeline.settings import Settings
@@ -123,9 +123,10 @@ def _changed(plan: Plan, perturbation: Perturbation, seeds: Sequence[NoisySeed])
     """The seeds with a natural change in place of the attack's perturbation, and with its noise."""
     rng_seed = plan.settings.rng_seed
     changes = [perturbation.of_image(seed.pixels, rng_seed=rng_seed, seed_id=seed.seed_id) for seed in seeds]
+    noise = matched_draws(changes, [(seed.seed_id, 0) for seed in seeds], rng_seed=rng_seed)
     return [
-        replace(seed, perturbation=change, noise=(matched_noise(change, rng_seed=rng_seed, seed_id=seed.seed_id),))
-        for seed, change in zip(seeds, changes, strict=True)
+        replace(seed, perturbation=change, noise=(draw,))
+        for seed, change, draw in zip(seeds, changes, noise, strict=True)
     ]
 
 

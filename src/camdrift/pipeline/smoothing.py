@@ -10,6 +10,7 @@ import torch
 
 from camdrift.errors import UserError
 from camdrift.models.memory import batches
+from camdrift.normal import standard_normal
 from camdrift.pipeline.defending import Example
 from camdrift.pipeline.plan import Plan
 from camdrift.streams import stream_seed
@@ -82,11 +83,12 @@ def noisy_agreement(plan: Plan, examples: Sequence[Example], sigma: float) -> in
 def _votes(plan: Plan, example: Example, sigma: float, count: int) -> list[int]:
     """Predictions of noisy copies of a seed image."""
     seed, votes = example.seed, list[int]()
-    generator = torch.Generator().manual_seed(stream_seed(plan.settings.rng_seed, seed.seed_id, f"smoothing {sigma!r}"))
+    rng_seed, pixels = plan.settings.rng_seed, seed.pixels
     for numbers in batches(range(count), plan.batch_size):
-        noise = torch.randn((len(numbers), *seed.pixels.shape), generator=generator).to(seed.pixels)
+        streams = [stream_seed(rng_seed, seed.seed_id, f"smoothing {sigma!r} {number}") for number in numbers]
+        noise = standard_normal(streams, pixels.numel(), device=pixels.device).to(pixels).view(-1, *pixels.shape)
         with torch.no_grad():
-            votes += plan.classifier(seed.pixels + sigma * noise).argmax(1).tolist()
+            votes += plan.classifier(pixels + sigma * noise).argmax(1).tolist()
     return votes
 
 

@@ -19,7 +19,7 @@ from camdrift.fuzzing.mutations import Mutation
 from camdrift.fuzzing.operators import OPERATORS, matrix_of, mutate
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
-from camdrift.pipeline.noise import matched_noise
+from camdrift.pipeline.noise import matched_draws
 from camdrift.streams import stream_seed
 from camdrift.tables.arrays import Floats
 from camdrift.tensors import Images, perturbed
@@ -184,13 +184,8 @@ class PoolMaker:
         changes = answers - sources
         for strength in ATTACK_STRENGTHS:
             yield Stratum(ATTACK, strength=strength), self._scaled(sources, changes, seeds, strength)
-        rng_seed = self._design.rng_seed
-        noise = [
-            matched_noise(
-                change, rng_seed=rng_seed, seed_id=self._design.starts[seed].seed_id, draw=place % self._draws
-            )
-            for place, (change, seed) in enumerate(zip(changes, seeds, strict=True))
-        ]
+        keys = [(self._design.starts[seed].seed_id, place % self._draws) for place, seed in enumerate(seeds)]
+        noise = matched_draws(list(changes), keys, rng_seed=self._design.rng_seed)
         for strength in NOISE_STRENGTHS:
             yield Stratum(NOISE, strength=strength), self._scaled(sources, torch.stack(noise), seeds, strength)
 

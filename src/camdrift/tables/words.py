@@ -3,7 +3,7 @@
 from math import isclose
 from typing import Final, Literal, get_args
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 
 # Conditions of an image.
 Condition = Literal["clean", "adversarial", "noise"]
