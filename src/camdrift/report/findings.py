@@ -215,7 +215,7 @@ def precision(tables: Tables, record: Record, scope: Scope) -> str:
         return f"{text}."
     row = ranks.row(0, named=True)
     return (
-        f"{text}; at {_strength(scope.reference)} no layer's rank by gain moves by more than "
+        f"{text}; at {_strength(scope.reference)} no layer's rank by gain changes by more than "
         f"{count(row['largest_move'], 'place')} (Kendall's tau {row['kendall_tau']:.2f})."
     )
 

@@ -77,8 +77,8 @@ def _noise(tables: Tables, record: Record, scope: Scope) -> str:
 
 def _caution() -> str:
     return (
-        "One image shows where its own maps went. How sure that is, and which layers an attack moves in general, takes "
-        "a study of many. With one image the threshold is its own similarity under noise."
+        "One image shows where its own maps went. How sure that is, and which layers' maps an attack moves in general, "
+        "takes a study of many. With one image the threshold is its own similarity under noise."
     )
 
 

@@ -48,7 +48,7 @@ _TERMS: Final = (
         "Noise-equivalent gain",
         "How many times stronger noise must be to move a layer's map as far as the attack does, both by L2 norm after "
         "clipping. At 1 the attack does no more than noise; at 8 noise must be eight times as strong. A gain with > or "
-        "< is a bound: no noise that was tried moves the layer as far, or as little.",
+        "< is a bound: no noise that was tried moves the map as far, or as little.",
     ),
     Term(
         "rank",
@@ -77,8 +77,8 @@ _TERMS: Final = (
     Term(
         "ceiling",
         "Ceiling",
-        "Similarity of a clean map and the same map computed again with other rounding. A layer that attack or noise "
-        "moves no further than that has no gain (rounding).",
+        "Similarity of a clean map and the same map computed again with other rounding. A layer whose map attack or "
+        "noise moves no further than that has no gain (rounding).",
     ),
     Term(
         "difference",

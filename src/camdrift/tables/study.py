@@ -179,7 +179,7 @@ LAYERS: Final = table(
     ("difference_high", pl.Float64, "upper end of its 95 % t interval"),
     ("wilcoxon_p", pl.Float64, "two-sided Wilcoxon signed-rank p of that difference"),
     ("wilcoxon_p_holm", pl.Float64, "the same, Holm-corrected over the layers of this target and strength"),
-    ("gain", pl.Float64, "noise-equivalent gain: noise that moves the layer as far, over the attack (L2)"),
+    ("gain", pl.Float64, "noise-equivalent gain: noise that moves the layer's map as far, over the attack (L2)"),
     ("gain_low", pl.Float64, "lower end of its bootstrap 95 % interval"),
     ("gain_high", pl.Float64, "upper end of its bootstrap 95 % interval"),
     (
