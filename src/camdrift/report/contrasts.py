@@ -105,8 +105,9 @@ def stability(tables: Tables, sides: Sides) -> str:
     if not spread:
         return ""
     stable = [row for row in spread if row["low"] <= row["high"]]
+    which = "both" if sides.total == 2 else "all"
     text = (
-        f"For {len(stable):,} of {count(len(spread), 'layer')} the rank intervals of all sides overlap, so that no "
+        f"For {len(stable):,} of {count(len(spread), 'layer')} the rank intervals of {which} sides overlap, so that no "
         "difference in rank can be told"
     )
     movers = [row for row in spread if row["low"] > row["high"]]

@@ -52,7 +52,7 @@ def _attack(tables: Tables, record: Record) -> str:
     survives = "still fools" if seed["survives_uint8"] else "no longer fools"
     return (
         f"The attack ({threat.attack_name(record)}) turns {before} into {after} with a perturbation of at "
-        f"most {size} per pixel; rounded to 8 bits the image {survives} the model."
+        f"most {size} per pixel; rounded to 8 bits the image {survives} the network."
     )
 
 
