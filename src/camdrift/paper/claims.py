@@ -2,8 +2,7 @@
 
 A claim has bounds. It holds if the whole 95 % interval of its number (a bootstrap over seeds) lies between them. It is
 an artefact if no part of the interval does, but the number of the emulated released code does. It fails if neither
-does. Else it is undecided. Where something only has to exist, one example decides and there is no interval; of one
-image, which has none either, nothing else is decided.
+does. Else it is undecided. Of what only has to exist one example decides, without interval; one image decides no more.
 """
 
 from collections.abc import Callable, Mapping, Sequence
