@@ -374,8 +374,8 @@ class TestWords:
             write_study(tmp_path / "y", down, plain_norms(6), attack="y"),
         )
         text = compare(*runs, out=tmp_path / "c", n_bootstrap=20).summary()
-        assert "For 0 of 4 layers the rank intervals of all sides overlap" in text
-        assert "rank 1 in y, 4 in x" in text
+        assert "For 0 of 4 layers the rank intervals of both sides overlap" in text
+        assert "differs most: 1 in y, 4 in x" in text
         assert "x and y rank their layers in opposite order: tau -1.00 [-1.00, -1.00]" in text
         assert "grows with depth in x (1.00 [1.00, 1.00]); it falls with depth in y (-1.00 [-1.00, -1.00])" in text
 

@@ -534,7 +534,7 @@ def test_layers_of_an_empty_study_come_from_the_record():
 @pytest.mark.parametrize("dpi", [72, 96, 120])
 def test_lines_of_text_end_before_the_margin_whatever_the_resolution(dpi):
     """Hinting widens small letters by up to 8 percent."""
-    buffer, note = BytesIO(), "moves the layer further (arrow up) or less " * 9
+    buffer, note = BytesIO(), "moves the map further (arrow up) or less " * 9
     sheet("A title", note, width=5.0, body=0.2).figure.savefig(buffer, dpi=dpi)
     pixels, margin = np.asarray(Image.open(buffer).convert("L")), int(MARGIN * dpi / 2)
     assert pixels[:, :-margin].min() < 255

@@ -340,19 +340,41 @@ class TestVerdict:
         ],
     )
     def test_follows_from_the_interval(self, low, high, released, expected):
-        row = {"corrected": (low + high) / 2, "corrected_low": low, "corrected_high": high, "as_released": released}
+        row = {
+            "n": 20,
+            "corrected": (low + high) / 2,
+            "corrected_low": low,
+            "corrected_high": high,
+            "as_released": released,
+        }
         assert verdict({**row, "holds_from": 0.0, "holds_to": 1.0}) == expected
 
     def test_no_end_is_no_bound(self):
-        row = {"corrected": 5.0, "corrected_low": 4.0, "corrected_high": 1e9, "as_released": None}
+        row = {"n": 20, "corrected": 5.0, "corrected_low": 4.0, "corrected_high": 1e9, "as_released": None}
         assert verdict({**row, "holds_from": 0.0, "holds_to": None}) == HOLDS
 
     def test_without_an_interval_the_value_decides(self):
-        row = {"corrected": 0.2, "corrected_low": None, "corrected_high": None, "as_released": None}
+        row = {"n": 20, "corrected": 0.2, "corrected_low": None, "corrected_high": None, "as_released": None}
         assert verdict({**row, "holds_from": 1e-9, "holds_to": 1.0}) == HOLDS
 
+    @pytest.mark.parametrize(
+        ("corrected", "holds_from", "n", "expected"),
+        [
+            (0.5, 0.0, 1, UNDECIDED),
+            (0.5, 0.0, 2, HOLDS),
+            (-0.5, 0.0, 1, UNDECIDED),
+            (-0.5, 0.0, 2, FAILS),
+            (1.0, 1e-9, 1, HOLDS),
+            (0.0, 1e-9, 1, UNDECIDED),
+            (0.0, 1e-9, 2, FAILS),
+        ],
+    )
+    def test_one_image_decides_only_that_something_exists(self, corrected, holds_from, n, expected):
+        row = {"corrected": corrected, "corrected_low": None, "corrected_high": None, "as_released": None, "n": n}
+        assert verdict({**row, "holds_from": holds_from, "holds_to": 1.0}) == expected
+
     def test_nothing_measured_is_undecided(self):
-        row = {"corrected": None, "corrected_low": None, "corrected_high": None, "as_released": 1.0}
+        row = {"n": 20, "corrected": None, "corrected_low": None, "corrected_high": None, "as_released": 1.0}
         assert verdict({**row, "holds_from": 0.0, "holds_to": 1.0}) == UNDECIDED
 
 

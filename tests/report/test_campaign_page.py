@@ -11,6 +11,7 @@ import camdrift
 from camdrift.fuzzing.names import OPERATOR_WORDS
 from camdrift.fuzzing.operators import OPERATORS as ROWS
 from camdrift.report.campaign import render_campaign
+from camdrift.report.campaign_story import campaign_headline, campaign_sentences
 from camdrift.report.mutations import chain_words, mutation_words
 from camdrift.specs import write_spec
 from camdrift.statistics.examples import MOST_EXAMPLES, telling_rows
@@ -82,7 +83,11 @@ def test_examples_are_the_closest_of_seeds_then_of_mutators():
 
 def test_it_says_what_the_tables_say(made, page):
     said = text_of(page)
-    assert "deephunter finds most: 4 pairs of seed and wrong class on 4 seed images in 200 passes" in said
+    assert (
+        "Which framework finds most cannot be told: deephunter 4 pairs of seed and wrong class, random 2, on 4 seed "
+        "images in 200 passes (median of 3 trials)." in said
+    )
+    assert "intervals over trials, too narrow for so few trials." in said
     assert "class 0 75 %" in said
     assert "class 10 50 %" in said
     assert "White noise of 5.1/255. Takes hold in conv2." in said
@@ -93,6 +98,28 @@ def test_it_says_what_the_tables_say(made, page):
     assert "noise 360 300 6 18 6 %" in said
     assert "seen as" not in said
     assert page.count('<article class="card failure">') == len(telling_rows(made.tables["failures"]))
+
+
+def test_the_headline_ranks_only_what_the_test_tells_apart():
+    made = campaign(trials=8)
+    assert made.tables["pairs"].filter(count="seed_classes")["p_holm"].item() < 0.05
+    words = campaign_headline(made.tables, made.record)
+    assert words.startswith("deephunter finds most: ")
+    assert words.endswith(" of seed and wrong class on 4 seed images in 200 passes (median of 8 trials)")
+    alone = campaign(frameworks=("deephunter",), trials=1)
+    words = campaign_headline(alone.tables, alone.record)
+    assert words == "deephunter finds 2 pairs of seed and wrong class on 4 seed images in 200 passes"
+    none = alone.tables["frameworks"].with_columns(median=0.0)
+    words = campaign_headline({**alone.tables, "frameworks": none}, alone.record)
+    assert words == "deephunter finds no failure on 4 seed images in 200 passes"
+
+
+def test_one_moved_picture_is_told_of_in_the_singular(made):
+    failures = made.tables["failures"].head(1).with_columns(is_moved=True)
+    lines = campaign_sentences({**made.tables, "failures": failures}, made.record)
+    assert (
+        "1 of 1 failure has a moved picture (rotated, scaled, ...), which keeps its label by convention only" in lines
+    )
 
 
 def test_one_trial_makes_no_statement():

@@ -185,6 +185,15 @@ def test_it_fits_every_screen_and_reader(browser, made, width):
             assert violations(tab) == []
 
 
+def test_without_ranks_there_is_no_empty_chart(browser, tmp_path):
+    runs = (random_run(tmp_path / "a", n_seeds=3), random_run(tmp_path / "b", n_seeds=3, attack="pgd"))
+    made = compare(*runs, out=tmp_path / "c", n_bootstrap=5)
+    with opened(browser, made.path / "comparison.html") as tab:
+        assert tab.locator("#plot-ranks").count() == 0
+        assert "No layer has a rank: it takes 6 images with maps in a side." in plain(tab.locator("main").inner_text())
+        assert tab.locator("#plot-profiles svg").count() == 1
+
+
 def test_hostile_names_stay_text_and_other_networks_have_no_ranks(browser, tmp_path):
     runs = (
         random_run(tmp_path / "a", model=HOSTILE),

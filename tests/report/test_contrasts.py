@@ -100,7 +100,7 @@ class TestMoreSidesThanAreShown:
             far.otherwise("rank_low").alias("rank_low"), far.otherwise("rank_high").alias("rank_high")
         )
         assert max(high for _, high in ends) < 99
-        assert "layer0 moves most" in stability({**tables, "profiles": moved}, sides)
+        assert "the rank of layer0 differs most" in stability({**tables, "profiles": moved}, sides)
 
     @pytest.mark.parametrize(
         ("figure", "said"),

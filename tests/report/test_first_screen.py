@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from camdrift.figures.scope import scope_of
-from camdrift.report.story import study_headline
+from camdrift.report.story import caution, contrast, study_headline
 from camdrift.report.telling import most_telling
 from camdrift.tables.words import ADVERSARIAL, NOISE
 from support import synthetic
@@ -58,6 +58,24 @@ def test_the_first_screen_holds_pictures_sentence_and_network(browser, study, pa
             assert not tab.locator("#findings .findings").is_visible()
             tab.locator("#findings > summary").click()
             assert tab.locator("#findings .findings").is_visible()
+
+
+def test_a_tap_on_the_number_says_what_it_compares(browser, study, path):
+    scope = scope_of(study.tables, study.record)
+    words = caution(study.tables, scope)
+    assert words.startswith("\u201c")
+    assert plain(study_headline(study.tables, study.record, scope)).count(words[1 : words.index("\u201d")]) == 1
+    with opened(browser, path, viewport={"width": 390, "height": 844}) as tab:
+        assert not tab.locator(".reading").is_visible()
+        tab.locator("h1 .term").click()
+        box = tab.locator("#term-times")
+        assert words in plain(box.inner_text())
+        assert contrast(study.tables, scope) in plain(box.inner_text())
+        place = box.bounding_box()
+        assert place["x"] >= 0
+        assert place["x"] + place["width"] <= 390
+        tab.keyboard.press("Escape")
+        assert not box.is_visible()
 
 
 def headline(study):

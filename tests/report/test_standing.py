@@ -138,7 +138,7 @@ def test_the_shares_on_the_same_images_and_their_difference_are_told():
     assert outcome_sentences(tables) == []
     (sentence,) = outcome_sentences(with_outcomes(tables, 4, 15, 0, 1))
     assert plain(sentence) == (
-        "On the 20 images that both runs attacked the attack succeeds on 95 % in a and on 20 % in b, a difference of "
+        "On the 20 images that both runs attacked, the attack succeeds on 95 % in a and on 20 % in b, a difference of "
         "-75 [-88, -46] percentage points: 15 fooled in a alone, 0 in b alone (McNemar's exact test, p < 0.001)."
     )
 

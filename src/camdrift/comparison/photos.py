@@ -1,4 +1,4 @@
-"""One photo in every side of a comparison: attacked, and where the layer that is moved most looks."""
+"""One photo in every side of a comparison: attacked, and where the layer whose map is moved most looks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final

@@ -51,9 +51,9 @@ def controls_figure(tables: Tables, record: Record) -> Figure:
     handles = [Line2D([], [], color=c, marker=m, label=words, **looks) for _, _, c, m, words in present]
     n = span(series["n"].drop_nulls().to_list() or [0])
     note = (
-        f"{scope.model}, target seed; n = {n} seeds. Bars: bootstrap 95 % intervals. A gain says how much stronger "
-        "noise must be to move a layer as far. At 1 (dashed) there is no difference: noise over noise lies there. No "
-        "gain can exceed the strongest noise that was tried (dotted)."
+        f"{scope.model}, target seed; n = {n} seeds. Bars: bootstrap 95 % intervals. A gain says how much "
+        "stronger noise must be to move a layer's map as far. At 1 (dashed) there is no difference: noise over noise "
+        "lies there. No gain can exceed the strongest noise that was tried (dotted)."
     )
     names = [f"strength {strength_text(strength)}" for strength in strengths]
     figure, panels = layer_panels(scope, _TITLE, note, height=2.5, handles=handles, names_of_panels=names)

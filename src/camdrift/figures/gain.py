@@ -1,4 +1,4 @@
-"""Figure 8: noise-equivalent gain, the strength of noise that moves a layer as far as the attack, over the attack's."""
+"""Figure 8: noise-equivalent gain, how much stronger noise must be to move a layer's map as far as the attack."""
 
 import itertools
 from typing import Any
@@ -38,14 +38,14 @@ _ARROW = 1.16
 def gain_figure(tables: Tables, record: Record) -> Figure:
     """Figure 8: noise-equivalent gain per layer and strength, log axis; bounds are open, with an arrow."""
     scope = scope_of(tables, record)
-    title = "Noise-equivalent gain: how much stronger noise must be to move a layer as far"
+    title = "Noise-equivalent gain: how much stronger noise must be to move a layer's map as far"
     layers = tables["layers"]
     if not layers["gain"].drop_nulls().len():
         return blank_figure(title, reason_for_nothing(scope))
     n = span(layers["n_pairs"].filter(layers["n_pairs"] > 0).to_list() or [0])
     note = (
         f"{scope.model}; n = {n} seeds. {'Bands' if is_crowded(scope) else 'Bars'}: bootstrap 95 % intervals. A dash "
-        "with an arrow is no value but a bound, where the noise tried ends: the attack moves the layer further (arrow "
+        "with an arrow is no value but a bound, where the noise tried ends: the attack moves the map further (arrow "
         "up) or less far (arrow down)."
     )
     bound = Line2D([], [], color=MUTED, marker="^", markersize=5, ls="-", lw=1.4, label="bound, not a value")

@@ -2,7 +2,7 @@
 
 A claim has bounds. It holds if the whole 95 % interval of its number (a bootstrap over seeds) lies between them. It is
 an artefact if no part of the interval does, but the number of the emulated released code does. It fails if neither
-does. Else it is undecided. Where something only has to exist, one example decides and there is no interval.
+does. Else it is undecided. Of what only has to exist one example decides, without interval; one image decides no more.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -99,7 +99,7 @@ def claims(
 
 def verdict(row: Mapping[str, Any]) -> str:
     """Verdict on one claim from its columns: holds, artefact, fails or undecided (see the top of this file)."""
-    if row["corrected"] is None:
+    if row["corrected"] is None or (row["n"] == 1 and row["corrected_low"] is None and not _is_example(row)):
         return UNDECIDED
     low, high = (row["corrected"] if row[name] is None else row[name] for name in ("corrected_low", "corrected_high"))
     start = -np.inf if row["holds_from"] is None else row["holds_from"]
@@ -110,6 +110,11 @@ def verdict(row: Mapping[str, Any]) -> str:
         return UNDECIDED
     release = row["as_released"]
     return ARTEFACT if release is not None and start <= release <= end else FAILS
+
+
+def _is_example(row: Mapping[str, Any]) -> bool:
+    """Is there an example of what only has to exist?"""
+    return bool(row["holds_from"] == _ANY and row["corrected"] >= _ANY)
 
 
 def _families(reading: Reading, floor: pl.DataFrame) -> list[_Family]:

@@ -125,7 +125,7 @@ def _node(corpus: pl.DataFrame, entry: int, failures: pl.DataFrame, failure: Row
     children = corpus.filter(parent=entry).height
     own = {"framework": failure["framework"], "trial": failure["trial"], "parent": entry}
     failing = failures.filter(**own).height
-    uses = [f"chosen {count(row['times'], 'time')}", f"{children:,} kept of it", f"{failing:,} failing"]
+    uses = [f"chosen {count(row['times'], 'time')}", f"{children:,} of its mutants kept", f"{failing:,} failed"]
     is_seed = row["parent"] is None
     reason = [] if is_seed else [f"kept for {row['reason']}{_gain(row['gain'])}"]
     return {

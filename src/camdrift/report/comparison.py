@@ -16,11 +16,12 @@ from camdrift.report.photos import SidePhoto, photo_rows
 from camdrift.report.side_changes import side_change_sentences, side_changes_section
 from camdrift.report.story import strength_words
 from camdrift.report.terms import comparison_terms
+from camdrift.statistics.ranks import LEAST_IMAGES
 from camdrift.tables.file_names import COMPARISON_PAGE
 from camdrift.tables.reading import Tables
 from camdrift.tables.run_json import Record
 from camdrift.tables.table import Row
-from camdrift.tables.words import TARGET_WORDS, count, strength_text
+from camdrift.tables.words import TARGET_WORDS, strength_text
 
 # Columns of the table of sides; what all sides share stands among the facts.
 _WORDS: Final = {
@@ -82,6 +83,8 @@ def render_comparison(
         "changes": side_changes_section(tables),
         "facts": _facts(tables, sides),
         "sides": sides,
+        "has_ranks": tables["profiles"]["rank"].drop_nulls().len() > 0,
+        "least_images": LEAST_IMAGES,
         "words": list(words.values()),
         "side_rows": [_side(row, links, tuple(words)) for row in tables["sides"].iter_rows(named=True)],
         "target_words": TARGET_WORDS,
@@ -96,7 +99,9 @@ def render_comparison(
 def _reading(tables: Tables, sides: Sides) -> str:
     runs = tables["sides"]["run"].n_unique()
     left = f" The views show the first {len(sides.names)}." if sides.total > len(sides.names) else ""
-    return f"{count(runs, 'study').replace('studys', 'studies')}, {count(sides.total, 'side')} to compare.{left}"
+    studies = "1 study" if runs == 1 else f"{runs:,} studies"
+    ways = "" if sides.total == runs else f", seen in {sides.total:,} ways"
+    return f"{studies} side by side{ways}.{left}"
 
 
 def _facts(tables: Tables, sides: Sides) -> list[tuple[str, str]]:
@@ -133,7 +138,7 @@ def _side(row: dict[str, Any], links: Mapping[str, str], words: tuple[str, ...])
 
 
 def _outcomes(tables: Tables, sides: Sides) -> list[list[str]]:
-    """Whom the attack fools, one line for every two runs: words and numbers, cell by cell."""
+    """On how many images the attack succeeds, one line for every two runs: words and numbers, cell by cell."""
     run_of = dict(tables["sides"].select("side", "run").iter_rows())
     are_shown = pl.all_horizontal(pl.col("side_a", "side_b").is_in(sides.names))
     rows: dict[tuple[str, str], Row] = {}

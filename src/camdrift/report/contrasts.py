@@ -86,7 +86,7 @@ def _listed(rows: list[Row]) -> str:
 
 
 def tops(tables: Tables, sides: Sides) -> str:
-    """The layer that each side moves most, of those that have a rank."""
+    """The layer whose map each side moves most, of those that have a rank."""
     parts = []
     for side in sides.names[:_LONGEST]:
         layers = profile(tables, side, sides.targets[0], sides.reference).filter(pl.col("rank").is_not_null())
@@ -100,21 +100,22 @@ def tops(tables: Tables, sides: Sides) -> str:
 
 
 def stability(tables: Tables, sides: Sides) -> str:
-    """The layers that keep their rank over the sides, and the one that moves most; empty if sides differ in layers."""
+    """The layers that keep their rank over the sides, and the one whose rank differs most; empty for other layers."""
     spread = _rank_spread(tables, sides)
     if not spread:
         return ""
     stable = [row for row in spread if row["low"] <= row["high"]]
+    which = "both" if sides.total == 2 else "all"
     text = (
-        f"For {len(stable):,} of {count(len(spread), 'layer')} the rank intervals of all sides overlap, so that no "
+        f"For {len(stable):,} of {count(len(spread), 'layer')} the rank intervals of {which} sides overlap, so that no "
         "difference in rank can be told"
     )
     movers = [row for row in spread if row["low"] > row["high"]]
     if movers:
         worst = max(movers, key=lambda row: (row["low"] - row["high"], row["last"] - row["first"]))
         text += (
-            f"; of the others {worst['label']} moves most: rank {worst['first']} in {named(worst['first_side'])}, "
-            f"{worst['last']} in {named(worst['last_side'])}"
+            f"; of the others the rank of {worst['label']} differs most: {worst['first']} in "
+            f"{named(worst['first_side'])}, {worst['last']} in {named(worst['last_side'])}"
         )
     return f"{text}."
 

@@ -172,15 +172,15 @@ def _strip(name: str, rows: pl.DataFrame) -> dict[str, Any]:
 
 
 def _leverage(rows: pl.DataFrame) -> str:
-    """What is left of the attack's leverage on the layer that it moves most, in a sentence."""
+    """What is left of the attack's leverage on the map that it moves most, in a sentence."""
     gains = rows.drop_nulls(["gain", "residual_gain"])
     if gains.is_empty():
         return ""
     # A bound above is larger than its value.
     row = gains.sort(pl.col("gain_censored").eq_missing(CENSORED_ABOVE), "gain", descending=True).row(0, named=True)
     return (
-        f"{row['layer_label']}, which the attack moves most, is moved as by noise {_gain(row)} times as strong; "
-        f"behind the defence as by noise {_residual(row)} times as strong."
+        f"The map of {row['layer_label']}, which the attack moves most, is moved as by noise {_gain(row)} times as "
+        f"strong; behind the defence as by noise {_residual(row)} times as strong."
     )
 
 

@@ -81,7 +81,8 @@ def success(tables: Tables, record: Record, scope: Scope) -> str:
     text = f"The attack ({threat.attack_name(record)}) {threat.change(tables)} for {share}."
     survives = tables["seeds"].filter(pl.col("status") == ANALYSED)["survives_uint8"].drop_nulls()
     if len(survives):
-        text += f" {int(survives.sum()):,} of {len(survives):,} still fool the model when rounded to 8 bits."
+        n = int(survives.sum())
+        text += f" {n:,} of {len(survives):,} still {'fools' if n == 1 else 'fool'} the network when rounded to 8 bits."
     if 2 * scope.analysed < scope.readable and (advice := (record.get("attack") or {}).get("advice")):
         text += f" That is fewer than half: {advice}."
     return text
@@ -215,7 +216,7 @@ def precision(tables: Tables, record: Record, scope: Scope) -> str:
         return f"{text}."
     row = ranks.row(0, named=True)
     return (
-        f"{text}; at {_strength(scope.reference)} no layer's rank by gain moves by more than "
+        f"{text}; at {_strength(scope.reference)} no layer's rank by gain changes by more than "
         f"{count(row['largest_move'], 'place')} (Kendall's tau {row['kendall_tau']:.2f})."
     )
 

@@ -31,7 +31,7 @@ _SANDBOX: Final = "allow-scripts allow-downloads allow-popups"
 
 
 def notebook_html(tables: Tables, record: Record, gallery: Gallery) -> str:
-    """A study for a notebook: headline, the most telling photo, the layers that are moved most. Below 300 kB.
+    """A study for a notebook: headline, the most telling photo, the layers whose maps are moved most. Below 300 kB.
 
     Args:
         tables: As for `report_files`.
@@ -105,7 +105,7 @@ def _map_said(subject: Subject, scope: Scope, condition: str) -> str:
 
 
 def _layers(scope: Scope) -> list[tuple[str, ...]]:
-    """The layers that are moved most, as rows: name, gain, its interval, rank with interval, images."""
+    """The layers whose maps are moved most, as rows: name, gain, its interval, rank with interval, images."""
     headline = scope.headline
     if headline.certainty in (Certainty.TOO_FEW, Certainty.NOTHING):
         return []

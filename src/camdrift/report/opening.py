@@ -18,6 +18,7 @@ def opening_section(material: Material) -> dict[str, Any]:
         "model": scope.model,
         "attack": effective(record).get("attack") or "attack",
         "headline": story.study_headline(tables, record, scope),
+        "noise_times": story.noise_times(tables, scope) if material.is_interactive else "",
         "contrast": f"{story.contrast(tables, scope)} {story.caution(tables, scope)}".strip(),
         "assurance": story.assurance(tables, scope),
         "first_layer": _first_layer(material),

@@ -1,4 +1,4 @@
-"""The section on natural changes: photos attacked and changed, the layers that move, and both on one scale."""
+"""The section on natural changes: photos attacked and changed, the maps that move, and both on one scale."""
 
 from collections.abc import Mapping
 from math import ceil, floor, log10
@@ -69,7 +69,7 @@ def has_changes(tables: Tables) -> bool:
 
 
 def perturbation_sentences(tables: Tables, scope: Scope) -> list[str]:
-    """For each natural change the predictions it flips, and how far it moves a layer beside the attack."""
+    """For each natural change the predictions it flips, and how far it moves a layer's map beside the attack."""
     if not has_changes(tables):
         return []
     strength, (layer, label) = change_strength(scope), _layer(scope)

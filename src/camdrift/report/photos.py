@@ -24,7 +24,7 @@ class SidePhoto:
     Attributes:
         side: Name of the side.
         seed_id: Name of the photo.
-        layer: Name of the layer that the side's attack moves most.
+        layer: Name of the layer whose map the side's attack moves most.
         clean: The photo, (height, width, 3), 0 to 255.
         attacked: The same after the attack.
         maps: Where the layer looks in either, 0 to 255, at its own resolution; empty if that was not stored.
@@ -41,7 +41,7 @@ class SidePhoto:
 
 
 def first_layers(tables: Tables) -> dict[str, Row]:
-    """The layer that each side's attack moves most, as its row of table `profiles` at the comparison's strength.
+    """The layer whose map each side's attack moves most: its row of table `profiles` at the comparison's strength.
 
     Where no layer has a rank it is the one of the highest gain.
     """

@@ -1,4 +1,4 @@
-"""Natural changes in a comparison: which network stands each better, and how far it moves their layers."""
+"""Natural changes in a comparison: which network stands each better, and how far it moves their maps."""
 
 from typing import Any, Final
 
@@ -86,7 +86,7 @@ def _flips(tables: Tables, name: str) -> str:
 
 
 def _gains(tables: Tables, name: str) -> str:
-    """The layer that a natural change moves most in each network; with the same layers also where two differ."""
+    """The layer whose map a natural change moves most in each network; with the same layers also where two differ."""
     parts, names = [], short_names(tables)
     for side in _sides(tables)[:_MOST_NAMED]:
         if top := _top(_layers(tables, name, side)):

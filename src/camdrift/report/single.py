@@ -52,7 +52,7 @@ def _attack(tables: Tables, record: Record) -> str:
     survives = "still fools" if seed["survives_uint8"] else "no longer fools"
     return (
         f"The attack ({threat.attack_name(record)}) turns {before} into {after} with a perturbation of at "
-        f"most {size} per pixel; rounded to 8 bits the image {survives} the model."
+        f"most {size} per pixel; rounded to 8 bits the image {survives} the network."
     )
 
 
@@ -77,8 +77,8 @@ def _noise(tables: Tables, record: Record, scope: Scope) -> str:
 
 def _caution() -> str:
     return (
-        "One image shows where its own maps went. How sure that is, and which layers an attack moves in general, takes "
-        "a study of many. With one image the threshold is its own similarity under noise."
+        "One image shows where its own maps went. How sure that is, and which layers' maps an attack moves in general, "
+        "takes a study of many. With one image the threshold is its own similarity under noise."
     )
 
 

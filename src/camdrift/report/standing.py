@@ -48,7 +48,7 @@ def outcome_sentences(tables: Tables) -> list[str]:
     ends = between(100 * row["difference_low"], 100 * row["difference_high"], 0)
     p = p_text(row["p"])
     return [
-        f"On the {row['n']:,} images that both runs attacked the attack succeeds on {percent(row['share_a'])} in {a} "
+        f"On the {row['n']:,} images that both runs attacked, the attack succeeds on {percent(row['share_a'])} in {a} "
         f"and on {percent(row['share_b'])} in {b}, a difference of {100 * row['difference']:.0f} {ends} percentage "
         f"points: {row['only_a']:,} fooled in {a} alone, {row['only_b']:,} in {b} alone (McNemar's exact test, "
         f"p {p if p.startswith('<') else f'= {p}'})."

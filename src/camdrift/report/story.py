@@ -75,12 +75,17 @@ def contrast(tables: Tables, scope: Scope) -> str:
     return f"Random noise of the same size fools the network on {share}."
 
 
-def caution(tables: Tables, scope: Scope) -> str:
-    """What the headline's times are of, in a sentence; empty if it has none."""
+def noise_times(tables: Tables, scope: Scope) -> str:
+    """The headline's strength of noise, as in `54 times`; empty if it has none."""
     if verdicts.is_reproduction(tables) or single.is_single(tables) or not _is_in_noise(scope):
         return ""
-    number = times(scope.headline.tops[0]["gain"])
-    return f"\u201c{number} times\u201d compares how far maps move, not how often the network is fooled."
+    return f"{times(scope.headline.tops[0]['gain'])} times"
+
+
+def caution(tables: Tables, scope: Scope) -> str:
+    """What the headline's times are of, in a sentence; empty if it has none."""
+    number = noise_times(tables, scope)
+    return f"\u201c{number}\u201d compares how far maps move, not how often the network is fooled." if number else ""
 
 
 def layer_place(scope: Scope, row: Row) -> str:

@@ -2,9 +2,12 @@
 
 from typing import Any, Final, NamedTuple
 
+from camdrift.figures.scope import Scope
 from camdrift.report.material import Material
+from camdrift.report.story import caution, contrast, noise_times
 from camdrift.statistics.ranks import LEAST_IMAGES
 from camdrift.tables.measures import ACTIVATION
+from camdrift.tables.reading import Tables
 
 
 class Term(NamedTuple):
@@ -48,7 +51,7 @@ _TERMS: Final = (
         "Noise-equivalent gain",
         "How many times stronger noise must be to move a layer's map as far as the attack does, both by L2 norm after "
         "clipping. At 1 the attack does no more than noise; at 8 noise must be eight times as strong. A gain with > or "
-        "< is a bound: no noise that was tried moves the layer as far, or as little.",
+        "< is a bound: no noise that was tried moves the map as far, or as little.",
     ),
     Term(
         "rank",
@@ -77,8 +80,8 @@ _TERMS: Final = (
     Term(
         "ceiling",
         "Ceiling",
-        "Similarity of a clean map and the same map computed again with other rounding. A layer that attack or noise "
-        "moves no further than that has no gain (rounding).",
+        "Similarity of a clean map and the same map computed again with other rounding. A layer whose map attack or "
+        "noise moves no further than that has no gain (rounding).",
     ),
     Term(
         "difference",
@@ -162,9 +165,16 @@ _OF_MANY: Final = ("rank", "interval", "compromised", "difference", "auc")
 
 def terms_section(material: Material) -> dict[str, Any]:
     """Values of template `terms`, and the popovers of the page."""
-    terms = study_terms(*material.scope.measure.words)
-    is_single = material.scope.analysed == 1
-    return {"terms": [term for term in terms if not (is_single and term.name in _OF_MANY)]}
+    tables, scope = material.tables, material.scope
+    terms = study_terms(*scope.measure.words)
+    is_single = scope.analysed == 1
+    number = [Term("times", words, _times(tables, scope))] if (words := noise_times(tables, scope)) else []
+    return {"terms": number + [term for term in terms if not (is_single and term.name in _OF_MANY)]}
+
+
+def _times(tables: Tables, scope: Scope) -> str:
+    """What the headline's number is of: on a phone the words beside the headline have no place."""
+    return f"{caution(tables, scope)} {contrast(tables, scope)}".rstrip()
 
 
 def comparison_terms() -> list[Term]:

@@ -19,7 +19,8 @@ from camdrift.tables.words import ANALYSED, ARTEFACT, FAILS, HOLDS, UNDECIDED, c
 RULE: Final = (
     "A claim holds if the whole 95 % interval of its number by the equations lies within its bounds; it is an artefact "
     "if no part of the interval does but the number of the released code does; it fails if neither does; otherwise it "
-    "is undecided. Where something only has to exist, one example decides and there is no interval."
+    "is undecided. Where something only has to exist, one example decides and there is no interval; of one image "
+    "nothing else is decided."
 )
 MARKS: Final = {HOLDS: "\u25cf", ARTEFACT: "\u25c6", FAILS: "\u2715", UNDECIDED: "\u25cb"}
 # Verdict on all: one layer that fails a claim about every layer is enough.

@@ -45,12 +45,12 @@ class Gains:
 
 
 def noise_equivalent_gain(deviation: Floats, l2: Floats, noise_deviation: Floats, noise_l2: Floats) -> Gains:
-    """L2 norm of the noise that moves a layer as far as the attack does, over that of the attack (method section 3).
+    """L2 norm of the noise that moves a layer's map as far as the attack does, over the attack's (method section 3).
 
     The noise curve is made monotone (`isotonic_fit`) and interpolated in log-log. On a plateau the least noise that
     reaches the deviation counts. Points without a deviation or without a positive L2 are left out. A deviation of 0 has
     no logarithm: from such a point to the next the curve runs straight, not in log-log, and an attack that does not
-    move the layer at all is censored below.
+    move the map at all is censored below.
 
     Args:
         deviation: Deviation under the attack, (...), at least one axis.

@@ -86,7 +86,7 @@ def headline_of(layers: pl.DataFrame, flips: pl.DataFrame, strengths: Sequence[f
 
 
 def _furthest(at: pl.DataFrame, *, is_one: bool) -> tuple[Row, ...]:
-    """The layer to look at where none has a rank: of highest gain, of one image the one that moves furthest."""
+    """The layer to look at where none has a rank: of highest gain, of one image the one whose map moves furthest."""
     if is_one:
         rows = at.filter(pl.col("adversarial_mean").is_not_null()).sort("adversarial_mean", "layer_index")
     else:
@@ -113,7 +113,7 @@ def fooling_strength(flips: pl.DataFrame, strengths: Sequence[float]) -> tuple[f
 
 
 def moves_further(row: Row) -> bool:
-    """Does the attack move a layer with a gain further than noise of the same size does?"""
+    """Does the attack move the map of a layer with a gain further than noise of the same size does?"""
     if row["gain_censored"] is not None:
         return bool(row["gain_censored"] == CENSORED_ABOVE)
     return bool(row["gain"] > 1)

@@ -216,7 +216,7 @@ def _facts(entry: RunEntry) -> list[str]:
     """Model, attack, images and date, as far as they are known."""
     images = "" if entry.images is None else count(entry.images, "image")
     if entry.analysed is not None:
-        images = f"{entry.analysed:,} of {images} {'fuzzed' if entry.kind == CAMPAIGN else 'fooled the model'}"
+        images = f"{entry.analysed:,} of {images} {'fuzzed' if entry.kind == CAMPAIGN else 'fooled the network'}"
     return [text for text in (entry.model, entry.attack, images, day(entry.date)) if text]
 
 

@@ -111,7 +111,7 @@ class Study(RunTables):
         return verdicts.HEADS, verdicts.cells(self.claims, names)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the headline, one photo, the layers that are moved most."""
+        """Return what a notebook shows: the headline, one photo, the layers whose maps are moved most."""
         with self.open_gallery() as gallery:
             return notebook_html(self._tables, self.record, gallery)
 

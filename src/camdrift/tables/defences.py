@@ -92,7 +92,7 @@ RESTORATION: Final = table(
     (
         "residual_gain",
         pl.Float64,
-        "L2 norm of the noise that moves the layer as far as it still is behind the purifier, over that of the attack",
+        "L2 norm of the noise that moves the layer's map as far as it still is behind the purifier, over the attack's",
     ),
     ("residual_gain_low", pl.Float64, "lower end of its bootstrap 95 % interval over seed images"),
     ("residual_gain_high", pl.Float64, "upper end of its bootstrap 95 % interval over seed images"),

@@ -158,7 +158,7 @@ REPRESENTATION_METRICS: Final = tuple(row.name for row in _METRIC_ROWS if REPRES
 
 
 class Measure(NamedTuple):
-    """One way to say how far a layer has moved.
+    """One way to say how far a layer's map has moved.
 
     Attributes:
         explanation: How the layer is explained: one of `EXPLANATIONS`, or `captum:CLASS`, with settings if wanted.

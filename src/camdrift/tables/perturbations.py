@@ -64,7 +64,7 @@ PERTURBATION_LAYERS: Final = table(
     ("n_pairs", pl.Int64, "images with a similarity changed and noisy; the gain rests on them"),
     ("deviation", pl.Float64, "median deviation of the changed image's map from the clean one"),
     ("noise_deviation", pl.Float64, "the same of noise of the change's statistics"),
-    ("gain", pl.Float64, "noise-equivalent gain: noise that moves the layer as far, over the change (L2)"),
+    ("gain", pl.Float64, "noise-equivalent gain: noise that moves the layer's map as far, over the change (L2)"),
     ("gain_low", pl.Float64, "lower end of its bootstrap 95 % interval"),
     ("gain_high", pl.Float64, "upper end of its bootstrap 95 % interval"),
     ("gain_censored", pl.String, "above: gain is a lower bound; below: an upper bound; null: measured"),

@@ -30,7 +30,7 @@ SEEDS: Final = table(
     ("relative_l2", pl.Float64, "its L2 norm over the L2 norm of the seed image; null if that is 0"),
     ("noise_mean", pl.Float64, "mean of the first noise draw before clipping"),
     ("noise_std", pl.Float64, "standard deviation of the first noise draw before clipping"),
-    ("survives_uint8", pl.Boolean, "does the adversarial image still fool the model when rounded to 8 bits?"),
+    ("survives_uint8", pl.Boolean, "does the adversarial image still fool the network when rounded to 8 bits?"),
     ("target_class", pl.Int64, "class that the attack was to reach; null if any other than the clean one would do"),
     ("within_threat", pl.Boolean, "does the perturbation keep the attack's bound, after clipping? null if it has none"),
     summary="One row per seed image.",
@@ -179,7 +179,7 @@ LAYERS: Final = table(
     ("difference_high", pl.Float64, "upper end of its 95 % t interval"),
     ("wilcoxon_p", pl.Float64, "two-sided Wilcoxon signed-rank p of that difference"),
     ("wilcoxon_p_holm", pl.Float64, "the same, Holm-corrected over the layers of this target and strength"),
-    ("gain", pl.Float64, "noise-equivalent gain: noise that moves the layer as far, over the attack (L2)"),
+    ("gain", pl.Float64, "noise-equivalent gain: noise that moves the layer's map as far, over the attack (L2)"),
     ("gain_low", pl.Float64, "lower end of its bootstrap 95 % interval"),
     ("gain_high", pl.Float64, "upper end of its bootstrap 95 % interval"),
     (

@@ -285,7 +285,7 @@ function draw() {
   drawMatrix();
   drawProfiles();
   drawPair();
-  if (isShared) drawRanks();
+  if (byId("plot-ranks")) drawRanks();
 }
 
 byId("strength").addEventListener("input", (event) => change({ strength: Number(event.target.value) }));

@@ -193,7 +193,7 @@ function bindImages() {
     const seed = study.seeds[state.seed];
     name.textContent = seed.id;
     const label = seed.label === null ? "" : `true class ${className(seed.label)}; `;
-    const survives = seed.survives === null ? "" : `; ${seed.survives ? "still" : "no longer"} fools the model in 8 bits`;
+    const survives = seed.survives === null ? "" : `; ${seed.survives ? "still" : "no longer"} fools the network in 8 bits`;
     byId("seed-facts").textContent =
       `${label}perturbation L\u221e ${(seed.linf * 255).toFixed(1)}/255, relative L2 ${percent(seed.relative_l2)}${survives}.`;
   };
