@@ -14,8 +14,8 @@ import camdrift
 
 DOCS = Path(__file__).parent
 PHOTOS = ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "rocket.jpg")
-# The first layer, the end of every block, the last layer: the page stays small.
-LAYERS = ("conv_stem", "blocks.0.0.conv_pw", "blocks.*.conv_pwl", "conv_head")
+# The first layer, the end of every block but the first, the last layer: the page stays small.
+LAYERS = ("conv_stem", "blocks.*.conv_pwl", "conv_head")
 OPTIONS = {
     "attack": "pgd(eps=4/255, steps=10, rel_stepsize=0.25)",
     "strengths": (0.5, 1, 2),
