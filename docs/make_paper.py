@@ -7,6 +7,7 @@ python docs/make_paper.py vgg16=RUN lite0=RUN   first store the tables of these 
 """
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from camdrift.tables.words import ARTEFACT, FAILS, HOLDS, UNDECIDED
 FOLDER = Path(__file__).with_name("paper")
 TABLES = ("claims", "ladder", "controls", "layers", "detection")
 FIGURES = ("figure_11_ladder", "figure_12_released")
-TITLES = {"vgg16": "VGG-16", "vgg16_five": "VGG-16, five iterations", "lite0": "EfficientNet-Lite0"}
+TITLES = {"vgg16": "VGG-16", "vgg16_five": "VGG-16 (five iterations)", "lite0": "EfficientNet-Lite0"}
 IMAGES = {"vgg16": "of Imagenette, ten classes", "vgg16_five": "of Imagenette", "lite0": "photographs of ImageNet"}
 WORDS = {HOLDS: "holds", ARTEFACT: "artefact", FAILS: "fails", UNDECIDED: "undecided"}
 FINDINGS = {
@@ -167,19 +168,42 @@ def culprit(run: Run, finding: str, bound: tuple[float, float]) -> str:
 
 
 def verdict_list(runs: list[Run], verdict: str) -> str:
-    """Claims with one verdict, each as a sentence with its numbers."""
-    lines = []
+    """Claims with one verdict, each with the numbers of every run that has it."""
+    numbers_of: dict[str, list[str]] = {}
     for run in runs:
         labels = run.layers.unique("layer").sort("layer_index")["layer_label"].to_list()
-        # The list's head says the verdict.
-        lines += [f"- {run.title}: {text.partition(': ')[2]}" for text in claim_sentences(run.claims, labels)[verdict]]
-    return "\n".join(lines) if lines else "- none"
+        for text in claim_sentences(run.claims, labels)[verdict]:
+            # The list's head says the verdict. Networks differ in their number of layers.
+            claim, numbers = re.fullmatch(r"[^:]*: (.*?\. [^:]*): (.*)", text).groups()
+            where = re.search(r", in (?:each|\d+) of \d+ layers(?=\. )|(?<= )\(at most \d+ of \d+\)(?=\. )", claim)
+            place = "" if where is None else where.group().strip(", ()")
+            claim = claim if where is None else claim.replace(where.group(), "").replace(" .", ".")
+            # A layer keeps its name.
+            start = claim[:1] if re.match(r"\w*[\d_]", claim) else claim[:1].upper()
+            lines = numbers_of.setdefault(f"- {start}{claim[1:]}:", [])
+            lines.append(f"    - {run.title}{', ' if place else ''}{place}: {numbers}")
+    return "\n".join(line for claim, lines in numbers_of.items() for line in (claim, *lines)) or "- none"
+
+
+def place_of(run: Run, layer: str) -> str:
+    """The rank of a layer by its gain at strength 0.25, with its interval."""
+    return interval(run.claim("two most susceptible", layer, "noise-equivalent gain"))
+
+
+def by_gain(run: Run, strength: float) -> pl.DataFrame:
+    """The rows of layers with images enough, the highest gain first."""
+    rows = run.layers.filter(pl.col("target") == "seed", pl.col("strength") == strength).drop_nulls("gain")
+    return rows.filter(2 * pl.col("n_pairs") >= pl.col("n_pairs").max()).sort("rank", "layer_index")
+
+
+def first_layer(run: Run) -> str:
+    """The layer of highest gain at strength 0.25."""
+    return str(by_gain(run, 0.25)["layer_label"][0])
 
 
 def gains(run: Run, strength: float) -> str:
     """The layers of highest and lowest gain at one strength."""
-    rows = run.layers.filter(pl.col("target") == "seed", pl.col("strength") == strength).drop_nulls("gain")
-    enough = rows.filter(2 * pl.col("n_pairs") >= pl.col("n_pairs").max()).sort("rank", "layer_index")
+    enough = by_gain(run, strength)
     sign = {"above": "> ", "below": "< "}
     words = []
     for row in (enough.row(0, named=True), enough.row(-1, named=True)):
@@ -228,7 +252,8 @@ def page() -> str:
     runs = [Run(name) for name in TITLES if (FOLDER / name / "facts.json").is_file()]
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
     names = (
-        claims_table, ladder_table, culprit, verdict_list, gains, detection, focus, number, interval,
+        claims_table, ladder_table, culprit, verdict_list, place_of, first_layer, gains, detection, focus, number,
+        interval,
     )  # fmt: skip
     constants = {
         "NULL": NOISE_AGAINST_NOISE, "SPECTRUM": SPECTRUM, "CHANNELS": CHANNELS, "OWN_CLASS": OWN_CLASS,
