@@ -1,7 +1,7 @@
 """Takes the pictures of reports that README and docs show: python docs/make_pictures.py RUN PHOTO.
 
-RUN is what `camdrift run` wrote, PHOTO what `camdrift explain chair.jpg` did (docs/tutorial.md). It needs Playwright and
-a Chromium: `python -m playwright install chromium`, or the path of one in CHROMIUM.
+RUN is what `camdrift run` wrote, PHOTO what `camdrift explain chair.jpg` did (docs/tutorial.md). It needs Playwright
+and a Chromium: `python -m playwright install chromium`, or the path of one in CHROMIUM.
 """
 
 import os
