@@ -1,10 +1,15 @@
 """Campaigns beside studies: listed, opened, reported, and on the page of all runs."""
 
+import base64
 import json
+from io import BytesIO
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import camdrift
+from camdrift.report.index import failure_thumbnail
 from camdrift.study.runs import find_run, list_runs, write_index
 from support.studies import tiny_classifier, write_images
 
@@ -56,6 +61,18 @@ def test_campaigns_are_listed(inside, camdrift_command):
     page = (inside / "runs" / "index.html").read_text()
     assert 'href="whole/report.html"' in page
     assert "2 of 2 images fuzzed" in page
+    n_failures = camdrift.open_campaign("runs/whole").failures.height
+    assert page.count("whole: a seed and a failure") == min(1, n_failures)
+
+
+def test_the_picture_is_a_seed_beside_its_failure():
+    """The failure that the page opens with, without the steps between."""
+    steps = np.stack([np.full((8, 8, 3), level, np.uint8) for level in (50, 120, 200)])
+    gallery = {"rows": np.array([7, 3]), "7/steps": steps, "3/steps": steps[::-1]}
+    picture = Image.open(BytesIO(base64.b64decode(failure_thumbnail(gallery).partition(",")[2])))
+    halves = np.split(np.asarray(picture.convert("RGB")).astype(float), 2, axis=1)
+    assert [half.mean() for half in halves] == pytest.approx([50, 200], abs=2)
+    assert failure_thumbnail({"rows": np.array([], np.int64)}) == ""
 
 
 def test_campaigns_are_opened_and_reported(inside, camdrift_command, monkeypatch):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from camdrift.report.page.assets import fill_page
 from camdrift.report.pictures import encoded
-from camdrift.tables.arrays import Gallery
+from camdrift.tables.arrays import Bytes, Gallery
 
 # Stands in the page, so that nobody else's is taken for it.
 GENERATOR: Final = "camdrift, page of all runs"
@@ -23,7 +23,8 @@ class Card:
     Attributes:
         name: Its name.
         link: Address of its report from the page on, with escapes; empty where there is none.
-        picture: A picture as an address that holds it; empty where there is none.
+        picture: Two pictures side by side as an address that holds them; empty where there are none.
+        pair: What the two show.
         headline: Its main result.
         facts: What it is about, in words.
         is_done: Is it complete?
@@ -32,6 +33,7 @@ class Card:
     name: str
     link: str
     picture: str
+    pair: str
     headline: str
     facts: list[str]
     is_done: bool
@@ -59,5 +61,22 @@ def thumbnail(gallery: Gallery, strength: float) -> str:
     clean = gallery["0/clean"] / 255
     change = strength * gallery["0/peaks"][0] * gallery["0/perturbation"] / 127
     pair = [np.round(255 * np.clip(image, 0, 1)).astype(np.uint8) for image in (clean, clean + change)]
+    return _side_by_side(pair)
+
+
+def failure_thumbnail(gallery: Gallery) -> str:
+    """Return the seed of the first failure of a campaign's gallery beside the failure; empty for an empty gallery.
+
+    Args:
+        gallery: Pictures of failures; may be empty.
+    """
+    rows = gallery["rows"]
+    if not len(rows):
+        return ""
+    steps = gallery[f"{rows[0]}/steps"]
+    return _side_by_side([steps[0], steps[-1]])
+
+
+def _side_by_side(pair: list[Bytes]) -> str:
     small = [np.asarray(Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)) for image in pair]
     return encoded(np.concatenate(small, axis=1), _QUALITY)

@@ -15,7 +15,7 @@ import polars as pl
 from camdrift.errors import StoreError, UserError, one_line
 from camdrift.masking import public
 from camdrift.report.campaign_story import FUZZED
-from camdrift.report.index import GENERATOR, Card, index_page, thumbnail
+from camdrift.report.index import GENERATOR, Card, failure_thumbnail, index_page, thumbnail
 from camdrift.specs import nearest
 from camdrift.storage.campaign_directory import CampaignDirectory
 from camdrift.storage.disk import is_link, read_small, write_whole
@@ -199,17 +199,27 @@ def _finished(study: Study) -> RunEntry:
 def _card(entry: RunEntry, folder: Path) -> Card:
     """The card of a run on the page of all runs."""
     picture = ""
-    with suppress(Exception), RunDirectory(entry.path).open_gallery() as gallery:
-        picture = thumbnail(gallery, study_in(RunDirectory.open(entry.path)).headline_strength)
+    with suppress(Exception):  # a run may hold anything
+        picture = _picture(entry)
     page = entry.path.relative_to(folder) / REPORT
     return Card(
         name=entry.path.name,
         link=quote_from_bytes(os.fsencode(page.as_posix())) if (folder / page).is_file() else "",
         picture=picture,
+        pair="a seed and a failure" if entry.kind == CAMPAIGN else "an image, clean and attacked",
         headline=entry.headline or f"The run is {entry.state}",
         facts=_facts(entry),
         is_done=entry.state == _DONE,
     )
+
+
+def _picture(entry: RunEntry) -> str:
+    """The most telling pair of pictures of a run."""
+    if entry.kind == CAMPAIGN:
+        with CampaignDirectory(entry.path).open_gallery() as gallery:
+            return failure_thumbnail(gallery)
+    with RunDirectory(entry.path).open_gallery() as gallery:
+        return thumbnail(gallery, study_in(RunDirectory.open(entry.path)).headline_strength)
 
 
 def _facts(entry: RunEntry) -> list[str]:
