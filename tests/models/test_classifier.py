@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from camdrift.errors import ModelError, UserError
@@ -387,6 +388,26 @@ class TestCall:
         assert torch.equal(rough(images), rough(images).bfloat16().float())
         torch.testing.assert_close(rough(images), exact(images), rtol=0.05, atol=0.05)
         assert not torch.equal(rough(images), exact(images))
+
+    def test_a_mode_around_it_sees_what_the_network_calls_and_no_more(self):
+        """Buffers are copied and flags read before each pass: shown to a mode, that takes longer than doing it."""
+
+        class Names(TorchFunctionMode):
+            def __init__(self):
+                super().__init__()
+                self.seen = []
+
+            def __torch_function__(self, func, types, args=(), kwargs=None):
+                self.seen.append(func.__name__)
+                return func(*args, **(kwargs or {}))
+
+        blocks = [nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)) for _ in range(5)]
+        classifier = Classifier(nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), size=8)
+        images = torch.rand(1, 3, 8, 8)
+        with torch.no_grad(), classifier.undisturbed(), Names() as names:
+            classifier(images)
+        assert not {"clone", "detach", "requires_grad_", "is_leaf"} & set(names.seen)
+        assert names.seen.count("conv2d") == 5
 
 
 class TestLayers:

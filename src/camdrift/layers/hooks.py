@@ -126,7 +126,7 @@ class _Watch(TorchFunctionMode):
             self.capture.begin(tensors_in([args, kwargs or {}]))
         if name not in FAMILY and not self.by_hand:
             return func(*args, **(kwargs or {}))
-        inputs = list(tensors_in([args, kwargs or {}]))
+        inputs = list(tensors_in([args, kwargs or {}])) if self.by_hand else []
         before = first_tensor(args)
         version = None if before is None else version_of(before)
         result = func(*args, **(kwargs or {}))

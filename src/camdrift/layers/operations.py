@@ -99,4 +99,8 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 def first_tensor(value: Any) -> Tensor | None:
     """Return the first of `tensors_in`; None where there is none."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, tuple) and value and isinstance(value[0], Tensor):
+        return value[0]
     return next(tensors_in(value), None)

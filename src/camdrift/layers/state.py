@@ -18,6 +18,8 @@ _BACKWARD_HOOKS: Final = ("_backward_hooks", "_backward_pre_hooks")
 # What a block replaces in every module.
 _REPLACED: Final = ("_buffers", *_BACKWARD_HOOKS)
 _DEVICES: Final = ("cpu", "cuda", "mps", "xpu")
+# Modes that watch what a network calls are not shown what is done around it, which would take longer than doing it.
+_unwatched: Final = torch._C.DisableTorchFunction
 
 
 def parts_of(module: nn.Module) -> list[nn.Module]:
@@ -33,11 +35,20 @@ def parts_of(module: nn.Module) -> list[nn.Module]:
 
 def tensors_of(module: nn.Module) -> list[Tensor]:
     """Return parameters, buffers, and tensors that are mere attributes of a module or of its parts, each once."""
-    return _tensors(parts_of(module))
+    return Inventory(module).tensors
 
 
-def _tensors(parts: Iterable[nn.Module]) -> list[Tensor]:
-    return list({id(tensor): tensor for part in parts for tensor in held(part, Tensor)}.values())
+class Inventory:
+    """What a network is made of.
+
+    Attributes:
+        parts: The module and all modules in it.
+        tensors: Parameters, buffers, and tensors that are mere attributes, each once.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parts = parts_of(module)
+        self.tensors = list({id(tensor): tensor for part in self.parts for tensor in held(part, Tensor)}.values())
 
 
 def held(part: nn.Module, kind: type) -> Iterable[Any]:
@@ -76,7 +87,9 @@ def backward_hooks(module: nn.Module) -> list[Any]:
 
 
 @contextmanager
-def undisturbed(module: nn.Module, without: Sequence[Any] = (), *, is_nested: bool = False) -> Iterator[None]:
+def undisturbed(
+    module: nn.Module, without: Sequence[Any] = (), *, outer: Inventory | None = None
+) -> Iterator[Inventory]:
     """Hold the module in evaluation mode with frozen tensors, and put back afterwards whatever a pass changes.
 
     That are modes and flags, buffers and other tensors, attributes, and what lies in lists and dictionaries. Passes run
@@ -85,13 +98,18 @@ def undisturbed(module: nn.Module, without: Sequence[Any] = (), *, is_nested: bo
     Args:
         module: The network. All is put back after an error, too.
         without: Hooks on the backward pass that are set aside.
-        is_nested: Is the module held already? Attributes, in which a library's hooks keep what they need in the
-            backward pass, then stay until the outer block ends.
+        outer: What the block around this one yields, if the module is held already. Attributes, in which a library's
+            hooks keep what they need in the backward pass, then stay until the outer block ends.
+
+    Yields:
+        What the module is made of, for blocks inside this one.
     """
-    parts = parts_of(module)
+    inventory = outer or Inventory(module)
+    parts = inventory.parts
     modes = [(part, part.training) for part in parts]
-    complete = [] if is_nested else [_PartState(part) for part in parts if _may_change(part)]
-    learnable = [tensor for tensor in _tensors(parts) if tensor.requires_grad and tensor.is_leaf]
+    complete = [] if outer else [_PartState(part) for part in parts if _may_change(part)]
+    with _unwatched():
+        learnable = [tensor for tensor in inventory.tensors if tensor.requires_grad and tensor.is_leaf]
     places = [(vars(part), name) for part in parts for name in _REPLACED if vars(part).get(name)]
     originals = [(attributes, name, attributes[name]) for attributes, name in places]
     copies: dict[int, Tensor] = {}
@@ -106,7 +124,7 @@ def undisturbed(module: nn.Module, without: Sequence[Any] = (), *, is_nested: bo
         for state in complete:
             state.copy_tensors(copies)
         with _without_checkpoints():
-            yield
+            yield inventory
     finally:
         for part, is_training in modes:
             if part.training != is_training:
@@ -134,9 +152,21 @@ def _copies(values: dict[str, Any], copies: dict[int, Tensor]) -> dict[str, Any]
     """Copies of tensors that are no parameters, to which a pass may write; other values as they are."""
     for value in values.values():
         is_plain = isinstance(value, Tensor) and not isinstance(value, nn.Parameter | UninitializedBuffer)
-        if is_plain and value.is_leaf and id(value) not in copies:
-            copies[id(value)] = value.detach().clone()
+        if is_plain and id(value) not in copies and _is_leaf(value):
+            copies[id(value)] = _copy(value)
     return {name: copies.get(id(value), value) for name, value in values.items()}
+
+
+def _is_leaf(tensor: Tensor) -> bool:
+    with _unwatched():
+        return tensor.is_leaf
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    if type(tensor) is not Tensor:  # a type of the user's may copy in its own way
+        return tensor.detach().clone()
+    with _unwatched():
+        return tensor.detach().clone()
 
 
 def _is_of_torch(part: nn.Module) -> bool:

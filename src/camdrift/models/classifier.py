@@ -26,7 +26,7 @@ from camdrift.layers.layers import (
     select,
 )
 from camdrift.layers.operations import first_tensor
-from camdrift.layers.state import backward_hooks, shielded, undisturbed
+from camdrift.layers.state import Inventory, backward_hooks, shielded, undisturbed
 from camdrift.layers.taps import AnyTap, Tap
 from camdrift.layers.tracing import Part, Trace, trace
 from camdrift.models.contract import check_logits, check_tensors, unwrap
@@ -83,7 +83,8 @@ class Classifier:
         """Wrap a module; `settings` are the fields of `InputSettings`."""
         self.module, self.remarks = unwrap(module)
         check_tensors(self.module)
-        self._backward_hooks, self._is_held = backward_hooks(self.module), False
+        self._backward_hooks = backward_hooks(self.module)
+        self._inventory: Inventory | None = None  # while the module is held
         self.loaded_from: tuple[str, str | None] | None = None
         self.code: Mapping[str, str] | None = None
         self.head: HeadRecord | None = None
@@ -122,13 +123,13 @@ class Classifier:
 
         The caller's autocast, inference mode, anomaly detection and default type stay outside.
         """
-        is_nested, self._is_held = self._is_held, True
-        stillness = undisturbed(self.module, self._backward_hooks, is_nested=is_nested)
+        outer = self._inventory
+        stillness = undisturbed(self.module, self._backward_hooks, outer=outer)
         try:
-            with shielded(_default_type(self.dtype)), stillness:
+            with shielded(_default_type(self.dtype)), stillness as self._inventory:
                 yield
         finally:
-            self._is_held = is_nested
+            self._inventory = outer
 
     def __call__(self, images: Images) -> Logits:
         """Return the logits of images in pixel space, float32; differentiable if gradients are enabled."""
