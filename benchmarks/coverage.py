@@ -1,11 +1,12 @@
 """What coverage criteria cost beside the bare forward passes of the same images.
 
-    python benchmarks/coverage.py [--models efficientnet-lite0 vgg16] [--rounds 11] [--batch 8] [--threads 2]
+    python benchmarks/coverage.py [--models efficientnet-lite0 vgg16] [--rounds 11] [--batch 4] [--threads 2]
 
-The bare pass of a batch, and the same batch observed and folded into the state of each criterion, take turns in one
-process, in an order that changes from round to round. The first ratio is that of the shortest times, which other
-programs disturb least; the second is the median over rounds, each against its own bare pass. With one thread times are
-those of the processor. VGG-16 has a thousand classes and drawn weights: arithmetic does not ask what they are.
+Four images are a pass of a campaign on a processor. The bare pass of a batch, and the same batch observed and folded
+into the state of each criterion, take turns in one process, in an order that changes from round to round. The first
+ratio is that of the shortest times, which other programs disturb least; the second is the median over rounds, each
+against its own bare pass. With one thread times are those of the processor. VGG-16 has a thousand classes and drawn
+weights: arithmetic does not ask what they are.
 """
 
 import argparse
@@ -69,14 +70,16 @@ def measure(name, rounds, size):
     classifier = classifier_of(name)
     images = photographs(classifier, 24 + size * rounds)
     profile, suite = profile_of(classifier, images[:24]), images[24:]
-    states = {key: [make_criterion(spec, classifier, profile).start() for spec in specs] for key, specs in SETS.items()}
+    sets = {key: [make_criterion(spec, classifier, profile) for spec in specs] for key, specs in SETS.items()}
+    states = {key: [criterion.start() for criterion in criteria] for key, criteria in sets.items()}
 
     def bare(batch):
         with torch.no_grad(), classifier.numerics():
             classifier(batch)
 
     def covered(key, batch):
-        neurons = observe_batch(classifier, batch)
+        is_scaled = any(criterion.is_of_scaled for criterion in sets[key])
+        neurons = observe_batch(classifier, batch, is_scaled=is_scaled)
         for state in states[key]:
             state.fold(neurons, np.ones(len(batch), np.bool_))
 
@@ -99,7 +102,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["efficientnet-lite0", "vgg16"])
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

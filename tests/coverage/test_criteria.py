@@ -64,6 +64,25 @@ class TestWorkedByHand:
         assert torch.equal(batch.raw[:, 3:], batch.logits.softmax(1))
         assert torch.equal(torch.cat([hidden, batch.logits], 1), expected.raw)
 
+    def test_outputs_that_nobody_scales_are_the_same(self):
+        classifier = camdrift.wrap(Toy(), std=0.25, size=1)
+        images = torch.tensor([(*point, 0) for point in SUITE])[:, :, None, None] / 4
+        scaled, raw = (observe_batch(classifier, images, is_scaled=is_scaled) for is_scaled in (True, False))
+        assert torch.equal(scaled.raw, raw.raw)
+        assert torch.equal(scaled.logits, raw.logits)
+        assert scaled.above(0.5).any()
+        with pytest.raises(ValueError, match="outputs must be scaled"):
+            criterion_of("nc", Background(TOY)).start().fold(raw.first(2), np.ones(2, np.bool_))
+
+    @pytest.mark.parametrize("spec", CRITERIA)
+    def test_only_neuron_coverage_reads_what_is_scaled(self, spec):
+        criterion, batch = criterion_of(spec, background_of(toy(ORDINARY), layers=("h", "z", "logits"))), toy(SUITE)
+        raw = NeuronBatch(None, batch.raw, batch.logits)
+        assert criterion.is_of_scaled == (spec == "nc")
+        if not criterion.is_of_scaled:
+            gains = [folded(criterion, each)[1] for each in (batch, raw)]
+            assert np.array_equal(*gains, equal_nan=True)
+
     def test_an_empty_batch(self):
         classifier = camdrift.wrap(Toy(), std=0.25, size=1)
         batch = observe_batch(classifier, torch.zeros(0, 3, 1, 1))

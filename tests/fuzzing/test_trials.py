@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+import camdrift.fuzzing.trial as trial_module
+from camdrift.coverage.criteria import observe_batch
 from camdrift.errors import UserError
 from camdrift.fuzzing.budget import FORWARD, GRADIENT
 from camdrift.fuzzing.campaign import new_trial, run_trial
@@ -59,6 +61,20 @@ def test_batches_change_nothing(name, classifier, images):
     assert facts(small) == facts(large)
     places = range(len(small.corpus))
     assert np.array_equal(small.corpus.images.read(places), large.corpus.images.read(places))
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_what_no_criterion_reads_is_not_scaled(name, classifier, images, monkeypatch):
+    """Extremes of whole layers are left out where they are for nothing; what a trial finds does not change."""
+    design, seen = design_of(classifier, images, criterion="tknc"), []
+    noting = lambda classifier, images, size=0, *, is_scaled=True: (  # noqa: E731
+        seen.append(is_scaled) or observe_batch(classifier, images, size, is_scaled=is_scaled)
+    )
+    monkeypatch.setattr(trial_module, "observe_batch", noting)
+    trial = trial_of(name, design, images)
+    assert set(seen) == ({True, False} if name == "dlfuzz" else {False})
+    monkeypatch.setattr(trial_module, "observe_batch", lambda *args, is_scaled: observe_batch(*args))
+    assert facts(trial_of(name, design, images)) == facts(trial)
 
 
 @pytest.mark.parametrize("name", ALONE)

@@ -80,7 +80,7 @@ class Background:
 
 def _nc(background: Background, *, threshold: float = THRESHOLD) -> Start:
     _check(0 <= threshold < 1, "nc", "threshold", threshold, "from 0 to below 1")
-    return _slots(neuron_slots(background.layout.total, lambda batch: batch.scaled > threshold), background.layout)
+    return _slots(neuron_slots(background.layout.total, lambda batch: batch.above(threshold)), background.layout)
 
 
 def _kmnc(background: Background, *, k: int = 1000) -> Start:
@@ -158,6 +158,7 @@ class CriterionRow:
         is_order_free: Does the order of images change nothing?
         is_guide: Does it give every image a gain?
         has_features: Does it compare features of a layer with those of the profile?
+        is_of_scaled: Does it read scaled outputs?
     """
 
     make: Callable[..., Start]
@@ -165,6 +166,7 @@ class CriterionRow:
     is_order_free: bool = True
     is_guide: bool = True
     has_features: bool = False
+    is_of_scaled: bool = False
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -183,7 +185,7 @@ def _of_surprise(measure: str, sections: str) -> dict[str, CriterionRow]:
 
 
 CRITERIA: Final[Mapping[str, CriterionRow]] = {
-    "nc": CriterionRow(_nc),
+    "nc": CriterionRow(_nc, is_of_scaled=True),
     "kmnc": CriterionRow(_kmnc, needs_profile=True),
     "nbc": CriterionRow(_nbc, needs_profile=True),
     "snac": CriterionRow(_snac, needs_profile=True),
@@ -228,6 +230,7 @@ def criterion_of(spec: str, background: Background) -> Criterion:
         needs_profile(spec),
         row.is_order_free and not is_guided,
         row.is_guide or is_guided,
+        row.is_of_scaled,
     )
 
 

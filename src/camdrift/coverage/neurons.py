@@ -39,10 +39,16 @@ class NeuronRecord:
 
 
 class NeuronObserver:
-    """Collects a `NeuronRecord` from one forward pass: hand `receivers` to the pass, then call `record`."""
+    """Collects a `NeuronRecord` from one forward pass: hand `receivers` to the pass, then call `record`.
 
-    def __init__(self, classifier: Classifier) -> None:
+    Args:
+        classifier: The model.
+        is_scaled: Are outputs scaled? Otherwise there are `outputs` alone: extremes of whole layers take time.
+    """
+
+    def __init__(self, classifier: Classifier, *, is_scaled: bool = True) -> None:
         self.groups = classifier.neuron_groups
+        self._is_scaled = is_scaled
         self._outputs: dict[str, Tensor] = {}
         # Smallest and largest output of every layer, one value an image.
         self._extremes: dict[str, tuple[Tensor, Tensor]] = {}
@@ -60,25 +66,29 @@ class NeuronObserver:
         return lambda output: self._add(group, output)
 
     def _add(self, group: NeuronGroup, output: Tensor) -> None:
-        rows = output.movedim(group.channel_axis, 1).flatten(2) if output.ndim > 2 else output.unsqueeze(2)
-        mean = rows.float().mean(2)
-        # Of a detached view: the extremes only scale, no gradient runs through them. Both take less time than aminmax
-        # along an axis: torch 2.15 is 8 to 26 times slower with that.
-        extremes = rows.detach().amin((1, 2)).float(), rows.detach().amax((1, 2)).float()
-        self._outputs[group.name], self._extremes[group.name] = mean, extremes
+        places = [axis for axis in range(1, output.ndim) if axis != group.channel_axis % output.ndim]
+        self._outputs[group.name] = output.float().mean(places) if places else output.float()
+        if self._is_scaled:
+            # Of a detached view: the extremes only scale, no gradient runs through them. Both take less time than
+            # aminmax along an axis: torch 2.15 is 8 to 26 times slower with that.
+            values, axes = output.detach(), list(range(1, output.ndim))
+            self._extremes[group.name] = values.amin(axes).float(), values.amax(axes).float()
+
+    def outputs(self, logits: Logits) -> Mapping[str, Tensor]:
+        """Raw outputs of the last pass, which returned `logits`, as `NeuronRecord` has them."""
+        self._add(self.groups[-1], logits.softmax(1))
+        outputs, self._outputs = self._outputs, {}
+        return outputs
 
     def record(self, logits: Logits) -> NeuronRecord:
         """The record of the last pass, which returned `logits`."""
-        softmax = self.groups[-1]
-        self._add(softmax, logits.softmax(1))
-        names = [group.name for group in self.groups]
+        outputs, names = self.outputs(logits), [group.name for group in self.groups]
         # All layers at once: each neuron looks up its layer's extremes.
         layer = _layer_of_neuron(tuple(group.neurons for group in self.groups), logits.device)
         lowest, highest = (torch.stack(rows, 1) for rows in zip(*(self._extremes[n] for n in names), strict=True))
-        means = torch.cat([self._outputs[name].detach() for name in names], 1)
-        record = NeuronRecord(self._outputs, _min_max(means, lowest, highest, layer))
-        self._outputs, self._extremes = {}, {}
-        return record
+        means = torch.cat([outputs[name].detach() for name in names], 1)
+        self._extremes = {}
+        return NeuronRecord(outputs, _min_max(means, lowest, highest, layer))
 
 
 def _min_max(mean: Tensor, lowest: Tensor, highest: Tensor, layer: Tensor) -> Tensor:

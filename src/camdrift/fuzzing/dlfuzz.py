@@ -58,7 +58,7 @@ class Uphill:
                 observation, gradient = self._differentiate(trial, images, chooser)
                 walk = walk + self.attack.step * normalised(gradient)
             else:
-                observation = trial.observe(images)
+                observation = trial.observe(images, is_scaled=True)
             if step > 0:
                 self._take_up(trial, images, places, observation, step)
 
@@ -80,7 +80,7 @@ class Uphill:
         mutations = [Mutation(STEP, {"steps": step}) for _ in places]
         trial.count_tries(mutations)
         trial.take_up(Candidates(images, places, mutations, matrices, use), observation)
-        _times(trial)[:] += (observation.neurons.scaled > self.attack.threshold).sum(0).cpu().numpy()
+        _times(trial)[:] += observation.neurons.above(self.attack.threshold).sum(0).cpu().numpy()
 
 
 class _Chooser:

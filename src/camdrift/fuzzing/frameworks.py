@@ -90,13 +90,13 @@ def _joint(settings: FrameworkSettings) -> Iteration:
 def _by_campaign_criterion(setup: Setup, settings: FrameworkSettings) -> Guidance:
     """The campaign's criterion; neuron coverage where it has none."""
     criterion = setup.design.criterion
-    return ByCriterion((criterion or make_criterion("nc", setup.design.classifier)).start())
+    return ByCriterion(criterion or make_criterion("nc", setup.design.classifier))
 
 
 def _by_distance(setup: Setup, settings: FrameworkSettings) -> Guidance:
     """Squared distance of logits to those of every image kept before."""
     threshold = settings["threshold"] or nearest_distance(setup)
-    return ByCriterion(make_criterion(f"cc(threshold={threshold!r})", setup.design.classifier).start())
+    return ByCriterion(make_criterion(f"cc(threshold={threshold!r})", setup.design.classifier))
 
 
 def nearest_distance(setup: Setup) -> float:
@@ -107,7 +107,8 @@ def nearest_distance(setup: Setup) -> float:
     design = setup.design
     images = torch.as_tensor(np.stack(setup.images)).to(design.classifier.device)
     groups = in_groups(images, design.group)
-    points = torch.cat([observe_batch(design.classifier, group).logits[:size].double() for group, size in groups])
+    batches = [observe_batch(design.classifier, group, is_scaled=False).first(size) for group, size in groups]
+    points = torch.cat([batch.logits.double() for batch in batches])
     if len(points) < 2:
         return 1.0
     return max(median_nearest_squared(points.cpu().numpy()), float(np.finfo(np.float32).tiny))

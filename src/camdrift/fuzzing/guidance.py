@@ -8,15 +8,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from camdrift.coverage.criteria import CoverageState, NeuronBatch
+from camdrift.coverage.criteria import Criterion, NeuronBatch
 from camdrift.fuzzing.corpus import ALL, CHANCE, COVERAGE, UNCERTAIN
 from camdrift.tables.arrays import Flags, Floats
 
 
 class Guidance(Protocol):
-    """Decides what is kept of a batch of mutants, in their order: how they are cut into batches changes nothing."""
+    """Decides what is kept of a batch of mutants, in their order: how they are cut into batches changes nothing.
+
+    Attributes:
+        reason: Why it keeps what it keeps, one of the words of a corpus.
+        is_of_scaled: Does it read scaled outputs?
+    """
 
     reason: str
+    is_of_scaled: bool
 
     def keep(self, batch: NeuronBatch, is_admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
         """Return which mutants join the corpus.
@@ -46,6 +52,7 @@ class _Stateless:
     """A guidance that remembers nothing and asks for no uncertainty."""
 
     reason = ""
+    is_of_scaled = False
 
     def uncertainties(self, batch: NeuronBatch) -> Floats:
         """As `Guidance`."""
@@ -97,13 +104,14 @@ class ByCriterion:
     """Keeps admitted mutants that add to a coverage criterion.
 
     Args:
-        state: The criterion's state, which the mutants that join change.
+        criterion: The criterion, whose state the mutants that join change.
     """
 
     reason = COVERAGE
 
-    def __init__(self, state: CoverageState) -> None:
-        self._state = state
+    def __init__(self, criterion: Criterion) -> None:
+        self.is_of_scaled = criterion.is_of_scaled
+        self._state = criterion.start()
 
     def keep(self, batch: NeuronBatch, is_admitted: Flags, parents: Floats, rng: np.random.Generator) -> Flags:
         """As `Guidance`."""

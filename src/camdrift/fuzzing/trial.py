@@ -158,12 +158,24 @@ class Trial:
         classes = [self.design.starts[self.corpus.entries[parent].seed].seed_class for parent in parents]
         return torch.tensor(classes, device=self.device)
 
-    def observe(self, images: Images) -> PassOutputs:
-        """Return what all models do on some images, and charge for it."""
+    @property
+    def is_of_scaled(self) -> bool:
+        """Does guidance or criterion read scaled outputs?"""
+        criterion = self.design.criterion
+        return self.guidance.is_of_scaled or (criterion is not None and criterion.is_of_scaled)
+
+    def observe(self, images: Images, *, is_scaled: bool = False) -> PassOutputs:
+        """Return what all models do on some images, and charge for it.
+
+        Args:
+            images: Images in pixel space.
+            is_scaled: Are outputs scaled, though neither guidance nor criterion reads that?
+        """
+        is_scaled = is_scaled or self.is_of_scaled
         self.counts.passes += self.cost * len(images)
         parts = []
         for group, size in in_groups(images, self.design.group):
-            neurons = observe_batch(self.design.classifier, group).first(size)
+            neurons = observe_batch(self.design.classifier, group, is_scaled=is_scaled).first(size)
             parts.append(PassOutputs(neurons, [logits[:size] for logits in self.other_logits(group)]))
         return join_outputs(parts)
 
