@@ -57,7 +57,9 @@ class TestImages:
         segments = segments_of(image, LimeDesign(grid=2))
         masks = np.array([[1, 1, 1, 1], [0, 1, 1, 1], [1, 1, 1, 0]], bool)
         values = [
-            masked_values(Probe(), image, segments, masks, lambda logits, k=k: logits[:, k], batch_size=2)
+            masked_values(
+                camdrift.wrap(Probe(), size=4), image, segments, masks, lambda logits, k=k: logits[:, k], batch_size=2
+            )
             for k in range(2)
         ]
         first, last = image[0, :2, :2].mean().item(), image[2, 2:, 2:].mean().item()
@@ -77,9 +79,8 @@ class TestImages:
 
         design = LimeDesign(grid=2)
         masks = lime_masks(draw_masks(4, 64, np.random.default_rng(0)), alpha=1e-9)
-        values = masked_values(
-            Network(), image, segments_of(image, design), masks.masks, lambda logits: logits[:, 0], batch_size=16
-        )
+        classifier, segments = camdrift.wrap(Network(), size=4), segments_of(image, design)
+        values = masked_values(classifier, image, segments, masks.masks, lambda logits: logits[:, 0], batch_size=16)
         assert masks.coefficients(values) == pytest.approx((0.75 * effects).tolist(), abs=1e-5)
 
 

@@ -1,6 +1,6 @@
 """The contract of an attack."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final, Protocol, runtime_checkable
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from camdrift.coverage.neurons import NeuronRecord
 from camdrift.models.classifier import Classifier
-from camdrift.models.memory import batches
 from camdrift.tensors import Attacked, Image, Images, Logits
 
 # Called with (seeds finished, successes) of a chunk whenever they change.
@@ -120,19 +119,15 @@ class Attack(Protocol):
         ...
 
 
-def by_batch(
-    attack: Callable[[Sequence[int]], list[Attacked]], seeds: SeedBatch, batch_size: int, advance: Advance
-) -> list[Attacked]:
+def in_order(parts: Iterable[list[Attacked]], advance: Advance) -> list[Attacked]:
     """The results of an attack that takes some seeds at a time.
 
     Args:
-        attack: Called with the positions of some seeds; returns the results for them.
-        seeds: The chunk.
-        batch_size: Seeds at a time.
+        parts: The results for some seeds, then for the next.
         advance: As for `Attack`.
     """
     results: list[Attacked] = []
-    for positions in batches(range(len(seeds)), batch_size):
-        results += attack(positions)
+    for part in parts:
+        results += part
         advance(len(results), sum(result.base_perturbation is not None for result in results))
     return results

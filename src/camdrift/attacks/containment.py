@@ -28,19 +28,18 @@ class Containment:
 
     The network is kept as it is when this is made. Kept are weights, buffers and other tensors; gradients and flags;
     and of every module mode, class, attributes (also a `forward` of its own), sub-modules and hooks, with the hooks
-    that torch holds for all modules and those on tensors. It takes as much memory as the weights. Of an attack that is
-    trusted nothing is kept but flags, modes, gradients and random state.
+    that torch holds for all modules and those on tensors. It takes as much memory as the weights.
 
     Attributes:
         traces: What the last block left behind, counted in words; flags, modes and gradients do not count.
     """
 
-    def __init__(self, classifier: Classifier, *, is_trusted: bool = False) -> None:
+    def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
         self.traces: list[str] = []
-        self._modules = [] if is_trusted else [*classifier.module.modules()]
+        self._modules = [*classifier.module.modules()]
         self._parts = [_PartState(part) for part in self._modules]
-        self._tensors = [] if is_trusted else [_TensorState(tensor) for tensor in _tensors(classifier.module)]
+        self._tensors = [_TensorState(tensor) for tensor in _tensors(classifier.module)]
         self._for_all_modules = _NamespaceState(_for_all_modules())
 
     @contextmanager

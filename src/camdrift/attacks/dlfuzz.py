@@ -15,6 +15,7 @@ Differences from the published code, each on purpose:
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from sys import float_info
 from typing import ClassVar, Final
 
@@ -32,6 +33,7 @@ from camdrift.errors import UserError
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
+from camdrift.models.replicas import side_by_side
 from camdrift.streams import stream_seed
 from camdrift.tensors import Attacked, Image, Logits, perturbed
 
@@ -270,8 +272,10 @@ class _Chunk:
         """Make one pass at the current images: judge them (but not at first), then step on (but not at last)."""
         walking = [walk for walk in active if walk.adversarial is None]
         is_last = iteration == self.attack.iterations
-        for batch in batches(walking, self.batch_size):
-            outputs = self._pass(batch, differentiate=not is_last)
+        parts, look = [*batches(walking, self.batch_size)], partial(self._pass, differentiate=not is_last)
+        with side_by_side(self.classifier, look, parts) as results:
+            passes = [*results]
+        for batch, outputs in zip(parts, passes, strict=True):
             if outputs.gradient is not None:
                 steps = self.attack.step * normalised(outputs.gradient)
                 has_gradient = outputs.gradient.flatten(1).any(1).tolist()
@@ -284,16 +288,16 @@ class _Chunk:
                     walk.fault = "" if has_gradient[row] else walk.fault
                     walk.iterations += 1
 
-    def _pass(self, walks: Sequence[_Walk], *, differentiate: bool) -> _Pass:
+    def _pass(self, classifier: Classifier, walks: Sequence[_Walk], *, differentiate: bool) -> _Pass:
         images = torch.stack([walk.image for walk in walks]).requires_grad_(differentiate)
-        observer = NeuronObserver(self.classifier)
+        observer = NeuronObserver(classifier)
         with torch.set_grad_enabled(differentiate), hooks.capturing({}, observer.receivers):
-            logits = self.classifier(images)
+            logits = classifier(images)
             record = observer.record(logits)
             if not differentiate:
                 return _Pass(logits, record, None)
             rankings, selections = torch.stack([walk.classes for walk in walks]), [walk.selection for walk in walks]
-            objective = uphill(self.attack, self.classifier, logits, record, rankings, selections).sum()
+            objective = uphill(self.attack, classifier, logits, record, rankings, selections).sum()
         if not objective.requires_grad:
             for walk in walks:
                 walk.fault = CUT

@@ -6,8 +6,9 @@ takes pixels and returns logits, and random state of their own; camdrift undoes 
 whatever they claim. docs/attacks.md has a complete example. camdrift's own (`from_camdrift.py`) get whole batches.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from camdrift.attacks.base import PER_IMAGE, Advance, SeedBatch, Threat, by_batch
+from camdrift.attacks.base import PER_IMAGE, Advance, SeedBatch, Threat, in_order
 from camdrift.attacks.containment import Containment
 from camdrift.attacks.gradients import CUT, GradientWatch
 from camdrift.attacks.names import built
@@ -23,7 +24,8 @@ from camdrift.attacks.targets import check_target, targets_of
 from camdrift.attacks.trial import is_independent
 from camdrift.errors import UserError, one_line
 from camdrift.models.classifier import Classifier
-from camdrift.models.memory import is_out_of_memory
+from camdrift.models.memory import batches, is_out_of_memory
+from camdrift.models.replicas import by_all_threads, side_by_side
 from camdrift.streams import stream_seed
 from camdrift.tensors import PIXELS, Attacked, Images
 
@@ -93,10 +95,13 @@ class AttackRecipe:
 
 @dataclass(frozen=True)
 class _Loan:
-    """What an attack gets for a chunk: the classifier, what keeps it as it is, the seeds, and their classes."""
+    """What an attack gets for a chunk: the classifier, what keeps it as it is, the seeds, and their classes.
+
+    One of camdrift's own needs nothing to keep it.
+    """
 
     classifier: Classifier
-    containment: Containment
+    containment: Containment | None
     seeds: SeedBatch
     clean: list[int]
     targets: list[int | None]
@@ -138,7 +143,7 @@ class LibraryAttack:
     def check(self, classifier: Classifier) -> None:
         """Raises `UserError` if the classifier lacks the target class, or if the library refuses it."""
         self._check_target(classifier)
-        with Containment(classifier, is_trusted=self.recipe.is_own).around(0):
+        with nullcontext() if self.recipe.is_own else Containment(classifier).around(0):
             built(self.spec, lambda: self.recipe.make(PixelModel(classifier)))
 
     def _check_target(self, classifier: Classifier) -> None:
@@ -158,13 +163,19 @@ class LibraryAttack:
         """
         self._check_target(classifier)
         clean = [*seeds.logits.argmax(1).tolist()]
-        containment = Containment(classifier, is_trusted=self.recipe.is_own)
+        containment = None if self.recipe.is_own else Containment(classifier)
         loan = _Loan(classifier, containment, seeds, clean, targets_of(self.target, seeds, clean))
+        if self.recipe.is_own:
+            own = lambda replica, positions: self._attack(replace(loan, classifier=replica), positions)  # noqa: E731
+            with side_by_side(classifier, own, [*batches(range(len(seeds)), batch_size)]) as results:
+                return in_order(results, advance)
         attack = partial(self._attack, loan)
         if self.is_batched and not self._is_tried and batch_size > 1:
             positions = [p for p in range(len(seeds)) if loan.targets[p] != clean[p]]
             self._is_tried = is_independent(self.spec, attack, positions, seeds.seed_ids)
-        return by_batch(attack, seeds, batch_size if self.recipe.is_own or self.is_batched else 1, advance)
+        # What a library draws at random, and prints, is the whole process's: one after the other.
+        with by_all_threads(classifier):
+            return in_order(map(attack, batches(range(len(seeds)), batch_size if self.is_batched else 1)), advance)
 
     def _attack(self, loan: _Loan, positions: Sequence[int]) -> list[Attacked]:
         """The results for the seeds at some positions: those that are attacked go together."""
@@ -184,7 +195,7 @@ class LibraryAttack:
         classes = torch.tensor([loan.clean[position] for position in positions], device=images.device)
         goal = None if self.target is None else torch.tensor(targets, device=images.device)
         try:
-            with loan.containment.around(streams[0]):
+            with _hold(loan, streams[0]):
                 perturb = self.recipe.make(model)
                 answer = _images(perturb(images.clone(), classes, goal), images)
         except UserError:
@@ -206,12 +217,20 @@ class LibraryAttack:
             for delta, target, fault in zip(answer - images, targets, faults, strict=True)
         ]
 
-    def _remark(self, containment: Containment) -> str:
+    def _remark(self, containment: Containment | None) -> str:
         """A warning of what the attack left behind on the network; empty for nothing."""
-        if not containment.traces:
+        if containment is None or not containment.traces:
             return ""
         traces = ", ".join(containment.traces)
         return f"{REMARK} ({traces}): {self.spec}; it is put back after every {'batch' if self.is_batched else 'image'}"
+
+
+@contextmanager
+def _hold(loan: _Loan, stream: int) -> Iterator[None]:
+    """Hold the network still; draw from `stream` on, and undo all that a library does."""
+    still = loan.classifier.undisturbed() if loan.containment is None else loan.containment.around(stream)
+    with still, torch.enable_grad():
+        yield
 
 
 def _images(answer: Any, seeds: Images) -> Images:

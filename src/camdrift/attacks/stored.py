@@ -1,12 +1,12 @@
 """Adversarial images that the user already has, in place of an attack."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from camdrift.attacks.base import NO_DRAWS, Advance, SeedBatch, Threat, by_batch
+from camdrift.attacks.base import NO_DRAWS, Advance, SeedBatch, Threat, in_order
 from camdrift.errors import ImageError
 from camdrift.images.files import file_checksum
 from camdrift.images.pixels import read_adversarial
@@ -55,11 +55,8 @@ class StoredImages:
         self, classifier: Classifier, seeds: SeedBatch, *, batch_size: int, advance: Advance
     ) -> list[Attacked]:
         """For each seed its stored image minus itself, whether or not that fools the model."""
-
-        def attack(positions: Sequence[int]) -> list[Attacked]:
-            return [self._attack(classifier, seeds.images[i], seeds.seed_ids[i]) for i in positions]
-
-        return by_batch(attack, seeds, 1, advance)
+        pairs = zip(seeds.images, seeds.seed_ids, strict=True)
+        return in_order(([self._attack(classifier, image, seed_id)] for image, seed_id in pairs), advance)
 
     def _attack(self, classifier: Classifier, seed: Image, seed_id: str) -> Attacked:
         if seed_id not in self.paths:

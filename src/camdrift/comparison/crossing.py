@@ -24,6 +24,7 @@ from camdrift.comparison.sides import Side, sides_of
 from camdrift.comparison.tables import Common, common_to
 from camdrift.errors import UserError
 from camdrift.models.classifier import Classifier
+from camdrift.models.replicas import replicated
 from camdrift.pipeline.chunk import noisy_seeds
 from camdrift.pipeline.maps import explain_all
 from camdrift.pipeline.plan import Plan
@@ -64,7 +65,7 @@ class _Bench:
         """The tables `similarity` and `variants` of these seeds under other perturbations."""
         device = self.plan.classifier.device
         seeds = [replace(self.seeds[name], perturbation=its.to(device)) for name, its in perturbations.items()]
-        with self.plan.classifier.numerics():
+        with self.plan.classifier.numerics(), replicated(self.plan.classifier, batch_size=self.plan.batch_size):
             result = explain_all(self.plan, seeds, {}, show, conditions=(ADVERSARIAL,))
         assert result.outcomes is not None
         return {"similarity": result.similarity, "variants": result.outcomes.variant_table(list(perturbations))}
@@ -161,7 +162,7 @@ def _bench(study: Study, model: Classifier | None, images: ImageSource, *, trust
     plan, stored, seeds = computation.plan, _classes(study), dict[str, NoisySeed]()
     chunks = [chunk for chunk in computation.chunks if any(file.seed_id in stored for file in chunk)]
     total = sum(map(len, chunks))
-    with computation.numerics():
+    with computation.numerics(), replicated(*plan.classifiers, batch_size=plan.batch_size):
         for chunk in chunks:
             show(f"perturbations of {study.path.name}", len(seeds), total)
             found = in_hand(noisy_seeds(plan, chunk, lambda *_: None, lambda _: None))

@@ -1,7 +1,6 @@
 """The contract of a coverage criterion: what it gets of a batch, what state it keeps, what it tells."""
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol
@@ -88,11 +87,7 @@ def observe_batch(classifier: Classifier, images: Images, size: int = 0, *, is_s
 
 def full_precision(classifier: Classifier) -> Classifier:
     """The classifier, or a copy of it that computes in float32."""
-    if classifier.precision == "fp32":
-        return classifier
-    full = copy(classifier)
-    full.precision = "fp32"
-    return full
+    return classifier if classifier.precision == "fp32" else classifier.at_precision("fp32")
 
 
 def pass_size(classifier: Classifier) -> int:

@@ -5,7 +5,7 @@ every image and every class. `lime` 0.2.0.1 segments the image that it explains,
 here all variants of a seed share the segments of its clean image, and the masks in their order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,9 +17,11 @@ from torch import Tensor
 
 from camdrift.errors import UserError, install_hint
 from camdrift.explanations.lime_design import LIME_GRID, LimeDesign
+from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
+from camdrift.models.replicas import side_by_side
 from camdrift.tables.arrays import Flags, Floats
-from camdrift.tensors import Image, Images, Logits
+from camdrift.tensors import Image
 
 Segments = Int[Tensor, "height width"]
 
@@ -108,7 +110,7 @@ def segments_of(image: Image, design: LimeDesign) -> Segments:
 
 
 def masked_values(
-    classifier: Callable[[Images], Logits],
+    classifier: Classifier,
     image: Image,
     segments: Segments,
     masks: Flags,
@@ -121,7 +123,7 @@ def masked_values(
     A segment that is off is painted with its mean colour in this very image.
 
     Args:
-        classifier: From images to logits.
+        classifier: The classifier.
         image: The image, in pixel space.
         segments: Segment of every pixel.
         masks: Is a segment on? (samples, segments)
@@ -132,13 +134,15 @@ def masked_values(
     flat = image.flatten(1)
     sums = torch.zeros((3, masks.shape[1]), dtype=image.dtype, device=image.device).index_add_(1, places, flat)
     means = (sums / places.bincount(minlength=masks.shape[1]))[:, places]
-    parts = []
-    with torch.no_grad():
-        for part in batches(range(len(masks)), batch_size):
-            is_on = torch.as_tensor(masks[part[0] : part[-1] + 1], device=image.device)[:, None, places]
-            images = torch.where(is_on, flat, means).view(-1, *image.shape)
-            parts.append(value(classifier(images)).double().cpu())
-    values: NDArray[np.float64] = torch.cat(parts).numpy()
+
+    def look(replica: Classifier, part: Sequence[int]) -> Tensor:
+        is_on = torch.as_tensor(masks[part[0] : part[-1] + 1], device=image.device)[:, None, places]
+        images = torch.where(is_on, flat, means).view(-1, *image.shape)
+        with torch.no_grad():
+            return value(replica(images)).double().cpu()
+
+    with side_by_side(classifier, look, [*batches(range(len(masks)), batch_size)]) as results:
+        values: NDArray[np.float64] = torch.cat([*results]).numpy()
     return values
 
 

@@ -1,7 +1,6 @@
 """Oracles, which say when a mutant is a failure."""
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -155,6 +154,6 @@ def check_models_fit(classifier: Classifier, other: Classifier, option: str = "m
 
 
 def _in_bfloat16(classifier: Classifier) -> Classifier:
-    other = copy(classifier)
-    other.precision, other.spec = "bf16", f"{classifier.spec} in bfloat16"
+    other = classifier.at_precision("bf16")
+    other.spec = f"{classifier.spec} in bfloat16"
     return other

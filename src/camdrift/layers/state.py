@@ -3,6 +3,7 @@
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from threading import Lock
 from typing import Any, Final
 
 import torch
@@ -234,14 +235,29 @@ _STAND_INS: Final = {
 }
 
 
-@contextmanager
-def _without_checkpoints() -> Iterator[None]:
-    # A tap lets the gradient begin inside a checkpoint, so that the second computation would not be the first.
-    try:
-        vars(torch.utils.checkpoint).update({name: stand_in for name, (_, stand_in) in _STAND_INS.items()})
-        yield
-    finally:
-        vars(torch.utils.checkpoint).update({name: original for name, (original, _) in _STAND_INS.items()})
+class _CheckpointGuard:
+    """Keeps checkpoints away as long as anyone is inside, in whatever thread."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """A tap lets the gradient begin inside a checkpoint, so that the second computation would not be the first."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self._lock:
+            self._inside += more
+            place = int(self._inside > 0)
+            vars(torch.utils.checkpoint).update({name: both[place] for name, both in _STAND_INS.items()})
+
+
+_without_checkpoints: Final = _CheckpointGuard()
 
 
 @contextmanager

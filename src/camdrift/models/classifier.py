@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
@@ -68,6 +69,7 @@ class Classifier:
         remarks: Changes to the module before it could be studied (unwrapped, for example).
         code: Checksums of the user's code behind it, by file or class; None where there is none.
         head: The head in the place of its last linear layer; None for its own.
+        replicas: Copies that share its weights, while batches go side by side on several cores; else None.
         loaded_from: Spec and file of weights from which `load_model` makes it again; None for a wrapped module.
     """
 
@@ -85,6 +87,7 @@ class Classifier:
         check_tensors(self.module)
         self._backward_hooks = backward_hooks(self.module)
         self._inventory: Inventory | None = None  # while the module is held
+        self.replicas: Any = None
         self.loaded_from: tuple[str, str | None] | None = None
         self.code: Mapping[str, str] | None = None
         self.head: HeadRecord | None = None
@@ -111,6 +114,12 @@ class Classifier:
 
     def __repr__(self) -> str:
         return f"Classifier({self.spec}, {self.classes} classes, {self.size} px, {len(self.layers)} layers)"
+
+    def at_precision(self, precision: Precision) -> "Classifier":
+        """The classifier that computes with the same module in another precision."""
+        other = copy(self)
+        other.precision, other.replicas = precision, None
+        return other
 
     @property
     def geometry(self) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from camdrift.attacks.base import SeedBatch
 from camdrift.coverage.neurons import NeuronRecord, neuron_count, observe
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
+from camdrift.models.replicas import side_by_side
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.seeds import AdversarialSeed, AttackedSeed, CleanSeed, LeftOut, ReadSeed, stack
 from camdrift.tables.words import FAILED, NO_ADVERSARIAL
-from camdrift.tensors import Attacked, Image, Logits, perturbed, rounded_to_bytes
+from camdrift.tensors import Attacked, Image, Images, Logits, perturbed, rounded_to_bytes
 
 
 def classify_clean(plan: Plan, seeds: Sequence[ReadSeed]) -> list[CleanSeed | LeftOut]:
@@ -56,10 +57,11 @@ def _observe_clean(classifier: Classifier, seeds: Sequence[ReadSeed], batch_size
     device = classifier.device
     logits = [torch.empty((0, classifier.classes), device=device)]
     values = [torch.empty((0, neuron_count(classifier)), device=device)]
-    for batch in batches(seeds, batch_size):
-        batch_logits, neurons = observe(classifier, stack(seed.pixels for seed in batch).to(device))
-        logits.append(batch_logits)
-        values.append(neurons.values)
+    see = lambda replica, batch: observe(replica, stack(seed.pixels for seed in batch).to(device))  # noqa: E731
+    with side_by_side(classifier, see, [*batches(seeds, batch_size)]) as results:
+        for batch_logits, neurons in results:
+            logits.append(batch_logits)
+            values.append(neurons.values)
     return torch.cat(logits), NeuronRecord({}, torch.cat(values))
 
 
@@ -134,11 +136,18 @@ def _judge(
     plan: Plan, perturbations: Sequence[tuple[AttackedSeed, Attacked, Image]]
 ) -> Iterator[AdversarialSeed | LeftOut]:
     """Judge every perturbation by the clipped image, and once more by the image as 8 bits would store it."""
-    for batch in batches(perturbations, plan.batch_size):
+
+    def look(
+        classifier: Classifier, batch: Sequence[tuple[AttackedSeed, Attacked, Image]]
+    ) -> tuple[Images, Logits, list[int]]:
         images = stack(perturbed(seed.pixels, perturbation) for seed, _, perturbation in batch)
         with torch.no_grad():
-            logits = plan.classifier(images)
-            byte_classes = plan.classifier(rounded_to_bytes(images)).argmax(1).tolist()
+            return images, classifier(images), classifier(rounded_to_bytes(images)).argmax(1).tolist()
+
+    parts = [*batches(perturbations, plan.batch_size)]
+    with side_by_side(plan.classifier, look, parts) as results:
+        looks = [*results]
+    for batch, (images, logits, byte_classes) in zip(parts, looks, strict=True):
         classes, probabilities, is_finite = judged(logits)
         threat = plan.attack.threat
         pixels = stack(seed.pixels for seed, _, _ in batch)

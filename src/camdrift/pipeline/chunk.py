@@ -12,6 +12,7 @@ from camdrift.coverage.growth import newly_covered
 from camdrift.errors import ImageError
 from camdrift.images.places import ImageFile
 from camdrift.models.memory import within_memory
+from camdrift.models.replicas import replicated
 from camdrift.pipeline.attacking import attack, classify_clean, show_surrogate
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.failures import naming, noting
@@ -108,7 +109,7 @@ def fit_chunk(
     with_clock = replace(plan, clock=clock)
     callers: list[BaseException] = []
     advance, warn = noting(advance, callers), noting(warn, callers)
-    with naming(files, callers), clock("total"):
+    with naming(files, callers), clock("total"), replicated(*plan.classifiers, batch_size=plan.batch_size):
         batch_size, result = within_memory(
             plan.batch_size, lambda size: study_chunk(with_clock.with_batch_size(size), files, advance), warn
         )

@@ -1,16 +1,23 @@
 """Maps of a chunk's clean images, for the classes of every target."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from camdrift.explanations.attribution import OfTarget, explain_batch
 from camdrift.explanations.base import Explainer
+from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
+from camdrift.models.replicas import side_by_side
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.seeds import NoisySeed, stack
 from camdrift.tensors import Classes, Explanation, Images
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 def target_classes(plan: Plan, seeds: Sequence[NoisySeed]) -> list[Classes | None]:
@@ -41,18 +48,38 @@ def explain_clean(
         change: Changes a batch of images before it is explained.
         further: Explainers beside those of the plan.
     """
-    return _joined(
-        [
-            explain_batch(
-                plan.classifier,
-                change(stack(seed.pixels for seed in batch)),
-                target_classes(plan, batch),
-                layers=plan.layers,
-                explainers=(*plan.explainers, *further),
-            )
-            for batch in batches(seeds, plan.batch_size)
-        ]
-    )
+
+    def explain(classifier: Classifier, batch: Sequence[NoisySeed]) -> Explanation:
+        return explain_batch(
+            classifier,
+            change(stack(seed.pixels for seed in batch)),
+            target_classes(plan, batch),
+            layers=plan.layers,
+            explainers=(*plan.explainers, *further),
+        )
+
+    with explaining(plan, explain, [*batches(seeds, plan.batch_size)], further=further) as results:
+        return _joined([*results])
+
+
+def explaining(
+    plan: Plan,
+    explain: Callable[[Classifier, _T], _R],
+    items: Sequence[_T],
+    *,
+    further: tuple[Explainer, ...] = (),
+) -> AbstractContextManager[Iterator[_R]]:
+    """The results of `explain` in the order of the items: side by side, unless an explainer makes passes of its own.
+
+    Args:
+        plan: The plan of the study.
+        explain: Called with the classifier, or a replica of it, and an item.
+        items: What to explain.
+        further: Explainers beside those of the plan.
+    """
+    if any(explainer.of_passes for explainer in (*plan.explainers, *further)):
+        return nullcontext(explain(plan.classifier, item) for item in items)
+    return side_by_side(plan.classifier, explain, items)
 
 
 def of_positions(attributions: Mapping[str, Tensor], positions: Tensor) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.similarity import compare_layers
 from camdrift.images.places import ImageFile
 from camdrift.models.memory import batches
+from camdrift.models.replicas import replicated, side_by_side
 from camdrift.pipeline.attacking import raw_attack
 from camdrift.pipeline.chunk import clean_seeds
 from camdrift.pipeline.noise import matched_draws
@@ -104,7 +105,8 @@ def clean_examples(plan: Plan, files: Sequence[ImageFile], seed_ids: Collection[
         files: The chunk's images.
         seed_ids: Names of the seeds.
     """
-    seeds = in_hand(clean_seeds(plan, [file for file in files if file.seed_id in seed_ids]))
+    with replicated(*plan.classifiers, batch_size=plan.batch_size):
+        seeds = in_hand(clean_seeds(plan, [file for file in files if file.seed_id in seed_ids]))
     zeros = [torch.zeros_like(seed.pixels) for seed in seeds]
     return [Example(seed, zero, zero) for seed, zero in zip(seeds, zeros, strict=True)]
 
@@ -120,10 +122,12 @@ def examples_of(plan: Plan, files: Sequence[ImageFile], warn: Callable[[str], No
         files: The chunk's images.
         warn: Called with every remark of the attack.
     """
-    seeds = in_hand(clean_seeds(plan, files))
+    with replicated(*plan.classifiers, batch_size=plan.batch_size):
+        seeds = in_hand(clean_seeds(plan, files))
+        results = raw_attack(plan, seeds, warn) if seeds else []
     pairs = [
         (seed, result)
-        for seed, result in zip(seeds, raw_attack(plan, seeds, warn) if seeds else [], strict=True)
+        for seed, result in zip(seeds, results, strict=True)
         if not result.is_failure and seed.label in (None, seed.clean_class)
     ]
     deltas = [
@@ -140,11 +144,11 @@ def examples_of(plan: Plan, files: Sequence[ImageFile], warn: Callable[[str], No
 
 
 def _predictions(plan: Plan, images: Sequence[Image]) -> list[int]:
-    classes: list[int] = []
-    for batch in batches(images, plan.batch_size):
-        with torch.no_grad():
-            classes += plan.classifier(stack(batch)).argmax(1).tolist()
-    return classes
+    look = lambda classifier, batch: classifier(stack(batch)).argmax(1).tolist()  # noqa: E731
+    parts = [*batches(images, plan.batch_size)]
+    held = replicated(plan.classifier, batch_size=plan.batch_size)
+    with torch.no_grad(), held, side_by_side(plan.classifier, look, parts) as results:
+        return [prediction for part in results for prediction in part]
 
 
 def reference_strength(plan: Plan) -> float:

@@ -5,7 +5,7 @@ answer with the clean image at hand, which whoever has to judge an image does no
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -17,6 +17,7 @@ from scipy.ndimage import median_filter
 from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.similarity import LayerSimilarities, compare_layers
 from camdrift.models.memory import batches
+from camdrift.pipeline.clean_maps import explaining
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.seeds import NoisySeed, stack, variant_columns
 from camdrift.pipeline.settings import Settings
@@ -45,9 +46,11 @@ class Denoised:
         kinds = _kinds(plan.settings)
         variants = [Variant(position, *kind) for position in range(len(seeds)) for kind in kinds]
         parts = [DENOISED.frame()]
-        for number, batch in enumerate(batches(variants, plan.batch_size)):
-            advance(number * plan.batch_size // len(kinds))
-            parts.append(_rows(plan, seeds, batch))
+        rows = lambda classifier, batch: _rows(replace(plan, classifier=classifier), seeds, batch)  # noqa: E731
+        with explaining(plan, rows, [*batches(variants, plan.batch_size)]) as results:
+            for number, part in enumerate(results):
+                advance(number * plan.batch_size // len(kinds))
+                parts.append(part)
         return pl.concat(parts)
 
 

@@ -1,7 +1,7 @@
 """The images of a reproduction: those that the released code makes of every seed, and the controls beside them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from camdrift.coverage.neurons import NeuronObserver
 from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.similarity import compare_layers
 from camdrift.models.memory import batches
+from camdrift.models.replicas import side_by_side
 from camdrift.paper.defects import accumulated_strengths, jet_direction, truncated
 from camdrift.pipeline.noise import channel_noise, matched_noise, spectrum_noise
 from camdrift.pipeline.plan import Plan
@@ -97,9 +98,11 @@ class Emulation:
         """The rows of the analysed seeds."""
         parts = [EMULATION.frame()]
         seed_mixtures = mixtures(plan.settings.strengths, plan.settings.noise_strengths)
-        for number, seed in enumerate(seeds):
-            advance(number)
-            parts.append(_rows(plan, seed, seed_mixtures))
+        rows = lambda classifier, seed: _rows(replace(plan, classifier=classifier), seed, seed_mixtures)  # noqa: E731
+        with side_by_side(plan.classifier, rows, seeds) as results:
+            for number, part in enumerate(results):
+                advance(number)
+                parts.append(part)
         return pl.concat(parts)
 
 

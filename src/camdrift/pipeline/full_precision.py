@@ -1,20 +1,20 @@
 """Some seed images of a study in lower precision, explained once more in float32, to measure the rounding."""
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import Final
 
 import polars as pl
 
-from camdrift.models.classifier import Classifier
+from camdrift.models.classifier import Classifier, Precision
+from camdrift.models.replicas import by_all_threads, replicated
 from camdrift.pipeline.clock import Clock
 from camdrift.pipeline.maps import explain_all
 from camdrift.pipeline.plan import ExtraTable, Plan
 from camdrift.pipeline.seeds import NoisySeed
 from camdrift.tables.further import PRECISION
 
-FULL: Final = "fp32"
+FULL: Final[Precision] = "fp32"
 # Seeds of a study, if enough are analysed; every chunk gives its share of them, and one at least.
 FULL_SEEDS: Final = 8
 
@@ -31,9 +31,9 @@ class FullPrecision:
     def __call__(self, plan: Plan, seeds: Sequence[NoisySeed], advance: Callable[[int], None]) -> pl.DataFrame:
         """The rows of the chunk's first analysed seeds."""
         share = plan.chunk_share(FULL_SEEDS)
-        classifier = copy(plan.classifier)
-        classifier.precision = FULL
-        with classifier.numerics():
+        classifier = plan.classifier.at_precision(FULL)
+        side_by_side = replicated(classifier, batch_size=plan.batch_size)
+        with by_all_threads(plan.classifier), side_by_side, classifier.numerics():
             chunk = explain_all(replace(plan, classifier=classifier, clock=Clock()), seeds[:share], {}, advance)
         finite = [seed.seed_id for seed in seeds if seed.seed_id not in chunk.failures()]
         return PRECISION.frame(chunk.similarity.filter(pl.col("seed_id").is_in(finite)).to_dict())

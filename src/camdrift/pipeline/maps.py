@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor
 from camdrift.coverage.neurons import NeuronObserver, NeuronRecord
 from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.similarity import compare_layers, measure_layers, unrelated_pairs
+from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
 from camdrift.pipeline.ceiling import ceiling
-from camdrift.pipeline.clean_maps import explain_clean, of_positions, target_classes
+from camdrift.pipeline.clean_maps import explain_clean, explaining, of_positions, target_classes
 from camdrift.pipeline.outcomes import Comparisons, OutcomeCollector, Outcomes
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.receivers import MapReceiver, TargetMaps
@@ -78,16 +80,17 @@ def explain_all(
             receiver.add_clean(_target_maps(clean))
     variants = [variant for variant in _variants(plan, seeds) if variant.condition in conditions]
     collector = OutcomeCollector(plan, seeds)
-    for number, part in enumerate(batches(variants, plan.batch_size)):
-        advance(number * plan.batch_size * len(seeds) // len(variants))
-        with clock("explain"):
-            batch = batch_of(seeds, part)
-            explanation, neurons = _explain(plan, seeds, batch)
-        with clock("compare"):
-            collector.add(batch, explanation.logits, neurons, _compare(plan, batch, clean, explanation))
-        for stage, receiver in receivers.items():
-            with clock(stage):
-                receiver.add_variants(batch, _target_maps(explanation))
+    parts = [*batches(variants, plan.batch_size)]
+    with explaining(plan, partial(_explain, plan, seeds), parts) as results:
+        for number in range(len(parts)):
+            advance(number * plan.batch_size * len(seeds) // len(variants))
+            with clock("explain"):
+                batch, explanation, neurons = next(results)
+            with clock("compare"):
+                collector.add(batch, explanation.logits, neurons, _compare(plan, batch, clean, explanation))
+            for stage, receiver in receivers.items():
+                with clock(stage):
+                    receiver.add_variants(batch, _target_maps(explanation))
     with clock("compare"):
         outcomes = collector.read()
         return ExplainedChunk(outcomes.similarity_table(), floor, ceiling_rows, outcomes)
@@ -115,19 +118,22 @@ def as_maps(attributions: Mapping[str, Tensor]) -> Mapping[str, Maps]:
     return attributions if is_map else {name: value.norm(dim=1) for name, value in attributions.items()}
 
 
-def _explain(plan: Plan, seeds: Sequence[NoisySeed], batch: VariantBatch) -> tuple[Explanation, NeuronRecord | None]:
-    """The explanation of a batch of variants, with its neurons if coverage counts any of them."""
-    is_counted = any(v.strength in plan.settings.strengths and v.draw == 0 for v in batch.variants)
-    observer = NeuronObserver(plan.classifier) if is_counted else None
+def _explain(
+    plan: Plan, seeds: Sequence[NoisySeed], classifier: Classifier, variants: Sequence[Variant]
+) -> tuple[VariantBatch, Explanation, NeuronRecord | None]:
+    """A batch of variants and its explanation, with its neurons if coverage counts any of them."""
+    batch = batch_of(seeds, variants)
+    is_counted = any(v.strength in plan.settings.strengths and v.draw == 0 for v in variants)
+    observer = NeuronObserver(classifier) if is_counted else None
     explanation = explain_batch(
-        plan.classifier,
+        classifier,
         batch.images,
         target_classes(plan, [seeds[v.position] for v in batch.variants]),
         layers=plan.layers,
         explainers=plan.explainers,
         observer=observer,
     )
-    return explanation, observer.record(explanation.logits) if observer is not None else None
+    return batch, explanation, observer.record(explanation.logits) if observer is not None else None
 
 
 def _compare(plan: Plan, batch: VariantBatch, clean: Explanation, explanation: Explanation) -> Comparisons:

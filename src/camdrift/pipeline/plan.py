@@ -108,6 +108,11 @@ class Plan:
         return self.classifier if self.surrogate is None else self.surrogate
 
     @property
+    def classifiers(self) -> tuple[Classifier, ...]:
+        """The model, and the surrogate if there is one."""
+        return (self.classifier,) if self.surrogate is None else (self.classifier, self.surrogate)
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of the model's input."""
         return (self.classifier.size, self.classifier.size)
@@ -149,9 +154,11 @@ class ExtraTable(Protocol):
         ...
 
 
-# Small batches are fastest on a processor: measured with VGG-16 and EfficientNet-Lite0 (docs/benchmarks.md).
+# Small batches are fastest on a processor, and of large layers the smallest (docs/benchmarks.md): so many images, as
+# long as their layers have no more values than that.
 ON_PROCESSOR: Final = 4
-# Where layers are small, Python's work for a batch outweighs the network's: a batch then has so many activations of the
+_MOST_VALUES: Final = 2**25
+# Where layers are small, Python's work for a batch outweighs the network's: a batch then has so many values of the
 # layers, but no more images than this.
 _BATCH_VALUES: Final = 2**21
 _MOST_SMALL: Final = 64
@@ -266,7 +273,7 @@ def _fitting_batch_size(plan: Plan) -> int:
     if classifier.device.type == "cpu" and ON_PROCESSOR:
         # A pass holds all layers, whichever are looked at.
         values = sum(prod(info.shape) for info in classifier.layer_infos)
-        return max(ON_PROCESSOR, min(_MOST_SMALL, _BATCH_VALUES // values))
+        return max(1, min(ON_PROCESSOR, _MOST_VALUES // values), min(_MOST_SMALL, _BATCH_VALUES // values))
 
     def compute(size: int) -> None:
         images = torch.full((size, 3, *plan.size), 0.5, device=classifier.device)

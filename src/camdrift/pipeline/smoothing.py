@@ -9,7 +9,9 @@ import polars as pl
 import torch
 
 from camdrift.errors import UserError
+from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
+from camdrift.models.replicas import replicated, side_by_side
 from camdrift.normal import standard_normal
 from camdrift.pipeline.defending import Example
 from camdrift.pipeline.plan import Plan
@@ -61,7 +63,8 @@ def certify_chunk(
     """
     rows = []
     for number, example in enumerate(examples):
-        votes = _votes(plan, example, sigma, CHOICE_DRAWS + draws)
+        with replicated(plan.classifier, batch_size=plan.batch_size):
+            votes = _votes(plan, example, sigma, CHOICE_DRAWS + draws)
         choice = Counter(votes[:CHOICE_DRAWS])
         winner = min(choice, key=lambda name: (-choice[name], name))
         rows.append(_row(example, winner, votes[CHOICE_DRAWS:], sigma))
@@ -82,14 +85,17 @@ def noisy_agreement(plan: Plan, examples: Sequence[Example], sigma: float) -> in
 
 def _votes(plan: Plan, example: Example, sigma: float, count: int) -> list[int]:
     """Predictions of noisy copies of a seed image."""
-    seed, votes = example.seed, list[int]()
+    seed = example.seed
     rng_seed, pixels = plan.settings.rng_seed, seed.pixels
-    for numbers in batches(range(count), plan.batch_size):
+
+    def look(classifier: Classifier, numbers: Sequence[int]) -> list[int]:
         streams = [stream_seed(rng_seed, seed.seed_id, f"smoothing {sigma!r} {number}") for number in numbers]
         noise = standard_normal(streams, pixels.numel(), device=pixels.device).to(pixels).view(-1, *pixels.shape)
         with torch.no_grad():
-            votes += plan.classifier(pixels + sigma * noise).argmax(1).tolist()
-    return votes
+            return [*classifier(pixels + sigma * noise).argmax(1).tolist()]
+
+    with side_by_side(plan.classifier, look, [*batches(range(count), plan.batch_size)]) as results:
+        return [vote for part in results for vote in part]
 
 
 def _row(example: Example, winner: int, votes: Sequence[int], sigma: float) -> Row:
