@@ -100,13 +100,16 @@ class TestSideBySide:
         before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
         parts = {name: dict(vars(part)) for name, part in module.named_modules()}
 
-        def fail(replica, number):
+        def fail(replica, word):
             replica(torch.rand(2, 3, 32, 32))
-            raise ValueError(f"{number}")
+            raise ValueError(word)
 
-        with pytest.raises(ValueError, match="^0$"), replicated(classifier, batch_size=4):
-            with side_by_side(classifier, fail, range(5)) as results:
-                list(results)
+        with (
+            pytest.raises(ValueError, match="first"),
+            replicated(classifier, batch_size=4),
+            side_by_side(classifier, fail, ["first", "second", "third", "fourth"]) as results,
+        ):
+            list(results)
         assert classifier.replicas is None
         assert torch.get_num_threads() == 3
         assert all(parameter.requires_grad for parameter in module.parameters())
@@ -138,9 +141,9 @@ class TestAlone:
     """All threads go on working at one batch, and the results are those of the network itself."""
 
     def alone(self, classifier, batch_size=4):
-        with replicated(classifier, batch_size=batch_size):
-            with side_by_side(classifier, lambda replica, _: replica is classifier, range(3)) as results:
-                return all(results), torch.get_num_threads()
+        held = replicated(classifier, batch_size=batch_size)
+        with held, side_by_side(classifier, lambda replica, _: replica is classifier, range(3)) as results:
+            return all(results), torch.get_num_threads()
 
     def test_what_cannot_be_copied(self):
         assert self.alone(camdrift.wrap(Locked(), size=16)) == (True, 3)

@@ -119,7 +119,7 @@ class Attack(Protocol):
         ...
 
 
-def in_order(parts: Iterable[list[Attacked]], advance: Advance) -> list[Attacked]:
+def all_results(parts: Iterable[list[Attacked]], advance: Advance) -> list[Attacked]:
     """The results of an attack that takes some seeds at a time.
 
     Args:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from camdrift.attacks.base import PER_IMAGE, Advance, SeedBatch, Threat, in_order
+from camdrift.attacks.base import PER_IMAGE, Advance, SeedBatch, Threat, all_results
 from camdrift.attacks.containment import Containment
 from camdrift.attacks.gradients import CUT, GradientWatch
 from camdrift.attacks.names import built
@@ -168,14 +168,14 @@ class LibraryAttack:
         if self.recipe.is_own:
             own = lambda replica, positions: self._attack(replace(loan, classifier=replica), positions)  # noqa: E731
             with side_by_side(classifier, own, [*batches(range(len(seeds)), batch_size)]) as results:
-                return in_order(results, advance)
+                return all_results(results, advance)
         attack = partial(self._attack, loan)
         if self.is_batched and not self._is_tried and batch_size > 1:
             positions = [p for p in range(len(seeds)) if loan.targets[p] != clean[p]]
             self._is_tried = is_independent(self.spec, attack, positions, seeds.seed_ids)
         # What a library draws at random, and prints, is the whole process's: one after the other.
         with by_all_threads(classifier):
-            return in_order(map(attack, batches(range(len(seeds)), batch_size if self.is_batched else 1)), advance)
+            return all_results(map(attack, batches(range(len(seeds)), batch_size if self.is_batched else 1)), advance)
 
     def _attack(self, loan: _Loan, positions: Sequence[int]) -> list[Attacked]:
         """The results for the seeds at some positions: those that are attacked go together."""

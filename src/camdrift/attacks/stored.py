@@ -6,7 +6,7 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from camdrift.attacks.base import NO_DRAWS, Advance, SeedBatch, Threat, in_order
+from camdrift.attacks.base import NO_DRAWS, Advance, SeedBatch, Threat, all_results
 from camdrift.errors import ImageError
 from camdrift.images.files import file_checksum
 from camdrift.images.pixels import read_adversarial
@@ -56,7 +56,7 @@ class StoredImages:
     ) -> list[Attacked]:
         """For each seed its stored image minus itself, whether or not that fools the model."""
         pairs = zip(seeds.images, seeds.seed_ids, strict=True)
-        return in_order(([self._attack(classifier, image, seed_id)] for image, seed_id in pairs), advance)
+        return all_results(([self._attack(classifier, image, seed_id)] for image, seed_id in pairs), advance)
 
     def _attack(self, classifier: Classifier, seed: Image, seed_id: str) -> Attacked:
         if seed_id not in self.paths:

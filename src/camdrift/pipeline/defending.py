@@ -146,8 +146,8 @@ def examples_of(plan: Plan, files: Sequence[ImageFile], warn: Callable[[str], No
 def _predictions(plan: Plan, images: Sequence[Image]) -> list[int]:
     look = lambda classifier, batch: classifier(stack(batch)).argmax(1).tolist()  # noqa: E731
     parts = [*batches(images, plan.batch_size)]
-    held = replicated(plan.classifier, batch_size=plan.batch_size)
-    with torch.no_grad(), held, side_by_side(plan.classifier, look, parts) as results:
+    block = replicated(plan.classifier, batch_size=plan.batch_size)
+    with torch.no_grad(), block, side_by_side(plan.classifier, look, parts) as results:
         return [prediction for part in results for prediction in part]
 
 
