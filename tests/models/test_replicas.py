@@ -8,7 +8,7 @@ from torch import nn
 
 import camdrift
 from camdrift.models import replicas
-from camdrift.models.replicas import by_all_threads, replicated, side_by_side
+from camdrift.models.replicas import by_all_threads, on_replicas, replicated
 from support.studies import ATTACK, assert_same, skip_report, study_of, tiny_classifier
 
 OPTIONS = {"strengths": (0.5, 1.0), "noise_ladder": (4.0,), "chunk_size": 0, "batch_size": 2}
@@ -74,7 +74,7 @@ class TestSideBySide:
             assert torch.get_num_threads() == 1
             with by_all_threads(classifier):
                 assert torch.get_num_threads() == 3
-            with torch.no_grad(), side_by_side(classifier, look, range(8)) as results:
+            with torch.no_grad(), on_replicas(classifier, look, range(8)) as results:
                 numbers, copies, threads, idents, are_enabled = zip(*results, strict=True)
         assert numbers == tuple(range(8))
         assert set(threads) == {1}
@@ -85,7 +85,7 @@ class TestSideBySide:
 
     def test_weights_are_shared_and_layers_are_their_own(self):
         classifier = camdrift.wrap(Tokens(), size=32)
-        with replicated(classifier, batch_size=1), side_by_side(classifier, lambda c, _: c, range(6)) as results:
+        with replicated(classifier, batch_size=1), on_replicas(classifier, lambda c, _: c, range(6)) as results:
             copies = {id(copy): copy for copy in results}.values()
             taps = [copy.taps(["blocks.1"])["blocks.1"].module for copy in copies]
             for copy, module in zip(copies, taps, strict=True):
@@ -107,7 +107,7 @@ class TestSideBySide:
         with (
             pytest.raises(ValueError, match="first"),
             replicated(classifier, batch_size=4),
-            side_by_side(classifier, fail, ["first", "second", "third", "fourth"]) as results,
+            on_replicas(classifier, fail, ["first", "second", "third", "fourth"]) as results,
         ):
             list(results)
         assert classifier.replicas is None
@@ -126,7 +126,7 @@ class TestSideBySide:
             replica(torch.rand(2, 3, 32, 32))
             running.remove(number)
 
-        with replicated(classifier, batch_size=4), side_by_side(classifier, look, range(50)) as results:
+        with replicated(classifier, batch_size=4), on_replicas(classifier, look, range(50)) as results:
             next(results)
         assert running == []
 
@@ -142,7 +142,7 @@ class TestAlone:
 
     def alone(self, classifier, batch_size=4):
         held = replicated(classifier, batch_size=batch_size)
-        with held, side_by_side(classifier, lambda replica, _: replica is classifier, range(3)) as results:
+        with held, on_replicas(classifier, lambda replica, _: replica is classifier, range(3)) as results:
             return all(results), torch.get_num_threads()
 
     def test_what_cannot_be_copied(self):
@@ -168,7 +168,7 @@ class TestAlone:
     [
         (ATTACK, {}),
         (ATTACK, {"explanations": ("gradcam", "hirescam", "activation"), "targets": ("own", "seed")}),
-        ("pgd(eps=8/255)", {"denoised": True}),
+        ("pgd(eps=8/255)", {"denoised": True, "explanations": ("ablationcam", "eigencam")}),
         ("apgd(eps=8/255)", {"lime": True, "lime_design": "lime(grid=2, samples=16)"}),
         ("deepfool", {"precision": "bf16"}),
         ("mifgsm(eps=8/255)", {}),

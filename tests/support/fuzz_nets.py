@@ -234,7 +234,7 @@ class NaiveDLFuzz:
         ]
         group = self.settings.walkers or len(walks)
         for start in range(0, len(walks), group):
-            side_by_side = walks[start : start + group]
-            while side_by_side:
-                side_by_side = [walk for walk in side_by_side if next(walk, "end") != "end"]
+            on_replicas = walks[start : start + group]
+            while on_replicas:
+                on_replicas = [walk for walk in on_replicas if next(walk, "end") != "end"]
         return results

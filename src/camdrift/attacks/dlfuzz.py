@@ -33,7 +33,7 @@ from camdrift.errors import UserError
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
-from camdrift.models.replicas import side_by_side
+from camdrift.models.replicas import on_replicas
 from camdrift.streams import stream_seed
 from camdrift.tensors import Attacked, Image, Logits, perturbed
 
@@ -273,7 +273,7 @@ class _Chunk:
         walking = [walk for walk in active if walk.adversarial is None]
         is_last = iteration == self.attack.iterations
         parts, look = [*batches(walking, self.batch_size)], partial(self._pass, differentiate=not is_last)
-        with side_by_side(self.classifier, look, parts) as results:
+        with on_replicas(self.classifier, look, parts) as results:
             passes = [*results]
         for batch, outputs in zip(parts, passes, strict=True):
             if outputs.gradient is not None:

@@ -25,7 +25,7 @@ from camdrift.attacks.trial import is_independent
 from camdrift.errors import UserError, one_line
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches, is_out_of_memory
-from camdrift.models.replicas import by_all_threads, side_by_side
+from camdrift.models.replicas import by_all_threads, on_replicas
 from camdrift.streams import stream_seed
 from camdrift.tensors import PIXELS, Attacked, Images
 
@@ -167,7 +167,7 @@ class LibraryAttack:
         loan = _Loan(classifier, containment, seeds, clean, targets_of(self.target, seeds, clean))
         if self.recipe.is_own:
             own = lambda replica, positions: self._attack(replace(loan, classifier=replica), positions)  # noqa: E731
-            with side_by_side(classifier, own, [*batches(range(len(seeds)), batch_size)]) as results:
+            with on_replicas(classifier, own, [*batches(range(len(seeds)), batch_size)]) as results:
                 return all_results(results, advance)
         attack = partial(self._attack, loan)
         if self.is_batched and not self._is_tried and batch_size > 1:

@@ -19,7 +19,7 @@ from camdrift.errors import UserError, install_hint
 from camdrift.explanations.lime_design import LIME_GRID, LimeDesign
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
-from camdrift.models.replicas import side_by_side
+from camdrift.models.replicas import on_replicas
 from camdrift.tables.arrays import Flags, Floats
 from camdrift.tensors import Image
 
@@ -141,7 +141,7 @@ def masked_values(
         with torch.no_grad():
             return value(replica(images)).double().cpu()
 
-    with side_by_side(classifier, look, [*batches(range(len(masks)), batch_size)]) as results:
+    with on_replicas(classifier, look, [*batches(range(len(masks)), batch_size)]) as results:
         values: NDArray[np.float64] = torch.cat([*results]).numpy()
     return values
 

@@ -35,7 +35,7 @@ _HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_ba
 
 @contextmanager
 def replicated(*classifiers: Classifier, batch_size: int) -> Iterator[None]:
-    """Inside the block torch computes with one thread, and `side_by_side` on as many replicas as it had threads.
+    """Inside the block torch computes with one thread, and `on_replicas` on as many replicas as it had threads.
 
     A classifier on a card stays as it is, and so does one whose layers are small. Where one cannot be copied, or
     batches leave no room for two, all threads go on working at one batch.
@@ -73,7 +73,7 @@ def by_all_threads(classifier: Classifier) -> Iterator[None]:
 
 
 @contextmanager
-def side_by_side(
+def on_replicas(
     classifier: Classifier, compute: Callable[[Classifier, _T], _R], items: Sequence[_T]
 ) -> Iterator[Iterator[_R]]:
     """Yield the results of `compute`, in the order of the items.

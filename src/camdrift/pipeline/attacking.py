@@ -9,7 +9,7 @@ from camdrift.attacks.base import SeedBatch
 from camdrift.coverage.neurons import NeuronRecord, neuron_count, observe
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
-from camdrift.models.replicas import side_by_side
+from camdrift.models.replicas import on_replicas
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.seeds import AdversarialSeed, AttackedSeed, CleanSeed, LeftOut, ReadSeed, stack
 from camdrift.tables.words import FAILED, NO_ADVERSARIAL
@@ -58,7 +58,7 @@ def _observe_clean(classifier: Classifier, seeds: Sequence[ReadSeed], batch_size
     logits = [torch.empty((0, classifier.classes), device=device)]
     values = [torch.empty((0, neuron_count(classifier)), device=device)]
     see = lambda replica, batch: observe(replica, stack(seed.pixels for seed in batch).to(device))  # noqa: E731
-    with side_by_side(classifier, see, [*batches(seeds, batch_size)]) as results:
+    with on_replicas(classifier, see, [*batches(seeds, batch_size)]) as results:
         for batch_logits, neurons in results:
             logits.append(batch_logits)
             values.append(neurons.values)
@@ -145,7 +145,7 @@ def _judge(
             return images, classifier(images), classifier(rounded_to_bytes(images)).argmax(1).tolist()
 
     parts = [*batches(perturbations, plan.batch_size)]
-    with side_by_side(plan.classifier, look, parts) as results:
+    with on_replicas(plan.classifier, look, parts) as results:
         looks = [*results]
     for batch, (images, logits, byte_classes) in zip(parts, looks, strict=True):
         classes, probabilities, is_finite = judged(logits)

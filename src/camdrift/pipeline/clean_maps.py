@@ -1,7 +1,7 @@
 """Maps of a chunk's clean images, for the classes of every target."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -11,9 +11,10 @@ from camdrift.explanations.attribution import OfTarget, explain_batch
 from camdrift.explanations.base import Explainer
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
-from camdrift.models.replicas import side_by_side
+from camdrift.models.replicas import by_all_threads, on_replicas
 from camdrift.pipeline.plan import Plan
 from camdrift.pipeline.seeds import NoisySeed, stack
+from camdrift.tables.measures import CAPTUM
 from camdrift.tensors import Classes, Explanation, Images
 
 _T = TypeVar("_T")
@@ -62,14 +63,15 @@ def explain_clean(
         return _joined([*results])
 
 
+@contextmanager
 def explaining(
     plan: Plan,
     explain: Callable[[Classifier, _T], _R],
     items: Sequence[_T],
     *,
     further: tuple[Explainer, ...] = (),
-) -> AbstractContextManager[Iterator[_R]]:
-    """The results of `explain` in the order of the items: side by side, unless an explainer makes passes of its own.
+) -> Iterator[Iterator[_R]]:
+    """The results of `explain` in the order of the items: side by side, but those of Captum one after the other.
 
     Args:
         plan: The plan of the study.
@@ -77,9 +79,12 @@ def explaining(
         items: What to explain.
         further: Explainers beside those of the plan.
     """
-    if any(explainer.of_passes for explainer in (*plan.explainers, *further)):
-        return nullcontext(explain(plan.classifier, item) for item in items)
-    return side_by_side(plan.classifier, explain, items)
+    if any(explainer.spec.startswith(CAPTUM) for explainer in (*plan.explainers, *further)):
+        with by_all_threads(plan.classifier):
+            yield (explain(plan.classifier, item) for item in items)
+    else:
+        with on_replicas(plan.classifier, explain, items) as results:
+            yield results
 
 
 def of_positions(attributions: Mapping[str, Tensor], positions: Tensor) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.similarity import compare_layers
 from camdrift.images.places import ImageFile
 from camdrift.models.memory import batches
-from camdrift.models.replicas import replicated, side_by_side
+from camdrift.models.replicas import on_replicas, replicated
 from camdrift.pipeline.attacking import raw_attack
 from camdrift.pipeline.chunk import clean_seeds
 from camdrift.pipeline.noise import matched_draws
@@ -147,7 +147,7 @@ def _predictions(plan: Plan, images: Sequence[Image]) -> list[int]:
     look = lambda classifier, batch: classifier(stack(batch)).argmax(1).tolist()  # noqa: E731
     parts = [*batches(images, plan.batch_size)]
     block = replicated(plan.classifier, batch_size=plan.batch_size)
-    with torch.no_grad(), block, side_by_side(plan.classifier, look, parts) as results:
+    with torch.no_grad(), block, on_replicas(plan.classifier, look, parts) as results:
         return [prediction for part in results for prediction in part]
 
 

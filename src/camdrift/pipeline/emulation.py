@@ -13,7 +13,7 @@ from camdrift.coverage.neurons import NeuronObserver
 from camdrift.explanations.attribution import explain_batch
 from camdrift.explanations.similarity import compare_layers
 from camdrift.models.memory import batches
-from camdrift.models.replicas import side_by_side
+from camdrift.models.replicas import on_replicas
 from camdrift.paper.defects import accumulated_strengths, jet_direction, truncated
 from camdrift.pipeline.noise import channel_noise, matched_noise, spectrum_noise
 from camdrift.pipeline.plan import Plan
@@ -99,7 +99,7 @@ class Emulation:
         parts = [EMULATION.frame()]
         seed_mixtures = mixtures(plan.settings.strengths, plan.settings.noise_strengths)
         rows = lambda classifier, seed: _rows(replace(plan, classifier=classifier), seed, seed_mixtures)  # noqa: E731
-        with side_by_side(plan.classifier, rows, seeds) as results:
+        with on_replicas(plan.classifier, rows, seeds) as results:
             for number, part in enumerate(results):
                 advance(number)
                 parts.append(part)

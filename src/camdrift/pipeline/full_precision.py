@@ -32,8 +32,8 @@ class FullPrecision:
         """The rows of the chunk's first analysed seeds."""
         share = plan.chunk_share(FULL_SEEDS)
         classifier = plan.classifier.at_precision(FULL)
-        side_by_side = replicated(classifier, batch_size=plan.batch_size)
-        with by_all_threads(plan.classifier), side_by_side, classifier.numerics():
+        block = replicated(classifier, batch_size=plan.batch_size)
+        with by_all_threads(plan.classifier), block, classifier.numerics():
             chunk = explain_all(replace(plan, classifier=classifier, clock=Clock()), seeds[:share], {}, advance)
         finite = [seed.seed_id for seed in seeds if seed.seed_id not in chunk.failures()]
         return PRECISION.frame(chunk.similarity.filter(pl.col("seed_id").is_in(finite)).to_dict())

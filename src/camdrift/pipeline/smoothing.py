@@ -11,7 +11,7 @@ import torch
 from camdrift.errors import UserError
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
-from camdrift.models.replicas import replicated, side_by_side
+from camdrift.models.replicas import on_replicas, replicated
 from camdrift.normal import standard_normal
 from camdrift.pipeline.defending import Example
 from camdrift.pipeline.plan import Plan
@@ -94,7 +94,7 @@ def _votes(plan: Plan, example: Example, sigma: float, count: int) -> list[int]:
         with torch.no_grad():
             return [*classifier(pixels + sigma * noise).argmax(1).tolist()]
 
-    with side_by_side(plan.classifier, look, [*batches(range(count), plan.batch_size)]) as results:
+    with on_replicas(plan.classifier, look, [*batches(range(count), plan.batch_size)]) as results:
         return [vote for part in results for vote in part]
 
 
