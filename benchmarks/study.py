@@ -2,12 +2,13 @@
 
     python benchmarks/study.py [IMAGES] [--model SPEC] [--attack SPEC] [--limit 8] [--out run]
 
-Neuron coverage is counted inside the forward passes, so its time is taken there and subtracted from theirs.
+Neuron coverage is counted inside the forward passes, and part of their time. On a processor batches go side by side:
+the network's time is what the rest of the study waits for it, and similarity and focus run beside it.
 
 The bare passes are what any program must compute for the same images: every forward and backward pass of the study is
-counted, and some are timed of the plain module on random images, without hooks, every five seconds of the study (whose
-time does not count them). Backward passes for maps end at the first layer that is explained, those of the attack at the
-image, as in the study.
+counted, and some are timed of the plain module on random images, without hooks, with all of torch's threads at one
+batch, before the study and after it. Backward passes for maps end at the first layer that is explained, those of the
+attack at the image, as in the study.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import resource
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,8 +26,6 @@ import torch
 from torch import Tensor
 
 from camdrift import load_model, run
-from camdrift.coverage.neurons import NeuronObserver
-from camdrift.engine.progress import Progress
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
 
@@ -41,16 +41,11 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--out", type=Path, help="keep the run directory here")
     options = parser.parse_args()
-    counted = {"attack": 0.0, "explain": 0.0}
-    time_coverage(counted)
     passes = count_passes()
     classifier = load_model(options.model, device=options.device, precision=options.precision)
     bare = BarePasses(classifier, options.batch_size or 4)
-
-    def on_progress(progress: Progress) -> None:
-        counted.update(stage=progress.stage)
-        bare.measure(progress.stage)
-
+    bare.measure()
+    passes.clear()
     with tempfile.TemporaryDirectory() as folder:
         study = run(
             classifier,
@@ -59,15 +54,14 @@ def main() -> None:
             attack=options.attack,
             limit=options.limit,
             batch_size=options.batch_size,
-            on_progress=on_progress,
         )
-        seeds, timings = study.seeds, study.record["timings"]
-    for stage, seconds in bare.taken.items():
-        timings[stage] -= seconds
-    show(timings, counted, seeds.height, (seeds["status"] == "analysed").sum())
-    bare.show(passes, timings["total"])
+        seeds, timings, made = study.seeds, study.record["timings"], Counter(passes)
+    bare.measure()
+    show(timings, seeds.height, (seeds["status"] == "analysed").sum())
+    bare.show(made, timings["total"])
 
 
+ROUNDS = 6
 # The kinds of passes: forward without and with a graph; backward to the image and to the first explained layer.
 FORWARD, GRAPH, TO_IMAGE, TO_LAYER = "forward", "forward with graph", "backward to the image", "backward to the layer"
 
@@ -76,23 +70,25 @@ def count_passes() -> Counter:
     """Counts the images of every pass of any classifier, by kind."""
     passes: Counter = Counter()
     forward, gradient, reduce = Classifier._forward, torch.autograd.grad, hooks.reduce_gradients
-    state = {"batch": 0, "kind": TO_IMAGE}
+    state, lock = threading.local(), threading.Lock()  # a thread has its own batch in hand
 
     def counting_forward(self: Classifier, images: Tensor) -> Tensor:
-        state["batch"] = len(images)
-        passes[GRAPH if torch.is_grad_enabled() else FORWARD] += len(images)
+        state.batch = len(images)
+        with lock:
+            passes[GRAPH if torch.is_grad_enabled() else FORWARD] += len(images)
         return forward(self, images)
 
     def counting_gradient(*arguments: Any, **options: Any) -> Any:
-        passes[state["kind"]] += state["batch"]
+        with lock:
+            passes[getattr(state, "kind", TO_IMAGE)] += state.batch
         return gradient(*arguments, **options)
 
     def of_layers(*arguments: Any, **options: Any) -> Any:
-        state["kind"] = TO_LAYER
+        state.kind = TO_LAYER
         try:
             return reduce(*arguments, **options)
         finally:
-            state["kind"] = TO_IMAGE
+            state.kind = TO_IMAGE
 
     counting_forward.__wrapped__, counting_gradient.__wrapped__ = forward, gradient
     Classifier._forward, torch.autograd.grad, hooks.reduce_gradients = counting_forward, counting_gradient, of_layers
@@ -100,33 +96,21 @@ def count_passes() -> Counter:
 
 
 class BarePasses:
-    """Times passes of the plain module now and then, so that a machine's good and bad moments meet both sides.
+    """Times passes of the plain module."""
 
-    Attributes:
-        taken: Seconds that this took, by stage of the study.
-    """
-
-    def __init__(self, classifier: Classifier, batch: int, every: float = 5.0) -> None:
-        self.classifier, self.batch, self.every = classifier, batch, every
+    def __init__(self, classifier: Classifier, batch: int) -> None:
+        self.classifier, self.batch = classifier, batch
         self.seconds: dict[str, list[float]] = {FORWARD: [], GRAPH: [], TO_IMAGE: [], TO_LAYER: []}
-        self.taken: Counter = Counter()
         self.first = dict(classifier.module.named_modules()).get(classifier.layers[0])
         for _ in range(2):  # in which memory is asked for
             self._round()
         for values in self.seconds.values():
             values.clear()
-        self.last = now()
 
-    def measure(self, stage: str) -> None:
-        """Time one round, unless the last one was just before."""
-        start = now()
-        if start - self.last < self.every and all(self.seconds.values()):
-            return
-        self._round()
-        self.last = now()
-        self.taken["total"] += self.last - start
-        if stage == "attack":
-            self.taken["attack"] += self.last - start
+    def measure(self) -> None:
+        """Time some rounds."""
+        for _ in range(ROUNDS):
+            self._round()
 
     def _round(self) -> None:
         classifier = self.classifier
@@ -180,25 +164,11 @@ def now() -> float:
     return time.perf_counter()
 
 
-def time_coverage(counted: dict) -> None:
-    """Add up the time spent on neuron outputs inside the passes, by the stage that runs them."""
-    add = NeuronObserver._add
-
-    def timed(self: NeuronObserver, *arguments: object) -> None:
-        start = time.perf_counter()
-        add(self, *arguments)
-        stage = "explain" if counted.get("stage") == "explain" else "attack"
-        counted[stage] += time.perf_counter() - start
-
-    NeuronObserver._add = timed
-
-
-def show(timings: dict, counted: dict, seeds: int, analysed: int) -> None:
+def show(timings: dict, seeds: int, analysed: int) -> None:
     total = timings["total"]
     rows = {
-        "attack (network)": timings["attack"] - counted["attack"],
-        "passes (network)": timings["explain"] - counted["explain"],
-        "coverage": timings["coverage"] + counted["attack"] + counted["explain"],
+        "attack (network)": timings["attack"],
+        "passes (network)": timings["explain"],
         "similarity": timings.get("compare", 0.0),
         "focus": timings["focus"],
         "reading": timings["read"],
