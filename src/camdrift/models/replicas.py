@@ -155,11 +155,10 @@ def _copies(classifier: Classifier, count: int) -> tuple[Classifier, ...]:
     try:
         copies = [_copy(classifier, inventory) for _ in range(count)]
         with torch.no_grad():
-            logits = classifier(image)
-            are_same = all(torch.equal(replica(image), logits) for replica in copies)
+            is_same = torch.equal(copies[0](image), classifier(image))  # the others are made alike
     except Exception:
         return ()
-    return tuple(copies) if are_same else ()
+    return tuple(copies) if is_same else ()
 
 
 def _copy(classifier: Classifier, inventory: Inventory) -> Classifier:
