@@ -17,6 +17,7 @@ from camdrift.fuzzing.names import FRAMEWORK_WORDS
 from camdrift.fuzzing.operators import replay
 from camdrift.fuzzing.settings import FuzzSettings
 from camdrift.fuzzing.trial import GROWTH_MARKS
+from camdrift.models import replicas
 from camdrift.models.classifier import Classifier
 from camdrift.tables.campaign import FAILURES_TABLE
 from support.campaigns import design_of, pixels_of, trial_of
@@ -61,6 +62,22 @@ def test_batches_change_nothing(name, classifier, images):
     assert facts(small) == facts(large)
     places = range(len(small.corpus))
     assert np.array_equal(small.corpus.images.read(places), large.corpus.images.read(places))
+
+
+@pytest.mark.parametrize("name", ["deephunter", "tensorfuzz", "margin"])
+def test_cores_change_nothing(name, classifier, images, monkeypatch):
+    """Groups of images go side by side, each by one thread."""
+    monkeypatch.setattr(replicas, "_FEWEST_VALUES", 0)
+    design, threads, trials = design_of(classifier, images, batch_size=4), torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            with design.on_cores():
+                assert (design.classifier.replicas is None) == (count == 1)
+                trials.append(facts(trial_of(name, design, images)))
+    finally:
+        torch.set_num_threads(threads)
+    assert trials[0] == trials[1]
 
 
 @pytest.mark.parametrize("name", ALONE)

@@ -14,6 +14,7 @@ from torch import Tensor
 from camdrift.coverage.neurons import NeuronObserver
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
+from camdrift.models.replicas import on_replicas
 from camdrift.tables.arrays import Flags, Floats
 from camdrift.tensors import Images
 
@@ -81,8 +82,9 @@ def observe_batch(classifier: Classifier, images: Images, size: int = 0, *, is_s
         is_scaled: Are outputs scaled, too? That takes 6 % of a pass of EfficientNet-Lite0.
     """
     full, count = full_precision(classifier), size or pass_size(classifier)
-    with full.numerics():
-        return joined([_pass(full, part, count, is_scaled=is_scaled) for part in images.split(count)])
+    look = lambda replica, part: _pass(replica, part, count, is_scaled=is_scaled)  # noqa: E731
+    with full.numerics(), on_replicas(full, look, images.split(count)) as results:
+        return joined([*results])
 
 
 def full_precision(classifier: Classifier) -> Classifier:

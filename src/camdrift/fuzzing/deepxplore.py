@@ -21,6 +21,7 @@ from camdrift.fuzzing.pixelwise import clipped
 from camdrift.fuzzing.trial import Trial
 from camdrift.layers import hooks
 from camdrift.models.classifier import Classifier
+from camdrift.models.replicas import by_all_threads
 from camdrift.tensors import Images, Logits
 
 # Seeds that walk side by side; coverage is that of before.
@@ -91,9 +92,10 @@ class Joint:
             own = slice(start, start + size)
             # The copies that fill a group up have the classes and neurons of its last image.
             order = [*range(size), *([size - 1] * (len(group) - size))]
-            part, gradient, covered_flags = self._gradient(
-                trial, group, classes[own][order], [neurons[rows[start + number]] for number in order]
-            )
+            with by_all_threads(trial.design.classifier):
+                part, gradient, covered_flags = self._gradient(
+                    trial, group, classes[own][order], [neurons[rows[start + number]] for number in order]
+                )
             parts.append(PassOutputs(part.neurons.first(size), [logits[:size] for logits in part.others]))
             gradients.append(gradient[:size])
             flags.append([each[:size] for each in covered_flags])

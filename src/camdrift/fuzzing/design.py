@@ -1,6 +1,7 @@
 """The design of a campaign: what all its trials share."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,7 @@ from camdrift.fuzzing.constraints import Constraint
 from camdrift.fuzzing.oracles import Oracle
 from camdrift.fuzzing.passes import group_size
 from camdrift.models.classifier import Classifier
+from camdrift.models.replicas import replicated
 from camdrift.streams import stream_seed
 
 # Times that an invalid mutant is drawn again before it is given up.
@@ -73,6 +75,10 @@ class CampaignDesign:
     def models(self) -> tuple[Classifier, ...]:
         """All models: the one that is fuzzed, and the oracle's others."""
         return (self.classifier, *self.oracle.others)
+
+    def on_cores(self) -> AbstractContextManager[None]:
+        """Inside the block groups of images go side by side, one on each core of the processor."""
+        return replicated(*self.models, batch_size=self.group)
 
     def stream(self, trial: int, iteration: int, purpose: str) -> int:
         """Return the seed of a random stream; no other draw of the campaign shares it."""

@@ -20,6 +20,7 @@ from camdrift.fuzzing.mutations import Mutation
 from camdrift.fuzzing.passes import in_groups
 from camdrift.fuzzing.pixelwise import clipped
 from camdrift.fuzzing.trial import Trial
+from camdrift.models.replicas import by_all_threads
 from camdrift.tensors import Images, Logits
 
 # Images that walk side by side; coverage is that of before.
@@ -65,9 +66,10 @@ class Uphill:
     def _differentiate(self, trial: Trial, images: Images, chooser: "_Chooser") -> tuple[PassOutputs, Tensor]:
         parts, gradients = list[PassOutputs](), list[Tensor]()
         for number, (group, size) in enumerate(in_groups(images, trial.design.group)):
-            neurons, gradient = differentiate(trial.design.classifier, group, chooser.objective(number, size))
-            others = [logits[:size] for logits in trial.other_logits(group)]
-            parts.append(PassOutputs(neurons.first(size), others))
+            # One after the other: an objective chooses by random numbers.
+            with by_all_threads(trial.design.classifier):
+                neurons, gradient = differentiate(trial.design.classifier, group, chooser.objective(number, size))
+            parts.append(PassOutputs(neurons.first(size), trial.other_logits([(group, size)])))
             gradients.append(gradient[:size])
         trial.counts.passes += (GRADIENT + trial.cost - FORWARD) * len(images)
         return join_outputs(parts), torch.cat(gradients)

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from camdrift.coverage.base import joined
 from camdrift.coverage.criteria import CoverageState, NeuronBatch, observe_batch
 from camdrift.errors import UserError
 from camdrift.fuzzing.affine import Matrix, moved
 from camdrift.fuzzing.budget import FORWARD
-from camdrift.fuzzing.candidates import Candidates, PassOutputs, join_outputs
+from camdrift.fuzzing.candidates import Candidates, PassOutputs
 from camdrift.fuzzing.constraints import NO_LEAK
 from camdrift.fuzzing.corpus import Corpus, Entry, ImageStack
 from camdrift.fuzzing.design import CampaignDesign
@@ -22,7 +23,9 @@ from camdrift.fuzzing.guidance import Guidance
 from camdrift.fuzzing.mutations import Mutation
 from camdrift.fuzzing.oracles import Verdicts
 from camdrift.fuzzing.passes import in_groups
+from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches
+from camdrift.models.replicas import on_replicas
 from camdrift.streams import stream_seed
 from camdrift.tables.table import Row
 from camdrift.tensors import Images, Logits, rounded_to_bytes
@@ -173,16 +176,27 @@ class Trial:
         """
         is_scaled = is_scaled or self.is_of_scaled
         self.counts.passes += self.cost * len(images)
-        parts = []
-        for group, size in in_groups(images, self.design.group):
-            neurons = observe_batch(self.design.classifier, group, is_scaled=is_scaled).first(size)
-            parts.append(PassOutputs(neurons, [logits[:size] for logits in self.other_logits(group)]))
-        return join_outputs(parts)
+        groups = [*in_groups(images, self.design.group)]
 
-    def other_logits(self, images: Images) -> list[Logits]:
-        """Return the logits of the oracle's other models."""
-        with torch.no_grad():
-            return [other(images) for other in self.design.oracle.others]
+        def look(replica: Classifier, group: tuple[Images, int]) -> NeuronBatch:
+            return observe_batch(replica, group[0], is_scaled=is_scaled).first(group[1])
+
+        with on_replicas(self.design.classifier, look, groups) as results:
+            neurons = joined([*results])
+        return PassOutputs(neurons, self.other_logits(groups))
+
+    def other_logits(self, groups: Sequence[tuple[Images, int]]) -> list[Logits]:
+        """Return the logits of the oracle's other models.
+
+        Args:
+            groups: Images of each group, and how many of them count.
+        """
+        look = lambda replica, group: replica(group[0])[: group[1]]  # noqa: E731
+        logits = list[Logits]()
+        for other in self.design.oracle.others:
+            with torch.no_grad(), on_replicas(other, look, groups) as results:
+                logits.append(torch.cat([*results]))
+        return logits
 
     def judge(self, candidates: Candidates) -> None:
         """Pass valid candidates through the network, and take up what comes of them."""

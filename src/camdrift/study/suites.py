@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from camdrift.coverage.base import NeuronBatch, observe_batch
+from camdrift.coverage.base import NeuronBatch, observe_batch, pass_size
 from camdrift.errors import ImageError, UserError
 from camdrift.images.files import images_checksum
 from camdrift.images.pixels import ReadImage, read_image
@@ -18,6 +18,7 @@ from camdrift.images.places import ImageFile
 from camdrift.images.selection import select_images
 from camdrift.models.classifier import Classifier
 from camdrift.models.memory import batches, within_memory
+from camdrift.models.replicas import replicated
 from camdrift.study.launch import ImageSource
 from camdrift.tables.words import count
 from camdrift.tensors import Images
@@ -115,8 +116,9 @@ class Observation:
         self._size = batch_size or (_ON_PROCESSOR if classifier.device.type == "cpu" else _ELSEWHERE)
 
     def __iter__(self) -> Iterator[NeuronBatch]:
-        for _, images in self.pixels():
-            yield self._observed(images)
+        with replicated(self._classifier, batch_size=pass_size(self._classifier)):
+            for _, images in self.pixels():
+                yield self._observed(images)
 
     def pixels(self) -> Iterator[tuple[list[ImageFile], Images]]:
         """Yield files and pixels of every batch, on the model's device; no files for a tensor."""

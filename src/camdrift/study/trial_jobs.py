@@ -213,7 +213,8 @@ class TrialWorker:
         """
         assert self._setup is not None
         trial = self._trial
-        with torch.no_grad(), self._setup.design.classifier.numerics():
+        design = self._setup.design
+        with torch.no_grad(), design.classifier.numerics(), design.on_cores():
             if trial is None or (trial.place, trial.iterations) != (number, iterations):
                 self._close()
                 trial = TrialInHand(self._directory, self._task.cells[number], self._setup, rates)

@@ -88,6 +88,10 @@ class CampaignRunner:
 
     def _run_here(self) -> None:
         """Run the trials one after the other."""
+        with self._setup.design.on_cores():
+            self._run_all()
+
+    def _run_all(self) -> None:
         for place in self._jobs.missing():
             rates, _ = self._jobs.arguments(place) or ({}, 0)
             with closing(TrialInHand(self._directory, self._cells[place], self._setup, rates)) as trial:
