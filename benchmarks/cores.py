@@ -75,11 +75,13 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--way", choices=(ALL, SIDE, ONE), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    work, ways = Chunk(options), (ALL, SIDE, ONE)
+    ways = (ALL, SIDE, ONE)
     if options.way:
-        work.compute(options.way, options.cores)
+        Chunk(options).compute(options.way, options.cores)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
         return
+    memory = {way: peak(way, sys.argv[1:]) for way in ways}  # first: a process begins with the peak of its parent
+    work = Chunk(options)
     seconds, tables = {way: [] for way in ways}, {}
     for number in range(-1, options.rounds):  # the first is not counted
         for way in ways[:: -1 if number % 2 else 1]:
@@ -89,8 +91,7 @@ def main():
     print(f"{options.model}, {len(work.files)} images, {options.attack}, batches of {work.plan.batch_size}")
     for way in ways:
         ratio = median(one / other for one, other in zip(seconds[way], seconds[ALL], strict=True))
-        memory = peak(way, sys.argv[1:])
-        print(f"  {way}: {median(seconds[way]):.2f} s, {ratio:.2f} of all threads, peak {memory:.2f} GiB", flush=True)
+        print(f"  {way}: {median(seconds[way]):.2f} s, {ratio:.2f} of all threads, peak {memory[way]:.2f} GiB")
     print(f"  side by side, and one core: {apart(tables[SIDE], tables[ONE])}")
     print(f"  all threads, and one core: {apart(tables[ALL], tables[ONE])}")
 
