@@ -130,6 +130,20 @@ class TestSideBySide:
             next(results)
         assert running == []
 
+    def test_settings_of_the_process_are_put_back(self):
+        """Passes that set the precision of sums begin and end in any order."""
+        backends = (torch.backends.cudnn.conv, torch.backends.mkldnn.matmul)
+        classifier, before = tiny_classifier(), [backend.fp32_precision for backend in backends]
+
+        def look(replica, number):
+            with replica.numerics():
+                replica(torch.rand(1 + number % 5, 3, 32, 32))
+            return [backend.fp32_precision for backend in backends]
+
+        with replicated(classifier, batch_size=4), on_replicas(classifier, look, range(60)) as results:
+            assert {tuple(found) for found in results} == {("ieee", "ieee")}
+        assert [backend.fp32_precision for backend in backends] == before
+
     def test_another_precision_has_none(self):
         classifier = tiny_classifier()
         with replicated(classifier, batch_size=4):

@@ -110,13 +110,15 @@ class TestResume:
             study_of(classifier, eight, broken, **SMALL, resume=True, batch_size=2)
         assert_same(study_of(classifier, eight, broken, **SMALL, resume=True, batch_size=64), whole)
 
-    def test_another_number_of_threads_is_told(self, classifier, eight, tmp_path, monkeypatch):
+    def test_another_number_of_threads_is_told(self, classifier, eight, tmp_path):
         """They add up in another order, which an iterated attack amplifies; what goes on alike is not told."""
         threads, warnings = torch.get_num_threads(), {}
         for before in (threads, threads + 1):
-            with monkeypatch.context() as patch:
-                patch.setattr(torch, "get_num_threads", lambda before=before: before)
+            try:
+                torch.set_num_threads(before)
                 out = self.interrupt(classifier, eight, tmp_path / str(before), lambda p: p.seeds_done >= 6)
+            finally:
+                torch.set_num_threads(threads)
             study = study_of(classifier, eight, out, **SMALL, resume=True)
             assert study.record["engine"]["threads"] == threads
             texts = study.record["preflight"]["warnings"]

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from camdrift.coverage.base import joined
+from camdrift.coverage.base import full_precision, joined
 from camdrift.coverage.criteria import CoverageState, NeuronBatch, observe_batch
 from camdrift.errors import UserError
 from camdrift.fuzzing.affine import Matrix, moved
@@ -181,7 +181,9 @@ class Trial:
         def look(replica: Classifier, group: tuple[Images, int]) -> NeuronBatch:
             return observe_batch(replica, group[0], is_scaled=is_scaled).first(group[1])
 
-        with on_replicas(self.design.classifier, look, groups) as results:
+        # Another precision than that of the neurons is set for the whole process.
+        full = full_precision(self.design.classifier)
+        with on_replicas(full, look, groups) as results:
             neurons = joined([*results])
         return PassOutputs(neurons, self.other_logits(groups))
 

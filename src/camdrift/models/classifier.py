@@ -167,14 +167,17 @@ class Classifier:
         cudnn: Any = torch.backends.cudnn
         mkldnn: Any = torch.backends.mkldnn
         backends: Any = (torch.backends.cuda.matmul, cudnn.conv, mkldnn.matmul, mkldnn.conv)
-        before = [backend.fp32_precision for backend in backends]
+        precision = "tf32" if self.precision == "tf32" else "ieee"
+        # What is so already is not touched: another thread may be about to put it back.
+        before = [(backend, backend.fp32_precision) for backend in backends]
+        others = [(backend, setting) for backend, setting in before if setting != precision]
         try:
-            for backend in backends:
-                backend.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
+            for backend, _ in others:
+                backend.fp32_precision = precision
             with shielded(_default_type(self.dtype)):
                 yield
         finally:
-            for backend, setting in zip(backends, before, strict=True):
+            for backend, setting in others:
                 backend.fp32_precision = setting
 
     def _count_classes(self) -> int:

@@ -48,6 +48,7 @@ def replicated(*classifiers: Classifier, batch_size: int) -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
+        stack.enter_context(classifiers[0].numerics())  # before there are threads: it is the process's
         for classifier in dict.fromkeys(classifiers):
             values = sum(prod(info.shape) for info in classifier.layer_infos)
             if values < _FEWEST_VALUES:
