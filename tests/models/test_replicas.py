@@ -24,6 +24,19 @@ def _threads(monkeypatch):
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def teams(monkeypatch):
+    """How many replicas each team has that computed something."""
+    sizes, computing = [], replicas._Team.computing
+
+    def noting(team, compute, items):
+        sizes.append(len(team))
+        return computing(team, compute, items)
+
+    monkeypatch.setattr(replicas._Team, "computing", noting)
+    return sizes
+
+
 class Tokens(nn.Module):
     """A mixer of patches: its layers are modules, not operations."""
 
@@ -188,7 +201,7 @@ class TestAlone:
         ("mifgsm(eps=8/255)", {}),
     ],
 )
-def test_tables_are_equal_for_any_number_of_threads(attack, options, eight, tmp_path, monkeypatch):
+def test_tables_are_equal_for_any_number_of_threads(attack, options, eight, tmp_path, monkeypatch, teams):
     skip_report(monkeypatch)
     studies = []
     for threads in (1, 2, 3):
@@ -197,12 +210,14 @@ def test_tables_are_equal_for_any_number_of_threads(attack, options, eight, tmp_
         classifier = tiny_classifier(precision=settings.pop("precision", "fp32"))
         studies.append(study_of(classifier, eight, tmp_path / str(threads), **settings))
         assert torch.get_num_threads() == threads
+        assert {*teams} == ({threads} if threads > 1 else set())
+        teams.clear()
     assert studies[0].seeds["status"].to_list().count("analysed") > 0
     for study in studies[1:]:
         assert_same(study, studies[0])
 
 
-def test_tables_of_a_mixer_are_equal_for_any_number_of_threads(eight, tmp_path, monkeypatch):
+def test_tables_of_a_mixer_are_equal_for_any_number_of_threads(eight, tmp_path, monkeypatch, teams):
     """Its maps are taken at modules, and each replica has its own."""
     skip_report(monkeypatch)
     studies = []
@@ -212,6 +227,7 @@ def test_tables_of_a_mixer_are_equal_for_any_number_of_threads(eight, tmp_path, 
         options = {**OPTIONS, "attack": "pgd(eps=32/255)", "layers": ("block",)}
         studies.append(study_of(classifier, eight, tmp_path / str(threads), **options))
     assert studies[0].seeds["status"].to_list().count("analysed") > 0
+    assert {*teams} == {3}
     assert_same(*studies)
 
 

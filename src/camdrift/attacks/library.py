@@ -170,11 +170,11 @@ class LibraryAttack:
             with on_replicas(classifier, own, [*batches(range(len(seeds)), batch_size)]) as results:
                 return all_results(results, advance)
         attack = partial(self._attack, loan)
-        if self.is_batched and not self._is_tried and batch_size > 1:
-            positions = [p for p in range(len(seeds)) if loan.targets[p] != clean[p]]
-            self._is_tried = is_independent(self.spec, attack, positions, seeds.seed_ids)
         # What a library draws at random, and prints, is the whole process's: one after the other.
         with by_all_threads(classifier):
+            if self.is_batched and not self._is_tried and batch_size > 1:
+                positions = [p for p in range(len(seeds)) if loan.targets[p] != clean[p]]
+                self._is_tried = is_independent(self.spec, attack, positions, seeds.seed_ids)
             return all_results(map(attack, batches(range(len(seeds)), batch_size if self.is_batched else 1)), advance)
 
     def _attack(self, loan: _Loan, positions: Sequence[int]) -> list[Attacked]:

@@ -24,7 +24,7 @@ from camdrift.models.classifier import Classifier
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-# Values of all layers of an image, below which Python's work for a pass is most of it, and threads wait for each other.
+# Values of all layers of an image, below which Python's work for a pass is most of it (docs/benchmarks.md).
 _FEWEST_VALUES: Final = 2**18
 # A pass with gradients holds some three numbers of four bytes for each value, and all passes a quarter of the memory.
 _BYTES: Final = 12
