@@ -379,7 +379,7 @@ def test_a_report_that_fails_leaves_the_old_one(small, tmp_path, monkeypatch):
     def fail(*_: object) -> str:
         raise RuntimeError("no page")
 
-    monkeypatch.setattr("camdrift.report.study.study_figures", lambda *_: {})
+    monkeypatch.setattr("camdrift.report.study.figures_of", lambda *_: [])
     monkeypatch.setattr("camdrift.report.study.render", fail)
     with pytest.raises(RuntimeError, match="no page"):
         write_files(tmp_path, report_files(small.tables, small.record, small.gallery))

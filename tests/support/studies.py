@@ -147,14 +147,14 @@ def skip_report(monkeypatch):
 
 
 def draw_only(monkeypatch, *names):
-    """Let reports hold their page and these figures: every figure is made, but writing them all is most of a run."""
+    """Let reports hold their page and these figures: drawing them all is most of a run."""
     from camdrift.report import campaign, study
 
-    def chosen(make):
-        return lambda *parts: {name: figure for name, figure in make(*parts).items() if name in names}
-
-    for module, name in ((study, "study_figures"), (campaign, "campaign_figures")):
-        monkeypatch.setattr(module, name, chosen(getattr(module, name)))
+    figures_of, campaign_figures = study.figures_of, campaign.campaign_figures
+    monkeypatch.setattr(study, "figures_of", lambda *parts: [f for f in figures_of(*parts) if f.stem in names])
+    monkeypatch.setattr(
+        campaign, "campaign_figures", lambda *parts: {n: f for n, f in campaign_figures(*parts).items() if n in names}
+    )
 
 
 def stop_when(condition):

@@ -15,8 +15,9 @@ from typing import Any, Final
 from camdrift.engine.actor import Actor
 from camdrift.engine.engine import Engine
 from camdrift.engine.jobs import Jobs, JobTask
-from camdrift.engine.ray_cluster import Team, cluster, processors_here, team
+from camdrift.engine.ray_cluster import Team, cluster, team
 from camdrift.errors import UserError, one_line
+from camdrift.processors import processors_here
 
 # Workers that may die over one job, or before they are ready for any.
 TRIES: Final = 3

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from camdrift.engine.interruption import Stopped
 from camdrift.errors import UserError, one_line
+from camdrift.processors import wanted_threads
 
 ADDRESS: Final = "RAY_ADDRESS"
-_THREADS: Final = "OMP_NUM_THREADS"
 _MODE, _TOKEN, _NICENESS = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_worker_niceness"
 _TEMPORARY: Final = "TMPDIR"
 # At 0, Ray takes the loopback interface for that of the machine, and its servers listen on no other.
@@ -108,11 +108,6 @@ class Team:
         return _in_words(self.processors, self.gpus)
 
 
-def processors_here() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def team(ray: Any, workers: int | None, chunks: int, *, is_gpu: bool) -> Team:
     """The workers of a study: without a number one per GPU, or one per two processors; never more than chunks.
 
@@ -125,8 +120,7 @@ def team(ray: Any, workers: int | None, chunks: int, *, is_gpu: bool) -> Team:
     # Workers do not span machines: this is the largest share of which the machines together have enough.
     shares = range(1, max([1, *processors]) + 1)
     share = max(n for n in shares if n == 1 or sum(count // n for count in processors) >= number)
-    setting = os.environ.get(_THREADS, "")
-    threads = int(setting) if setting.isdecimal() and int(setting) else share
+    threads = wanted_threads() or share
     return Team(number, threads, min(threads, share), int(is_gpu), _in_words(sum(processors), gpus))
 
 

@@ -7,7 +7,7 @@ A distance d is turned into the similarity 1 - d, so that the deviation 1 - simi
 
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import ceil
 from typing import Final
 
@@ -264,11 +264,22 @@ def _product_square(x: Tensor, y: Tensor) -> Values:
 
 def _gram(maps: Maps, size: Size) -> Maps:
     """G_h M G_w of every map M: its inner product with another map is that of the two interpolated maps."""
-    height, width = maps.shape[1:]
-    if (height, width) == size:
+    if maps.shape[1:] == size:
         return maps
-    rows, columns = _axis_gram(height, size[0]), _axis_gram(width, size[1])
-    return rows.to(maps.device) @ maps @ columns.to(maps.device)
+    return _times_gram(_times_gram(maps, 1, size[0]), 2, size[1])
+
+
+def _times_gram(maps: Maps, axis: int, size: int) -> Maps:
+    """G M along one axis, by the diagonals of G: a pixel lies between two cells, so that all but three are zero."""
+    length = maps.shape[axis]
+    gram = _axis_gram(length, size).to(maps.device)
+    main, beside = (gram.diagonal(offset).view(-1, *([1] * (2 - axis))) for offset in (0, 1))
+    product = maps * main
+    if length > 1:
+        lower, upper = (partial(torch.narrow, dim=axis, start=start, length=length - 1) for start in (0, 1))
+        lower(product).addcmul_(upper(maps), beside)
+        upper(product).addcmul_(lower(maps), beside)
+    return product
 
 
 @lru_cache(maxsize=64)

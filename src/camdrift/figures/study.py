@@ -114,6 +114,11 @@ FIGURE_ROWS: Final = (
 )
 
 
+def figures_of(tables: Tables, gallery: Gallery) -> list[StudyFigure]:
+    """The figures that a study with these tables and this gallery has."""
+    return [figure for figure in FIGURE_ROWS if figure.exists(tables, gallery)]
+
+
 def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str, Figure]:
     """All figures of a study by file stem; one without data says so in words.
 
@@ -122,8 +127,7 @@ def study_figures(tables: Tables, record: Record, gallery: Gallery) -> dict[str,
         record: The run record, as `run.json` holds it.
         gallery: Images and heatmaps of sample seeds; may be empty.
     """
-    figures = (figure for figure in FIGURE_ROWS if figure.exists(tables, gallery))
-    return {figure.stem: figure.draw(tables, record, gallery) for figure in figures}
+    return {figure.stem: figure.draw(tables, record, gallery) for figure in figures_of(tables, gallery)}
 
 
 def study_figure(name: str, tables: Tables, record: Record, gallery: Gallery) -> Figure:
@@ -138,7 +142,7 @@ def study_figure(name: str, tables: Tables, record: Record, gallery: Gallery) ->
     Raises:
         UserError: The study has no figure of this name.
     """
-    figures = {figure.name: figure for figure in FIGURE_ROWS if figure.exists(tables, gallery)}
+    figures = {figure.name: figure for figure in figures_of(tables, gallery)}
     if name not in figures:
         raise UserError(f"`name` must be one of {', '.join(figures)}, got: {name}", nearest(name, figures).strip())
     return figures[name].draw(tables, record, gallery)

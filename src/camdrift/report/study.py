@@ -1,13 +1,12 @@
 """The report of a study: figures, one HTML page that holds everything a reader needs, and its sentences."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from camdrift.figures.scope import reason_for_nothing, scope_of
-from camdrift.figures.study import study_figures
+from camdrift.figures.study import figures_of
 from camdrift.report import findings, story, verdicts
-from camdrift.report.encoding import figure_files
 from camdrift.report.page.rendering import render
+from camdrift.report.processes import Drawing
 from camdrift.tables.arrays import Gallery
 from camdrift.tables.file_names import REPORT
 from camdrift.tables.reading import Tables
@@ -24,12 +23,11 @@ def report_files(tables: Tables, record: Record, gallery: Gallery) -> Iterator[t
         record: The run record, as `run.json` holds it.
         gallery: Images and heatmaps of sample seeds; may be empty.
     """
-    # Beside each other: most of the page's time goes into encoders and a bundler that need no interpreter.
-    with ThreadPoolExecutor(1) as pool:
-        page = pool.submit(render, tables, record, gallery)
-        for name, figure in study_figures(tables, record, gallery).items():
-            yield from figure_files(name, figure)
-        yield REPORT, page.result().encode()
+    stems = [figure.stem for figure in figures_of(tables, gallery)]
+    with Drawing(stems, tables, record, gallery) as drawing:
+        page = render(tables, record, gallery).encode()
+        yield from drawing.files()
+        yield REPORT, page
 
 
 def summary(tables: Tables, record: Record) -> list[str]:

@@ -74,6 +74,9 @@ class _StoredArrays(Mapping[str, NDArray[Any]]):
                 return _read(self._archive, member, self._most)
         raise KeyError(key)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _StoredArrays, (self._path, ExitStack(), self._most)  # another process opens an archive of its own
+
     def __contains__(self, key: object) -> bool:
         # The method of `Mapping` would read the array.
         return f"{key}.npy" in self._archive.NameToInfo

@@ -1,6 +1,7 @@
 """The end of a study: tables that need all seeds, the gallery, the record of a run that is complete."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import polars as pl
@@ -34,17 +35,21 @@ def finish_study(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -
         for name in directory.chunk_table_names():
             if name not in (GROWTH, TIMINGS):
                 directory.merge_table(name)
-        directory.write_gallery(_gallery(plan, directory))
-    with plan.clock("coverage"):
-        total = sum(group.neurons for group in plan.classifier.neuron_groups)
-        newly_covered = merged(directory.chunk_tables(GROWTH), total)
-        directory.write_table(NEWLY_COVERED.name, newly_covered)
-        directory.write_table("coverage", coverage_growth([newly_covered], total))
-    seeds = directory.read_table("seeds")
-    successes = seeds.filter(pl.col("status") == ANALYSED).height
-    on_progress(Progress("statistics", seeds.height, seeds.height, successes, tuple(repeated_images(seeds))))
-    with plan.clock("statistics"):
-        _write_statistics(directory, rng_seed=plan.settings.rng_seed)
+    with ThreadPoolExecutor(1) as pool:
+        # Beside the statistics: most of it is compression, which needs no interpreter.
+        gallery = pool.submit(directory.write_gallery, _gallery(plan, directory))
+        with plan.clock("coverage"):
+            total = sum(group.neurons for group in plan.classifier.neuron_groups)
+            newly_covered = merged(directory.chunk_tables(GROWTH), total)
+            directory.write_table(NEWLY_COVERED.name, newly_covered)
+            directory.write_table("coverage", coverage_growth([newly_covered], total))
+        seeds = directory.read_table("seeds")
+        successes = seeds.filter(pl.col("status") == ANALYSED).height
+        on_progress(Progress("statistics", seeds.height, seeds.height, successes, tuple(repeated_images(seeds))))
+        with plan.clock("statistics"):
+            _write_statistics(directory, rng_seed=plan.settings.rng_seed)
+        with plan.clock("write"):
+            gallery.result()
     on_progress(Progress("report", seeds.height, seeds.height, successes))
 
 

@@ -1,7 +1,7 @@
 """A study from images to report, in reading order."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Unpack
@@ -27,6 +27,7 @@ from camdrift.pipeline.perturbing import change_passes, natural_changes
 from camdrift.pipeline.plan import ExtraTable, Plan, checked, study_plan
 from camdrift.pipeline.preflight import MOST_PREFLIGHT_IMAGES, preflight
 from camdrift.pipeline.settings import Settings
+from camdrift.report.processes import prepared
 from camdrift.storage.remote_directory import is_url
 from camdrift.storage.run_directory import RunDirectory
 from camdrift.study.extension import told
@@ -177,16 +178,18 @@ def _run_study(
             plan, record["preflight"] = _preflight(plan, selection)
             record["timings"] = {"preflight": clock.seconds["preflight"]}
     path = _path(launch, record)
-    with run_directory(
-        path, record, plan, selection.files, resume=launch.resume, overwrite=launch.overwrite
-    ) as directory:
+    with ExitStack() as stack:
+        place = run_directory(path, record, plan, selection.files, resume=launch.resume, overwrite=launch.overwrite)
+        directory = stack.enter_context(place)
         if launch.resume and directory.read_record()["status"] == "done":
             check_undamaged(directory)
         else:
             with clock("total"):
                 if launch.resume:
                     plan = _continued(plan, record, directory, selection)
-                _fill(directory, plan, selection.files, record, launch, kind)
+                plan = _fill(directory, plan, selection.files, record, launch)
+                stack.enter_context(prepared())
+                _finish(directory, plan, launch, kind)
             complete_study(record, directory, clock)
         return _with_report(study_in(directory))
 
@@ -211,9 +214,8 @@ def _fill(
     files: Sequence[ImageFile],
     record: dict[str, Any],
     launch: Launch,
-    kind: RunKind,
-) -> None:
-    """Compute the missing chunks and every final table; complete the record on the way."""
+) -> Plan:
+    """Compute the missing chunks; complete the record on the way, and return the plan afterwards."""
     repeats = check_stored(plan, files, directory)
     for index in directory.chunks_done():
         plan.clock.add(chunk_seconds(directory, index))
@@ -229,6 +231,11 @@ def _fill(
     plan, record["engine"] = _compute(launch.engine, plan, files, directory, show)
     check_present(plan, files, present, directory)
     record["arguments"]["effective"]["batch_size"] = plan.batch_size
+    return plan
+
+
+def _finish(directory: RunDirectory, plan: Plan, launch: Launch, kind: RunKind) -> None:
+    """Write every final table."""
     finish_study(plan, directory, launch.show)
     if kind.finish is not None:
         with plan.clock("statistics"):

@@ -5,7 +5,7 @@ from the same rows in the same order, however large the table is. A small table 
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -37,6 +37,9 @@ class Stored(Mapping[str, pl.DataFrame]):
         if name not in self._read:
             self._read[name] = collected(self.scans[name])
         return self._read[name]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stored, (self.scans,)  # another process reads what it needs
 
     def __contains__(self, name: object) -> bool:
         # The method of `Mapping` would read the table.
