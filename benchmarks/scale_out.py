@@ -18,7 +18,8 @@ import torch
 
 from camdrift import Study, load_model, run
 from camdrift.engine.progress import Progress
-from camdrift.engine.ray_cluster import cluster, processors_here
+from camdrift.engine.ray_cluster import cluster
+from camdrift.processors import processors_here
 
 
 class Stopwatch:

@@ -536,6 +536,20 @@ def test_numerics_set_what_the_precision_says_and_put_it_back(precision, expecte
     assert [backend.fp32_precision for backend in backends] == before
 
 
+@pytest.mark.parametrize(("device", "expected"), [("cpu", (False, True)), ("cuda", (True, False))])
+def test_a_card_adds_in_one_order(device, expected, monkeypatch):
+    """Kernels of cuDNN that keep the order of their sums; the caller's choice comes back."""
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "deterministic", False)
+    monkeypatch.setattr(cudnn, "benchmark", True)
+    classifier = Classifier(fixed(Plain()), size=16)
+    classifier.device = torch.device(device)
+    with classifier.numerics():
+        assert (cudnn.deterministic, cudnn.benchmark) == expected
+    assert (cudnn.deterministic, cudnn.benchmark) == (False, True)
+    assert classifier.is_deterministic
+
+
 def test_bfloat16_counts_the_logits_once():
     kinds = [group.kind for group in Classifier(fixed(Plain()), size=16, precision="bf16").neuron_groups]
     assert kinds == [group.kind for group in Classifier(fixed(Plain()), size=16).neuron_groups]

@@ -21,7 +21,7 @@ from camdrift.images.sources import default_photographs
 from camdrift.models import embedded
 from camdrift.models.class_names import imagenet_labels
 from camdrift.models.classifier import Classifier
-from camdrift.models.loading import load_model, resolve_device, wrap
+from camdrift.models.loading import _runs_channels_last, load_model, resolve_device, wrap
 from camdrift.models.registry import MODEL_FORMS, SOURCES, find_source, is_factory
 from camdrift.models.weights import load_weights
 from support.nets import Branched, Plain, calibrated, fixed
@@ -393,6 +393,18 @@ class TestLibraries:
         assert (classifier.mean, classifier.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
         assert (classifier.spec, classifier.weights, classifier.size) == ("Plain", "as passed", 16)
 
+    def test_wrap_takes_device_and_precision(self, monkeypatch):
+        """As `load_model` does. Without a device the module stays where it is."""
+        module, places = fixed(Plain()), []
+        monkeypatch.setattr(module, "to", lambda place: places.append(place))
+        images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        exact, rough = wrap(module, size=16), wrap(module, size=16, device="cpu", precision="bf16")
+        assert places == [torch.device("cpu")]
+        assert (exact.precision, rough.precision) == ("fp32", "bf16")
+        assert not torch.equal(exact(images), rough(images))
+        with pytest.raises(UserError, match="`device` must be one that torch can use here, got: toaster"):
+            wrap(module, size=16, device="toaster")
+
 
 class TestEmbedded:
     """The network that comes with a package: built without timm, as timm has it."""
@@ -482,7 +494,21 @@ def by_order():
 
 
 class TestMemoryFormat:
-    """Channels last on a processor, where that changes nothing but the time."""
+    """Channels last where that is faster and changes nothing but the time."""
+
+    @pytest.mark.parametrize(
+        ("device", "precision", "expected"),
+        [
+            ("cpu", "fp32", True),
+            ("cpu", "bf16", True),
+            ("cuda:1", "fp32", False),
+            ("cuda", "tf32", True),
+            ("cuda", "bf16", True),
+            ("mps", "bf16", False),
+        ],
+    )
+    def test_where_it_is_faster(self, device, precision, expected):
+        assert _runs_channels_last(torch.device(device), precision) == expected
 
     @pytest.fixture
     def nets(self, tmp_path):

@@ -122,6 +122,11 @@ class Classifier:
         return other
 
     @property
+    def is_deterministic(self) -> bool:
+        """Do the same passes give the same bits? So they do on a processor, and on a GPU within `numerics`."""
+        return self.device.type in ("cpu", "cuda")
+
+    @property
     def geometry(self) -> dict[str, Any]:
         """Keyword arguments of `read_image`: the way from a picture to a square of pixels."""
         return {name: getattr(self, name) for name in ("size", "resize", "interpolation", "rounding")}
@@ -162,23 +167,27 @@ class Classifier:
     def numerics(self) -> Iterator[None]:
         """Hold arithmetic in this classifier's precision, whatever the caller has set; restore it afterwards.
 
-        Without it torch rounds float32 convolutions to TF32 on recent GPUs, whatever `precision` says.
+        Without it torch rounds float32 convolutions to TF32 on recent GPUs, whatever `precision` says. On a GPU only
+        kernels of cuDNN whose sums keep their order are taken: the same study twice gives the same numbers.
         """
         cudnn: Any = torch.backends.cudnn
         mkldnn: Any = torch.backends.mkldnn
         backends: Any = (torch.backends.cuda.matmul, cudnn.conv, mkldnn.matmul, mkldnn.conv)
         precision = "tf32" if self.precision == "tf32" else "ieee"
+        settings: list[tuple[Any, str, Any]] = [(backend, "fp32_precision", precision) for backend in backends]
+        if self.device.type == "cuda":
+            settings += [(cudnn, "deterministic", True), (cudnn, "benchmark", False)]
         # What is so already is not touched: another thread may be about to put it back.
-        before = [(backend, backend.fp32_precision) for backend in backends]
-        others = [(backend, setting) for backend, setting in before if setting != precision]
+        before = [(part, name, getattr(part, name)) for part, name, _ in settings]
+        others = [(*now, old[2]) for now, old in zip(settings, before, strict=True) if now != old]
         try:
-            for backend, _ in others:
-                backend.fp32_precision = precision
+            for part, name, value, _ in others:
+                setattr(part, name, value)
             with shielded(_default_type(self.dtype)):
                 yield
         finally:
-            for backend, setting in others:
-                backend.fp32_precision = setting
+            for part, name, _, value in others:
+                setattr(part, name, value)
 
     def _count_classes(self) -> int:
         """Return the number of classes, after checking on two made-up images that the model is a classifier."""

@@ -65,7 +65,7 @@ def load_model(
     classifier.code = code_of(spec.rpartition(":")[0]) if is_factory(spec) else None
     if head is not None:
         classifier = with_head(classifier, head)
-    if target.type == "cpu":
+    if _runs_channels_last(target, precision):
         _order_channels_last(classifier)
     return classifier
 
@@ -78,6 +78,8 @@ def wrap(
     size: int | Sequence[int] | None = None,
     labels: Sequence[str] | Mapping[Any, Any] | None = None,
     output: str | int | None = None,
+    device: Device | None = None,
+    precision: Precision = "fp32",
 ) -> Classifier:
     """Make a classifier of any torch module, which is studied where it is and left as it was.
 
@@ -90,13 +92,17 @@ def wrap(
         size: Height and width of its input; left out, that of an exported program, or else 224.
         labels: Class names in order; or a mapping such as {0: "cat", 1: "dog"}.
         output: Name or number of the output that holds the logits, where there are several.
+        device: auto, cpu, cuda or cuda:N, where the module is moved to, as `module.to` does; left out, where it is.
+        precision: fp32, tf32 or bf16.
 
     Raises:
         ModelError: The module is no classifier of such images.
+        UserError: A device that is not there, or an unknown precision.
     """
+    own: dict[str, Any] = {"mean": mean, "std": std, "size": size, "output": output}
     if is_protocol_model(module):
         names = names_of_classes(module) if labels is None else labels
-        classifier = wrap(network_of(module), mean=mean, std=std, size=size, labels=names, output=output)
+        classifier = wrap(network_of(module), **own, labels=names, device=device, precision=precision)
         classifier.spec = str(module.metadata["id"])
         check_answers(module, classifier)
         return classifier
@@ -104,9 +110,10 @@ def wrap(
     side = None
     if isinstance(network, ExportedProgram):
         network, side = unflatten(network)
-    size = (side or 224) if size is None else size
-    settings: dict[str, Any] = {"mean": mean, "std": std, "size": size, "labels": labels, "output": output}
-    classifier = Classifier(network, **settings, weights="as passed")
+    own["size"] = (side or 224) if size is None else size
+    if device is not None and isinstance(network, nn.Module):
+        network.to(resolve_device(device))
+    classifier = Classifier(network, **own, labels=labels, weights="as passed", precision=precision)
     classifier.code = code_of_classes(classifier.module)
     return classifier
 
@@ -128,8 +135,13 @@ def resolve_device(device: str) -> torch.device:
     return target
 
 
+def _runs_channels_last(device: torch.device, precision: Precision) -> bool:
+    """Is channels-last order faster there? On a processor it is; on a GPU in tf32 and bf16 (docs/benchmarks.md)."""
+    return device.type == "cpu" or (device.type == "cuda" and precision != "fp32")
+
+
 def _order_channels_last(classifier: Classifier) -> None:
-    """Let convolutions run in channels-last order, in which a processor needs less time (docs/benchmarks.md).
+    """Let convolutions run in channels-last order.
 
     A network that cannot, or whose logits or gradient of one image change by more than rounding, stays as it was; one
     with hand-written views of its activations, for example.
@@ -151,8 +163,8 @@ def _order_channels_last(classifier: Classifier) -> None:
 def _logits_and_gradient(classifier: Classifier) -> tuple[Tensor, Tensor]:
     """Return the logits of one image, and the gradient of one of them, or zeros where it has none."""
     side = classifier.size
-    pixels = torch.linspace(0, 1, 3 * side**2, dtype=torch.float32, device="cpu").view(1, 3, side, side)
-    with classifier.undisturbed(), torch.enable_grad():
+    pixels = torch.linspace(0, 1, 3 * side**2, dtype=torch.float32, device=classifier.device).view(1, 3, side, side)
+    with classifier.numerics(), classifier.undisturbed(), torch.enable_grad():
         images = pixels.requires_grad_()
         logits = classifier(images)
         if not logits.requires_grad:

@@ -1,7 +1,8 @@
-"""Images per pass: as many as fit into memory, and half as many whenever it runs out all the same."""
+"""Images per pass: as many as are fastest and fit into memory, and half as many whenever it runs out all the same."""
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
 from typing import Final, TypeVar
 
 import torch
@@ -11,6 +12,10 @@ from camdrift.errors import UserError, one_line
 _T = TypeVar("_T")
 
 MOST_IMAGES: Final = 256
+# Rounds in which a number of images per pass is timed, after one that asks for memory and chooses kernels.
+_ROUNDS: Final = 3
+_NEAR: Final = 1.05
+_SLOWER: Final = 1.1
 # Text of the plain RuntimeError of torch's allocator for the processor. It means memory that is refused, not swapped.
 _ON_PROCESSOR: Final = "DefaultCPUAllocator: can't allocate memory"
 
@@ -20,20 +25,37 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or _ON_PROCESSOR in str(error)
 
 
-def largest_batch(compute: Callable[[int], object], most: int = MOST_IMAGES) -> int:
-    """Return the largest power of two of images per pass for which `compute` does not run out of memory.
+def fastest_batch(
+    compute: Callable[[int], object], most: int = MOST_IMAGES, *, now: Callable[[], float] = perf_counter
+) -> int:
+    """Return the power of two of images per pass that takes the least time an image, as far as memory lasts.
+
+    Larger passes that gain less than a twentieth are not taken: they need more memory. None is tried beyond one that
+    is slower by a tenth.
 
     Args:
-        compute: Computes with so many images per pass.
+        compute: Computes with so many images per pass, and returns when that is done.
         most: Upper limit.
+        now: Tells the time in seconds.
 
     Returns:
         At least 1, also if even that is too much.
     """
+    seconds: dict[int, float] = {}
     size = 1
-    while 2 * size <= most and _succeeds(compute, 2 * size):
+    while size <= most and _succeeds(compute, size):
+        seconds[size] = min(_seconds(compute, size, now) for _ in range(_ROUNDS)) / size
+        if seconds[size] > _SLOWER * min(seconds.values()):
+            break
         size *= 2
-    return size
+    least = min(seconds.values(), default=0.0)
+    return next((size for size, own in seconds.items() if own <= _NEAR * least), 1)
+
+
+def _seconds(compute: Callable[[int], object], size: int, now: Callable[[], float]) -> float:
+    start = now()
+    compute(size)
+    return now() - start
 
 
 def _succeeds(compute: Callable[[int], object], size: int) -> bool:

@@ -21,7 +21,7 @@ from camdrift.images.pixels import ReadImage, read_image
 from camdrift.images.places import ImageFile
 from camdrift.models.class_names import class_index
 from camdrift.models.classifier import Classifier
-from camdrift.models.memory import batches, largest_batch
+from camdrift.models.memory import batches, fastest_batch
 from camdrift.models.source_code import Code, code_of
 from camdrift.perturbations.making import make_perturbation, perturbation_place
 from camdrift.pipeline.clock import Clock
@@ -268,7 +268,7 @@ def _stored_images(settings: Settings, files: Sequence[ImageFile]) -> StoredImag
 
 
 def _fitting_batch_size(plan: Plan) -> int:
-    """Images per pass: few on a processor, elsewhere as many as an explanation finds room for."""
+    """Images per pass: few on a processor, elsewhere those with which an explanation takes the least time an image."""
     classifier = plan.classifier
     if classifier.device.type == "cpu" and ON_PROCESSOR:
         # A pass holds all layers, whichever are looked at.
@@ -278,16 +278,18 @@ def _fitting_batch_size(plan: Plan) -> int:
     def compute(size: int) -> None:
         images = torch.full((size, 3, *plan.size), 0.5, device=classifier.device)
         # Two classes per image, as when its prediction has changed.
-        explain_batch(
+        explanation = explain_batch(
             classifier,
             images,
             [None, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.long)],
             layers=plan.layers,
             explainers=plan.explainers,
         )
+        # A card computes in order: once the last map can be read, everything is done.
+        explanation.maps[-1][plan.layers[0]].sum().item()
 
     with classifier.numerics():
-        return largest_batch(compute)
+        return fastest_batch(compute)
 
 
 def folder_labels(classifier: Classifier, files: Sequence[ImageFile]) -> dict[str, int]:

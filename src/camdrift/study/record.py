@@ -73,6 +73,7 @@ def run_record(
         "versions": provenance.versions(),
         "machine": provenance.machine(),
         "device": device_name(model.device),
+        "deterministic": model.is_deterministic,
         "timings": {},
     }
 
