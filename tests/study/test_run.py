@@ -127,8 +127,9 @@ class TestFiles:
         assert set(record) == {
             "schema_version", "camdrift", "kind", "status", "command", "started", "finished", "arguments", "model",
             "attack", "perturbations", "surrogate", "layers", "images", "versions", "machine", "device", "timings",
-            "preflight", "files", "engine",
+            "preflight", "files", "engine", "deterministic",
         }  # fmt: skip
+        assert record["deterministic"] is True
         assert record["engine"] == {
             "name": "local",
             "address": None,

@@ -30,6 +30,7 @@ from camdrift.layers.operations import first_tensor
 from camdrift.layers.state import Inventory, backward_hooks, shielded, undisturbed
 from camdrift.layers.taps import AnyTap, Tap
 from camdrift.layers.tracing import Part, Trace, trace
+from camdrift.models.arithmetic import arithmetic
 from camdrift.models.contract import check_logits, check_tensors, unwrap
 from camdrift.models.head_specs import HeadRecord
 from camdrift.models.input_settings import input_settings
@@ -122,11 +123,6 @@ class Classifier:
         return other
 
     @property
-    def is_deterministic(self) -> bool:
-        """Do the same passes give the same bits? So they do on a processor, and on a GPU within `numerics`."""
-        return self.device.type in ("cpu", "cuda")
-
-    @property
     def geometry(self) -> dict[str, Any]:
         """Keyword arguments of `read_image`: the way from a picture to a square of pixels."""
         return {name: getattr(self, name) for name in ("size", "resize", "interpolation", "rounding")}
@@ -165,29 +161,9 @@ class Classifier:
 
     @contextmanager
     def numerics(self) -> Iterator[None]:
-        """Hold arithmetic in this classifier's precision, whatever the caller has set; restore it afterwards.
-
-        Without it torch rounds float32 convolutions to TF32 on recent GPUs, whatever `precision` says. On a GPU only
-        kernels of cuDNN whose sums keep their order are taken: the same study twice gives the same numbers.
-        """
-        cudnn: Any = torch.backends.cudnn
-        mkldnn: Any = torch.backends.mkldnn
-        backends: Any = (torch.backends.cuda.matmul, cudnn.conv, mkldnn.matmul, mkldnn.conv)
-        precision = "tf32" if self.precision == "tf32" else "ieee"
-        settings: list[tuple[Any, str, Any]] = [(backend, "fp32_precision", precision) for backend in backends]
-        if self.device.type == "cuda":
-            settings += [(cudnn, "deterministic", True), (cudnn, "benchmark", False)]
-        # What is so already is not touched: another thread may be about to put it back.
-        before = [(part, name, getattr(part, name)) for part, name, _ in settings]
-        others = [(*now, old[2]) for now, old in zip(settings, before, strict=True) if now != old]
-        try:
-            for part, name, value, _ in others:
-                setattr(part, name, value)
-            with shielded(_default_type(self.dtype)):
-                yield
-        finally:
-            for part, name, _, value in others:
-                setattr(part, name, value)
+        """Hold arithmetic in this classifier's precision, whatever the caller has set; restore it afterwards."""
+        with arithmetic(self.precision, self.device), shielded(_default_type(self.dtype)):
+            yield
 
     def _count_classes(self) -> int:
         """Return the number of classes, after checking on two made-up images that the model is a classifier."""

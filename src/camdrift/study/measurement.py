@@ -23,7 +23,7 @@ from camdrift.storage.remote_directory import is_url
 from camdrift.study import provenance
 from camdrift.study.launch import ImageSource
 from camdrift.study.profiling import NamedProfile, profile_of
-from camdrift.study.record import device_name, model_record
+from camdrift.study.record import device_record, model_record
 from camdrift.study.suites import Observation, OnImages, Suite, suite_of
 from camdrift.tables.criteria import ALL, CRITERIA_LAYERS, CRITERIA_TABLE, CRITERION_WORDS, EVERY_CRITERION
 from camdrift.tables.table import Row
@@ -223,5 +223,5 @@ def _record(
         "definitions": dict(CRITERION_WORDS),
         "versions": provenance.versions(),
         "machine": provenance.machine(),
-        "device": device_name(classifier.device),
+        **device_record(classifier.device),
     }

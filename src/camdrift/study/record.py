@@ -15,6 +15,7 @@ from camdrift.attacks.stored import StoredImages
 from camdrift.images.places import ImageFile
 from camdrift.images.protocol import ObjectImages, is_protocol_data_set
 from camdrift.masking import public
+from camdrift.models.arithmetic import is_deterministic
 from camdrift.models.classifier import Classifier
 from camdrift.pipeline.perturbing import changes_of
 from camdrift.pipeline.plan import Plan, attack_code, perturbation_code
@@ -72,8 +73,7 @@ def run_record(
         "images": {"source": source, "n": len(files), "listing_sha256": listing, "sha256": None},
         "versions": provenance.versions(),
         "machine": provenance.machine(),
-        "device": device_name(model.device),
-        "deterministic": model.is_deterministic,
+        **device_record(model.device),
         "timings": {},
     }
 
@@ -120,9 +120,10 @@ def _source(images: Any) -> str:
     return str(images) if isinstance(images, str | PathLike) else f"{len(images)} paths"
 
 
-def device_name(device: torch.device) -> str:
-    """Return the name of a device."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+def device_record(device: torch.device) -> dict[str, Any]:
+    """Return a device as a record holds it: its name, and whether the same passes give the same bits there."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    return {"device": name, "deterministic": is_deterministic(device)}
 
 
 def identity(record: Mapping[str, Any]) -> dict[str, str]:
