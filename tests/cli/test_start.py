@@ -2,6 +2,7 @@
 
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,6 +23,29 @@ def test_threads_that_wait_go_to_sleep_unless_told_otherwise(command, monkeypatc
     monkeypatch.setattr(os, "environ", dict(os.environ))
     command()
     assert os.environ["GOMP_SPINCOUNT"] == "10000"
+
+
+@pytest.mark.parametrize(
+    ("platform", "own", "expected"),
+    [
+        ("linux", {}, [(-8, 1), (-3, 2**25), (-1, 2**26)]),
+        ("linux", {"MALLOC_ARENA_MAX": "4", "MALLOC_TRIM_THRESHOLD_": "0"}, [(-3, 2**25)]),
+        ("darwin", {}, []),
+    ],
+)
+def test_freed_memory_is_kept_unless_told_otherwise(command, monkeypatch, platform, own, expected):
+    calls = []
+    library = SimpleNamespace(mallopt=lambda *values: calls.append(values))
+    monkeypatch.setattr(start.ctypes, "CDLL", lambda _: library)
+    monkeypatch.setattr(start.sys, "platform", platform)
+    monkeypatch.setattr(os, "environ", {n: v for n, v in os.environ.items() if not n.startswith("MALLOC_")} | own)
+    command()
+    assert calls == expected
+
+
+def test_a_c_library_without_such_settings_will_do(command, monkeypatch):
+    monkeypatch.setattr(start.ctypes, "CDLL", lambda _: SimpleNamespace())
+    command()
 
 
 @pytest.mark.parametrize(("name", "value"), [("GOMP_SPINCOUNT", "7"), ("OMP_WAIT_POLICY", "active")])
