@@ -1,5 +1,6 @@
 """Figures that a further process draws: the same bytes, and a whole report whatever becomes of that process."""
 
+import sys
 import time
 
 import matplotlib as mpl
@@ -114,6 +115,17 @@ def test_the_report_is_whole_without_it(program, small, alone, further, monkeypa
     monkeypatch.setattr(processes, "_PATIENCE", 0.2)
     page_once(monkeypatch, lambda: further[0].is_ready or program != BUSY)
     files = dict(report_files(small.tables, small.record, small.gallery))
+    assert {**files, "report.html": b""} == {**alone, "report.html": b""}
+
+
+def test_the_report_is_whole_where_no_process_can_be_started(small, alone, tmp_path, monkeypatch):
+    """A Python that is no longer where it was, and an entry of the path that Python itself passes over."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(processes, "processors_here", lambda: 2)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.setattr("sys.path", [*sys.path, None])
+    with processes.prepared():
+        files = dict(report_files(small.tables, small.record, small.gallery))
     assert {**files, "report.html": b""} == {**alone, "report.html": b""}
 
 

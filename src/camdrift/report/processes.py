@@ -33,6 +33,8 @@ _MOST: Final = 3
 _PATIENCE: Final = 60.0
 _LENGTH_BYTES: Final = 8
 
+# What the system refuses a process or a thread with.
+_REFUSED: Final = (OSError, ValueError, RuntimeError)
 # Processes that wait for the next report.
 _WAITING: Final[list["_Process"]] = []
 
@@ -40,12 +42,15 @@ _WAITING: Final[list["_Process"]] = []
 @contextmanager
 def prepared() -> Iterator[None]:
     """Inside the block processes get ready for a report while this one does something else."""
-    _WAITING.extend(_Process() for _ in range(_room()))
+    with suppress(*_REFUSED):
+        for _ in range(_room()):
+            _WAITING.append(_Process())
     try:
         yield
     finally:
-        while _WAITING:
-            _WAITING.pop().end()
+        with suppress(IndexError):  # another thread's study takes from them, too
+            while True:
+                _WAITING.pop().end()
 
 
 class Drawing:
@@ -68,9 +73,10 @@ class Drawing:
         self._futures: list[Future[None]] = []
 
     def __enter__(self) -> "Drawing":
-        count = min(_room(), len(self._stems))
-        self._processes = [_WAITING.pop() if _WAITING else _Process() for _ in range(count)]
-        self._futures = [self._pool.submit(self._employ, process) for process in self._processes]
+        with suppress(*_REFUSED):
+            for _ in range(min(_room(), len(self._stems))):
+                self._processes.append(_waiting() or _Process())
+                self._futures.append(self._pool.submit(self._employ, self._processes[-1]))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,7 +93,7 @@ class Drawing:
             with suppress(IndexError):  # another was faster
                 self._draw(self._left.popleft())
         # One that has drawn nothing yet is still starting: it has nothing in hand.
-        wait([f for f, process in zip(self._futures, self._processes, strict=True) if process.is_ready], _PATIENCE)
+        wait([f for f, process in zip(self._futures, self._processes, strict=False) if process.is_ready], _PATIENCE)
         for stem in self._stems:
             if stem not in self._files:
                 self._draw(stem)
@@ -119,7 +125,7 @@ class _Process:
     def __init__(self) -> None:
         self.is_ready = False
         # -P: a file in the current folder is not taken for a module.
-        command = [sys.executable, "-P", "-c", _PROGRAM, *sys.path]
+        command = [sys.executable, "-P", "-c", _PROGRAM, *(entry for entry in sys.path if isinstance(entry, str))]
         self._popen = Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
 
     def ask(self, question: Any) -> Any:
@@ -138,6 +144,13 @@ class _Process:
         self.kill()
         with suppress(OSError), self._popen:  # which waits for it and closes the pipes
             pass
+
+
+def _waiting() -> _Process | None:
+    """One of the processes that wait; None where there is none."""
+    with suppress(IndexError):
+        return _WAITING.pop()
+    return None
 
 
 def _room() -> int:
