@@ -136,6 +136,19 @@ def test_an_error_of_a_figure_is_raised_here(small, further, answers, monkeypatc
         list(report_files(tables, small.record, small.gallery))
 
 
+def test_an_interrupt_that_comes_twice_leaves_no_process(small, further, monkeypatch):
+    """Out of polars, and at the first line of what ends the processes, where Python looks for signals."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("camdrift.report.study.render", interrupted)
+    monkeypatch.setattr(processes.Drawing, "__exit__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(report_files(small.tables, small.record, small.gallery))
+    assert further[0]._popen.poll() is not None
+
+
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_as_many_processes_as_threads(threads, monkeypatch):
     monkeypatch.setattr(processes, "processors_here", lambda: 8)

@@ -80,6 +80,10 @@ class Drawing:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes and threads; once more changes nothing."""
         self._left.clear()
         for process in self._processes:
             process.kill()
