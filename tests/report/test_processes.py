@@ -2,6 +2,7 @@
 
 import sys
 import time
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import pytest
@@ -103,6 +104,28 @@ def test_a_process_that_waits_is_the_one_that_draws(small, further, answers, mon
     assert answers
 
 
+def test_a_file_with_the_name_of_a_module_is_not_run(small, further, answers, tmp_path, monkeypatch):
+    """In a folder that the program has put before the standard library, which it had imported by then."""
+    (tmp_path / "random.py").write_text("open(__file__ + '.ran', 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    page_once(monkeypatch, lambda: answers or further[0]._popen.poll() is not None)
+    assert list(report_files(small.tables, small.record, small.gallery))
+    assert answers
+    assert not (tmp_path / "random.py.ran").exists()
+
+
+@pytest.mark.parametrize("is_isolated", [0, 1])
+def test_a_python_that_ignores_its_environment_starts_such(is_isolated, monkeypatch):
+    """`python -I` takes nothing from PYTHONPATH."""
+    commands: list[list[str]] = []
+    flags = SimpleNamespace(ignore_environment=is_isolated)
+    monkeypatch.setattr(processes, "sys", SimpleNamespace(executable="python", path=["/folder"], flags=flags))
+    monkeypatch.setattr(processes, "Popen", lambda command, **_: commands.append(command))
+    processes._Process()
+    assert ("-E" in commands[0]) == is_isolated
+    assert commands[0][-1] == "/folder"
+
+
 def test_a_process_that_is_not_needed_ends(further):
     with processes.prepared():
         assert further[0]._popen.poll() is None
@@ -111,7 +134,7 @@ def test_a_process_that_is_not_needed_ends(further):
 @pytest.mark.parametrize("program", ["raise SystemExit", "import time; time.sleep(600)", BUSY])
 def test_the_report_is_whole_without_it(program, small, alone, further, monkeypatch):
     """A process that ends at once, one that never begins, and one that stops in the middle of a figure."""
-    monkeypatch.setattr(processes, "_PROGRAM", f"import sys; sys.path[:] = sys.argv[1:]\n{program}")
+    monkeypatch.setattr(processes, "_PROGRAM", processes._PATH + program)
     monkeypatch.setattr(processes, "_PATIENCE", 0.2)
     page_once(monkeypatch, lambda: further[0].is_ready or program != BUSY)
     files = dict(report_files(small.tables, small.record, small.gallery))

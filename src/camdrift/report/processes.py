@@ -26,7 +26,10 @@ from camdrift.tables.run_json import Record
 
 _Files = list[tuple[str, bytes]]
 
-_PROGRAM: Final = "import sys; sys.path[:] = sys.argv[1:]; from camdrift.report.processes import serve; serve()"
+# The standard library comes first: this process has long imported it, and a file of the same name in a folder that a
+# program has put before it since then would run there.
+_PATH: Final = "import sys, site; sys.path += sys.argv[1:]; site.main()\n"
+_PROGRAM: Final = f"{_PATH}from camdrift.report.processes import serve; serve()"
 # The page takes as long as the figures that three more processes draw.
 _MOST: Final = 3
 # Seconds that a process has for the figure it draws, once all others are drawn.
@@ -128,8 +131,10 @@ class _Process:
 
     def __init__(self) -> None:
         self.is_ready = False
-        # -P: a file in the current folder is not taken for a module.
-        command = [sys.executable, "-P", "-c", _PROGRAM, *(entry for entry in sys.path if isinstance(entry, str))]
+        # Its path begins with the standard library, not with the current folder (-P), nor with packages (-S).
+        options = ["-P", "-S", *(["-E"] if sys.flags.ignore_environment else [])]
+        path = [entry for entry in sys.path if isinstance(entry, str)]  # Python passes over others
+        command = [sys.executable, *options, "-c", _PROGRAM, *path]
         self._popen = Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
 
     def ask(self, question: Any) -> Any:
