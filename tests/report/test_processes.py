@@ -2,12 +2,14 @@
 
 import sys
 import time
+from threading import Event
 from types import SimpleNamespace
 
 import matplotlib as mpl
 import pytest
 
 from camdrift.report import processes
+from camdrift.report import study as report
 from camdrift.report.study import report_files
 from support.synthetic import VGG16, Study, study
 
@@ -94,6 +96,23 @@ def test_settings_of_the_program_count_in_every_process(small, alone, further, a
     assert files == same
     first = f"figures/{answers[0]}.png"
     assert files[first] != alone[first]
+
+
+def test_settings_of_a_figure_in_hand_count_in_no_other_process(small, alone, further, answers, monkeypatch):
+    """A thread that begins late finds those of what this process draws by then."""
+    is_drawing, employ = Event(), processes.Drawing._employ
+    monkeypatch.setattr(processes.Drawing, "_employ", lambda *own: is_drawing.wait() and employ(*own))
+    page_once(monkeypatch, lambda: is_drawing.set() or answers)
+    wait_for_answers = report.render
+
+    def render(*parts):
+        with mpl.rc_context({"font.weight": "bold"}):
+            return wait_for_answers(*parts)
+
+    monkeypatch.setattr(report, "render", render)
+    files = dict(report_files(small.tables, small.record, small.gallery))
+    assert answers
+    assert {**files, "report.html": b""} == {**alone, "report.html": b""}
 
 
 def test_a_process_that_waits_is_the_one_that_draws(small, further, answers, monkeypatch):

@@ -69,6 +69,10 @@ class Drawing:
     def __init__(self, stems: Sequence[str], tables: Tables, record: Record, gallery: Gallery) -> None:
         self._stems = stems
         self._parts = (tables, record, gallery)
+        # What a program of the user's has set counts in every process. It is taken here: while a figure is drawn others
+        # hold. And past its own way to read, which chooses a window's backend.
+        settings = dict.items(mpl.rcParams)
+        self._settings = {name: value for name, value in settings if not name.startswith("backend")}
         self._left = deque(stems)
         self._files: dict[str, _Files] = {}
         self._processes: list[_Process] = []
@@ -112,10 +116,7 @@ class Drawing:
     def _employ(self, process: "_Process") -> None:
         """Let a process draw for as long as something is left; what it fails at is drawn here."""
         with suppress(Exception):
-            # What a program of the user's has set counts there, too.
-            # Past its own way to read, which chooses a window's backend.
-            settings = {name: value for name, value in dict.items(mpl.rcParams) if not name.startswith("backend")}
-            process.ask((settings, self._parts))
+            process.ask((self._settings, self._parts))
             process.is_ready = True
             while self._left:
                 stem = self._left.popleft()
