@@ -226,3 +226,12 @@ def test_a_full_disk_under_standard_output(photos, tmp_path, camdrift_command, m
     assert code == 2
     assert "error: standard output could not be written: No space left on device" in err
     assert json.loads(Path("r/run.json").read_text())["status"] == "done"
+
+
+def test_a_closed_standard_output(photos, tmp_path, camdrift_command, monkeypatch):
+    """`camdrift run >&-`, and a command that prints a table: Python has None in its place."""
+    spec = write_factory(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        assert camdrift_command("run", photos, "--model", spec, *QUICK, "--out", "r")[0] == 0
+        assert camdrift_command("list", ".")[0] == 0

@@ -1,5 +1,6 @@
 """The entry of the command line."""
 
+import gc
 import os
 import signal
 from types import SimpleNamespace
@@ -11,9 +12,11 @@ from camdrift.cli import app, start
 
 @pytest.fixture
 def command(monkeypatch):
-    """The entry, with a command that does nothing and signals that stay as they are."""
+    """The entry, with a command that does nothing; signals and the search for garbage stay as they are."""
     monkeypatch.setattr(app, "main", lambda: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(gc, "set_threshold", lambda *_: None)
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)
     return start.start

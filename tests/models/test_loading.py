@@ -405,6 +405,11 @@ class TestLibraries:
         with pytest.raises(UserError, match="`device` must be one that torch can use here, got: toaster"):
             wrap(module, size=16, device="toaster")
 
+    def test_wrap_says_that_a_module_cannot_be_moved(self):
+        words = r"`model` must be a module that `\.to\('cpu'\)` moves, got: .*meta tensor"
+        with pytest.raises(ModelError, match=words):
+            wrap(Plain().to("meta"), size=16, device="cpu")
+
 
 class TestEmbedded:
     """The network that comes with a package: built without timm, as timm has it."""

@@ -129,6 +129,20 @@ def test_the_fastest_batch_fits(room, expected):
     assert max(card.tried) <= 256
 
 
+def test_memory_that_runs_out_at_a_later_pass_of_the_same_size():
+    """Where the first has left it in pieces, or another program takes some meanwhile."""
+    card = Card(1000, lambda size: 1.0)
+    compute = card.compute
+
+    def fragmented(size):
+        if size == 8 and size in card.tried:
+            raise ON_GPU
+        compute(size)
+
+    card.compute = fragmented
+    assert card.fastest() == 4
+
+
 def test_the_largest_that_fits_is_not_the_fastest():
     """As it was on an H100: 69 ms a seed at 64 images, 116 at 256."""
     card = Card(1000, lambda size: size * {32: 75, 64: 69, 128: 90}.get(size, 120 if size < 32 else 116))

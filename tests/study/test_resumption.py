@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 import camdrift
 from camdrift.errors import StoreError, UserError
+from camdrift.study import finishing
 from support.studies import (
     SMALL,
     assert_same,
@@ -59,6 +61,25 @@ class TestResume:
         resumed = study_of(classifier, eight, out, **SMALL, resume=True)
         assert_same(resumed, whole)
         assert {p.name for p in out.iterdir()} == {p.name for p in whole.path.iterdir()}
+        assert_same_gallery(out, whole.path)
+
+    def test_who_stops_it_does_not_wait_for_the_gallery(self, classifier, eight, whole, tmp_path, monkeypatch):
+        """It is packed beside the statistics, for minutes where it shows thousands of images."""
+        taken, packed = [], finishing._gallery
+
+        def slow(*own):
+            for number, pair in enumerate([*packed(*own)]):
+                time.sleep(0.02)
+                taken.append(number)
+                yield pair
+            taken.append("all")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(finishing, "_gallery", slow)
+            out = self.interrupt(classifier, eight, tmp_path / "run", lambda p: p.stage == "statistics")
+        assert "all" not in taken
+        assert not (out / "gallery.npz").exists()
+        assert_same(study_of(classifier, eight, out, **SMALL, resume=True), whole)
         assert_same_gallery(out, whole.path)
 
     @pytest.mark.parametrize("gallery", [0, 1, 3])

@@ -81,10 +81,15 @@ def tolerant_streams() -> Iterator[TolerantStream]:
 def print_text(text: str) -> None:
     """Print lines, on a terminal wrapped at words; in a pipe a line stays one, however long."""
     lines = escaped(text).split("\n")
-    if sys.stdout.isatty():
+    if _is_terminal():
         width = shutil.get_terminal_size().columns
         lines = [part for line in lines for part in _wrapped(line, width)]
     typer.echo("\n".join(lines))
+
+
+def _is_terminal() -> bool:
+    """Is standard output a terminal? It is None where it is closed."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _wrapped(line: str, width: int) -> list[str]:
@@ -104,7 +109,7 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(head, overflow="fold")
     for row in rows:
         table.add_row(*(escaped(cell).replace("\n", "\\n") for cell in row))
-    is_terminal = sys.stdout.isatty()
+    is_terminal = _is_terminal()
     console = Console(width=None if is_terminal else 400, markup=False, highlight=False)
     if is_terminal:
         console.print(table)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from camdrift.errors import UserError
+from camdrift.errors import FOREIGN, ModelError, UserError, one_line
 from camdrift.models.classifier import HALVES, Classifier, Precision
 from camdrift.models.exported import unflatten
 from camdrift.models.heads import with_head
@@ -96,7 +96,7 @@ def wrap(
         precision: fp32, tf32 or bf16.
 
     Raises:
-        ModelError: The module is no classifier of such images.
+        ModelError: The module is no classifier of such images, or cannot be moved.
         UserError: A device that is not there, or an unknown precision.
     """
     own: dict[str, Any] = {"mean": mean, "std": std, "size": size, "output": output}
@@ -112,10 +112,21 @@ def wrap(
         network, side = unflatten(network)
     own["size"] = (side or 224) if size is None else size
     if device is not None and isinstance(network, nn.Module):
-        network.to(resolve_device(device))
+        _move(network, resolve_device(device))
     classifier = Classifier(network, **own, labels=labels, weights="as passed", precision=precision)
     classifier.code = code_of_classes(classifier.module)
     return classifier
+
+
+def _move(module: nn.Module, device: torch.device) -> None:
+    """Move a module; raises `ModelError` where it has no values, or a library has spread it over devices."""
+    try:
+        module.to(device)
+    except FOREIGN as error:
+        raise ModelError(
+            f"`model` must be a module that `.to({str(device)!r})` moves, got: {one_line(error)}",
+            "wrap(...) without `device` studies it where it is",
+        ) from error
 
 
 def resolve_device(device: str) -> torch.device:

@@ -43,31 +43,32 @@ def fastest_batch(
     """
     seconds: dict[int, float] = {}
     size = 1
-    while size <= most and _succeeds(compute, size):
-        seconds[size] = min(_seconds(compute, size, now) for _ in range(_ROUNDS)) / size
+    while size <= most and (least := _least_seconds(compute, size, now)) is not None:
+        seconds[size] = least / size
         if seconds[size] > _SLOWER * min(seconds.values()):
             break
         size *= 2
-    least = min(seconds.values(), default=0.0)
-    return next((size for size, own in seconds.items() if own <= _NEAR * least), 1)
+    fastest = min(seconds.values(), default=0.0)
+    return next((size for size, own in seconds.items() if own <= _NEAR * fastest), 1)
+
+
+def _least_seconds(compute: Callable[[int], object], size: int, now: Callable[[], float]) -> float | None:
+    """Seconds of the fastest of some passes; None where memory runs out in one of them, which may be a later one."""
+    try:
+        compute(size)
+        return min(_seconds(compute, size, now) for _ in range(_ROUNDS))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    # Out here the error is gone, and with it the frames that held its tensors.
+    _release()
+    return None
 
 
 def _seconds(compute: Callable[[int], object], size: int, now: Callable[[], float]) -> float:
     start = now()
     compute(size)
     return now() - start
-
-
-def _succeeds(compute: Callable[[int], object], size: int) -> bool:
-    try:
-        compute(size)
-        return True
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-    # Out here the error is gone, and with it the frames that held its tensors.
-    _release()
-    return False
 
 
 def within_memory(batch_size: int, compute: Callable[[int], _T], tell: Callable[[str], None]) -> tuple[int, _T]:

@@ -26,13 +26,18 @@ from camdrift.tables.run_json import Record
 
 _Files = list[tuple[str, bytes]]
 
-_PROGRAM: Final = "import sys; sys.path[:] = sys.argv[1:]; from camdrift.report.processes import serve; serve()"
+# The standard library comes first: this process has long imported it, and a file of the same name in a folder that a
+# program has put before it since then would run there.
+_PATH: Final = "import sys, site; sys.path += sys.argv[1:]; site.main()\n"
+_PROGRAM: Final = f"{_PATH}from camdrift.report.processes import serve; serve()"
 # The page takes as long as the figures that three more processes draw.
 _MOST: Final = 3
 # Seconds that a process has for the figure it draws, once all others are drawn.
 _PATIENCE: Final = 60.0
 _LENGTH_BYTES: Final = 8
 
+# What the system refuses a process or a thread with.
+_REFUSED: Final = (OSError, ValueError, RuntimeError)
 # Processes that wait for the next report.
 _WAITING: Final[list["_Process"]] = []
 
@@ -40,12 +45,15 @@ _WAITING: Final[list["_Process"]] = []
 @contextmanager
 def prepared() -> Iterator[None]:
     """Inside the block processes get ready for a report while this one does something else."""
-    _WAITING.extend(_Process() for _ in range(_room()))
+    with suppress(*_REFUSED):
+        for _ in range(_room()):
+            _WAITING.append(_Process())
     try:
         yield
     finally:
-        while _WAITING:
-            _WAITING.pop().end()
+        with suppress(IndexError):  # another thread's study takes from them, too
+            while True:
+                _WAITING.pop().end()
 
 
 class Drawing:
@@ -61,6 +69,10 @@ class Drawing:
     def __init__(self, stems: Sequence[str], tables: Tables, record: Record, gallery: Gallery) -> None:
         self._stems = stems
         self._parts = (tables, record, gallery)
+        # What a program of the user's has set counts in every process. It is taken here: while a figure is drawn others
+        # hold. And past its own way to read, which chooses a window's backend.
+        settings = dict.items(mpl.rcParams)
+        self._settings = {name: value for name, value in settings if not name.startswith("backend")}
         self._left = deque(stems)
         self._files: dict[str, _Files] = {}
         self._processes: list[_Process] = []
@@ -68,12 +80,17 @@ class Drawing:
         self._futures: list[Future[None]] = []
 
     def __enter__(self) -> "Drawing":
-        count = min(_room(), len(self._stems))
-        self._processes = [_WAITING.pop() if _WAITING else _Process() for _ in range(count)]
-        self._futures = [self._pool.submit(self._employ, process) for process in self._processes]
+        with suppress(*_REFUSED):
+            for _ in range(min(_room(), len(self._stems))):
+                self._processes.append(_waiting() or _Process())
+                self._futures.append(self._pool.submit(self._employ, self._processes[-1]))
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes and threads; once more changes nothing."""
         self._left.clear()
         for process in self._processes:
             process.kill()
@@ -87,7 +104,7 @@ class Drawing:
             with suppress(IndexError):  # another was faster
                 self._draw(self._left.popleft())
         # One that has drawn nothing yet is still starting: it has nothing in hand.
-        wait([f for f, process in zip(self._futures, self._processes, strict=True) if process.is_ready], _PATIENCE)
+        wait([f for f, process in zip(self._futures, self._processes, strict=False) if process.is_ready], _PATIENCE)
         for stem in self._stems:
             if stem not in self._files:
                 self._draw(stem)
@@ -99,10 +116,7 @@ class Drawing:
     def _employ(self, process: "_Process") -> None:
         """Let a process draw for as long as something is left; what it fails at is drawn here."""
         with suppress(Exception):
-            # What a program of the user's has set counts there, too.
-            # Past its own way to read, which chooses a window's backend.
-            settings = {name: value for name, value in dict.items(mpl.rcParams) if not name.startswith("backend")}
-            process.ask((settings, self._parts))
+            process.ask((self._settings, self._parts))
             process.is_ready = True
             while self._left:
                 stem = self._left.popleft()
@@ -118,8 +132,10 @@ class _Process:
 
     def __init__(self) -> None:
         self.is_ready = False
-        # -P: a file in the current folder is not taken for a module.
-        command = [sys.executable, "-P", "-c", _PROGRAM, *sys.path]
+        # Its path begins with the standard library, not with the current folder (-P), nor with packages (-S).
+        options = ["-P", "-S", *(["-E"] if sys.flags.ignore_environment else [])]
+        path = [entry for entry in sys.path if isinstance(entry, str)]  # Python passes over others
+        command = [sys.executable, *options, "-c", _PROGRAM, *path]
         self._popen = Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
 
     def ask(self, question: Any) -> Any:
@@ -138,6 +154,13 @@ class _Process:
         self.kill()
         with suppress(OSError), self._popen:  # which waits for it and closes the pipes
             pass
+
+
+def _waiting() -> _Process | None:
+    """One of the processes that wait; None where there is none."""
+    with suppress(IndexError):
+        return _WAITING.pop()
+    return None
 
 
 def _room() -> int:

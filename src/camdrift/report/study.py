@@ -1,6 +1,7 @@
 """The report of a study: figures, one HTML page that holds everything a reader needs, and its sentences."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 from camdrift.figures.scope import reason_for_nothing, scope_of
 from camdrift.figures.study import figures_of
@@ -24,7 +25,8 @@ def report_files(tables: Tables, record: Record, gallery: Gallery) -> Iterator[t
         gallery: Images and heatmaps of sample seeds; may be empty.
     """
     stems = [figure.stem for figure in figures_of(tables, gallery)]
-    with Drawing(stems, tables, record, gallery) as drawing:
+    # Closed twice: polars raises a Ctrl-C, and then Python does, at the first line of whatever is called to clean up.
+    with closing(Drawing(stems, tables, record, gallery)) as drawing, drawing:
         page = render(tables, record, gallery).encode()
         yield from drawing.files()
         yield REPORT, page

@@ -1,7 +1,9 @@
 """The end of a study: tables that need all seeds, the gallery, the record of a run that is complete."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
 from typing import Any
 
 import polars as pl
@@ -28,6 +30,9 @@ from camdrift.tables.perturbations import PERTURBATION_LAYERS, PERTURBATIONS, PE
 from camdrift.tables.reading import scan
 from camdrift.tables.words import ANALYSED
 
+# Keys and arrays.
+_Arrays = Iterator[tuple[str, NDArray[Any]]]
+
 
 def finish_study(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -> None:
     """Merge the tables of the chunks, and write those that need all seeds."""
@@ -35,9 +40,8 @@ def finish_study(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -
         for name in directory.chunk_table_names():
             if name not in (GROWTH, TIMINGS):
                 directory.merge_table(name)
-    with ThreadPoolExecutor(1) as pool:
-        # Beside the statistics: most of it is compression, which needs no interpreter.
-        gallery = pool.submit(directory.write_gallery, _gallery(plan, directory))
+    # Beside the statistics: most of it is compression, which needs no interpreter.
+    with _beside(directory.write_gallery, _gallery(plan, directory)) as gallery:
         with plan.clock("coverage"):
             total = sum(group.neurons for group in plan.classifier.neuron_groups)
             newly_covered = merged(directory.chunk_tables(GROWTH), total)
@@ -51,6 +55,24 @@ def finish_study(plan: Plan, directory: RunDirectory, on_progress: OnProgress) -
         with plan.clock("write"):
             gallery.result()
     on_progress(Progress("report", seeds.height, seeds.height, successes))
+
+
+@contextmanager
+def _beside(write: Callable[[_Arrays], None], arrays: _Arrays) -> Iterator[Future[None]]:
+    """Inside the block a thread writes arrays; one that is not done at its end stops before the next array."""
+    is_over = Event()
+
+    def until_over() -> _Arrays:
+        for array in arrays:
+            if is_over.is_set():
+                raise CancelledError
+            yield array
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool.submit(write, until_over())
+        finally:
+            is_over.set()
 
 
 def _write_statistics(directory: RunDirectory, *, rng_seed: int) -> None:
@@ -69,7 +91,7 @@ def _write_statistics(directory: RunDirectory, *, rng_seed: int) -> None:
         directory.write_table(PERTURBATION_LAYERS.name, changes)
 
 
-def _gallery(plan: Plan, directory: RunDirectory) -> Iterator[tuple[str, NDArray[Any]]]:
+def _gallery(plan: Plan, directory: RunDirectory) -> _Arrays:
     """Yield keys and arrays of the study's gallery, reading one chunk at a time and no more of it than is needed.
 
     Its seeds span the deviations at the strength that the page opens at. A chunk, which knows the strength of no
