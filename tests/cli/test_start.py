@@ -59,3 +59,20 @@ def test_the_users_choice_stands(command, monkeypatch, name, value):
         "GOMP_SPINCOUNT": None,
         "OMP_WAIT_POLICY": None,
     } | {name: value}
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_ctrl_c_ends_in_a_line(command, monkeypatch, capsys, is_open):
+    """Also where standard error is closed: there is nobody to read it."""
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "main", interrupt)
+    with monkeypatch.context() as patch:
+        if not is_open:
+            patch.setattr(start.sys, "stderr", None)
+        with pytest.raises(SystemExit) as end:
+            command()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == ("interrupted\n" if is_open else "")

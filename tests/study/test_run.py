@@ -129,7 +129,7 @@ class TestFiles:
             "attack", "perturbations", "surrogate", "layers", "images", "versions", "machine", "device", "timings",
             "preflight", "files", "engine", "deterministic",
         }  # fmt: skip
-        assert record["deterministic"] is True
+        assert record["deterministic"] == "all"
         assert record["engine"] == {
             "name": "local",
             "address": None,

@@ -43,7 +43,8 @@ def start() -> None:
         command()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sys.stderr.write("interrupted\n")
+        if sys.stderr is not None:  # it is closed
+            sys.stderr.write("interrupted\n")
         sys.exit(_INTERRUPTED)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

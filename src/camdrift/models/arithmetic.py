@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -12,7 +12,7 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     """Hold arithmetic in a precision, whatever the caller has set; restore it afterwards.
 
     Without it torch rounds float32 convolutions to TF32 on recent GPUs. On a GPU only kernels of cuDNN that add in one
-    order are taken: the same passes give the same bits.
+    order are taken.
 
     Args:
         precision: fp32, tf32 or bf16.
@@ -37,6 +37,11 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
             setattr(part, name, value)
 
 
-def is_deterministic(device: torch.device) -> bool:
-    """Do the same passes give the same bits there? So they do on a processor, and within `arithmetic` on a GPU."""
-    return device.type in ("cpu", "cuda")
+def determinism(device: torch.device) -> Literal["all", "cudnn", "unknown"]:
+    """Return which kernels give the same bits for the same passes there.
+
+    On a processor all do. On a GPU those of cuDNN do within `arithmetic`; torch's own backward passes of adaptive
+    pooling, interpolation, reflection padding and scattering add in any order.
+    """
+    kernels: dict[str, Literal["all", "cudnn"]] = {"cpu": "all", "cuda": "cudnn"}
+    return kernels.get(device.type, "unknown")

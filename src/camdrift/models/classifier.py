@@ -94,8 +94,7 @@ class Classifier:
         self.head: HeadRecord | None = None
         self.was_training = _is_training(self.module)
         self.settings = input_settings(**settings)
-        if precision not in PRECISIONS:
-            raise UserError(f"`precision` must be one of {', '.join(PRECISIONS)}, got: {precision}")
+        check_precision(precision)
         self.mean, self.std = tuple(self.settings.mean), tuple(self.settings.std)
         self.size, self.interpolation = self.settings.size, self.settings.interpolation
         self.rounding = self.settings.rounding
@@ -346,6 +345,12 @@ class Classifier:
     def class_name(self, index: int) -> str:
         """Return the name of a class, or its number where names are unknown."""
         return self.labels[index] if self.labels is not None else f"class {index}"
+
+
+def check_precision(precision: str) -> None:
+    """Raise `UserError` for a precision that is not known."""
+    if precision not in PRECISIONS:
+        raise UserError(f"`precision` must be one of {', '.join(PRECISIONS)}, got: {precision}")
 
 
 def _example(images: int, size: int) -> Tensor:

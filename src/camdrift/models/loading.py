@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from camdrift.errors import FOREIGN, ModelError, UserError, one_line
-from camdrift.models.classifier import HALVES, Classifier, Precision
+from camdrift.models.classifier import HALVES, Classifier, Precision, check_precision
 from camdrift.models.exported import unflatten
 from camdrift.models.heads import with_head
 from camdrift.models.protocol import ProtocolModel, check_answers, is_protocol_model, names_of_classes, network_of
@@ -112,6 +112,7 @@ def wrap(
         network, side = unflatten(network)
     own["size"] = (side or 224) if size is None else size
     if device is not None and isinstance(network, nn.Module):
+        check_precision(precision)  # a module is not moved in vain
         _move(network, resolve_device(device))
     classifier = Classifier(network, **own, labels=labels, weights="as passed", precision=precision)
     classifier.code = code_of_classes(classifier.module)

@@ -15,7 +15,7 @@ from camdrift.attacks.stored import StoredImages
 from camdrift.images.places import ImageFile
 from camdrift.images.protocol import ObjectImages, is_protocol_data_set
 from camdrift.masking import public
-from camdrift.models.arithmetic import is_deterministic
+from camdrift.models.arithmetic import determinism
 from camdrift.models.classifier import Classifier
 from camdrift.pipeline.perturbing import changes_of
 from camdrift.pipeline.plan import Plan, attack_code, perturbation_code
@@ -121,9 +121,9 @@ def _source(images: Any) -> str:
 
 
 def device_record(device: torch.device) -> dict[str, Any]:
-    """Return a device as a record holds it: its name, and whether the same passes give the same bits there."""
+    """Return a device as a record holds it: its name, and which kernels give the same bits again."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    return {"device": name, "deterministic": is_deterministic(device)}
+    return {"device": name, "deterministic": determinism(device)}
 
 
 def identity(record: Mapping[str, Any]) -> dict[str, str]:
