@@ -2,6 +2,7 @@
 
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from types import SimpleNamespace
 
@@ -189,6 +190,14 @@ def test_an_interrupt_that_comes_twice_leaves_no_process(small, further, monkeyp
     with pytest.raises(KeyboardInterrupt):
         list(report_files(small.tables, small.record, small.gallery))
     assert further[0]._popen.poll() is not None
+
+
+def test_reports_in_two_threads_have_the_same_bytes(small, alone):
+    """matplotlib's settings are the process's: figures that two threads draw at once take each other's."""
+    with ThreadPoolExecutor(2) as pool:
+        reports = [pool.submit(report_files, small.tables, small.record, small.gallery) for _ in range(2)]
+        both = [*pool.map(dict, [report.result() for report in reports])]
+    assert [name for files in both for name in files if files[name] != alone[name]] == []
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])

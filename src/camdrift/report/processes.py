@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
+from threading import Lock
 from typing import IO, Any, Final
 
 import matplotlib as mpl
@@ -38,6 +39,8 @@ _LENGTH_BYTES: Final = 8
 
 # What the system refuses a process or a thread with.
 _REFUSED: Final = (OSError, ValueError, RuntimeError)
+# matplotlib's settings are the process's, and each figure has its own: reports in several threads take turns.
+_ONE_FIGURE: Final = Lock()
 # Processes that wait for the next report.
 _WAITING: Final[list["_Process"]] = []
 
@@ -71,7 +74,8 @@ class Drawing:
         self._parts = (tables, record, gallery)
         # What a program of the user's has set counts in every process. It is taken here: while a figure is drawn others
         # hold. And past its own way to read, which chooses a window's backend.
-        settings = dict.items(mpl.rcParams)
+        with _ONE_FIGURE:
+            settings = [*dict.items(mpl.rcParams)]
         self._settings = {name: value for name, value in settings if not name.startswith("backend")}
         self._left = deque(stems)
         self._files: dict[str, _Files] = {}
@@ -172,7 +176,8 @@ def _room() -> int:
 def _files_of(stem: str, tables: Tables, record: Record, gallery: Gallery) -> _Files:
     """Names and bytes of a figure's files."""
     (figure,) = (figure for figure in FIGURE_ROWS if figure.stem == stem)
-    return list(figure_files(stem, figure.draw(tables, record, gallery)))
+    with _ONE_FIGURE:
+        return list(figure_files(stem, figure.draw(tables, record, gallery)))
 
 
 def _send(message: Any, pipe: IO[bytes]) -> None:
