@@ -46,6 +46,17 @@ def test_freed_memory_is_kept_unless_told_otherwise(command, monkeypatch, platfo
     assert calls == expected
 
 
+def test_garbage_is_looked_for_seldom_and_not_at_the_end(command, monkeypatch):
+    """Before the imports of the command, and after it: each takes most of a second otherwise."""
+    calls = []
+    later = gc.get_threshold()[1:]
+    monkeypatch.setattr(gc, "set_threshold", lambda *numbers: calls.append(numbers))
+    monkeypatch.setattr(app, "main", lambda: calls.append("command"))
+    monkeypatch.setattr(gc, "freeze", lambda: calls.append("freeze"))
+    command()
+    assert calls == [(10_000, *later), "command", "freeze"]
+
+
 def test_a_c_library_without_such_settings_will_do(command, monkeypatch):
     monkeypatch.setattr(start.ctypes, "CDLL", lambda _: SimpleNamespace())
     command()
